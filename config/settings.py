@@ -115,9 +115,9 @@ class Settings(BaseSettings):
     delivery_senders: Count = Field(
         3, description="How many threads of one process send to one destination at a time; fewer than it has"
     )
-    delivery_ailing: Count = Field(
+    delivery_unhealthy_max: Count = Field(
         4,
-        description="How many threads of one process send to destinations that ail, all together; half of those that it has, or fewer",
+        description="How many threads of one process send to unhealthy destinations, all together; half of those that it has, or fewer",
     )
     delivery_batch: Count = Field(500, description="How many messages to one recipient are sent in one attempt")
     delivery_schedule_seconds: tuple[Seconds, ...] = Field(
@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         0.7, gt=0, le=1, description="The same for this share of the tries of its window, of at least as many tries"
     )
     breaker_window_seconds: Seconds = Field(300, description="How long that window is")
-    breaker_rest_seconds: Seconds = Field(30, description="How long an endpoint is rested before it is tried again")
+    breaker_open_seconds: Seconds = Field(30, description="How long an endpoint is rested before it is tried again")
 
     # Deadlines of the customs broker's ladder; a rung that is late is told to the operators once
     deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until the broker's end has taken it")

@@ -17,71 +17,75 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Room:
-    """How many threads may be at one destination, and at all together that ail.
+class BulkheadLimits:
+    """How many threads may be at one destination, and at all unhealthy ones together.
 
-    One ails that is known to, or that has kept a thread for `slow_seconds`. It is given one place: what does not answer
+    One is unhealthy that is known to be, or that has kept a thread for `slow_seconds`. It is given one slot: what does not answer
     one thread does not answer three.
     """
 
-    each: int
-    ailing: int
+    per_destination: int
+    unhealthy: int
     slow_seconds: float = inf
 
 
 @dataclass(frozen=True, eq=False)
-class Place(Generic[K]):
+class Slot(Generic[K]):
     """What one thread holds at a destination; no two are alike, because each is given back by who took it."""
 
     destination: K
     since: float
 
 
-#: The part of a try's time after which a destination is taken to ail.
-_SLOW: Final = 0.25
+#: The part of a try's time after which a destination is taken to be unhealthy.
+_SLOW_SHARE: Final = 0.25
 
 
-def room_of(settings: Settings) -> Room:
-    """Return the room that partners' endpoints have in this process."""
-    return Room(settings.delivery_senders, settings.delivery_ailing, settings.delivery_timeout_seconds * _SLOW)
+def bulkhead_limits(settings: Settings) -> BulkheadLimits:
+    """Return the limits for partners' endpoints in this process."""
+    return BulkheadLimits(
+        settings.delivery_senders, settings.delivery_unhealthy_max, settings.delivery_timeout_seconds * _SLOW_SHARE
+    )
 
 
 class Bulkhead(Generic[K, T]):
-    """Places at destinations, and a line of work before each for when they are all taken.
+    """Slots at destinations, and a queue of work before each for when they are all taken.
 
-    The line is a courtesy: what waits in it is owed in the database too, and is lost with the process to no harm.
+    The queue is a courtesy: what waits in it is owed in the database too, and is lost with the process to no harm.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._clock = clock
-        self._busy: dict[K, list[Place[K]]] = {}
-        self._known: set[K] = set()  # to ail, where one thread is and tries how it is now
-        self._lines: dict[K, dict[T, None]] = {}
+        self._slots: dict[K, list[Slot[K]]] = {}
+        self._reported_unhealthy: set[K] = set()  # where one thread is and tries how it is now
+        self._queues: dict[K, dict[T, None]] = {}
 
-    def enter(self, destination: K, room: Room, *, ails: bool = False) -> Place[K] | None:
-        """Take a place and return it, None where there is no room; who has entered must leave. `ails`: it is known to."""
+    def acquire(self, destination: K, limits: BulkheadLimits, *, unhealthy: bool = False) -> Slot[K] | None:
+        """Take a slot and return it, None where the limits are reached; release it afterwards. `unhealthy`: the destination is known to be."""
         with self._lock:
-            return self._entered(destination, room, ails=ails)
+            return self._try_acquire(destination, limits, unhealthy=unhealthy)
 
-    def leave(self, place: Place[K]) -> T | None:
-        """Give the place back; return the first that waits, taken out of the line: it is the caller's to pass on."""
+    def release(self, slot: Slot[K]) -> T | None:
+        """Give the slot back; return the first that waits, taken out of the queue: it is the caller's to pass on."""
         with self._lock:
-            self._give_back(place)
-            return self._first(place.destination)
+            self._remove_slot(slot)
+            return self._next_item(slot.destination)
 
-    def work(self, destination: K, item: T, room: Room, do: Callable[[T], R], *, ails: bool = False) -> list[R]:
+    def run(
+        self, destination: K, item: T, limits: BulkheadLimits, do: Callable[[T], R], *, unhealthy: bool = False
+    ) -> list[R]:
         """Do the item, then what came to wait meanwhile, and return what each came to.
 
-        Where there is no room the item waits in line behind those who are there, once, and nothing is returned: this
-        thread is free for another destination. Where nobody is there, or the destination is known to ail, the item is left.
-        What `do` raises ends the work; the line is kept for whoever comes next.
+        Where the limits are reached the item waits in queue behind those who are there, once, and nothing is returned: this
+        thread is free for another destination. Where nobody is there, or the destination is known to be unhealthy, the item is left.
+        What `do` raises ends the work; the queue is kept for whoever comes next.
         """
         with self._lock:
-            place = self._entered(destination, room, ails=ails)
-            if place is None:
-                if destination in self._busy and not ails:
-                    self._lines.setdefault(destination, {})[item] = None
+            slot = self._try_acquire(destination, limits, unhealthy=unhealthy)
+            if slot is None:
+                if destination in self._slots and not unhealthy:
+                    self._queues.setdefault(destination, {})[item] = None
                 return []
         done: list[R] = []
         following: T | None = item
@@ -90,60 +94,60 @@ class Bulkhead(Generic[K, T]):
                 done.append(do(following))
             except BaseException:
                 with self._lock:
-                    self._give_back(place)
+                    self._remove_slot(slot)
                 raise
             with self._lock:
-                slow = self._ails(destination, room)
+                slow = self._is_unhealthy(destination, limits)
                 # In the same moment, so that nothing lines up behind a thread that has looked already.
-                self._give_back(place)
-                alone = destination not in self._busy
-                following = self._first(destination) if alone or not slow else None
+                self._remove_slot(slot)
+                alone = destination not in self._slots
+                following = self._next_item(destination) if alone or not slow else None
                 if following is not None:
-                    place = self._take(destination)
+                    slot = self._add_slot(destination)
         return done
 
-    def waiting(self, destination: K) -> list[T]:
-        """Return the line before the destination, the first in front."""
+    def queued(self, destination: K) -> list[T]:
+        """Return the queue before the destination, the first in front."""
         with self._lock:
-            return list(self._lines.get(destination, ()))
+            return list(self._queues.get(destination, ()))
 
-    def _entered(self, destination: K, room: Room, *, ails: bool) -> Place[K] | None:
-        here = len(self._busy.get(destination, ()))
-        if here >= room.each:
+    def _try_acquire(self, destination: K, limits: BulkheadLimits, *, unhealthy: bool) -> Slot[K] | None:
+        here = len(self._slots.get(destination, ()))
+        if here >= limits.per_destination:
             return None
-        if ails or self._ails(destination, room):
-            taken = sum(len(places) for each, places in self._busy.items() if self._ails(each, room))
-            if here or taken >= room.ailing:
+        if unhealthy or self._is_unhealthy(destination, limits):
+            taken = sum(len(slots) for each, slots in self._slots.items() if self._is_unhealthy(each, limits))
+            if here or taken >= limits.unhealthy:
                 return None
-        if ails:
-            self._known.add(destination)
-        return self._take(destination)
+        if unhealthy:
+            self._reported_unhealthy.add(destination)
+        return self._add_slot(destination)
 
-    def _ails(self, destination: K, room: Room) -> bool:
-        places = self._busy.get(destination)
-        if places is None:
+    def _is_unhealthy(self, destination: K, limits: BulkheadLimits) -> bool:
+        slots = self._slots.get(destination)
+        if slots is None:
             return False
-        longest = self._clock() - min(place.since for place in places)
-        return destination in self._known or longest > room.slow_seconds
+        longest = self._clock() - min(slot.since for slot in slots)
+        return destination in self._reported_unhealthy or longest > limits.slow_seconds
 
-    def _take(self, destination: K) -> Place[K]:
-        place = Place(destination, self._clock())
-        self._busy.setdefault(destination, []).append(place)
-        return place
+    def _add_slot(self, destination: K) -> Slot[K]:
+        slot = Slot(destination, self._clock())
+        self._slots.setdefault(destination, []).append(slot)
+        return slot
 
-    def _give_back(self, place: Place[K]) -> None:
-        places = self._busy[place.destination]
-        places.remove(place)
-        self._known.discard(place.destination)
-        if not places:
-            del self._busy[place.destination]
+    def _remove_slot(self, slot: Slot[K]) -> None:
+        slots = self._slots[slot.destination]
+        slots.remove(slot)
+        self._reported_unhealthy.discard(slot.destination)
+        if not slots:
+            del self._slots[slot.destination]
 
-    def _first(self, destination: K) -> T | None:
-        line = self._lines.get(destination)
-        if not line:
+    def _next_item(self, destination: K) -> T | None:
+        queue = self._queues.get(destination)
+        if not queue:
             return None
-        first = next(iter(line))
-        del line[first]
-        if not line:
-            del self._lines[destination]
+        first = next(iter(queue))
+        del queue[first]
+        if not queue:
+            del self._queues[destination]
         return first

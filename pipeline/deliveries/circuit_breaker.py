@@ -49,7 +49,7 @@ def limits_of(settings: Settings) -> Limits:
         failure_rate=settings.breaker_failure_rate,
         least_tries=settings.breaker_failures,
         window=timedelta(seconds=settings.breaker_window_seconds),
-        rest=timedelta(seconds=settings.breaker_rest_seconds),
+        rest=timedelta(seconds=settings.breaker_open_seconds),
     )
 
 

@@ -15,7 +15,7 @@ from pipeline.accounts import recipients
 from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY, Target
 from pipeline.accounts.states import PartnerState
-from pipeline.core.bulkhead import Bulkhead, Room, room_of
+from pipeline.core.bulkhead import Bulkhead, BulkheadLimits, bulkhead_limits
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import (
     ChannelRefused,
@@ -45,9 +45,9 @@ _DAY_SECONDS: Final = 86_400
 
 #: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
 ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
-_ONE: Final = Room(each=1, ailing=1)
+_ONE: Final = BulkheadLimits(per_destination=1, unhealthy=1)
 
-#: One thread reads a folder at a time, and some at most read those of servers that ail: account and partner, each.
+#: One thread reads a folder at a time, and some at most read those of unhealthy servers: account and partner, each.
 FOLDERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
 
 
@@ -79,7 +79,7 @@ def due(runtime: Runtime) -> list[Inquiry]:
 def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
     """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
 
-    Nothing is read while another thread of this process reads the folder, or as many as may wait for servers that ail.
+    Nothing is read while another thread of this process reads the folder, or as many as may wait for unhealthy servers.
     A file counts for submissions of this account and partner alone. One that was recorded and not moved, because we died
     in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
     is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
@@ -90,10 +90,10 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
             health = circuit_breaker.health_of(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return Read()
-        room = replace(room_of(runtime.settings), each=1)
-        ails = health is not None and health.failures > 0
-        place = FOLDERS.enter((account_id, partner_id), room, ails=ails)
-        if place is None:
+        limits = replace(bulkhead_limits(runtime.settings), per_destination=1)
+        unhealthy = health is not None and health.failures > 0
+        slot = FOLDERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
+        if slot is None:
             return Read()
         read = Read()
         try:
@@ -106,7 +106,7 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
         finally:
-            FOLDERS.leave(place)
+            FOLDERS.release(slot)
         if read.left:
             log.warning("answer_files_left", count=read.left)
         if read.recorded or read.repeated or read.refused:
@@ -119,7 +119,7 @@ def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
 
     Where another thread of this process is asking it already, that one asks about this submission next.
     """
-    made = ASKERS.work(BORDERBUDDY, submission_id, _ONE, lambda each: _asked(runtime, each))
+    made = ASKERS.run(BORDERBUDDY, submission_id, _ONE, lambda each: _asked(runtime, each))
     return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
 
 
@@ -148,7 +148,7 @@ def _asked(runtime: Runtime, submission_id: str) -> Read:
 
 
 def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
-    place = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
+    slot = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
     sent_to = exists().where(
         col(Partner.account_id) == col(PartnerChannel.account_id),
         col(Partner.id) == col(PartnerChannel.partner_id),
@@ -163,7 +163,7 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
     )
     found = session.execute(
         update(PartnerChannel)
-        .where(tuple_(*place).in_(select(*place).where(ready).limit(settings.sweep_limit)), ready)
+        .where(tuple_(*slot).in_(select(*slot).where(ready).limit(settings.sweep_limit)), ready)
         .values(polled_at=database_now())
         .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
         .execution_options(synchronize_session=False)

@@ -15,7 +15,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core import shutdown
-from pipeline.core.bulkhead import Bulkhead, room_of
+from pipeline.core.bulkhead import Bulkhead, bulkhead_limits
 from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -60,8 +60,8 @@ def destination(settings: Settings, account_id: str, lane: Lane) -> Way:
     return Way(account_id, lane.partner_id, lane.channel)
 
 
-def ails(settings: Settings, channel: str, failures: int) -> bool:
-    """Tell whether the destination of a way with so many failures in a row is known to ail.
+def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
+    """Tell whether the destination of a way with so many failures in a row is known to be unhealthy.
 
     Whether one partner's mailbox takes its mail says nothing of the server that all mail goes by.
     """
@@ -88,7 +88,7 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
 
     Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
     its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
-    one of those sends it in its turn; where it ails, and those that ail keep as many, it stays owed for the next sweep.
+    one of those sends it in its turn; where it is unhealthy, and unhealthy ones keep as many, it stays owed for the next sweep.
     A failure is recorded and put off, never raised. Raises Fenced where the lease was lost, and DatabaseBusy where it ran
     out before the database took what came of sending.
     """
@@ -104,12 +104,12 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     if found is None:
         return DeliveryReport()
     account_id, failures = found
-    made = SENDERS.work(
+    made = SENDERS.run(
         destination(runtime.settings, account_id, lane),
         lane,
-        room_of(runtime.settings),
+        bulkhead_limits(runtime.settings),
         lambda each: _sent_in_order(runtime, each),
-        ails=ails(runtime.settings, lane.channel, failures),
+        unhealthy=is_unhealthy(runtime.settings, lane.channel, failures),
     )
     pending_streams = dict.fromkeys(lane for report in made for lane in report.pending_streams)
     return DeliveryReport(
@@ -145,7 +145,7 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
 def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
     """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
 
-    No step waits for a destination that keeps as many threads as it may, alone or with others that ail. Returned are the lanes to publish: those that were
+    No step waits for a destination that keeps as many threads as it may, alone or with other unhealthy ones. Returned are the lanes to publish: those that were
     left to others, and those that became owed something by it.
     """
     with runtime.db.read() as session:
@@ -165,15 +165,17 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
     left: list[Lane] = []
     for partner_id, channel, failures in found:
         lane = Lane(context.export_id, partner_id, channel)
-        left += _told_first(runtime, context.account_id, lane, ailing=ails(runtime.settings, channel, failures))
+        left += _told_first(
+            runtime, context.account_id, lane, unhealthy=is_unhealthy(runtime.settings, channel, failures)
+        )
     return left
 
 
-def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) -> list[Lane]:
+def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, unhealthy: bool) -> list[Lane]:
     where = destination(runtime.settings, account_id, lane)
     free = lane.channel == QUEUE
-    place = None if free else SENDERS.enter(where, room_of(runtime.settings), ails=ailing)
-    if place is None and not free:
+    slot = None if free else SENDERS.acquire(where, bulkhead_limits(runtime.settings), unhealthy=unhealthy)
+    if slot is None and not free:
         return [lane]
     left: list[Lane] = []
     try:
@@ -181,7 +183,7 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, ailing: bool) 
     except ExportsError as error:
         log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
     finally:
-        following = None if place is None else SENDERS.leave(place)
+        following = None if slot is None else SENDERS.release(slot)
     return left if following is None else [*left, following]
 
 

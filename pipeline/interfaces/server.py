@@ -123,7 +123,7 @@ class Service:
         self._listener = listener
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
-        senders = max(runtime.settings.delivery_senders, runtime.settings.delivery_ailing)
+        senders = max(runtime.settings.delivery_senders, runtime.settings.delivery_unhealthy_max)
         self._worker = EmbeddedWorker(senders) if worker else None
         self._working = False
 

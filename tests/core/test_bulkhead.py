@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
-from pipeline.core.bulkhead import Bulkhead, Room
+from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.outbox import Lane
@@ -69,19 +69,17 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = sender.SENDERS.waiting(sender.destination(patient.settings, factories.ACCOUNT, lane))
-            poll(
-                lambda: len(sender.SENDERS.waiting(sender.destination(patient.settings, factories.ACCOUNT, lane))) == 9
-            )
+            in_line = sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, lane))
+            poll(lambda: len(sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, lane))) == 9)
             assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
-    assert all_delivered(patient, waiting), "those that had a place have sent what stood in line behind them"
+    assert all_delivered(patient, waiting), "those that had a slot have sent what stood in line behind them"
     assert set(Counter(request.headers["webhook-id"] for request in dead.requests).values()) == {1}
     assert len(dead.requests) == 12 * 2
 
 
-def test_no_step_waits_where_all_places_are_taken_and_what_it_leaves_is_published(
+def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published(
     patient: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
@@ -107,7 +105,7 @@ def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other()
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
-def test_what_goes_through_a_server_of_the_installation_shares_its_places(channel: str) -> None:
+def test_what_goes_through_a_server_of_the_installation_shares_its_slots(channel: str) -> None:
     assert sender.destination(Settings(), "acc_1", Lane("exp_1", "br_1", channel)) == sender.destination(
         Settings(), "acc_2", Lane("exp_2", "br_2", channel)
     )
@@ -115,101 +113,105 @@ def test_what_goes_through_a_server_of_the_installation_shares_its_places(channe
 
 def test_what_stands_in_line_is_done_in_order_and_once() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
-    one = Room(each=1, ailing=1)
-    there = bulkhead.enter("there", one)
+    one = BulkheadLimits(per_destination=1, unhealthy=1)
+    there = bulkhead.acquire("there", one)
     assert there is not None
-    assert bulkhead.enter("there", one) is None
+    assert bulkhead.acquire("there", one) is None
     done: list[int] = []
     for item in (1, 2, 1, 3):
-        assert bulkhead.work("there", item, one, done.append) == []
-    assert bulkhead.waiting("there") == [1, 2, 3]
-    assert bulkhead.work("elsewhere", 9, one, done.append) == [None]
-    assert bulkhead.leave(there) == 1, "who leaves passes the first on"
-    assert len(bulkhead.work("there", 4, one, done.append)) == 3
+        assert bulkhead.run("there", item, one, done.append) == []
+    assert bulkhead.queued("there") == [1, 2, 3]
+    assert bulkhead.run("elsewhere", 9, one, done.append) == [None]
+    assert bulkhead.release(there) == 1, "who leaves passes the first on"
+    assert len(bulkhead.run("there", 4, one, done.append)) == 3
     assert done == [9, 4, 2, 3]
-    assert bulkhead.waiting("there") == []
-    assert bulkhead.enter("there", one) is not None, "every place was given back"
+    assert bulkhead.queued("there") == []
+    assert bulkhead.acquire("there", one) is not None, "every slot was given back"
 
 
-def test_each_gives_back_its_own_place_whoever_came_first() -> None:
-    """One that takes a place of its own beside one that works: neither strikes out the other's."""
+def test_each_gives_back_its_own_slot_whoever_came_first() -> None:
+    """One that takes a slot of its own beside one that works: neither strikes out the other's."""
     now = [0.0]
     bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
-    two = Room(each=2, ailing=1, slow_seconds=5)
-    first = bulkhead.enter("there", two)
+    two = BulkheadLimits(per_destination=2, unhealthy=1, slow_seconds=5)
+    first = bulkhead.acquire("there", two)
     assert first is not None
     now[0] = 1
 
     def do(_: int) -> int:
         now[0] += 1
-        bulkhead.leave(first)
+        bulkhead.release(first)
         return 0
 
-    assert bulkhead.work("there", 1, two, do) == [0]
+    assert bulkhead.run("there", 1, two, do) == [0]
     now[0] += 6
-    assert [bulkhead.enter("there", two) is not None for _ in range(3)] == [True, True, False], "nothing ails there"
+    assert [bulkhead.acquire("there", two) is not None for _ in range(3)] == [True, True, False], (
+        "nothing is unhealthy there"
+    )
 
 
-def test_what_raises_gives_its_place_back_and_keeps_the_line() -> None:
+def test_what_raises_gives_its_slot_back_and_keeps_the_line() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
-    one = Room(each=1, ailing=1)
+    one = BulkheadLimits(per_destination=1, unhealthy=1)
 
     def do(item: int) -> int:
         if item == 1:
-            bulkhead.work("there", 2, one, do)  # lines up behind itself
+            bulkhead.run("there", 2, one, do)  # lines up behind itself
             raise ValueError("broken")
         return item
 
     with pytest.raises(ValueError, match="broken"):
-        bulkhead.work("there", 1, one, do)
-    assert bulkhead.waiting("there") == [2]
-    assert bulkhead.work("there", 3, one, do) == [3, 2]
+        bulkhead.run("there", 1, one, do)
+    assert bulkhead.queued("there") == [2]
+    assert bulkhead.run("there", 3, one, do) == [3, 2]
 
 
-def test_those_that_ail_have_some_places_together_and_one_each_and_the_well_have_theirs() -> None:
+def test_unhealthy_destinations_have_some_slots_together_and_healthy_ones_have_theirs() -> None:
     now = [0.0]
     bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
-    room = Room(each=3, ailing=2, slow_seconds=5)
+    limits = BulkheadLimits(per_destination=3, unhealthy=2, slow_seconds=5)
     sick, hangs, ill = (
-        bulkhead.enter("sick", room, ails=True),
-        bulkhead.enter("hangs", room),
-        bulkhead.enter("ill", room, ails=True),
+        bulkhead.acquire("sick", limits, unhealthy=True),
+        bulkhead.acquire("hangs", limits),
+        bulkhead.acquire("ill", limits, unhealthy=True),
     )
     assert sick is not None
     assert hangs is not None
-    assert ill is not None, "the second of those that are known to ail"
-    assert bulkhead.enter("sick", room, ails=True) is None
-    assert bulkhead.enter("hangs", room) is not None, "nobody knows it yet"
-    assert bulkhead.enter("worse", room, ails=True) is None
+    assert ill is not None, "the second of those that are known to be unhealthy"
+    assert bulkhead.acquire("sick", limits, unhealthy=True) is None
+    assert bulkhead.acquire("hangs", limits) is not None, "nobody knows it yet"
+    assert bulkhead.acquire("worse", limits, unhealthy=True) is None
     now[0] = 6.0
-    assert bulkhead.enter("hangs", room) is None, "it has kept two threads for longer than is well"
-    bulkhead.leave(sick)
-    bulkhead.leave(ill)
-    assert bulkhead.enter("worse", room, ails=True) is None, "it has both places that there are for those that ail"
-    assert [bulkhead.enter("well", room) is not None for _ in range(4)] == [True, True, True, False]
-    bulkhead.leave(hangs)
-    assert bulkhead.enter("worse", room, ails=True) is not None
+    assert bulkhead.acquire("hangs", limits) is None, "it has kept two threads for longer than is well"
+    bulkhead.release(sick)
+    bulkhead.release(ill)
+    assert bulkhead.acquire("worse", limits, unhealthy=True) is None, (
+        "it has both slots that there are for the unhealthy ones"
+    )
+    assert [bulkhead.acquire("well", limits) is not None for _ in range(4)] == [True, True, True, False]
+    bulkhead.release(hangs)
+    assert bulkhead.acquire("worse", limits, unhealthy=True) is not None
 
 
 def test_where_nobody_is_nothing_stands_in_line_and_one_that_is_slow_is_left_to_one_thread() -> None:
     now = [0.0]
     bulkhead: Bulkhead[str, str] = Bulkhead(lambda: now[0])
-    room = Room(each=3, ailing=1, slow_seconds=5)
-    held = [bulkhead.enter("sick", room, ails=True)]
-    assert bulkhead.work("ill", "left", room, str.upper, ails=True) == []
-    assert bulkhead.waiting("ill") == [], "nobody would come to do it"
+    limits = BulkheadLimits(per_destination=3, unhealthy=1, slow_seconds=5)
+    held = [bulkhead.acquire("sick", limits, unhealthy=True)]
+    assert bulkhead.run("ill", "left", limits, str.upper, unhealthy=True) == []
+    assert bulkhead.queued("ill") == [], "nobody would come to do it"
 
     def slowly(item: str) -> str:
         if item == "first":
             # Another thread is there too, and a third item comes while both take long.
-            held.append(bulkhead.enter("slow", room))
+            held.append(bulkhead.acquire("slow", limits))
             now[0] += 6
-            assert bulkhead.work("slow", "third", room, slowly) == []
+            assert bulkhead.run("slow", "third", limits, slowly) == []
         return item
 
-    assert bulkhead.work("slow", "first", room, slowly) == ["first"], "the other thread does what stands in line"
+    assert bulkhead.run("slow", "first", limits, slowly) == ["first"], "the other thread does what stands in line"
     assert held[1] is not None
-    assert bulkhead.leave(held[1]) == "third"
+    assert bulkhead.release(held[1]) == "third"
 
 
 def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_is_well(
@@ -217,7 +219,7 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
 ) -> None:
     answers = threading.Event()
     hanging, alive = endpoint(Script(until=answers)), endpoint()
-    waiting = [each for n in range(THREADS) for each in handed_off(patient, f"wh_ails_{n}", hanging.url, 1)]
+    waiting = [each for n in range(THREADS) for each in handed_off(patient, f"wh_unhealthy_{n}", hanging.url, 1)]
     with patient.db.write() as session:
         session.execute(update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1))
     told = handed_off(patient, "wh_alive", alive.url, 4)
@@ -226,7 +228,7 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
             workers.submit(sender.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
         try:
             poll(lambda: all_delivered(patient, told), 30)
-            poll(lambda: len(hanging.requests) == patient.settings.delivery_ailing == THREADS // 2)
+            poll(lambda: len(hanging.requests) == patient.settings.delivery_unhealthy_max == THREADS // 2)
         finally:
             answers.set()
     for export in waiting:

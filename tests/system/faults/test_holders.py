@@ -54,7 +54,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
     with case() as one:
         opened = one.marks / "open"
         site.start("steps")
-        # Patient, so that none of these partners is taken to ail, and left to one thread.
+        # Patient, so that none of these partners is taken to be unhealthy, and left to one thread.
         # No lease expires before all are held: another thread of this process would take the lane again.
         one.arm("deliveries", f"{point}=barrier:{opened}*{LANES}", delivery_timeout_seconds="60", lease_seconds="10")
         exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
