@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_COLUMN, instant, written_at
+from pipeline.core.columns import JSON_TYPE, instant_column, timestamp_column
 
 
 class ApiKey(SQLModel, table=True):
@@ -20,12 +20,12 @@ class ApiKey(SQLModel, table=True):
     account_id: str = Field(foreign_key="accounts.id", index=True)
     name: str
     mode: str  # live | test
-    roles: list[str] = Field(sa_type=JSON_COLUMN)
+    roles: list[str] = Field(sa_type=JSON_TYPE)
     secret_hash: str
-    created_at: datetime = written_at()
-    expires_at: datetime | None = instant(nullable=True)
-    revoked_at: datetime | None = instant(nullable=True)
-    last_used_at: datetime | None = instant(nullable=True)  # to the minute: it is not worth a write a request
+    created_at: datetime = timestamp_column()
+    expires_at: datetime | None = instant_column(nullable=True)
+    revoked_at: datetime | None = instant_column(nullable=True)
+    last_used_at: datetime | None = instant_column(nullable=True)  # to the minute: it is not worth a write a request
 
 
 class Partner(SQLModel, table=True):
@@ -44,11 +44,11 @@ class Partner(SQLModel, table=True):
     state: str
     test: bool = False
     path: str | None = None  # borderbuddy | byob, of a customs broker
-    artifact_types: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)
-    profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_COLUMN)  # the customs broker's import template
-    ways_changed_at: datetime = written_at()  # a connection test from before says nothing of them
-    created_at: datetime = written_at()
-    updated_at: datetime = written_at()
+    artifact_types: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
+    profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the customs broker's import template
+    ways_changed_at: datetime = timestamp_column()  # a connection test from before says nothing of them
+    created_at: datetime = timestamp_column()
+    updated_at: datetime = timestamp_column()
 
 
 class PartnerChannel(SQLModel, table=True):
@@ -60,15 +60,15 @@ class PartnerChannel(SQLModel, table=True):
     account_id: str = Field(primary_key=True)
     partner_id: str = Field(primary_key=True)
     channel: str = Field(primary_key=True)  # queue | webhook | email | sftp | borderbuddy
-    way: dict[str, Any] = Field(sa_type=JSON_COLUMN)  # as it was registered, without its credential
+    way: dict[str, Any] = Field(sa_type=JSON_TYPE)  # as it was registered, without its credential
     credential: str | None = None
     position: int = 0
     failures: int = 0  # in a row, over all exports
-    window_began_at: datetime | None = instant(nullable=True)
+    window_began_at: datetime | None = instant_column(nullable=True)
     window_tries: int = 0
     window_failures: int = 0
-    open_until: datetime | None = instant(nullable=True)  # until then nothing is tried: the circuit breaker
-    polled_at: datetime | None = instant(nullable=True)
+    open_until: datetime | None = instant_column(nullable=True)  # until then nothing is tried: the circuit breaker
+    polled_at: datetime | None = instant_column(nullable=True)
 
 
 class PartnerSecret(SQLModel, table=True):
@@ -81,8 +81,8 @@ class PartnerSecret(SQLModel, table=True):
     partner_id: str = Field(primary_key=True)
     number: int = Field(primary_key=True)
     sealed: str
-    created_at: datetime = written_at()
-    ends_at: datetime | None = instant(nullable=True)
+    created_at: datetime = timestamp_column()
+    ends_at: datetime | None = instant_column(nullable=True)
 
 
 class UsedSignature(SQLModel, table=True):
@@ -95,7 +95,7 @@ class UsedSignature(SQLModel, table=True):
     partner_id: str = Field(primary_key=True)
     digest: str = Field(primary_key=True)  # SHA-256 of what was signed, in hex
     submission_id: str
-    used_at: datetime = written_at()
+    used_at: datetime = timestamp_column()
 
 
 class ConnectionTest(SQLModel, table=True):
@@ -111,6 +111,6 @@ class ConnectionTest(SQLModel, table=True):
     account_id: str
     partner_id: str
     passed: bool
-    ways: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    ways: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     tested_by: str
-    tested_at: datetime = written_at()
+    tested_at: datetime = timestamp_column()

@@ -22,7 +22,7 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
 )
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
-from pipeline.core.db import changed, database_now
+from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
 from pipeline.core.json_input import failed
 from pipeline.core.problems import Issue
@@ -216,7 +216,7 @@ def move(
         .values(state=to.value, updated_at=database_now())
         .execution_options(synchronize_session=False)
     )
-    return changed(moved) == 1
+    return row_count(moved) == 1
 
 
 def rotate_secret(

@@ -14,7 +14,7 @@ from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel, PartnerSecret
-from pipeline.core.db import changed, database_now
+from pipeline.core.db import database_now, row_count
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
@@ -168,7 +168,7 @@ def _resealed(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) ->
                     continue
                 # Another run, or somebody who changes the partner, may have been here since.
                 same = (text == sealed, *(column == value for column, value in zip(place, key, strict=True)))
-                count += changed(session.execute(update(model).where(*same).values({text.key: anew})))
+                count += row_count(session.execute(update(model).where(*same).values({text.key: anew})))
         if rows:
             yield Resealed(count, unreadable)
         if len(rows) < batch:

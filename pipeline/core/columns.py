@@ -19,20 +19,20 @@ NAMING = {
 }
 SQLModel.metadata.naming_convention = NAMING
 
-JSON_COLUMN = JSON().with_variant(JSONB(), "postgresql")
+JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
 
 
-def instant(*, nullable: bool = False) -> Any:
+def instant_column(*, nullable: bool = False) -> Any:
     """Return a column for an aware UTC instant."""
     return Field(default=None, sa_type=Instant, nullable=nullable)
 
 
-def written_at() -> Any:
+def timestamp_column() -> Any:
     """Return a column for the instant at which the row is written."""
     # The database's clock fills it in, on either database, because no server default is spelt alike on both.
     return Field(default=None, sa_type=Instant, nullable=False, sa_column_kwargs={"default": database_now()})
 
 
-def long_text() -> Any:
+def text_column() -> Any:
     """Return a column for a text of any length."""
     return Field(sa_type=Text)

@@ -34,7 +34,7 @@ from sqlmodel import Session, SQLModel
 
 from pipeline.core import deadline, tenancy
 from pipeline.core.errors import DatabaseBusy
-from pipeline.core.fair_semaphore import Turns
+from pipeline.core.fair_semaphore import FairSemaphore
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -120,16 +120,16 @@ class Database:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         #: The settings that every transaction asks PostgreSQL for; SQLite has none.
-        self.asked = {} if self.is_sqlite else _asked(timeout_seconds)
+        self.transaction_settings = {} if self.is_sqlite else _transaction_settings(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         # SQLite takes one writer at a time, and PostgreSQL is given so many connections. Who queues for them queues here: the
         # busy loop of the one is not fair, and the pool of the other has one and the same patience for everybody.
-        self._turns_at_once = 1 if self.is_sqlite else 2 * pool
-        self._open_queue()
+        self._max_sessions = 1 if self.is_sqlite else 2 * pool
+        self._open_semaphore()
         self.engine = (
             _sqlite(self.url, timeout_seconds, clock)
             if self.is_sqlite
-            else _postgresql(self.url, pool, timeout_seconds, self.asked)
+            else _postgresql(self.url, pool, timeout_seconds, self.transaction_settings)
         )
         self._reading = self.engine.execution_options(reads=True)
         self._writing = self.engine.execution_options(writes=True)
@@ -140,8 +140,8 @@ class Database:
 
         Raises DatabaseBusy where the database does not answer in time.
         """
-        turn = nullcontext() if self.is_sqlite else self._turn()
-        with turn, translated(), Session(self._reading, expire_on_commit=False) as session:
+        slot = nullcontext() if self.is_sqlite else self._acquire_slot()
+        with slot, translate_errors(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -151,8 +151,8 @@ class Database:
         Raises DatabaseBusy where the database does not answer in time.
         """
         with (
-            self._turn() as seconds_left,
-            translated(),
+            self._acquire_slot() as seconds_left,
+            translate_errors(),
             Session(self._writing, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -161,31 +161,31 @@ class Database:
             yield session
 
     @contextmanager
-    def _turn(self) -> Iterator[float]:
+    def _acquire_slot(self) -> Iterator[float]:
         """Wait for the turn of this one in this process, and give what is left of the time that it may wait.
 
         Raises DatabaseBusy.
         """
-        turns, began, most = self._turns, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
-        if not turns.acquire(most):
-            raise DatabaseBusy(f"the database did not answer: others kept it busy for {most:.1f} s")
+        semaphore, began, timeout = self._semaphore, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
+        if not semaphore.acquire(timeout):
+            raise DatabaseBusy(f"the database did not answer: others kept it busy for {timeout:.1f} s")
         try:
             # The rest alone: with the whole once more for SQLite, this one would wait for the sum of both.
-            yield max(0.0, began + most - time.monotonic())
+            yield max(0.0, began + timeout - time.monotonic())
         finally:
-            turns.release()
+            semaphore.release()
 
-    def _open_queue(self) -> None:
-        self._turns = Turns(self._turns_at_once)
+    def _open_semaphore(self) -> None:
+        self._semaphore = FairSemaphore(self._max_sessions)
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
-    def forget(self) -> None:
+    def abandon_connections(self) -> None:
         """Leave the connections to the process that opened them: after a fork they are not ours to use or to close."""
         self.engine.dispose(close=False)
-        self._open_queue()
+        self._open_semaphore()
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -240,7 +240,7 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
     return engine
 
 
-def _asked(timeout_seconds: float) -> Mapping[str, str]:
+def _transaction_settings(timeout_seconds: float) -> Mapping[str, str]:
     """Return the settings that every transaction on PostgreSQL begins with, as `pg_settings` writes them."""
     milliseconds = int(timeout_seconds * 1000)
     return {
@@ -252,9 +252,9 @@ def _asked(timeout_seconds: float) -> Mapping[str, str]:
     }
 
 
-def _postgresql(url: URL, pool: int, timeout_seconds: float, asked: Mapping[str, str]) -> Engine:
+def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[str, str]) -> Engine:
     milliseconds, lock_seconds = int(timeout_seconds * 1000), timeout_seconds / 2
-    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in asked.items())
+    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in requested.items())
     engine = create_engine(
         url,
         pool_size=pool,
@@ -279,7 +279,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, asked: Mapping[str,
         # costs no other. Nothing may be set for the session: a pooler of transactions refuses options at the start of a
         # connection, and gives the next transaction another connection.
         connection.autocommit = True
-        if is_pooled(connection):
+        if is_behind_pooler(connection):
             # Another transaction may get a connection on which this statement was never prepared, or another was by its name.
             connection.prepare_threshold = None
 
@@ -287,24 +287,24 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, asked: Mapping[str,
     def _begin(connection: Connection) -> None:
         # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
-        connection.exec_driver_sql(begin + settings + _seeing(tenancy.whose()) + _waiting(lock_seconds))
+        connection.exec_driver_sql(begin + settings + _account_setting(tenancy.whose()) + _lock_timeout(lock_seconds))
 
     return engine
 
 
-def is_pooled(connection: Any) -> bool:
+def is_behind_pooler(connection: Any) -> bool:
     """Tell whether a connection of psycopg leads to a pooler: to clients it names a process that is not the server's."""
     (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
     return bool(process != connection.info.backend_pid)
 
 
 @lru_cache(maxsize=4096)
-def _seeing(whose: str) -> str:
+def _account_setting(account: str) -> str:
     # No SELECT: that would take the reader's snapshot before its first query.
-    return sql.SQL("; SET LOCAL exports.account = {}").format(whose).as_string().replace("%", "%%")
+    return sql.SQL("; SET LOCAL exports.account = {}").format(account).as_string().replace("%", "%%")
 
 
-def _waiting(lock_seconds: float) -> str:
+def _lock_timeout(lock_seconds: float) -> str:
     if not deadline.has_deadline():
         return ""
     return f"; SET LOCAL lock_timeout = {int(deadline.seconds_left(lock_seconds) * 1000)}"
@@ -316,7 +316,7 @@ def _with_driver(url: URL) -> URL:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn the driver's ways of saying "not now" into DatabaseBusy; a broken constraint stays what it is."""
     try:
         yield
@@ -327,7 +327,7 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def waited_for_same(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
+def blocked_by_same_key(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
     """Tell whether what was waited for in vain is another's row of `model` under the very key that was to be written.
 
     SQLite never says so: it has one lock for everything.
@@ -347,6 +347,6 @@ def table(model: type[SQLModel]) -> Table:
     return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
-def changed(result: Result[Any]) -> int:
+def row_count(result: Result[Any]) -> int:
     """Return how many rows an UPDATE or DELETE changed."""
     return cast("CursorResult[Any]", result).rowcount

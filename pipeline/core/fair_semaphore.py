@@ -6,16 +6,16 @@ import threading
 from collections import deque
 
 
-class Turns:
+class FairSemaphore:
     """So many turns, given to threads in the order of their asking.
 
     `threading.Semaphore` lets a thread that has just given its turn back take it again before those that wait: under load
     some wait for seconds, and others not at all.
     """
 
-    def __init__(self, turns: int) -> None:
+    def __init__(self, permits: int) -> None:
         self._lock = threading.Lock()
-        self._free = turns
+        self._free = permits
         self._waiting: deque[threading.Lock] = deque()
 
     def acquire(self, timeout: float) -> bool:
@@ -24,14 +24,14 @@ class Turns:
             if self._free:
                 self._free -= 1
                 return True
-            mine = threading.Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        if mine.acquire(timeout=timeout):
+            ticket = threading.Lock()
+            ticket.acquire()
+            self._waiting.append(ticket)
+        if ticket.acquire(timeout=timeout):
             return True
         with self._lock:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
                 return False
             return True  # it was given between the end of the wait and here
 

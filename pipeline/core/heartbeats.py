@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
-from pipeline.core.columns import written_at
-from pipeline.core.db import changed, database_now, statement_now, table
+from pipeline.core.columns import timestamp_column
+from pipeline.core.db import database_now, row_count, statement_now, table
 from pipeline.core.runtime import Runtime
 
 
@@ -24,7 +24,7 @@ class Heartbeat(SQLModel, table=True):
     __tablename__ = "heartbeats"
 
     name: str = Field(primary_key=True)  # intake
-    arrived_at: datetime = written_at()
+    arrived_at: datetime = timestamp_column()
 
 
 #: The processes that take commands and answers from queues.
@@ -46,7 +46,7 @@ def record(runtime: Runtime, name: str) -> None:
     # Where two processes write the first one at once, one of them is enough.
     with suppress(IntegrityError), runtime.db.write() as session:
         arrived = update(Heartbeat).where(col(Heartbeat.name) == name).values(arrived_at=database_now())
-        if not changed(session.execute(arrived)):
+        if not row_count(session.execute(arrived)):
             session.execute(insert(table(Heartbeat)).values(name=name))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import table as named_table
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.core import failpoints, tenancy
 from pipeline.core.blob_store import ArtifactStore
-from pipeline.core.db import Clock, Database, translated, utc_now
+from pipeline.core.db import Clock, Database, translate_errors, utc_now
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.tenancy import EVERYBODY
 
@@ -54,7 +54,7 @@ def open_store(settings: Settings, database: Database) -> ArtifactStore:
 
 def records_documents(database: Database) -> bool:
     """Tell whether an export has a document that was not purged; raises DatabaseBusy."""
-    with tenancy.acting_for(EVERYBODY), translated(), database.engine.connect() as connection:
+    with tenancy.acting_for(EVERYBODY), translate_errors(), database.engine.connect() as connection:
         # A new database has no tables yet.
         if not inspect(connection).has_table(_ARTIFACTS.name):
             return False
@@ -74,7 +74,7 @@ def process_runtime() -> Runtime:
     failpoints.arm(settings)
     runtime = open_runtime(settings)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=runtime.db.forget)
+        os.register_at_fork(after_in_child=runtime.db.abandon_connections)
     return runtime
 
 

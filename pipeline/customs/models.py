@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import instant, long_text, written_at
+from pipeline.core.columns import instant_column, text_column, timestamp_column
 
 
 class Waiver(SQLModel, table=True):
@@ -19,9 +19,9 @@ class Waiver(SQLModel, table=True):
     rule: str
     pointer: str | None = None
     partner_id: str | None = None
-    reason: str = long_text()
+    reason: str = text_column()
     waived_by: str
     ends_on: date | None = None
-    created_at: datetime = written_at()
+    created_at: datetime = timestamp_column()
     revoked_by: str | None = None
-    revoked_at: datetime | None = instant(nullable=True)
+    revoked_at: datetime | None = instant_column(nullable=True)

@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
-from pipeline.core.db import changed, database_now, table
+from pipeline.core.db import database_now, row_count, table
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def turn(session: Session, way: Way, seconds: float) -> Turn | None:
     found = session.execute(_STATE, way.row).first()
     if found is None or not found.failures:
         return Turn(watched=found is not None and found.window_began_at is not None)
-    taken = changed(session.execute(_TAKE, way.row | {"seconds": seconds}))
+    taken = row_count(session.execute(_TAKE, way.row | {"seconds": seconds}))
     return Turn(watched=True, alone=True) if taken else None
 
 

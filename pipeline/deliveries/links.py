@@ -203,7 +203,7 @@ def nothing() -> NotFound:
 
 
 def until(written_at: datetime, days: int, sent_at: datetime) -> datetime:
-    """Return when links end in a letter about what was written at `written_at`: after `days`, or as many times that as it takes.
+    """Return when links end in a letter about what was written at `timestamp_column`: after `days`, or as many times that as it takes.
 
     At least half of `days` is left when it is sent. So all tries of one sending say the same, as far as they lie within the
     other half, and a letter that a person has sent again after weeks is one that can be answered.

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_COLUMN, instant, long_text, written_at
+from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timestamp_column
 
 
 class BrokerSubmission(SQLModel, table=True):
@@ -42,14 +42,14 @@ class BrokerSubmission(SQLModel, table=True):
     state: str
     recipient: str | None = None
     subject: str
-    sent_at: datetime | None = instant(nullable=True)
-    deadline_at: datetime | None = instant(nullable=True)  # of the rung that it stands on
-    overdue_at: datetime | None = instant(nullable=True)  # when that rung was said to be late
+    sent_at: datetime | None = instant_column(nullable=True)
+    deadline_at: datetime | None = instant_column(nullable=True)  # of the rung that it stands on
+    overdue_at: datetime | None = instant_column(nullable=True)  # when that rung was said to be late
     handoff_id: str | None = None  # the customs broker's own id of it, where its answers are asked for
-    polled_at: datetime | None = instant(nullable=True)
+    polled_at: datetime | None = instant_column(nullable=True)
     error_message: str | None = None
-    created_at: datetime = written_at()
-    updated_at: datetime = written_at()
+    created_at: datetime = timestamp_column()
+    updated_at: datetime = timestamp_column()
 
 
 class Acknowledgement(SQLModel, table=True):
@@ -63,8 +63,8 @@ class Acknowledgement(SQLModel, table=True):
     reference: str | None = None
     entry_number: str | None = None
     message: str | None = None
-    fields: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
-    received_at: datetime = written_at()
+    fields: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
+    received_at: datetime = timestamp_column()
 
 
 class Notification(SQLModel, table=True):
@@ -79,8 +79,8 @@ class Notification(SQLModel, table=True):
     audience: str  # customs_broker | warehouse | operator
     event_type: str
     position: int
-    data: str = long_text()
-    created_at: datetime = written_at()
+    data: str = text_column()
+    created_at: datetime = timestamp_column()
 
 
 class Delivery(SQLModel, table=True):
@@ -120,12 +120,14 @@ class Delivery(SQLModel, table=True):
     attempts: int = 0
     # Of those, how many were made before a person resent it, for the schedule begins anew; less the tries that were cut off.
     attempts_forgiven: int = 0
-    lease_until: datetime | None = instant(nullable=True)
-    due_at: datetime | None = instant(nullable=True)
-    stalled_since: datetime | None = instant(nullable=True)  # when a sweep first found it due; nobody has come since
-    delivered_at: datetime | None = instant(nullable=True)
+    lease_until: datetime | None = instant_column(nullable=True)
+    due_at: datetime | None = instant_column(nullable=True)
+    stalled_since: datetime | None = instant_column(
+        nullable=True
+    )  # when a sweep first found it due; nobody has come since
+    delivered_at: datetime | None = instant_column(nullable=True)
     error: str | None = None
-    created_at: datetime = written_at()
+    created_at: datetime = timestamp_column()
 
 
 class Attempt(SQLModel, table=True):
@@ -141,7 +143,7 @@ class Attempt(SQLModel, table=True):
     duration_ms: int
     answer: str | None = None
     error_class: str | None = None
-    at: datetime = written_at()
+    at: datetime = timestamp_column()
 
 
 class SandboxHandoff(SQLModel, table=True):
@@ -152,7 +154,7 @@ class SandboxHandoff(SQLModel, table=True):
     id: str = Field(primary_key=True)  # the notification's id: the same handoff twice is one row
     submission_id: str
     path: str
-    invoice_numbers: list[str] = Field(sa_type=JSON_COLUMN)
+    invoice_numbers: list[str] = Field(sa_type=JSON_TYPE)
     outcome: str
-    answer: dict[str, Any] = Field(sa_type=JSON_COLUMN)
-    received_at: datetime = written_at()
+    answer: dict[str, Any] = Field(sa_type=JSON_TYPE)
+    received_at: datetime = timestamp_column()

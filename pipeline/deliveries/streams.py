@@ -21,7 +21,7 @@ from pipeline.accounts.partners import locked, move, view
 from pipeline.accounts.recipients import SealedTarget
 from pipeline.accounts.schemas import PartnerView
 from pipeline.accounts.states import PartnerState
-from pipeline.core.db import changed, database_now, statement_now
+from pipeline.core.db import database_now, row_count, statement_now
 from pipeline.core.errors import InvalidState
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
@@ -270,7 +270,7 @@ def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
                 )
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
-            return changed(renewed) == 1
+            return row_count(renewed) == 1
 
     return LEASE_RENEWER.hold(lease, renew, since=claimed.since, delivery_id=first.id)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_COLUMN, instant, long_text, written_at
+from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timestamp_column
 
 
 class Account(SQLModel, table=True):
@@ -19,10 +19,10 @@ class Account(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     gs1_prefix: str | None = None
-    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_COLUMN)  # None: mail goes to any
+    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail goes to any
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
-    created_at: datetime = written_at()
+    created_at: datetime = timestamp_column()
 
 
 class PlanSnapshot(SQLModel, table=True):
@@ -36,8 +36,8 @@ class PlanSnapshot(SQLModel, table=True):
     batch_id: str
     plan_hash: str
     test: bool = False  # what a test key sends is no plan of a live batch
-    document: str = long_text()
-    registered_at: datetime = written_at()
+    document: str = text_column()
+    registered_at: datetime = timestamp_column()
     entry_on: date | None = None  # of the last of its units; None of a plan that an older version wrote
 
 
@@ -73,14 +73,16 @@ class Export(SQLModel, table=True):
     units_closed: int = 0
     next_seq: int = 1
     treatment_digest: str
-    findings: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     quarantined: bool = False  # failed because it broke what worked on it
     trace_parent: str | None = None
-    accepted_at: datetime = written_at()
-    updated_at: datetime = written_at()
-    finished_at: datetime | None = instant(nullable=True)  # None until it has ended, and again once it is retried
-    purged_at: datetime | None = instant(nullable=True)  # since when only its hashes and its log are kept
+    accepted_at: datetime = timestamp_column()
+    updated_at: datetime = timestamp_column()
+    finished_at: datetime | None = instant_column(
+        nullable=True
+    )  # None until it has ended, and again once it is retried
+    purged_at: datetime | None = instant_column(nullable=True)  # since when only its hashes and its log are kept
 
 
 class ExportUnit(SQLModel, table=True):
@@ -107,8 +109,8 @@ class ExportUnit(SQLModel, table=True):
     package_number: str | None = None
     released: bool = False  # a newer revision of its export carries the number on
     treatment_digest: str
-    document: str = long_text()
-    created_at: datetime = written_at()
+    document: str = text_column()
+    created_at: datetime = timestamp_column()
 
 
 class Step(SQLModel, table=True):
@@ -134,11 +136,13 @@ class Step(SQLModel, table=True):
     state: str
     fence: int = 0
     attempts: int = 0
-    lease_until: datetime | None = instant(nullable=True)
-    due_at: datetime | None = instant(nullable=True)
-    stalled_since: datetime | None = instant(nullable=True)  # when a sweep first found it due; nobody has come since
-    started_at: datetime | None = instant(nullable=True)
-    finished_at: datetime | None = instant(nullable=True)
+    lease_until: datetime | None = instant_column(nullable=True)
+    due_at: datetime | None = instant_column(nullable=True)
+    stalled_since: datetime | None = instant_column(
+        nullable=True
+    )  # when a sweep first found it due; nobody has come since
+    started_at: datetime | None = instant_column(nullable=True)
+    finished_at: datetime | None = instant_column(nullable=True)
     error: str | None = None
 
 
@@ -177,7 +181,7 @@ class ExportPackage(SQLModel, table=True):
     tare_weight_kg: str
     tracking_number: str | None = None
     order_id: str | None = None
-    contents: list[dict[str, str]] = Field(sa_type=JSON_COLUMN)
+    contents: list[dict[str, str]] = Field(sa_type=JSON_TYPE)
 
 
 class LineTreatment(SQLModel, table=True):
@@ -192,9 +196,9 @@ class LineTreatment(SQLModel, table=True):
     position: int
     hts_code: str
     country_of_origin: str
-    chapter99: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
-    section232: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
-    pga: list[dict[str, Any]] = Field(sa_type=JSON_COLUMN)
+    chapter99: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
+    section232: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
+    pga: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     digest: str
 
 
@@ -218,8 +222,8 @@ class Artifact(SQLModel, table=True):
     size: int = Field(sa_type=BigInteger)
     sha256: str
     template_version: str
-    generated_at: datetime = written_at()
-    purged_at: datetime | None = instant(nullable=True)  # since when its bytes are no longer in the store
+    generated_at: datetime = timestamp_column()
+    purged_at: datetime | None = instant_column(nullable=True)  # since when its bytes are no longer in the store
 
 
 class Event(SQLModel, table=True):
@@ -230,9 +234,9 @@ class Event(SQLModel, table=True):
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
     seq: int = Field(primary_key=True)
     type: str
-    at: datetime = written_at()
+    at: datetime = timestamp_column()
     actor: str
-    data: dict[str, Any] = Field(sa_type=JSON_COLUMN)
+    data: dict[str, Any] = Field(sa_type=JSON_TYPE)
     prev_hash: str | None = None  # of the event before it; see pipeline/exports/hash_chain.py
     hash: str
 
@@ -247,8 +251,8 @@ class IdempotencyRecord(SQLModel, table=True):
     fingerprint: str
     export_id: str = Field(foreign_key="exports.id")
     status: int
-    body: str = long_text()
-    created_at: datetime = written_at()
+    body: str = text_column()
+    created_at: datetime = timestamp_column()
 
 
 class LegalHold(SQLModel, table=True):
@@ -259,8 +263,8 @@ class LegalHold(SQLModel, table=True):
     id: str = Field(primary_key=True)
     account_id: str = Field(foreign_key="accounts.id", index=True)
     export_id: str | None = Field(default=None, foreign_key="exports.id")
-    reason: str = long_text()
+    reason: str = text_column()
     placed_by: str
-    placed_at: datetime = written_at()
+    placed_at: datetime = timestamp_column()
     released_by: str | None = None
-    released_at: datetime | None = instant(nullable=True)
+    released_at: datetime | None = instant_column(nullable=True)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from pipeline.core.db import changed, database_now
+from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import InvalidState
 from pipeline.exports.models import Export
 from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
@@ -23,5 +23,5 @@ def transition_export(session: Session, export_id: str, target: ExportState, **v
         )
         .values(state=target.value, updated_at=database_now(), **values)
     )
-    if changed(moved) != 1:
+    if row_count(moved) != 1:
         raise InvalidState(f"the export's state does not allow it to be {target}")

@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.weak_credentials import everybody_knows
 from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts
-from pipeline.core.db import Database, database_now, is_pooled, translated, utc_now
+from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors, utc_now
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference.bundle import load_rules
@@ -120,12 +120,12 @@ def _database_settings(settings: Settings) -> str:
     with _opened(settings) as database, database.read() as session:
         if database.is_sqlite:
             return "SQLite keeps its own"
-        asked = {**database.asked, "transaction_isolation": "repeatable read"}
+        asked = {**database.transaction_settings, "transaction_isolation": "repeatable read"}
         rows = session.execute(
             text("select name, setting from pg_settings where name = any(:names)"), {"names": list(asked)}
         )
         in_force = {row.name: row.setting for row in rows}
-        pooled = is_pooled(session.connection().connection.driver_connection)
+        pooled = is_behind_pooler(session.connection().connection.driver_connection)
     if lost := [name for name in asked if in_force.get(name) != asked[name]]:
         found = ", ".join(f"{name} is {in_force.get(name)} and should be {asked[name]}" for name in lost)
         raise Ailing(f"in a transaction, {found}")
@@ -146,7 +146,7 @@ def _walls(settings: Settings) -> str:
     with _opened(settings) as database:
         if database.is_sqlite:
             return "SQLite has none; every query names the account"
-        with translated(), database.engine.connect() as connection:
+        with translate_errors(), database.engine.connect() as connection:
             if gone := row_security.missing(connection):
                 raise Ailing(
                     f"row-level security is not as it should be on {', '.join(gone)}: run `exports migrate`, and drop every"

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core.db import database_now, table, waited_for_same
+from pipeline.core.db import blocked_by_same_key, database_now, table
 from pipeline.core.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
@@ -146,7 +146,7 @@ def retry_on_conflict(once: Callable[[], Acceptance], request: ExecuteRequest) -
         except (IntegrityError, ConcurrentWrite):
             continue  # another request wrote this key, this batch or this revision first: look again, it is there now
         except DatabaseBusy as busy:
-            if waited_for_same(busy, IdempotencyRecord):
+            if blocked_by_same_key(busy, IdempotencyRecord):
                 raise IdempotencyInProgress(
                     "a request with this idempotency key is being answered; repeat it in a moment",
                     field="Idempotency-Key",

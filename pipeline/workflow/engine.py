@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from pipeline.core import shutdown
-from pipeline.core.db import changed, database_now, table
+from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
@@ -170,7 +170,7 @@ def _commit(
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
     here = step_params(export_id, context.unit_no, context.step)
-    if changed(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
+    if row_count(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
     if spec.name in NOTIFY_STEPS:
         left = [

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.core.db import changed, database_now, table
+from pipeline.core.db import database_now, row_count, table
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
@@ -123,7 +123,7 @@ def claim_opened_step(
     """
     lease = {"lease_seconds": runtime.settings.lease_seconds}
     opened = session.execute(_CLAIM_OPENED, step_params(context.export_id, unit_no, name) | lease)
-    if changed(opened) != 1:
+    if row_count(opened) != 1:
         return None
     return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
@@ -151,7 +151,7 @@ def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager
                 )
                 .values(lease_until=database_now(lease), due_at=database_now(lease))
             )
-            return changed(renewed) == 1
+            return row_count(renewed) == 1
 
     return LEASE_RENEWER.hold(lease, renew, export_id=context.export_id, step=context.step)
 

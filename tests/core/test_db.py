@@ -192,13 +192,13 @@ def connection():
 before = connection()
 assert connection() is before, "a connection is kept"
 if database.is_sqlite:
-    database._turns.acquire(0)  # as another thread of the parent may have it
+    database._semaphore.acquire(0)  # as another thread of the parent may have it
 pid = os.fork()
 if not pid:
     os._exit(connection() is before)
 assert os.waitpid(pid, 0)[1] == 0, "the child used its parent's connection"
 if database.is_sqlite:
-    database._turns.release()
+    database._semaphore.release()
 assert connection() is before, "the child closed its parent's connection"
 """
 

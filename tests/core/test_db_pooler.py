@@ -54,7 +54,7 @@ def settings_of(url: str) -> Settings:
 
 def in_force(database: Database) -> dict[str, str]:
     with database.read() as session:
-        rows = session.execute(IN_FORCE, {"names": list(database.asked)})
+        rows = session.execute(IN_FORCE, {"names": list(database.transaction_settings)})
         return {row.name: row.setting for row in rows}
 
 
@@ -81,7 +81,7 @@ def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres
 
 def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: str) -> None:
     database = Database(pooled_url, timeout_seconds=8)
-    assert database.asked == {
+    assert database.transaction_settings == {
         "TimeZone": "UTC",
         "synchronous_commit": "on",
         "lock_timeout": "4000",
@@ -91,13 +91,15 @@ def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: st
 
     def look(_: int) -> None:
         for _ in range(10):
-            assert in_force(database) == database.asked
+            assert in_force(database) == database.transaction_settings
 
     together(look)
     with database.engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
         left = dict(raw.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'").fetchall())
-    assert {left[name] for name in database.asked if name.endswith("_timeout")} == {"0"}, "nothing is left of them"
+    assert {left[name] for name in database.transaction_settings if name.endswith("_timeout")} == {"0"}, (
+        "nothing is left of them"
+    )
     database.dispose()
 
 

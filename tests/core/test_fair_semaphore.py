@@ -6,16 +6,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.core.fair_semaphore import Turns
+from pipeline.core.fair_semaphore import FairSemaphore
 from tests.support.servers import poll
 
 
-def wait_for_waiters(turns: Turns, count: int) -> None:
+def wait_for_waiters(turns: FairSemaphore, count: int) -> None:
     poll(lambda: len(turns._waiting) == count, 60, "a thread does not wait")
 
 
 def test_turns_are_given_in_the_order_of_asking() -> None:
-    turns, served = Turns(1), list[int]()
+    turns, served = FairSemaphore(1), list[int]()
     assert turns.acquire(0)
 
     def ask(number: int) -> None:
@@ -32,7 +32,7 @@ def test_turns_are_given_in_the_order_of_asking() -> None:
 
 
 def test_thread_that_asks_again_comes_after_those_that_wait() -> None:
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     assert turns.acquire(0)
     with ThreadPoolExecutor(1) as threads:
         other = threads.submit(turns.acquire, 60)
@@ -45,7 +45,7 @@ def test_thread_that_asks_again_comes_after_those_that_wait() -> None:
 
 
 def test_thread_that_gives_up_leaves_its_turn_to_others() -> None:
-    turns = Turns(2)
+    turns = FairSemaphore(2)
     assert turns.acquire(0)
     assert turns.acquire(0)
     assert not turns.acquire(0)
@@ -56,7 +56,7 @@ def test_thread_that_gives_up_leaves_its_turn_to_others() -> None:
 
 
 def test_no_turn_is_lost_or_given_twice_where_threads_give_up_at_the_last_moment() -> None:
-    turns, lock, held, most = Turns(3), threading.Lock(), 0, 0
+    turns, lock, held, most = FairSemaphore(3), threading.Lock(), 0, 0
 
     def ask(timeout: float) -> bool:
         nonlocal held, most

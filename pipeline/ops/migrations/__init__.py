@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from pipeline.core.db import Database, translated
+from pipeline.core.db import Database, translate_errors
 from pipeline.ops.migrations import row_security
 
 
@@ -62,7 +62,7 @@ def standing(database: Database) -> Standing:
 
     Raises DatabaseBusy where it does not answer.
     """
-    with translated(), database.engine.connect() as connection:
+    with translate_errors(), database.engine.connect() as connection:
         at = MigrationContext.configure(connection).get_current_revision()
     newest, *older = _revisions()
     if at == newest:

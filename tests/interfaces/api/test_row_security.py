@@ -15,7 +15,7 @@ from sqlmodel import SQLModel
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners
 from pipeline.core import tenancy
-from pipeline.core.db import Database, changed
+from pipeline.core.db import Database, row_count
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import EVERYBODY, NOBODY
 from pipeline.customs import waivers
@@ -122,7 +122,7 @@ def test_rows_of_another_account_are_neither_changed_nor_deleted(desk: Desk) -> 
         for statement in (sa.update(rows).where(others).values({first.name: first}), sa.delete(rows).where(others)):
             for whose in (OTHER, NOBODY):
                 with tenancy.acting_for(whose), desk.runtime.db.write() as session:
-                    assert changed(session.execute(statement)) == 0, (name, whose)
+                    assert row_count(session.execute(statement)) == 0, (name, whose)
     assert counted(desk.runtime, EVERYBODY) == before
 
 
@@ -160,7 +160,9 @@ def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
         desk.runtime.db.read() as session,
     ):
         session.execute(sa.select(1))
-    settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in desk.runtime.db.asked.items())
+    settings = "".join(
+        f"; SET LOCAL {name} = '{value}'" for name, value in desk.runtime.db.transaction_settings.items()
+    )
     assert asked == [
         f"BEGIN ISOLATION LEVEL REPEATABLE READ{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
         "SELECT 1",
