@@ -33,7 +33,7 @@ MIN_TASKS_PER_SECOND: Final = 5
 CONNECTION_SECONDS: Final = 1.0
 
 #: How long a worker that waits for messages may overlook that it was told to end.
-HEED_SECONDS: Final = 0.25
+SHUTDOWN_POLL_SECONDS: Final = 0.25
 
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -129,7 +129,7 @@ def _poll_brokers(runtime: Runtime) -> int:
     return len(inquiries)
 
 
-class Heed(bootsteps.StartStopStep):  # type: ignore[misc]
+class ShutdownPoll(bootsteps.StartStopStep):  # type: ignore[misc]
     """Has the worker's loop look up often enough to heed a signal soon.
 
     It waits for messages until its next timer is due, which on RabbitMQ, without one, takes ten seconds: so long a worker
@@ -144,13 +144,13 @@ class Heed(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         """Begin."""
-        parent.timer.call_repeatedly(HEED_SECONDS, lambda: None)
+        parent.timer.call_repeatedly(SHUTDOWN_POLL_SECONDS, lambda: None)
 
 
 @worker_shutting_down.connect
-def _told(**_: Any) -> None:
-    shutdown.tell()
+def _request_shutdown(**_: Any) -> None:
+    shutdown.request()
 
 
 app.steps["worker"].add(Sweeper)
-app.steps["worker"].add(Heed)
+app.steps["worker"].add(ShutdownPoll)

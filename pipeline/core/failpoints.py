@@ -25,7 +25,7 @@ _SPEC: Final = re.compile(
 _LOOK_SECONDS: Final = 0.01
 
 
-class Broken(Exception):
+class FailpointError(Exception):
     """What the action `raise` raises: an error that nobody foresaw."""
 
 
@@ -43,7 +43,7 @@ class Failpoint:
         """Act, unless that was done as often as wished; processes that share the folder count together."""
         if not any(self._marked(number) for number in range(1, self.times + 1)):
             return
-        log.warning("failpoint", point=self.point, action=self.action)
+        log.warning("failpoint_hit", point=self.point, action=self.action)
         if self.action == "sleep":
             time.sleep(int(self.argument) / 1000)
         elif self.action == "barrier":
@@ -68,11 +68,11 @@ class Failpoint:
             case "enospc":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             case "raise":
-                raise Broken(f"failpoint {self.point}")
+                raise FailpointError(f"failpoint {self.point}")
         os._exit(70)
 
 
-_BARE: Final = frozenset({"kill", "exit", "raise", "raise_db", "enospc"})
+_PLAIN_ACTIONS: Final = frozenset({"kill", "exit", "raise", "raise_db", "enospc"})
 
 _armed: dict[str, Failpoint] = {}
 
@@ -90,11 +90,11 @@ def arm(settings: Settings) -> None:
         return
     marks = Path(settings.failpoints_folder)
     marks.mkdir(parents=True, exist_ok=True)
-    _armed.update(parsed(settings.failpoints, marks))
+    _armed.update(parse_failpoints(settings.failpoints, marks))
     log.warning("failpoints_armed", points=sorted(_armed))
 
 
-def parsed(text: str, marks: Path) -> Mapping[str, Failpoint]:
+def parse_failpoints(text: str, marks: Path) -> Mapping[str, Failpoint]:
     """Return the failpoints of a setting such as `hand_off.mid=kill*2 sweep.after=sleep:500`.
 
     Raises UnsafeSettings.
@@ -103,7 +103,7 @@ def parsed(text: str, marks: Path) -> Mapping[str, Failpoint]:
     for spec in text.split():
         match = _SPEC.fullmatch(spec)
         argument = (match and match["argument"]) or ""
-        if match is None or not _fits(match["action"], argument):
+        if match is None or not _is_valid_action(match["action"], argument):
             actions = "kill, exit, raise, raise_db, enospc, sleep:MILLISECONDS or barrier:FILE"
             raise UnsafeSettings(f"EXPORTS_FAILPOINTS holds {spec!r}; give POINT=ACTION, with {actions}, and *TIMES")
         point = match["point"]
@@ -111,7 +111,7 @@ def parsed(text: str, marks: Path) -> Mapping[str, Failpoint]:
     return found
 
 
-def _fits(action: str, argument: str) -> bool:
+def _is_valid_action(action: str, argument: str) -> bool:
     if action == "sleep":
         return argument.isdecimal()
-    return bool(argument) if action == "barrier" else action in _BARE and not argument
+    return bool(argument) if action == "barrier" else action in _PLAIN_ACTIONS and not argument

@@ -5,27 +5,27 @@ from __future__ import annotations
 from pipeline.core.errors import Stopped
 
 # A plain value, because it is set in a signal handler, where no lock may be taken.
-_told = False
+_requested = False
 
 
-def tell() -> None:
+def request() -> None:
     """Have the work of this process come to an end soon."""
-    global _told  # noqa: PLW0603 - one fact of the whole process
-    _told = True
+    global _requested  # noqa: PLW0603 - one fact of the whole process
+    _requested = True
 
 
-def forget() -> None:
+def reset() -> None:
     """Let this process work again, after a worker in it has ended."""
-    global _told  # noqa: PLW0603
-    _told = False
+    global _requested  # noqa: PLW0603
+    _requested = False
 
 
-def told() -> bool:
+def is_requested() -> bool:
     """Tell whether this process is to end."""
-    return _told
+    return _requested
 
 
-def check() -> None:
+def raise_if_requested() -> None:
     """Raise Stopped where this process is to end."""
-    if _told:
+    if _requested:
         raise Stopped("the worker was told to end")

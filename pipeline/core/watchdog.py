@@ -13,7 +13,7 @@ from typing import Final
 _STANDARD_ERROR: Final = 2
 
 
-class Timeouts:
+class Watchdog:
     """The bounds that hold in this process now; the earliest of them ends it.
 
     A thread that hangs cannot be interrupted, and one that never gives back the interpreter stops every other thread as
@@ -24,30 +24,30 @@ class Timeouts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ends: dict[object, float] = {}
-        self._told = False
+        self._registered = False
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
+    def limit(self, seconds: float) -> Iterator[None]:
         """End the process unless the block is done in so many seconds."""
-        mine = object()
-        self._change(mine, time.monotonic() + seconds)
+        token = object()
+        self._change(token, time.monotonic() + seconds)
         try:
             yield
         finally:
-            self._change(mine, None)
+            self._change(token, None)
 
-    def _change(self, mine: object, end: float | None) -> None:
+    def _change(self, token: object, end: float | None) -> None:
         with self._lock:
-            if not self._told:
+            if not self._registered:
                 faulthandler.register(signal.SIGALRM, file=_STANDARD_ERROR, all_threads=True, chain=True)
-                self._told = True
+                self._registered = True
             if end is None:
-                del self._ends[mine]
+                del self._ends[token]
             else:
-                self._ends[mine] = end
+                self._ends[token] = end
             left = min(self._ends.values()) - time.monotonic() if self._ends else 0
             signal.setitimer(signal.ITIMER_REAL, max(left, 0.001) if self._ends else 0)
 
 
 #: The one of this operating system process.
-TIMEOUTS: Final = Timeouts()
+WATCHDOG: Final = Watchdog()

@@ -139,7 +139,7 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
         made.append(repository.keep(runtime, context, row.unit_no, document))
-        shutdown.check()
+        shutdown.raise_if_requested()
     return made
 
 

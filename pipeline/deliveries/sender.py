@@ -126,7 +126,7 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     with structlog.contextvars.bound_contextvars(
         export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
     ):
-        while not put_off and not shutdown.told() and (claimed := streams.claim(runtime, lane)) is not None:
+        while not put_off and not shutdown.is_requested() and (claimed := streams.claim(runtime, lane)) is not None:
             failpoint("delivery.before")
             with streams.held(runtime, claimed) as lease:
                 sent = _send(runtime, claimed, lease)
@@ -211,7 +211,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
             before = now
             failpoint("delivery.between")
             # What was taken is recorded before long: a crash would send it again.
-            if now - began > runtime.settings.lease_seconds or shutdown.told():
+            if now - began > runtime.settings.lease_seconds or shutdown.is_requested():
                 break
     except (ChannelUnavailable, ChannelRefused, WorkerDied) as error:
         failure = error

@@ -16,7 +16,7 @@ from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.core.watchdog import TIMEOUTS
+from pipeline.core.watchdog import WATCHDOG
 from pipeline.deliveries import outbox
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
@@ -130,10 +130,10 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
             " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
             begun,
         )
-    shutdown.check()
+    shutdown.raise_if_requested()
     failpoint(f"{spec.name}.before")
     # How long sending takes is up to the recipients, and each send is bounded by itself.
-    bounded = nullcontext() if spec.name in NOTIFY_STEPS else TIMEOUTS.within(runtime.settings.step_timeout_seconds)
+    bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared = None
     try:
         with bounded:

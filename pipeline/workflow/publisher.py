@@ -89,7 +89,7 @@ class EmbeddedWorker:
 
     def stop(self, timeout_seconds: float = 5) -> None:
         """End after the tasks at hand; what was not begun stays owed in the database."""
-        shutdown.tell()
+        shutdown.request()
         state.should_stop = 0
         # Their loops look up only when a message comes, else every two seconds: these are about no export.
         deadline = time.monotonic() + timeout_seconds
@@ -98,7 +98,7 @@ class EmbeddedWorker:
                 try_send(step_signature(STEPS[0].name, "", EXPORT_LEVEL))
             alive[0].join(0.05)
         state.should_stop = None
-        shutdown.forget()
+        shutdown.reset()
 
     def _thread(self, number: int) -> threading.Thread:
         first = number == 1

@@ -38,7 +38,7 @@ def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
     rows = []
     for document in render_unit(runtime, context):
         rows.append(repository.keep(runtime, context, context.unit_no, document))
-        shutdown.check()
+        shutdown.raise_if_requested()
     return RenderedDocuments(runtime.store, rows)
 
 

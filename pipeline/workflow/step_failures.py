@@ -62,7 +62,7 @@ def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> 
             return _record_once(runtime, context, error, reason)
         except DatabaseBusy as busy:
             log.warning("step_failure_not_recorded", reason=str(busy))
-            if shutdown.told() or time.monotonic() > until:
+            if shutdown.is_requested() or time.monotonic() > until:
                 return []  # its lease runs out, and the sweep owes the step again
             time.sleep(RECORD_RETRY_SECONDS)
 

@@ -292,7 +292,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     monkeypatch.setattr("pipeline.workflow.step_failures.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
         patched.setattr(events, "lock_export", seldom)
-        patched.setattr(shutdown, "told", lambda: told)
+        patched.setattr(shutdown, "is_requested", lambda: told)
         assert house.step(export_id, 1, "render_documents") == ()
     with house.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()

@@ -23,7 +23,7 @@ from tests.workflow.conftest import House
 def working() -> Iterator[None]:
     """Leave this process as it was."""
     yield
-    shutdown.forget()
+    shutdown.reset()
 
 
 def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
@@ -33,14 +33,14 @@ def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
 
 def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) -> None:
     export_id = house.accept().export_id
-    shutdown.tell()
+    shutdown.request()
     outcome = run_step(house.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.halted) == ((), True)
     assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker is told"
     left = step(house, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
     assert house.events(export_id) == ["EXPORT_ACCEPTED"]
-    shutdown.forget()
+    shutdown.reset()
     assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
     assert step(house, export_id, "record_packages").attempts == 1
 
@@ -55,7 +55,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     def render(invoice: Invoice) -> Iterator[Document]:
         for document in render_documents(invoice):
             made.append(document.filename)
-            shutdown.tell()
+            shutdown.request()
             yield document
 
     with monkeypatch.context() as patched:
@@ -64,7 +64,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     assert (len(made), outcome.completed, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
     assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in house.events(export_id)
-    shutdown.forget()
+    shutdown.reset()
     assert "render_documents" in house.step(export_id, 1, "render_documents")
     assert step(house, export_id, "render_documents").attempts == 1
 
@@ -85,7 +85,7 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
 
     def profile_document(*_: object) -> Document:
         made.append("a.csv")
-        shutdown.tell()
+        shutdown.request()
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
     monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
@@ -99,7 +99,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
 ) -> None:
     export_id = house.accept().export_id
     # As if the signal came while the first step was written.
-    monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.tell())
+    monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.request())
     outcome = run_step(house.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
     left = step(house, export_id, "attach_customs")
@@ -111,7 +111,7 @@ def test_nothing_more_is_sent(house: House) -> None:
     for name in ("record_packages", "render_documents"):
         house.step(export_id, 1, name)
     house.step(export_id, 0, "hand_off")
-    shutdown.tell()
+    shutdown.request()
     assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
-    shutdown.forget()
+    shutdown.reset()
     assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2

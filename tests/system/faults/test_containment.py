@@ -74,14 +74,14 @@ def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Rend
 
 HANGS: Final = """
 import threading, time
-from pipeline.core.watchdog import TIMEOUTS
+from pipeline.core.watchdog import WATCHDOG
 from tests.system.faults.poisoned_engine import loop
-with TIMEOUTS.within(3600):
-    with TIMEOUTS.within(3):
+with WATCHDOG.limit(3600):
+    with WATCHDOG.limit(3):
         print("in time", flush=True)
     time.sleep(3.5)
     print("not ended by a bound that was kept", flush=True)
-    with TIMEOUTS.within(0.3):
+    with WATCHDOG.limit(0.3):
         loop()
 print("never", flush=True)
 """

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from config.settings import Settings, get_settings
 from pipeline.core import failpoints
 from pipeline.core.errors import DatabaseBusy, UnsafeSettings
-from pipeline.core.failpoints import Broken, arm, failpoint
+from pipeline.core.failpoints import FailpointError, arm, failpoint
 from pipeline.core.runtime import open_runtime
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.cli.main import app
@@ -80,7 +80,7 @@ def test_product_knows_its_tests_by_that_one_call_alone() -> None:
 def test_error_that_nobody_foresaw(tmp_path: Path) -> None:
     set_to("hand_off.mid=raise", tmp_path)
     failpoint("hand_off.before")
-    with pytest.raises(Broken, match="hand_off"):
+    with pytest.raises(FailpointError, match="hand_off"):
         failpoint("hand_off.mid")
 
 
@@ -100,7 +100,7 @@ def test_full_disk(tmp_path: Path) -> None:
 def test_point_acts_once_or_as_often_as_it_is_told_whichever_process_comes_by(tmp_path: Path) -> None:
     for _ in range(2):  # as a process that was started again
         set_to("accept.mid=raise*2 accept.after=raise", tmp_path)
-        with pytest.raises(Broken):
+        with pytest.raises(FailpointError):
             failpoint("accept.mid")
     failpoint("accept.mid")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accept.mid.1", "accept.mid.2"]
