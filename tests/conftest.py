@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def everybodys_rows_are_seen() -> Iterator[None]:
     """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""
-    with tenancy.acting_for(tenancy.EVERYBODY):
+    with tenancy.account_scope(tenancy.ALL_ACCOUNTS):
         yield
 
 

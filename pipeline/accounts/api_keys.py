@@ -21,7 +21,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import database_now, utc_now
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.models import Account
 
 log = structlog.get_logger(__name__)
@@ -221,7 +221,7 @@ def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -
     Raises InvalidApiKey where it is malformed, unknown, expired or revoked; the answer does not tell which of the last.
     """
     key_id = key_id_of(bearer)
-    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
         known = _hash("unknown") if row is None else row.secret_hash
     if not hmac.compare_digest(known, _hash(bearer)) or row is None:
@@ -234,7 +234,7 @@ def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None)
 
     Raises InvalidApiKey where it is unknown, expired or revoked.
     """
-    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
     if row is None:
         raise InvalidApiKey("the API key is not known")
@@ -245,7 +245,7 @@ def note_use(runtime: Runtime, caller: Caller) -> None:
     """Write down that the key is used now, unless it was within the last minute; where that cannot be, it is left."""
     long_ago = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= database_now(-NOTED_AFRESH_SECONDS))
     try:
-        with tenancy.acting_for(caller.account_id), runtime.db.write() as session:
+        with tenancy.account_scope(caller.account_id), runtime.db.write() as session:
             session.execute(
                 update(ApiKey).where(col(ApiKey.id) == caller.key_id, long_ago).values(last_used_at=database_now())
             )

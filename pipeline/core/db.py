@@ -287,7 +287,9 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
     def _begin(connection: Connection) -> None:
         # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
-        connection.exec_driver_sql(begin + settings + _account_setting(tenancy.whose()) + _lock_timeout(lock_seconds))
+        connection.exec_driver_sql(
+            begin + settings + _account_setting(tenancy.current_account()) + _lock_timeout(lock_seconds)
+        )
 
     return engine
 

@@ -15,7 +15,7 @@ from pipeline.core import failpoints, tenancy
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Clock, Database, translate_errors, utc_now
 from pipeline.core.errors import UnsafeSettings
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 
 #: As far as the store needs it; the table itself is a noun of the rooms above.
 _ARTIFACTS: Final = named_table("artifacts", column("id"), column("purged_at"))
@@ -54,7 +54,7 @@ def open_store(settings: Settings, database: Database) -> ArtifactStore:
 
 def records_documents(database: Database) -> bool:
     """Tell whether an export has a document that was not purged; raises DatabaseBusy."""
-    with tenancy.acting_for(EVERYBODY), translate_errors(), database.engine.connect() as connection:
+    with tenancy.account_scope(ALL_ACCOUNTS), translate_errors(), database.engine.connect() as connection:
         # A new database has no tables yet.
         if not inspect(connection).has_table(_ARTIFACTS.name):
             return False

@@ -13,27 +13,27 @@ from contextvars import ContextVar
 from typing import Final
 
 #: No account can have these for an id.
-EVERYBODY: Final = "*"
-NOBODY: Final = ""
+ALL_ACCOUNTS: Final = "*"
+NO_ACCOUNT: Final = ""
 
-_whose: ContextVar[str] = ContextVar("whose", default=EVERYBODY)
-
-
-def whose() -> str:
-    """Return whose rows the transactions of this context see: an account's id, EVERYBODY or NOBODY."""
-    return _whose.get()
+_account: ContextVar[str] = ContextVar("account", default=ALL_ACCOUNTS)
 
 
-def act_for(account_id: str) -> None:
+def current_account() -> str:
+    """Return whose rows the transactions of this context see: an account's id, ALL_ACCOUNTS or NO_ACCOUNT."""
+    return _account.get()
+
+
+def set_account(account_id: str) -> None:
     """Have the transactions of this context, from now on, see the rows of this account alone."""
-    _whose.set(account_id)
+    _account.set(account_id)
 
 
 @contextmanager
-def acting_for(account_id: str) -> Iterator[None]:
-    """Have the transactions that begin in the block see the rows of this account alone; or EVERYBODY's, or NOBODY's."""
-    token = _whose.set(account_id)
+def account_scope(account_id: str) -> Iterator[None]:
+    """Have the transactions that begin in the block see the rows of this account alone; or ALL_ACCOUNTS's, or NO_ACCOUNT's."""
+    token = _account.set(account_id)
     try:
         yield
     finally:
-        _whose.reset(token)
+        _account.reset(token)

@@ -19,7 +19,7 @@ from pipeline.accounts import secrets
 from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import legible
 from pipeline.deliveries import links, submissions
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification
@@ -116,7 +116,7 @@ class Handoff:
 def read(runtime: Runtime, given: Link) -> Handoff:
     """Return the handoff that the link is for; raises NotFound, and Purged."""
     # The link is the credential, and speaks for the one notification.
-    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(Notification, given.notification_id)
         if row is None or row.event_type != MessageType.HANDOFF_READY:
             raise NotFound("there is no such handoff")
@@ -164,7 +164,7 @@ def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> Ackno
     Raises ValidationFailed, with a sentence for whoever filled it in, and Purged where the handoff was meanwhile.
     """
     body = _body(given, handoff, form)
-    with tenancy.acting_for(handoff.account_id):
+    with tenancy.account_scope(handoff.account_id):
         return submissions.answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
 
 

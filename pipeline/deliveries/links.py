@@ -89,7 +89,7 @@ def opened(settings: Settings, token: str, now: datetime) -> Claim:
 def document(runtime: Runtime, claim: Claim) -> Artifact:
     """Return the document of a link; raises NotFound where it is gone, or its holder may not read it any more."""
     try:
-        with tenancy.acting_for(claim.account_id):
+        with tenancy.account_scope(claim.account_id):
             with runtime.db.read() as session:
                 handed = repository.find_artifact(session, claim.account_id, claim.artifact_id)
             kind, _, holder = claim.holder.partition(":")

@@ -19,7 +19,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import legible
 from pipeline.deliveries import outbox
 from pipeline.deliveries.channels.webhook import check_signature, digest_of
@@ -191,14 +191,14 @@ def signer(
     give it to another. Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what
     exists.
     """
-    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
         secrets = account_secrets.counting(session, runtime.settings, account_id, partner_id)
     check_signature(body, headers, secrets, timely=timely)
     signed = Signer(account_id, partner_id)
     if timely:
-        with tenancy.acting_for(account_id):
+        with tenancy.account_scope(account_id):
             _bind(runtime, signed, digest_of(body, headers), submission_id)
     return signed
 

@@ -14,7 +14,7 @@ from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.models import Attempt, Delivery
 from pipeline.deliveries.streams import claimable, lane_is_free
@@ -50,7 +50,7 @@ def parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECO
         watch = _Watch(stalled_after_seconds, min(put_off, stalled_after_seconds / 2), put_off)
         longest_pause = max(runtime.settings.step_retry_seconds, MAX_RETRY_PAUSE_SECONDS)
         on_redis = runtime.settings.message_broker == "redis"
-        with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+        with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
             by_queue = on_redis and recipients.told_by_queue(session)
             found = [
                 Part("database", ok=True, message=f"answers, and its tables are {whose}"),

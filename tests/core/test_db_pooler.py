@@ -130,12 +130,12 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
     def look(number: int) -> None:
         account = [factories.ACCOUNT, *others][number]
         for _ in range(25):
-            with tenancy.acting_for(account), pooled.runtime.db.read() as session:
+            with tenancy.account_scope(account), pooled.runtime.db.read() as session:
                 assert session.scalars(select(col(Account.id))).all() == [account]
                 assert session.scalar(select(func.count()).select_from(Export)) == seen[account]
 
     together(look)
-    with tenancy.acting_for(tenancy.NOBODY), pooled.runtime.db.read() as session:
+    with tenancy.account_scope(tenancy.NO_ACCOUNT), pooled.runtime.db.read() as session:
         for table in SQLModel.metadata.tables.values():
             assert session.scalar(select(func.count()).select_from(table)) == 0, table.name
 

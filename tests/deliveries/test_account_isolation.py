@@ -13,7 +13,7 @@ from config import queues
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.core.tenancy import acting_for
+from pipeline.core.tenancy import account_scope
 from pipeline.deliveries import connection_tests, sender
 from pipeline.exports.models import Account
 from tests.conftest import Stack
@@ -32,7 +32,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
     for account in ACCOUNTS:
         with opened.db.write() as session:
             session.add(Account(id=account, name=account))
-        with acting_for(account):
+        with account_scope(account):
             for name, kind in PARTNERS.items():
                 new = NewPartner.model_validate({"id": name, "kind": kind, "name": name, "live": True})
                 partners.create(opened, account, new)

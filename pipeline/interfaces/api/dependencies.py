@@ -177,7 +177,7 @@ async def identify(request: Request, bearer: str) -> Caller:
             _NOTING.add(noting)
             noting.add_done_callback(_NOTING.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
-    tenancy.act_for(caller.account_id)
+    tenancy.set_account(caller.account_id)
     return caller
 
 

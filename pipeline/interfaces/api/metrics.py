@@ -15,7 +15,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import LATE, SET_ASIDE
@@ -53,7 +53,7 @@ class Work(Collector):
             ("exports_deliveries", "Deliveries", Delivery.state),
         )
         families: list[GaugeMetricFamily] = []
-        with tenancy.acting_for(EVERYBODY), self._runtime.db.read() as session:
+        with tenancy.account_scope(ALL_ACCOUNTS), self._runtime.db.read() as session:
             for name, noun, state in counted:
                 family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
                 for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.core import ids, tenancy
 from pipeline.core.errors import NotReady
-from pipeline.core.tenancy import NOBODY
+from pipeline.core.tenancy import NO_ACCOUNT
 from pipeline.exports import events
 from pipeline.interfaces.api.errors import internal_error, problem
 
@@ -82,7 +82,7 @@ class Envelope:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             # Nobody's rows are seen until a credential has said whose.
-            with tenancy.acting_for(NOBODY), events.request_id_bound(request_id):
+            with tenancy.account_scope(NO_ACCOUNT), events.request_id_bound(request_id):
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("caller_left", method=scope["method"], route=_route(scope))

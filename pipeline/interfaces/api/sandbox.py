@@ -13,7 +13,7 @@ from pipeline.accounts import secrets
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, NotReady
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import sandbox_broker
 from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.deliveries.channels.webhook import check_signature, unsigned
@@ -65,7 +65,7 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
     _own(request, runtime)
     # The sandbox broker is a party of its own, and serves every account.
-    tenancy.act_for(EVERYBODY)
+    tenancy.set_account(ALL_ACCOUNTS)
     answer = await run_in_threadpool(sandbox_broker.take, runtime, await request.body(), "borderbuddy")
     if answer is None:
         return Response(status_code=202)
@@ -80,7 +80,7 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
 async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
     """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
     _own(request, runtime)
-    tenancy.act_for(EVERYBODY)
+    tenancy.set_account(ALL_ACCOUNTS)
     return await run_in_threadpool(sandbox_broker.answers, runtime, handoff_id)
 
 
@@ -121,7 +121,7 @@ def _own(request: Request, runtime: Runtime) -> None:
 
 
 def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
-    with tenancy.acting_for(EVERYBODY), runtime.db.read() as session:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         return secrets.counting(session, runtime.settings, account_id, partner_id)
 
 
@@ -129,5 +129,5 @@ def _webhook(
     runtime: Runtime, account_id: str, partner_id: str, secrets: list[str], body: bytes, headers: dict[str, str]
 ) -> None:
     check_signature(body, headers, secrets)
-    with tenancy.acting_for(account_id):
+    with tenancy.account_scope(account_id):
         sandbox_broker.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))

@@ -84,7 +84,7 @@ def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[s
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
     signed = submissions.signer(runtime, submission_id, body, headers)
-    tenancy.act_for(signed.account_id)
+    tenancy.set_account(signed.account_id)
     return signed
 
 

@@ -46,7 +46,7 @@ def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> 
         raise InvalidApiKey("the session has ended; sign in again")
     caller = caller_of_key(runtime, key_id, now=moment)
     caller.need(READ)
-    tenancy.act_for(caller.account_id)
+    tenancy.set_account(caller.account_id)
     return caller
 
 

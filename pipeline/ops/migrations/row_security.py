@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 
 from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core import heartbeats  # noqa: F401 - importing them is what fills the metadata
-from pipeline.core.tenancy import EVERYBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
@@ -110,13 +110,13 @@ class _Policy:
 
 def _condition(table: sa.Table) -> str:
     if table.name == "accounts":
-        return f"{_NOW} = '{EVERYBODY}' OR {_NOW} = id"
+        return f"{_NOW} = '{ALL_ACCOUNTS}' OR {_NOW} = id"
     if "account_id" in table.columns:
-        return f"{_NOW} = '{EVERYBODY}' OR {_NOW} = account_id"
+        return f"{_NOW} = '{ALL_ACCOUNTS}' OR {_NOW} = account_id"
     joined, owner = _owner(table)
     # Nothing is looked up for those who see everything.
     return (
-        f"{_NOW} = '{EVERYBODY}' OR EXISTS (SELECT FROM {owner} of_account"
+        f"{_NOW} = '{ALL_ACCOUNTS}' OR EXISTS (SELECT FROM {owner} of_account"
         f" WHERE {joined} AND of_account.account_id = {_NOW})"
     )
 

@@ -17,7 +17,7 @@ from pipeline.accounts import api_keys, partners
 from pipeline.core import tenancy
 from pipeline.core.db import Database, row_count
 from pipeline.core.runtime import Runtime
-from pipeline.core.tenancy import EVERYBODY, NOBODY
+from pipeline.core.tenancy import ALL_ACCOUNTS, NO_ACCOUNT
 from pipeline.customs import waivers
 from pipeline.customs.models import Waiver
 from pipeline.deliveries import queries, sandbox_broker
@@ -76,7 +76,7 @@ def desk(open_desk: Open, own_url: str) -> Desk:
 
 def counted(runtime: Runtime, whose: str) -> dict[str, int]:
     """How many rows of each table are seen for `whose`, by queries that ask for everything."""
-    with tenancy.acting_for(whose), runtime.db.read() as session:
+    with tenancy.account_scope(whose), runtime.db.read() as session:
         return {
             name: session.scalar(sa.select(sa.func.count()).select_from(SQLModel.metadata.tables[name])) or 0
             for name in TABLES
@@ -96,13 +96,13 @@ def test_every_table_has_its_wall(own_url: str) -> None:
 
 
 def test_an_account_sees_its_own_rows_and_no_others(desk: Desk) -> None:
-    everything = counted(desk.runtime, EVERYBODY)
+    everything = counted(desk.runtime, ALL_ACCOUNTS)
     assert {name for name, rows in everything.items() if rows == 0} == set()
     assert everything["accounts"] == 2
     own = counted(desk.runtime, factories.ACCOUNT)
     assert own == everything | {"accounts": 1}
     assert counted(desk.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
-    assert counted(desk.runtime, NOBODY) == dict.fromkeys(TABLES, 0)
+    assert counted(desk.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
 
 
 def test_a_query_that_says_nothing_of_whose_rows_sees_none(desk: Desk, own_url: str) -> None:
@@ -114,37 +114,37 @@ def test_a_query_that_says_nothing_of_whose_rows_sees_none(desk: Desk, own_url: 
 
 
 def test_rows_of_another_account_are_neither_changed_nor_deleted(desk: Desk) -> None:
-    before = counted(desk.runtime, EVERYBODY)
+    before = counted(desk.runtime, ALL_ACCOUNTS)
     for name in TABLES:
         rows = SQLModel.metadata.tables[name]
         first = next(iter(rows.primary_key.columns))
         others = rows.c.id != OTHER if name == "accounts" else sa.true()
         for statement in (sa.update(rows).where(others).values({first.name: first}), sa.delete(rows).where(others)):
-            for whose in (OTHER, NOBODY):
-                with tenancy.acting_for(whose), desk.runtime.db.write() as session:
+            for whose in (OTHER, NO_ACCOUNT):
+                with tenancy.account_scope(whose), desk.runtime.db.write() as session:
                     assert row_count(session.execute(statement)) == 0, (name, whose)
-    assert counted(desk.runtime, EVERYBODY) == before
+    assert counted(desk.runtime, ALL_ACCOUNTS) == before
 
 
 def test_a_row_cannot_be_put_into_another_account(desk: Desk) -> None:
-    for whose in (OTHER, NOBODY):
+    for whose in (OTHER, NO_ACCOUNT):
         with (
             pytest.raises(ProgrammingError, match="row-level security"),
-            tenancy.acting_for(whose),
+            tenancy.account_scope(whose),
             desk.runtime.db.write() as session,
         ):
             session.add(Waiver(id="w", account_id=factories.ACCOUNT, rule="V17", reason="r", waived_by="somebody"))
     event = {"export_id": desk.execute(factories.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
     with (
         pytest.raises(ProgrammingError, match="row-level security"),
-        tenancy.acting_for(OTHER),
+        tenancy.account_scope(OTHER),
         desk.runtime.db.write() as session,
     ):
         session.execute(sa.insert(SQLModel.metadata.tables["events"]).values(**event, hash="h"))
 
 
 def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
-    with tenancy.acting_for(factories.ACCOUNT), desk.runtime.db.read() as session:
+    with tenancy.account_scope(factories.ACCOUNT), desk.runtime.db.read() as session:
         raw = session.connection().connection.driver_connection
         assert session.execute(sa.text("SELECT current_setting('exports.account', true)")).scalar_one() == (
             factories.ACCOUNT
@@ -156,7 +156,7 @@ def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
 def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
     with (
         asked_of(desk.runtime.db) as asked,
-        tenancy.acting_for("acc_o'brien%"),
+        tenancy.account_scope("acc_o'brien%"),
         desk.runtime.db.read() as session,
     ):
         session.execute(sa.select(1))
@@ -172,9 +172,9 @@ def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
 def test_owner_can_dump_and_restore_everything(desk: Desk, own_url: str, postgres_server: PostgreSQL) -> None:
     dump = [str(Path(postgres_server.program).with_name("pg_dump")), "--enable-row-security", "--column-inserts"]
     plain = own_url.replace("+psycopg", "")
-    whole = {"PGOPTIONS": f"-c exports.account={EVERYBODY}"}
+    whole = {"PGOPTIONS": f"-c exports.account={ALL_ACCOUNTS}"}
     made = subprocess.run([*dump, plain], env=whole, capture_output=True, text=True, check=True).stdout
-    assert made.count("INSERT INTO public.events ") == counted(desk.runtime, EVERYBODY)["events"]
+    assert made.count("INSERT INTO public.events ") == counted(desk.runtime, ALL_ACCOUNTS)["events"]
     assert made.count("CREATE POLICY own_rows") == len(TABLES)
     nothing = subprocess.run([*dump, plain], env={}, capture_output=True, text=True, check=True).stdout
     assert "INSERT INTO public.events " not in nothing
@@ -221,9 +221,9 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
         lambda whose: api_keys.list_keys(runtime, whose),
     ]
     for ask in asked:
-        with tenancy.acting_for(factories.ACCOUNT):
+        with tenancy.account_scope(factories.ACCOUNT):
             assert ask(factories.ACCOUNT)
-        with tenancy.acting_for(OTHER):
+        with tenancy.account_scope(OTHER):
             assert ask(factories.ACCOUNT) == []
 
 

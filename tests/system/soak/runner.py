@@ -88,7 +88,7 @@ def soak(
     """
     record = Record(seed)
     with ExitStack() as end:
-        end.enter_context(tenancy.acting_for(tenancy.EVERYBODY))
+        end.enter_context(tenancy.account_scope(tenancy.ALL_ACCOUNTS))
         shift = folder / "shift"
         shift.write_text("+0")
         site = _site(end, folder, seed, shift)
