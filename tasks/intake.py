@@ -35,9 +35,9 @@ from pipeline.core.errors import (
     ValidationFailed,
 )
 from pipeline.core.failpoints import failpoint
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.core.message_broker import connection
-from pipeline.core.problems import problem_of
+from pipeline.core.problems import problem_document
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.protocol import OutgoingMessage
@@ -224,7 +224,7 @@ class Intake(ConsumerProducerMixin):
             message.ack()
 
     def _accept(self, message: Message, beside: Beside) -> bytes:
-        parsed = parse(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
+        parsed = parse_json(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
         request = parsed.model
         if request.idempotency_key is None:
             raise ValidationFailed(
@@ -246,7 +246,7 @@ class Intake(ConsumerProducerMixin):
 
     def _acknowledge(self, message: Message, _: Beside) -> bytes:
         body = self._body(message)
-        said = parse(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
+        said = parse_json(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
         actor = submissions.signer(self._runtime, said.submission_id, body, headers, timely=False).actor
@@ -262,7 +262,9 @@ class Intake(ConsumerProducerMixin):
 
     def _refused(self, message: Message, refused: Refused, refuse: Refuse, beside: Beside) -> Answer:
         log.info("message_refused", code=refused.code)
-        problem = problem_of(refused, beside.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
+        problem = (
+            problem_document(refused, beside.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
+        )
         answer = Answer("application/problem+json", problem)
         refuse(message, refused, answer, beside)
         return answer

@@ -31,7 +31,7 @@ class Beside:
     def of(cls, message: Message) -> Beside:
         """Read it; what makes no sense is left aside, and a message without an id is given one."""
         properties, headers = message.properties, message.headers
-        request_id = ids.request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
+        request_id = ids.safe_request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
         reply_to = properties.get("reply_to")
         return cls(
             request_id=request_id,

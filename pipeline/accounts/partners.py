@@ -24,7 +24,7 @@ from pipeline.accounts.schemas import (
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
-from pipeline.core.json_input import failed
+from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.documents.formats import broker_profile as profiles
@@ -259,7 +259,7 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
         if name not in known
     ]
     if unknown:
-        raise failed(unknown)
+        raise validation_failed(unknown)
     if profile is None:
         return
     if kind != "customs_broker":

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
-_SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def new_id(prefix: str) -> str:
@@ -17,6 +17,6 @@ def new_id(prefix: str) -> str:
     return prefix + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-def request_id(given: str, prefix: str) -> str:
+def safe_request_id(given: str, prefix: str) -> str:
     """Return the id that a caller gave its request, or a new one where that is none that may stand in a log or a header."""
-    return given if _SANE.fullmatch(given) else new_id(prefix)
+    return given if _SAFE.fullmatch(given) else new_id(prefix)

@@ -25,17 +25,17 @@ _MAX_MEMBERS: Final = 1_000
 #: Bytes of one text, as it is written: no schema takes a hundredth of them.
 _MAX_TEXT: Final = 1_000_000
 #: Bytes of a body with characters beyond U+FFFF, such as emoji: read as one text, it takes four times as many.
-_MAX_BEYOND: Final = 16 * 1024 * 1024
+_MAX_NON_BMP_BYTES: Final = 16 * 1024 * 1024
 #: Values up to which every issue is looked for, and how many are then named or counted. `{}` in a list can be a dozen of them,
 #: each of them two hundred bytes as it is found and a kilobyte once it is told.
-_ALL_ISSUES_WITHIN: Final = 20_000
+_MAX_VALUES_FOR_ALL_ISSUES: Final = 20_000
 _MAX_COUNTED: Final = 1_000
 _MAX_ISSUES: Final = 100
 
 # One that is not closed is one match, too: else each quote in it would begin another look at all the rest.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-# Some strings and what stands between them; no stretch ends within a string.
-_STRETCH = re.compile(rb'(?:[^"]{1,4096}+|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,256}+', re.DOTALL)
+# Some strings and what stands between them; no chunk ends within a string.
+_CHUNK = re.compile(rb'(?:[^"]{1,4096}+|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,256}+', re.DOTALL)
 # An escape that is not itself escaped.
 _ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
@@ -43,7 +43,7 @@ _NO_MARKS = bytes(set(range(256)) - set(b"[]{}:"))
 _OPENING = frozenset(b"[{")
 _COLON = ord(":")
 # A character that has Python keep all the text around it with four bytes each.
-_BEYOND = re.compile(rb"[\xf0-\xf4]")
+_NON_BMP = re.compile(rb"[\xf0-\xf4]")
 # Half of a character: JSON can write it, and no text may hold it.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -79,7 +79,7 @@ class Parsed(Generic[M]):
     raw: Mapping[str, Any]
 
 
-def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
+def parse_json(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     """Return the model that the JSON object `raw` is.
 
     Raises InvalidRequest where it is no JSON object, PayloadTooLarge where it is nested too deep or has too many
@@ -87,25 +87,27 @@ def parse(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
     large body, or where more than a thousand are invalid, those of the first invalid entry of each list.
     """
     values = check_shape(raw, max_depth)
-    tree = load(raw)
+    tree = load_json(raw)
     if not isinstance(tree, dict):
         raise InvalidRequest("the body must be a JSON object, such as {...}")
     if _SURROGATE.search(raw):
-        _check_whole(tree)
+        _check_surrogates(tree)
     try:
-        parsed = Parsed(_fitted(tree, model, values), tree)
+        parsed = Parsed(_validate(tree, model, values), tree)
     except ValidationError as error:
         describe_mistake = getattr(model, "describe_mistake", None)
-        if describe_mistake is not None and (said := describe_mistake(tree)) is not None:
-            raise failed([Issue(path="", message=said, code="mistaken")]) from None
-        raise refusal(error, tree) from None
+        if describe_mistake is not None and (mistake := describe_mistake(tree)) is not None:
+            raise validation_failed([Issue(path="", message=mistake, code="mistaken")]) from None
+        raise explain_errors(error, tree) from None
     if has_zero_character(raw):
         message = "holds a zero character, which no text may; leave it out"
-        raise failed([Issue(path=place, message=message, code="zero_character") for place in _zeros(tree)])
+        raise validation_failed(
+            [Issue(path=path, message=message, code="zero_character") for path in _zero_character_pointers(tree)]
+        )
     return parsed
 
 
-def _check_whole(tree: object) -> None:
+def _check_surrogates(tree: object) -> None:
     """Raise InvalidRequest where a text holds half of a character, which nothing can write down."""
     try:
         json.dumps(tree, ensure_ascii=False).encode()
@@ -120,14 +122,14 @@ def has_zero_character(raw: bytes) -> bool:
     return _ZERO.search(raw) is not None
 
 
-def _zeros(tree: object, here: str = "") -> Iterator[str]:
+def _zero_character_pointers(tree: object, here: str = "") -> Iterator[str]:
     if isinstance(tree, str) and "\x00" in tree:
         yield here
     members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for name, inner in members:
         if "\x00" in str(name):
             yield here
-        yield from _zeros(inner, f"{here}/{pointer([name]).removeprefix('/')}")
+        yield from _zero_character_pointers(inner, f"{here}/{json_pointer([name]).removeprefix('/')}")
 
 
 def check_shape(raw: bytes, max_depth: int) -> int:
@@ -137,11 +139,11 @@ def check_shape(raw: bytes, max_depth: int) -> int:
     """
     values = strings = 0
     members: list[int] = []  # of each object and list that is open
-    # By stretches: what is cut out of all at once becomes a list of millions of pieces, before anything is counted.
-    for stretch in _STRETCH.finditer(raw):
-        outside, cut = _STRING.subn(b"", stretch.group())
-        if stretch.end() - stretch.start() > _MAX_TEXT and any(
-            len(text.group()) > _MAX_TEXT for text in _STRING.finditer(stretch.group())
+    # By chunks: what is cut out of all at once becomes a list of millions of pieces, before anything is counted.
+    for chunk in _CHUNK.finditer(raw):
+        outside, cut = _STRING.subn(b"", chunk.group())
+        if chunk.end() - chunk.start() > _MAX_TEXT and any(
+            len(text.group()) > _MAX_TEXT for text in _STRING.finditer(chunk.group())
         ):
             raise PayloadTooLarge(f"the body holds a text of more than {_MAX_TEXT} bytes; shorten it")
         marks = outside.translate(None, _NO_MARKS)
@@ -169,18 +171,18 @@ def _count_members(marks: bytes, members: list[int], max_depth: int) -> None:
             members.pop()
 
 
-def load(raw: bytes) -> Any:  # JSON is any of its types
+def load_json(raw: bytes) -> Any:  # JSON is any of its types
     """Return the JSON value; its depth must have been checked.
 
     Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have, and
     PayloadTooLarge where an object has more members than any schema.
     """
-    if len(raw) > _MAX_BEYOND and _BEYOND.search(raw):
+    if len(raw) > _MAX_NON_BMP_BYTES and _NON_BMP.search(raw):
         raise PayloadTooLarge(
-            f"the body is larger than {_MAX_BEYOND} bytes and holds a character such as an emoji; leave such out, or split the plan"
+            f"the body is larger than {_MAX_NON_BMP_BYTES} bytes and holds a character such as an emoji; leave such out, or split the plan"
         )
     try:
-        return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+        return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_reject_constant)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -190,65 +192,67 @@ def load(raw: bytes) -> Any:  # JSON is any of its types
         raise InvalidRequest("the body is not JSON: a number has too many digits; send decimals as strings") from None
 
 
-def _fitted(tree: Mapping[str, Any], model: type[M], values: int) -> M:
+def _validate(tree: Mapping[str, Any], model: type[M], values: int) -> M:
     # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date. Of the tree, not of the
     # bytes: of these, each field that is missing has pydantic copy everything around it.
-    if values <= _ALL_ISSUES_WITHIN:
+    if values <= _MAX_VALUES_FOR_ALL_ISSUES:
         try:
-            return _validated(tree, model, hasty=False)
+            return _validate_once(tree, model, fail_fast=False)
         except ValidationError as error:
             if error.error_count() <= _MAX_COUNTED:
                 raise
-    return _validated(tree, model, hasty=True)
+    return _validate_once(tree, model, fail_fast=True)
 
 
-def _validated(tree: Mapping[str, Any], model: type[M], *, hasty: bool) -> M:
-    fitted: M = _validator(model, hasty=hasty).validate_python(tree, context=ARRIVING, by_alias=True, by_name=False)
+def _validate_once(tree: Mapping[str, Any], model: type[M], *, fail_fast: bool) -> M:
+    fitted: M = _validator(model, fail_fast=fail_fast).validate_python(
+        tree, context=ARRIVING, by_alias=True, by_name=False
+    )
     return fitted
 
 
 @cache
-def _validator(model: type[BaseModel], *, hasty: bool) -> SchemaValidator:
-    """Return the validator of `model` for what JSON was read into; `hasty` leaves each list at its first invalid entry.
+def _validator(model: type[BaseModel], *, fail_fast: bool) -> SchemaValidator:
+    """Return the validator of `model` for what JSON was read into; `fail_fast` leaves each list at its first invalid entry.
 
     Pydantic collects all issues before anybody can count them, and has no other bound than this one.
     """
     # Else the models inside would be validated by their own validators, whose lists go on to their ends.
     return SchemaValidator(
-        _for_json(model.__pydantic_core_schema__, {"fail_fast": True} if hasty else {}), _use_prebuilt=False
+        _adapt_schema(model.__pydantic_core_schema__, {"fail_fast": True} if fail_fast else {}), _use_prebuilt=False
     )
 
 
-def _for_json(schema: Any, of_lists: dict[str, Any]) -> Any:  # a part of a core schema is of any type
+def _adapt_schema(schema: Any, list_options: dict[str, Any]) -> Any:  # a part of a core schema is of any type
     if isinstance(schema, list | tuple):
-        return type(schema)(_for_json(part, of_lists) for part in schema)
+        return type(schema)(_adapt_schema(part, list_options) for part in schema)
     if not isinstance(schema, Mapping):
         return schema
-    made = {name: _for_json(part, of_lists) for name, part in schema.items()}
-    match made.get("type"):
+    adapted = {name: _adapt_schema(part, list_options) for name, part in schema.items()}
+    match adapted.get("type"):
         case "list":
-            return made | of_lists
+            return adapted | list_options
         case "tuple" | "enum":
-            return made | {"strict": False}  # JSON has neither: strictly, none could be given
+            return adapted | {"strict": False}  # JSON has neither: strictly, none could be given
         case "model":
-            return made | {"config": made.get("config", {}) | {"strict": True}}
+            return adapted | {"config": adapted.get("config", {}) | {"strict": True}}
         case _:
-            return made
+            return adapted
 
 
-def refusal(error: ValidationError, body: Any) -> ValidationFailed:
+def explain_errors(error: ValidationError, body: Any) -> ValidationFailed:
     """Return what to tell a caller whose `body` did not fit; values are not repeated, as they may be personal."""
     issues = {
         (issue.path, issue.message): issue
         for issue in (
-            Issue(path=pointer(_inside(each["loc"], body)), message=_remedy(each), code=str(each["type"]))
+            Issue(path=json_pointer(_path_in_body(each["loc"], body)), message=_remedy(each), code=str(each["type"]))
             for each in error.errors(include_url=False, include_input=False)
         )
     }
-    return failed(list(issues.values()))
+    return validation_failed(list(issues.values()))
 
 
-def failed(issues: Sequence[Issue]) -> ValidationFailed:
+def validation_failed(issues: Sequence[Issue]) -> ValidationFailed:
     """Return the refusal that lists `issues`."""
     first = issues[0]
     more = f" (the first of {len(issues)} issues)" if len(issues) > 1 else ""
@@ -259,9 +263,9 @@ def failed(issues: Sequence[Issue]) -> ValidationFailed:
     )
 
 
-def pointer(way: Sequence[str | int]) -> str:
+def json_pointer(location: Sequence[str | int]) -> str:
     """Return the RFC 6901 JSON Pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in way)
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -279,25 +283,25 @@ def _too_many_members() -> PayloadTooLarge:
     return PayloadTooLarge(f"an object has more than {_MAX_MEMBERS} members; remove those that are not of the schema")
 
 
-def _no_number(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise InvalidRequest(f"{name} is no JSON number; send decimals as strings")
 
 
-def _inside(way: Sequence[str | int], body: Any) -> list[str | int]:
+def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
     # Pydantic also names the branch of a union that it tried: only what lies in the body is a place in it.
-    inside: list[str | int] = []
-    for part in way:
+    path: list[str | int] = []
+    for part in location:
         if isinstance(body, dict):
             if part not in body and part in body.values():
                 continue  # the branch is named by a member of the body, such as {"channel": "webhook"}
-            inside.append(part)
+            path.append(part)
             body = body.get(part)
         elif isinstance(body, list) and isinstance(part, int):
-            inside.append(part)
+            path.append(part)
             body = body[part] if part < len(body) else None
         else:
             break
-    return inside
+    return path
 
 
 def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of any type
@@ -305,10 +309,10 @@ def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of a
     template = _REMEDIES.get(issue["type"])
     if template is not None:
         return template.format(**context)
-    return said(str(issue["msg"]))
+    return error_phrase(str(issue["msg"]))
 
 
-def said(message: str) -> str:
+def error_phrase(message: str) -> str:
     """Return a message of pydantic's as the rest of a sentence about the field."""
     message = _PREAMBLE.sub("must ", message.removeprefix("Value error, "))
     return message[:1].lower() + message[1:]

@@ -36,7 +36,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-def problem_of(refused: Refused, request_id: str) -> Problem:
+def problem_document(refused: Refused, request_id: str) -> Problem:
     """Return the document that tells of a refusal, over HTTP and on queues alike."""
     return Problem(
         type=f"urn:exports:problem:{refused.code}",

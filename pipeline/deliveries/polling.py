@@ -26,7 +26,7 @@ from pipeline.core.errors import (
     Refused,
     SecretUnreadable,
 )
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
@@ -246,7 +246,7 @@ def _recorded(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
     """Record the answer that the file holds and tell whether it is new; raises Refused where it holds none."""
     if file.problem is not None:
         raise InvalidRequest(file.problem)
-    sent = parse(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
+    sent = parse_json(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
     with runtime.db.read() as session:
         submission = submissions.find(session, sent.submission_id)
     if (submission.account_id, submission.partner_id) != (target.account_id, target.partner_id):

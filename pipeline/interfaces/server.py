@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from config.settings import HOME
 from pipeline.core import ids
 from pipeline.core.errors import ExportsError, HeadTooLarge
-from pipeline.core.problems import problem_of
+from pipeline.core.problems import problem_document
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces import app
 from pipeline.workflow.publisher import EmbeddedWorker, Publisher
@@ -88,7 +88,7 @@ class BoundedHead(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None before the first
             refused = HeadTooLarge(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send fewer")
             told = (
-                problem_of(refused, ids.request_id("", "req"))
+                problem_document(refused, ids.safe_request_id("", "req"))
                 .model_dump_json(by_alias=True, exclude_none=True)
                 .encode()
             )

@@ -12,7 +12,7 @@ from sqlalchemy import exists, not_, select
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
-from pipeline.core.json_input import failed
+from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
@@ -104,14 +104,14 @@ def _decode_cursor(cursor: str) -> str:
             raise ValueError("an id is printable")
     except ValueError:
         message = "is no cursor of a list; leave it out to begin with the newest"
-        raise failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
+        raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
     return export_id
 
 
 def _require_offset(given: datetime, name: str) -> datetime:
     if given.tzinfo is None:
         message = "must say its offset, such as 2026-11-24T15:04:05Z"
-        raise failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
+        raise validation_failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
     return given
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from pipeline.core.errors import Refused
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from tests.support import factories
@@ -27,7 +27,7 @@ def found(text: str) -> set[str]:
 def executable(made: factories.Json) -> bool:
     """Whether the plan would be executed, as far as the plan itself can tell."""
     try:
-        plan = parse(json.dumps(made).encode(), Plan, max_depth=32).model
+        plan = parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
     except Refused:
         return False
     return not any(finding.severity == "block" for finding in preflight.check_plan_alone(plan, on=factories.TODAY))

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.core.errors import PlanNotExecutable, Refused, ValidationFailed
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.customs.overview import overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
@@ -34,7 +34,7 @@ FREE = re.compile(
 
 
 def read(made: dict[str, Any]) -> Plan:
-    return parse(json.dumps(made).encode(), Plan, max_depth=32).model
+    return parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
 
 
 def issues(refused: ValidationFailed) -> list[str]:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from pipeline.core.errors import ValidationFailed
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.deliveries import email_content
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
@@ -95,5 +95,5 @@ def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
 def test_the_same_is_refused_by_its_name_as_it_arrives(pointer: str, value: str) -> None:
     wrong = factories.changed(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refusal:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.field == pointer

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from io import StringIO
 from typing import Final
 
-from pipeline.core.json_input import failed
+from pipeline.core.json_input import validation_failed
 from pipeline.core.money import decimal, plain, total
 from pipeline.core.problems import Issue
 from pipeline.documents.formats.columns import Cell, defused, rows
@@ -128,7 +128,7 @@ def check(profile: BrokerProfile, pointer: str) -> None:
             message = f"{column.field} is no date; leave dateFormat out"
             issues.append(Issue(path=f"{here}/dateFormat", message=message, code="no_date"))
     if issues:
-        raise failed(issues)
+        raise validation_failed(issues)
 
 
 def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:

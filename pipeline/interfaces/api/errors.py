@@ -25,8 +25,8 @@ from pipeline.core.errors import (
     SecretUnreadable,
     StoreUnavailable,
 )
-from pipeline.core.json_input import failed, pointer, said
-from pipeline.core.problems import Issue, problem_of
+from pipeline.core.json_input import error_phrase, json_pointer, validation_failed
+from pipeline.core.problems import Issue, problem_document
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ def request_id_of(scope: Scope) -> str:
 def problem(scope: Scope, refused: Refused) -> Response:
     """Return the answer that tells of `refused`."""
     return Response(
-        problem_of(refused, request_id_of(scope)).model_dump_json(by_alias=True, exclude_none=True),
+        problem_document(refused, request_id_of(scope)).model_dump_json(by_alias=True, exclude_none=True),
         refused.status,
         headers={"Cache-Control": "no-store", **refused.headers},
         media_type=MEDIA_TYPE,
@@ -76,7 +76,7 @@ def refusal_of(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, RequestValidationError):
-        return failed([_issue(each) for each in error.errors()])
+        return validation_failed([_issue(each) for each in error.errors()])
     if isinstance(error, HTTPException):
         return _foreign(error)
     if isinstance(error, Retryable):
@@ -155,5 +155,5 @@ def _foreign(error: HTTPException) -> Refused:
 def _issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
     place, *way = each["loc"]
     inside = way if place == "body" else [place, *way]
-    message = "is required; add it" if each["type"] == "missing" else said(str(each["msg"]))
-    return Issue(path=pointer(inside), message=message, code=str(each["type"]))
+    message = "is required; add it" if each["type"] == "missing" else error_phrase(str(each["msg"]))
+    return Issue(path=json_pointer(inside), message=message, code=str(each["type"]))

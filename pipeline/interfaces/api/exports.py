@@ -17,7 +17,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.core import deadline
 from pipeline.core.errors import InsufficientRole, Refused
 from pipeline.core.field_types import BoundedInstant
-from pipeline.core.json_input import Parsed, failed
+from pipeline.core.json_input import Parsed, validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.schemas.cloudevent import trace_parent
@@ -324,7 +324,7 @@ def _plan_is_the_body() -> Iterator[None]:
 
 def _key(given: str | None) -> str | None:
     if given is not None and not _KEY.match(given):
-        raise failed(
+        raise validation_failed(
             [
                 Issue(
                     path="/header/Idempotency-Key",

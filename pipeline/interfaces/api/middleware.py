@@ -60,7 +60,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = ids.request_id(Headers(scope=scope).get("x-request-id", ""), "req")
+        request_id = ids.safe_request_id(Headers(scope=scope).get("x-request-id", ""), "req")
         scope["exports.request_id"] = request_id
         began = time.perf_counter()
         status = 0

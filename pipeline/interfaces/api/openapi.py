@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from pipeline.core.errors import Refused
-from pipeline.core.problems import Problem, problem_of
+from pipeline.core.problems import Problem, problem_document
 from pipeline.interfaces.api.dependencies import open_to
 from pipeline.interfaces.api.errors import MEDIA_TYPE
 from pipeline.interfaces.contracts.examples import example
@@ -140,7 +140,7 @@ def _told(code: str) -> dict[str, Any]:
     kind = _REFUSED[code]
     # The class's own sentence: a refusal's message has the facts of its request in place of it.
     refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
-    problem = problem_of(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
+    problem = problem_document(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
     return problem | {
         "type": f"urn:exports:problem:{code}",
         "title": kind.title,

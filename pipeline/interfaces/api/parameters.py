@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from pipeline.core.json_input import failed
+from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 
 #: Links in e-mails: a mail program may add parameters of its own.
@@ -32,7 +32,7 @@ async def check_query(request: Request) -> None:
         for name in islice(unknown, _MOST_NAMED)
     ]
     if issues:
-        raise failed(issues)
+        raise validation_failed(issues)
 
 
 def _parameters(of: Dependant) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.core.errors import InvalidRequest
-from pipeline.core.json_input import Parsed, parse
+from pipeline.core.json_input import Parsed, parse_json
 from pipeline.interfaces.api.dependencies import CallerDep, RuntimeDep
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,8 +28,8 @@ def body_of(model: type[M]) -> Any:  # what FastAPI's Depends returns is declare
         raw = await request.body()
         max_depth = runtime.settings.max_json_depth
         if len(raw) <= _INLINE_BYTES:
-            return parse(raw, model, max_depth=max_depth)
-        return await run_in_threadpool(parse, raw, model, max_depth=max_depth)
+            return parse_json(raw, model, max_depth=max_depth)
+        return await run_in_threadpool(parse_json, raw, model, max_depth=max_depth)
 
     return Depends(read)
 

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
@@ -55,7 +55,7 @@ def _acknowledge(
         actor = _allowed(runtime, submission_id, caller)
     else:
         actor = signed_by(runtime, submission_id, body, headers).actor
-    answer = parse(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
+    answer = parse_json(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
     return submissions.answer(runtime, submission_id, answer, actor)
 
 

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.core.json_input import said
+from pipeline.core.json_input import error_phrase
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
@@ -146,7 +146,9 @@ def replay(
         remedy = (
             "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
         )
-        raise Failure(f"--{first['loc'][0]} {said(first['msg'])}", code=ExitCode.USAGE, remedy=remedy) from error
+        raise Failure(
+            f"--{first['loc'][0]} {error_phrase(first['msg'])}", code=ExitCode.USAGE, remedy=remedy
+        ) from error
     with connect(api_url, api_key) as api:
         pages = [*api.replay(partner, wanted)]
     messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)

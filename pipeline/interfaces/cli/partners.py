@@ -27,7 +27,7 @@ from pipeline.accounts.schemas import (
 )
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import Refused
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.interfaces.cli.export_view import table
@@ -142,7 +142,7 @@ def _read(path: Path) -> bytes:
 
 def _profile(path: Path) -> BrokerProfile:
     try:
-        return parse(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
+        return parse_json(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
     except Refused as error:
         error.message = f"--profile {path}: {error.message}"
         raise

@@ -16,7 +16,7 @@ from rich.table import Table
 from config.settings import get_settings
 from pipeline.core.db import utc_now
 from pipeline.core.findings import Finding
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.customs.overview import Standing, overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
@@ -61,7 +61,7 @@ def preflight(
     body = read_plan(plan)
     if offline:
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
-        parsed = parse(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
+        parsed = parse_json(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         hashed = export_plans.hash_plan(parsed.model, parsed.raw)
         report = workflow_preflight.build_report(
             hashed,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pypdf import PdfReader
 
 from pipeline.core.errors import Refused
-from pipeline.core.json_input import check_shape, load
+from pipeline.core.json_input import check_shape, load_json
 from pipeline.documents.formats import ubl
 from pipeline.documents.formats.columns import read_treatment, undefused
 from pipeline.documents.formats.xlsx import TOO_LONG
@@ -40,7 +40,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that `body` is; raises Unreadable."""
     try:
         check_shape(body, MAX_JSON_DEPTH)
-        read = load(body)
+        read = load_json(body)
     except Refused as error:
         raise Unreadable(error.message.replace("the body", "it", 1)) from error
     if not isinstance(read, dict):

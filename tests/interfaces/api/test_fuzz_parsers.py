@@ -18,7 +18,7 @@ from sqlmodel import select
 
 from pipeline.accounts.api_keys import key_id_of
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.customs.reference.loader import Reader
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.sandbox_broker import _read
@@ -53,13 +53,13 @@ def _rules(raw: bytes, folder: Path) -> None:
 
 def parsers(folder: Path) -> dict[str, Parser]:
     return {
-        "plan": (_json("plan"), lambda raw: parse(raw, Plan, max_depth=32), (Refused,)),
-        "command": (_json("execute-request"), lambda raw: parse(raw, ExecuteRequest, max_depth=32), (Refused,)),
+        "plan": (_json("plan"), lambda raw: parse_json(raw, Plan, max_depth=32), (Refused,)),
+        "command": (_json("execute-request"), lambda raw: parse_json(raw, ExecuteRequest, max_depth=32), (Refused,)),
         "acknowledgement": (
-            _json("acknowledgement"), lambda raw: parse(raw, AcknowledgementBody, max_depth=32), (Refused,),
+            _json("acknowledgement"), lambda raw: parse_json(raw, AcknowledgementBody, max_depth=32), (Refused,),
         ),
         "answer by queue or file": (
-            _json("acknowledgement", **SENT), lambda raw: parse(raw, SentAcknowledgement, max_depth=32), (Refused,),
+            _json("acknowledgement", **SENT), lambda raw: parse_json(raw, SentAcknowledgement, max_depth=32), (Refused,),
         ),
         "answer of an endpoint": (
             _json("handoff-status"),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pipeline.core.errors import ValidationFailed
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.console import partner_views
 from tests.interfaces.api.conftest import Desk
@@ -120,7 +120,7 @@ def test_the_first_and_the_last_instant_are_taken_with_any_offset(desk: Desk, ar
 def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:
     wrong = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
     with pytest.raises(ValidationFailed) as refusal:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.message == f"/units/0/entry/estimatedArrivalAt {REMEDY}"
 
 

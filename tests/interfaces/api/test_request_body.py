@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
-from pipeline.core.json_input import check_shape, load, parse
+from pipeline.core.json_input import check_shape, load_json, parse_json
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from tests.interfaces.api.conftest import Desk, Open, execution
@@ -110,7 +110,7 @@ def test_a_small_body_of_very_many_values_is_refused() -> None:
 def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, value: object, says: str) -> None:
     wrong = factories.changed(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refused:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
     (first, *_) = refused.value.details["issues"]
     assert first["message"].startswith(says)
@@ -120,7 +120,7 @@ def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, valu
 
 def test_names_of_our_code_are_no_names_of_the_contract() -> None:
     with pytest.raises(ValidationFailed) as refused:
-        parse(b'{"account_id": "acc_1", "batchId": "b"}', ExecuteRequest, max_depth=32)
+        parse_json(b'{"account_id": "acc_1", "batchId": "b"}', ExecuteRequest, max_depth=32)
     assert refused.value.details is not None
     assert {issue["path"] for issue in refused.value.details["issues"]} == {"/accountId", "/account_id"}
 
@@ -130,7 +130,7 @@ def test_no_value_is_repeated_in_a_refusal() -> None:
         factories.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"}
     )
     with pytest.raises(ValidationFailed) as refused:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert "secret-canary" not in f"{refused.value.message} {refused.value.details}"
 
 
@@ -139,7 +139,7 @@ def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
     for line in wrong["units"][0]["lines"]:
         line["htsCode"] = "1"
     with pytest.raises(ValidationFailed) as refused:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
     assert (len(refused.value.details["issues"]), refused.value.details["issuesLeftOut"]) == (100, 50)
 
@@ -149,7 +149,7 @@ def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(un
     """Twelve kilobytes could be forty thousand issues, and a megabyte more of them than fit into memory."""
     wrong = factories.plan() | {"units": [{"lines": [{}] * lines}] * units}
     with pytest.raises(ValidationFailed) as refused:
-        parse(json.dumps(wrong).encode(), Plan, max_depth=32)
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
     assert "issuesLeftOut" not in refused.value.details
     paths = {issue["path"] for issue in refused.value.details["issues"]}
@@ -160,8 +160,8 @@ def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(un
 def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
     plan = factories.plan(lines=1_000, packages=10)
     raw = json.dumps(plan).encode()
-    assert check_shape(raw, 32) > json_input._ALL_ISSUES_WITHIN
-    assert parse(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
+    assert check_shape(raw, 32) > json_input._MAX_VALUES_FOR_ALL_ISSUES
+    assert parse_json(raw, Plan, max_depth=32).model == Plan.model_validate_json(raw)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_a_text_that_is_longer_than_any_schema_takes_is_refused_before_it_is_rea
 
 def test_a_large_body_with_a_character_that_takes_four_bytes_is_refused_and_a_small_one_read() -> None:
     emoji = '{"a":"😀",'.encode()
-    assert load(emoji + b'"b":""}') == {"a": "😀", "b": ""}
+    assert load_json(emoji + b'"b":""}') == {"a": "😀", "b": ""}
     with pytest.raises(PayloadTooLarge, match="such as an emoji; leave such out, or split the plan"):
-        load(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
+        load_json(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
 
 
 def test_an_object_of_very_many_members_is_refused_before_it_is_read() -> None:
@@ -201,26 +201,26 @@ def test_an_object_of_very_many_members_is_refused_before_it_is_read() -> None:
 def test_an_object_of_very_many_members_is_refused() -> None:
     """No schema has so many, and each would be an issue of its own."""
     many = {f"m{number}": 0 for number in range(1_000)}
-    load(json.dumps(many).encode())
+    load_json(json.dumps(many).encode())
     with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
-        load(json.dumps(many | {"more": 0}).encode())
+        load_json(json.dumps(many | {"more": 0}).encode())
 
 
 @pytest.mark.parametrize("raw", [b"{", b'{"a"}', b'{"a":1,}', b"\x00", b'{"a":"\x01"}', b'"\\ud800', b"{}{}", b"'a'"])
 def test_whatever_is_no_json_is_refused_in_words(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        load(raw)
+        load_json(raw)
 
 
 @pytest.mark.parametrize("member", [b'"accountId":"\\ud800"', b'"\\udfff":1', b'"idempotencyKey":"\\uD83D x \\ude00"'])
 def test_a_lone_surrogate_gets_nowhere(member: bytes) -> None:
     with pytest.raises(InvalidRequest, match="half of a character"):
-        parse(b'{"batchId":"b",' + member + b"}", ExecuteRequest, max_depth=32)
+        parse_json(b'{"batchId":"b",' + member + b"}", ExecuteRequest, max_depth=32)
 
 
 def test_a_character_of_two_escapes_is_whole() -> None:
     with pytest.raises(ValidationFailed):
-        parse(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
+        parse_json(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
 
 
 @alone("F29")

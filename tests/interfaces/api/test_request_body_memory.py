@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from pipeline.core.errors import Refused
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 
 LARGEST: Final = 32 * 1024 * 1024
@@ -80,7 +80,7 @@ def grown(body: bytes) -> int:
         before = _kilobytes("VmRSS")
         try:
             with suppress(Refused):
-                parse(body, Plan, max_depth=32)
+                parse_json(body, Plan, max_depth=32)
         except BaseException:  # noqa: BLE001 - whatever it was, this process must not go on as a second test run
             os._exit(1)
         os.write(here, str((_kilobytes("VmHWM") - before) * 1024).encode())

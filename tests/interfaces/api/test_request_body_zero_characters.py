@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
-from pipeline.core.json_input import has_zero_character, parse
+from pipeline.core.json_input import has_zero_character, parse_json
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from tests.interfaces.api.conftest import Desk, Open
@@ -74,7 +74,7 @@ def test_no_answer_holds_one_whatever_way_it_came(place: factories.Json, named: 
     submission = {"submissionId": "sub_" + 32 * "0"}
     for model, body in ((AcknowledgementBody, ANSWER | place), (SentAcknowledgement, ANSWER | place | submission)):
         with pytest.raises(ValidationFailed) as refused:
-            parse(json.dumps(body).encode(), model, max_depth=32)
+            parse_json(json.dumps(body).encode(), model, max_depth=32)
         assert refused.value.field == named
     polled = json.dumps({"handoffId": "h", "answers": [ANSWER | place]}).encode()
     with pytest.raises(ChannelUnavailable, match="zero character"):
@@ -88,7 +88,7 @@ def test_an_escape_that_is_escaped_is_text() -> None:
     assert has_zero_character(rb'"\\\u0000"')
     assert not has_zero_character(rb'"\\\\u0000"')
     text = json.dumps(ANSWER | {"message": "\\u0000"}).encode()
-    assert parse(text, AcknowledgementBody, max_depth=32).model.message == "\\u0000"
+    assert parse_json(text, AcknowledgementBody, max_depth=32).model.message == "\\u0000"
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from pipeline.core.json_input import parse
+from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces import app as interfaces_app
 
@@ -18,7 +18,7 @@ def app() -> FastAPI:
     api = interfaces_app.app()
 
     async def floor(request: Request) -> Response:
-        parse(await request.body(), ExecuteRequest, max_depth=32)
+        parse_json(await request.body(), ExecuteRequest, max_depth=32)
         return Response(_ANSWER, 202, media_type="application/json")
 
     api.add_api_route(PATH, floor, methods=["POST"])
