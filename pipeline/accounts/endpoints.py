@@ -16,7 +16,7 @@ from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import is_public, listed
-from pipeline.core.text_safety import readable
+from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
 #: Where an address names no port.
@@ -77,7 +77,7 @@ def _check_address(settings: Settings, address: str, field: str) -> None:
     except ValueError as error:
         raise ValidationFailed("no address: what stands in brackets is no IPv6 address", field=field) from error
     try:
-        readable(address)
+        check_readable(address)
     except ValueError as error:
         raise ValidationFailed(f"the address {error}", field=field) from error
     if settings.allow_private_destinations:

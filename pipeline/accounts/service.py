@@ -12,9 +12,9 @@ from sqlmodel import Session, col, select
 from pipeline.accounts.endpoints import domain_of
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.errors import NotFound, ValidationFailed
-from pipeline.core.field_types import printable
+from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
-from pipeline.core.text_safety import readable
+from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
@@ -44,7 +44,7 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
 def _check_name(name: str) -> None:
     """Raise ValidationFailed where people would read another name than systems do."""
     try:
-        readable(printable(name))
+        check_readable(check_printable(name))
     except ValueError as error:
         raise ValidationFailed(f"the name {error}", field="/name") from error
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ValidationInfo
 
-from pipeline.core.money import CURRENCIES, decimal
+from pipeline.core.money import CURRENCIES, to_decimal
 
 #: The one way to write a number, so that its digits can be hashed by anybody: no bare point, leading or negative zero.
 NUMBER = re.compile(r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$")
@@ -23,7 +23,7 @@ FIRST_YEAR: Final = 1970
 LAST_YEAR: Final = 2199
 
 #: The validation context of what arrives now. What is kept is read without it: it was good when it came.
-ARRIVING: Final[dict[str, Any]] = {"arriving": True}
+INCOMING: Final[dict[str, Any]] = {"incoming": True}
 
 Moment = TypeVar("Moment", date, datetime)
 
@@ -34,7 +34,7 @@ _SOCIAL_SECURITY = re.compile(r"\s*[0-9]{3}[-.\s\u2010-\u2015][0-9]{2}[-.\s\u201
 _INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
-def as_decimal(value: object) -> Decimal:
+def parse_decimal(value: object) -> Decimal:
     """Return the decimal that a string writes plainly; raises ValueError."""
     # A JSON number has already been through a binary float in most languages: only a string carries the digits.
     if isinstance(value, Decimal):
@@ -45,10 +45,10 @@ def as_decimal(value: object) -> Decimal:
         raise ValueError("has more than 24 characters")
     if not NUMBER.fullmatch(value):
         raise ValueError('must be written plainly, such as "12.50"')
-    return decimal(value)
+    return to_decimal(value)
 
 
-def as_day(value: object) -> object:
+def parse_day(value: object) -> object:
     """Return the day that a string writes; what is no string is left to pydantic. Raises ValueError."""
     if not isinstance(value, str):
         return value
@@ -57,15 +57,15 @@ def as_day(value: object) -> object:
     return date.fromisoformat(value)
 
 
-def as_instant(value: object) -> object:
+def parse_instant(value: object) -> object:
     """Return the instant that a string writes; what is no string is left to pydantic. Raises ValueError."""
     if not isinstance(value, str):
         return value
     try:
         return datetime.fromisoformat(value if _INSTANT.match(value) else "")
     except ValueError:
-        said = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
-        raise ValueError(said) from None  # the library's own words repeat the value
+        message = "must be an instant written as ISO 8601 has it, with its offset, such as 2026-11-24T15:04:05Z"
+        raise ValueError(message) from None  # the library's own words repeat the value
 
 
 def is_social_security_number(number: str) -> bool:
@@ -73,32 +73,32 @@ def is_social_security_number(number: str) -> bool:
     return _SOCIAL_SECURITY.fullmatch(number) is not None
 
 
-def shown_number(number: str) -> str:
+def mask_number(number: str) -> str:
     """Return a party's number as people are shown it: of a Social Security number the last four digits alone."""
     found = _SOCIAL_SECURITY.fullmatch(number)
     return number if found is None else f"XXX-XX-{found[1]}"
 
 
-def in_our_times(value: Moment) -> Moment:
+def check_year(value: Moment) -> Moment:
     """Return the day or instant; raises ValueError where its year is before FIRST_YEAR or after LAST_YEAR."""
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
         raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}; give the real one, or leave it out")
     return value
 
 
-def in_our_times_as_it_arrives(value: Moment, info: ValidationInfo) -> Moment:
-    """Return the day or instant; raises ValueError as `in_our_times` does where the context is ARRIVING."""
-    return in_our_times(value) if info.context == ARRIVING else value
+def check_incoming_year(value: Moment, info: ValidationInfo) -> Moment:
+    """Return the day or instant; raises ValueError as `check_year` does where the context is INCOMING."""
+    return check_year(value) if info.context == INCOMING else value
 
 
-def currency(value: str) -> str:
+def check_currency(value: str) -> str:
     """Return the code of a currency; raises ValueError where there is none of it."""
     if value not in CURRENCIES:
         raise ValueError("is not an ISO 4217 currency code, such as USD or CAD")
     return value
 
 
-def printable(value: str) -> str:
+def check_printable(value: str) -> str:
     """Return text of one line without control characters; raises ValueError."""
     # Control characters have no place in a customs document, and break CSV, XML and e-mail in turn.
     if _CONTROL.search(value):
@@ -109,8 +109,8 @@ def printable(value: str) -> str:
 
 
 #: Plans are kept, and an older version took any year: only what arrives is bounded.
-Instant = Annotated[AwareDatetime, BeforeValidator(as_instant), AfterValidator(in_our_times_as_it_arrives)]
-Day = Annotated[date, BeforeValidator(as_day), AfterValidator(in_our_times_as_it_arrives)]
+Instant = Annotated[AwareDatetime, BeforeValidator(parse_instant), AfterValidator(check_incoming_year)]
+Day = Annotated[date, BeforeValidator(parse_day), AfterValidator(check_incoming_year)]
 #: Of what is not kept as it came. It may also be made without a parser.
-BoundedInstant = Annotated[Instant, AfterValidator(in_our_times)]
-BoundedDay = Annotated[Day, AfterValidator(in_our_times)]
+BoundedInstant = Annotated[Instant, AfterValidator(check_year)]
+BoundedDay = Annotated[Day, AfterValidator(check_year)]

@@ -22,17 +22,17 @@ def font_files() -> list[Path]:
 
 
 #: Fonts that the templates use for some of their characters alone (`covers` in templates/documents/page.typ).
-ONLY = {"NanumSquareR.ttf": (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4))}
+FONT_RANGES = {"NanumSquareR.ttf": (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4))}
 
 
 @cache
-def printable() -> frozenset[str]:
+def printable_characters() -> frozenset[str]:
     """Return every character that one of the fonts has."""
     drawn: set[int] = set()
     for path in font_files():
         with TTFont(path, lazy=True) as font:
             has = font.getBestCmap().keys()
-        wanted = ONLY.get(path.name)
+        wanted = FONT_RANGES.get(path.name)
         drawn.update(has if wanted is None else (code for code in has if any(code in some for some in wanted)))
     return frozenset(map(chr, drawn)) | _INVISIBLE
 
@@ -41,7 +41,7 @@ def unsupported_characters(text: str) -> list[str]:
     """Return the characters of `text` that no font has, each once, in the order they come; a set look-up a string."""
     if text.isascii():
         return []
-    known = printable()
+    known = printable_characters()
     missing = dict.fromkeys(character for character in text if character not in known)
     # An accent written apart prints where the two make one character that a font has.
     composed = unicodedata.normalize("NFC", text)

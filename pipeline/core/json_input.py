@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
 
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
-from pipeline.core.field_types import ARRIVING
+from pipeline.core.field_types import INCOMING
 from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)
@@ -206,7 +206,7 @@ def _validate(tree: Mapping[str, Any], model: type[M], values: int) -> M:
 
 def _validate_once(tree: Mapping[str, Any], model: type[M], *, fail_fast: bool) -> M:
     fitted: M = _validator(model, fail_fast=fail_fast).validate_python(
-        tree, context=ARRIVING, by_alias=True, by_name=False
+        tree, context=INCOMING, by_alias=True, by_name=False
     )
     return fitted
 

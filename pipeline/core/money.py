@@ -28,7 +28,7 @@ CURRENCIES = frozenset(
 )
 
 
-def decimal(text: str) -> Decimal:
+def to_decimal(text: str) -> Decimal:
     """Return the decimal that `text` writes.
 
     Raises ValueError where it writes none, or one that is not finite.
@@ -47,22 +47,22 @@ def minor_units(currency: str) -> int:
     return MINOR_UNITS.get(currency, 2)
 
 
-def rounded(amount: Decimal, currency: str) -> Decimal:
+def round_amount(amount: Decimal, currency: str) -> Decimal:
     """Return `amount` at the currency's minor unit, half to even."""
     return amount.quantize(Decimal(1).scaleb(-minor_units(currency)), context=EXACT)
 
 
-def fits(amount: Decimal, currency: str) -> bool:
+def fits_minor_unit(amount: Decimal, currency: str) -> bool:
     """Tell whether `amount` has no digit finer than the currency's minor unit."""
-    return rounded(amount, currency) == amount
+    return round_amount(amount, currency) == amount
 
 
-def times(left: Decimal, right: Decimal) -> Decimal:
+def multiply(left: Decimal, right: Decimal) -> Decimal:
     """Return the exact product of two decimals."""
     return EXACT.multiply(left, right)
 
 
-def total(amounts: Iterable[Decimal]) -> Decimal:
+def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
     """Return the exact sum of `amounts`; zero of none."""
     with localcontext(EXACT):
         return sum(amounts, ZERO)
@@ -75,12 +75,12 @@ def percent_of(part: Decimal, whole: Decimal) -> Decimal | None:
     return EXACT.divide(EXACT.multiply(part, Decimal(100)), whole).quantize(Decimal("0.01"), context=EXACT)
 
 
-def plain(value: Decimal) -> str:
+def format_plain(value: Decimal) -> str:
     """Return `value` without an exponent, its digits as they came."""
     return f"{value:f}"
 
 
-def shown(amount: Decimal, currency: str) -> str:
+def format_amount(amount: Decimal, currency: str) -> str:
     """Return `amount` for people: grouped, at the currency's minor unit or finer where the amount is."""
     digits = max(minor_units(currency), -int(amount.as_tuple().exponent))
     return f"{amount:,.{digits}f}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
@@ -22,7 +22,7 @@ def _escapes(name: str | None) -> bool:
 def _exact(value: object) -> Any:
     """Return the digits of a value as they came, for documents that machines read."""
     exact = getattr(value, "exact", value)  # of a Printed
-    return plain(exact) if isinstance(exact, Decimal) else exact
+    return format_plain(exact) if isinstance(exact, Decimal) else exact
 
 
 @cache

@@ -7,11 +7,11 @@ import unicodedata
 from typing import Final
 
 #: They turn the direction of what follows (Unicode property Bidi_Control).
-TURNING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+BIDI_CONTROLS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-#: Nothing is drawn for them (Unicode property Default_Ignorable_Code_Point, without TURNING), or only room: BRAILLE PATTERN
+#: Nothing is drawn for them (Unicode property Default_Ignorable_Code_Point, without BIDI_CONTROLS), or only room: BRAILLE PATTERN
 #: BLANK, the line and paragraph separators, C1 controls and interlinear annotation.
-_UNSEEN: Final = re.compile(
+_INVISIBLE: Final = re.compile(
     "[\u0080-\u009f\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2028\u2029\u2060-\u2065\u206a-\u206f"
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -39,22 +39,22 @@ _NEVER_JOINED: Final = (*_PLAIN, "CJK ", "HANGUL ", "HIRAGANA ", "KATAKANA ", "F
 _MOST_MARKS: Final = 4
 #: Scripts whose letters stack, such as Burmese and Tibetan, write them with marks of combining class 0.
 _MOST_OF_CLASS_0: Final = 8
-_NAMED: Final = 4
+_MAX_NAMED: Final = 4
 
 
-def turning(text: str) -> list[str]:
+def bidi_controls(text: str) -> list[str]:
     """Return the characters of `text` that turn the direction of writing, each once, sorted."""
-    return [] if text.isascii() else sorted(TURNING.intersection(text))
+    return [] if text.isascii() else sorted(BIDI_CONTROLS.intersection(text))
 
 
-def unseen(text: str) -> list[str]:
+def invisible_characters(text: str) -> list[str]:
     """Return the characters of `text` that nobody sees and that no script needs there, each once, sorted."""
     if text.isascii():
         return []
-    return sorted({found[0] for found in _UNSEEN.finditer(text) if not _is_spelling(text, found.start())})
+    return sorted({found[0] for found in _INVISIBLE.finditer(text) if not _is_spelling(text, found.start())})
 
 
-def piled(text: str) -> list[str]:
+def stacked_marks(text: str) -> list[str]:
     """Return the marks of `text` that stand in a pile which no script writes, each once, sorted."""
     if text.isascii():
         return []
@@ -71,57 +71,57 @@ def piled(text: str) -> list[str]:
     return sorted(found)
 
 
-def named(characters: list[str]) -> str:
+def describe_characters(characters: list[str]) -> str:
     """Return the characters by code point and Unicode name, the first four of many."""
-    shown = [f"U+{ord(c):04X} ({unicodedata.name(c, 'unnamed').lower()})" for c in characters[:_NAMED]]
-    return ", ".join(shown) + (f" and {len(characters) - _NAMED} more" if len(characters) > _NAMED else "")
+    shown = [f"U+{ord(c):04X} ({unicodedata.name(c, 'unnamed').lower()})" for c in characters[:_MAX_NAMED]]
+    return ", ".join(shown) + (f" and {len(characters) - _MAX_NAMED} more" if len(characters) > _MAX_NAMED else "")
 
 
-def readable(value: str) -> str:
+def check_readable(value: str) -> str:
     """Return text in which people read what systems read; raises ValueError that names the character."""
     for characters, why in (
-        (turning(value), "which turns the direction of writing"),
-        (unseen(value), "which nobody sees"),
-        (piled(value), "marks piled on one letter"),
+        (bidi_controls(value), "which turns the direction of writing"),
+        (invisible_characters(value), "which nobody sees"),
+        (stacked_marks(value), "marks piled on one letter"),
     ):
         if characters:
-            raise ValueError(f"holds {named(characters)}, {why}; type the text again without")
+            raise ValueError(f"holds {describe_characters(characters)}, {why}; type the text again without")
     return value
 
 
-def legible(text: str) -> str:
+def make_legible(text: str) -> str:
     """Return text from outside as people may be shown it: what deceives them, and each control character, is a space.
 
     Lines end in one way. The text gets no longer, and is not empty where it was not.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    if marks := frozenset(piled(lines)):
+    if marks := frozenset(stacked_marks(lines)):
         lines = "".join(" " if unicodedata.normalize("NFD", each)[0] in marks else each for each in lines)
-    return "".join(each if _is_legible(lines, place) else " " for place, each in enumerate(lines))
+    return "".join(each if _is_legible(lines, index) else " " for index, each in enumerate(lines))
 
 
-def _is_legible(text: str, place: int) -> bool:
-    if _UNSEEN.match(text[place]):
-        return _is_spelling(text, place)
-    return text[place] == "\n" or text[place].isprintable()
+def _is_legible(text: str, index: int) -> bool:
+    if _INVISIBLE.match(text[index]):
+        return _is_spelling(text, index)
+    return text[index] == "\n" or text[index].isprintable()
 
 
-def _is_spelling(text: str, place: int) -> bool:
+def _is_spelling(text: str, index: int) -> bool:
     """Tell whether an unseen character belongs to how its word is spelt."""
-    character, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
+    character, before, after = text[index], text[index - 1 : index], text[index + 1 : index + 2]
     if not before or unicodedata.category(before)[0] not in "LMNPS":
         return False
     if character in _JOINERS:
-        if _UNSEEN.match(before) and not _is_spelling(text, place - 1):
+        if _INVISIBLE.match(before) and not _is_spelling(text, index - 1):
             return False
-        return _joins(character, _SHAPES.sub("", text[max(place - 2, 0) : place])[-1:], after)
-    if not _SHAPES.match(character) or _UNSEEN.match(before):
+        return _joins(character, _SHAPES.sub("", text[max(index - 2, 0) : index])[-1:], after)
+    if not _SHAPES.match(character) or _INVISIBLE.match(before):
         return False
     if before.isascii():
         return before in _KEYS and character == "\ufe0f" and after == _KEYCAP
     if character in _EMOJI_SHAPES:
         return before in _OLD_EMOJI or _is_picture(before)
-    return _is_written_so(before) or (before >= _FIRST_PICTURE and unicodedata.category(before)[0] in "PS")
+    return _takes_shapes(before) or (before >= _FIRST_PICTURE and unicodedata.category(before)[0] in "PS")
 
 
 def _joins(joiner: str, before: str, after: str) -> bool:
@@ -131,14 +131,14 @@ def _joins(joiner: str, before: str, after: str) -> bool:
     if not before or before.isascii() or unicodedata.name(before, "").startswith(_NEVER_JOINED):
         return False
     kind = unicodedata.category(before)
-    if after and unicodedata.category(after)[0] in "LM" and not _UNSEEN.match(after):
+    if after and unicodedata.category(after)[0] in "LM" and not _INVISIBLE.match(after):
         return (kind[0] in "LM" or kind == "Nd") and not unicodedata.name(after, "").startswith(_NEVER_JOINED)
     # A word may end in a letter as it is within a word, or in a visible virama.
     ends = not after or unicodedata.category(after)[0] in "PZ"
     return ends and kind[0] in "LM" and (joiner == _ZWJ or unicodedata.combining(before) == _VIRAMA)
 
 
-def _is_written_so(letter: str) -> bool:
+def _takes_shapes(letter: str) -> bool:
     return unicodedata.category(letter)[0] in "LMN" and not unicodedata.name(letter, "").startswith(_PLAIN)
 
 

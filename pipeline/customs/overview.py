@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.exports.schemas.plan import Line, Plan, Section232, Unit
 
@@ -108,7 +108,7 @@ def _unit(unit: Unit) -> dict[str, Standing]:
     invoice = unit.invoice
     present = [
         f"entry {unit.entry.type} at {unit.entry.port_of_entry}",
-        f"invoice {invoice.number}, {plain(invoice.total)} {invoice.currency} {invoice.incoterm}",
+        f"invoice {invoice.number}, {format_plain(invoice.total)} {invoice.currency} {invoice.incoterm}",
         f"{_count(unit.lines, 'line')} in {_count(unit.packages, 'package')}",
     ]
     return {CBP: Standing(unit.unit_ref, "", CBP, present)}
@@ -125,7 +125,11 @@ def _line(unit: Unit, line: Line) -> dict[str, Standing]:
             unit.unit_ref,
             line.line_ref,
             CBP,
-            [line.hts_code, f"origin {line.country_of_origin}", f"{plain(line.line_value)} {unit.invoice.currency}"],
+            [
+                line.hts_code,
+                f"origin {line.country_of_origin}",
+                f"{format_plain(line.line_value)} {unit.invoice.currency}",
+            ],
         )
     }
     if headings or line.treatment.section232:
@@ -160,4 +164,4 @@ def _metal(row: Section232) -> str:
         ("cast", row.country_of_cast),
     )
     told = "".join(f", {name} {country}" for name, country in countries if country)
-    return f"{row.metal} {plain(row.metal_weight_kg)} kg{told}"
+    return f"{row.metal} {format_plain(row.metal_weight_kg)} kg{told}"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from config.settings import Settings
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.core.templating import render
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.channels.email import data_name, enclosed
@@ -188,14 +188,17 @@ def _package(unit: HandedUnit) -> Section:
     carrier = [entry.carrier_scac, entry.shipment_control_number]
     rows = [
         ("Invoice", f"{invoice.number} of {invoice.date}"),
-        ("Total", f"{plain(totals.invoice_total)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}"),
-        ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.shown_number}"),
+        (
+            "Total",
+            f"{format_plain(totals.invoice_total)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}",
+        ),
+        ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.masked_number}"),
         ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
         ("Leaves on", str(entry.export_date)),
         ("Expected at", "" if entry.estimated_arrival_at is None else _moment(entry.estimated_arrival_at)),
         ("Goods", f"{_count(totals.line_count, 'line')} in {_count(totals.package_count, 'package')}"),
-        ("Weight", f"{plain(totals.gross_weight_kg)} kg gross, {plain(totals.net_weight_kg)} kg net"),
+        ("Weight", f"{format_plain(totals.gross_weight_kg)} kg gross, {format_plain(totals.net_weight_kg)} kg net"),
         ("Treatment digest", unit.treatment_digest),
     ]
     return Section(f"Customs package {unit.package_number}", [(name, value) for name, value in rows if value])

@@ -20,7 +20,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.core.text_safety import legible
+from pipeline.core.text_safety import make_legible
 from pipeline.deliveries import links, submissions
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import (
@@ -172,7 +172,7 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
     if form.rung not in RUNGS:
         raise ValidationFailed("Choose one of the answers.")
     # What does not go with the answer may be left over from another choice, and out of sight.
-    message = legible(form.message).strip()
+    message = make_legible(form.message).strip()
     entry_number = form.entry_number.strip() if form.rung == "accepted" else ""
     fields = _fields(handoff, form) if form.rung in ("rejected", "query") else []
     if len(message) > MAX_MESSAGE:
@@ -193,7 +193,7 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
 def _fields(handoff: Handoff, form: Form) -> list[FieldAnswer]:
     places = handoff.places
     fields = []
-    for place, said in ((place.strip(), legible(said).strip()) for place, said in form.fields):
+    for place, said in ((place.strip(), make_legible(said).strip()) for place, said in form.fields):
         if not place and not said:
             continue
         if not place:

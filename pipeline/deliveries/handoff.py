@@ -255,10 +255,10 @@ def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipi
         totals=messages.InvoiceTotals(
             line_count=len(unit.lines),
             package_count=len(unit.packages),
-            goods_value=money.total(line.line_value for line in unit.lines),
+            goods_value=money.sum_exact(line.line_value for line in unit.lines),
             invoice_total=unit.invoice.total,
-            net_weight_kg=money.total(line.net_weight_kg for line in unit.lines),
-            gross_weight_kg=money.total(line.gross_weight_kg for line in unit.lines),
+            net_weight_kg=money.sum_exact(line.net_weight_kg for line in unit.lines),
+            gross_weight_kg=money.sum_exact(line.gross_weight_kg for line in unit.lines),
         ),
         usmca_certificates=unit.usmca_certificates if found.inline else None,
         lines=[

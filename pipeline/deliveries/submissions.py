@@ -20,7 +20,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.core.text_safety import legible
+from pipeline.core.text_safety import make_legible
 from pipeline.deliveries import outbox
 from pipeline.deliveries.channels.webhook import check_signature, digest_of
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
@@ -142,11 +142,11 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
 def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
     fields = [
         field.model_copy(
-            update={"pointer": legible(field.pointer).replace("\n", " "), "message": legible(field.message)}
+            update={"pointer": make_legible(field.pointer).replace("\n", " "), "message": make_legible(field.message)}
         )
         for field in answer.fields
     ]
-    message = None if answer.message is None else legible(answer.message)
+    message = None if answer.message is None else make_legible(answer.message)
     return answer.model_copy(update={"message": message, "fields": fields})
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
-from pipeline.core.money import plain, total
+from pipeline.core.money import format_plain, sum_exact
 from pipeline.exports import sscc
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Account, Export, ExportUnit
@@ -152,8 +152,8 @@ def _package_findings(
             rule="P06",
             severity="block",
             pointer=f"{pointer}/tareWeightKg",
-            message=f"Package {ref} weighs {plain(package.tare_weight_kg)} kg empty, "
-            f"more than its {plain(package.gross_weight_kg)} kg in all.",
+            message=f"Package {ref} weighs {format_plain(package.tare_weight_kg)} kg empty, "
+            f"more than its {format_plain(package.gross_weight_kg)} kg in all.",
             remedy="Correct the tare or the gross weight.",
         )
     if not package.contents and not is_holder:
@@ -211,14 +211,14 @@ def _weight_findings(unit: Unit, base: str) -> Iterator[Finding]:
         if package.parent_ref is not None:
             held[package.parent_ref].append(package.gross_weight_kg)
     for position, package in enumerate(unit.packages):
-        inside = total(held.get(package.package_ref, ()))
+        inside = sum_exact(held.get(package.package_ref, ()))
         if inside > package.gross_weight_kg:
             yield Finding(
                 rule="P06",
                 severity="block",
                 pointer=f"{base}/packages/{position}/grossWeightKg",
-                message=f"Package {package.package_ref} weighs {plain(package.gross_weight_kg)} kg, "
-                f"but the packages on or in it weigh {plain(inside)} kg.",
+                message=f"Package {package.package_ref} weighs {format_plain(package.gross_weight_kg)} kg, "
+                f"but the packages on or in it weigh {format_plain(inside)} kg.",
                 remedy="Give the gross weight of the whole, with everything that stands on it or lies in it.",
             )
 
@@ -230,14 +230,14 @@ def _quantity_findings(unit: Unit, base: str) -> Iterator[Finding]:
             packed[content.line_ref].append((package.package_ref, content.quantity))
     for position, line in enumerate(unit.lines):
         held = packed.get(line.line_ref, [])
-        in_packages = total(quantity for _, quantity in held)
+        in_packages = sum_exact(quantity for _, quantity in held)
         if in_packages != line.quantity:
             yield Finding(
                 rule="P10",
                 severity="block",
                 pointer=f"{base}/lines/{position}/quantity",
-                message=f"Line {line.line_ref} invoices {plain(line.quantity)} {line.unit} of {line.sku}, "
-                f"but the packages hold {plain(in_packages)}: {_describe_holders(held)}.",
+                message=f"Line {line.line_ref} invoices {format_plain(line.quantity)} {line.unit} of {line.sku}, "
+                f"but the packages hold {format_plain(in_packages)}: {_describe_holders(held)}.",
                 remedy="Correct the line's quantity or the contents of the packages: they must agree exactly.",
                 source=_PACKING,
             )
@@ -246,7 +246,7 @@ def _quantity_findings(unit: Unit, base: str) -> Iterator[Finding]:
 def _describe_holders(held: Sequence[tuple[str, Decimal]]) -> str:
     if not held:
         return "no package names the line"
-    named = [f"{package} holds {plain(quantity)}" for package, quantity in held[:_MAX_NAMED]]
+    named = [f"{package} holds {format_plain(quantity)}" for package, quantity in held[:_MAX_NAMED]]
     return ", ".join(named) + (
         f", and {len(held) - _MAX_NAMED} more packages hold the rest" if len(held) > _MAX_NAMED else ""
     )
@@ -355,12 +355,12 @@ def _package_row(position: int, package: Package, sscc: str | None) -> dict[str,
         "sscc_issued": package.sscc is None and sscc is not None,
         "lpn": package.lpn,
         "parent_ref": package.parent_ref,
-        "length_cm": plain(package.length_cm),
-        "width_cm": plain(package.width_cm),
-        "height_cm": plain(package.height_cm),
-        "gross_weight_kg": plain(package.gross_weight_kg),
-        "tare_weight_kg": plain(package.tare_weight_kg),
+        "length_cm": format_plain(package.length_cm),
+        "width_cm": format_plain(package.width_cm),
+        "height_cm": format_plain(package.height_cm),
+        "gross_weight_kg": format_plain(package.gross_weight_kg),
+        "tare_weight_kg": format_plain(package.tare_weight_kg),
         "tracking_number": package.tracking_number,
         "order_id": package.order_id,
-        "contents": [{"lineRef": c.line_ref, "quantity": plain(c.quantity)} for c in package.contents],
+        "contents": [{"lineRef": c.line_ref, "quantity": format_plain(c.quantity)} for c in package.contents],
     }

@@ -218,7 +218,7 @@ def _fonts(_: Settings) -> str:
     files = fonts.font_files()
     if len(files) < MIN_FONTS:
         raise Ailing(f"{len(files)} fonts in {fonts.FONTS}")
-    return f"{len(files)} files, {len(fonts.printable())} characters"
+    return f"{len(files)} files, {len(fonts.printable_characters())} characters"
 
 
 def _pdf_engine(_: Settings) -> str:

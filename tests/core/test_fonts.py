@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.core.fonts import FONTS, font_files, printable, unsupported_characters
+from pipeline.core.fonts import FONTS, font_files, printable_characters, unsupported_characters
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_missing_characters_are_named_once_in_order() -> None:
 
 
 def test_fonts_are_read_once_for_however_many_names() -> None:
-    printable.cache_clear()
+    printable_characters.cache_clear()
     for number in range(10_000):
         assert not unsupported_characters(f"Foshan Houseware 佛山家居用品有限公司 {number}")
-    assert printable.cache_info().misses == 1
+    assert printable_characters.cache_info().misses == 1
 
 
 def test_every_font_is_licensed_and_named_in_the_folder() -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.text_safety import legible, named, piled, readable, turning, unseen
+from pipeline.core.text_safety import (
+    bidi_controls,
+    check_readable,
+    describe_characters,
+    invisible_characters,
+    make_legible,
+    stacked_marks,
+)
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 #: Spelt with joiners, marks or shapes that the language needs.
@@ -43,18 +50,18 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("language", SPELLINGS)
 def test_no_language_is_refused_its_spelling(language: str) -> None:
-    assert readable(SPELLINGS[language]) == SPELLINGS[language]
+    assert check_readable(SPELLINGS[language]) == SPELLINGS[language]
 
 
 @pytest.mark.parametrize("text", [*ODD.values(), *BREAKING.values()])
 def test_what_is_odd_but_meant_is_readable(text: str) -> None:
-    assert readable(text) == text
+    assert check_readable(text) == text
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
 def test_what_deceives_is_refused(trick: str) -> None:
     with pytest.raises(ValueError, match=r"^holds U\+[0-9A-F]{4,5} \("):
-        readable(DECEIVING[trick])
+        check_readable(DECEIVING[trick])
 
 
 @pytest.mark.parametrize(
@@ -99,20 +106,22 @@ def test_what_deceives_is_refused(trick: str) -> None:
 )
 def test_refusal_names_the_character_and_the_reason(text: str, why: str) -> None:
     with pytest.raises(ValueError, match="type the text again without") as refused:
-        readable(text)
+        check_readable(text)
     assert str(refused.value).startswith(why)
 
 
 def test_of_many_characters_four_are_named() -> None:
-    assert named(unseen("".join(map(chr, range(0xE0041, 0xE004B))))).endswith("tag latin capital letter d) and 6 more")
+    assert describe_characters(invisible_characters("".join(map(chr, range(0xE0041, 0xE004B))))).endswith(
+        "tag latin capital letter d) and 6 more"
+    )
 
 
 @given(text=st.text(max_size=60))
 def test_what_is_named_stands_in_the_text(text: str) -> None:
-    for found in (turning(text), unseen(text)):
+    for found in (bidi_controls(text), invisible_characters(text)):
         assert set(found) <= set(text)
         assert found == sorted(set(found))
-    assert piled(text) == [] or len(text) > 4
+    assert stacked_marks(text) == [] or len(text) > 4
 
 
 @given(
@@ -120,17 +129,19 @@ def test_what_is_named_stands_in_the_text(text: str) -> None:
     | st.text("a\u0645\u0915\u094d\u00b0\U0001f468\u0301\u0344\u200c\u200d\ufe0f\u202e\u200b", max_size=30)
 )
 def test_what_is_made_legible_deceives_nobody_and_is_as_long(text: str) -> None:
-    shown = legible(text)
-    assert readable(shown) == shown
+    shown = make_legible(text)
+    assert check_readable(shown) == shown
     assert all(each == "\n" or each.isprintable() or each in "\u200c\u200d" for each in shown)
     assert len(shown) == len(text.replace("\r\n", "\n"))
 
 
 @pytest.mark.parametrize("language", SPELLINGS)
 def test_what_is_made_legible_keeps_the_spelling_of_every_language(language: str) -> None:
-    assert legible(SPELLINGS[language]).replace(" ", "") == SPELLINGS[language].replace(" ", "").replace("\u00a0", "")
+    assert make_legible(SPELLINGS[language]).replace(" ", "") == SPELLINGS[language].replace(" ", "").replace(
+        "\u00a0", ""
+    )
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
 def test_what_deceives_is_a_space(trick: str) -> None:
-    assert " " in legible(DECEIVING[trick])
+    assert " " in make_legible(DECEIVING[trick])

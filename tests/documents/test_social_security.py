@@ -9,7 +9,7 @@ import pytest
 from openpyxl import load_workbook
 from pypdf import PdfReader
 
-from pipeline.core.field_types import shown_number
+from pipeline.core.field_types import mask_number
 from pipeline.documents.formats.broker_profile import profile_document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -74,12 +74,12 @@ def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
     "number", ["12-3456789AB", "12-345678900", "261127-12345", "12-3456789", "123456789", "1-2-3", ""]
 )
 def test_other_numbers_are_shown_whole(number: str) -> None:
-    assert shown_number(number) == number
+    assert mask_number(number) == number
 
 
 @pytest.mark.parametrize("number", [NUMBER, "123 45 6789", " 123-45-6789 ", "123.45.6789", "123\u201345\u20136789"])
 def test_a_social_security_number_is_masked_however_it_is_parted(number: str) -> None:
-    assert shown_number(number) == SHOWN
+    assert mask_number(number) == SHOWN
 
 
 @pytest.mark.parametrize("kind", PRINTED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from pipeline.core.findings import Finding, Severity
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.conditions import Verdict, why_not
 from pipeline.customs.chapter99.facts import LineFacts, entry_date, facts_of
 from pipeline.customs.chapter99.stack import Choice, Stack, decide, evidence
@@ -238,7 +238,10 @@ class _Checked:
             found = evidence(self.rules, demanded or choice.candidates[-1].row, self.facts)
             loud: Severity = "warn" if self._may_stand_for(choice) else found.severity
             if certain is not None and certain.rate_percent is not None:
-                said, sentence = f"{certain.heading} ({certain.description}, {plain(certain.rate_percent)} %)", _CERTAIN
+                said, sentence = (
+                    f"{certain.heading} ({certain.description}, {format_plain(certain.rate_percent)} %)",
+                    _CERTAIN,
+                )
             elif choice.listed or choice.unlisted:
                 offered = " or ".join(dict.fromkeys(item.row.heading for item in choice.candidates))
                 said = f"{offered} ({program.name})"
@@ -305,8 +308,8 @@ class _Checked:
                     rule="V11",
                     severity="warn",
                     pointer=f"{self.pointer}/chapter99/{place}/ratePercent",
-                    message=f"Line {self.line.line_ref} expects {plain(carried.rate_percent)} % under {row.heading}; "
-                    f"on {self.facts.on} its rate is {plain(row.rate_percent)} %.",
+                    message=f"Line {self.line.line_ref} expects {format_plain(carried.rate_percent)} % under {row.heading}; "
+                    f"on {self.facts.on} its rate is {format_plain(row.rate_percent)} %.",
                     remedy="Correct the rate, or the heading.",
                     source=evidence_of(row).cited,
                 )

@@ -9,14 +9,14 @@ from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 
-from pipeline.core.money import decimal, plain, times
+from pipeline.core.money import format_plain, multiply, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.reference.base import Metal, evidence_of, spoken
 from pipeline.customs.reference.chapter99 import Goods, HeadingRow, MetalFrom, When, within
 from pipeline.customs.reference.hts_lists import Listed
 from pipeline.customs.reference.ruleset import Ruleset
 
-_HUNDRED = decimal("100")
+_HUNDRED = to_decimal("100")
 
 
 class Verdict(StrEnum):
@@ -184,7 +184,7 @@ def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> It
     if when.metal_from is not None:
         yield *_metal_from(when.metal_from, rules, facts), when.metal_from.words_of_metal
     if when.us_metal_percent is not None:
-        share = f"at least {plain(when.us_metal_percent)} % of its listed metal is of the United States"
+        share = f"at least {format_plain(when.us_metal_percent)} % of its listed metal is of the United States"
         yield *_us_metal(when, rules, facts), share
     if when.beside:
         yield _beside(when, beside)
@@ -192,7 +192,7 @@ def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> It
 
 def _share(rules: Ruleset, facts: LineFacts) -> str:
     test = rules.metals.weight_test(facts.on)
-    return f"{plain(test.least_percent)} % of the net weight" if test is not None else "a test by weight asks"
+    return f"{format_plain(test.least_percent)} % of the net weight" if test is not None else "a test by weight asks"
 
 
 def _origins(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
@@ -250,7 +250,7 @@ def _holds(metal: Metal, facts: LineFacts) -> Known:
     if weight is None:
         return Verdict.UNKNOWN, f"whether the article holds {metal} is not given"
     if weight:
-        return Verdict.YES, f"the article holds {plain(weight)} kg of {metal}"
+        return Verdict.YES, f"the article holds {format_plain(weight)} kg of {metal}"
     return Verdict.NO, f"the article holds no {metal}"
 
 
@@ -259,7 +259,7 @@ def _no_metal(facts: LineFacts) -> Known:
     if weight is None:
         return Verdict.UNKNOWN, "whether the article holds aluminum, steel or copper is not given"
     if weight:
-        return Verdict.NO, f"the article holds {plain(weight)} kg of aluminum, steel or copper"
+        return Verdict.NO, f"the article holds {format_plain(weight)} kg of aluminum, steel or copper"
     return Verdict.YES, "the article holds no aluminum, steel or copper"
 
 
@@ -274,8 +274,8 @@ def _light(rules: Ruleset, facts: LineFacts) -> Known:
     # No weight at all is a plan that says nothing of it: what is missing is said elsewhere.
     if not weight or not facts.net_kg:
         return Verdict.UNKNOWN, f"the weight of its {spoken(metals)}, or the net weight, is not given"
-    share = f"{plain(weight)} kg of {spoken(metals)} in {plain(facts.net_kg)} kg net"
-    if times(weight, _HUNDRED) < times(facts.net_kg, test.least_percent):
+    share = f"{format_plain(weight)} kg of {spoken(metals)} in {format_plain(facts.net_kg)} kg net"
+    if multiply(weight, _HUNDRED) < multiply(facts.net_kg, test.least_percent):
         return Verdict.YES, f"{share} is below {test.least_percent} %"
     return Verdict.NO, f"{share} is {test.least_percent} % or more"
 

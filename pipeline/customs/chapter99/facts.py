@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from pipeline.core.money import total
+from pipeline.core.money import sum_exact
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import Line, Section232, Unit
@@ -59,7 +59,7 @@ class LineFacts:
         """Return the aggregate weight of the metals in kg, or None where it is not known."""
         if self.metals is None:
             return None
-        return total(fact.weight_kg for fact in self.of_metals(metals))
+        return sum_exact(fact.weight_kg for fact in self.of_metals(metals))
 
 
 def facts_of(line: Line, on: date) -> LineFacts:

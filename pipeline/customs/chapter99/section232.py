@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.core.findings import Finding, Severity
-from pipeline.core.money import decimal, plain, times, total
+from pipeline.core.money import format_plain, multiply, sum_exact, to_decimal
 from pipeline.customs.reference.base import Row, spoken
 from pipeline.customs.reference.chapter99 import within
 from pipeline.customs.reference.hts_lists import Listed
@@ -15,7 +15,7 @@ from pipeline.customs.reference.metals import MetalNeeds, UnknownAluminum, Untol
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Section232
 
-_HUNDRED = decimal("100")
+_HUNDRED = to_decimal("100")
 #: What a line may say of a metal: its key in a plan, and in words.
 _FIELDS = {
     "country_of_melt_and_pour": ("countryOfMeltAndPour", "country of melt and pour"),
@@ -185,14 +185,14 @@ class _Checked:
     def weights(self) -> Iterator[Finding]:
         """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
         line, test = self.line, self.rules.metals.weight_test(self.on)
-        every_kg = total(row.metal_weight_kg for row in line.treatment.section232)
+        every_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232)
         if every_kg > line.net_weight_kg:
             yield Finding(
                 rule="V10",
                 severity="block",
                 pointer=f"{self.pointer}/section232",
-                message=f"Line {line.line_ref} holds {plain(every_kg)} kg of metal "
-                f"but weighs {plain(line.net_weight_kg)} kg net.",
+                message=f"Line {line.line_ref} holds {format_plain(every_kg)} kg of metal "
+                f"but weighs {format_plain(line.net_weight_kg)} kg net.",
                 remedy="Correct the metal weight, or the net weight: both are for the whole line.",
                 source=(test or self.lists[0].version).source,
             )
@@ -202,12 +202,12 @@ class _Checked:
     def _weighed(self, test: WeightTest) -> Iterator[Finding]:
         line = self.line
         metals = {listed.list.metal for listed in self.lists}
-        metal_kg = total(row.metal_weight_kg for row in line.treatment.section232 if row.metal in metals)
+        metal_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232 if row.metal in metals)
         if not metal_kg:
             return
         exempt = line.hts_code[:2] in test.exempt_chapters
-        below = not exempt and times(metal_kg, _HUNDRED) < times(line.net_weight_kg, test.least_percent)
-        share = f"({plain(metal_kg)} kg of {plain(line.net_weight_kg)} kg net)"
+        below = not exempt and multiply(metal_kg, _HUNDRED) < multiply(line.net_weight_kg, test.least_percent)
+        share = f"({format_plain(metal_kg)} kg of {format_plain(line.net_weight_kg)} kg net)"
         for place, row in enumerate(line.treatment.chapter99):
             carries = f"Line {line.line_ref} carries {row.heading}"
             if below and within(row.heading, test.duty_headings):

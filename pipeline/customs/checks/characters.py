@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.core.findings import Finding
 from pipeline.core.fonts import unsupported_characters
-from pipeline.core.text_safety import named, piled, turning, unseen
+from pipeline.core.text_safety import bidi_controls, describe_characters, invisible_characters, stacked_marks
 from pipeline.exports.schemas.plan import as_json
 
 
@@ -22,7 +22,7 @@ def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:
 
 
 def _findings(text: str, here: str) -> Iterator[Finding]:
-    turns, hides, piles = turning(text), unseen(text), piled(text)
+    turns, hides, piles = bidi_controls(text), invisible_characters(text), stacked_marks(text)
     for characters, why, remedy in (
         (
             turns,
@@ -45,7 +45,7 @@ def _findings(text: str, here: str) -> Iterator[Finding]:
                 rule="D02",
                 severity="block",
                 pointer=here,
-                message=f"The text holds {named(characters)}, {why}.",
+                message=f"The text holds {describe_characters(characters)}, {why}.",
                 remedy=remedy,
             )
     lacking = unsupported_characters("".join(c for c in text if c not in turns and c not in hides))
@@ -54,7 +54,7 @@ def _findings(text: str, here: str) -> Iterator[Finding]:
             rule="D01",
             severity="warn",
             pointer=here,
-            message=f"The fonts of the PDF documents lack {named(lacking)}; a reader will see an empty box.",
+            message=f"The fonts of the PDF documents lack {describe_characters(lacking)}; a reader will see an empty box.",
             remedy="Write the name in Latin letters too, or install a font that has the characters.",
         )
 

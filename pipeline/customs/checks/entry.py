@@ -7,19 +7,19 @@ from datetime import date
 from decimal import Decimal
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import decimal, times, total
+from pipeline.core.money import multiply, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.reference.base import spoken
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
-_ONE = decimal("1")
+_ONE = to_decimal("1")
 
 
 def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
     """Return the invoice's amount in US dollars, or None where the invoice has no rate."""
     rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
-    return None if rate is None else times(amount, rate)
+    return None if rate is None else multiply(amount, rate)
 
 
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
@@ -70,7 +70,7 @@ def _informal(unit: Unit, here: str) -> Iterator[Finding]:
     informal = entry_rules().informal
     if unit.entry.type != informal.type:
         return
-    usd = in_usd(total(line.line_value for line in unit.lines), unit.invoice)
+    usd = in_usd(sum_exact(line.line_value for line in unit.lines), unit.invoice)
     if usd is not None and usd > informal.limit_usd:
         yield Finding(
             rule="V27",

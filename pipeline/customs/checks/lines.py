@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import EXACT, decimal, fits, minor_units, plain, rounded, times
+from pipeline.core.money import EXACT, fits_minor_unit, format_plain, minor_units, multiply, round_amount, to_decimal
 from pipeline.customs.chapter99 import checks as chapter99_checks
 from pipeline.customs.chapter99 import section232
 from pipeline.customs.checks.entry import in_usd
@@ -17,7 +17,7 @@ from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 
-_TWO = decimal("2")
+_TWO = to_decimal("2")
 
 
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
@@ -125,17 +125,17 @@ def _origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterat
 
 def _value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
     currency = invoice.currency
-    product = times(line.quantity, line.unit_price)
+    product = multiply(line.quantity, line.unit_price)
     # Half a minor unit either way: invoices round halves up, banks to even.
     apart = EXACT.abs(EXACT.subtract(product, line.line_value))
-    agrees = times(apart, _TWO).scaleb(minor_units(currency)) <= 1
-    if not agrees or not fits(line.line_value, currency):
+    agrees = multiply(apart, _TWO).scaleb(minor_units(currency)) <= 1
+    if not agrees or not fits_minor_unit(line.line_value, currency):
         yield Finding(
             rule="V03",
             severity="block",
             pointer=f"{here}/lineValue",
-            message=f"Line {line.line_ref}: {plain(line.quantity)} at {plain(line.unit_price)} {currency} make "
-            f"{plain(rounded(product, currency))}, the line says {plain(line.line_value)}.",
+            message=f"Line {line.line_ref}: {format_plain(line.quantity)} at {format_plain(line.unit_price)} {currency} make "
+            f"{format_plain(round_amount(product, currency))}, the line says {format_plain(line.line_value)}.",
             remedy="Correct the quantity, the unit price or the line value.",
             source="19 CFR 141.86(a)(4), (5)",
         )
@@ -171,7 +171,7 @@ def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
             rule="V15",
             severity=rules.severity,
             pointer=f"{here}/unitPrice",
-            message=f"Line {line.line_ref} costs {plain(line.unit_price)} {invoice.currency} a kilogram, which customs "
+            message=f"Line {line.line_ref} costs {format_plain(line.unit_price)} {invoice.currency} a kilogram, which customs "
             "is likely to query.",
             remedy="Check price and unit; have at hand what shows the price that was paid.",
             source=rules.source,
@@ -194,8 +194,8 @@ def _weights(line: Line, here: str) -> Iterator[Finding]:
             rule="V05",
             severity="block",
             pointer=f"{here}/netWeightKg",
-            message=f"Line {line.line_ref} weighs {plain(line.net_weight_kg)} kg net, more than its "
-            f"{plain(line.gross_weight_kg)} kg gross.",
+            message=f"Line {line.line_ref} weighs {format_plain(line.net_weight_kg)} kg net, more than its "
+            f"{format_plain(line.gross_weight_kg)} kg gross.",
             remedy="Correct the net or the gross weight.",
             source="19 CFR 141.86(a)(4)",
         )

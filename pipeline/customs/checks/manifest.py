@@ -6,25 +6,25 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import EXACT, ZERO, decimal, plain, times, total
+from pipeline.core.money import EXACT, ZERO, format_plain, multiply, sum_exact, to_decimal
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import Package, Unit
 
-_HUNDRED = decimal("100")
+_HUNDRED = to_decimal("100")
 
 
 def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield where the packages of the unit agree neither with its invoice nor with the carrier's manifest."""
     outermost = list(_outermost(unit))
-    packed = total(package.gross_weight_kg for package in outermost)
-    invoiced = total(line.gross_weight_kg for line in unit.lines)
+    packed = sum_exact(package.gross_weight_kg for package in outermost)
+    invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
     if _apart(packed, invoiced):
         yield Finding(
             rule="V04",
             severity="block",
             pointer=f"{pointer}/packages",
-            message=f"Weights of unit {unit.unit_ref} disagree: lines {plain(invoiced)} kg gross, "
-            f"packages {plain(packed)} kg.",
+            message=f"Weights of unit {unit.unit_ref} disagree: lines {format_plain(invoiced)} kg gross, "
+            f"packages {format_plain(packed)} kg.",
             remedy="Correct the gross weights of the lines or of the packages that hold them; pallets do not count.",
             source="19 CFR 141.86(a)(4), (e)",
         )
@@ -38,8 +38,8 @@ def _manifested(unit: Unit, pointer: str, outermost: Sequence[Package], packed: 
             rule="V04",
             severity="block",
             pointer=f"{pointer}/entry/manifestGrossWeightKg",
-            message=f"The packages of unit {unit.unit_ref} weigh {plain(packed)} kg, the manifest says "
-            f"{plain(weighed)} kg.",
+            message=f"The packages of unit {unit.unit_ref} weigh {format_plain(packed)} kg, the manifest says "
+            f"{format_plain(weighed)} kg.",
             remedy="Correct the weight here or on the carrier's manifest: a difference holds the shipment.",
             source="19 CFR 141.86(a)(4), (e)",
         )
@@ -59,7 +59,7 @@ def _manifested(unit: Unit, pointer: str, outermost: Sequence[Package], packed: 
 def _apart(one: Decimal, other: Decimal) -> bool:
     tolerance = entry_rules().weights
     apart = EXACT.abs(EXACT.subtract(one, other))
-    return apart > tolerance.least_kg and times(apart, _HUNDRED) > times(max(one, other, ZERO), tolerance.percent)
+    return apart > tolerance.least_kg and multiply(apart, _HUNDRED) > multiply(max(one, other, ZERO), tolerance.percent)
 
 
 def _outermost(unit: Unit) -> Iterator[Package]:

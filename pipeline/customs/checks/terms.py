@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import EXACT, decimal, fits, plain, total
+from pipeline.core.money import EXACT, fits_minor_unit, format_plain, sum_exact, to_decimal
 from pipeline.customs.reference.base import spoken
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import Unit
 
-_ONE = decimal("1")
+_ONE = to_decimal("1")
 
 
 def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
@@ -183,8 +183,8 @@ def _rate(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V16",
             severity="warn",
             pointer=pointer,
-            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {plain(rate)} US dollars, "
-            f"which is far from the usual {plain(usual.least)} to {plain(usual.most)}.",
+            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars, "
+            f"which is far from the usual {format_plain(usual.least)} to {format_plain(usual.most)}.",
             remedy=f"Give the US dollars that one {invoice.currency} is worth, not the other way round.",
             source=source,
         )
@@ -192,17 +192,17 @@ def _rate(unit: Unit, here: str) -> Iterator[Finding]:
 
 def _total(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
-    goods = total(line.line_value for line in unit.lines)
-    charges = total(charge.amount for charge in invoice.charges if not charge.included_in_prices)
-    discounts = total(discount.amount for discount in invoice.discounts)
+    goods = sum_exact(line.line_value for line in unit.lines)
+    charges = sum_exact(charge.amount for charge in invoice.charges if not charge.included_in_prices)
+    discounts = sum_exact(discount.amount for discount in invoice.discounts)
     made = EXACT.subtract(EXACT.add(goods, charges), discounts)
     if made != invoice.total:
         yield Finding(
             rule="V03",
             severity="block",
             pointer=f"{here}/total",
-            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {plain(made)} "
-            f"{invoice.currency}, its total says {plain(invoice.total)}.",
+            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(made)} "
+            f"{invoice.currency}, its total says {format_plain(invoice.total)}.",
             remedy="Correct the total, or the lines, charges and discounts that make it.",
             source="19 CFR 141.86(a)(5), (8), (9)",
         )
@@ -217,12 +217,12 @@ def _total(unit: Unit, here: str) -> Iterator[Finding]:
         ),
     )
     for where, amount in amounts:
-        if not fits(amount, invoice.currency):
+        if not fits_minor_unit(amount, invoice.currency):
             yield Finding(
                 rule="V03",
                 severity="block",
                 pointer=f"{here}/{where}",
-                message=f"Invoice {invoice.number}: {plain(amount)} is finer than {invoice.currency} is divided.",
+                message=f"Invoice {invoice.number}: {format_plain(amount)} is finer than {invoice.currency} is divided.",
                 remedy="Round the amount to the currency's smallest unit.",
                 source="19 CFR 141.86(a)(7), (8)",
             )

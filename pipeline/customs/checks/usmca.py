@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import total
+from pipeline.core.money import sum_exact
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.reference.base import spoken
 from pipeline.customs.reference.entry import entry_rules
@@ -26,7 +26,7 @@ class Claims:
 
 def claims_of(unit: Unit) -> Claims:
     """Return what the unit has for its claims; it is read once, as a unit has thousands of lines and of certifications."""
-    claimed = total(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
+    claimed = sum_exact(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
     return Claims(
         certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
         stated=unit.invoice.usmca_statement is not None,

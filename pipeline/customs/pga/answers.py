@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.reference.pga import Carried, Flag, PgaRules, Program, pga_rules
 from pipeline.exports.schemas.plan import Line, Pga, Unit
 
@@ -99,7 +99,7 @@ def _carried(carried: Carried | None, unit: Unit, line: Line) -> tuple[str, ...]
         case "country_of_origin":
             return (line.country_of_origin,)
         case "quantity":
-            return (f"{plain(line.quantity)} {line.unit}",)
+            return (f"{format_plain(line.quantity)} {line.unit}",)
         case None:
             return ()
 

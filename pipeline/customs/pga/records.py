@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import zip_longest
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.pga.answers import USE, USE_TEXT, Answer, Asked
 from pipeline.customs.pga.parties import Named, UnitParties
 from pipeline.customs.reference.pga_layouts import Fault, Field, Place, RecordRules, Trouble, Written, record_rules
@@ -208,7 +208,7 @@ class _Writer:
             found = _LEVEL.match(value)
             quantity = found["quantity"] if found else None
             if found is not None and quantity is None and found["unit"].upper() == self._line.unit and at == 0:
-                quantity = plain(self._line.quantity)
+                quantity = format_plain(self._line.quantity)
             if found is None or quantity is None:
                 self._tell(asked.key, f"{value}: give each level as quantity and unit, such as 24 CAN", unfit=True)
                 continue

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.core.errors import RulesInvalid
 from pipeline.core.findings import Severity
-from pipeline.core.money import decimal
+from pipeline.core.money import to_decimal
 from pipeline.customs.reference.loader import Reader
 
 #: Where the rules of this version are.
@@ -33,7 +33,7 @@ def _figure(value: object) -> object:
     if not isinstance(value, str | Decimal) and type(value) is not int:
         # A float has lost its digits before anybody could look at them.
         raise PydanticCustomError("figure_form", "{value} is no figure in quotes", {"value": repr(value)})
-    return decimal(str(value))
+    return to_decimal(str(value))
 
 
 Figure = Annotated[Decimal, BeforeValidator(_figure)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.reference.base import Chapter, Data, Figure, Metal, Row
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
@@ -189,7 +189,7 @@ class When(Data):
         if self.light:
             yield "its listed metal is below the share of the test by weight"
         if self.us_metal_percent is not None:
-            yield f"at least {plain(self.us_metal_percent)} % of its listed metal is of the United States"
+            yield f"at least {format_plain(self.us_metal_percent)} % of its listed metal is of the United States"
         if self.metal_from is not None:
             yield self.metal_from.words
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.customs.reference.base import Data, Row, spoken
 from pipeline.customs.reference.catalog import DatedRow, reference_rows
 from pipeline.customs.reference.chapter99 import HeadingRow
@@ -140,7 +140,7 @@ def _dated_differences(old: Row, new: Row) -> Iterator[str]:
 
 
 def _rate(row: HeadingRow) -> str:
-    return f"{'-' if row.rate_percent is None else plain(row.rate_percent)} % ({row.basis})"
+    return f"{'-' if row.rate_percent is None else format_plain(row.rate_percent)} % ({row.basis})"
 
 
 def _lists(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]) -> Iterator[Change]:
@@ -189,7 +189,7 @@ def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
 
 
 def _weighs(test: WeightTest) -> str:
-    return f"below {plain(test.least_percent)} % of the weight, outside chapters {spoken(sorted(test.exempt_chapters))}"
+    return f"below {format_plain(test.least_percent)} % of the weight, outside chapters {spoken(sorted(test.exempt_chapters))}"
 
 
 def _of_metal(needs: MetalNeeds) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Member
 from pydantic import model_validator
 
-from pipeline.core.money import EXACT, ZERO, decimal, plain
+from pipeline.core.money import EXACT, ZERO, format_plain, to_decimal
 from pipeline.customs.reference.base import Data, Row, load, loaded_once
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
@@ -210,13 +210,13 @@ def _field(name: str, said: str) -> Field:
 def _number(value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
     # Digits finer than the field's are not rounded away: the filer is told, and the field stays blank.
     try:
-        scaled = EXACT.scaleb(decimal(value), field.decimals)
+        scaled = EXACT.scaleb(to_decimal(value), field.decimals)
     except ValueError:
         return "", ("class",)
     whole = scaled.to_integral_value()
     if scaled < ZERO or whole != scaled:
         return "", ("class",)
-    digits = plain(whole)
+    digits = format_plain(whole)
     return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NONE)
 
 

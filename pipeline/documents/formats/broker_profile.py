@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Final
 
 from pipeline.core.json_input import validation_failed
-from pipeline.core.money import decimal, plain, total
+from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
 from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
@@ -66,11 +66,11 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "declarant_email": lambda invoice: invoice.declaration.email,
     "declarant_phone": lambda invoice: invoice.declaration.phone,
     "goods_value": lambda invoice: invoice.totals.goods_value.exact,
-    "charges_added": lambda invoice: total(
-        decimal(str(row.amount.exact)) for row in invoice.charges if not row.included_in_prices
+    "charges_added": lambda invoice: sum_exact(
+        to_decimal(str(row.amount.exact)) for row in invoice.charges if not row.included_in_prices
     ),
-    "discounts": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.discounts),
-    "rebates": lambda invoice: total(decimal(str(row.amount.exact)) for row in invoice.rebates),
+    "discounts": lambda invoice: sum_exact(to_decimal(str(row.amount.exact)) for row in invoice.discounts),
+    "rebates": lambda invoice: sum_exact(to_decimal(str(row.amount.exact)) for row in invoice.rebates),
     "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
     "package_count": lambda invoice: invoice.package_summary.count,
     "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
@@ -221,10 +221,10 @@ def _text(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Decimal):
-        return plain(cell)
+        return format_plain(cell)
     return cell.isoformat() if isinstance(cell, date) else str(cell)
 
 
 def _metal(line: InvoiceLine, metal: str) -> Decimal | None:
     weights = [row.metal_weight_kg for row in line.treatment.section232 if row.metal == metal]
-    return total(weights) if weights else None
+    return sum_exact(weights) if weights else None

@@ -11,7 +11,7 @@ from functools import cache
 
 from pydantic import ValidationError
 
-from pipeline.core.money import decimal, plain, rounded, times
+from pipeline.core.money import format_plain, multiply, round_amount, to_decimal
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
@@ -89,7 +89,9 @@ def agency_columns(rows: Sequence[Pga]) -> dict[str, str | None]:
 
 def joined(values: Iterable[object]) -> str | None:
     """Return the values with `|` between them, empty places kept: the third weight is the third metal's."""
-    texts = ["" if value is None else plain(value) if isinstance(value, Decimal) else str(value) for value in values]
+    texts = [
+        "" if value is None else format_plain(value) if isinstance(value, Decimal) else str(value) for value in values
+    ]
     return "|".join(texts) if any(texts) else None
 
 
@@ -263,7 +265,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "manufacturer_country": maker.address.country,
             "qty": line.quantity.exact,
             "uom": line.unit,
-            "qty2": decimal(second) if second and _PLAIN.fullmatch(second) else second,
+            "qty2": to_decimal(second) if second and _PLAIN.fullmatch(second) else second,
             "uom2": asked["uom2"],
             "unit_price": line.unit_price.exact,
             "line_value": line.line_value.exact,
@@ -343,8 +345,8 @@ def _in_usd(line: InvoiceLine, header: Header) -> Cell:
         return line.line_value.exact
     if header.exchange_rate is None:
         return None
-    value, rate = (decimal(str(each.exact)) for each in (line.line_value, header.exchange_rate))
-    return rounded(times(value, rate), "USD")
+    value, rate = (to_decimal(str(each.exact)) for each in (line.line_value, header.exchange_rate))
+    return round_amount(multiply(value, rate), "USD")
 
 
 def _datum(line: InvoiceLine, agency: str, name: str) -> str | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from io import StringIO
 from typing import Any
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.core.templating import render
 from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.schemas.invoice import Invoice
@@ -32,7 +32,7 @@ def _written(cell: Cell, *, first: bool) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Decimal):
-        return plain(cell)
+        return format_plain(cell)
     if isinstance(cell, date):
         return cell.isoformat()
     return defused(cell, first=first) if isinstance(cell, str) else str(cell)

@@ -13,7 +13,7 @@ import xlsxwriter
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import Cell, defused, rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
@@ -100,7 +100,7 @@ class Book:
             case date():
                 sheet.write_datetime(row, column, datetime.combine(cell, datetime.min.time()), self._day)
             case Decimal() if len(cell.as_tuple().digits) > EXACT_DIGITS:
-                sheet.write_string(row, column, plain(cell), style)
+                sheet.write_string(row, column, format_plain(cell), style)
             case Decimal():
                 # As the decimal that it is: by way of a float 88.4 would stand in the file as 88.40000000000001.
                 sheet.write_number(row, column, cell, self._number(cell))

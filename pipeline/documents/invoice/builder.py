@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date
 
 from pipeline.core import money
-from pipeline.core.field_types import shown_number
+from pipeline.core.field_types import mask_number
 from pipeline.core.findings import Finding
 from pipeline.documents.invoice import declarations, wording
 from pipeline.documents.invoice import lines as rows
@@ -111,10 +111,10 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
             currency=currency,
             line_count=len(lines),
             quantities=rows.unit_totals(unit.lines),
-            goods_value=wording.amount(money.total(line.line_value for line in unit.lines), currency),
+            goods_value=wording.amount(money.sum_exact(line.line_value for line in unit.lines), currency),
             invoice_total=wording.amount(header.total, currency),
-            net_weight_kg=wording.number(money.total(line.net_weight_kg for line in unit.lines)),
-            gross_weight_kg=wording.number(money.total(line.gross_weight_kg for line in unit.lines)),
+            net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in unit.lines)),
+            gross_weight_kg=wording.number(money.sum_exact(line.gross_weight_kg for line in unit.lines)),
         ),
         classifications=tuple(rows.classifications(unit.lines, currency)),
         certificates=certificate_rows(unit),
@@ -134,7 +134,7 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
         number=header.number,
         invoice_date=header.date,
         currency=header.currency,
-        exchange_rate=None if rate is None else Printed(rate, money.plain(rate)),
+        exchange_rate=None if rate is None else Printed(rate, money.format_plain(rate)),
         incoterm=header.incoterm,
         incoterm_place=header.incoterm_place,
         sale_date=header.sale_date,
@@ -181,7 +181,7 @@ def _parties(unit: plan.Unit) -> out.PartyBlocks:
         buyer=_named(parties.buyer),
         ship_to=_named(parties.ship_to),
         importer_of_record=out.ImporterBlock(
-            **dict(shown), importer_number=Printed(importer.importer_number, importer.shown_number)
+            **dict(shown), importer_number=Printed(importer.importer_number, importer.masked_number)
         ),
         manufacturers=tuple(
             out.ManufacturerBlock(
@@ -212,7 +212,7 @@ def _party(
         contact=contact,
         contact_lines=tuple(answer for answer in answers if answer),
         identifiers=tuple(
-            Identifier(name=name, value=Printed(value, shown_number(value)))
+            Identifier(name=name, value=Printed(value, mask_number(value)))
             for name, value in sorted(identifiers.items())
         ),
     )

@@ -83,7 +83,7 @@ def _treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
     first = group[0].treatment
     metals = [
         row.model_copy(
-            update={"metal_weight_kg": money.total(line.treatment.section232[at].metal_weight_kg for line in group)}
+            update={"metal_weight_kg": money.sum_exact(line.treatment.section232[at].metal_weight_kg for line in group)}
         )
         for at, row in enumerate(first.section232)
     ]
@@ -91,6 +91,6 @@ def _treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
 
 
 def _sum(values: Iterable[Printed]) -> Decimal:
-    return money.total(
-        value.exact if isinstance(value.exact, Decimal) else money.decimal(value.exact) for value in values
+    return money.sum_exact(
+        value.exact if isinstance(value.exact, Decimal) else money.to_decimal(value.exact) for value in values
     )

@@ -20,7 +20,7 @@ def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[declarations.MetalRow,
 
 def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
     for line in lines:
-        net = money.decimal(str(line.net_weight_kg.exact))
+        net = money.to_decimal(str(line.net_weight_kg.exact))
         for row in line.treatment.section232:
             share = money.percent_of(row.metal_weight_kg, net)
             yield declarations.MetalRow(
@@ -58,7 +58,7 @@ def _headings(treatment: plan.Treatment) -> tuple[declarations.MetalHeading, ...
 
 
 def _percent(value: Decimal) -> Printed:
-    return Printed(value, f"{money.plain(value)} %")
+    return Printed(value, f"{money.format_plain(value)} %")
 
 
 def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declarations.MetalTotal, ...]:
@@ -74,9 +74,9 @@ def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declaration
             declarations.MetalTotal(
                 metal=wording.code(metal),
                 line_count=len(holders),
-                metal_weight_kg=wording.number(money.total(row.metal_weight_kg for _, row in rows)),
-                net_weight_kg=wording.number(money.total(line.net_weight_kg for line in holders)),
-                line_value=wording.amount(money.total(line.line_value for line in holders), currency),
+                metal_weight_kg=wording.number(money.sum_exact(row.metal_weight_kg for _, row in rows)),
+                net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in holders)),
+                line_value=wording.amount(money.sum_exact(line.line_value for line in holders), currency),
             )
         )
     return tuple(totals)

@@ -72,7 +72,7 @@ def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
 def _marks(line: plan.Line) -> Iterator[out.Mark]:
     treatment = line.treatment
     for heading in treatment.chapter99:
-        rate = None if heading.rate_percent is None else f"{money.plain(heading.rate_percent)} %"
+        rate = None if heading.rate_percent is None else f"{money.format_plain(heading.rate_percent)} %"
         yield _mark("chapter99", heading.heading, heading.program, rate, wording.spaced(heading.basis))
     for metal in treatment.section232:
         yield _mark(
@@ -83,7 +83,7 @@ def _marks(line: plan.Line) -> Iterator[out.Mark]:
             metal.primary_country_of_smelt and f"primary smelt {metal.primary_country_of_smelt}",
             metal.secondary_country_of_smelt and f"secondary smelt {metal.secondary_country_of_smelt}",
             metal.country_of_cast and f"cast {metal.country_of_cast}",
-            None if metal.us_metal_percent is None else f"US metal {money.plain(metal.us_metal_percent)} %",
+            None if metal.us_metal_percent is None else f"US metal {money.format_plain(metal.us_metal_percent)} %",
         )
     for row in treatment.pga:
         codes = "/".join(code for code in (row.program, row.processing) if code)
@@ -126,8 +126,8 @@ def classifications(lines: Sequence[plan.Line], currency: str) -> Iterator[out.C
             headings=headings,
             line_count=len(group),
             quantities=unit_totals(group),
-            net_weight_kg=wording.number(money.total(line.net_weight_kg for line in group)),
-            value=wording.amount(money.total(line.line_value for line in group), currency),
+            net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in group)),
+            value=wording.amount(money.sum_exact(line.line_value for line in group), currency),
         )
 
 
@@ -137,6 +137,6 @@ def unit_totals(lines: Iterable[plan.Line]) -> tuple[out.UnitTotal, ...]:
     for line in lines:
         by_unit.setdefault(line.unit, []).append(line.quantity)
     return tuple(
-        out.UnitTotal(unit=unit, quantity=wording.number(money.total(values)))
+        out.UnitTotal(unit=unit, quantity=wording.number(money.sum_exact(values)))
         for unit, values in sorted(by_unit.items())
     )

@@ -11,7 +11,7 @@ from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Printed
 from pipeline.exports.schemas import plan
 
-CM3_IN_M3 = money.decimal("0.000001")
+CM3_IN_M3 = money.to_decimal("0.000001")
 
 #: Marks that are told on the invoice itself.
 MOST_MARKS = 8
@@ -98,8 +98,8 @@ def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.Package
     counts: dict[str, int] = {}
     for package in packages:
         counts[package.type] = counts.get(package.type, 0) + 1
-    volume = money.total(
-        money.times(money.times(money.times(box.length_cm, box.width_cm), box.height_cm), CM3_IN_M3)
+    volume = money.sum_exact(
+        money.multiply(money.multiply(money.multiply(box.length_cm, box.width_cm), box.height_cm), CM3_IN_M3)
         for box in outermost
     )
     by_type = tuple(
@@ -110,7 +110,7 @@ def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.Package
         count=len(packages),
         outermost_count=len(outermost),
         by_type=by_type,
-        gross_weight_kg=wording.number(money.total(box.gross_weight_kg for box in outermost)),
+        gross_weight_kg=wording.number(money.sum_exact(box.gross_weight_kg for box in outermost)),
         volume_m3=Printed(volume, f"{volume:,.3f}"),
         marks_shown=_marks(rows),
         shown=told

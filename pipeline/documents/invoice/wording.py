@@ -43,7 +43,7 @@ def named(values: tuple[Pair, ...]) -> tuple[Pair, ...]:
 
 def amount(value: Decimal, currency: str) -> Printed:
     """Return an amount in `currency`: exact, and grouped with its decimals."""
-    return Printed(value, money.shown(value, currency))
+    return Printed(value, money.format_amount(value, currency))
 
 
 def number(value: Decimal) -> Printed:

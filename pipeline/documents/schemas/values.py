@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 from pydantic.alias_generators import to_camel
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 
 #: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
 FOR_PEOPLE = {"voice": "people"}
@@ -29,7 +29,7 @@ class Printed:
 def _written(value: Printed, info: SerializationInfo) -> str:
     if info.context == FOR_PEOPLE:
         return value.shown
-    return value.exact if isinstance(value.exact, str) else plain(value.exact)
+    return value.exact if isinstance(value.exact, str) else format_plain(value.exact)
 
 
 #: An amount of money in the invoice's currency, a quantity, a weight in kg, a length in cm, or a code.

@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pipeline.core.field_types import NUMBER, Day, Instant, as_decimal, currency, printable, shown_number
-from pipeline.core.money import plain
-from pipeline.core.text_safety import readable
+from pipeline.core.field_types import NUMBER, Day, Instant, check_currency, check_printable, mask_number, parse_decimal
+from pipeline.core.money import format_plain
+from pipeline.core.text_safety import check_readable
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 
@@ -37,8 +37,8 @@ class StrictModel(BaseModel):
 
 Number = Annotated[
     Decimal,
-    BeforeValidator(as_decimal),
-    PlainSerializer(plain, return_type=str, when_used="json"),
+    BeforeValidator(parse_decimal),
+    PlainSerializer(format_plain, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": NUMBER.pattern, "maxLength": 24, "examples": ["12.50"]}),
 ]
 Amount = Annotated[Number, Field(ge=0, max_digits=18, decimal_places=6)]
@@ -47,20 +47,20 @@ WeightKg = Annotated[Number, Field(ge=0, max_digits=14, decimal_places=4)]
 LengthCm = Annotated[Number, Field(gt=0, max_digits=10, decimal_places=3)]
 Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)]
 
-Text = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=256)]
-LongText = Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=1000)]
+Text = Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=256)]
+LongText = Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=1000)]
 #: Texts outside a plan, of which no finding can say what is wrong.
-ReadableText = Annotated[Text, AfterValidator(readable)]
-LongReadableText = Annotated[LongText, AfterValidator(readable)]
+ReadableText = Annotated[Text, AfterValidator(check_readable)]
+LongReadableText = Annotated[LongText, AfterValidator(check_readable)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 MetalCountry = Annotated[
     str, Field(pattern=r"^([A-Z]{2}|OTH)$", description="ISO 3166-1 alpha-2, or OTH where allowed")
 ]
-Currency = Annotated[str, AfterValidator(currency), Field(min_length=3, max_length=3, description="ISO 4217")]
+Currency = Annotated[str, AfterValidator(check_currency), Field(min_length=3, max_length=3, description="ISO 4217")]
 HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
 Email = Annotated[
-    str, Field(max_length=254, pattern=r'^[^\s@,;<>"]+@[^\s@,;<>"]+\.[^\s@,;<>".]+$'), AfterValidator(printable)
+    str, Field(max_length=254, pattern=r'^[^\s@,;<>"]+@[^\s@,;<>"]+\.[^\s@,;<>".]+$'), AfterValidator(check_printable)
 ]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -109,8 +109,8 @@ class Address(StrictModel):
     line1: Text
     line2: Text | None = None
     city: Text
-    region: Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=64)] | None = None
-    postal_code: Annotated[str, AfterValidator(printable), Field(min_length=1, max_length=16)] | None = None
+    region: Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=64)] | None = None
+    postal_code: Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=16)] | None = None
     country: Country
 
 
@@ -120,7 +120,7 @@ class Contact(StrictModel):
     name: Text
     title: Text | None = None
     email: Email | None = None
-    phone: Annotated[str, AfterValidator(printable), Field(min_length=3, max_length=40)] | None = None
+    phone: Annotated[str, AfterValidator(check_printable), Field(min_length=3, max_length=40)] | None = None
 
 
 class Party(StrictModel):
@@ -141,9 +141,9 @@ class Importer(StrictModel):
     contact: Contact | None = None
 
     @property
-    def shown_number(self) -> str:
+    def masked_number(self) -> str:
         """The number as people are shown it."""
-        return shown_number(self.importer_number)
+        return mask_number(self.importer_number)
 
 
 class Manufacturer(StrictModel):

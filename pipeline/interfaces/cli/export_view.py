@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.text_safety import legible
+from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
@@ -162,9 +162,9 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
-        lines.append(f"  {answer.rung}  {escape(legible(said))}")
+        lines.append(f"  {answer.rung}  {escape(make_legible(said))}")
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
-        lines += [f"    {escape(legible(each))}" for each in fields]
+        lines += [f"    {escape(make_legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))
 
 
@@ -172,7 +172,7 @@ def event_line(event: EventView) -> Text:
     """Return an event: its number, its time, its type, who and the facts."""
     facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
     return Text.from_markup(
-        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(legible(facts))}"
+        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(make_legible(facts))}"
     )
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.core.db import utc_now
-from pipeline.core.money import ZERO, decimal, plain, total
+from pipeline.core.money import ZERO, format_plain, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import Choice, Reason, decide, explain
@@ -39,7 +39,7 @@ app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans
 _STATUSES: Final = get_args(Status)
 _METALS: Final = get_args(Metal)
 _DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
-_HUNDRED: Final = decimal("100")
+_HUNDRED: Final = to_decimal("100")
 _UNKNOWN: Final = "OTH"
 _ANSWERS: Final = "Answer by --metal, --net, --us-percent and --metal-country, or by --claim HEADING."
 _COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
@@ -103,7 +103,7 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
         return
     for row in rows:
         state = "[green]in force[/]" if row.holds(day) else "[dim]not in force[/]"
-        rate = "-" if row.rate_percent is None else f"{plain(row.rate_percent)} %"
+        rate = "-" if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
         out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
         out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
         for condition in row.when.words():
@@ -150,7 +150,7 @@ def why(
         metals=tuple(_metal(text, share, country) for text in metal or ()) or None,
         claimed=frozenset(_heading(text) for text in claim or ()),
     )
-    if facts.net_kg is not None and total(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
+    if facts.net_kg is not None and sum_exact(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
         raise Failure(
             "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
         )
@@ -311,11 +311,11 @@ def _day(text: str | None) -> date:
 
 def _figure(text: str, most: Decimal | None = None) -> Decimal:
     try:
-        figure = decimal(text)
+        figure = to_decimal(text)
     except ValueError as error:
         raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a figure such as 0.8.") from None
     if figure < ZERO or (most is not None and figure > most):
-        limits = f"from 0 to {plain(most)}" if most is not None else "of 0 or more"
+        limits = f"from 0 to {format_plain(most)}" if most is not None else "of 0 or more"
         raise Failure(f"{text} is no figure {limits}", code=ExitCode.USAGE)
     return figure
 
@@ -350,7 +350,7 @@ def _step(step: Reason) -> None:
 def _undecided(choice: Choice) -> None:
     out().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
     for each in choice.outcomes:
-        rate = "" if each.rate_percent is None else f" ({plain(each.rate_percent)} %)"
+        rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"
         condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
         out().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
 
@@ -388,4 +388,4 @@ def _json(value: Any) -> Any:
         return [_json(item) for item in value]
     if isinstance(value, date):
         return value.isoformat()
-    return plain(value) if isinstance(value, Decimal) else value
+    return format_plain(value) if isinstance(value, Decimal) else value

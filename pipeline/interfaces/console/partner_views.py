@@ -12,7 +12,7 @@ from pipeline.accounts.partners import TO_BE_LIVE
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView, QueueWay, Way
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import ValidationFailed
-from pipeline.core.field_types import in_our_times
+from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import Health
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.export_views import StateLink, moment
@@ -221,7 +221,7 @@ def deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor:
 def instant(typed: str) -> datetime:
     """Return the instant that was typed into a form, in UTC; raises ValidationFailed where it is none."""
     try:
-        at = in_our_times(datetime.fromisoformat(typed))
+        at = check_year(datetime.fromisoformat(typed))
     except ValueError as error:
         raise ValidationFailed("give an instant in UTC, such as 2026-11-24T15:00", field="since") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
-from pipeline.core.money import total
+from pipeline.core.money import sum_exact
 from pipeline.customs.treatment import digest_of
 from pipeline.exports.schemas.plan import Treatment, as_json
 
@@ -73,7 +73,7 @@ def merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLin
     for row in merged:
         group = [lines[ref] for ref in row.line_refs if ref in lines]
         weights = [
-            total(metal.metal_weight_kg for metal in metals if metal)
+            sum_exact(metal.metal_weight_kg for metal in metals if metal)
             for metals in zip_longest(*(line.treatment.section232 for line in group if line.treatment))
         ]
         for line in group:

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from pipeline.core.money import decimal
+from pipeline.core.money import to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.stack import decide, explain
 from pipeline.customs.reference.base import Metal
@@ -30,11 +30,11 @@ def metal(name: Metal, kg: str, *, us: str | None = None, of: str | None = None)
     steel = name == "steel"
     return MetalFacts(
         name,
-        decimal(kg),
+        to_decimal(kg),
         melt_and_pour=of if steel else None,
         smelts=(of,) if of and not steel else (),
         cast=of if not steel else None,
-        us_percent=decimal(us) if us else None,
+        us_percent=to_decimal(us) if us else None,
     )
 
 
@@ -47,7 +47,7 @@ def line(
     net: str = "1.000",
     claimed: tuple[str, ...] = (),
 ) -> LineFacts:
-    return LineFacts(hts_code, origin, on, spi, decimal(net), metals or None, frozenset(claimed))
+    return LineFacts(hts_code, origin, on, spi, to_decimal(net), metals or None, frozenset(claimed))
 
 
 def headings(facts: LineFacts) -> list[str]:
@@ -115,7 +115,7 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
             TRAY,
             "GB",
             AUTUMN,
-            MetalFacts("aluminum", decimal("0.9"), smelts=("IS",), cast="GB", us_percent=decimal("0")),
+            MetalFacts("aluminum", to_decimal("0.9"), smelts=("IS",), cast="GB", us_percent=to_decimal("0")),
         ),
         ["9903.05.90", "9903.82.05"],
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.money import decimal
+from pipeline.core.money import to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import decide
@@ -31,8 +31,8 @@ HEADINGS = """
 
 
 def facts(hts_code: str, on: date, kg: str = "0.9") -> LineFacts:
-    steel = MetalFacts("steel", decimal(kg), melt_and_pour="CA", us_percent=decimal("0"))
-    return LineFacts(hts_code, "CA", on, None, decimal("1"), (steel,))
+    steel = MetalFacts("steel", to_decimal(kg), melt_and_pour="CA", us_percent=to_decimal("0"))
+    return LineFacts(hts_code, "CA", on, None, to_decimal("1"), (steel,))
 
 
 def metals_heading(rules: Ruleset, hts_code: str, on: date, kg: str = "0.9") -> str | None:

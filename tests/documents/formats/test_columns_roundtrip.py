@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.money import plain
+from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import (
     agency_columns,
     chapter99_columns,
@@ -69,7 +69,7 @@ def columns_of(treatment: Treatment) -> dict[str, str | None]:
     metals = metal_columns(treatment.section232)
     return {
         **chapter99_columns(treatment.chapter99),
-        **{name: plain(cell) if isinstance(cell, Decimal) else cell for name, cell in metals.items()},
+        **{name: format_plain(cell) if isinstance(cell, Decimal) else cell for name, cell in metals.items()},
         **agency_columns(treatment.pga),
         "treatment_undetermined": treatment.undetermined,
     }

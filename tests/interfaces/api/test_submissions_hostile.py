@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlmodel import col, select
 
-from pipeline.core.text_safety import readable
+from pipeline.core.text_safety import check_readable
 from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
 from pipeline.interfaces.cli import export_view
@@ -66,7 +66,7 @@ def test_the_console_keeps_its_direction_apart_from_the_page(desk: Desk) -> None
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
     assert f'<code><bdi>{SHOWN_POINTER}</bdi></code></td><td class="text"><bdi> </bdi></td>' in page
-    assert readable(page) == page
+    assert check_readable(page) == page
 
 
 @pytest.mark.parametrize("seen", ["inspect", "follow"])
@@ -84,5 +84,5 @@ def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(desk:
         event = client.get(f"/api/exports/{export_id}/events").json()["items"][-1]
         said = export_view.event_line(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
     assert "exe.gnp" in said
-    assert readable(said) == said
+    assert check_readable(said) == said
     assert all(each == "\n" or each.isprintable() or each == "\u200c" for each in said)

@@ -249,11 +249,11 @@ def no_float(text: str) -> NoReturn:
 @given(st.sampled_from([*CURRENCIES]), st.integers(0, 10**15))
 def test_an_amount_is_shown_with_the_digits_of_its_currency(currency: str, coins: int) -> None:
     amount = Decimal(coins).scaleb(-CURRENCIES[currency])
-    assert money.fits(amount, currency)
-    assert money.rounded(amount, currency) == amount
-    assert Decimal(money.shown(amount, currency).replace(",", "")) == amount
+    assert money.fits_minor_unit(amount, currency)
+    assert money.round_amount(amount, currency) == amount
+    assert Decimal(money.format_amount(amount, currency).replace(",", "")) == amount
     finer = amount + Decimal(1).scaleb(-CURRENCIES[currency] - 1)
-    assert not money.fits(finer, currency)
+    assert not money.fits_minor_unit(finer, currency)
 
 
 def test_the_strategy_makes_what_it_should() -> None:
