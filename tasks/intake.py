@@ -36,7 +36,7 @@ from pipeline.core.errors import (
 )
 from pipeline.core.failpoints import failpoint
 from pipeline.core.json_input import parse_json
-from pipeline.core.message_broker import connection
+from pipeline.core.message_broker import make_connection
 from pipeline.core.problems import problem_document
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import submissions
@@ -88,7 +88,7 @@ class Intake(ConsumerProducerMixin):
         self._ours = {*queues.TASK_QUEUES, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
         self._heartbeat_at = 0.0
         self._channel: Any = None
-        self.connection = connection(settings)
+        self.connection = make_connection(settings)
         # What it says no by: of a queue that is full, or that is not to be written to; on Redis, of a memory that is full.
         self._untaken = (MessageNacked, *self.connection.channel_errors)
         self._foreign = (*self._untaken, *self.connection.connection_errors, KombuError, OSError)

@@ -18,7 +18,7 @@ from config.settings import Settings, get_settings
 from pipeline.core import shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
-from pipeline.core.runtime import Runtime, ensure_own_credentials, process_runtime
+from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.workflow import dispatch, sweeper
@@ -42,7 +42,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
         self.enabled = sweep
         # Every worker comes by here before it takes anything.
-        ensure_own_credentials(get_settings())
+        reject_weak_credentials(get_settings())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
         super().__init__(parent, **options)

@@ -288,4 +288,4 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
 @pytest.fixture
 def on_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the endpoints of this machine for ones of the internet, of whose answers something is kept."""
-    monkeypatch.setattr(GuardedNetwork, "inside", False)
+    monkeypatch.setattr(GuardedNetwork, "is_internal", False)

@@ -15,7 +15,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
 from pipeline.core.errors import ValidationFailed
-from pipeline.core.outbound import is_public, listed
+from pipeline.core.outbound import format_ports, is_public
 from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
@@ -90,7 +90,8 @@ def _check_address(settings: Settings, address: str, field: str) -> None:
         raise ValidationFailed("the port is no number from 1 to 65535", field=field) from error
     if port not in settings.destination_ports:
         raise ValidationFailed(
-            f"partners are not reached at port {port}; allowed are {listed(settings.destination_ports)}", field=field
+            f"partners are not reached at port {port}; allowed are {format_ports(settings.destination_ports)}",
+            field=field,
         )
     if _is_private(parts.hostname or ""):
         raise ValidationFailed("the address leads into a private network; give one on the internet", field=field)

@@ -36,7 +36,7 @@ LOOK_SECONDS: Final = 3
 #: What the providers' variables are called by, and those of them that say how a store is reached. Options that are given here
 #: would have the library leave all of them unread.
 _VARIABLES: Final = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
-_REACHED: Final = (
+_CONNECTION_OPTIONS: Final = (
     "allow_http",
     "allow_invalid_certificates",
     "http1_only",
@@ -49,10 +49,10 @@ _REACHED: Final = (
 )
 
 
-class Condition(StrEnum):
+class BlobCondition(StrEnum):
     """How the bytes of a document are in the store: there and proven by their hash, gone, or other bytes."""
 
-    SOUND = "sound"
+    INTACT = "intact"
     MISSING = "missing"
     DAMAGED = "damaged"
 
@@ -60,14 +60,14 @@ class Condition(StrEnum):
 class ArtifactStore:
     """A content-addressed store: what was put once is never changed, and putting it twice is harmless.
 
-    A local folder is made when the first document is put. `may_make_folder` is asked whether it is the first: a folder that
+    A local folder is made when the first document is put. `may_create_folder` is asked whether it is the first: a folder that
     is missing although it had documents may be a disk that is not mounted, and must not be made again.
     """
 
-    def __init__(self, url: str, *, may_make_folder: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, url: str, *, may_create_folder: Callable[[], bool] = lambda: True) -> None:
         self.url = url
         self._folder: Path | None = None
-        self._may_make_folder = may_make_folder
+        self._may_create_folder = may_create_folder
         self._backend: ObjectStore | None = None
         if url.startswith("file:"):
             # Relative to the working directory unless it begins with a slash: file:var/artifacts, file:///srv/artifacts.
@@ -75,7 +75,7 @@ class ArtifactStore:
         elif url.startswith("memory:"):
             self._backend = MemoryStore()
         else:
-            self._backend = _opened(url)
+            self._backend = _open_backend(url)
 
     @property
     def _store(self) -> ObjectStore:
@@ -90,9 +90,9 @@ class ArtifactStore:
             self._backend = LocalStore(self._folder)
         return self._backend
 
-    def _make_folder(self) -> None:
+    def _create_folder(self) -> None:
         """Make the folder of a store that has no document yet; raises OSError."""
-        if self._folder is not None and not self._folder.is_dir() and self._may_make_folder():
+        if self._folder is not None and not self._folder.is_dir() and self._may_create_folder():
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
@@ -104,12 +104,12 @@ class ArtifactStore:
         sha256 = hashlib.sha256(body).hexdigest()
         path = _path(sha256)
         try:
-            self._make_folder()
-            if not self._keeps(path, body):
+            self._create_folder()
+            if not self._has_bytes(path, body):
                 obstore.put(self._store, path, body)
             if self._folder is not None:
                 # Also what was there: whoever put it may have been killed before this.
-                _to_disk(self._folder / path, self._folder)
+                _sync_to_disk(self._folder / path, self._folder)
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"the artifact store did not take a document: {type(error).__name__}") from error
         return sha256
@@ -128,17 +128,17 @@ class ArtifactStore:
             raise ArtifactConflict(f"document {sha256} is not what was stored")
         return body
 
-    def condition(self, sha256: str) -> Condition:
+    def condition(self, sha256: str) -> BlobCondition:
         """Return how the bytes whose SHA-256 is `sha256` are, read in pieces; raises StoreUnavailable where none can tell."""
         found = hashlib.sha256()
         try:
             for piece in obstore.get(self._store, _path(sha256)):
                 found.update(piece)
         except (NotFoundError, FileNotFoundError):
-            return Condition.MISSING
+            return BlobCondition.MISSING
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"document {sha256} cannot be read: {type(error).__name__}") from error
-        return Condition.SOUND if found.hexdigest() == sha256 else Condition.DAMAGED
+        return BlobCondition.INTACT if found.hexdigest() == sha256 else BlobCondition.DAMAGED
 
     def has(self, sha256: str) -> bool:
         """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them.
@@ -146,7 +146,7 @@ class ArtifactStore:
         Raises StoreUnavailable, also where the store does not say so within LOOK_SECONDS.
         """
         try:
-            asyncio.run(self._looked_for(_path(sha256)))
+            asyncio.run(self._head(_path(sha256)))
         except (NotFoundError, FileNotFoundError):
             return False
         except (BaseError, OSError) as error:
@@ -165,22 +165,22 @@ class ArtifactStore:
     def check(self) -> None:
         """Write, read and delete a small object; raises StoreUnavailable where one of them fails."""
         try:
-            self._make_folder()
+            self._create_folder()
             obstore.put(self._store, ".check", b"check")
             obstore.get(self._store, ".check").bytes()
             obstore.delete(self._store, ".check")
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
-    def _keeps(self, path: str, body: bytes) -> bool:
+    def _has_bytes(self, path: str, body: bytes) -> bool:
         size = self._size(path)
         if size == len(body) and bytes(obstore.get(self._store, path).bytes()) == body:
             return True
         if size is not None:
-            log.error("document_written_anew", path=path, size=size, expected=len(body))
+            log.error("document_rewritten", path=path, size=size, expected=len(body))
         return False
 
-    async def _looked_for(self, path: str) -> None:
+    async def _head(self, path: str) -> None:
         await asyncio.wait_for(obstore.head_async(self._store, path), LOOK_SECONDS)
 
     def _size(self, path: str) -> int | None:
@@ -190,8 +190,8 @@ class ArtifactStore:
             return None
 
 
-def _opened(url: str) -> ObjectStore:
-    given: dict[str, Any] = variables(_VARIABLES[url.partition(":")[0]], _REACHED)
+def _open_backend(url: str) -> ObjectStore:
+    given: dict[str, Any] = variables(_VARIABLES[url.partition(":")[0]], _CONNECTION_OPTIONS)
     times = {"timeout": timedelta(seconds=ANSWER_SECONDS), "connect_timeout": timedelta(seconds=ANSWER_SECONDS / 3)}
     return from_url(
         url,
@@ -204,7 +204,7 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
-def _to_disk(path: Path, root: Path) -> None:
+def _sync_to_disk(path: Path, root: Path) -> None:
     # The store renames a finished file into place; only an fsync of it and of every folder on the way, which may be as new
     # as the file, makes that survive a power cut. Of a folder that has not changed it costs next to nothing.
     for place in (path, *path.parents):

@@ -82,15 +82,15 @@ class SecretBox:
 
     def named_tokens(self, purpose: str) -> dict[str, str]:
         """Return the same by the ids of the keys."""
-        return {key.id: _derived(each, purpose).hex() for key, each in zip(self._keys, self._secret_keys, strict=True)}
+        return {key.id: _derive(each, purpose).hex() for key, each in zip(self._keys, self._secret_keys, strict=True)}
 
 
 def _key(secret_key: SecretStr) -> _Key:
     return _Key(
-        id=_derived(secret_key, "key-id").hex()[:_KEY_ID_CHARACTERS],
-        cipher=AESGCM(_derived(secret_key, "partner-secrets")),
+        id=_derive(secret_key, "key-id").hex()[:_KEY_ID_CHARACTERS],
+        cipher=AESGCM(_derive(secret_key, "partner-secrets")),
     )
 
 
-def _derived(secret_key: SecretStr, purpose: str) -> bytes:
+def _derive(secret_key: SecretStr, purpose: str) -> bytes:
     return hmac.digest(hashlib.sha256(secret_key.get_secret_value().encode()).digest(), purpose.encode(), "sha256")

@@ -10,7 +10,7 @@ ExportsError
 │   └── ChannelUnavailable   a partner's endpoint did not take a delivery
 ├── Terminal             stop: trying again cannot help, a person must look
 │   ├── StepFailed           a step met facts that it cannot work with
-│   ├── WorkerDied           a step, or a message, ended its worker as often as it may be begun
+│   ├── WorkerLost           a step, or a message, ended its worker as often as it may be begun
 │   ├── ArtifactConflict     the same document came out with other bytes
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
 │   ├── ChannelRefused       a partner's endpoint said no for good
@@ -91,7 +91,7 @@ class StepFailed(Terminal):
     """A step met facts that it cannot work with."""
 
 
-class WorkerDied(Terminal):
+class WorkerLost(Terminal):
     """Whoever began the step, or sent the message, never came back, as often as it may be begun: `attempts` times."""
 
     def __init__(self, message: str, attempts: int) -> None:
@@ -223,9 +223,9 @@ class Purged(InvalidState):
     """The export's payload went when its retention ended; its hashes and its log are kept."""
 
     @classmethod
-    def export(cls, export_id: str, so: str) -> Self:
-        """Return the refusal that names the export; `so` is what follows from it."""
-        return cls(f"export {export_id} was purged when its retention ended; {so}")
+    def for_export(cls, export_id: str, consequence: str) -> Self:
+        """Return the refusal that names the export; `consequence` is what follows from it."""
+        return cls(f"export {export_id} was purged when its retention ended; {consequence}")
 
 
 class BodyTooSlow(Refused):

@@ -16,7 +16,7 @@ from redis import Redis, RedisError
 
 from config.queues import DEAD, tls_options, transport_options
 from config.settings import Settings
-from pipeline.core.outbound import judged
+from pipeline.core.outbound import resolve_allowed
 
 log = structlog.get_logger(__name__)
 
@@ -27,14 +27,14 @@ class ForbiddenMessageBroker(ConnectionError):
     """The message broker's name is not known, or leads where nobody is reached."""
 
 
-class _Judged:
+class _GuardedConnect:
     """Looks the name up once, and connects to an address of it that may be; what comes after still knows the name."""
 
     def _connect(self, host: str, port: int, timeout: float | None) -> None:
         failure: OSError = ForbiddenMessageBroker(f"{host} has no address")
         try:
             # It is the installation's own setting, so that it may be a private address.
-            addresses = judged(host, port, timeout or _CONNECT_SECONDS, private=True)
+            addresses = resolve_allowed(host, port, timeout or _CONNECT_SECONDS, private=True)
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
             raise ForbiddenMessageBroker(f"{host}: {error}") from error
         for address in addresses:
@@ -47,11 +47,11 @@ class _Judged:
         raise failure
 
 
-class _PlainTransport(_Judged, TCPTransport):  # type: ignore[misc]
+class _PlainTransport(_GuardedConnect, TCPTransport):  # type: ignore[misc]
     """AMQP as it is."""
 
 
-class _SecuredTransport(_Judged, SSLTransport):  # type: ignore[misc]
+class _SecuredTransport(_GuardedConnect, SSLTransport):  # type: ignore[misc]
     """AMQP over TLS."""
 
 
@@ -78,7 +78,7 @@ class _Amqp(pyamqp.Connection):
         )
 
 
-class _JudgedTransport(pyamqp.Transport):
+class _GuardedTransport(pyamqp.Transport):
     """Kombu's way to RabbitMQ, over such a connection."""
 
     Connection = _Amqp
@@ -110,26 +110,26 @@ class _Channel(redis_transport.Channel):
 
     def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002 - the library's signature
         client: Redis = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
-        client.set_response_callback("BRPOP", self._popped)
+        client.set_response_callback("BRPOP", self._filter_popped)
         return client
 
-    def _popped(self, response: list[bytes] | None, **_: Any) -> list[bytes] | None:
+    def _filter_popped(self, response: list[bytes] | None, **_: Any) -> list[bytes] | None:
         """Return what was popped off a list, None where there was nothing or no message."""
         if response is None or self._is_message(response[1]):
             return response
-        queue, foreign = response[0].decode(errors="replace"), response[1]
-        kept = self.prepare_message(foreign, content_type="application/octet-stream", content_encoding="binary")  # type: ignore[no-untyped-call]
+        queue, unreadable = response[0].decode(errors="replace"), response[1]
+        kept = self.prepare_message(unreadable, content_type="application/octet-stream", content_encoding="binary")  # type: ignore[no-untyped-call]
         try:
             self.basic_publish(kept, exchange="", routing_key=DEAD)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
-            log.warning("message_lost", queue=queue, bytes=len(foreign), error=type(error).__name__)
+            log.warning("message_lost", queue=queue, bytes=len(unreadable), error=type(error).__name__)
         else:
-            log.warning("message_unreadable", queue=queue, bytes=len(foreign), kept=DEAD)
+            log.warning("message_unreadable", queue=queue, bytes=len(unreadable), kept=DEAD)
         return None
 
-    def _is_message(self, said: bytes) -> bool:
+    def _is_message(self, body: bytes) -> bool:
         try:
-            message = self.Message(loads(said.decode()), channel=self)  # type: ignore[no-untyped-call]
+            message = self.Message(loads(body.decode()), channel=self)  # type: ignore[no-untyped-call]
             where = message.delivery_info
             names = (message.delivery_tag, where["exchange"], where["routing_key"])
         except Exception:  # noqa: BLE001 - whatever foreign bytes make a decoder raise
@@ -144,16 +144,16 @@ class RedisTransport(redis_transport.Transport):
 
 
 #: kind of message broker -> what takes the place of kombu's own transport; the one inside the process needs nothing else
-_TRANSPORTS: Final = {"amqp": _JudgedTransport, "redis": RedisTransport}
+_TRANSPORTS: Final = {"amqp": _GuardedTransport, "redis": RedisTransport}
 
 
-def connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
+def make_connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
     """Return a connection to the message broker, not open yet; `options` are more transport options."""
-    ours = _TRANSPORTS.get(settings.message_broker)
+    transport = _TRANSPORTS.get(settings.message_broker)
     return Connection(
         settings.broker_url.get_secret_value(),
         connect_timeout=_CONNECT_SECONDS,
         transport_options=transport_options(settings, producer_only=producer_only) | options,
         ssl=tls_options(settings),
-        **({"transport": ours} if ours else {}),
+        **({"transport": transport} if transport else {}),
     )

@@ -18,7 +18,7 @@ _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 #: Blocks that this Python's own tables may call global: carriers of an IPv4 address to wherever it leads (6to4 and its
 #: relays, Teredo), protocol assignments, documentation.
-_NEVER = tuple(
+_FORBIDDEN = tuple(
     ipaddress.ip_network(block)
     for block in (
         "192.0.0.0/24",
@@ -67,7 +67,7 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.ipv4_mapped))
         if ip not in _GLOBAL_UNICAST:
             return False
-    if any(ip in block for block in _NEVER):
+    if any(ip in block for block in _FORBIDDEN):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -77,7 +77,7 @@ def is_private(address: str) -> bool:
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip in _MAPPED and ip.ipv4_mapped is not None:
         return is_private(str(ip.ipv4_mapped))
-    return any(ip in block for block in _PRIVATE) and not any(ip in block for block in _NEVER)
+    return any(ip in block for block in _PRIVATE) and not any(ip in block for block in _FORBIDDEN)
 
 
 @cache
@@ -97,24 +97,24 @@ class GuardedNetwork(NetworkBackend):
         self._private = private
         self._ports = ports
         self._inner = httpcore.SyncBackend()
-        self._until = 0.0
+        self._deadline = 0.0
         self._reached: str | None = None
 
     @property
-    def inside(self) -> bool:
+    def is_internal(self) -> bool:
         """Whether the address that was connected to last is none of the internet."""
         return self._reached is not None and not is_public(self._reached)
 
-    def begin(self, seconds: float) -> None:
+    def start_deadline(self, seconds: float) -> None:
         """Give everything from now on `seconds` in total, however many reads it takes."""
-        self._until = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
     def remaining(self) -> float:
         """Return the seconds that are left.
 
         Raises ReadTimeout where none is.
         """
-        left = self._until - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise ReadTimeout("the time for the whole delivery is over")
         return left
@@ -128,13 +128,13 @@ class GuardedNetwork(NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
         """Connect to a judged address of `host`."""
-        addresses = judged(host, port, self.remaining(), private=self._private, ports=self._ports)
+        addresses = resolve_allowed(host, port, self.remaining(), private=self._private, ports=self._ports)
         stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
         self._reached = addresses[0]
-        return _WithinDeadline(stream, self)
+        return _DeadlineStream(stream, self)
 
 
-class _WithinDeadline(NetworkStream):
+class _DeadlineStream(NetworkStream):
     """A stream whose every operation gets only what is left of the deadline."""
 
     def __init__(self, inner: NetworkStream, network: GuardedNetwork) -> None:
@@ -157,13 +157,13 @@ class _WithinDeadline(NetworkStream):
         timeout: float | None = None,
     ) -> NetworkStream:
         secured = self._inner.start_tls(ssl_context, server_hostname, self._network.remaining())
-        return _WithinDeadline(secured, self._network)
+        return _DeadlineStream(secured, self._network)
 
     def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)
 
 
-def judged(host: str, port: int, seconds: float, *, private: bool, ports: Collection[int] = ()) -> list[str]:
+def resolve_allowed(host: str, port: int, seconds: float, *, private: bool, ports: Collection[int] = ()) -> list[str]:
     """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
 
     `private` allows private addresses beside public ones, and any port; else only `ports` are, if there are any.
@@ -178,11 +178,11 @@ def judged(host: str, port: int, seconds: float, *, private: bool, ports: Collec
             "the address is one where nobody is reached: link-local, multicast, reserved or a cloud's own"
         )
     if ports and not private and port not in ports:
-        raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {listed(ports)}")
+        raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {format_ports(ports)}")
     return addresses
 
 
-def listed(ports: Collection[int]) -> str:
+def format_ports(ports: Collection[int]) -> str:
     """Return the ports as a sentence has them."""
     return ", ".join(str(port) for port in sorted(ports))
 

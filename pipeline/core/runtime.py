@@ -49,10 +49,10 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
 
 def open_store(settings: Settings, database: Database) -> ArtifactStore:
     """Return the artifact store that `settings` name; its folder is made only while `database` records no document."""
-    return ArtifactStore(settings.artifacts_url, may_make_folder=lambda: not records_documents(database))
+    return ArtifactStore(settings.artifacts_url, may_create_folder=lambda: not has_documents(database))
 
 
-def records_documents(database: Database) -> bool:
+def has_documents(database: Database) -> bool:
     """Tell whether an export has a document that was not purged; raises DatabaseBusy."""
     with tenancy.account_scope(ALL_ACCOUNTS), translate_errors(), database.engine.connect() as connection:
         # A new database has no tables yet.
@@ -70,7 +70,7 @@ def process_runtime() -> Runtime:
     of its own. Raises UnsafeSettings.
     """
     settings = get_settings()
-    ensure_own_credentials(settings)
+    reject_weak_credentials(settings)
     failpoints.arm(settings)
     runtime = open_runtime(settings)
     if hasattr(os, "register_at_fork"):
@@ -78,7 +78,7 @@ def process_runtime() -> Runtime:
     return runtime
 
 
-def ensure_own_credentials(settings: Settings) -> None:
+def reject_weak_credentials(settings: Settings) -> None:
     """Raise UnsafeSettings where others may come in by a credential that everybody knows, or that can be tried."""
     if wrong := settings.known_credentials:
         raise UnsafeSettings(f"{wrong}; make a user of its own there, with a long random password")

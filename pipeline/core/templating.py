@@ -14,12 +14,12 @@ from pipeline.core.money import format_plain
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 
-def _escapes(name: str | None) -> bool:
+def _autoescape(name: str | None) -> bool:
     # Jinja's own select_autoescape looks at the last suffix only; here everything is markup unless it says it is not.
     return name is None or not name.endswith(".txt")
 
 
-def _exact(value: object) -> Any:
+def _exact_digits(value: object) -> Any:
     """Return the digits of a value as they came, for documents that machines read."""
     exact = getattr(value, "exact", value)  # of a Printed
     return format_plain(exact) if isinstance(exact, Decimal) else exact
@@ -28,16 +28,16 @@ def _exact(value: object) -> Any:
 @cache
 def environment() -> Environment:
     """Return the environment: a fact that is missing is an error, and every value is escaped unless the file is `.txt`."""
-    made = Environment(
+    env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
-        autoescape=_escapes,  # noqa: S701 - on for all but .txt
+        autoescape=_autoescape,  # noqa: S701 - on for all but .txt
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters["exact"] = _exact
-    return made
+    env.filters["exact"] = _exact_digits
+    return env
 
 
 def render(template: str, **facts: object) -> str:

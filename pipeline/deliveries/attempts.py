@@ -16,7 +16,7 @@ from config.settings import Settings
 from pipeline.accounts import partners
 from pipeline.accounts.states import PartnerState
 from pipeline.core.db import database_now, table
-from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerDied
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, outbox, submissions
@@ -305,7 +305,7 @@ def _attempts(claimed: Claim, sent: Sent) -> list[dict[str, Any]]:
     ]
     if sent.failure is not None:
         failing = claimed.owed[len(rows)]
-        answered = None if isinstance(sent.failure, WorkerDied) else sent.failure
+        answered = None if isinstance(sent.failure, WorkerLost) else sent.failure
         rows.append(
             {
                 "delivery_id": failing.id,

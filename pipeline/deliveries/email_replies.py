@@ -122,7 +122,7 @@ def read(runtime: Runtime, given: Link) -> Handoff:
             raise NotFound("there is no such handoff")
         export = session.get_one(Export, row.export_id)
         if export.purged_at is not None:
-            raise Purged.export(export.id, "nothing is left to be answered")
+            raise Purged.for_export(export.id, "nothing is left to be answered")
         message = HandoffReady.model_validate_json(row.data)
         submission = session.get(BrokerSubmission, message.submission_id)
         if submission is None:

@@ -42,7 +42,7 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
     Raises InvalidState until every customs package is closed and the handoff is written.
     """
     if export.purged_at is not None:
-        raise Purged.export(export.id, "its hashes are kept, its bundle is not")
+        raise Purged.for_export(export.id, "its hashes are kept, its bundle is not")
     if export.units_closed < export.units_total:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"

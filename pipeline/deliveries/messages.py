@@ -16,7 +16,7 @@ from cloudevents.core.v1.event import CloudEvent
 from config.settings import Settings
 from pipeline.accounts import recipients
 from pipeline.core.db import utc_now
-from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerDied
+from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import email_content, links
 from pipeline.deliveries.channels import open_channels
@@ -35,7 +35,7 @@ def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> It
     """Make the claimed messages and send them in order; yield and raise as Channel.send does.
 
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
-    message cannot be made; WorkerDied where the first has ended its sender as often as it may.
+    message cannot be made; WorkerLost where the first has ended its sender as often as it may.
     """
     _check_bearable(runtime.settings, claimed.owed[0])
     channel = open_channels(runtime.settings)[claimed.lane.channel]
@@ -62,7 +62,7 @@ def _check_bearable(settings: Settings, owed: Owed) -> None:
     # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
     most = len(settings.delivery_schedule_seconds) + 2
     if owed.tries >= most:
-        raise WorkerDied(
+        raise WorkerLost(
             f"{CUT_OFF}, at the last of {owed.tries} tries: it was killed, crashed, ran out of memory, or could not write"
             " what came of it; the logs of then say more",
             owed.tries,

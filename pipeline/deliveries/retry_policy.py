@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 
 from config.settings import Settings
-from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerDied
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerLost
 from pipeline.deliveries.streams import Owed
 
 #: Bounds on what an endpoint may wish for with Retry-After.
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
 
 
-Failure = ChannelUnavailable | ChannelRefused | WorkerDied
+Failure = ChannelUnavailable | ChannelRefused | WorkerLost
 
 
 def retry_pause(settings: Settings, failing: Owed, failure: Failure) -> float | None:

@@ -25,7 +25,7 @@ from pipeline.core.errors import (
     InsufficientRole,
     InvalidState,
     Purged,
-    WorkerDied,
+    WorkerLost,
 )
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
@@ -213,7 +213,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
             # What was taken is recorded before long: a crash would send it again.
             if now - began > runtime.settings.lease_seconds or shutdown.is_requested():
                 break
-    except (ChannelUnavailable, ChannelRefused, WorkerDied) as error:
+    except (ChannelUnavailable, ChannelRefused, WorkerLost) as error:
         failure = error
     except Fenced:
         if not receipts:
@@ -257,7 +257,7 @@ def resend(
         events.lock_export(session, lane.export_id)
         export = session.get_one(Export, lane.export_id)
         if export.purged_at is not None:
-            raise Purged.export(export.id, "what it said is gone")
+            raise Purged.for_export(export.id, "what it said is gone")
         if test_only and not export.test:
             raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
         newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))

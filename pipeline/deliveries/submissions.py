@@ -160,7 +160,7 @@ def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, acto
         # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
         events.append(session, submission.export_id, actor, [])
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
-            raise Purged.export(submission.export_id, "the answer was not kept")
+            raise Purged.for_export(submission.export_id, "the answer was not kept")
         happened = record(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
         rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))

@@ -15,7 +15,7 @@ from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
-from pipeline.core.blob_store import Condition
+from pipeline.core.blob_store import BlobCondition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.documents import repository
@@ -93,7 +93,7 @@ class _Reader:
             self.unreadable_in_a_row = self.unreadable_in_a_row + 1 if error else 0
             if error is not None and self.unreadable_in_a_row >= _UNREADABLE_IN_A_ROW:
                 raise error
-            yield row, None if condition == Condition.SOUND.value else _bad(row, condition, error)
+            yield row, None if condition == BlobCondition.INTACT.value else _bad(row, condition, error)
 
     def _look(self, row: _Row) -> tuple[str, StoreUnavailable | None]:
         try:

@@ -114,7 +114,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
             f"export {old.id} is {old.state}; wait until it has ended, or cancel it and give the plan a batch id of its own"
         )
     if old.purged_at is not None:
-        raise Purged.export(old.id, "give the plan a batch id of its own")
+        raise Purged.for_export(old.id, "give the plan a batch id of its own")
     if old.state not in _AMENDABLE:
         raise InvalidState(f"export {old.id} is {old.state}: nothing follows it; give the plan a batch id of its own")
 

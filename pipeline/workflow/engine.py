@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from pipeline.core import shutdown
 from pipeline.core.db import database_now, row_count, table
-from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerDied
+from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
@@ -125,7 +125,7 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
     spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         begun = context.attempt - 1
-        raise WorkerDied(
+        raise WorkerLost(
             f"{spec.name} was begun {begun} times, and each time its worker came to an end before it could say why: it was"
             " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
             begun,

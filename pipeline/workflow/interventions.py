@@ -95,7 +95,7 @@ def _lock_export(session: Session, account_id: str, export_id: str, precondition
     if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")
     if export.purged_at is not None:
-        raise Purged.export(export_id, "nothing more can be done with it")
+        raise Purged.for_export(export_id, "nothing more can be done with it")
     _check_precondition(session, export, precondition)
     return export
 

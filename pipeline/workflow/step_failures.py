@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.core import shutdown
 from pipeline.core.db import database_now, table
-from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerDied
+from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
 from pipeline.deliveries.outbox import Lane
@@ -108,12 +108,12 @@ def _update_step(session: Session, context: StepContext, **values: Any) -> None:
 
 def _should_quarantine(error: Exception) -> bool:
     """Tell whether the error is no fault that we know of: something ended what worked, or nobody foresaw it."""
-    return isinstance(error, RendererCrashed | WorkerDied) or not isinstance(error, ExportsError)
+    return isinstance(error, RendererCrashed | WorkerLost) or not isinstance(error, ExportsError)
 
 
 def _fail_export(session: Session, context: StepContext, error: Exception, reason: str, at: datetime) -> Sequence[Lane]:
     export_id = context.export_id
-    attempts = error.attempts if isinstance(error, WorkerDied) else context.attempt
+    attempts = error.attempts if isinstance(error, WorkerLost) else context.attempt
     quarantined = _should_quarantine(error)
     fact = {
         "step": context.step,

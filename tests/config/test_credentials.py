@@ -7,7 +7,7 @@ import pytest
 from config.settings import Settings
 from config.weak_credentials import everybody_knows
 from pipeline.core.errors import UnsafeSettings
-from pipeline.core.runtime import ensure_own_credentials
+from pipeline.core.runtime import reject_weak_credentials
 from pipeline.ops.doctor import examine
 
 OWN = {"secret_key": "k" * 32}
@@ -31,7 +31,7 @@ def settings(**changes: str) -> Settings:
 )
 def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
     with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in as .*make a user of its own"):
-        ensure_own_credentials(settings(broker_url=url))
+        reject_weak_credentials(settings(broker_url=url))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
 )
 def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
     with pytest.raises(UnsafeSettings, match="DATABASE_URL signs in as"):
-        ensure_own_credentials(settings(database_url=url))
+        reject_weak_credentials(settings(database_url=url))
     (found,) = (check for check in examine(settings(database_url=url)) if check.name == "database")
     assert (found.ok, "everybody knows" in found.found) == (False, True)
 
@@ -71,7 +71,7 @@ def test_a_password_never_shows_in_what_is_said() -> None:
     ],
 )
 def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, broker_url: str) -> None:
-    ensure_own_credentials(settings(database_url=database_url, broker_url=broker_url))
+    reject_weak_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, b
 )
 def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it(url: str) -> None:
     with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in without a password.*make a user of its own"):
-        ensure_own_credentials(settings(broker_url=url))
+        reject_weak_credentials(settings(broker_url=url))
     (found,) = (check for check in examine(settings(broker_url=url)) if check.name == "message broker")
     assert (found.ok, "without a password" in found.found) == (False, True)
 
@@ -116,7 +116,7 @@ def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it
     ],
 )
 def test_other_ways_to_sign_in_than_a_password_are_left_alone(database_url: str, broker_url: str) -> None:
-    ensure_own_credentials(settings(database_url=database_url, broker_url=broker_url))
+    reject_weak_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_secret_key_that_can_be_tried_is_refused_where_others_come(name: str, 
     keys = {"secret_key": key} if name == "EXPORTS_SECRET_KEY" else {"secret_keys_previous": ["k" * 32, key]}
     shown = Settings.model_validate(OWN | keys | {"broker_url": "redis://127.0.0.1/0"})
     with pytest.raises(UnsafeSettings, match=rf"^{name} has {len(key)} characters"):
-        ensure_own_credentials(shown)
+        reject_weak_credentials(shown)
     (found,) = (check for check in examine(shown) if check.name == "secret key")
     assert (found.ok, found.found) == (False, f"{name} has {len(key)} characters, which can be tried")
 
@@ -146,7 +146,7 @@ def test_a_secret_key_that_can_be_tried_is_refused_where_others_come(name: str, 
 def test_the_secret_key_of_everybody_opens_nothing_as_an_older_one_either() -> None:
     public = Settings.model_fields["secret_key"].default
     with pytest.raises(UnsafeSettings, match=r"^EXPORTS_SECRET_KEYS_PREVIOUS is the one for development"):
-        ensure_own_credentials(
+        reject_weak_credentials(
             Settings.model_validate(OWN | {"secret_keys_previous": [public], "broker_url": "redis://127.0.0.1/0"})
         )
 
@@ -154,12 +154,12 @@ def test_the_secret_key_of_everybody_opens_nothing_as_an_older_one_either() -> N
 @pytest.mark.parametrize("where", [{"host": "10.0.0.4"}, {"host": ""}, {"public_url": "https://exports.maple.example"}])
 def test_whoever_is_reached_from_elsewhere_has_a_secret_key_of_its_own(where: dict[str, str]) -> None:
     with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the one for development"):
-        ensure_own_credentials(Settings.model_validate(where))
-    ensure_own_credentials(Settings.model_validate(OWN | where))
+        reject_weak_credentials(Settings.model_validate(where))
+    reject_weak_credentials(Settings.model_validate(OWN | where))
 
 
 def test_the_secret_key_of_everybody_is_refused_on_one_machine_too_once_there_are_servers() -> None:
     for changes in ({"broker_url": "redis://127.0.0.1/0"}, {"database_url": "postgresql://127.0.0.1/exports"}):
         with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY"):
-            ensure_own_credentials(Settings.model_validate(changes))
-    ensure_own_credentials(Settings.model_validate({"database_url": "sqlite:///var/exports.db"}))
+            reject_weak_credentials(Settings.model_validate(changes))
+    reject_weak_credentials(Settings.model_validate({"database_url": "sqlite:///var/exports.db"}))

@@ -22,7 +22,7 @@ from pipeline.accounts.schemas import NewPartner, SftpWay, WebhookWay
 from pipeline.accounts.secrets import new_secret
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
-from pipeline.core.outbound import ForbiddenDestination, is_public, judged
+from pipeline.core.outbound import ForbiddenDestination, is_public, resolve_allowed
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
@@ -117,12 +117,12 @@ def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
         list(WebhookChannel(settings).send([message], target))
     # What the installation names itself may be private, but not there either.
     with no_connection(monkeypatch), pytest.raises(ForbiddenDestination):
-        judged(host.strip("[]"), 25, 2, private=True)
+        resolve_allowed(host.strip("[]"), 25, 2, private=True)
 
 
 @pytest.mark.parametrize("address", ["100.100.100.199", "100.100.100.201", "fd00:ec1::254", "fd20:ce::253"])
 def test_neighbours_of_a_cloud_s_metadata_are_private_like_any(address: str) -> None:
-    assert judged(address, 25, 2, private=True) == [address]
+    assert resolve_allowed(address, 25, 2, private=True) == [address]
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
@@ -173,7 +173,7 @@ def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, 
 def test_a_name_is_judged_by_every_address_that_it_has(told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answers(*told))
     with pytest.raises(ForbiddenDestination):
-        judged("hook.example", 443, 2, private=False)
+        resolve_allowed("hook.example", 443, 2, private=False)
 
 
 def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(socket, "create_connection", connect)
     network = outbound.GuardedNetwork(private=False)
-    network.begin(2)
+    network.start_deadline(2)
     with pytest.raises(ConnectError):
         network.connect_tcp("rebinding.example", 443)
     assert (asked, connected) == (["rebinding.example"], ["8.8.8.8"])
@@ -204,8 +204,8 @@ def test_a_port_where_other_things_listen_is_not_reached(port: int, monkeypatch:
     monkeypatch.setattr(socket, "getaddrinfo", answers("8.8.8.8"))
     ports = (22, 443)
     with pytest.raises(ForbiddenDestination, match=f"port {port}; allowed are 22, 443"):
-        judged("hook.example", port, 2, private=False, ports=ports)
-    assert judged("hook.example", port, 2, private=True, ports=ports) == ["8.8.8.8"]
+        resolve_allowed("hook.example", port, 2, private=False, ports=ports)
+    assert resolve_allowed("hook.example", port, 2, private=True, ports=ports) == ["8.8.8.8"]
 
 
 def borders() -> list[str]:

@@ -189,7 +189,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     )
     view = queries.get(runtime, factories.ACCOUNT, given_up.id)
     assert str(view.error).startswith(f"{streams.CUT_OFF}, at the last of 4 tries: it was killed, crashed")
-    assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerDied")]
+    assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
     assert str(view.remedy).startswith("the logs of the process that sends")
     with runtime.db.read() as session:
         told = session.exec(

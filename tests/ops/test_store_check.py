@@ -19,7 +19,7 @@ from sqlmodel import col
 from config.network import LOOPBACK
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
-from pipeline.core.blob_store import ArtifactStore, Condition
+from pipeline.core.blob_store import ArtifactStore, BlobCondition
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
@@ -293,7 +293,7 @@ def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_
     real = ArtifactStore.condition
     unreadable = {recorded[export_id, 1, "cci_csv"]}
 
-    def condition(store: ArtifactStore, sha256: str) -> Condition:
+    def condition(store: ArtifactStore, sha256: str) -> BlobCondition:
         if sha256 in unreadable:
             raise StoreUnavailable(f"document {sha256} cannot be read: PermissionDeniedError")
         return real(store, sha256)

@@ -66,7 +66,7 @@ class Poster:
             if step.endswith(".send_request_headers.started"):
                 before()
 
-        self._network.begin(self._seconds)
+        self._network.start_deadline(self._seconds)
         sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
         try:
             with self._pool.stream(
@@ -100,7 +100,7 @@ class Poster:
 
     @property
     def _shows(self) -> bool:
-        return self._own or not self._network.inside
+        return self._own or not self._network.is_internal
 
 
 @contextmanager

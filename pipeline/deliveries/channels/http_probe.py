@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from httpcore import ConnectError, ConnectTimeout
 
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.core.outbound import ForbiddenDestination, is_public, judged, trusted_certificates
+from pipeline.core.outbound import ForbiddenDestination, is_public, resolve_allowed, trusted_certificates
 from pipeline.deliveries.channels.http_client import Poster
 from pipeline.deliveries.channels.protocol import StageFailed
 
@@ -77,7 +77,9 @@ class Probe:
 
     def _resolve(self) -> str:
         try:
-            self._addresses = judged(self._host, self._port, self._seconds, private=self._private, ports=self._ports)
+            self._addresses = resolve_allowed(
+                self._host, self._port, self._seconds, private=self._private, ports=self._ports
+            )
         except ForbiddenDestination as error:
             # Where it leads is not said: that would draw the network for whoever asks.
             raise StageFailed(

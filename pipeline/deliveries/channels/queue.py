@@ -16,7 +16,7 @@ from config import queues
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.core.message_broker import connection
+from pipeline.core.message_broker import make_connection
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, StageFailed, run
 
@@ -43,7 +43,7 @@ class QueueChannel:
         self._amqp = settings.message_broker == "amqp"
         self._seconds = settings.delivery_timeout_seconds
         self._queues = queues.contract_queues(settings)
-        self._connection = connection(settings, producer_only=True, **_CONNECT_ONCE)
+        self._connection = make_connection(settings, producer_only=True, **_CONNECT_ONCE)
         self._foreign = (
             *self._connection.connection_errors,
             *self._connection.channel_errors,

@@ -11,7 +11,7 @@ from redis import RedisError, ResponseError
 
 from config.settings import Settings
 from pipeline.core.errors import MessageBrokerDown
-from pipeline.core.message_broker import connection
+from pipeline.core.message_broker import make_connection
 
 REMEDY = "set `maxmemory-policy noeviction` in Redis, or reach partners by RabbitMQ or by webhook"
 
@@ -27,7 +27,7 @@ class Durability:
 def ask(settings: Settings) -> Durability:
     """Return what Redis says of its memory and its persistence; raises MessageBrokerDown where it does not answer."""
     try:
-        with connection(settings, producer_only=True) as opened:
+        with make_connection(settings, producer_only=True) as opened:
             opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
             client: Any = opened.channel().client
             return judge({**client.info("memory"), **client.info("persistence")})

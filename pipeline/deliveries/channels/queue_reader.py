@@ -18,7 +18,7 @@ from config.queues import BINDINGS, EXCHANGE_NAME, contract_queues, exchange
 from config.settings import Settings
 from pipeline.core import message_broker
 from pipeline.core.errors import MessageBrokerDown, NotFound
-from pipeline.core.message_broker import connection
+from pipeline.core.message_broker import make_connection
 
 POLL_SECONDS: Final = 0.2
 _STRETCH: Final = 100
@@ -167,7 +167,7 @@ def _see_to(settings: Settings, connection: Connection, name: str) -> None:
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[Connection]:
-    connection = message_broker.connection(settings)
+    connection = message_broker.make_connection(settings)
     foreign = (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)
     try:
         with connection:
@@ -215,7 +215,7 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
             accept=["application/cloudevents+json", "json"],
         )
 
-    with connection(settings) as opened:
+    with make_connection(settings) as opened:
         channel = opened.channel()
         consumers = [consumer(channel, queue) for queue in contract_queues(settings) if queue.name in names]
         for each in consumers:
@@ -233,7 +233,7 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
 def ping(settings: Settings) -> None:
     """Connect to the message broker and away again; raises MessageBrokerDown where it does not answer."""
     try:
-        with connection(settings) as opened:
+        with make_connection(settings) as opened:
             opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
     except (KombuError, OperationalError, OSError) as error:
         cause = error.__cause__ or error

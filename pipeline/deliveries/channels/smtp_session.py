@@ -17,7 +17,7 @@ import httpcore
 from pydantic import SecretStr
 
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.core.outbound import GuardedNetwork, judged
+from pipeline.core.outbound import GuardedNetwork, resolve_allowed
 from pipeline.deliveries.channels.protocol import excerpt
 
 Security = Literal["smtp", "smtp+starttls", "smtps"]
@@ -70,7 +70,7 @@ class MailSession:
         self._own_name = own_name
         self._trusted = trusted
         self._time = GuardedNetwork(private=True)
-        self._time.begin(seconds)
+        self._time.start_deadline(seconds)
         self._addresses: list[str] = []
         self._connection: socket.socket | None = None
         self._smtp = smtplib.SMTP(local_hostname=own_name)
@@ -95,7 +95,9 @@ class MailSession:
     def resolve(self) -> list[str]:
         """Look the server up; its address is the installation's own setting, so that it may be a private one."""
         with self._failing("looking up the mail server"):
-            self._addresses = judged(self._server.host, self._server.port, self._time.remaining(), private=True)
+            self._addresses = resolve_allowed(
+                self._server.host, self._server.port, self._time.remaining(), private=True
+            )
         return self._addresses
 
     def connect(self) -> str:

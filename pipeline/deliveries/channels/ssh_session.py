@@ -20,7 +20,7 @@ from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import SftpWay
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.core.outbound import judged
+from pipeline.core.outbound import resolve_allowed
 from pipeline.deliveries.channels.protocol import excerpt
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Visit:
     def look_up(self) -> str:
         """Return the judged address that the server is reached at."""
         try:
-            return judged(
+            return resolve_allowed(
                 self.server.host, self.server.port, self._remaining(), private=self._private, ports=self._ports
             )[0]
         except (ConnectError, ConnectTimeout, UnicodeError) as error:

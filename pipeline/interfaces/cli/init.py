@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
-from pipeline.core.runtime import Runtime, ensure_own_credentials
+from pipeline.core.runtime import Runtime, reject_weak_credentials
 from pipeline.interfaces.cli import demo
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.interfaces.cli.session import opened
@@ -45,12 +45,12 @@ def init(
     settings = get_settings()
     first = not ENV_FILE.exists()
     own = _own_settings(settings) if first else {}
-    ensure_own_credentials(settings.model_copy(update=own))
+    reject_weak_credentials(settings.model_copy(update=own))
     with opened() as runtime:
         if _has_accounts(runtime):
             # What is sealed under the key of before could not be opened with another.
             own.pop("secret_key", None)
-            ensure_own_credentials(settings.model_copy(update=own))
+            reject_weak_credentials(settings.model_copy(update=own))
         if first:
             # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
             _create(own)

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from config.settings import Settings, get_settings
-from pipeline.core.runtime import ensure_own_credentials
+from pipeline.core.runtime import reject_weak_credentials
 from pipeline.interfaces.cli.output import ExitCode, Failure, reported
 
 app = typer.Typer()
@@ -56,7 +56,7 @@ def run_worker(role: str, options: list[str]) -> None:
 
 def _ensure_message_broker(settings: Settings) -> None:
     """Refuse what a process alone cannot do: what it puts into memory:// reaches no other."""
-    ensure_own_credentials(settings)
+    reject_weak_credentials(settings)
     if settings.embedded:
         raise Failure(
             "BROKER_URL is memory://, a message broker that lives inside one process",

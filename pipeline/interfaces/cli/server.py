@@ -14,7 +14,7 @@ from rich.markup import escape
 from config.logs import configure_logs
 from config.settings import Settings, get_settings, use_settings
 from pipeline.core.db import Database
-from pipeline.core.runtime import ensure_own_credentials, process_runtime
+from pipeline.core.runtime import process_runtime, reject_weak_credentials
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.interfaces.cli.session import ensure_current
@@ -39,7 +39,7 @@ def serve(
 
     load_rules()  # bad rules stop the program, not a plan
     settings = get_settings()
-    ensure_own_credentials(settings.model_copy(update={"host": host or settings.host}))
+    reject_weak_credentials(settings.model_copy(update={"host": host or settings.host}))
     try:
         listener = server.listen(host or settings.host, settings.port if port is None else port)
     except OSError as error:
@@ -111,7 +111,7 @@ _FOUND: Final = {
 def migrate(as_json: Json = False) -> None:
     """Bring the database to this version's tables; repeating it changes nothing."""
     settings = get_settings()
-    ensure_own_credentials(settings)  # no process would start on the database that is made here
+    reject_weak_credentials(settings)  # no process would start on the database that is made here
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
         before = migrations.upgrade(database)

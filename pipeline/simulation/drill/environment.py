@@ -29,7 +29,7 @@ from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.schemas import NewPartner, PartnerKind, WebhookWay
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.errors import MessageBrokerDown
-from pipeline.core.message_broker import connection
+from pipeline.core.message_broker import make_connection
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.ops import migrations
 from pipeline.simulation.drill.processes import DrillFailed, Process, commands, free_port
@@ -297,7 +297,7 @@ def cleared(settings: Settings) -> None:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Any]:
     try:
-        with connection(settings) as opened:
+        with make_connection(settings) as opened:
             yield opened
     except (OSError, KombuError) as error:
         raise MessageBrokerDown(f"the message broker did not answer: {type(error).__name__}") from error

@@ -222,7 +222,7 @@ def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]]
     if tries[-1]["outcome"] == "refused":
         return True
     counted = len(tries) - row["attempts_forgiven"]
-    if tries[-1].get("error_class") == "WorkerDied":
+    if tries[-1].get("error_class") == "WorkerLost":
         return bool(counted > most)
     return counted >= most and _lane(row) in gave_up
 

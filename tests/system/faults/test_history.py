@@ -72,7 +72,7 @@ def dead_with_its_sender(*, cut_off: int) -> History:
     """Return the history with a message that ended its sender so many times before it was given up."""
     told = dead_after("failed", forgiven=-cut_off, cut_off=cut_off)
     tables = {name: [dict(row) for row in rows] for name, rows in told.snapshot.tables.items()}
-    tables["attempts"][0]["error_class"] = "WorkerDied"
+    tables["attempts"][0]["error_class"] = "WorkerLost"
     return replace(told, snapshot=replace(told.snapshot, tables=tables))
 
 
