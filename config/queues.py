@@ -25,8 +25,8 @@ TASK_ROUTES: Final[Mapping[str, str]] = {
     "notify_warehouse": DELIVERIES,
     "notify_operator": DELIVERIES,
     "deliver": DELIVERIES,
-    "read_answers": DELIVERIES,
-    "ask_for_answers": DELIVERIES,
+    "poll_folder": DELIVERIES,
+    "poll_endpoint": DELIVERIES,
 }
 
 # The queues of the contract. Upstream services write to the first, customs brokers to the second; the others are read.

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 #: Headers by which Celery would put a task off or end it, and which none of ours has.
 _UNUSED: Final = ("eta", "expires")
-_NEVER_FOLLOW: Final = ("callbacks", "errbacks", "chord")
+_FORBIDDEN_EMBEDS: Final = ("callbacks", "errbacks", "chord")
 _UNBOUND: Final = (None, [None, None], (None, None))
 
 
@@ -45,32 +45,32 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             step for step in consumer.Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         ]
 
-    _begun: Any = None
+    _half_open: Any = None
 
     def connect(self) -> Any:
         """Return a new connection; one that comes to nothing is closed."""
         try:
             return super().connect()
         except BaseException:
-            if self._begun is not None:
-                self._begun.release()
+            if self._half_open is not None:
+                self._half_open.release()
             raise
         finally:
-            self._begun = None
+            self._half_open = None
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
         """Return a connection that stands, but not yet with all that `connect` does to it."""
         transport = RedisTransport if get_settings().message_broker == "redis" else None
-        self._begun = self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat, transport=transport))
-        return self._begun
+        self._half_open = self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat, transport=transport))
+        return self._half_open
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return what takes each message."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def take(message: Message) -> None:
-            message.ack_log_error = partial(_or_raise, message.ack)  # type: ignore[method-assign]
-            message.reject_log_error = partial(_or_raise, message.reject)  # type: ignore[method-assign]
+            message.ack_log_error = partial(_settle_or_raise, message.ack)  # type: ignore[method-assign]
+            message.reject_log_error = partial(_settle_or_raise, message.reject)  # type: ignore[method-assign]
             if not is_task_message(message):
                 log.error(
                     "message_dropped", content_type=str(message.content_type)[:80], bytes=len(message.body or b"")
@@ -88,7 +88,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return take
 
 
-def _or_raise(settle: Callable[..., None], _log: object, _errors: object, **how: Any) -> None:
+def _settle_or_raise(settle: Callable[..., None], _log: object, _errors: object, **how: Any) -> None:
     settle(**how)
 
 
@@ -107,12 +107,12 @@ def is_task_message(message: Message) -> bool:
         return False
     if not isinstance(body, list) or len(body) != 3:
         return False
-    by_place, by_name, following = body
-    return isinstance(by_place, list) and isinstance(by_name, dict) and _follows(following)
+    positional, named, following = body
+    return isinstance(positional, list) and isinstance(named, dict) and _is_valid_chain(following)
 
 
-def _follows(following: object) -> bool:
-    if not isinstance(following, Mapping) or any(following.get(name) for name in _NEVER_FOLLOW):
+def _is_valid_chain(following: object) -> bool:
+    if not isinstance(following, Mapping) or any(following.get(name) for name in _FORBIDDEN_EMBEDS):
         return False
     chain = following.get("chain") or []
     return isinstance(chain, list) and all(

@@ -47,7 +47,7 @@ from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import dispatch
 from pipeline.workflow.acceptance import accept_plan
-from tasks.messages import Answer, Beside, raw_body
+from tasks.messages import MessageProperties, Reply, raw_body
 
 log = structlog.get_logger(__name__)
 
@@ -59,14 +59,14 @@ PAUSE_SECONDS = 1.0
 HEARTBEAT_SECONDS: Final = 2.0
 
 #: How long no heartbeat is sent after one that the message broker did not take: each such try keeps a command waiting.
-UNTAKEN_SECONDS: Final = 15.0
+HEARTBEAT_BACKOFF_SECONDS: Final = 15.0
 
 
-Act = Callable[[Message, Beside], bytes]
-Refuse = Callable[[Message, Refused, Answer, Beside], None]
+Handler = Callable[[Message, MessageProperties], bytes]
+RefusalHandler = Callable[[Message, Refused, Reply, MessageProperties], None]
 
 
-class _Ended(Exception):
+class _Stopping(Exception):
     """The intake is to end while it waits for a connection."""
 
 
@@ -85,26 +85,26 @@ class Intake(ConsumerProducerMixin):
         self._queues = queues.contract_queues(settings)
         self._heartbeats = queues.heartbeat_queue(settings)
         self._sender = QueueChannel(settings)
-        self._ours = {*queues.TASK_QUEUES, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
+        self._own_queues = {*queues.TASK_QUEUES, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
         self._heartbeat_at = 0.0
         self._channel: Any = None
         self.connection = make_connection(settings)
         # What it says no by: of a queue that is full, or that is not to be written to; on Redis, of a memory that is full.
-        self._untaken = (MessageNacked, *self.connection.channel_errors)
-        self._foreign = (*self._untaken, *self.connection.connection_errors, KombuError, OSError)
+        self._rejections = (MessageNacked, *self.connection.channel_errors)
+        self._broker_errors = (*self._rejections, *self.connection.connection_errors, KombuError, OSError)
 
     def run(self, *_: Any, **__: Any) -> None:
         """Take messages until `end`; then nobody waits for this one's heartbeats."""
-        self._note(heartbeats.expect)
-        with suppress(_Ended):
+        self._record_heartbeat(heartbeats.expect)
+        with suppress(_Stopping):
             super().run()  # type: ignore[no-untyped-call]
-        self._note(heartbeats.forget)
+        self._record_heartbeat(heartbeats.forget)
 
     @contextmanager
     def establish_connection(self) -> Iterator[Connection]:
         """Connect, however long it takes; until then heartbeats are missed, and `end` is heard every second."""
         with self.connection.clone() as opened:
-            opened.ensure_connection(self.on_connection_error, callback=self._while_unconnected)
+            opened.ensure_connection(self.on_connection_error, callback=self._on_connection_retry)
             yield opened
 
     def get_consumers(
@@ -133,9 +133,9 @@ class Intake(ConsumerProducerMixin):
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
             return
         # Another intake that ended has noted that nobody waits.
-        self._note(heartbeats.expect)
+        self._record_heartbeat(heartbeats.expect)
         taken = self._declare_again() and self._send_heartbeat()
-        self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else UNTAKEN_SECONDS)
+        self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else HEARTBEAT_BACKOFF_SECONDS)
 
     def receive_command(self, message: Message) -> None:
         """Accept one command, or answer why not on the queue of refusals."""
@@ -143,11 +143,11 @@ class Intake(ConsumerProducerMixin):
 
     def receive_acknowledgement(self, message: Message) -> None:
         """Record one answer of a customs broker, or put it among the dead letters, or drop it where its export was purged."""
-        self._receive(message, self._acknowledge, self._bury)
+        self._receive(message, self._acknowledge, self._dead_letter)
 
     def receive_heartbeat(self, message: Message) -> None:
         """Record that a heartbeat went all the way, as a command would."""
-        self._note(heartbeats.record)
+        self._record_heartbeat(heartbeats.record)
         message.ack()
 
     def end(self) -> None:
@@ -155,19 +155,19 @@ class Intake(ConsumerProducerMixin):
         self._ended.set()
         self.should_stop = True
 
-    def _while_unconnected(self) -> None:
+    def _on_connection_retry(self) -> None:
         if self._ended.is_set():
-            raise _Ended
-        self._note(heartbeats.expect)
+            raise _Stopping
+        self._record_heartbeat(heartbeats.expect)
 
-    def _note(self, note: Callable[[Runtime, str], None]) -> None:
+    def _record_heartbeat(self, action: Callable[[Runtime, str], None]) -> None:
         """Write down how it is with heartbeats; where the database does not answer, the work comes first."""
         if self._runtime.settings.embedded:
             return
         try:
-            note(self._runtime, heartbeats.INTAKE)
+            action(self._runtime, heartbeats.INTAKE)
         except DatabaseBusy as busy:
-            log.warning("heartbeat_not_noted", note=note.__name__, reason=str(busy))
+            log.warning("heartbeat_not_recorded", action=action.__name__, reason=str(busy))
 
     def _declare(self) -> None:
         for queue in (*self._queues, self._heartbeats):
@@ -176,7 +176,7 @@ class Intake(ConsumerProducerMixin):
     def _declare_again(self) -> bool:
         try:
             self._declare()
-        except self._untaken as error:
+        except self._rejections as error:
             if self._runtime.settings.message_broker == "amqp":
                 raise  # RabbitMQ has closed the channel with it
             log.warning("queues_not_declared", error=type(error).__name__)
@@ -195,35 +195,35 @@ class Intake(ConsumerProducerMixin):
             return False
         return True
 
-    def _receive(self, message: Message, act: Act, refuse: Refuse) -> None:
-        beside = Beside.of(message)
-        request_id = beside.request_id
+    def _receive(self, message: Message, act: Handler, refuse: RefusalHandler) -> None:
+        properties = MessageProperties.from_message(message)
+        request_id = properties.request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id):
             failpoint("intake.before")
             while True:
                 try:
-                    answer = Answer("application/json", act(message, beside))
+                    reply = Reply("application/json", act(message, properties))
                 except (Retryable, IdempotencyInProgress) as later:
                     # It stays with us: given back, RabbitMQ would count it as refused and bury it in the end.
-                    log.warning("message_put_off", reason=str(later))
+                    log.warning("message_postponed", reason=str(later))
                     if self._ended.wait(PAUSE_SECONDS):
                         message.requeue()
                         return
                     continue
                 except Refused as refused:
-                    answer = self._refused(message, refused, refuse, beside)
+                    reply = self._handle_refusal(message, refused, refuse, properties)
                 except Exception:
                     # A message that breaks us would break us again: it is answered like any other that cannot be done.
                     log.exception("message_raised")
                     broken = InvalidRequest("the message cannot be processed; see the log")
-                    answer = self._refused(message, broken, refuse, beside)
+                    reply = self._handle_refusal(message, broken, refuse, properties)
                 break
             failpoint("intake.mid")
-            self._reply(answer, beside)
+            self._reply(reply, properties)
             failpoint("intake.after")
             message.ack()
 
-    def _accept(self, message: Message, beside: Beside) -> bytes:
+    def _accept(self, message: Message, properties: MessageProperties) -> bytes:
         parsed = parse_json(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
         request = parsed.model
         if request.idempotency_key is None:
@@ -237,21 +237,21 @@ class Intake(ConsumerProducerMixin):
             request,
             raw_plan=parsed.raw.get("plan"),
             idempotency_key=request.idempotency_key,
-            trace_parent=beside.trace_parent,
+            trace_parent=properties.trace_parent,
         )
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
             dispatch.publish_export(accepted.export_id, accepted.units)
         return accepted.body.encode()
 
-    def _acknowledge(self, message: Message, _: Beside) -> bytes:
+    def _acknowledge(self, message: Message, _: MessageProperties) -> bytes:
         body = self._body(message)
-        said = parse_json(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
+        sent = parse_json(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
-        actor = submissions.signer(self._runtime, said.submission_id, body, headers, timely=False).actor
-        receipt = submissions.answer(self._runtime, said.submission_id, said.answer, actor)
-        log.info("acknowledgement_taken", submission_id=said.submission_id, rung=said.rung)
+        actor = submissions.signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
+        receipt = submissions.answer(self._runtime, sent.submission_id, sent.answer, actor)
+        log.info("acknowledgement_recorded", submission_id=sent.submission_id, rung=sent.rung)
         return receipt.model_dump_json(by_alias=True).encode()
 
     def _body(self, message: Message) -> bytes:
@@ -260,40 +260,42 @@ class Intake(ConsumerProducerMixin):
             raise InvalidRequest(f"the message has more than {self._runtime.settings.max_body_bytes} bytes")
         return body
 
-    def _refused(self, message: Message, refused: Refused, refuse: Refuse, beside: Beside) -> Answer:
+    def _handle_refusal(
+        self, message: Message, refused: Refused, refuse: RefusalHandler, properties: MessageProperties
+    ) -> Reply:
         log.info("message_refused", code=refused.code)
         problem = (
-            problem_document(refused, beside.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
+            problem_document(refused, properties.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
         )
-        answer = Answer("application/problem+json", problem)
-        refuse(message, refused, answer, beside)
-        return answer
+        reply = Reply("application/problem+json", problem)
+        refuse(message, refused, reply, properties)
+        return reply
 
-    def _refuse_command(self, _: Message, __: Refused, answer: Answer, beside: Beside) -> None:
+    def _refuse_command(self, _: Message, __: Refused, reply: Reply, properties: MessageProperties) -> None:
         key = queues.BINDINGS[queues.REFUSED][0]
         # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
         bound = [queue for queue in self._queues if queue.name == queues.REFUSED]
-        self._publish(answer, queues.exchange, key, declared=bound, correlation_id=beside.correlation_id)
+        self._publish(reply, queues.exchange, key, declared=bound, correlation_id=properties.correlation_id)
 
-    def _bury(self, message: Message, refused: Refused, _: Answer, beside: Beside) -> None:
+    def _dead_letter(self, message: Message, refused: Refused, _: Reply, properties: MessageProperties) -> None:
         if isinstance(refused, Purged):
             # Its export was purged: among the dead letters its text would be kept all the same.
             log.warning("acknowledgement_dropped", reason=str(refused))
             return
-        kept = Answer(str(message.content_type or "application/octet-stream"), raw_body(message))
-        headers = {**message.headers, "x-refused-by": beside.request_id}
-        self._publish(kept, "", queues.DEAD, correlation_id=beside.correlation_id, headers=headers)
+        kept = Reply(str(message.content_type or "application/octet-stream"), raw_body(message))
+        headers = {**message.headers, "x-refused-by": properties.request_id}
+        self._publish(kept, "", queues.DEAD, correlation_id=properties.correlation_id, headers=headers)
 
-    def _reply(self, answer: Answer, beside: Beside) -> None:
-        if beside.reply_to is None:
+    def _reply(self, reply: Reply, properties: MessageProperties) -> None:
+        if properties.reply_to is None:
             return
-        if beside.reply_to in self._ours:
+        if properties.reply_to in self._own_queues:
             log.warning("reply_not_sent", reason="the queue to reply to is one of the service's own")
             return
-        self._publish(answer, "", beside.reply_to, correlation_id=beside.correlation_id)
+        self._publish(reply, "", properties.reply_to, correlation_id=properties.correlation_id)
 
     def _publish(
-        self, answer: Answer, exchange: Any, routing_key: str, *, declared: Sequence[Queue] = (), **properties: Any
+        self, reply: Reply, exchange: Any, routing_key: str, *, declared: Sequence[Queue] = (), **properties: Any
     ) -> None:
         """Send what is said to a message; what the message broker does not take is said by the log alone.
 
@@ -304,27 +306,27 @@ class Intake(ConsumerProducerMixin):
             for queue in declared:
                 queue.bind(self.producer.channel).declare()
             self.producer.publish(
-                answer.body,
+                reply.body,
                 exchange=exchange,
                 routing_key=routing_key,
-                content_type=answer.content_type,
+                content_type=reply.content_type,
                 content_encoding="utf-8",
                 delivery_mode="persistent",
                 retry=True,
                 retry_policy={"max_retries": 1},
                 **properties,
             )
-        except self._foreign as error:
+        except self._broker_errors as error:
             # Kombu, which tried once more, calls all of them the same.
             cause = error.__cause__ or error
             self.on_consume_end(None, None)  # type: ignore[no-untyped-call]  # lets go of the producer's connection
-            if not isinstance(cause, self._untaken):
+            if not isinstance(cause, self._rejections):
                 # Of no kind that would be taken for a pause between two messages.
                 raise ConnectionResetError(f"the message broker did not answer: {type(cause).__name__}") from error
-            log.warning("answer_not_taken", error=type(cause).__name__)
+            log.warning("reply_not_accepted", error=type(cause).__name__)
 
 
-class IntakeBeside(bootsteps.StartStopStep):  # type: ignore[misc]
+class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
     """The intake as a thread beside an embedded worker; other workers leave it to a process of its own."""
 
     def __init__(self, parent: Any, *, intake: bool = False, **options: Any) -> None:
@@ -364,7 +366,7 @@ def main() -> None:
     intake.run()
 
 
-app.steps["worker"].add(IntakeBeside)
+app.steps["worker"].add(EmbeddedIntake)
 
 if __name__ == "__main__":
     main()

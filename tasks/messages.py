@@ -11,7 +11,7 @@ from pipeline.deliveries.schemas.cloudevent import trace_parent
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What is said to a message: the body and what it is."""
 
     content_type: str
@@ -19,7 +19,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Beside:
+class MessageProperties:
     """What a message says beside its body, as far as it may be used: Redis carries whatever JSON somebody wrote there."""
 
     request_id: str
@@ -28,7 +28,7 @@ class Beside:
     correlation_id: str
 
     @classmethod
-    def of(cls, message: Message) -> Beside:
+    def from_message(cls, message: Message) -> MessageProperties:
         """Read it; what makes no sense is left aside, and a message without an id is given one."""
         properties, headers = message.properties, message.headers
         request_id = ids.safe_request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")

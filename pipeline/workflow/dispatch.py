@@ -78,9 +78,9 @@ def publish_polls(inquiries: Iterable[Inquiry]) -> None:
     """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
     for each in inquiries:
         if each.submission_id is None:
-            signature = _task_signature("exports.read_answers", each.account_id, each.partner_id)
+            signature = _task_signature("exports.poll_folder", each.account_id, each.partner_id)
         else:
-            signature = _task_signature("exports.ask_for_answers", each.submission_id)
+            signature = _task_signature("exports.poll_endpoint", each.submission_id)
         if not try_send(signature):
             return
 

@@ -79,7 +79,7 @@ def test_misspelt_task_option_would_be_noticed() -> None:
 
 
 def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
-    beside_the_steps = {"exports.deliver", "exports.read_answers", "exports.ask_for_answers"}
+    beside_the_steps = {"exports.deliver", "exports.poll_folder", "exports.poll_endpoint"}
     assert set(our_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
 
 

@@ -389,6 +389,6 @@ def test_each_inquiry_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
         for each in sent:
             each.ack()
     assert [(each.headers["task"], each.payload[0]) for each in sent] == [
-        ("exports.read_answers", [factories.ACCOUNT, factories.BROKER]),
-        ("exports.ask_for_answers", ["sub_1"]),
+        ("exports.poll_folder", [factories.ACCOUNT, factories.BROKER]),
+        ("exports.poll_endpoint", ["sub_1"]),
     ]

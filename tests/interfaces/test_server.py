@@ -34,7 +34,7 @@ def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None
     """Left to Celery, those that begin while the first one imports the tasks have neither the sweep nor the intake."""
     begun = interpreted(BEGIN)
     assert (begun.returncode, begun.stderr) == (0, "")
-    assert begun.stdout.splitlines() == ["['Heed', 'IntakeBeside', 'Sweeper'] True"] * 3
+    assert begun.stdout.splitlines() == ["['EmbeddedIntake', 'ShutdownPoll', 'Sweeper'] True"] * 3
 
 
 def test_worker_that_does_not_start_in_time_is_told_in_a_sentence_and_everything_is_stopped(

@@ -279,7 +279,7 @@ def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_
         desk.command(request(idempotencyKey=key), reply_to="full")
         desk.command(request(), reply_to="answers")
         assert len(desk.taken("answers")) == 1
-    assert [line["error"] for line in lines if line["event"] == "answer_not_taken"] == ["MessageNacked"]
+    assert [line["error"] for line in lines if line["event"] == "reply_not_accepted"] == ["MessageNacked"]
     assert len(desk.taken(queues.REFUSED, seconds=30 if key is None else 0.3)) == (key is None)
     assert desk.taken(queues.DEAD, seconds=0.3) == []
     assert len(desk.rows(Export)) == 1

@@ -28,7 +28,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.contracts.examples import example
 from pipeline.workflow import queries
-from tasks.messages import Beside
+from tasks.messages import MessageProperties
 from tests.interfaces.api.conftest import Desk, execution
 from tests.support import factories
 
@@ -126,7 +126,7 @@ def headers_fuzzed(examples: int) -> None:
     @given(properties=HEADERS, headers=HEADERS)
     @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow], database=None)
     def is_used_or_left(properties: dict[str, Any], headers: dict[str, Any]) -> None:
-        beside = Beside.of(Message(properties=properties, headers=headers))
+        beside = MessageProperties.from_message(Message(properties=properties, headers=headers))
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", beside.request_id)
         assert beside.trace_parent is None or re.fullmatch(
             r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", beside.trace_parent
@@ -153,7 +153,7 @@ def test_what_a_message_says_beside_its_body_is_used_or_left_for_minutes() -> No
 
 def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
     given = GOOD_TRACE.decode()
-    assert Beside.of(Message(headers={"traceparent": given})).trace_parent == given
+    assert MessageProperties.from_message(Message(headers={"traceparent": given})).trace_parent == given
 
 
 @pytest.mark.parametrize("name", NAMES)
