@@ -29,6 +29,6 @@ app.set_default()
 
 
 @setup_logging.connect
-def _our_logs(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     # Connected, this also keeps Celery from putting up handlers of its own.
     configure_logs(get_settings())

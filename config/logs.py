@@ -28,13 +28,13 @@ def keep_to_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutabl
             continue
         if name == "exception":
             lines = value.split("\n")
-            event[name] = "\n".join("    " + _CONTROL.sub(_escaped, line) for line in lines)
+            event[name] = "\n".join("    " + _CONTROL.sub(_escape, line) for line in lines)
         else:
-            event[name] = _CONTROL.sub(_escaped, value)
+            event[name] = _CONTROL.sub(_escape, value)
     return event
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 

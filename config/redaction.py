@@ -44,11 +44,11 @@ _BEFORE_A_VALUE: Final = (
 _VALUE: Final = r"""(?:\[hidden\]|[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)|(?P<quotes>\\{1,64}+["']).*?(?:(?P=quotes)|\Z)|\S++)"""
 
 
-def _without_credentials(found: re.Match[str]) -> str:
+def _hide_credentials(found: re.Match[str]) -> str:
     return f"{HIDDEN}@" if found[0].endswith("@") else found[0]
 
 
-def _without_value(found: re.Match[str]) -> str:
+def _hide_value(found: re.Match[str]) -> str:
     return found["name"] + HIDDEN
 
 
@@ -56,7 +56,7 @@ def _without_value(found: re.Match[str]) -> str:
 #: takes time by the length of the text alone, whatever the text.
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
     # Credentials inside an address end at the last @ of the word: a password may hold / ? # : and @.
-    (("://",), re.compile(r"(?<=://)[^\s/:]*+:(?:\S*@|\S*+)"), _without_credentials),
+    (("://",), re.compile(r"(?<=://)[^\s/:]*+:(?:\S*@|\S*+)"), _hide_credentials),
     (("http",), re.compile(r"(?<=://)[^\s/?#:@]++(?=@)"), HIDDEN),
     (("exp_live_", "exp_test_"), re.compile(r"exp_(?:live|test)_\w+", re.IGNORECASE), HIDDEN),
     (("whsec_",), re.compile(r"whsec_[\w+/=%-]+", re.IGNORECASE), HIDDEN),
@@ -64,17 +64,17 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[r
     # Links that are keys, ours and those of object stores.
     (("/documents/",), re.compile(r"(?<=/documents/)[\w.-]{40,}"), HIDDEN),
     (("/answers/",), re.compile(r"(?<=/answers/)[\w-]{40,}"), HIDDEN),
-    (("sig=",), re.compile(r"(?P<name>[?&]sig=)[^\s&]+", re.IGNORECASE), _without_value),
+    (("sig=",), re.compile(r"(?P<name>[?&]sig=)[^\s&]+", re.IGNORECASE), _hide_value),
     # Headers, to the end of their line: their values have blanks.
     (
         ("authorization", "cookie"),
         re.compile(r"""(?P<name>(?:authorization|cookie)\s*+[:=]\s*+)[^\s"'\\][^\r\n]*+""", re.IGNORECASE),
-        _without_value,
+        _hide_value,
     ),
     (
         ("passw", "passp", "secret", "token", "authoriz", "key", "cookie", "credential", "signature"),
         re.compile(f"(?P<name>{_BEFORE_A_VALUE}){_VALUE}", re.IGNORECASE | re.DOTALL),
-        _without_value,
+        _hide_value,
     ),
 )
 
@@ -83,10 +83,10 @@ _HINTS: Final = tuple(hint for hints, _, _ in _PATTERNS for hint in hints)
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """Return the log record without a secret in it, at any depth: texts, tracebacks and whatever is printed by its `repr`."""
-    return _of_mapping(event, 0)
+    return _redact_mapping(event, 0)
 
 
-def without_secrets(text: str) -> str:
+def hide_secrets(text: str) -> str:
     """Return `text` with each secret in it hidden."""
     lowered = text.lower()
     for hint in _HINTS:
@@ -94,51 +94,53 @@ def without_secrets(text: str) -> str:
             break
     else:
         return text  # nearly always
-    for hints, pattern, instead in _PATTERNS:
+    for hints, pattern, replacement in _PATTERNS:
         if any(hint in lowered for hint in hints):
-            text = pattern.sub(instead, text)
+            text = pattern.sub(replacement, text)
     return text
 
 
 @lru_cache(maxsize=1024)
 def _key(name: str) -> tuple[str, bool]:
     """Return the key as it may be logged, and whether its value may not."""
-    return without_secrets(name), _NAMED.search(name) is not None and _FACT.search(name) is None
+    return hide_secrets(name), _NAMED.search(name) is not None and _FACT.search(name) is None
 
 
-def _of_mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+def _redact_mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in islice(values.items(), _WIDEST):
         key, secret = _key(_name(name))
         # Whether there is one may be told.
-        found[key] = HIDDEN if secret and value is not None and not isinstance(value, bool) else _of(value, depth)
+        found[key] = (
+            HIDDEN if secret and value is not None and not isinstance(value, bool) else _redact_value(value, depth)
+        )
     return found
 
 
-def _of(value: object, depth: int) -> object:
+def _redact_value(value: object, depth: int) -> object:
     if isinstance(value, str):
-        return without_secrets(value)
+        return hide_secrets(value)
     if value is None or isinstance(value, int | float):
         return value
     if depth == _DEEPEST:
         return "[too deep]"
     try:
         if isinstance(value, Mapping):
-            return _of_mapping(value, depth + 1)
+            return _redact_mapping(value, depth + 1)
         if isinstance(value, list | tuple | set | frozenset):
-            return _of_items(value, depth + 1)
-        return without_secrets(repr(value))
+            return _redact_items(value, depth + 1)
+        return hide_secrets(repr(value))
     except Exception:  # noqa: BLE001 - a line that cannot be logged would be printed as it is, beside the error
         return f"[{type(value).__name__}]"
 
 
-def _of_items(items: Collection[object], depth: int) -> list[object]:
+def _redact_items(items: Collection[object], depth: int) -> list[object]:
     found = list(islice(items, _WIDEST))
     if len(found) == 2 and isinstance(found[0], str | bytes):
         # Headers come as pairs.
         key, secret = _key(_name(found[0]))
-        return [key, HIDDEN if secret else _of(found[1], depth)]
-    return [_of(item, depth) for item in found]
+        return [key, HIDDEN if secret else _redact_value(found[1], depth)]
+    return [_redact_value(item, depth) for item in found]
 
 
 def _name(given: object) -> str:

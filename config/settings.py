@@ -15,7 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from config.network import LOOPBACK, is_loopback
-from config.weak_credentials import everybody_knows
+from config.weak_credentials import find_weakness
 
 #: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
 _PREFIX: Final = "EXPORTS_"
 #: What the example programs of partners read, which may run beside the service.
-_OF_OTHERS: Final = frozenset({"EXPORTS_WEBHOOK_SECRETS"})
+_FOREIGN_VARIABLES: Final = frozenset({"EXPORTS_WEBHOOK_SECRETS"})
 
 #: What `secrets.token_urlsafe(24)` makes, and nobody tries.
 SECRET_KEY_CHARACTERS: Final = 32
@@ -37,12 +37,12 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 
 
-def variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
+def read_variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
     """Return what the variables of somebody else's convention say, such as `AWS_PROXY_URL`: those of `names` that are set."""
     return {name: os.environ[variable] for name in names if (variable := prefix + name.upper()) in os.environ}
 
 
-def _bare(name: str) -> AliasChoices:
+def _unprefixed(name: str) -> AliasChoices:
     # The addresses go by the names that hosting platforms set; all else carries the EXPORTS_ prefix.
     return AliasChoices(name.upper(), f"EXPORTS_{name.upper()}", name)
 
@@ -62,17 +62,17 @@ class Settings(BaseSettings):
     # Where things are
     database_url: str = Field(
         "sqlite:///var/exports.db",
-        validation_alias=_bare("database_url"),
+        validation_alias=_unprefixed("database_url"),
         description="The database: sqlite or postgresql",
     )
     broker_url: SecretStr = Field(
         SecretStr("memory://"),
-        validation_alias=_bare("broker_url"),
+        validation_alias=_unprefixed("broker_url"),
         description="The message broker: memory://, redis:// or amqp://",
     )
     artifacts_url: str = Field(
         "file:var/artifacts",
-        validation_alias=_bare("artifacts_url"),
+        validation_alias=_unprefixed("artifacts_url"),
         description="The artifact store: file:FOLDER, s3://BUCKET/PREFIX, gs:// or az://",
     )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     mail_link_days: Count = Field(
         7, description="How long the links to documents in an e-mail are good; people read it when they come to it"
     )
-    answer_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
+    reply_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
 
     connection_test_seconds: Seconds = Field(
         30, description="Total time that the connection test of one way to a partner may take"
@@ -234,13 +234,13 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _known_names(self) -> Settings:
+    def _check_names(self) -> Settings:
         kind = type(self)
         known = {name.upper() for name in kind.model_fields}
         given = {*EnvSettingsSource(kind).env_vars, *DotEnvSettingsSource(kind).env_vars}
         for name in sorted(map(str.upper, given)):
             bare = name.removeprefix(_PREFIX)
-            if name.startswith(_PREFIX) and bare not in known and name not in _OF_OTHERS:
+            if name.startswith(_PREFIX) and bare not in known and name not in _FOREIGN_VARIABLES:
                 meant = get_close_matches(bare, known, 1)
                 remedy = (
                     f"did you mean {_PREFIX}{meant[0]}?"
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _known_schemes(self) -> Settings:
+    def _check_schemes(self) -> Settings:
         checks = (
             ("DATABASE_URL", self.database_url, ("sqlite:", "postgresql:", "postgres:", "postgresql+psycopg:")),
             ("BROKER_URL", self.broker_url.get_secret_value(), ("memory:", "redis:", "rediss:", "amqp:", "amqps:")),
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _mail(self) -> Settings:
+    def _check_mail(self) -> Settings:
         sender = "" if self.mail_from is None else self.mail_from
         if sender and not _MAIL_FROM.fullmatch(sender):
             raise ValueError("EXPORTS_MAIL_FROM is no address; give one as in `Export desk <exports@maple.example>`")
@@ -280,7 +280,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _failpoints_stay_here(self) -> Settings:
+    def _check_failpoints(self) -> Settings:
         for name, host in (("EXPORTS_HOST", self.host), ("EXPORTS_PUBLIC_URL", urlsplit(self.public_url).hostname)):
             if self.failpoints and not is_loopback(host):
                 raise ValueError(
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _one_body_fits(self) -> Settings:
+    def _check_body_bounds(self) -> Settings:
         if self.max_bodies_bytes < self.max_body_bytes:
             raise ValueError("EXPORTS_MAX_BODIES_BYTES has no room for one body; give EXPORTS_MAX_BODY_BYTES or more")
         return self
@@ -327,11 +327,11 @@ class Settings(BaseSettings):
         return not self.embedded or not self.database_url.startswith("sqlite:") or not all(map(is_loopback, reached))
 
     @property
-    def known_credentials(self) -> str | None:
+    def weak_credentials(self) -> str | None:
         """What is wrong with the credentials of the database or the message broker: setting and reason; None where nothing."""
         for name, url in (("DATABASE_URL", self.database_url), ("BROKER_URL", self.broker_url.get_secret_value())):
-            if wrong := everybody_knows(url):
-                return f"{name} {wrong}"
+            if weakness := find_weakness(url):
+                return f"{name} {weakness}"
         return None
 
     @property
@@ -340,16 +340,16 @@ class Settings(BaseSettings):
         return self.borderbuddy_sandbox_url or f"{self.public_url}/sandbox/borderbuddy/handoffs"
 
 
-_instead: list[Settings] = []
+_override: list[Settings] = []
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """Return the settings of this process, read once."""
-    return _instead[0] if _instead else Settings()
+    return _override[0] if _override else Settings()
 
 
 def use_settings(settings: Settings) -> None:
     """Make `settings` those of this process; for the one who starts it, before anybody has asked for them."""
-    _instead[:] = [settings]
+    _override[:] = [settings]
     get_settings.cache_clear()

@@ -26,7 +26,7 @@ _KNOWN_PASSWORDS: Final = frozenset(
 )
 
 
-def everybody_knows(url: str) -> str | None:
+def find_weakness(url: str) -> str | None:
     """Return what is wrong with the credentials of `url`, in words; None where nothing is, or only this machine is asked.
 
     RabbitMQ's `guest` is what an AMQP address without a user means. A message broker must ask for a password, or for a
@@ -34,10 +34,10 @@ def everybody_knows(url: str) -> str | None:
     """
     # Of a message broker there may be several addresses, and each may be the one that is signed in to.
     each = [url] if url.startswith("postgres") else url.split(";")
-    return next((wrong for wrong in map(_wrong, each) if wrong), None)
+    return next((wrong for wrong in map(_weakness, each) if wrong), None)
 
 
-def _wrong(url: str) -> str | None:
+def _weakness(url: str) -> str | None:
     parts = urlsplit(url)
     asked = parse_qs(parts.query)
     host, user, password = parts.hostname, unquote(parts.username or ""), unquote(parts.password or "")

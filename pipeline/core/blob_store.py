@@ -16,7 +16,7 @@ import structlog
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from config.settings import variables
+from config.settings import read_variables
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class ArtifactStore:
 
 
 def _open_backend(url: str) -> ObjectStore:
-    given: dict[str, Any] = variables(_VARIABLES[url.partition(":")[0]], _CONNECTION_OPTIONS)
+    given: dict[str, Any] = read_variables(_VARIABLES[url.partition(":")[0]], _CONNECTION_OPTIONS)
     times = {"timeout": timedelta(seconds=ANSWER_SECONDS), "connect_timeout": timedelta(seconds=ANSWER_SECONDS / 3)}
     return from_url(
         url,

@@ -80,7 +80,7 @@ def process_runtime() -> Runtime:
 
 def reject_weak_credentials(settings: Settings) -> None:
     """Raise UnsafeSettings where others may come in by a credential that everybody knows, or that can be tried."""
-    if wrong := settings.known_credentials:
+    if wrong := settings.weak_credentials:
         raise UnsafeSettings(f"{wrong}; make a user of its own there, with a long random password")
     if settings.needs_own_secret_key and (wrong := settings.weak_secret_key):
         raise UnsafeSettings(

@@ -60,7 +60,7 @@ class Link:
 def link(settings: Settings, notification: Notification, *, sent_at: datetime | None = None) -> Link:
     """Return the link that answers a handoff's notification: the same one at every try; `sent_at` is when it goes out."""
     written_at = notification.created_at
-    ends_at = links.until(written_at, settings.answer_link_days, sent_at or written_at)
+    ends_at = links.until(written_at, settings.reply_link_days, sent_at or written_at)
     said = uuid.UUID(notification.id).bytes + int(ends_at.timestamp()).to_bytes(4, "big")
     return Link(notification.id, ends_at, urlsafe_b64encode(said + _signatures(settings, said)[0]).decode())
 

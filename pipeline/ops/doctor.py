@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from config.network import is_loopback
 from config.settings import Settings
-from config.weak_credentials import everybody_knows
+from config.weak_credentials import find_weakness
 from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts
 from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors, utc_now
@@ -94,7 +94,7 @@ def _secret_key(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    if wrong := everybody_knows(settings.database_url):
+    if wrong := find_weakness(settings.database_url):
         raise Ailing(f"it {wrong}")
     with _opened(settings) as database, database.read() as session:
         if database.is_sqlite:
@@ -168,7 +168,7 @@ def _partner_secrets(settings: Settings) -> str:
 def _message_broker(settings: Settings) -> str:
     if settings.embedded:
         return "inside the process of `exports serve`"
-    if wrong := everybody_knows(settings.broker_url.get_secret_value()):
+    if wrong := find_weakness(settings.broker_url.get_secret_value()):
         raise Ailing(f"it {wrong}")
     queue_reader.ping(settings)
     return f"{settings.message_broker} answers"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import Settings
-from config.weak_credentials import everybody_knows
+from config.weak_credentials import find_weakness
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.runtime import reject_weak_credentials
 from pipeline.ops.doctor import examine
@@ -55,7 +55,7 @@ def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
 
 
 def test_a_password_never_shows_in_what_is_said() -> None:
-    said = everybody_knows("amqp://rabbit:CHANGEME@mq.example//")
+    said = find_weakness("amqp://rabbit:CHANGEME@mq.example//")
     assert said == "signs in as rabbit with a password that everybody knows"
 
 
@@ -129,7 +129,7 @@ def test_other_ways_to_sign_in_than_a_password_are_left_alone(database_url: str,
     ],
 )
 def test_this_machine_is_known_however_it_is_called(url: str) -> None:
-    assert everybody_knows(url) is None
+    assert find_weakness(url) is None
 
 
 @pytest.mark.parametrize("key", ["", "a", "changeme", "k" * 31])

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from pydantic import BaseModel
 
-from config.redaction import HIDDEN, NAMES, redact, without_secrets
+from config.redaction import HIDDEN, NAMES, hide_secrets, redact
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "exp_live_7Yq3kPz9Wd_5sWn8RkT2vXcY4bGhJ6mLpQ9dFzA3eUtB7yNwK1xVoC5rSiHgM"
@@ -57,8 +57,8 @@ LINK: Final = "d" * 44
     ],
 )
 def test_a_secret_in_a_text_is_hidden_and_the_rest_stays(text: str, hidden: str) -> None:
-    assert without_secrets(text) == hidden
-    assert without_secrets(hidden) == hidden
+    assert hide_secrets(text) == hidden
+    assert hide_secrets(hidden) == hidden
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_secret_in_a_text_is_hidden_and_the_rest_stays(text: str, hidden: str)
     ],
 )
 def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
-    assert without_secrets(text) == text
+    assert hide_secrets(text) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,7 +88,7 @@ def test_a_value_is_hidden_by_its_name_in_every_spelling(name: str) -> None:
         assert redact(None, "", {spelling: "hunter2"}) == {spelling: HIDDEN}
         assert redact(None, "", {spelling: 1234}) == {spelling: HIDDEN}
         assert redact(None, "", {spelling: ["hunter2"]}) == {spelling: HIDDEN}
-        assert without_secrets(f"{spelling}=hunter2") == f"{spelling}={HIDDEN}"
+        assert hide_secrets(f"{spelling}=hunter2") == f"{spelling}={HIDDEN}"
     # Whether there is one may be told, and what opens nothing.
     for kept in ({name: None}, {name: True}, {f"{name}_id": "7"}, {f"{camel}Hash": "7"}, {f"{name}_at": "7"}):
         assert redact(None, "", dict(kept)) == kept
@@ -171,5 +171,5 @@ def test_what_cannot_be_printed_is_named_and_breaks_nothing() -> None:
 )
 def test_a_text_made_to_take_long_does_not(text: str) -> None:
     began = time.process_time()
-    without_secrets(text)
+    hide_secrets(text)
     assert time.process_time() - began < 5

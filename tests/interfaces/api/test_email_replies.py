@@ -265,7 +265,7 @@ def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept
 def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
     settings = sent.desk.runtime.settings
     early = Notification(**sent.notification.model_dump())
-    early.created_at -= timedelta(days=settings.answer_link_days)
+    early.created_at -= timedelta(days=settings.reply_link_days)
     token = email_replies.link(settings, early).token
     for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"rung": "accepted"})):
         assert page.status_code == 410
