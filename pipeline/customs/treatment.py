@@ -14,7 +14,7 @@ from pipeline.core.errors import StepFailed
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import LineTreatment
 from pipeline.exports.schemas.plan import Line, Treatment, Unit, as_json
-from pipeline.exports.step_context import StepContext, plan_unit, unit_row
+from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 
 def line_digest(line: Line) -> str:
@@ -53,8 +53,8 @@ def attach(session: Session, context: StepContext, _: object = None) -> Sequence
 
     Raises StepFailed where the digests are not the ones that the export was accepted with.
     """
-    row = unit_row(session, context)
-    unit = plan_unit(row)
+    row = load_unit_row(session, context)
+    unit = parse_unit(row)
     digests = line_digests(unit)
     digest = unit_digest(digests)
     if digest != row.treatment_digest:

@@ -32,7 +32,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment
 from pipeline.exports.schemas import plan
 from pipeline.exports.states import SubmissionState
-from pipeline.exports.step_context import StepContext, plan_unit
+from pipeline.exports.step_context import StepContext, parse_unit
 
 _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
 
@@ -158,7 +158,7 @@ def _read(session: Session, context: StepContext) -> _Found:
         .where(col(ExportUnit.export_id) == of_export)
         .order_by(col(ExportUnit.unit_no))
     ).all()
-    units = [(row, plan_unit(row)) for row, _ in found]
+    units = [(row, parse_unit(row)) for row, _ in found]
     artifacts: dict[int, list[Artifact]] = defaultdict(list)
     for artifact in session.scalars(
         select(Artifact)

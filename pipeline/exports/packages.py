@@ -19,7 +19,7 @@ from pipeline.exports.models import Account, Export, ExportUnit
 from pipeline.exports.models import ExportPackage as PackageRow
 from pipeline.exports.schemas.plan import Package, Plan, Unit
 from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
-from pipeline.exports.step_context import StepContext, plan_unit, unit_row
+from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 _GS1 = "GS1 General Specifications, SSCC"
 #: So many packages are named in one finding; a line may lie in thousands.
@@ -268,8 +268,8 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
 
     The numbers that a newer revision carries on are not given anew. Raises StepFailed where the account's GS1 prefix has no serials left.
     """
-    row = unit_row(session, context)
-    unit = plan_unit(row)
+    row = load_unit_row(session, context)
+    unit = parse_unit(row)
     reused = sscc.find_reused(session, context, context.revision, unit) if context.revision > 1 else {}
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(reused)
     # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback

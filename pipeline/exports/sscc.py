@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from pipeline.core.findings import Finding
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.exports.step_context import StepContext, plan_unit
+from pipeline.exports.step_context import StepContext, parse_unit
 
 #: How many labels one query asks after: databases bound the parameters of a statement.
 _IN_ONE_QUERY: Final = 1_000
@@ -58,7 +58,7 @@ def find_reused(session: Session, export: Export | StepContext, revision: int, u
     )
     if not issued:
         return {}
-    same = same_packages(plan_unit(before), unit)
+    same = same_packages(parse_unit(before), unit)
     reused = {
         package.package_ref: issued[package.package_ref]
         for package in unit.packages

@@ -32,7 +32,7 @@ class StepContext:
     attempt: int
 
 
-def context_of(export: Export, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
+def build_context(export: Export, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
     """Return the context of a claimed step of `export`."""
     return StepContext(
         export_id=export.id,
@@ -53,7 +53,7 @@ def context_of(export: Export, *, unit_no: int, step: str, fence: int, attempt: 
     )
 
 
-def unit_row(session: Session, context: StepContext) -> ExportUnit:
+def load_unit_row(session: Session, context: StepContext) -> ExportUnit:
     """Return the row of the step's unit."""
     return session.exec(
         select(ExportUnit).where(
@@ -62,6 +62,6 @@ def unit_row(session: Session, context: StepContext) -> ExportUnit:
     ).one()
 
 
-def plan_unit(row: ExportUnit) -> Unit:
+def parse_unit(row: ExportUnit) -> Unit:
     """Return the unit of the plan that `row` keeps; it was validated when it was accepted."""
     return Unit.model_validate_json(row.document)

@@ -23,7 +23,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, Export
-from pipeline.exports.step_context import StepContext, context_of
+from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow import render_documents
 
 #: Rows that are read at a time, and documents that are read from the store at a time.
@@ -216,7 +216,7 @@ def _restored(runtime: Runtime, export_id: str, unit_no: int, wrong: Sequence[tu
 
 def _context(session: Session, export_id: str, unit_no: int) -> StepContext:
     export = session.get_one(Export, export_id)
-    return context_of(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
+    return build_context(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
 
 
 def _made_again(runtime: Runtime, context: StepContext, only_profile: bool) -> Iterator[Document]:  # noqa: FBT001

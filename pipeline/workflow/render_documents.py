@@ -19,7 +19,7 @@ from pipeline.documents.repository import Row
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet
-from pipeline.exports.step_context import StepContext, plan_unit, unit_row
+from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ def write(session: Session, context: StepContext, rendered: RenderedDocuments) -
 def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:
     # Agencies ask for more than an invoice prints: their worksheet is made from the plan's own unit.
     with runtime.db.read() as session:
-        unit = plan_unit(unit_row(session, context))
+        unit = parse_unit(load_unit_row(session, context))
     return worksheet(unit, entry_date(unit), {line.line_ref: line.treatment_digest for line in invoice.lines})

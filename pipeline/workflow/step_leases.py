@@ -15,7 +15,7 @@ from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
-from pipeline.exports.step_context import StepContext, context_of
+from pipeline.exports.step_context import StepContext, build_context
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0
@@ -111,7 +111,7 @@ def claim_step(
         if row is None:
             return None
         export = session.get_one(Export, export_id)
-        return context_of(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
+        return build_context(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
 
 
 def claim_opened_step(

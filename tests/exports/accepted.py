@@ -12,7 +12,7 @@ from pipeline.core.ids import new_id
 from pipeline.customs.treatment import export_digest, line_digests, unit_digest
 from pipeline.exports.models import Account, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.step_context import StepContext, context_of
+from pipeline.exports.step_context import StepContext, build_context
 from tests.support.factories import Json, plan_hash
 
 
@@ -71,5 +71,5 @@ def _accept(session: Session, made: Json) -> list[StepContext]:
         for number, unit in enumerate(plan.units, start=1)
     )
     session.flush()
-    first = context_of(export, unit_no=1, step="record_packages", fence=1, attempt=1)
+    first = build_context(export, unit_no=1, step="record_packages", fence=1, attempt=1)
     return [replace(first, unit_no=number) for number in range(1, len(plan.units) + 1)]

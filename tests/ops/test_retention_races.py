@@ -17,7 +17,7 @@ from pipeline.documents.registry import Document
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.step_context import StepContext, context_of
+from pipeline.exports.step_context import StepContext, build_context
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow import acceptance, preflight
 from pipeline.workflow.step_leases import claim_step
@@ -40,7 +40,7 @@ def under_way(house: House) -> StepContext:
     """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
     old_id = executed(house, plan("old"))
     with house.runtime.db.read() as session:
-        old = context_of(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
+        old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
     record(house, repository.keep(house.runtime, old, 1, SHARED))
     export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     house.step(export_id, 1, "record_packages")

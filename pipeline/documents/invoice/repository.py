@@ -11,7 +11,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import Facts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Export, ExportPackage, LineTreatment
-from pipeline.exports.step_context import StepContext, plan_unit, unit_row
+from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
@@ -20,7 +20,7 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
     Raises StepFailed where its packages were never recorded.
     """
     with runtime.db.read() as session:
-        row = unit_row(session, context)
+        row = load_unit_row(session, context)
         at_unit = (context.export_id, context.unit_no)
         ssccs = session.execute(
             select(col(ExportPackage.package_ref), col(ExportPackage.sscc)).where(
@@ -53,4 +53,4 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         unit_no=context.unit_no,
         findings=tuple(Finding.model_validate(finding) for finding in findings),
     )
-    return build_invoice(plan_unit(row), facts)
+    return build_invoice(parse_unit(row), facts)

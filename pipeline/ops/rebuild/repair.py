@@ -20,7 +20,7 @@ from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
-from pipeline.exports.step_context import context_of
+from pipeline.exports.step_context import build_context
 from pipeline.ops.raw_rows import MALFORMED
 from pipeline.ops.rebuild.compare import Difference, Rebuilt, check
 from pipeline.ops.rebuild.projections import Row
@@ -121,7 +121,7 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
     """Make the messages of the handoff again, where they come out as those that the log has the digest of."""
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)
-    context = context_of(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
+    context = build_context(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
     prepared = handoff.prepare(runtime, context)
     with runtime.db.write() as session:
         events.lock_export(session, export_id)

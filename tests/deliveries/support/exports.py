@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Delivery, Notification
 from pipeline.exports import events, packages
 from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.step_context import StepContext, context_of
+from pipeline.exports.step_context import StepContext, build_context
 from tests.support import factories
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")
@@ -94,7 +94,7 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
                 )
             )
             session.flush()
-            step = context_of(export, unit_no=unit_no, step="record_packages", fence=1, attempt=1)
+            step = build_context(export, unit_no=unit_no, step="record_packages", fence=1, attempt=1)
             packages.record_packages(session, step)
             treatment.attach(session, step)
             session.execute(
@@ -115,7 +115,7 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
                     for kind in KINDS
                 ],
             )
-    return Ready(export_id, context_of(export, unit_no=0, step="hand_off", fence=1, attempt=1), plan)
+    return Ready(export_id, build_context(export, unit_no=0, step="hand_off", fence=1, attempt=1), plan)
 
 
 def hand_off(runtime: Runtime, export: Ready) -> None:

@@ -23,7 +23,7 @@ from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.exports.events import NewEvent
 from pipeline.exports.models import Event, Export
 from pipeline.exports.states import DeliveryState, ExportState
-from pipeline.exports.step_context import context_of
+from pipeline.exports.step_context import build_context
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.system.benchmarks.exports import accepted, told
@@ -45,7 +45,7 @@ class Loop:
         with self._runtime.db.read() as session:
             export = session.get_one(Export, export_id)
         for spec in STEPS:
-            context = context_of(
+            context = build_context(
                 export, unit_no=1 if spec.per_unit else EXPORT_LEVEL, step=spec.name, fence=1, attempt=1
             )
             tells = spec.name in NOTIFY_STEPS

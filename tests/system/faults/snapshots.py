@@ -16,7 +16,7 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES
-from pipeline.exports.step_context import context_of
+from pipeline.exports.step_context import build_context
 from pipeline.workflow import render_documents
 from tests.system.faults.records import TABLES, Row, Snapshot
 
@@ -52,7 +52,7 @@ def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[s
         (export_id, row["unit_no"], row["artifact_type"]): row["sha256"]
         for unit_no in range(1, units + 1)
         for row in render_documents.prepare(
-            elsewhere, context_of(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
+            elsewhere, build_context(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
         ).rows
     }
 
