@@ -108,8 +108,8 @@ def _queue_channel(settings: Settings) -> QueueChannel:
 def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     minimum = min(settings.sweep_limit, math.ceil(MIN_TASKS_PER_SECOND * settings.sweep_seconds))
-    steps, lanes = dispatch.queue_capacity(settings.sweep_limit, minimum, (STEPS, DOCUMENTS), (DELIVERIES,))
-    due = sweeper.find_due(runtime, steps=steps, lanes=lanes)
+    steps, streams = dispatch.queue_capacity(settings.sweep_limit, minimum, (STEPS, DOCUMENTS), (DELIVERIES,))
+    due = sweeper.find_due(runtime, steps=steps, streams=streams)
     failpoint("sweep.after")
     if due:
         log.info("due_tasks_published", count=len(due))
@@ -118,9 +118,9 @@ def _publish_due(runtime: Runtime) -> int:
 
 
 def _notify_overdue(runtime: Runtime) -> int:
-    lanes = overdue.overdue(runtime)
-    dispatch.publish_streams(lanes)
-    return len(lanes)
+    streams = overdue.overdue(runtime)
+    dispatch.publish_streams(streams)
+    return len(streams)
 
 
 def _poll_brokers(runtime: Runtime) -> int:

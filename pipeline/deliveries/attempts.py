@@ -22,10 +22,10 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, outbox, submissions
 from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, Lane
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, DeliveryStream
 from pipeline.deliveries.retry_policy import Failure, retry_pause
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.streams import Claim, Owed, waiting_in
+from pipeline.deliveries.streams import Claim, Owed, pending_in_stream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -52,11 +52,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of the message that was not taken, if there was one, and which lanes are owed something new."""
+    """What became of the message that was not taken, if there was one, and which streams are owed something new."""
 
     put_off: bool = False
     dead: bool = False
-    pending_streams: tuple[Lane, ...] = ()
+    pending_streams: tuple[DeliveryStream, ...] = ()
 
 
 def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
@@ -66,11 +66,11 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
     was. Raises Fenced where the lease was lost meanwhile: then nothing is written, and whoever holds it sends again. So
     does what was written already, and DatabaseBusy leaves open whether it was.
     """
-    lane = claimed.lane
+    stream = claimed.stream
     taken = claimed.owed[: len(sent.receipts)]
     with runtime.db.write() as session:
         # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
-        events.append(session, lane.export_id, ACTOR, [])
+        events.append(session, stream.export_id, ACTOR, [])
         happened: list[NewEvent] = []
         _guarded(session, taken, _DELIVERED)
         happened += _told(session, claimed, taken)
@@ -84,20 +84,20 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
             happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
             told = outbox.Told()
             if pause is None:
-                told = outbox.dead(session, lane, [_told_dead(claimed, failing, sent.failure)])
+                told = outbox.dead(session, stream, [_told_dead(claimed, failing, sent.failure)])
                 happened[-1] = replace(happened[-1], data={**happened[-1].data, **told.fact})
-            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(told.lanes))
+            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(told.streams))
             _guarded(session, untried, _RELEASED, pause=pause or 0)
             if pause is not None:
                 _put_off_behind(session, claimed, pause)
             elif isinstance(sent.failure, ChannelUnavailable):
-                _last_tries(session, lane, runtime.settings)
+                _last_tries(session, stream, runtime.settings)
         else:
             _guarded(session, untried, _RELEASED, pause=0)
         session.execute(insert(table(Attempt)), _attempts(claimed, sent))
         _watch(session, runtime.settings, claimed, sent)
         _pause_gone(session, claimed, sent)
-        events.append(session, lane.export_id, ACTOR, happened)
+        events.append(session, stream.export_id, ACTOR, happened)
         failpoint("delivery.mid")
     return recorded
 
@@ -107,7 +107,7 @@ def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> 
     failed = isinstance(sent.failure, ChannelUnavailable)
     if not (failed or claimed.watched):
         return
-    way = circuit_breaker.Way(claimed.account_id, claimed.lane.partner_id, claimed.lane.channel)
+    way = circuit_breaker.Way(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
     health = circuit_breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
     if health is not None and health.open_until is not None:
         log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
@@ -116,7 +116,7 @@ def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> 
 def _pause_gone(session: Session, claimed: Claim, sent: Sent) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
     gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
-    if gone and partners.move(session, claimed.account_id, claimed.lane.partner_id, PartnerState.PAUSED):
+    if gone and partners.move(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
         log.warning("partner_paused_by_its_endpoint")
 
 
@@ -131,7 +131,7 @@ _GUARDED: Final = (
         _deliveries.attempts == bindparam("held_attempts"),
         _deliveries.state == DeliveryState.PENDING.value,
     )
-    # A sweep may have found them due while others of their lane were sent for long: they have not lain there.
+    # A sweep may have found them due while others of their stream were sent for long: they have not lain there.
     .values(stalled_since=None)
     .returning(_deliveries.id)
 )
@@ -147,7 +147,7 @@ _DELIVERED: Final = _GUARDED.values(
     error=None,
 )
 _RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end)
-# The lease runs on until the next try, and with it the lane's: nothing overtakes the message that failed.
+# The lease runs on until the next try, and with it the stream's: nothing overtakes the message that failed.
 _PUT_OFF: Final = _GUARDED.values(
     attempts=_once_more,
     error=bindparam("reason"),
@@ -205,8 +205,8 @@ def _not_taken(
         "deliveryId": failing.id,
         "notificationId": failing.notification_id,
         "audience": claimed.audience,
-        "partnerId": claimed.lane.partner_id,
-        "channel": claimed.lane.channel,
+        "partnerId": claimed.stream.partner_id,
+        "channel": claimed.stream.channel,
         "attempt": failing.attempts + 1,
         "reason": reason,
     }
@@ -221,21 +221,21 @@ def _not_taken(
 
 
 def _put_off_behind(session: Session, claimed: Claim, pause: float) -> None:
-    """Put off what waits in the lane beyond what was claimed: sweeps would look at all of it until the next try."""
+    """Put off what waits in the stream beyond what was claimed: sweeps would look at all of it until the next try."""
     beyond = col(Delivery.id).not_in([each.id for each in claimed.owed])
     session.execute(
         update(Delivery)
-        .where(*waiting_in(claimed.lane), beyond, col(Delivery.due_at) < database_now(pause))
+        .where(*pending_in_stream(claimed.stream), beyond, col(Delivery.due_at) < database_now(pause))
         .values(due_at=database_now(pause), stalled_since=None)
         .execution_options(synchronize_session=False)
     )
 
 
-def _last_tries(session: Session, lane: Lane, settings: Settings) -> None:
-    """Leave what waits in the lane one try each: the endpoint has had the whole schedule, and would have it again for each."""
+def _last_tries(session: Session, stream: DeliveryStream, settings: Settings) -> None:
+    """Leave what waits in the stream one try each: the endpoint has had the whole schedule, and would have it again for each."""
     session.execute(
         update(Delivery)
-        .where(*waiting_in(lane))
+        .where(*pending_in_stream(stream))
         .values(attempts_forgiven=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
         .execution_options(synchronize_session=False)
     )
@@ -278,15 +278,15 @@ def _handed_over(
 
 def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEvent]:
     """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
-    lane = claimed.lane
+    stream = claimed.stream
     if not any(each.first_time and each.event_type not in _NEWS for each in taken):
         return []
     remaining, messages = session.execute(
-        _OF_PARTNER, {"of_export": lane.export_id, "of_partner": lane.partner_id}
+        _OF_PARTNER, {"of_export": stream.export_id, "of_partner": stream.partner_id}
     ).one()
     if remaining:
         return []
-    data = {"partnerId": lane.partner_id, "channel": lane.channel, "messages": messages}
+    data = {"partnerId": stream.partner_id, "channel": stream.channel, "messages": messages}
     return [NewEvent(_TOLD[claimed.audience], data)]
 
 

@@ -1,4 +1,4 @@
-"""Messages made from the deliveries of a lane, and given to its channel."""
+"""Messages made from the deliveries of a stream, and given to its channel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> It
     message cannot be made; WorkerLost where the first has ended its sender as often as it may.
     """
     _check_bearable(runtime.settings, claimed.owed[0])
-    channel = open_channels(runtime.settings)[claimed.lane.channel]
+    channel = open_channels(runtime.settings)[claimed.stream.channel]
     try:
         target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
     except SecretUnreadable as error:
@@ -71,7 +71,7 @@ def _check_bearable(settings: Settings, owed: Owed) -> None:
 
 def _message(runtime: Runtime, claimed: Claim, said: Notification, channel: Channel) -> OutgoingMessage:
     target, now = claimed.target, utc_now()
-    attachments = _attachments(runtime, said, claimed.lane.partner_id, now) if channel.carries_documents else []
+    attachments = _attachments(runtime, said, claimed.stream.partner_id, now) if channel.carries_documents else []
     return OutgoingMessage(
         id=said.id,
         type=said.event_type,

@@ -89,7 +89,7 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("notification_id", "partner_id", "channel"),
-        Index("ix_deliveries_lane", "export_id", "partner_id", "channel", "position"),
+        Index("ix_deliveries_stream", "export_id", "partner_id", "channel", "position"),
         Index(
             "ix_deliveries_due_at",
             "due_at",

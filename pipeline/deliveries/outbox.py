@@ -41,7 +41,7 @@ _NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
 
 
 @dataclass(frozen=True)
-class Lane:
+class DeliveryStream:
     """The deliveries of one export to one recipient by one channel: they go in order, and one sender has them at a time."""
 
     export_id: str
@@ -104,9 +104,9 @@ def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence
 
 @dataclass(frozen=True)
 class Told:
-    """What became owed: the lanes to publish, and what the log says of it."""
+    """What became owed: the streams to publish, and what the log says of it."""
 
-    lanes: Sequence[Lane] = ()
+    streams: Sequence[DeliveryStream] = ()
     fact: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -157,15 +157,18 @@ def write(session: Session, written: Rows, *, due_seconds: float) -> None:
         session.execute(insert(Delivery), list(written.waiting))
 
 
-def release(session: Session, export_id: str) -> list[Lane]:
-    """Let what waited for the export's completion be told now; return the lanes to publish."""
+def release(session: Session, export_id: str) -> list[DeliveryStream]:
+    """Let what waited for the export's completion be told now; return the streams to publish."""
     found = session.execute(
         update(Delivery)
         .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)
         .values(state=DeliveryState.PENDING.value, due_at=database_now())
         .returning(col(Delivery.partner_id), col(Delivery.channel))
     )
-    return [Lane(export_id, partner_id, channel) for partner_id, channel in dict.fromkeys(tuple(row) for row in found)]
+    return [
+        DeliveryStream(export_id, partner_id, channel)
+        for partner_id, channel in dict.fromkeys(tuple(row) for row in found)
+    ]
 
 
 class OwedAgain(NamedTuple):
@@ -249,12 +252,12 @@ class DeadDelivery:
     reason: str
 
 
-def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> Told:
-    """Owe the operators that deliveries of the lane were given up.
+def dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Told:
+    """Owe the operators that deliveries of the stream were given up.
 
     That an operator cannot be told is not told to the operators.
     """
-    export = session.get_one(Export, lane.export_id)
+    export = session.get_one(Export, stream.export_id)
     notices = [
         Notice(
             OPERATOR,
@@ -265,8 +268,8 @@ def dead(session: Session, lane: Lane, given_up: Sequence[DeadDelivery]) -> Told
                 delivery_id=each.delivery_id,
                 notification_id=each.notification_id,
                 audience=each.audience,
-                partner_id=lane.partner_id,
-                channel=lane.channel,
+                partner_id=stream.partner_id,
+                channel=stream.channel,
                 event_type=each.event_type,
                 attempts=each.attempts,
                 reason=each.reason,
@@ -311,7 +314,7 @@ def overdue(session: Session, late: LateRung) -> Told:
 
 
 def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Told:
-    """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their lanes.
+    """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their streams.
 
     An answer may come by any way in, and none of them waits for the message broker.
     """
@@ -349,10 +352,10 @@ def owe(session: Session, account_id: str, notices: Sequence[Notice], told: Mapp
     export_id = notices[0].message.export_id
     written = rows(account_id, notices, told, first=following_position(session, export_id))
     write(session, written, due_seconds=0)
-    lanes = dict.fromkeys(
-        Lane(export_id, each.partner_id, channel)
+    streams = dict.fromkeys(
+        DeliveryStream(export_id, each.partner_id, channel)
         for audience in dict.fromkeys(notice.audience for notice in notices)
         for each in told[audience]
         for channel in each.channels
     )
-    return Told(tuple(lanes), written.fact)
+    return Told(tuple(streams), written.fact)

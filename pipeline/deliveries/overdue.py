@@ -14,7 +14,7 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.outbox import Lane, LateRung
+from pipeline.deliveries.outbox import DeliveryStream, LateRung
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "deadlines"
 
 
-def overdue(runtime: Runtime) -> list[Lane]:
-    """Tell the operators of every rung whose deadline has passed; return the lanes to publish.
+def overdue(runtime: Runtime) -> list[DeliveryStream]:
+    """Tell the operators of every rung whose deadline has passed; return the streams to publish.
 
     Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
     A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer
@@ -45,20 +45,20 @@ def overdue(runtime: Runtime) -> list[Lane]:
     )
     with runtime.db.read() as session:
         found = session.execute(late).all()
-    lanes: list[Lane] = []
+    streams: list[DeliveryStream] = []
     for submission_id, export_id in found:
         try:
             with runtime.db.write() as session:
-                lanes += _say(session, submission_id, export_id)
+                streams += _say(session, submission_id, export_id)
         except DatabaseBusy as busy:
             log.warning("overdue_not_told", submission_id=submission_id, reason=str(busy))
             break  # the others would wait as long
         except Exception:
             log.exception("overdue_not_told", submission_id=submission_id)
-    return lanes
+    return streams
 
 
-def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Lane]:
+def _say(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
     # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
     events.append(session, export_id, ACTOR, [])
     found = session.execute(
@@ -91,4 +91,4 @@ def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Lane]
     }
     told = outbox.overdue(session, late)
     events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **told.fact})])
-    return told.lanes
+    return told.streams

@@ -15,7 +15,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, Lane
+from pipeline.deliveries.outbox import BROKER, DeliveryStream
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports import events
@@ -35,8 +35,8 @@ _when: Final = case(
 
 def replay(
     runtime: Runtime, account_id: str, partner_id: str, request: ReplayRequest, actor: str, *, test_only: bool = False
-) -> tuple[ReplayReport, list[Lane]]:
-    """Owe one page of a partner's messages again, each with the id and the body that it had; return the lanes to publish, by export.
+) -> tuple[ReplayReport, list[DeliveryStream]]:
+    """Owe one page of a partner's messages again, each with the id and the body that it had; return the streams to publish, by export.
 
     What a newer revision has replaced is left out: the partner hears of it by what superseded it. `test_only` leaves out
     live exports. Raises NotFound.
@@ -67,7 +67,9 @@ def replay(
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
     # The rows come in any order.
-    lanes = [Lane(of, partner_id, way) for of, way in sorted({(row.export_id, row.channel) for row in owed})]
+    streams = [
+        DeliveryStream(of, partner_id, way) for of, way in sorted({(row.export_id, row.channel) for row in owed})
+    ]
     report = ReplayReport(
         partner_id=partner_id,
         since=request.since,
@@ -76,7 +78,7 @@ def replay(
         exports=len(counts),
         next=following,
     )
-    return report, lanes
+    return report, streams
 
 
 def _wanted(account_id: str, partner_id: str, request: ReplayRequest, *, test_only: bool) -> list[ColumnElement[bool]]:
@@ -120,15 +122,15 @@ def _page(session: Session, wanted: Sequence[ColumnElement[bool]], after: str | 
     return page, page[-1] if len(page) < len(found) else None
 
 
-def _owe_handoffs(session: Session, settings: Settings, partner_id: str, lanes: set[tuple[str, str]]) -> None:
+def _owe_handoffs(session: Session, settings: Settings, partner_id: str, streams: set[tuple[str, str]]) -> None:
     """Put handoffs whose channel was spent back on the first rung, where that channel is tried again."""
     failed = session.execute(
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id), col(BrokerSubmission.channel)).where(
-            col(BrokerSubmission.export_id).in_([export_id for export_id, _ in lanes]),
+            col(BrokerSubmission.export_id).in_([export_id for export_id, _ in streams]),
             col(BrokerSubmission.partner_id) == partner_id,
             col(BrokerSubmission.state) == SubmissionState.FAILED.value,
         )
     ).all()
     for submission_id, export_id, channel in failed:
-        if (export_id, channel) in lanes:
+        if (export_id, channel) in streams:
             submissions.climb(session, settings, submission_id, SubmissionState.PENDING, error_message=None)

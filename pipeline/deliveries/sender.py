@@ -36,7 +36,7 @@ from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.circuit_breaker import Way
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.retry_policy import Failure
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.streams import Claim
@@ -47,17 +47,17 @@ from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, Submiss
 from pipeline.exports.step_context import StepContext
 
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.
-SENDERS: Final[Bulkhead[Way, Lane]] = Bulkhead()
+SENDERS: Final[Bulkhead[Way, DeliveryStream]] = Bulkhead()
 
 #: Failures of a way in a row; what an older version owes to an account itself has none.
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
 
 
-def destination(settings: Settings, account_id: str, lane: Lane) -> Way:
-    """Return the server that the lane leads to, as far as senders have to keep off each other there."""
-    if open_channels(settings)[lane.channel].shared:
-        return Way("", "", lane.channel)
-    return Way(account_id, lane.partner_id, lane.channel)
+def destination(settings: Settings, account_id: str, stream: DeliveryStream) -> Way:
+    """Return the server that the stream leads to, as far as senders have to keep off each other there."""
+    if open_channels(settings)[stream.channel].shared:
+        return Way("", "", stream.channel)
+    return Way(account_id, stream.partner_id, stream.channel)
 
 
 def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
@@ -75,26 +75,26 @@ RECORDED_AGAIN_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What one call came to, in messages; `pending_streams` are lanes that became owed something by it."""
+    """What one call came to, in messages; `pending_streams` are streams that became owed something by it."""
 
     delivered: int = 0
     put_off: int = 0
     dead: int = 0
-    pending_streams: tuple[Lane, ...] = ()
+    pending_streams: tuple[DeliveryStream, ...] = ()
 
 
 def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
-    """Send what the lane is owed and due, in order, until it is empty or a message is not taken.
+    """Send what the stream is owed and due, in order, until it is empty or a message is not taken.
 
-    Nothing is sent while this process is to end, while another worker holds the lane, while a failed message waits for
+    Nothing is sent while this process is to end, while another worker holds the stream, while a failed message waits for
     its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
     one of those sends it in its turn; where it is unhealthy, and unhealthy ones keep as many, it stays owed for the next sweep.
     A failure is recorded and put off, never raised. Raises Fenced where the lease was lost, and DatabaseBusy where it ran
     out before the database took what came of sending.
     """
-    lane = Lane(export_id, partner_id, channel)
+    stream = DeliveryStream(export_id, partner_id, channel)
     if channel == QUEUE:
-        return _sent_in_order(runtime, lane)
+        return _sent_in_order(runtime, stream)
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Export.account_id), FAILURES)
@@ -105,13 +105,13 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
         return DeliveryReport()
     account_id, failures = found
     made = SENDERS.run(
-        destination(runtime.settings, account_id, lane),
-        lane,
+        destination(runtime.settings, account_id, stream),
+        stream,
         bulkhead_limits(runtime.settings),
         lambda each: _sent_in_order(runtime, each),
-        unhealthy=is_unhealthy(runtime.settings, lane.channel, failures),
+        unhealthy=is_unhealthy(runtime.settings, stream.channel, failures),
     )
-    pending_streams = dict.fromkeys(lane for report in made for lane in report.pending_streams)
+    pending_streams = dict.fromkeys(stream for report in made for stream in report.pending_streams)
     return DeliveryReport(
         delivered=sum(report.delivered for report in made),
         put_off=sum(report.put_off for report in made),
@@ -120,13 +120,13 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     )
 
 
-def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
+def _sent_in_order(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
     delivered = put_off = dead = 0
-    pending_streams: list[Lane] = []
+    pending_streams: list[DeliveryStream] = []
     with structlog.contextvars.bound_contextvars(
-        export_id=lane.export_id, partner_id=lane.partner_id, channel=lane.channel
+        export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
     ):
-        while not put_off and not shutdown.is_requested() and (claimed := streams.claim(runtime, lane)) is not None:
+        while not put_off and not shutdown.is_requested() and (claimed := streams.claim(runtime, stream)) is not None:
             failpoint("delivery.before")
             with streams.held(runtime, claimed) as lease:
                 sent = _send(runtime, claimed, lease)
@@ -142,10 +142,10 @@ def _sent_in_order(runtime: Runtime, lane: Lane) -> DeliveryReport:
     return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(pending_streams)))
 
 
-def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
+def tell(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
     """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
 
-    No step waits for a destination that keeps as many threads as it may, alone or with other unhealthy ones. Returned are the lanes to publish: those that were
+    No step waits for a destination that keeps as many threads as it may, alone or with other unhealthy ones. Returned are the streams to publish: those that were
     left to others, and those that became owed something by it.
     """
     with runtime.db.read() as session:
@@ -162,26 +162,28 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Lane]:
             )
             .distinct()
         ).all()
-    left: list[Lane] = []
+    left: list[DeliveryStream] = []
     for partner_id, channel, failures in found:
-        lane = Lane(context.export_id, partner_id, channel)
+        stream = DeliveryStream(context.export_id, partner_id, channel)
         left += _told_first(
-            runtime, context.account_id, lane, unhealthy=is_unhealthy(runtime.settings, channel, failures)
+            runtime, context.account_id, stream, unhealthy=is_unhealthy(runtime.settings, channel, failures)
         )
     return left
 
 
-def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, unhealthy: bool) -> list[Lane]:
-    where = destination(runtime.settings, account_id, lane)
-    free = lane.channel == QUEUE
+def _told_first(runtime: Runtime, account_id: str, stream: DeliveryStream, *, unhealthy: bool) -> list[DeliveryStream]:
+    where = destination(runtime.settings, account_id, stream)
+    free = stream.channel == QUEUE
     slot = None if free else SENDERS.acquire(where, bulkhead_limits(runtime.settings), unhealthy=unhealthy)
     if slot is None and not free:
-        return [lane]
-    left: list[Lane] = []
+        return [stream]
+    left: list[DeliveryStream] = []
     try:
-        left += _sent_in_order(runtime, lane).pending_streams
+        left += _sent_in_order(runtime, stream).pending_streams
     except ExportsError as error:
-        log.warning("telling_cut_off", partner_id=lane.partner_id, channel=lane.channel, reason=type(error).__name__)
+        log.warning(
+            "telling_cut_off", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
+        )
     finally:
         following = None if slot is None else SENDERS.release(slot)
     return left if following is None else [*left, following]
@@ -190,7 +192,7 @@ def _told_first(runtime: Runtime, account_id: str, lane: Lane, *, unhealthy: boo
 def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
 
-    Raises Fenced where another worker may hold the lane by now and nothing was sent here: nothing is sent then, either.
+    Raises Fenced where another worker may hold the stream by now and nothing was sent here: nothing is sent then, either.
     """
 
     def still_ours() -> None:
@@ -220,11 +222,11 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
             raise
     except Exception as error:
         log.exception("channel_raised")
-        failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.lane.channel}")
+        failure = ChannelUnavailable(f"{type(error).__name__} in the channel {claimed.stream.channel}")
     if not receipts and failure is None and not lease.is_valid():
         raise Fenced
     if not receipts and failure is None:
-        failure = ChannelUnavailable(f"the channel {claimed.lane.channel} took nothing and did not say why")
+        failure = ChannelUnavailable(f"the channel {claimed.stream.channel} took nothing and did not say why")
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
     return Sent(receipts, durations, failure)
@@ -244,42 +246,42 @@ def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recor
 
 def resend(
     runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
-) -> tuple[DeliveryView, Lane]:
-    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the lane to publish.
+) -> tuple[DeliveryView, DeliveryStream]:
+    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the stream to publish.
 
     Raises NotFound, and InvalidState where it is still owed or was cancelled, or where a newer revision has replaced what
     it says; InsufficientRole of a live export's where `test_only`.
     """
     with runtime.db.write() as session:
         view = queries.view(session, account_id, delivery_id)
-        lane = Lane(view.export_id, view.partner_id, view.channel)
+        stream = DeliveryStream(view.export_id, view.partner_id, view.channel)
         # Locked before anything is judged: an amendment or a purge under way is waited for.
-        events.lock_export(session, lane.export_id)
-        export = session.get_one(Export, lane.export_id)
+        events.lock_export(session, stream.export_id)
+        export = session.get_one(Export, stream.export_id)
         if export.purged_at is not None:
             raise Purged.for_export(export.id, "what it said is gone")
         if test_only and not export.test:
             raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
-        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == lane.export_id))
+        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.export_id))
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
             raise InvalidState(
-                f"export {lane.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
+                f"export {stream.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
             )
         if not outbox.owe_again(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
             raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(
-                col(BrokerSubmission.export_id) == lane.export_id,
-                col(BrokerSubmission.partner_id) == lane.partner_id,
-                col(BrokerSubmission.channel) == lane.channel,
+                col(BrokerSubmission.export_id) == stream.export_id,
+                col(BrokerSubmission.partner_id) == stream.partner_id,
+                col(BrokerSubmission.channel) == stream.channel,
             )
         )
         if submission_id is not None:
             submissions.climb(session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None)
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
-        events.append(session, lane.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        events.append(session, stream.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         session.expire_all()
-        return queries.view(session, account_id, delivery_id), lane
+        return queries.view(session, account_id, delivery_id), stream
 
 
 #: What is waiting for its export becomes pending too, but by the export's completion alone.

@@ -1,4 +1,4 @@
-"""Lanes: what one recipient is owed of one export by one channel, claimed in order under a lease."""
+"""Delivery streams: what one recipient is owed of one export by one channel, claimed in order under a lease."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, Lane
+from pipeline.deliveries.outbox import BROKER, DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -64,9 +64,9 @@ class Owed:
 
 @dataclass(frozen=True)
 class Claim:
-    """A stretch of a lane that this worker holds."""
+    """A stretch of a stream that this worker holds."""
 
-    lane: Lane
+    stream: DeliveryStream
     account_id: str
     audience: str
     target: SealedTarget
@@ -77,18 +77,18 @@ class Claim:
     watched: bool = False  # the way failed lately, so that its success is news
 
 
-def waiting_in(lane: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions, on a row of `deliveries`, that it is owed in the lane: a Lane, or what has columns like one."""
+def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions, on a row of `deliveries`, that it is owed in the stream: a Lane, or what has columns like one."""
     return (
-        deliveries.export_id == lane.export_id,
-        deliveries.partner_id == lane.partner_id,
-        deliveries.channel == lane.channel,
+        deliveries.export_id == stream.export_id,
+        deliveries.partner_id == stream.partner_id,
+        deliveries.channel == stream.channel,
         deliveries.state == _PENDING,
     )
 
 
-#: The lane that a statement is given by its parameters.
-_GIVEN: Final = SimpleNamespace(
+#: The stream that a statement is given by its parameters.
+_STREAM_PARAMS: Final = SimpleNamespace(
     export_id=bindparam("of_export"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
 )
 
@@ -104,19 +104,23 @@ def _cut_off(delivery: Any) -> ColumnElement[bool]:
 
 _another = aliased(Delivery)
 _first_cut_off = (
-    select(func.min(col(_another.position))).where(*waiting_in(_GIVEN, _another), _cut_off(_another)).scalar_subquery()
+    select(func.min(col(_another.position)))
+    .where(*pending_in_stream(_STREAM_PARAMS, _another), _cut_off(_another))
+    .scalar_subquery()
 )
 # What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
 _batch = (
     select(col(Delivery.id))
     .where(
-        *waiting_in(_GIVEN),
+        *pending_in_stream(_STREAM_PARAMS),
         col(Delivery.position) <= func.coalesce(_first_cut_off, col(Delivery.position)),
     )
     .order_by(col(Delivery.position))
     .limit(bindparam("most"))
 )
-_held_by_another = exists().where(*waiting_in(_GIVEN, _another), col(_another.lease_until) > database_now())
+_held_by_another = exists().where(
+    *pending_in_stream(_STREAM_PARAMS, _another), col(_another.lease_until) > database_now()
+)
 _lease_end = database_now(bindparam("lease_seconds"))
 
 _CLAIM: Final = (
@@ -136,21 +140,21 @@ _CLAIM: Final = (
 )
 
 
-def claim(runtime: Runtime, lane: Lane) -> Claim | None:
-    """Take the lane's next deliveries on the database's clock; None where there is nothing to do."""
+def claim(runtime: Runtime, stream: DeliveryStream) -> Claim | None:
+    """Take the stream's next deliveries on the database's clock; None where there is nothing to do."""
     settings = runtime.settings
     since = time.monotonic()
-    here = {"of_export": lane.export_id, "of_partner": lane.partner_id, "of_channel": lane.channel}
+    here = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     with runtime.db.write() as session:
-        export = session.get(Export, lane.export_id)
+        export = session.get(Export, stream.export_id)
         if export is None or export.purged_at is not None:
             return None
         target = recipients.sealed_target(
-            session, export.account_id, lane.partner_id, lane.channel, test_export=export.test
+            session, export.account_id, stream.partner_id, stream.channel, test_export=export.test
         )
         if target is None:
             return None
-        way = circuit_breaker.Way(export.account_id, lane.partner_id, lane.channel)
+        way = circuit_breaker.Way(export.account_id, stream.partner_id, stream.channel)
         turn = circuit_breaker.turn(session, way, settings.lease_seconds)
         if turn is None:
             return None
@@ -173,15 +177,15 @@ def claim(runtime: Runtime, lane: Lane) -> Claim | None:
         if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in said.values()):
             submission_id = session.scalar(
                 select(col(BrokerSubmission.id)).where(
-                    col(BrokerSubmission.export_id) == lane.export_id,
-                    col(BrokerSubmission.partner_id) == lane.partner_id,
-                    col(BrokerSubmission.channel) == lane.channel,
+                    col(BrokerSubmission.export_id) == stream.export_id,
+                    col(BrokerSubmission.partner_id) == stream.partner_id,
+                    col(BrokerSubmission.channel) == stream.channel,
                 )
             )
         if submission_id is not None:
             submissions.climb(session, settings, submission_id, SubmissionState.SENT)
     return Claim(
-        lane=lane,
+        stream=stream,
         account_id=export.account_id,
         audience=audience,
         target=target,
@@ -209,31 +213,31 @@ def claimable() -> ColumnElement[bool]:
     return and_(col(Delivery.state) == _PENDING, _free(), ~paused, ~resting)
 
 
-def lane_is_free(seconds: float = 0) -> ColumnElement[bool]:
-    """Return the condition, on a row of `deliveries`, that no message of its lane is being sent or put off.
+def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that no message of its stream is being sent or put off.
 
     Nor was one in the last `seconds` that is still owed.
     """
     held = col(_another.lease_until) > database_now(-seconds)
-    return ~exists().where(*waiting_in(Delivery, _another), held)
+    return ~exists().where(*pending_in_stream(Delivery, _another), held)
 
 
-def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
-    """Return lanes with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
+def take_due_streams(session: Session, settings: Settings, most: int) -> list[DeliveryStream]:
+    """Return streams with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
 
-    What is due in a lane that somebody holds, or whose first message waits for its next try, is as it was.
+    What is due in a stream that somebody holds, or whose first message waits for its next try, is as it was.
     """
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
     due = and_(claimable(), col(Delivery.due_at) <= statement_now())
     found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
-    # Asked of each lane, and not of each message as above: the answer takes a look at all that the lane has. Asked as one
+    # Asked of each stream, and not of each message as above: the answer takes a look at all that the stream has. Asked as one
     # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
-    held_until = select(func.max(col(_another.lease_until))).where(*waiting_in(found, _another))
+    held_until = select(func.max(col(_another.lease_until))).where(*pending_in_stream(found, _another))
     free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
-    lanes = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
+    streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
     put_off = session.execute(
         update(Delivery)
-        .where(tuple_(*place).in_(lanes), due)
+        .where(tuple_(*place).in_(streams), due)
         .values(
             due_at=database_now(settings.stalled_seconds),
             stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
@@ -241,7 +245,7 @@ def due_lanes(session: Session, settings: Settings, most: int) -> list[Lane]:
         .returning(*place)
         .execution_options(synchronize_session=False)
     )
-    return [Lane(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
+    return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
 
 
 def _owed(row: Delivery, said: Notification) -> Owed:
@@ -262,7 +266,7 @@ def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
 
     def renew() -> bool:
         with runtime.db.write() as session:
-            # One held row holds the lane.
+            # One held row holds the stream.
             renewed = session.execute(
                 update(Delivery)
                 .where(

@@ -26,7 +26,7 @@ from pipeline.core.findings import count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
@@ -93,10 +93,10 @@ class NewExport:
             session.execute(into, [row.model_dump() for row in written])
         idempotent.store_response(session, rows.export.id, self.body)
 
-    def acceptance(self, lanes: Sequence[Lane] = ()) -> Acceptance:
+    def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:
         """Return the answer to whoever asked for it."""
         units = len(self.rows.units)
-        return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, lanes=tuple(lanes))
+        return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, streams=tuple(streams))
 
 
 def accept_plan(

@@ -13,7 +13,7 @@ from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidS
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
@@ -83,11 +83,11 @@ def amend_export(
         new = build_export(runtime, caller, resolved, trace_parent, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
-            lanes = _supersede(session, caller, amended, new, precondition)
+            streams = _supersede(session, caller, amended, new, precondition)
             new.write(session, caller, idempotent)
             failpoint("amend.mid")
         failpoint("amend.after")
-        return new.acceptance(lanes)
+        return new.acceptance(streams)
 
     return retry_on_conflict(once, request)
 
@@ -128,7 +128,7 @@ def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
 
 def _supersede(
     session: Session, caller: Caller, amended: AmendedExport, new: NewExport, precondition: Precondition | None
-) -> Sequence[Lane]:
+) -> Sequence[DeliveryStream]:
     """Supersede the old export; raises ConcurrentWrite where it is no longer as it was when the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
@@ -150,4 +150,4 @@ def _supersede(
     enqueued = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
-    return enqueued.lanes
+    return enqueued.streams

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from config import queues
 from config.celery import app
 from config.queues import ANSWER_SECONDS
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Inquiry
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage
@@ -69,9 +69,9 @@ def publish(tasks: Iterable[TaskMessage]) -> None:
             return
 
 
-def publish_streams(lanes: Iterable[Lane]) -> None:
-    """Send a message for each lane that is owed something."""
-    publish(TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes)
+def publish_streams(streams: Iterable[DeliveryStream]) -> None:
+    """Send a message for each stream that is owed something."""
+    publish(TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams)
 
 
 def publish_polls(inquiries: Iterable[Inquiry]) -> None:

@@ -174,7 +174,8 @@ def _commit(
         raise Fenced
     if spec.name in NOTIFY_STEPS:
         left = [
-            TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in prepared or ()
+            TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+            for stream in prepared or ()
         ]
         return None, left + _complete_if_last(session, context)
     opens = spec.opens

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.models import IdempotencyRecord
 
 _records = table(IdempotencyRecord).c
@@ -25,7 +25,7 @@ _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 class Acceptance:
     """The answer to a request to execute: `created` where this very request made the export, of so many `units`.
 
-    `lanes` are owed something new by it.
+    `streams` are owed something new by it.
     """
 
     export_id: str
@@ -34,7 +34,7 @@ class Acceptance:
     created: bool = False
     replayed: bool = False
     units: int = 0
-    lanes: tuple[Lane, ...] = ()
+    streams: tuple[DeliveryStream, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def cancel_export(
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(released=True))
         enqueued = retractions.cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, enqueued.fact)])
-    return [TaskMessage(export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in enqueued.lanes]
+    return [TaskMessage(export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in enqueued.streams]
 
 
 def retry_export(

@@ -17,7 +17,7 @@ from pipeline.core.db import database_now, table
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
@@ -41,8 +41,8 @@ MAX_RETRY_PAUSE_SECONDS: Final = 60
 RECORD_RETRY_SECONDS = 1.0
 
 
-def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[Lane]:
-    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the lanes to publish.
+def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[DeliveryStream]:
+    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the streams to publish.
 
     An outage of what the step needs does not count as an attempt, however long it lasts. Nothing is recorded of a step that
     another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why
@@ -67,7 +67,7 @@ def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> 
             time.sleep(RECORD_RETRY_SECONDS)
 
 
-def _record_once(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[Lane]:
+def _record_once(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[DeliveryStream]:
     outage = isinstance(error, OUTAGES)
     exhausted = not outage and context.attempt >= runtime.settings.step_max_attempts
     with runtime.db.write() as session:
@@ -111,7 +111,9 @@ def _should_quarantine(error: Exception) -> bool:
     return isinstance(error, RendererCrashed | WorkerLost) or not isinstance(error, ExportsError)
 
 
-def _fail_export(session: Session, context: StepContext, error: Exception, reason: str, at: datetime) -> Sequence[Lane]:
+def _fail_export(
+    session: Session, context: StepContext, error: Exception, reason: str, at: datetime
+) -> Sequence[DeliveryStream]:
     export_id = context.export_id
     attempts = error.attempts if isinstance(error, WorkerLost) else context.attempt
     quarantined = _should_quarantine(error)
@@ -147,4 +149,4 @@ def _fail_export(session: Session, context: StepContext, error: Exception, reaso
         .where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
         .values(due_at=None)
     )
-    return enqueued.lanes
+    return enqueued.streams

@@ -14,7 +14,7 @@ from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries import handoff, sender
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import packages
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
@@ -59,7 +59,7 @@ def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
 
 
 def _notify(audience: str) -> Prepare:
-    def notify(runtime: Runtime, context: StepContext) -> list[Lane]:
+    def notify(runtime: Runtime, context: StepContext) -> list[DeliveryStream]:
         return sender.tell(runtime, context, audience)
 
     return notify
@@ -139,6 +139,6 @@ def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> 
     return rows
 
 
-def stream_tasks(lanes: Iterable[Lane]) -> list[TaskMessage]:
-    """Return the task messages of the lanes."""
-    return [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+def stream_tasks(streams: Iterable[DeliveryStream]) -> list[TaskMessage]:
+    """Return the task messages of the streams."""
+    return [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]

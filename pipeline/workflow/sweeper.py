@@ -11,7 +11,7 @@ from config.settings import Settings
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.streams import due_lanes
+from pipeline.deliveries.streams import take_due_streams
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import WORKER_LOST
@@ -19,10 +19,10 @@ from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
 
-def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = None) -> list[TaskMessage]:
+def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None = None) -> list[TaskMessage]:
     """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep publishes them.
 
-    There are no more than `steps` and `lanes` of them; where that is not said, no more than `sweep_limit` of each.
+    There are no more than `steps` and `streams` of them; where that is not said, no more than `sweep_limit` of each.
 
     A step that ended its worker as often as it may be begun is among them: whoever takes it does nothing of it, but
     quarantines its export.
@@ -58,7 +58,7 @@ def find_due(runtime: Runtime, *, steps: int | None = None, lanes: int | None = 
             )
             .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
         ).all()
-        found = due_lanes(session, settings, settings.sweep_limit if lanes is None else lanes)
+        found = take_due_streams(session, settings, settings.sweep_limit if streams is None else streams)
         failpoint("sweep.mid")
     return [TaskMessage(*row) for row in rows] + stream_tasks(found)
 

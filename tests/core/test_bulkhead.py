@@ -16,7 +16,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
@@ -68,10 +68,12 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
             poll(lambda: all_delivered(patient, told), 30)
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
-            lane = Lane(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, lane))
-            poll(lambda: len(sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, lane))) == 9)
-            assert set(in_line) <= {Lane(each.export_id, "wh_dead", "webhook") for each in waiting}
+            stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
+            in_line = sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, stream))
+            poll(
+                lambda: len(sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, stream))) == 9
+            )
+            assert set(in_line) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
     assert all_delivered(patient, waiting), "those that had a slot have sent what stood in line behind them"
@@ -89,25 +91,25 @@ def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published
         first = [workers.submit(sender.tell, patient, each.context, outbox.WAREHOUSE) for each in waiting[:3]]
         try:
             poll(lambda: len(dead.requests) == 3, 30)
-            left = Lane(waiting[3].export_id, "wh_dead", "webhook")
+            left = DeliveryStream(waiting[3].export_id, "wh_dead", "webhook")
             assert sender.tell(patient, waiting[3].context, outbox.WAREHOUSE) == [left]
             assert sender.deliver(patient, left.export_id, left.partner_id, left.channel) == sender.DeliveryReport()
         finally:
             answers.set()
-        passed_on = [lane for each in first for lane in each.result()]
+        passed_on = [stream for each in first for stream in each.result()]
     assert passed_on == [left], "the first that leaves passes on what stood in line, once"
     assert sender.deliver(patient, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
-    lane = Lane("exp_1", "br_1", "webhook")
-    assert sender.destination(Settings(), "acc_1", lane) != sender.destination(Settings(), "acc_2", lane)
+    stream = DeliveryStream("exp_1", "br_1", "webhook")
+    assert sender.destination(Settings(), "acc_1", stream) != sender.destination(Settings(), "acc_2", stream)
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_what_goes_through_a_server_of_the_installation_shares_its_slots(channel: str) -> None:
-    assert sender.destination(Settings(), "acc_1", Lane("exp_1", "br_1", channel)) == sender.destination(
-        Settings(), "acc_2", Lane("exp_2", "br_2", channel)
+    assert sender.destination(Settings(), "acc_1", DeliveryStream("exp_1", "br_1", channel)) == sender.destination(
+        Settings(), "acc_2", DeliveryStream("exp_2", "br_2", channel)
     )
 
 

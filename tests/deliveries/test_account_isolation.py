@@ -54,8 +54,8 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
     for account in ACCOUNTS:
         export = exports.ready(runtime, factories.plan(account=account))
         exports.hand_off(runtime, export)
-        lanes = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
-        told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in lanes}
+        streams = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
+        told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in streams}
         for name in PARTNERS:
             assert connection_tests.examine(runtime, account, name, tested_by="cli").passed
     assert told == {

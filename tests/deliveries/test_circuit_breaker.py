@@ -10,10 +10,10 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.circuit_breaker import Health, Limits, after
-from pipeline.deliveries.streams import due_lanes
+from pipeline.deliveries.streams import take_due_streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, lane_of
+from tests.deliveries.support.hooks import attempts, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
 from tests.support.servers import poll
@@ -76,12 +76,12 @@ def test_a_dead_endpoint_is_rested_over_all_exports_and_tried_again_by_one(
     runtime, dead = opened(breaker_failures=3), endpoint(Script(500))
     made = [handed_off(runtime, dead.url, number) for number in range(5)]
     for export in made:
-        deliver_lane(runtime, export)
+        deliver_stream(runtime, export)
     assert len(dead.requests) == 3  # the other two exports were not even tried
     assert due(runtime, made) == []
     clock.pass_seconds(30)
     for export in made:
-        deliver_lane(runtime, export)
+        deliver_stream(runtime, export)
     assert len(dead.requests) == 4  # one of them was, and rested it again
     assert reached(runtime).failures == 4
 
@@ -91,11 +91,11 @@ def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
 ) -> None:
     runtime, hook = opened(breaker_failures=2), endpoint(Script(500), Script(500), Script(204))
     made = [handed_off(runtime, hook.url, number) for number in range(4)]
-    deliver_lane(runtime, made[0])
-    deliver_lane(runtime, made[1])
-    assert deliver_lane(runtime, made[2]) == sender.DeliveryReport()
+    deliver_stream(runtime, made[0])
+    deliver_stream(runtime, made[1])
+    assert deliver_stream(runtime, made[2]) == sender.DeliveryReport()
     clock.pass_seconds(30)
-    assert [deliver_lane(runtime, each).delivered for each in made[2:]] == [2, 2]
+    assert [deliver_stream(runtime, each).delivered for each in made[2:]] == [2, 2]
     assert (reached(runtime).failures, reached(runtime).open_until) == (0, None)
     assert [each.outcome for each in attempts(runtime)].count("failed") == 2
 
@@ -104,10 +104,11 @@ def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRu
     others_left = threading.Event()
     runtime, hook = opened(), endpoint(Script(500), Script(status=200, until=others_left))
     made = [handed_off(runtime, hook.url, number) for number in range(4)]
-    deliver_lane(runtime, made[0])
+    deliver_stream(runtime, made[0])
     reports: list[sender.DeliveryReport] = []
     threads = [
-        threading.Thread(target=lambda export=each: reports.append(deliver_lane(runtime, export))) for each in made[1:]
+        threading.Thread(target=lambda export=each: reports.append(deliver_stream(runtime, export)))
+        for each in made[1:]
     ]
     for thread in threads:
         thread.start()
@@ -122,16 +123,16 @@ def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(opened: OpenR
     runtime, dead, alive = opened(breaker_failures=1), endpoint(Script(500)), endpoint()
     first = handed_off(runtime, dead.url, 1)
     second = handed_off(runtime, alive.url, 2, warehouse="wh_alive")
-    deliver_lane(runtime, first)
-    assert deliver_lane(runtime, second).delivered == 2
+    deliver_stream(runtime, first)
+    assert deliver_stream(runtime, second).delivered == 2
 
 
 def test_the_turn_is_given_back_where_nothing_is_owed(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = opened(), endpoint(Script(500), Script(204))
     first, second = (handed_off(runtime, hook.url, number) for number in range(2))
-    deliver_lane(runtime, first)
-    deliver_lane(runtime, first)  # put off, so there is nothing to claim
-    assert deliver_lane(runtime, second).delivered == 2
+    deliver_stream(runtime, first)
+    deliver_stream(runtime, first)  # put off, so there is nothing to claim
+    assert deliver_stream(runtime, second).delivered == 2
 
 
 def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.Ready:
@@ -145,15 +146,15 @@ def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hoo
     return export
 
 
-def deliver_lane(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
-    lane = lane_of(export)
-    return sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+def deliver_stream(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
+    stream = stream_of(export)
+    return sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
 def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
     with runtime.db.write() as session:
-        lanes = due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
-    return [lane.export_id for lane in lanes if lane.channel == "webhook"]
+        streams = take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
+    return [stream.export_id for stream in streams if stream.channel == "webhook"]
 
 
 def reached(runtime: Runtime) -> PartnerChannel:

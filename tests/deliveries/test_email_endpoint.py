@@ -230,7 +230,7 @@ def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, ro
     room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
     report = sender.deliver(runtime, export.export_id, factories.BROKER, "email")
-    assert (report.dead, [lane.channel for lane in report.pending_streams]) == (1, ["queue"])
+    assert (report.dead, [stream.channel for stream in report.pending_streams]) == (1, ["queue"])
     (dead,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
     with runtime.db.read() as session:

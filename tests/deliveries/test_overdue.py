@@ -14,7 +14,7 @@ from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, overdue, sender, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports.models import Export
 from pipeline.workflow import read_model as inspection_view
@@ -48,7 +48,7 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
     for export in exports_late:
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
-    bad, *good = [Lane(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
+    bad, *good = [DeliveryStream(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
     real = outbox.overdue
 
     def told(session: Session, late: outbox.LateRung) -> outbox.Told:
@@ -58,7 +58,9 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
 
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "overdue", told)
-        assert sorted(lane.export_id for lane in overdue.overdue(runtime)) == sorted(lane.export_id for lane in good)
+        assert sorted(stream.export_id for stream in overdue.overdue(runtime)) == sorted(
+            stream.export_id for stream in good
+        )
         assert overdue.overdue(runtime) == []
     assert overdue.overdue(runtime) == [bad]
     assert len(alarms(runtime)) == 3
@@ -80,7 +82,7 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     clock.pass_seconds(15 * MINUTE - 1)
     assert overdue.overdue(runtime) == []
     clock.pass_seconds(1)
-    assert overdue.overdue(runtime) == [Lane(export.export_id, factories.OPERATOR, "queue")]
+    assert overdue.overdue(runtime) == [DeliveryStream(export.export_id, factories.OPERATOR, "queue")]
     clock.pass_seconds(DAY)
     assert overdue.overdue(runtime) == []
     (alarm,) = alarms(runtime)
@@ -156,8 +158,8 @@ def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: 
 def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
     export = handed_off(runtime)
     clock.pass_seconds(DAY)
-    (lane,) = overdue.overdue(runtime)
-    sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    (stream,) = overdue.overdue(runtime)
+    sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
         told = session.exec(

@@ -1,7 +1,7 @@
 """What fails before a partner is asked, or ends whoever sends it: recorded as any other try, and never for ever.
 
 A message is delivered or ends as a dead letter where it can be seen, whatever stands in the way, and holds up others of its
-lane for so long alone.
+stream for so long alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.models import Delivery, Notification
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
+from tests.deliveries.support.hooks import attempts, deliver, hooked, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint
 from tests.support import factories
 from tests.system.faults.matrix import alone
@@ -49,13 +49,13 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened:
     assert hook.requests == []
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
-    (first, *_) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (first, *_) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     view = queries.get(runtime, factories.ACCOUNT, first.id)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
 
-def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_whole_lane(
+def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_whole_stream(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
@@ -101,7 +101,7 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
 ) -> None:
     runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
     export = hooked(runtime, hook.url)
-    (_, bad, _) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (_, bad, _) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     unmade(monkeypatch, bad.notification_id)
     report = deliver(runtime, export)
     assert (report.delivered, report.put_off) == (1, 1)
@@ -134,7 +134,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, time
 
 
 def lives_on(runtime: Runtime, export: exports.Ready, clock: Clock, *, deaths: int) -> None:
-    """Let so many processes end at the lane, one after another, and a last one see to the end of it."""
+    """Let so many processes end at the stream, one after another, and a last one see to the end of it."""
     for _ in range(deaths):
         with pytest.raises(Crash):
             deliver(runtime, export)
@@ -152,7 +152,7 @@ def test_message_that_was_cut_off_six_times_is_made_at_the_seventh(
     lives_on(runtime, export, clock, deaths=6)
     assert states(runtime, export) == [("delivered", 1)] * 3
     assert [each.outcome for each in attempts(runtime)] == ["delivered"] * 3, "what nobody knows is no attempt"
-    assert [each.error for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)] == [
+    assert [each.error for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)] == [
         None
     ] * 3
 
@@ -163,7 +163,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
 ) -> None:
     runtime = opened(database_url=database_url, delivery_schedule_seconds=(1, 1))
     export = hooked(runtime, endpoint().url, packages=5)
-    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
     sent = crashing(monkeypatch, ids[2])
     for _ in range(4):
         with pytest.raises(Crash):
@@ -184,7 +184,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     ]
     (given_up,) = (
         each
-        for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+        for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
         if each.state == "dead"
     )
     view = queries.get(runtime, factories.ACCOUNT, given_up.id)
@@ -208,7 +208,7 @@ def test_message_that_was_cut_off_says_so_until_it_is_taken(
         with pytest.raises(Crash):
             deliver(runtime, export)
         clock.pass_seconds(LEASE_SECONDS)
-    rows = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    rows = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     assert [each.error for each in rows] == [streams.CUT_OFF, None, None]
 
 
@@ -220,7 +220,7 @@ def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resen
     crashing(monkeypatch, times=4)
     lives_on(runtime, export, clock, deaths=3)
     assert states(runtime, export) == [("dead", 1)]
-    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
     lives_on(runtime, export, clock, deaths=1)
     assert states(runtime, export) == [("delivered", 2)]

@@ -14,7 +14,7 @@ from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import replay, sender
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.models import Event, Export
@@ -50,7 +50,7 @@ def send(runtime: Runtime, export_id: str) -> None:
 
 def replayed(
     runtime: Runtime, partner_id: str, since: datetime = LONG_AGO, **wanted: Any
-) -> tuple[ReplayReport, list[Lane]]:
+) -> tuple[ReplayReport, list[DeliveryStream]]:
     test_only = wanted.pop("test_only", False)
     request = ReplayRequest.model_validate({"since": since.isoformat()} | wanted)
     return replay.replay(runtime, factories.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
@@ -73,11 +73,11 @@ def test_everything_is_owed_again_with_the_same_ids_to_that_partner_alone(
     first = received(warehouse)
     assert (len(first), len(broker.requests)) == (4, 2)
 
-    report, lanes = replayed(runtime, WAREHOUSE)
+    report, streams = replayed(runtime, WAREHOUSE)
     assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
-    assert lanes == [Lane(each, WAREHOUSE, "webhook") for each in sorted(ids)]
-    for lane in lanes:
-        sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    assert streams == [DeliveryStream(each, WAREHOUSE, "webhook") for each in sorted(ids)]
+    for stream in streams:
+        sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
 
     assert received(warehouse) == first + first
     assert len(broker.requests) == 2
@@ -98,10 +98,10 @@ def test_one_recipient_that_fails_never_has_another_sent_again(
     before = received(warehouse)
     assert len(before) == 2
 
-    report, (lane,) = replayed(runtime, BROKER)
+    report, (stream,) = replayed(runtime, BROKER)
     assert (report.messages, submission(runtime)) == (1, "pending")
     clock.pass_seconds(3600)
-    sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
 
     assert (states(runtime, export_id, BROKER), submission(runtime)) == (["delivered"], "delivered")
     assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
@@ -120,8 +120,8 @@ def test_what_is_still_owed_or_was_let_go_of_is_left_alone(opened: OpenRuntime, 
     with runtime.db.write() as session:
         first = exports.deliveries(runtime, export_id, WAREHOUSE)[0]
         session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
-    report, lanes = replayed(runtime, WAREHOUSE)
-    assert (report.messages, report.exports, lanes) == (0, 0, [])
+    report, streams = replayed(runtime, WAREHOUSE)
+    assert (report.messages, report.exports, streams) == (0, 0, [])
     assert states(runtime, export_id, WAREHOUSE) == ["cancelled", "pending"]
     assert "DELIVERY_RESENT" not in exports.log_of(runtime, export_id)
 
@@ -139,10 +139,10 @@ def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_owe
     send(runtime, late)
 
     def found(partner_id: str, **span: Any) -> list[str]:
-        _, lanes = replayed(runtime, partner_id, **span)
+        _, streams = replayed(runtime, partner_id, **span)
         with runtime.db.write() as session:
             session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
-        return [lane.export_id for lane in lanes]
+        return [stream.export_id for stream in streams]
 
     after = began + timedelta(seconds=601)
     assert found(WAREHOUSE, since=after) == [late]
@@ -172,7 +172,7 @@ def test_pages_follow_each_other_with_one_update_each(
             pages.append(replayed(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
 
     assert [(page.messages, page.exports) for page, _ in pages] == [(4, 2), (4, 2), (2, 1)]
-    assert [lane.export_id for _, lanes in pages for lane in lanes] == sorted(ids)
+    assert [stream.export_id for _, streams in pages for stream in streams] == sorted(ids)
     assert sum(each.startswith("UPDATE deliveries") for each in asked) == 3
 
 
@@ -182,10 +182,10 @@ def test_an_export_is_never_split_between_pages(
     monkeypatch.setattr(replay, "MESSAGES_A_PAGE", 1)
     runtime = furnished(opened(), endpoint(), endpoint())
     first, second = sorted(handed_off(runtime, batch) for batch in ("one", "two"))
-    report, lanes = replayed(runtime, WAREHOUSE)
-    assert (report.messages, report.next, [lane.export_id for lane in lanes]) == (2, first, [first])
-    report, lanes = replayed(runtime, WAREHOUSE, after=report.next)
-    assert (report.messages, report.next, [lane.export_id for lane in lanes]) == (2, None, [second])
+    report, streams = replayed(runtime, WAREHOUSE)
+    assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, first, [first])
+    report, streams = replayed(runtime, WAREHOUSE, after=report.next)
+    assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, None, [second])
 
 
 def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
@@ -201,8 +201,8 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
             .where(col(Notification.id) == told)
             .values(event_type=MessageType.PACKAGE_SUPERSEDED.value)
         )
-    report, lanes = replayed(runtime, WAREHOUSE)
-    assert (report.messages, {lane.export_id for lane in lanes}) == (3, {old, new})
+    report, streams = replayed(runtime, WAREHOUSE)
+    assert (report.messages, {stream.export_id for stream in streams}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
         sender.resend(runtime, factories.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")

@@ -16,10 +16,10 @@ from pipeline.deliveries import outbox, sender, streams
 from pipeline.deliveries.attempts import Sent, record
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of, states
+from tests.deliveries.support.hooks import attempts, deliver, hooked, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
 from tests.system.faults.matrix import alone
@@ -34,7 +34,7 @@ def test_everything_is_delivered_in_order_and_the_log_says_so_once(
     export = hooked(runtime, hook.url)
     assert deliver(runtime, export).delivered == 3
     assert deliver(runtime, export).delivered == 0
-    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
     assert [request.headers["webhook-id"] for request in hook.requests] == ids
     assert states(runtime, export) == [("delivered", 1)] * 3
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED"]
@@ -50,7 +50,7 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
 
     def race() -> None:
         together.wait()
-        claimed = streams.claim(runtime, lane_of(export))
+        claimed = streams.claim(runtime, stream_of(export))
         if claimed is not None:
             won.append(claimed)
 
@@ -63,7 +63,7 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_a_message_that_is_not_taken_stops_the_lane_and_leaves_the_rest_untouched(
+def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouched(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = opened(), endpoint(Script(), Script(500, b"on fire"), Script())
@@ -101,7 +101,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
         clock.pass_seconds(0.001)
     report = deliver(runtime, export)
     assert (report.put_off, report.dead) == (0, 1)
-    assert report.pending_streams == (Lane(export.export_id, factories.OPERATOR, "queue"),)
+    assert report.pending_streams == (DeliveryStream(export.export_id, factories.OPERATOR, "queue"),)
     assert states(runtime, export) == [("dead", 4)]
     assert len(hook.requests) == 4
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
@@ -123,7 +123,7 @@ def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     schedule = runtime.settings.delivery_schedule_seconds
     for pause in schedule:
         deliver(runtime, export)
-        (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+        (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
         assert owed.due_at is not None
         assert (owed.due_at - clock.now).total_seconds() == pause / 4
         clock.pass_seconds(pause / 4)
@@ -178,7 +178,7 @@ def test_retry_after_is_honoured_within_bounds(
     runtime, hook = opened(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
     export = hooked(runtime, hook.url, packages=1)
     deliver(runtime, export)
-    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     assert owed.due_at is not None
     assert (owed.due_at - clock.now).total_seconds() == seconds
     assert owed.lease_until == owed.due_at
@@ -188,7 +188,7 @@ def test_retry_after_is_honoured_within_bounds(
 def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = opened(), endpoint(Script(410), Script())
     export = hooked(runtime, hook.url)
-    partner_id = lane_of(export).partner_id
+    partner_id = stream_of(export).partner_id
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
     assert partners.get(runtime, factories.ACCOUNT, partner_id).state == "paused"
@@ -209,7 +209,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
 
     def look(point: str) -> None:
         if point == "delivery.after":
-            partner = partners.get(runtime, factories.ACCOUNT, lane_of(export).partner_id)
+            partner = partners.get(runtime, factories.ACCOUNT, stream_of(export).partner_id)
             written.append((states(runtime, export)[0][0], partner.state))
 
     monkeypatch.setattr(sender, "failpoint", look)
@@ -220,7 +220,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
 def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    slow = streams.claim(runtime, lane_of(export))
+    slow = streams.claim(runtime, stream_of(export))
     assert slow is not None
     clock.pass_seconds(31)
     assert deliver(runtime, export).delivered == 3
@@ -230,12 +230,12 @@ def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoi
     assert len(attempts(runtime)) == 3
 
 
-def test_a_lane_that_is_held_is_left_alone_until_the_lease_runs_out(
+def test_a_stream_that_is_held_is_left_alone_until_the_lease_runs_out(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    assert streams.claim(runtime, lane_of(export)) is not None
+    assert streams.claim(runtime, stream_of(export)) is not None
     assert deliver(runtime, export).delivered == 0
     clock.pass_seconds(30)
     assert deliver(runtime, export).delivered == 3
@@ -275,7 +275,7 @@ def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
     assert states(runtime, export)[0] == ("pending", 1)
 
 
-def test_a_batch_is_as_large_as_the_settings_say_and_the_lane_is_emptied_all_the_same(
+def test_a_batch_is_as_large_as_the_settings_say_and_the_stream_is_emptied_all_the_same(
     opened: OpenRuntime, endpoint: Start
 ) -> None:
     runtime, hook = opened(delivery_batch=2), endpoint()

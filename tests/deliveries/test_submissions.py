@@ -18,7 +18,7 @@ from pipeline.deliveries import outbox, sender, submissions
 from pipeline.deliveries.channels import webhook
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
-from pipeline.deliveries.streams import due_lanes
+from pipeline.deliveries.streams import take_due_streams
 from pipeline.workflow import read_model as inspection_view
 from tests.deliveries.channels.test_queue import received
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -58,9 +58,9 @@ def told(runtime: Runtime) -> list[dict[str, Any]]:
     return [json.loads(row.data) for row in rows]
 
 
-def lanes(runtime: Runtime) -> list[outbox.Lane]:
+def streams(runtime: Runtime) -> list[outbox.DeliveryStream]:
     with runtime.db.write() as session:
-        return due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        return take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 @pytest.mark.parametrize("rung", ["rejected", "query", "held"])
@@ -69,9 +69,9 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
 ) -> None:
     export = ready(runtime)
     assert say(runtime, "a-1", rung, reference="REF-9", message="See the fields.", fields=FIELDS)
-    lane = outbox.Lane(export.export_id, factories.OPERATOR, "queue")
-    assert lane in lanes(runtime), "the next sweep wakes it"
-    assert sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel).delivered == 1
+    stream = outbox.DeliveryStream(export.export_id, factories.OPERATOR, "queue")
+    assert stream in streams(runtime), "the next sweep wakes it"
+    assert sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
     (message,) = received("memory://", "exports.operator", 1)
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
     event = json.loads(body)
@@ -174,14 +174,14 @@ def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, factories.OPERATOR, "operator")
     export = ready(runtime)
-    lane = (export.export_id, factories.OPERATOR, "queue")
+    stream = (export.export_id, factories.OPERATOR, "queue")
     say(runtime, "a-1", "query", message="What is it made of?")
-    assert sender.deliver(runtime, *lane).delivered == 1
+    assert sender.deliver(runtime, *stream).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]
     with runtime.db.write() as session:
         outbox.release(session, export.export_id)
     say(runtime, "a-2", "rejected", message="Not steel.")
-    assert sender.deliver(runtime, *lane).delivered == 2
+    assert sender.deliver(runtime, *stream).delivered == 2
     assert exports.log_of(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
     with runtime.db.read() as session:
         owed = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()

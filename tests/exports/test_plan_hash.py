@@ -24,7 +24,7 @@ def test_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
     assert canonical_json(value).encode() == rfc8785.dumps(value)
 
 
-def test_keys_beyond_the_basic_plane_are_sorted_by_utf_16() -> None:
+def test_keys_beyond_the_basic_pstream_are_sorted_by_utf_16() -> None:
     value = {"\uffee": "after", "\U0001f600": "before"}
     assert list(value) == sorted(value)
     assert canonical_json(value) == '{"\U0001f600":"before","\uffee":"after"}'

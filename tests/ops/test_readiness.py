@@ -18,7 +18,7 @@ from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnava
 from pipeline.deliveries import attempts, sender, streams
 from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.exports.models import Step
 from pipeline.ops import readiness
@@ -99,7 +99,7 @@ def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House]
         assert "sweep" in failing(house)
     for table in ("steps", "deliveries"):
         assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
-        # Of the other deliveries of a lane, which have a name of their own there, the few are read that it has.
+        # Of the other deliveries of a stream, which have a name of their own there, the few are read that it has.
         whole = rf"ix_{table}_due_at on {table}  .*\n(?! +Index Cond: .*due_at <=)"
         read = rf"SCAN {table}|Seq Scan on {table}|{whole}"
         assert not re.search(read, "\n".join(plans)), plans
@@ -190,9 +190,9 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
 
 
 def put_off_after_it_was_found_due(house: House) -> None:
-    """Have a sweep find a lane due whose sender was held up, and the sender then say that the first message waits ten minutes."""
-    lane = Lane(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim(house.runtime, lane)
+    """Have a sweep find a stream due whose sender was held up, and the sender then say that the first message waits ten minutes."""
+    stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
+    claimed = streams.claim(house.runtime, stream)
     assert claimed is not None
     assert len(claimed.owed) == 2
     sweep_for(house, 40)
@@ -218,8 +218,8 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
 
 
 def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
-    lane = Lane(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim(house.runtime, lane)
+    stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
+    claimed = streams.claim(house.runtime, stream)
     assert claimed is not None
     sweep_for(house, 40)
     attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))

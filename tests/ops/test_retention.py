@@ -16,7 +16,7 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.deliveries import handoff_bundle, queries, sender, streams
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents import repository
 from pipeline.exports import models
 from pipeline.exports import plans as export_plans
@@ -297,7 +297,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     export_id = house.accept(plan("gone")).export_id
     partners.pause(house.runtime, factories.ACCOUNT, factories.BROKER)
     house.finish(export_id)
-    lane = Lane(export_id, factories.BROKER, "queue")
+    stream = DeliveryStream(export_id, factories.BROKER, "queue")
     assert sender.deliver(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
     streams.resume(house.runtime, factories.ACCOUNT, factories.BROKER)
@@ -308,7 +308,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     # Not even where a row says otherwise, as after a purge by an older version.
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))
-    assert streams.claim(house.runtime, lane) is None
+    assert streams.claim(house.runtime, stream) is None
 
 
 def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: date) -> None:

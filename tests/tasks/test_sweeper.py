@@ -17,10 +17,10 @@ from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, queries, sender, streams
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, lane_of
+from tests.deliveries.support.hooks import attempts, deliver, hooked, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
 
@@ -32,25 +32,25 @@ def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
 ) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    partners.pause(runtime, factories.ACCOUNT, lane_of(export).partner_id)
+    partners.pause(runtime, factories.ACCOUNT, stream_of(export).partner_id)
     clock.pass_seconds(60)
     assert deliver(runtime, export) == sender.DeliveryReport()
-    assert lane_of(export) not in due(runtime)
+    assert stream_of(export) not in due(runtime)
     assert hook.requests == []
 
 
-def due(runtime: Runtime) -> Sequence[Lane]:
+def due(runtime: Runtime) -> Sequence[DeliveryStream]:
     with runtime.db.write() as session:
-        return streams.due_lanes(session, runtime.settings, runtime.settings.sweep_limit)
+        return streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
-def test_many_sweeps_at_once_publish_a_lane_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
+def test_many_sweeps_at_once_publish_a_stream_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = opened(database_url=database_url, stalled_seconds=0.001)
     hooked(runtime, endpoint().url)
     patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
     with runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
-    found: list[Lane] = []
+    found: list[DeliveryStream] = []
     threads = [threading.Thread(target=lambda: found.extend(due(patient))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -59,7 +59,7 @@ def test_many_sweeps_at_once_publish_a_lane_once(opened: OpenRuntime, endpoint: 
     assert len(found) == len(set(found)) == 2
 
 
-def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
+def test_the_sweep_finds_a_due_stream_once_and_again_after_a_while(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime = opened(stalled_seconds=15)
@@ -67,37 +67,37 @@ def test_the_sweep_finds_a_due_lane_once_and_again_after_a_while(
     assert due(runtime) == [], "the step that follows the handoff tells first"
     clock.pass_seconds(15)
     found = due(runtime)
-    assert sorted(lane.partner_id for lane in found) == [factories.BROKER, lane_of(export).partner_id]
+    assert sorted(stream.partner_id for stream in found) == [factories.BROKER, stream_of(export).partner_id]
     assert due(runtime) == []
     clock.pass_seconds(15)
     assert len(due(runtime)) == 2
 
 
 def due_instants(runtime: Runtime, export: exports.Ready) -> list[datetime | None]:
-    return [each.due_at for each in exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)]
+    return [each.due_at for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
 
 
-def test_lane_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
+def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
     opened: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
 ) -> None:
     runtime = opened(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
     export = hooked(runtime, endpoint().url)
     clock.pass_seconds(1)
-    assert lane_of(export) in due(runtime)
+    assert stream_of(export) in due(runtime)
     clock.pass_seconds(1)
-    claimed = streams.claim(runtime, lane_of(export))
+    claimed = streams.claim(runtime, stream_of(export))
     assert claimed is not None
     before = due_instants(runtime, export)
-    assert lane_of(export) not in due(runtime)
+    assert stream_of(export) not in due(runtime)
     assert due_instants(runtime, export) == before, "and nothing of it is written"
     with runtime.db.write() as session:
         session.execute(
             update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
         )
-    assert lane_of(export) in due(runtime), "its sender came to an end"
+    assert stream_of(export) in due(runtime), "its sender came to an end"
 
 
-def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
+def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime = opened(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
@@ -106,10 +106,10 @@ def test_lane_whose_first_message_waits_for_its_next_try_is_left_alone_until_the
     before = due_instants(runtime, export)
     assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
     clock.pass_seconds(299)
-    assert lane_of(export) not in due(runtime)
+    assert stream_of(export) not in due(runtime)
     assert due_instants(runtime, export) == before
     clock.pass_seconds(1)
-    assert lane_of(export) in due(runtime)
+    assert stream_of(export) in due(runtime)
     assert deliver(runtime, export).delivered == 3
 
 
@@ -119,7 +119,7 @@ def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtim
     operator = (export.export_id, factories.OPERATOR, "queue")
     assert sender.deliver(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
-        assert outbox.release(session, export.export_id) == [Lane(*operator)]
+        assert outbox.release(session, export.export_id) == [DeliveryStream(*operator)]
     assert sender.deliver(runtime, *operator).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
@@ -157,9 +157,9 @@ def test_resending_keeps_the_id_and_begins_the_schedule_anew(
     deliver(runtime, export)
     clock.pass_seconds(1)
     deliver(runtime, export)
-    (dead,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
-    view, lane = sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
-    assert (view.state, view.attempts, lane) == ("pending", 2, lane_of(export))
+    (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    view, stream = sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
+    assert (view.state, view.attempts, stream) == ("pending", 2, stream_of(export))
     assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
     assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
     assert [each.number for each in attempts(runtime)] == [1, 2, 3]
@@ -170,7 +170,7 @@ def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found
 ) -> None:
     runtime = opened()
     export = hooked(runtime, endpoint().url, packages=1)
-    (owed,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     with pytest.raises(InvalidState):
         sender.resend(runtime, factories.ACCOUNT, owed.id, "key_1")
     with pytest.raises(NotFound):
@@ -182,7 +182,7 @@ def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoin
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url, packages=1)
     deliver(runtime, export)
-    (done,) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (done,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     sender.resend(runtime, factories.ACCOUNT, done.id, "key_1")
     deliver(runtime, export)
     assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
@@ -209,7 +209,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
     runtime = opened()
     export = hooked(runtime, endpoint().url, packages=2)
     deliver(runtime, export)
-    (first, second) = exports.deliveries(runtime, export.export_id, lane_of(export).partner_id)
+    (first, second) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     for _ in range(22):
         sender.resend(runtime, factories.ACCOUNT, first.id, "key_1")
         deliver(runtime, export)
@@ -220,7 +220,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
 
     event.listen(Attempt, "load", loaded)
     try:
-        page = queries.listed(runtime, factories.ACCOUNT, partner_id=lane_of(export).partner_id)
+        page = queries.listed(runtime, factories.ACCOUNT, partner_id=stream_of(export).partner_id)
     finally:
         event.remove(Attempt, "load", loaded)
     shown = {each.id: [tried.number for tried in each.tries] for each in page.items}

@@ -86,7 +86,7 @@ def test_whoever_was_told_hears_at_once_which_revision_follows(house: House) -> 
         ("customs_broker", "pending"),
         *[("warehouse", "pending")] * 3,
     ]
-    assert {(lane.export_id, lane.partner_id) for lane in new.lanes} == {
+    assert {(stream.export_id, stream.partner_id) for stream in new.streams} == {
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
@@ -117,7 +117,7 @@ def test_what_was_never_sent_is_let_go_of_and_nobody_hears_of_it(house: House) -
     old = executed(house, told=False)
     new = amended(house, old)
     assert {each.state for each in owed(house, old)} == {"cancelled"}
-    assert new.lanes == ()
+    assert new.streams == ()
     assert said(house, old, MessageType.HANDOFF_SUPERSEDED) == said(house, old, MessageType.PACKAGE_SUPERSEDED) == []
     deliver_all(house, old)
     assert {each.attempts for each in owed(house, old)} == {0}
@@ -238,7 +238,7 @@ def test_the_plan_of_the_newest_revision_answers_with_it(house: House) -> None:
     assert amended(house, old, factories.plan()).export_id == old
     new = amended(house, old)
     for again in (amended(house, old), amended(house, factories.BATCH), house.accept(OTHER_PLAN)):
-        assert (again.export_id, again.created, again.lanes) == (new.export_id, False, ())
+        assert (again.export_id, again.created, again.streams) == (new.export_id, False, ())
     assert house.count(Export) == 2
     with pytest.raises(AlreadyExecuted, match=f"/api/exports/{new.export_id}/amend"):
         house.accept(factories.plan())

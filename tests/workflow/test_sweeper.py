@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries import overdue, polling
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Inquiry
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch, engine
@@ -24,7 +24,7 @@ from tasks import sweeper
 from tests.support import factories
 from tests.workflow.conftest import House
 
-LATE = Lane("exp_late", factories.OPERATOR, "queue")
+LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
 ASKED = Inquiry(factories.ACCOUNT, factories.BROKER)
 
 
@@ -33,7 +33,7 @@ class Sent:
     """A message broker that remembers what it was sent."""
 
     tasks: list[TaskMessage] = field(default_factory=list)
-    lanes: list[Lane] = field(default_factory=list)
+    streams: list[DeliveryStream] = field(default_factory=list)
     inquiries: list[Inquiry] = field(default_factory=list)
 
     def queue_capacity(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
@@ -48,7 +48,7 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
-    monkeypatch.setattr(dispatch, "publish_streams", here.lanes.extend)
+    monkeypatch.setattr(dispatch, "publish_streams", here.streams.extend)
     monkeypatch.setattr(dispatch, "publish_polls", here.inquiries.extend)
     monkeypatch.setattr(overdue, "overdue", lambda _: [LATE])
     monkeypatch.setattr(polling, "due", lambda _: [ASKED])
@@ -66,7 +66,11 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
     export_id = house.accept().export_id
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
-    assert (sent.tasks, sent.lanes, sent.inquiries) == ([TaskMessage(export_id, 1, "record_packages")], [LATE], [ASKED])
+    assert (sent.tasks, sent.streams, sent.inquiries) == (
+        [TaskMessage(export_id, 1, "record_packages")],
+        [LATE],
+        [ASKED],
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_a_part_that_breaks_keeps_no_other(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
-    assert (len(sent.tasks), len(sent.lanes), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.streams), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
 
@@ -94,7 +98,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
-    assert (len(sent.tasks), len(sent.lanes), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.streams), len(sent.inquiries)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_postponed"]
 
 

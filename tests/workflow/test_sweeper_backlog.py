@@ -77,6 +77,6 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
 def test_what_finds_no_room_is_not_put_off(house: House) -> None:
     exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    found = [find_due(house.runtime, steps=2, lanes=0) for _ in range(3)]
+    found = [find_due(house.runtime, steps=2, streams=0) for _ in range(3)]
     assert [len(tasks) for tasks in found] == [2, 1, 0]
     assert {task.export_id for tasks in found for task in tasks} == {*exports}

@@ -57,8 +57,8 @@ def resend_delivery(
     caller: Operator,
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
-    owed, lane = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
-    publisher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)])
+    owed, stream = sender.resend(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
+    publisher.publish([TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)])
     return owed
 
 
@@ -80,10 +80,12 @@ async def replay(
 
     Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
     """
-    report, lanes = await run_in_threadpool(
+    report, streams = await run_in_threadpool(
         delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
     )
-    publisher.publish([TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes])
+    publisher.publish(
+        [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
+    )
     return report
 
 

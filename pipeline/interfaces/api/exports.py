@@ -145,7 +145,10 @@ async def _accepted(
     if accepted.created:
         publisher.publish_export(accepted.export_id, accepted.units)
     publisher.publish(
-        [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in accepted.lanes]
+        [
+            TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+            for stream in accepted.streams
+        ]
     )
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:

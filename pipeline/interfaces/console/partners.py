@@ -16,7 +16,7 @@ from pipeline.core.errors import Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import circuit_breaker, connection_tests, queries, replay, sender, streams
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
@@ -147,13 +147,13 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
     try:
         check_sign(runtime, request, fields)
         caller.need(OPERATE)
-        _, lane = sender.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
+        _, stream = sender.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
     except Refused as refused:
         try:
             return _delivery(runtime, request, caller, delivery_id, refusal=refused)
         except Refused as missing:
             return _missing(request, caller, missing)
-    _publish_streams(request, [lane])
+    _publish_streams(request, [stream])
     return _to(f"/console/deliveries/{quote(delivery_id)}")
 
 
@@ -161,8 +161,10 @@ def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, 
     wanted = ReplayRequest(since=partner_views.instant(fields.get("since", "")))
     messages = 0
     while True:
-        report, lanes = replay.replay(runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test)
-        _publish_streams(request, lanes)
+        report, streams = replay.replay(
+            runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test
+        )
+        _publish_streams(request, streams)
         messages += report.messages
         if report.next is None:
             return messages
@@ -221,9 +223,9 @@ def _missing(request: Request, caller: Caller, refused: Refused) -> Response:
     return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
 
 
-def _publish_streams(request: Request, lanes: list[Lane]) -> None:
+def _publish_streams(request: Request, streams: list[DeliveryStream]) -> None:
     request.app.state.publisher.publish(
-        [TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel) for lane in lanes]
+        [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
     )
 
 

@@ -158,13 +158,13 @@ def _states(
 def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row:
     answers = [each for _, each in told.answers if each["submissionId"] == data["submissionId"] and each["moved"]]
     handoffs = {row.id for row in sayings.notifications if row.event_type == MessageType.HANDOFF_READY}
-    lane = [
+    stream = [
         row.id
         for row in sayings.deliveries
         if row.notification_id in handoffs and (row.partner_id, row.channel) == (data["partnerId"], data["channel"])
     ]
-    taken = any(each.outcome == "delivered" for name in lane for each in sayings.attempts.get(name, ()))
-    dead = max((seq for seq, each in told.dead if each["deliveryId"] in lane), default=0)
+    taken = any(each.outcome == "delivered" for name in stream for each in sayings.attempts.get(name, ()))
+    dead = max((seq for seq, each in told.dead if each["deliveryId"] in stream), default=0)
     again = any(seq > dead and each["partnerId"] == data["partnerId"] for seq, _, each in told.resent)
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport moves nothing any more.

@@ -56,12 +56,12 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = exports.ready(runtime, factories.plan(packages=3))
     exports.hand_off(runtime, export)
-    lane = (export.export_id, factories.WAREHOUSE, "queue")
+    stream = (export.export_id, factories.WAREHOUSE, "queue")
 
     set_alarm(rabbitmq_server, on=True)
     try:
         began = time.monotonic()
-        report = sender.deliver(runtime, *lane)
+        report = sender.deliver(runtime, *stream)
         took = time.monotonic() - began
     finally:
         set_alarm(rabbitmq_server, on=False)
@@ -73,7 +73,7 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
 
     clock.pass_seconds(3600)
     patient = opened(broker_url=url)
-    assert sender.deliver(patient, *lane).delivered == 3
+    assert sender.deliver(patient, *stream).delivered == 3
     told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)]
     # What lay in the blocked connection may have been taken after all: a message comes at least once.
     assert sorted(set(ids(received(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)

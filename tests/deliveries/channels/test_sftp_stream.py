@@ -58,7 +58,7 @@ def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
     assert server.sign_ins == 1
 
 
-def test_a_full_disk_puts_the_lane_off_and_nothing_overtakes(
+def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
     packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer, clock: Clock
 ) -> None:
     def full(path: str) -> NoReturn:
@@ -78,7 +78,7 @@ def test_a_full_disk_puts_the_lane_off_and_nothing_overtakes(
     assert states(runtime, export) == [("delivered", 2), ("delivered", 1)]
 
 
-def test_a_changed_host_key_ends_the_lane_until_a_person_has_looked(
+def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
     packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer
 ) -> None:
     runtime, export = packed(pinned=asyncssh.generate_private_key("ssh-ed25519"))

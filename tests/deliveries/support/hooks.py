@@ -8,7 +8,7 @@ from pipeline.accounts import partners
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
-from pipeline.deliveries.outbox import Lane
+from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.support import exports
 from tests.support import factories
 
@@ -29,13 +29,13 @@ def partner_is_new(runtime: Runtime) -> bool:
     return factories.BROKER not in {each.id for each in partners.listed(runtime, factories.ACCOUNT)}
 
 
-def lane_of(export: exports.Ready) -> Lane:
-    return Lane(export.export_id, export.plan.warehouse.id, "webhook")
+def stream_of(export: exports.Ready) -> DeliveryStream:
+    return DeliveryStream(export.export_id, export.plan.warehouse.id, "webhook")
 
 
 def deliver(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
-    lane = lane_of(export)
-    return sender.deliver(runtime, lane.export_id, lane.partner_id, lane.channel)
+    stream = stream_of(export)
+    return sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
 def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:

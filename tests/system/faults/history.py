@@ -205,7 +205,7 @@ def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int)
     tries = defaultdict(list)
     for attempt in sorted(attempts, key=lambda each: int(each["number"])):
         tries[attempt["delivery_id"]].append(attempt)
-    gave_up = {_lane(row) for row in deliveries if _claims_in_vain(row, tries[row["id"]]) >= most}
+    gave_up = {_stream(row) for row in deliveries if _claims_in_vain(row, tries[row["id"]]) >= most}
     for row in deliveries:
         if row["state"] == "dead" and not _given_up(row, tries[row["id"]], gave_up, most):
             yield row, len(tries[row["id"]])
@@ -214,7 +214,7 @@ def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int)
 def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
     """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
 
-    What waited behind a message that was, in the same lane, is tried once more and no oftener. A try that was cut off leaves no
+    What waited behind a message that was, in the same stream, is tried once more and no oftener. A try that was cut off leaves no
     row: it is counted among those of the schedule, and only a claim can have been.
     """
     if not tries or tries[-1]["outcome"] == "delivered":
@@ -224,14 +224,14 @@ def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]]
     counted = len(tries) - row["attempts_forgiven"]
     if tries[-1].get("error_class") == "WorkerLost":
         return bool(counted > most)
-    return counted >= most and _lane(row) in gave_up
+    return counted >= most and _stream(row) in gave_up
 
 
 def _claims_in_vain(row: Row, tries: Sequence[Row]) -> int:
     return int(row["fence"]) - len([attempt for attempt in tries if attempt["outcome"] == "delivered"])
 
 
-def _lane(row: Row) -> tuple[str, str, str]:
+def _stream(row: Row) -> tuple[str, str, str]:
     return row["export_id"], row["partner_id"], row["channel"]
 
 

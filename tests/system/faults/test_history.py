@@ -77,7 +77,7 @@ def dead_with_its_sender(*, cut_off: int) -> History:
 
 
 def dead_beside(*outcomes: str) -> History:
-    """Return the history of a message that was given up after one try, in a lane in which another had these."""
+    """Return the history of a message that was given up after one try, in a stream in which another had these."""
     told = dead_after("failed", forgiven=-1)
     tables = {name: [*rows] for name, rows in told.snapshot.tables.items()}
     tables["notifications"].append({"id": "msg_2", "export_id": EXPORT})
@@ -240,7 +240,7 @@ def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
         pytest.param(dead_after("refused"), id="it was refused for good"),
         pytest.param(dead_after("delivered", "failed", "failed", forgiven=1), id="they are spent since it was resent"),
         pytest.param(dead_after("failed", forgiven=-1, cut_off=1), id="they are, with one that was cut off"),
-        pytest.param(dead_beside("failed", "failed"), id="those of one before it in its lane are"),
+        pytest.param(dead_beside("failed", "failed"), id="those of one before it in its stream are"),
         pytest.param(dead_with_its_sender(cut_off=3), id="it ended its sender as often as it may"),
     ],
 )

@@ -19,7 +19,7 @@ from tests.system.faults.site import Site
 from tests.system.faults.workers import Nursery, nursery
 
 #: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
-LANES = 4
+STREAMS = 4
 
 
 @fault("F17", everyday=(REDIS,), long=SERVED)
@@ -55,13 +55,13 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         opened = one.marks / "open"
         site.start("steps")
         # Patient, so that none of these partners is taken to be unhealthy, and left to one thread.
-        # No lease expires before all are held: another thread of this process would take the lane again.
-        one.arm("deliveries", f"{point}=barrier:{opened}*{LANES}", delivery_timeout_seconds="60", lease_seconds="10")
+        # No lease expires before all are held: another thread of this process would take the stream again.
+        one.arm("deliveries", f"{point}=barrier:{opened}*{STREAMS}", delivery_timeout_seconds="60", lease_seconds="10")
         exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
-        site.until(lambda: one.fired().get(point) == LANES, 60, "it does not hold so many")
+        site.until(lambda: one.fired().get(point) == STREAMS, 60, "it does not hold so many")
         rows = one.snapshot().tables["deliveries"]
         held = {(row["export_id"], row["partner_id"]) for row in rows if row["lease_until"] is not None}
-        assert len(held) == LANES
+        assert len(held) == STREAMS
         site["deliveries"].send(SIGSTOP)
         site["deliveries-2"].start()
         one.settle(exports)
@@ -69,7 +69,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         opened.touch()
         site["deliveries"].send(SIGCONT)
         site.until(
-            lambda: site["deliveries"].count("telling_cut_off") == LANES,
+            lambda: site["deliveries"].count("telling_cut_off") == STREAMS,
             300,
             "it did not find that its leases were gone",
         )

@@ -249,7 +249,7 @@ def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> No
 
 
 def all_tasks(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
-    """Return every message that could ever be about an export: its steps, and its lanes."""
+    """Return every message that could ever be about an export: its steps, and its streams."""
     steps = [
         (f"exports.{spec.name}", [export_id, unit])
         for spec in STEPS

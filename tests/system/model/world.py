@@ -233,8 +233,8 @@ class World:
             except Fenced:
                 return
             self.messages += [
-                TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
-                for lane in report.pending_streams
+                TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+                for stream in report.pending_streams
             ]
             return
         outcome = run_step(self.runtime, task.export_id, task.unit_no, task.step)
@@ -263,8 +263,8 @@ class World:
             failpoints.failpoint("sweep.after")
             self.messages += owed
             self.messages += [
-                TaskMessage(lane.export_id, partner_id=lane.partner_id, channel=lane.channel)
-                for lane in overdue.overdue(self.runtime)
+                TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+                for stream in overdue.overdue(self.runtime)
             ]
 
         self.alive(look)

@@ -306,7 +306,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("state = 'pending'"),
             sqlite_where=sa.text("state = 'pending'"),
         )
-        batch_op.create_index("ix_deliveries_lane", ["export_id", "partner_id", "channel", "position"], unique=False)
+        batch_op.create_index("ix_deliveries_stream", ["export_id", "partner_id", "channel", "position"], unique=False)
 
     op.create_table(
         "packages",
@@ -391,7 +391,7 @@ def downgrade() -> None:
 
     op.drop_table("packages")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
-        batch_op.drop_index("ix_deliveries_lane")
+        batch_op.drop_index("ix_deliveries_stream")
         batch_op.drop_index(
             "ix_deliveries_due_at",
             postgresql_where=sa.text("state = 'pending'"),
