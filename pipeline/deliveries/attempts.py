@@ -25,7 +25,7 @@ from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Noti
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, DeliveryStream
 from pipeline.deliveries.retry_policy import Failure, retry_pause
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.streams import Claim, Owed, pending_in_stream
+from pipeline.deliveries.streams import ClaimedDelivery, StreamLease, pending_in_stream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -59,7 +59,7 @@ class Recorded:
     pending_streams: tuple[DeliveryStream, ...] = ()
 
 
-def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
+def record(runtime: Runtime, claimed: StreamLease, sent: Sent) -> Recorded:
     """Write what came of sending.
 
     What was taken is delivered; what was not has its attempt and its next try, or is dead; what was not tried is as it
@@ -67,7 +67,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
     does what was written already, and DatabaseBusy leaves open whether it was.
     """
     stream = claimed.stream
-    taken = claimed.owed[: len(sent.receipts)]
+    taken = claimed.deliveries[: len(sent.receipts)]
     with runtime.db.write() as session:
         # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
         events.append(session, stream.export_id, ACTOR, [])
@@ -77,7 +77,7 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
         if claimed.submission_id is not None and taken:
             happened += _handed_over(session, runtime.settings, claimed.submission_id, sent.receipts)
         recorded = Recorded()
-        untried = claimed.owed[len(taken) :]
+        untried = claimed.deliveries[len(taken) :]
         if sent.failure is not None:
             failing, untried = untried[0], untried[1:]
             pause = retry_pause(runtime.settings, failing, sent.failure)
@@ -102,10 +102,10 @@ def record(runtime: Runtime, claimed: Claim, sent: Sent) -> Recorded:
     return recorded
 
 
-def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> None:
+def _watch(session: Session, settings: Settings, claimed: StreamLease, sent: Sent) -> None:
     # An endpoint that refuses one message for good is alive: that says nothing of the next.
     failed = isinstance(sent.failure, ChannelUnavailable)
-    if not (failed or claimed.watched):
+    if not (failed or claimed.must_record):
         return
     way = circuit_breaker.Way(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
     health = circuit_breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
@@ -113,7 +113,7 @@ def _watch(session: Session, settings: Settings, claimed: Claim, sent: Sent) -> 
         log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
 
 
-def _pause_gone(session: Session, claimed: Claim, sent: Sent) -> None:
+def _pause_gone(session: Session, claimed: StreamLease, sent: Sent) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
     gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
     if gone and partners.move(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
@@ -180,10 +180,12 @@ _OF_PARTNER: Final = (
 )
 
 
-def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[Any], **parameters: object) -> None:
+def _guarded(
+    session: Session, deliveries: Sequence[ClaimedDelivery], statement: ReturningUpdate[Any], **parameters: object
+) -> None:
     """Update the deliveries if this worker still holds them all, as it claimed them; else raise Fenced."""
     alike: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for each in owed:
+    for each in deliveries:
         alike[each.fence, each.attempts].append(each.id)
     for (fence, attempts), ids in alike.items():
         held = {"ids": ids, "held_fence": fence, "held_attempts": attempts}
@@ -195,8 +197,8 @@ def _guarded(session: Session, owed: Sequence[Owed], statement: ReturningUpdate[
 def _not_taken(
     session: Session,
     settings: Settings,
-    claimed: Claim,
-    failing: Owed,
+    claimed: StreamLease,
+    failing: ClaimedDelivery,
     failure: Failure,
     pause: float | None,
 ) -> list[NewEvent]:
@@ -220,9 +222,9 @@ def _not_taken(
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
 
 
-def _put_off_behind(session: Session, claimed: Claim, pause: float) -> None:
+def _put_off_behind(session: Session, claimed: StreamLease, pause: float) -> None:
     """Put off what waits in the stream beyond what was claimed: sweeps would look at all of it until the next try."""
-    beyond = col(Delivery.id).not_in([each.id for each in claimed.owed])
+    beyond = col(Delivery.id).not_in([each.id for each in claimed.deliveries])
     session.execute(
         update(Delivery)
         .where(*pending_in_stream(claimed.stream), beyond, col(Delivery.due_at) < database_now(pause))
@@ -241,7 +243,7 @@ def _last_tries(session: Session, stream: DeliveryStream, settings: Settings) ->
     )
 
 
-def _told_dead(claimed: Claim, failing: Owed, failure: Exception) -> DeadDelivery:
+def _told_dead(claimed: StreamLease, failing: ClaimedDelivery, failure: Exception) -> DeadDelivery:
     return DeadDelivery(
         delivery_id=failing.id,
         notification_id=failing.notification_id,
@@ -276,10 +278,10 @@ def _handed_over(
     ]
 
 
-def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEvent]:
+def _told(session: Session, claimed: StreamLease, taken: Sequence[ClaimedDelivery]) -> list[NewEvent]:
     """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
     stream = claimed.stream
-    if not any(each.first_time and each.event_type not in _NEWS for each in taken):
+    if not any(each.first_delivery and each.event_type not in _NEWS for each in taken):
         return []
     remaining, messages = session.execute(
         _OF_PARTNER, {"of_export": stream.export_id, "of_partner": stream.partner_id}
@@ -290,7 +292,7 @@ def _told(session: Session, claimed: Claim, taken: Sequence[Owed]) -> list[NewEv
     return [NewEvent(_TOLD[claimed.audience], data)]
 
 
-def _attempts(claimed: Claim, sent: Sent) -> list[dict[str, Any]]:
+def _attempts(claimed: StreamLease, sent: Sent) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "delivery_id": each.id,
@@ -301,10 +303,10 @@ def _attempts(claimed: Claim, sent: Sent) -> list[dict[str, Any]]:
             "error_class": None,
             "duration_ms": duration,
         }
-        for each, receipt, duration in zip(claimed.owed, sent.receipts, sent.durations_ms, strict=False)
+        for each, receipt, duration in zip(claimed.deliveries, sent.receipts, sent.durations_ms, strict=False)
     ]
     if sent.failure is not None:
-        failing = claimed.owed[len(rows)]
+        failing = claimed.deliveries[len(rows)]
         answered = None if isinstance(sent.failure, WorkerLost) else sent.failure
         rows.append(
             {

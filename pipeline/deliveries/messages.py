@@ -23,7 +23,7 @@ from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Attachment, Channel, OutgoingMessage, Receipt
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
-from pipeline.deliveries.streams import CUT_OFF, Claim, Owed
+from pipeline.deliveries.streams import CUT_OFF, ClaimedDelivery, StreamLease
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +31,13 @@ log = structlog.get_logger(__name__)
 NOT_MADE: Final = "MessageNotMade"
 
 
-def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> Iterator[Receipt]:
+def send(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None]) -> Iterator[Receipt]:
     """Make the claimed messages and send them in order; yield and raise as Channel.send does.
 
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
     message cannot be made; WorkerLost where the first has ended its sender as often as it may.
     """
-    _check_bearable(runtime.settings, claimed.owed[0])
+    _check_bearable(runtime.settings, claimed.deliveries[0])
     channel = open_channels(runtime.settings)[claimed.stream.channel]
     try:
         target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
@@ -45,11 +45,11 @@ def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> It
         raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
     messages: list[OutgoingMessage] = []
     unmade: ChannelUnavailable | None = None
-    for owed in claimed.owed:
+    for delivery in claimed.deliveries:
         try:
-            messages.append(_message(runtime, claimed, owed.said, channel))
+            messages.append(_message(runtime, claimed, delivery.notification, channel))
         except Exception as error:
-            log.exception("message_not_made", notification_id=owed.notification_id)
+            log.exception("message_not_made", notification_id=delivery.notification_id)
             unmade = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_MADE)
             break
     if messages:
@@ -58,18 +58,18 @@ def send(runtime: Runtime, claimed: Claim, still_ours: Callable[[], None]) -> It
         raise unmade
 
 
-def _check_bearable(settings: Settings, owed: Owed) -> None:
+def _check_bearable(settings: Settings, delivery: ClaimedDelivery) -> None:
     # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
     most = len(settings.delivery_schedule_seconds) + 2
-    if owed.tries >= most:
+    if delivery.counted_attempts >= most:
         raise WorkerLost(
-            f"{CUT_OFF}, at the last of {owed.tries} tries: it was killed, crashed, ran out of memory, or could not write"
+            f"{CUT_OFF}, at the last of {delivery.counted_attempts} tries: it was killed, crashed, ran out of memory, or could not write"
             " what came of it; the logs of then say more",
-            owed.tries,
+            delivery.counted_attempts,
         )
 
 
-def _message(runtime: Runtime, claimed: Claim, said: Notification, channel: Channel) -> OutgoingMessage:
+def _message(runtime: Runtime, claimed: StreamLease, said: Notification, channel: Channel) -> OutgoingMessage:
     target, now = claimed.target, utc_now()
     attachments = _attachments(runtime, said, claimed.stream.partner_id, now) if channel.carries_documents else []
     return OutgoingMessage(

@@ -6,7 +6,7 @@ import random
 
 from config.settings import Settings
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerLost
-from pipeline.deliveries.streams import Owed
+from pipeline.deliveries.streams import ClaimedDelivery
 
 #: Bounds on what an endpoint may wish for with Retry-After.
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
@@ -15,12 +15,12 @@ MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
 Failure = ChannelUnavailable | ChannelRefused | WorkerLost
 
 
-def retry_pause(settings: Settings, failing: Owed, failure: Failure) -> float | None:
+def retry_pause(settings: Settings, failing: ClaimedDelivery, failure: Failure) -> float | None:
     """Return the seconds until the next try, or None where there is none: full jitter over the schedule's pause."""
     schedule = settings.delivery_schedule_seconds
-    if isinstance(failure, Terminal) or failing.tries >= len(schedule):
+    if isinstance(failure, Terminal) or failing.counted_attempts >= len(schedule):
         return None
     wish = failure.retry_after_seconds
     if wish is not None:
         return min(max(wish, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
-    return random.uniform(0, schedule[failing.tries])  # noqa: S311 - spreads load, keeps no secret
+    return random.uniform(0, schedule[failing.counted_attempts])  # noqa: S311 - spreads load, keeps no secret

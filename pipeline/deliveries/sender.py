@@ -39,7 +39,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.retry_policy import Failure
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
-from pipeline.deliveries.streams import Claim
+from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -126,9 +126,13 @@ def _sent_in_order(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
     with structlog.contextvars.bound_contextvars(
         export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
     ):
-        while not put_off and not shutdown.is_requested() and (claimed := streams.claim(runtime, stream)) is not None:
+        while (
+            not put_off
+            and not shutdown.is_requested()
+            and (claimed := streams.claim_stream(runtime, stream)) is not None
+        ):
             failpoint("delivery.before")
-            with streams.held(runtime, claimed) as lease:
+            with streams.keep_lease(runtime, claimed) as lease:
                 sent = _send(runtime, claimed, lease)
             failpoint("delivery.sent")
             recorded = _record(runtime, claimed, sent, lease)
@@ -189,7 +193,7 @@ def _told_first(runtime: Runtime, account_id: str, stream: DeliveryStream, *, un
     return left if following is None else [*left, following]
 
 
-def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
+def _send(runtime: Runtime, claimed: StreamLease, lease: Lease) -> Sent:
     """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
 
     Raises Fenced where another worker may hold the stream by now and nothing was sent here: nothing is sent then, either.
@@ -232,7 +236,7 @@ def _send(runtime: Runtime, claimed: Claim, lease: Lease) -> Sent:
     return Sent(receipts, durations, failure)
 
 
-def _record(runtime: Runtime, claimed: Claim, sent: Sent, lease: Lease) -> Recorded:
+def _record(runtime: Runtime, claimed: StreamLease, sent: Sent, lease: Lease) -> Recorded:
     # As long as nobody else can have it: what is not recorded is sent again.
     while True:
         try:

@@ -41,29 +41,29 @@ CUT_OFF: Final = "its sender came to an end before it could say what came of it"
 
 
 @dataclass(frozen=True)
-class Owed:
+class ClaimedDelivery:
     """One claimed delivery and what it says."""
 
     id: str
     fence: int
     attempts: int
-    tries: int  # since it was last resent, with those that were cut off
-    first_time: bool  # it was never delivered before
-    said: Notification
+    counted_attempts: int  # since it was last resent, with those that were cut off
+    first_delivery: bool  # it was never delivered before
+    notification: Notification
 
     @property
     def notification_id(self) -> str:
         """The id of the message."""
-        return self.said.id
+        return self.notification.id
 
     @property
     def event_type(self) -> str:
         """The type of the message."""
-        return self.said.event_type
+        return self.notification.event_type
 
 
 @dataclass(frozen=True)
-class Claim:
+class StreamLease:
     """A stretch of a stream that this worker holds."""
 
     stream: DeliveryStream
@@ -71,10 +71,10 @@ class Claim:
     audience: str
     target: SealedTarget
     trace_parent: str | None
-    owed: Sequence[Owed]
+    deliveries: Sequence[ClaimedDelivery]
     submission_id: str | None  # where this is the customs broker's primary channel
-    since: float  # just before it was claimed, by this process's own clock
-    watched: bool = False  # the way failed lately, so that its success is news
+    claimed_at: float  # just before it was claimed, by this process's own clock
+    must_record: bool = False  # the way failed lately, so that its success is news
 
 
 def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
@@ -93,7 +93,7 @@ _STREAM_PARAMS: Final = SimpleNamespace(
 )
 
 
-def _free() -> ColumnElement[bool]:
+def _is_unleased() -> ColumnElement[bool]:
     return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
 
 
@@ -102,10 +102,10 @@ def _cut_off(delivery: Any) -> ColumnElement[bool]:
     return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == CUT_OFF))
 
 
-_another = aliased(Delivery)
+_other = aliased(Delivery)
 _first_cut_off = (
-    select(func.min(col(_another.position)))
-    .where(*pending_in_stream(_STREAM_PARAMS, _another), _cut_off(_another))
+    select(func.min(col(_other.position)))
+    .where(*pending_in_stream(_STREAM_PARAMS, _other), _cut_off(_other))
     .scalar_subquery()
 )
 # What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
@@ -118,14 +118,12 @@ _batch = (
     .order_by(col(Delivery.position))
     .limit(bindparam("most"))
 )
-_held_by_another = exists().where(
-    *pending_in_stream(_STREAM_PARAMS, _another), col(_another.lease_until) > database_now()
-)
+_leased_by_other = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), col(_other.lease_until) > database_now())
 _lease_end = database_now(bindparam("lease_seconds"))
 
 _CLAIM: Final = (
     update(Delivery)
-    .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _free(), ~_held_by_another)
+    .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _is_unleased(), ~_leased_by_other)
     .values(
         fence=col(Delivery.fence) + 1,
         lease_until=_lease_end,
@@ -140,7 +138,7 @@ _CLAIM: Final = (
 )
 
 
-def claim(runtime: Runtime, stream: DeliveryStream) -> Claim | None:
+def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None:
     """Take the stream's next deliveries on the database's clock; None where there is nothing to do."""
     settings = runtime.settings
     since = time.monotonic()
@@ -165,7 +163,7 @@ def claim(runtime: Runtime, stream: DeliveryStream) -> Claim | None:
                 circuit_breaker.give_back(session, way)
             return None
         rows = sorted(rows, key=lambda row: row.position)
-        said = {
+        notifications = {
             row.id: row
             for row in session.scalars(
                 select(Notification).where(col(Notification.id).in_([row.notification_id for row in rows]))
@@ -174,7 +172,7 @@ def claim(runtime: Runtime, stream: DeliveryStream) -> Claim | None:
         audience = rows[0].audience
         submission_id = None
         # The submission is the handoff itself: that it was superseded is told beside it.
-        if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in said.values()):
+        if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in notifications.values()):
             submission_id = session.scalar(
                 select(col(BrokerSubmission.id)).where(
                     col(BrokerSubmission.export_id) == stream.export_id,
@@ -184,20 +182,20 @@ def claim(runtime: Runtime, stream: DeliveryStream) -> Claim | None:
             )
         if submission_id is not None:
             submissions.climb(session, settings, submission_id, SubmissionState.SENT)
-    return Claim(
+    return StreamLease(
         stream=stream,
         account_id=export.account_id,
         audience=audience,
         target=target,
         trace_parent=export.trace_parent,
-        owed=[_owed(row, said[row.notification_id]) for row in rows],
+        deliveries=[_to_claimed(row, notifications[row.notification_id]) for row in rows],
         submission_id=submission_id,
-        since=since,
-        watched=turn.watched,
+        claimed_at=since,
+        must_record=turn.watched,
     )
 
 
-def claimable() -> ColumnElement[bool]:
+def is_claimable() -> ColumnElement[bool]:
     """Return the condition, on a row of `deliveries`, that a sender who is woken for it would send it, once it is due."""
     paused = exists().where(
         col(Partner.account_id) == col(Delivery.account_id),
@@ -210,7 +208,7 @@ def claimable() -> ColumnElement[bool]:
         col(PartnerChannel.channel) == col(Delivery.channel),
         circuit_breaker.resting(),
     )
-    return and_(col(Delivery.state) == _PENDING, _free(), ~paused, ~resting)
+    return and_(col(Delivery.state) == _PENDING, _is_unleased(), ~paused, ~resting)
 
 
 def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
@@ -218,8 +216,8 @@ def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
 
     Nor was one in the last `seconds` that is still owed.
     """
-    held = col(_another.lease_until) > database_now(-seconds)
-    return ~exists().where(*pending_in_stream(Delivery, _another), held)
+    held = col(_other.lease_until) > database_now(-seconds)
+    return ~exists().where(*pending_in_stream(Delivery, _other), held)
 
 
 def take_due_streams(session: Session, settings: Settings, most: int) -> list[DeliveryStream]:
@@ -228,11 +226,11 @@ def take_due_streams(session: Session, settings: Settings, most: int) -> list[De
     What is due in a stream that somebody holds, or whose first message waits for its next try, is as it was.
     """
     place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
-    due = and_(claimable(), col(Delivery.due_at) <= statement_now())
+    due = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
     found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
     # Asked of each stream, and not of each message as above: the answer takes a look at all that the stream has. Asked as one
     # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
-    held_until = select(func.max(col(_another.lease_until))).where(*pending_in_stream(found, _another))
+    held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(found, _other))
     free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
     streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
     put_off = session.execute(
@@ -248,21 +246,21 @@ def take_due_streams(session: Session, settings: Settings, most: int) -> list[De
     return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
 
 
-def _owed(row: Delivery, said: Notification) -> Owed:
-    return Owed(
+def _to_claimed(row: Delivery, notification: Notification) -> ClaimedDelivery:
+    return ClaimedDelivery(
         id=row.id,
         fence=row.fence,
         attempts=row.attempts,
-        tries=row.attempts - row.attempts_forgiven,
-        first_time=row.delivered_at is None,
-        said=said,
+        counted_attempts=row.attempts - row.attempts_forgiven,
+        first_delivery=row.delivered_at is None,
+        notification=notification,
     )
 
 
-def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
+def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager[Lease]:
     """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
     lease = runtime.settings.lease_seconds
-    first = claimed.owed[0]
+    first = claimed.deliveries[0]
 
     def renew() -> bool:
         with runtime.db.write() as session:
@@ -276,10 +274,10 @@ def held(runtime: Runtime, claimed: Claim) -> AbstractContextManager[Lease]:
             )
             return row_count(renewed) == 1
 
-    return LEASE_RENEWER.hold(lease, renew, since=claimed.since, delivery_id=first.id)
+    return LEASE_RENEWER.hold(lease, renew, since=claimed.claimed_at, delivery_id=first.id)
 
 
-def resume(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
     with runtime.db.write() as session:
         locked(session, account_id, partner_id, test_only=test_only)

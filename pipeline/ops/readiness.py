@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.models import Attempt, Delivery
-from pipeline.deliveries.streams import claimable, is_stream_free
+from pipeline.deliveries.streams import is_claimable, is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops import migrations
@@ -137,7 +137,7 @@ class _Watch:
 
     def _owed_delivery(self) -> ColumnElement[bool]:
         # What waits behind a message that waits for its next try is late once nobody has come to that one for as long.
-        return and_(claimable(), is_stream_free(self.stalled_after))
+        return and_(is_claimable(), is_stream_free(self.stalled_after))
 
     def _forgotten(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # What waits for a message is due again when that has been under way for as long as it may be.

@@ -126,7 +126,7 @@ def test_a_draft_is_not_activated(runtime: Runtime) -> None:
     with pytest.raises(InvalidState, match="is draft and not live"):
         partners.pause(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
-        streams.resume(runtime, factories.ACCOUNT, NAME)
+        streams.resume_partner(runtime, factories.ACCOUNT, NAME)
     assert state(runtime) == "draft"
 
 

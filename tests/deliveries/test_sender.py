@@ -46,11 +46,11 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
     runtime = opened(database_url=database_url)
     export = hooked(runtime, endpoint().url)
     together = threading.Barrier(16)
-    won: list[streams.Claim] = []
+    won: list[streams.StreamLease] = []
 
     def race() -> None:
         together.wait()
-        claimed = streams.claim(runtime, stream_of(export))
+        claimed = streams.claim_stream(runtime, stream_of(export))
         if claimed is not None:
             won.append(claimed)
 
@@ -59,7 +59,7 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
         thread.start()
     for thread in threads:
         thread.join()
-    assert [len(each.owed) for each in won] == [3]
+    assert [len(each.deliveries) for each in won] == [3]
 
 
 @pytest.mark.usefixtures("on_the_internet")
@@ -193,7 +193,7 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
     assert partners.get(runtime, factories.ACCOUNT, partner_id).state == "paused"
     assert deliver(runtime, export) == sender.DeliveryReport()
-    streams.resume(runtime, factories.ACCOUNT, partner_id)
+    streams.resume_partner(runtime, factories.ACCOUNT, partner_id)
     assert deliver(runtime, export).delivered == 2
     assert next(each.outcome for each in attempts(runtime)) == "refused"
 
@@ -220,7 +220,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
 def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    slow = streams.claim(runtime, stream_of(export))
+    slow = streams.claim_stream(runtime, stream_of(export))
     assert slow is not None
     clock.pass_seconds(31)
     assert deliver(runtime, export).delivered == 3
@@ -235,7 +235,7 @@ def test_a_stream_that_is_held_is_left_alone_until_the_lease_runs_out(
 ) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    assert streams.claim(runtime, stream_of(export)) is not None
+    assert streams.claim_stream(runtime, stream_of(export)) is not None
     assert deliver(runtime, export).delivered == 0
     clock.pass_seconds(30)
     assert deliver(runtime, export).delivered == 3

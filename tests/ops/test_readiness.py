@@ -192,9 +192,9 @@ def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
 def put_off_after_it_was_found_due(house: House) -> None:
     """Have a sweep find a stream due whose sender was held up, and the sender then say that the first message waits ten minutes."""
     stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim(house.runtime, stream)
+    claimed = streams.claim_stream(house.runtime, stream)
     assert claimed is not None
-    assert len(claimed.owed) == 2
+    assert len(claimed.deliveries) == 2
     sweep_for(house, 40)
     later = ChannelUnavailable("no room", retry_after_seconds=600)
     assert attempts.record(house.runtime, claimed, attempts.Sent([], [1], later)).put_off
@@ -219,12 +219,12 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
 
 def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
     stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim(house.runtime, stream)
+    claimed = streams.claim_stream(house.runtime, stream)
     assert claimed is not None
     sweep_for(house, 40)
     attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
     house.clock.pass_seconds(3600)
-    sender.resend(house.runtime, factories.ACCOUNT, claimed.owed[0].id, "key_1")
+    sender.resend(house.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
     assert "deliveries" not in failing(house)
 
 

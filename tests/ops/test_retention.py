@@ -300,7 +300,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
     assert sender.deliver(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
-    streams.resume(house.runtime, factories.ACCOUNT, factories.BROKER)
+    streams.resume_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     house.clock.pass_seconds(86_400)
@@ -308,7 +308,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     # Not even where a row says otherwise, as after a purge by an older version.
     with house.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))
-    assert streams.claim(house.runtime, stream) is None
+    assert streams.claim_stream(house.runtime, stream) is None
 
 
 def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: date) -> None:

@@ -85,7 +85,7 @@ def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
     clock.pass_seconds(1)
     assert stream_of(export) in due(runtime)
     clock.pass_seconds(1)
-    claimed = streams.claim(runtime, stream_of(export))
+    claimed = streams.claim_stream(runtime, stream_of(export))
     assert claimed is not None
     before = due_instants(runtime, export)
     assert stream_of(export) not in due(runtime)

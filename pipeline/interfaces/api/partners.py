@@ -113,4 +113,4 @@ def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner what it is owed, from now on."""
-    return streams.resume(runtime, caller.account_id, id, test_only=caller.test)
+    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test)

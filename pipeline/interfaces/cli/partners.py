@@ -219,7 +219,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
     with opened() as runtime:
-        _said(streams.resume(runtime, account, partner), as_json=as_json)
+        _said(streams.resume_partner(runtime, account, partner), as_json=as_json)
 
 
 def _said(made: PartnerView, *, as_json: bool) -> None:

@@ -39,7 +39,7 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "pause": lambda runtime, caller, partner: partners.pause(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
-    "resume": lambda runtime, caller, partner: streams.resume(
+    "resume": lambda runtime, caller, partner: streams.resume_partner(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
 }
