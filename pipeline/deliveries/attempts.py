@@ -238,7 +238,7 @@ def _last_tries(session: Session, stream: DeliveryStream, settings: Settings) ->
     session.execute(
         update(Delivery)
         .where(*pending_in_stream(stream))
-        .values(attempts_forgiven=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
+        .values(attempts_not_counted=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
         .execution_options(synchronize_session=False)
     )
 

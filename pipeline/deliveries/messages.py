@@ -23,7 +23,7 @@ from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Attachment, Channel, OutgoingMessage, Receipt
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
-from pipeline.deliveries.streams import CUT_OFF, ClaimedDelivery, StreamLease
+from pipeline.deliveries.streams import WORKER_LOST, ClaimedDelivery, StreamLease
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def send(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None])
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
     message cannot be made; WorkerLost where the first has ended its sender as often as it may.
     """
-    _check_bearable(runtime.settings, claimed.deliveries[0])
+    _check_worker_losses(runtime.settings, claimed.deliveries[0])
     channel = open_channels(runtime.settings)[claimed.stream.channel]
     try:
         target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
@@ -58,12 +58,12 @@ def send(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None])
         raise unmade
 
 
-def _check_bearable(settings: Settings, delivery: ClaimedDelivery) -> None:
+def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
     # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
     most = len(settings.delivery_schedule_seconds) + 2
     if delivery.counted_attempts >= most:
         raise WorkerLost(
-            f"{CUT_OFF}, at the last of {delivery.counted_attempts} tries: it was killed, crashed, ran out of memory, or could not write"
+            f"{WORKER_LOST}, at the last of {delivery.counted_attempts} tries: it was killed, crashed, ran out of memory, or could not write"
             " what came of it; the logs of then say more",
             delivery.counted_attempts,
         )

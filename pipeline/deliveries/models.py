@@ -119,7 +119,7 @@ class Delivery(SQLModel, table=True):
     fence: int = 0
     attempts: int = 0
     # Of those, how many were made before a person resent it, for the schedule begins anew; less the tries that were cut off.
-    attempts_forgiven: int = 0
+    attempts_not_counted: int = 0
     lease_until: datetime | None = instant_column(nullable=True)
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(

@@ -186,7 +186,7 @@ def owe_again(session: Session, *which: ColumnElement[bool]) -> list[OwedAgain]:
         .where(*which)
         .values(
             state=DeliveryState.PENDING.value,
-            attempts_forgiven=col(Delivery.attempts),
+            attempts_not_counted=col(Delivery.attempts),
             lease_until=None,
             due_at=database_now(),
             stalled_since=None,

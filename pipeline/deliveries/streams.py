@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 _PENDING: Final = DeliveryState.PENDING.value
 
 #: What is said of a message whose sender came to an end, until something else came of it.
-CUT_OFF: Final = "its sender came to an end before it could say what came of it"
+WORKER_LOST: Final = "its sender came to an end before it could say what came of it"
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,15 @@ def _is_unleased() -> ColumnElement[bool]:
     return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
 
 
-def _cut_off(delivery: Any) -> ColumnElement[bool]:
+def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
     # Whoever claims clears the error, and whoever writes what came of it gives it one, or lets go of the lease.
-    return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == CUT_OFF))
+    return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == WORKER_LOST))
 
 
 _other = aliased(Delivery)
-_first_cut_off = (
+_first_worker_lost = (
     select(func.min(col(_other.position)))
-    .where(*pending_in_stream(_STREAM_PARAMS, _other), _cut_off(_other))
+    .where(*pending_in_stream(_STREAM_PARAMS, _other), _is_worker_lost(_other))
     .scalar_subquery()
 )
 # What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
@@ -113,7 +113,7 @@ _batch = (
     select(col(Delivery.id))
     .where(
         *pending_in_stream(_STREAM_PARAMS),
-        col(Delivery.position) <= func.coalesce(_first_cut_off, col(Delivery.position)),
+        col(Delivery.position) <= func.coalesce(_first_worker_lost, col(Delivery.position)),
     )
     .order_by(col(Delivery.position))
     .limit(bindparam("most"))
@@ -130,8 +130,8 @@ _CLAIM: Final = (
         due_at=_lease_end,
         stalled_since=None,
         # A try that was cut off is one of those that the schedule has, though nobody can say that it was made.
-        attempts_forgiven=col(Delivery.attempts_forgiven) - case((_cut_off(Delivery), 1), else_=0),
-        error=case((_cut_off(Delivery), CUT_OFF)),
+        attempts_not_counted=col(Delivery.attempts_not_counted) - case((_is_worker_lost(Delivery), 1), else_=0),
+        error=case((_is_worker_lost(Delivery), WORKER_LOST)),
     )
     .returning(Delivery)
     .execution_options(synchronize_session=False)
@@ -251,7 +251,7 @@ def _to_claimed(row: Delivery, notification: Notification) -> ClaimedDelivery:
         id=row.id,
         fence=row.fence,
         attempts=row.attempts,
-        counted_attempts=row.attempts - row.attempts_forgiven,
+        counted_attempts=row.attempts - row.attempts_not_counted,
         first_delivery=row.delivered_at is None,
         notification=notification,
     )

@@ -143,7 +143,7 @@ def lives_on(runtime: Runtime, export: exports.Ready, clock: Clock, *, deaths: i
 
 
 @alone("F3")
-def test_message_that_was_cut_off_six_times_is_made_at_the_seventh(
+def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
     opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = opened()
@@ -188,7 +188,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
         if each.state == "dead"
     )
     view = queries.get(runtime, factories.ACCOUNT, given_up.id)
-    assert str(view.error).startswith(f"{streams.CUT_OFF}, at the last of 4 tries: it was killed, crashed")
+    assert str(view.error).startswith(f"{streams.WORKER_LOST}, at the last of 4 tries: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
     assert str(view.remedy).startswith("the logs of the process that sends")
     with runtime.db.read() as session:
@@ -198,7 +198,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     assert len(told) == 1
 
 
-def test_message_that_was_cut_off_says_so_until_it_is_taken(
+def test_message_whose_worker_was_lost_says_so_until_it_is_taken(
     opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = opened()
@@ -209,7 +209,7 @@ def test_message_that_was_cut_off_says_so_until_it_is_taken(
             deliver(runtime, export)
         clock.pass_seconds(LEASE_SECONDS)
     rows = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    assert [each.error for each in rows] == [streams.CUT_OFF, None, None]
+    assert [each.error for each in rows] == [streams.WORKER_LOST, None, None]
 
 
 def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resent(
@@ -226,7 +226,7 @@ def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resen
     assert states(runtime, export) == [("delivered", 2)]
 
 
-def test_try_that_was_put_off_was_not_cut_off(
+def test_attempt_that_is_retried_lost_no_worker(
     opened: OpenRuntime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = opened()

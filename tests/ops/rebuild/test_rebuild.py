@@ -54,7 +54,7 @@ BOOKKEEPING = {
     "acknowledgements": {"received_at"},
     "notifications": {"created_at"},
     "deliveries": {
-        *("id", "fence", "attempts_forgiven", "lease_until", "due_at", "stalled_since", "delivered_at"),
+        *("id", "fence", "attempts_not_counted", "lease_until", "due_at", "stalled_since", "delivered_at"),
         *("error", "created_at"),
     },
 }

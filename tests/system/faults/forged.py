@@ -73,7 +73,7 @@ def rows() -> Rows:
                 "state": "delivered",
                 "fence": 2,
                 "attempts": 1,
-                "attempts_forgiven": 0,
+                "attempts_not_counted": 0,
                 "lease_until": None,
                 "delivered_at": NOW + timedelta(seconds=2),
             }

@@ -221,7 +221,7 @@ def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]]
         return False
     if tries[-1]["outcome"] == "refused":
         return True
-    counted = len(tries) - row["attempts_forgiven"]
+    counted = len(tries) - row["attempts_not_counted"]
     if tries[-1].get("error_class") == "WorkerLost":
         return bool(counted > most)
     return counted >= most and _stream(row) in gave_up

@@ -58,7 +58,7 @@ def dead_after(*outcomes: str, forgiven: int = 0, cut_off: int = 0) -> History:
             delivered_at=None,
             fence=len(outcomes) + cut_off,
             attempts=len(outcomes),
-            attempts_forgiven=forgiven,
+            attempts_not_counted=forgiven,
         )
         tables["attempts"] = [
             {"delivery_id": "del_1", "number": number, "outcome": outcome}
@@ -88,7 +88,7 @@ def dead_beside(*outcomes: str) -> History:
             "notification_id": "msg_2",
             "fence": len(outcomes),
             "attempts": len(outcomes),
-            "attempts_forgiven": 0,
+            "attempts_not_counted": 0,
         }
     )
     tables["attempts"] += [

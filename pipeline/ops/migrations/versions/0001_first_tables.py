@@ -284,7 +284,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("attempts_forgiven", sa.Integer(), nullable=False),
+        sa.Column("attempts_not_counted", sa.Integer(), nullable=False),
         sa.Column("lease_until", pipeline.core.db.Instant(), nullable=True),
         sa.Column("due_at", pipeline.core.db.Instant(), nullable=True),
         sa.Column("delivered_at", pipeline.core.db.Instant(), nullable=True),
