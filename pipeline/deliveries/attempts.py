@@ -82,11 +82,11 @@ def record(runtime: Runtime, claimed: StreamLease, sent: Sent) -> Recorded:
             failing, untried = untried[0], untried[1:]
             pause = retry_pause(runtime.settings, failing, sent.failure)
             happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
-            told = outbox.Told()
+            enqueued = outbox.Enqueued()
             if pause is None:
-                told = outbox.dead(session, stream, [_told_dead(claimed, failing, sent.failure)])
-                happened[-1] = replace(happened[-1], data={**happened[-1].data, **told.fact})
-            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(told.streams))
+                enqueued = outbox.enqueue_delivery_dead(session, stream, [_told_dead(claimed, failing, sent.failure)])
+                happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
+            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams))
             _guarded(session, untried, _RELEASED, pause=pause or 0)
             if pause is not None:
                 _put_off_behind(session, claimed, pause)

@@ -21,7 +21,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.email_content import handoff_subject
 from pipeline.deliveries.models import BrokerSubmission, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Notice
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
 from pipeline.documents import repository
@@ -42,7 +42,7 @@ class Prepared:
     """Everything that the handoff writes, ready to be inserted."""
 
     submission: Mapping[str, Any]
-    rows: outbox.Rows
+    rows: outbox.OutboxRows
     documents: Sequence[Row]
     store: ArtifactStore  # where the documents lie
     due_seconds: float
@@ -95,7 +95,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
         },
-        rows=outbox.rows(
+        rows=outbox.build_rows(
             context.account_id,
             _notices(context, found, broker, submission_id, base),
             {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
@@ -112,7 +112,7 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
     """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
     rows = prepared.rows
     session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
-    outbox.write(session, rows, due_seconds=prepared.due_seconds)
+    outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds)
     data = {
         "submissionId": prepared.submission["id"],
         "partnerId": prepared.submission["partner_id"],
@@ -213,19 +213,21 @@ def _superseded(session: Session, context: StepContext) -> messages.SupersededHa
     return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
 
 
-def _notices(context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str) -> Iterator[Notice]:
+def _notices(
+    context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str
+) -> Iterator[NewNotification]:
     ready = messages.HandoffReady(
-        **outbox.about(context),
+        **outbox.describe_export(context),
         submission_id=submission_id,
         supersedes=found.supersedes,
         acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
         ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
         units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],
     )
-    yield Notice(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
+    yield NewNotification(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
     yield from _package_notices(context, found)
     executed = messages.ExportExecuted(
-        **outbox.about(context),
+        **outbox.describe_export(context),
         customs_packages=[
             messages.CustomsPackageRef(
                 unit_ref=row.unit_ref,
@@ -238,7 +240,7 @@ def _notices(context: StepContext, found: _Found, broker: Recipient, submission_
         submission_id=submission_id,
         inspect=f"/api/exports/{context.export_id}",
     )
-    yield Notice(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
+    yield NewNotification(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
 
 
 def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipient, base: str) -> messages.HandedUnit:
@@ -289,7 +291,7 @@ def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
     )
 
 
-def _package_notices(context: StepContext, found: _Found) -> Iterator[Notice]:
+def _package_notices(context: StepContext, found: _Found) -> Iterator[NewNotification]:
     planned = {(row.unit_no, package.package_ref): package for row, unit in found.units for package in unit.packages}
     skus = {(row.unit_no, line.line_ref): line.sku for row, unit in found.units for line in unit.lines}
     rows = {row.unit_no: row for row, _ in found.units}
@@ -300,7 +302,7 @@ def _package_notices(context: StepContext, found: _Found) -> Iterator[Notice]:
     for unit_no, package_ref, sscc in found.packages:
         row, package = rows[unit_no], planned[unit_no, package_ref]
         message = messages.PackageRecorded(
-            **outbox.about(context),
+            **outbox.describe_export(context),
             version=context.revision,
             unit_ref=row.unit_ref,
             customs_package_id=row.customs_package_id,
@@ -325,7 +327,7 @@ def _package_notices(context: StepContext, found: _Found) -> Iterator[Notice]:
             ],
             ship_to=ship_to[unit_no],
         )
-        yield Notice(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
+        yield NewNotification(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
 
 
 def _number(row: ExportUnit) -> str:

@@ -50,7 +50,7 @@ class DeliveryStream:
 
 
 @dataclass(frozen=True)
-class Notice:
+class NewNotification:
     """What is said to an audience; `subject` tells it from the other notices of its type, such as one package's name."""
 
     audience: str
@@ -60,7 +60,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Rows:
+class OutboxRows:
     """Notifications and deliveries as they go into their tables."""
 
     notifications: Sequence[Mapping[str, Any]]
@@ -74,20 +74,20 @@ class Rows:
         return {
             "notifications": len(self.notifications),
             "deliveries": len(deliveries),
-            "toldDigest": told_digest(self.notifications, deliveries),
+            "messagesDigest": messages_digest(self.notifications, deliveries),
         }
 
 
-def notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
+def derive_notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
     """Return the id of a notification: the same facts give the same id, however often they are told."""
     return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
 
 
-def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
+def messages_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
     """Return the digest over each message, in order, and over who is told it by which channel."""
-    told: dict[str, list[list[str]]] = defaultdict(list)
+    recipients_by_message: dict[str, list[list[str]]] = defaultdict(list)
     for row in deliveries:
-        told[row["notification_id"]].append([row["partner_id"], row["channel"]])
+        recipients_by_message[row["notification_id"]].append([row["partner_id"], row["channel"]])
     return digest_rows(
         [
             [
@@ -95,7 +95,7 @@ def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence
                 row["audience"],
                 row["event_type"],
                 hashlib.sha256(row["data"].encode()).hexdigest(),
-                sorted(told[row["id"]]),
+                sorted(recipients_by_message[row["id"]]),
             ]
             for row in sorted(notifications, key=lambda row: int(row["position"]))
         ]
@@ -103,37 +103,47 @@ def told_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence
 
 
 @dataclass(frozen=True)
-class Told:
+class Enqueued:
     """What became owed: the streams to publish, and what the log says of it."""
 
     streams: Sequence[DeliveryStream] = ()
     fact: Mapping[str, Any] = field(default_factory=dict)
 
 
-def rows(
-    account_id: str, notices: Iterable[Notice], told: Mapping[str, Sequence[Recipient]], *, first: int = 1
-) -> Rows:
+def build_rows(
+    account_id: str,
+    notifications: Iterable[NewNotification],
+    recipients_by_audience: Mapping[str, Sequence[Recipient]],
+    *,
+    first: int = 1,
+) -> OutboxRows:
     """Return the rows that tell each notice to every recipient of its audience, by each of the recipient's channels.
 
     Positions count from `first`. That an export is executed waits until it is.
     """
-    notifications: list[dict[str, Any]] = []
-    deliveries: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
-    for position, notice in enumerate(notices, start=first):
-        about = notice.message
-        identity = notification_id(about.export_id, about.revision, notice.audience, notice.type, notice.subject)
+    notification_rows: list[dict[str, Any]] = []
+    delivery_rows: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
+    for position, notification in enumerate(notifications, start=first):
+        message = notification.message
+        identity = derive_notification_id(
+            message.export_id, message.revision, notification.audience, notification.type, notification.subject
+        )
         common = {
-            "export_id": about.export_id,
+            "export_id": message.export_id,
             "account_id": account_id,
-            "audience": notice.audience,
+            "audience": notification.audience,
             "position": position,
         }
-        notifications.append(
+        notification_rows.append(
             common
-            | {"id": identity, "event_type": notice.type.value, "data": notice.message.model_dump_json(by_alias=True)}
+            | {
+                "id": identity,
+                "event_type": notification.type.value,
+                "data": notification.message.model_dump_json(by_alias=True),
+            }
         )
-        state = DeliveryState.WAITING if notice.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
-        deliveries[state].extend(
+        state = DeliveryState.WAITING if notification.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
+        delivery_rows[state].extend(
             common
             | {
                 "id": new_id("dlv"),
@@ -142,13 +152,13 @@ def rows(
                 "channel": channel,
                 "state": state.value,
             }
-            for recipient in told[notice.audience]
+            for recipient in recipients_by_audience[notification.audience]
             for channel in recipient.channels
         )
-    return Rows(notifications, deliveries[DeliveryState.PENDING], deliveries[DeliveryState.WAITING])
+    return OutboxRows(notification_rows, delivery_rows[DeliveryState.PENDING], delivery_rows[DeliveryState.WAITING])
 
 
-def write(session: Session, written: Rows, *, due_seconds: float) -> None:
+def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) -> None:
     """Write the rows with a statement a table and state; what is pending is due in `due_seconds`."""
     session.execute(insert(Notification), list(written.notifications))
     if written.pending:
@@ -157,7 +167,7 @@ def write(session: Session, written: Rows, *, due_seconds: float) -> None:
         session.execute(insert(Delivery), list(written.waiting))
 
 
-def release(session: Session, export_id: str) -> list[DeliveryStream]:
+def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:
     """Let what waited for the export's completion be told now; return the streams to publish."""
     found = session.execute(
         update(Delivery)
@@ -171,7 +181,7 @@ def release(session: Session, export_id: str) -> list[DeliveryStream]:
     ]
 
 
-class OwedAgain(NamedTuple):
+class Requeued(NamedTuple):
     """A delivery that is owed once more."""
 
     export_id: str
@@ -179,7 +189,7 @@ class OwedAgain(NamedTuple):
     audience: str
 
 
-def owe_again(session: Session, *which: ColumnElement[bool]) -> list[OwedAgain]:
+def requeue(session: Session, *which: ColumnElement[bool]) -> list[Requeued]:
     """Owe deliveries once more, at once and with a schedule begun anew; `which` leaves out what is owed or cancelled."""
     found = session.execute(
         update(Delivery)
@@ -194,7 +204,7 @@ def owe_again(session: Session, *which: ColumnElement[bool]) -> list[OwedAgain]:
         .returning(col(Delivery.export_id), col(Delivery.channel), col(Delivery.audience))
         .execution_options(synchronize_session=False)
     )
-    return [OwedAgain(*row) for row in found]
+    return [Requeued(*row) for row in found]
 
 
 def cancel_unsent(session: Session, export_id: str) -> None:
@@ -212,22 +222,24 @@ def cancel_unsent(session: Session, export_id: str) -> None:
     )
 
 
-def about(of: Export | StepContext) -> dict[str, Any]:
+def describe_export(export: Export | StepContext) -> dict[str, Any]:
     """Return what every message says of its export: the fields of AboutExport."""
     return {
-        "export_id": of.id if isinstance(of, Export) else of.export_id,
-        "batch_id": of.batch_id,
-        "revision": of.revision,
-        "test": of.test,
-        "plan_hash": of.plan_hash,
-        "treatment_digest": of.treatment_digest,
+        "export_id": export.id if isinstance(export, Export) else export.export_id,
+        "batch_id": export.batch_id,
+        "revision": export.revision,
+        "test": export.test,
+        "plan_hash": export.plan_hash,
+        "treatment_digest": export.treatment_digest,
     }
 
 
-def failed(session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool) -> Told:
+def enqueue_export_failed(
+    session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool
+) -> Enqueued:
     """Owe the operators that the export has failed, in the transaction that says so."""
     message = ExportFailed(
-        **about(context),
+        **describe_export(context),
         step=context.step,
         reason=failure,
         attempts=attempts,
@@ -236,8 +248,8 @@ def failed(session: Session, context: StepContext, failure: str, *, attempts: in
     )
     # An export may fail, be retried and fail again: each failure is told. The fence tells them apart.
     subject = f"{context.unit_no}/{context.step}/{context.fence}"
-    notice = Notice(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
-    return _tell_operators(session, context.account_id, [notice])
+    notification = NewNotification(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
+    return _notify_operators(session, context.account_id, [notification])
 
 
 @dataclass(frozen=True)
@@ -252,19 +264,19 @@ class DeadDelivery:
     reason: str
 
 
-def dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Told:
+def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Enqueued:
     """Owe the operators that deliveries of the stream were given up.
 
     That an operator cannot be told is not told to the operators.
     """
     export = session.get_one(Export, stream.export_id)
-    notices = [
-        Notice(
+    notifications = [
+        NewNotification(
             OPERATOR,
             MessageType.DELIVERY_DEAD,
             f"{each.delivery_id}/{each.attempts}",
             DeliveryDead(
-                **about(export),
+                **describe_export(export),
                 delivery_id=each.delivery_id,
                 notification_id=each.notification_id,
                 audience=each.audience,
@@ -279,7 +291,7 @@ def dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelive
         for each in given_up
         if each.audience != OPERATOR
     ]
-    return _tell_operators(session, export.account_id, notices) if notices else Told()
+    return _notify_operators(session, export.account_id, notifications) if notifications else Enqueued()
 
 
 @dataclass(frozen=True)
@@ -294,11 +306,11 @@ class LateRung:
     deadline_at: datetime
 
 
-def overdue(session: Session, late: LateRung) -> Told:
+def enqueue_handoff_overdue(session: Session, late: LateRung) -> Enqueued:
     """Owe the operators that the customs broker has not said in time what it has to say."""
     export = session.get_one(Export, late.export_id)
     message = HandoffOverdue(
-        **about(export),
+        **describe_export(export),
         submission_id=late.submission_id,
         partner_id=late.partner_id,
         channel=late.channel,
@@ -308,19 +320,19 @@ def overdue(session: Session, late: LateRung) -> Told:
     )
     # Each rung is late once, but a handoff that is sent again climbs them again.
     subject = f"{late.submission_id}/{late.rung}/{late.deadline_at.isoformat()}"
-    return _tell_operators(
-        session, export.account_id, [Notice(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
+    return _notify_operators(
+        session, export.account_id, [NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
     )
 
 
-def answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Told:
+def enqueue_handoff_answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Enqueued:
     """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their streams.
 
     An answer may come by any way in, and none of them waits for the message broker.
     """
     export = session.get_one(Export, submission.export_id)
     message = HandoffAnswered(
-        **about(export),
+        **describe_export(export),
         submission_id=submission.id,
         partner_id=submission.partner_id,
         channel=submission.channel,
@@ -333,29 +345,34 @@ def answered(session: Session, submission: BrokerSubmission, answer: Acknowledge
         inspect=f"/api/exports/{export.id}",
     )
     subject = f"{submission.id}/{answer.id}"
-    notice = Notice(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
-    return _tell_operators(session, export.account_id, [notice])
+    notification = NewNotification(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
+    return _notify_operators(session, export.account_id, [notification])
 
 
-def _tell_operators(session: Session, account_id: str, notices: Sequence[Notice]) -> Told:
-    return owe(session, account_id, notices, {OPERATOR: recipients.operators(session, account_id)})
+def _notify_operators(session: Session, account_id: str, notifications: Sequence[NewNotification]) -> Enqueued:
+    return enqueue(session, account_id, notifications, {OPERATOR: recipients.operators(session, account_id)})
 
 
-def following_position(session: Session, export_id: str) -> int:
+def next_position(session: Session, export_id: str) -> int:
     """Return the position of the next message of the export: after everything that it owed before."""
     last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
     return (last or 0) + 1
 
 
-def owe(session: Session, account_id: str, notices: Sequence[Notice], told: Mapping[str, Sequence[Recipient]]) -> Told:
+def enqueue(
+    session: Session,
+    account_id: str,
+    notifications: Sequence[NewNotification],
+    recipients_by_audience: Mapping[str, Sequence[Recipient]],
+) -> Enqueued:
     """Owe the notices of one export at once, after everything that it owed before."""
-    export_id = notices[0].message.export_id
-    written = rows(account_id, notices, told, first=following_position(session, export_id))
-    write(session, written, due_seconds=0)
+    export_id = notifications[0].message.export_id
+    written = build_rows(account_id, notifications, recipients_by_audience, first=next_position(session, export_id))
+    insert_rows(session, written, due_seconds=0)
     streams = dict.fromkeys(
         DeliveryStream(export_id, each.partner_id, channel)
-        for audience in dict.fromkeys(notice.audience for notice in notices)
-        for each in told[audience]
+        for audience in dict.fromkeys(notification.audience for notification in notifications)
+        for each in recipients_by_audience[audience]
         for channel in each.channels
     )
-    return Told(tuple(streams), written.fact)
+    return Enqueued(tuple(streams), written.fact)

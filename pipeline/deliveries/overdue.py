@@ -89,6 +89,6 @@ def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Deliv
         "rung": late.rung,
         "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
     }
-    told = outbox.overdue(session, late)
-    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **told.fact})])
-    return told.streams
+    enqueued = outbox.enqueue_handoff_overdue(session, late)
+    events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **enqueued.fact})])
+    return enqueued.streams

@@ -53,7 +53,7 @@ def replay(
         session.execute(
             select(col(Export.id)).where(col(Export.id).in_(page)).order_by(col(Export.id)).with_for_update()
         )
-        owed = outbox.owe_again(session, *wanted, col(Delivery.export_id).in_(page))
+        owed = outbox.requeue(session, *wanted, col(Delivery.export_id).in_(page))
         counts: dict[str, int] = {}
         for row in owed:
             counts[row.export_id] = counts.get(row.export_id, 0) + 1

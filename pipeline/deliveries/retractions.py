@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from pipeline.accounts import recipients
 from pipeline.deliveries import outbox
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Notice, Told
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Enqueued, NewNotification
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
@@ -28,7 +28,9 @@ class _Heard:
     partners: dict[str, set[str]]
 
 
-def superseded(session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]) -> Told:
+def superseded(
+    session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]
+) -> Enqueued:
     """Owe everybody who may have been told of `old` that it no longer holds, and let go of what it still owes.
 
     `planned` are the packages of the newer revision, by unitRef and packageRef.
@@ -37,11 +39,11 @@ def superseded(session: Session, old: Export, by: messages.RevisionRef, planned:
     outbox.cancel_unsent(session, old.id)
     # Nobody waits for an answer to it any more.
     session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
-    notices = [*_handoffs(session, old, by, told), *_packages(session, old, by, told, planned)]
-    return _owe(session, old, notices, told.partners) if notices else Told()
+    notifications = [*_handoffs(session, old, by, told), *_packages(session, old, by, told, planned)]
+    return _owe(session, old, notifications, told.partners) if notifications else Enqueued()
 
 
-def cancelled(session: Session, export: Export) -> Told:
+def cancelled(session: Session, export: Export) -> Enqueued:
     """Owe the operators, and whoever heard that an earlier revision no longer holds, that nothing follows.
 
     What the export itself still owes is let go of.
@@ -65,15 +67,15 @@ def cancelled(session: Session, export: Export) -> Told:
         partners.setdefault(audience, set()).add(partner_id)
     before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
     message = messages.ExportCancelled(
-        **outbox.about(export),
+        **outbox.describe_export(export),
         supersedes=None if before is None else messages.RevisionRef(export_id=before.id, revision=before.revision),
         inspect=f"/api/exports/{export.id}",
     )
-    notices = [
-        Notice(audience, MessageType.EXPORT_CANCELLED, "cancelled", message)
+    notifications = [
+        NewNotification(audience, MessageType.EXPORT_CANCELLED, "cancelled", message)
         for audience in (*sorted(partners), OPERATOR)
     ]
-    return _owe(session, export, notices, partners)
+    return _owe(session, export, notifications, partners)
 
 
 def _told(session: Session, export_id: str) -> _Heard:
@@ -95,18 +97,20 @@ def _told(session: Session, export_id: str) -> _Heard:
     return told
 
 
-def _owe(session: Session, export: Export, notices: list[Notice], partners: dict[str, set[str]]) -> Told:
+def _owe(
+    session: Session, export: Export, notifications: list[NewNotification], partners: dict[str, set[str]]
+) -> Enqueued:
     ids = sorted(set().union(*partners.values()))
     reached = recipients.reached(session, export.account_id, ids, test=export.test)
     told = {
         audience: [reached[name] for name in sorted(partners[audience]) if name in reached] for audience in partners
     }
-    return outbox.owe(
-        session, export.account_id, notices, told | {OPERATOR: recipients.operators(session, export.account_id)}
+    return outbox.enqueue(
+        session, export.account_id, notifications, told | {OPERATOR: recipients.operators(session, export.account_id)}
     )
 
 
-def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Heard) -> Iterator[Notice]:
+def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Heard) -> Iterator[NewNotification]:
     if not told.messages[BROKER]:
         return
     units = _units(session, old.id)
@@ -114,18 +118,18 @@ def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _He
         select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == old.id)
     ):
         message = messages.HandoffSuperseded(
-            **outbox.about(old),
+            **outbox.describe_export(old),
             submission_id=submission_id,
             notification_ids=sorted(told.messages[BROKER]),
             customs_packages=list(units.values()),
             superseded_by=by,
         )
-        yield Notice(BROKER, MessageType.HANDOFF_SUPERSEDED, submission_id, message)
+        yield NewNotification(BROKER, MessageType.HANDOFF_SUPERSEDED, submission_id, message)
 
 
 def _packages(
     session: Session, old: Export, by: messages.RevisionRef, told: _Heard, planned: Collection[tuple[str, str]]
-) -> Iterator[Notice]:
+) -> Iterator[NewNotification]:
     if not told.messages[WAREHOUSE]:
         return
     units = _units(session, old.id)
@@ -138,11 +142,11 @@ def _packages(
     ):
         unit = units[unit_no]
         subject = f"{unit.unit_ref}/{package_ref}"
-        recorded = outbox.notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
+        recorded = outbox.derive_notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
         if recorded not in told.messages[WAREHOUSE]:
             continue
         message = messages.PackageSuperseded(
-            **outbox.about(old),
+            **outbox.describe_export(old),
             version=old.revision,
             notification_ids=[recorded],
             unit_ref=unit.unit_ref,
@@ -154,7 +158,7 @@ def _packages(
             superseded_by=by,
             dropped=(unit.unit_ref, package_ref) not in planned,
         )
-        yield Notice(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
+        yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
 
 
 def _units(session: Session, export_id: str) -> dict[int, messages.CustomsPackageRef]:

@@ -271,7 +271,7 @@ def resend(
             raise InvalidState(
                 f"export {stream.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
             )
-        if not outbox.owe_again(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
+        if not outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
             raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(

@@ -131,11 +131,11 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
     )
     rung = SubmissionState(answer.rung)
     moved = climb(session, settings, submission_id, rung)
-    told = outbox.Told()
+    enqueued = outbox.Enqueued()
     if rung in _TOLD:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
-        told = outbox.answered(session, row, answer)
-    said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(told.fact)
+        enqueued = outbox.enqueue_handoff_answered(session, row, answer)
+    said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)
     return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
 
 

@@ -207,4 +207,4 @@ def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessag
 
 
 def _release_deliveries(session: Session, export_id: str) -> list[TaskMessage]:
-    return stream_tasks(outbox.release(session, export_id))
+    return stream_tasks(outbox.release_waiting(session, export_id))

@@ -125,7 +125,7 @@ def _fail_export(
         "quarantined": quarantined,
     }
     failure = f"{context.step}: {reason}"
-    enqueued = outbox.failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    enqueued = outbox.enqueue_export_failed(session, context, failure, attempts=attempts, quarantined=quarantined)
     events.append(
         session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **enqueued.fact})], at=at
     )

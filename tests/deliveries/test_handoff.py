@@ -62,7 +62,9 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(inner)
 
 
-def test_handoff_owes_the_broker_one_message_the_warehouse_one_a_package_and_the_operator_one(runtime: Runtime) -> None:
+def test_handoff_enqueues_one_message_for_the_broker_one_a_package_for_the_warehouse_and_one_for_the_operator(
+    runtime: Runtime,
+) -> None:
     export = exports.ready(runtime, factories.plan(units=2, packages=3))
     exports.hand_off(runtime, export)
     owed = exports.deliveries(runtime, export.export_id)
@@ -163,8 +165,8 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
         (*one[:4], "U1/P2"),
     ]
     # Pinned: recipients dedupe by it, so that a change would have them do their work twice.
-    assert outbox.notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
-    assert len({outbox.notification_id(*each) for each in (one, *others)}) == 6
+    assert outbox.derive_notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
+    assert len({outbox.derive_notification_id(*each) for each in (one, *others)}) == 6
 
 
 def statements(runtime: Runtime, export: exports.Ready) -> int:
@@ -199,7 +201,7 @@ def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime
     assert (submission.path, submission.channel) == ("borderbuddy", "borderbuddy")
 
 
-def test_every_operator_that_was_activated_is_told_and_what_a_paused_one_is_owed_waits(
+def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_paused_one_waits(
     opened: OpenRuntime,
 ) -> None:
     runtime = opened()
@@ -225,10 +227,10 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     with runtime.db.write() as session:
-        told = outbox.failed(
+        told = outbox.enqueue_export_failed(
             session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
         )
-        assert outbox.release(session, export.export_id) == []
+        assert outbox.release_waiting(session, export.export_id) == []
     assert (list(told.streams), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
     for partner_id in (factories.BROKER, factories.WAREHOUSE):

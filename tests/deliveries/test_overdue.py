@@ -49,15 +49,15 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
     bad, *good = [DeliveryStream(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
-    real = outbox.overdue
+    real = outbox.enqueue_handoff_overdue
 
-    def told(session: Session, late: outbox.LateRung) -> outbox.Told:
+    def told(session: Session, late: outbox.LateRung) -> outbox.Enqueued:
         if late.export_id == bad.export_id:
             raise ValueError("this one cannot be told")
         return real(session, late)
 
     with monkeypatch.context() as patched:
-        patched.setattr(outbox, "overdue", told)
+        patched.setattr(outbox, "enqueue_handoff_overdue", told)
         assert sorted(stream.export_id for stream in overdue.overdue(runtime)) == sorted(
             stream.export_id for stream in good
         )

@@ -64,7 +64,7 @@ def states(runtime: Runtime, export_id: str, partner_id: str) -> list[str]:
     return [each.state for each in exports.deliveries(runtime, export_id, partner_id)]
 
 
-def test_everything_is_owed_again_with_the_same_ids_to_that_partner_alone(
+def test_everything_is_requeued_with_the_same_ids_for_that_partner_alone(
     opened: OpenRuntime, endpoint: Start, database_url: str
 ) -> None:
     broker, warehouse = endpoint(), endpoint()
@@ -114,7 +114,7 @@ def submission(runtime: Runtime) -> str:
         return session.exec(select(BrokerSubmission.state)).one()
 
 
-def test_what_is_still_owed_or_was_let_go_of_is_left_alone(opened: OpenRuntime, endpoint: Start) -> None:
+def test_what_is_still_pending_or_was_cancelled_is_left_alone(opened: OpenRuntime, endpoint: Start) -> None:
     runtime = furnished(opened(), endpoint(), endpoint())
     export_id = handed_off(runtime, sent=False)
     with runtime.db.write() as session:
@@ -126,7 +126,7 @@ def test_what_is_still_owed_or_was_let_go_of_is_left_alone(opened: OpenRuntime, 
     assert "DELIVERY_RESENT" not in exports.log_of(runtime, export_id)
 
 
-def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_owed(
+def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_enqueued(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     broker = endpoint(Script(410))

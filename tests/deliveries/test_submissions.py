@@ -179,7 +179,7 @@ def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_
     assert sender.deliver(runtime, *stream).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]
     with runtime.db.write() as session:
-        outbox.release(session, export.export_id)
+        outbox.release_waiting(session, export.export_id)
     say(runtime, "a-2", "rejected", message="Not steel.")
     assert sender.deliver(runtime, *stream).delivered == 2
     assert exports.log_of(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1

@@ -176,7 +176,7 @@ def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) 
     assert failing(house) == ["deliveries"]
 
 
-def test_what_a_paused_partner_is_owed_only_waits(house: House) -> None:
+def test_what_is_pending_for_a_paused_partner_only_waits(house: House) -> None:
     export_id = handed_off(house)
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         partners.pause(house.runtime, factories.ACCOUNT, partner_id)
@@ -217,7 +217,7 @@ def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
     assert "deliveries" not in failing(house)
 
 
-def test_what_was_sent_and_is_owed_again_has_not_lain_since_it_was_sent(house: House) -> None:
+def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(house: House) -> None:
     stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
     claimed = streams.claim_stream(house.runtime, stream)
     assert claimed is not None

@@ -119,7 +119,7 @@ def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtim
     operator = (export.export_id, factories.OPERATOR, "queue")
     assert sender.deliver(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
-        assert outbox.release(session, export.export_id) == [DeliveryStream(*operator)]
+        assert outbox.release_waiting(session, export.export_id) == [DeliveryStream(*operator)]
     assert sender.deliver(runtime, *operator).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
@@ -165,7 +165,7 @@ def test_resending_keeps_the_id_and_begins_the_schedule_anew(
     assert [each.number for each in attempts(runtime)] == [1, 2, 3]
 
 
-def test_what_is_still_owed_cannot_be_resent_and_a_foreign_delivery_is_not_found(
+def test_what_is_still_pending_cannot_be_resent_and_a_foreign_delivery_is_not_found(
     opened: OpenRuntime, endpoint: Start
 ) -> None:
     runtime = opened()

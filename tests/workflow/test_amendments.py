@@ -48,7 +48,7 @@ def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(house: Hous
     shown = {name: read(house, name) for name in (old, new)}
     data = shown[old].events[-1].data
     assert (data["supersededBy"], data["revision"]) == (new, 2)
-    assert data.keys() == {"supersededBy", "revision", "notifications", "deliveries", "toldDigest"}
+    assert data.keys() == {"supersededBy", "revision", "notifications", "deliveries", "messagesDigest"}
     assert shown[new].events[1].data == {"supersedes": old, "revision": 2}
     assert (shown[old].superseded_by, shown[new].supersedes) == (new, old)
     assert read(house, factories.BATCH).export_id == new

@@ -98,8 +98,8 @@ def history(export_id: str, log: Iterable[Event]) -> History:
             raise Untold(f"event {event.seq} is {event.type}, which this version does not know: a newer one wrote it")
         try:
             _fold(found, EventType(event.type), event.data, event)
-            if "toldDigest" in event.data:
-                found.told.append(Told(event.seq, event.data["notifications"], event.data["toldDigest"]))
+            if "messagesDigest" in event.data:
+                found.told.append(Told(event.seq, event.data["notifications"], event.data["messagesDigest"]))
         except KeyError as missing:
             raise Untold(f"event {event.seq}, {event.type}, does not say {missing.args[0]}") from missing
     if found.accepted_at is None:

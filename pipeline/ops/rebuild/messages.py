@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import told_digest
+from pipeline.deliveries.outbox import messages_digest
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -43,7 +43,7 @@ class Stretch:
             return len(self.notifications) == self.told.notifications
         try:
             return (
-                told_digest(list(map(values, self.notifications)), list(map(values, self.deliveries)))
+                messages_digest(list(map(values, self.notifications)), list(map(values, self.deliveries)))
                 == self.told.digest
             )
         except MALFORMED:  # what cannot be read has no digest

@@ -127,13 +127,13 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
         events.lock_export(session, export_id)
         found = check(session, export_id)
         stretch = found.handed_off
-        if stretch is None or stretch.intact or prepared.rows.fact["toldDigest"] != stretch.told.digest:
+        if stretch is None or stretch.intact or prepared.rows.fact["messagesDigest"] != stretch.told.digest:
             return
         _write_again(session, prepared.rows, stretch.first)
         _say(session, export_id, [each for each in found.differences if each.table == "notifications"])
 
 
-def _write_again(session: Session, made: outbox.Rows, first: int) -> None:
+def _write_again(session: Session, made: outbox.OutboxRows, first: int) -> None:
     """Write messages and deliveries that the log has proven; a delivery that is there keeps its state and its tries."""
     moved = first - made.notifications[0]["position"]
     ids = [row["id"] for row in made.notifications]

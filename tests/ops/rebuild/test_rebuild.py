@@ -143,7 +143,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     assert (differences(either, export_id), differences(either, new)) == ([], [])
 
 
-def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed(
+def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pending(
     either: House, answers: Answers
 ) -> None:
     export_id = executed(either)
@@ -161,7 +161,7 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_owed
     check_sent_again_and_not_taken(either, answers, told)
 
 
-def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_owed(either: House, answers: Answers) -> None:
+def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(either: House, answers: Answers) -> None:
     with answers(ChannelRefused("not this one")):
         export_id = executed(either)
     dead = next(each for each in owed(either, export_id) if each.partner_id == factories.WAREHOUSE)
