@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     breaker_window_seconds: Seconds = Field(300, description="How long that window is")
     breaker_open_seconds: Seconds = Field(30, description="How long an endpoint is rested before it is tried again")
 
-    # Deadlines of the customs broker's ladder; a rung that is late is told to the operators once
+    # Deadlines of submission statuses; an overdue one is told to the operators once
     deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until the broker's end has taken it")
     deadline_received_seconds: Seconds = Field(3600, description="From then until the broker says that it can be read")
     deadline_answered_seconds: Seconds = Field(

@@ -251,7 +251,7 @@ class Intake(ConsumerProducerMixin):
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
         actor = submissions.signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
         receipt = submissions.answer(self._runtime, sent.submission_id, sent.answer, actor)
-        log.info("acknowledgement_recorded", submission_id=sent.submission_id, rung=sent.rung)
+        log.info("acknowledgement_recorded", submission_id=sent.submission_id, status=sent.status)
         return receipt.model_dump_json(by_alias=True).encode()
 
     def _body(self, message: Message) -> bytes:

@@ -1,4 +1,4 @@
-"""What came of sending: attempts, states, events and the broker submission's rung, written in one transaction."""
+"""What came of sending: attempts, states, events and the broker submission's status, written in one transaction."""
 
 from __future__ import annotations
 
@@ -218,7 +218,9 @@ def _not_taken(
         return happened
     _guarded(session, [failing], _DEAD, reason=reason)
     if claimed.submission_id is not None:
-        submissions.climb(session, settings, claimed.submission_id, SubmissionState.FAILED, error_message=reason)
+        submissions.advance_status(
+            session, settings, claimed.submission_id, SubmissionState.FAILED, error_message=reason
+        )
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
 
 
@@ -257,8 +259,8 @@ def _told_dead(claimed: StreamLease, failing: ClaimedDelivery, failure: Exceptio
 def _handed_over(
     session: Session, settings: Settings, submission_id: str, receipts: Sequence[Receipt]
 ) -> list[NewEvent]:
-    submissions.climb(session, settings, submission_id, SubmissionState.DELIVERED)
-    # The broker's own answer may have overtaken us on the ladder; when it was sent is a fact all the same.
+    submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
+    # The broker's own answer may have overtaken us; when it was sent is a fact all the same.
     session.execute(
         update(BrokerSubmission)
         .where(col(BrokerSubmission.id) == submission_id)

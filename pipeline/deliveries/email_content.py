@@ -119,7 +119,7 @@ def _content(settings: Settings, said: Notification, message: AboutExport) -> Co
                 "A customs broker is late to answer",
                 [
                     (
-                        f"The handoff to {message.partner_id} stands at “{message.rung}” and should have gone on by"
+                        f"The handoff to {message.partner_id} stands at “{message.submission_status}” and should have gone on by"
                         f" {_moment(message.deadline_at)}. Goods may be on their way with nobody at work on their entry."
                     )
                 ],
@@ -129,7 +129,7 @@ def _content(settings: Settings, said: Notification, message: AboutExport) -> Co
                         [
                             ("Customs broker", message.partner_id),
                             ("Told by", message.channel),
-                            ("Stands at", message.rung),
+                            ("Stands at", message.submission_status),
                             ("Was due", _moment(message.deadline_at)),
                             ("Submission", message.submission_id),
                         ],
@@ -302,10 +302,10 @@ _ANSWERS: Final = {
 
 
 def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
-    says, remedy = _ANSWERS[message.rung]
+    says, remedy = _ANSWERS[message.status]
     opening = [f"{message.partner_id} {says}."]
-    if message.stands_at != message.rung:
-        opening.append(f"The handoff has gone on since: it stands at “{message.stands_at}”.")
+    if message.submission_status != message.status:
+        opening.append(f"The handoff has gone on since: it stands at “{message.submission_status}”.")
     rows = [
         ("Customs broker", message.partner_id),
         ("Says", message.message or ""),

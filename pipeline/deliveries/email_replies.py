@@ -35,7 +35,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 
 #: What may be answered by a link; the first is no more than a sign of life and leaves the link good.
-RUNGS: Final = ("received", "accepted", "rejected", "query")
+REPLY_STATUSES: Final = ("received", "accepted", "rejected", "query")
 
 #: Beyond so many lines the list of fields names lines, not the fields of each.
 MAX_DETAILED_LINES: Final = 60
@@ -88,7 +88,7 @@ def _signatures(settings: Settings, said: bytes) -> list[bytes]:
 class Said:
     """An answer that was given before, by whatever way."""
 
-    rung: str
+    status: str
     at: datetime
     message: str | None
     entry_number: str | None
@@ -152,7 +152,7 @@ class Form:
     An entry number counts with `accepted`, fields with `rejected` and `query`.
     """
 
-    rung: str = ""
+    status: str = ""
     message: str = ""
     entry_number: str = ""
     fields: Sequence[tuple[str, str]] = ()
@@ -169,21 +169,21 @@ def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> Ackno
 
 
 def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
-    if form.rung not in RUNGS:
+    if form.status not in REPLY_STATUSES:
         raise ValidationFailed("Choose one of the answers.")
     # What does not go with the answer may be left over from another choice, and out of sight.
     message = make_legible(form.message).strip()
-    entry_number = form.entry_number.strip() if form.rung == "accepted" else ""
-    fields = _fields(handoff, form) if form.rung in ("rejected", "query") else []
+    entry_number = form.entry_number.strip() if form.status == "accepted" else ""
+    fields = _fields(handoff, form) if form.status in ("rejected", "query") else []
     if len(message) > MAX_MESSAGE:
         raise ValidationFailed(f"The message has more than {MAX_MESSAGE:,} characters; shorten it.")
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
         raise ValidationFailed("An entry number has letters, digits and hyphens, as in ABC-1234567-8.")
-    if form.rung in ("rejected", "query") and not (message or fields):
+    if form.status in ("rejected", "query") and not (message or fields):
         raise ValidationFailed("Say what is wrong or what you ask, in the message or at a field.")
     return AcknowledgementBody(
-        id=_answer_id(given, final=form.rung != "received"),
-        rung=cast(Any, form.rung),
+        id=_answer_id(given, final=form.status != "received"),
+        status=cast(Any, form.status),
         message=message or None,
         entry_number=entry_number or None,
         fields=fields,
@@ -264,7 +264,7 @@ def _answer_id(given: Link, *, final: bool) -> str:
 
 def _said(row: Acknowledgement) -> Said:
     return Said(
-        rung=row.rung,
+        status=row.status,
         at=row.received_at,
         message=row.message,
         entry_number=row.entry_number,

@@ -12,7 +12,7 @@ from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timest
 
 
 class BrokerSubmission(SQLModel, table=True):
-    """The handoff to the customs broker, and the rung it has climbed to."""
+    """The handoff to the customs broker, and the status that it has reached."""
 
     __tablename__ = "broker_submissions"
     __table_args__ = (
@@ -43,8 +43,8 @@ class BrokerSubmission(SQLModel, table=True):
     recipient: str | None = None
     subject: str
     sent_at: datetime | None = instant_column(nullable=True)
-    deadline_at: datetime | None = instant_column(nullable=True)  # of the rung that it stands on
-    overdue_at: datetime | None = instant_column(nullable=True)  # when that rung was said to be late
+    deadline_at: datetime | None = instant_column(nullable=True)  # of the status that it stands on
+    overdue_at: datetime | None = instant_column(nullable=True)  # when that status was said to be late
     handoff_id: str | None = None  # the customs broker's own id of it, where its answers are asked for
     polled_at: datetime | None = instant_column(nullable=True)
     error_message: str | None = None
@@ -59,7 +59,7 @@ class Acknowledgement(SQLModel, table=True):
 
     submission_id: str = Field(primary_key=True, foreign_key="broker_submissions.id")
     id: str = Field(primary_key=True)
-    rung: str
+    status: str
     reference: str | None = None
     entry_number: str | None = None
     message: str | None = None

@@ -295,18 +295,18 @@ def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Se
 
 
 @dataclass(frozen=True)
-class LateRung:
-    """A rung that the customs broker did not leave in time, as the operators are told of it."""
+class OverdueStatus:
+    """A status that the customs broker did not leave in time, as the operators are told of it."""
 
     submission_id: str
     export_id: str
     partner_id: str
     channel: str
-    rung: str
+    status: str
     deadline_at: datetime
 
 
-def enqueue_handoff_overdue(session: Session, late: LateRung) -> Enqueued:
+def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
     """Owe the operators that the customs broker has not said in time what it has to say."""
     export = session.get_one(Export, late.export_id)
     message = HandoffOverdue(
@@ -314,12 +314,12 @@ def enqueue_handoff_overdue(session: Session, late: LateRung) -> Enqueued:
         submission_id=late.submission_id,
         partner_id=late.partner_id,
         channel=late.channel,
-        rung=late.rung,
+        submission_status=late.status,
         deadline_at=late.deadline_at,
         inspect=f"/api/exports/{export.id}",
     )
-    # Each rung is late once, but a handoff that is sent again climbs them again.
-    subject = f"{late.submission_id}/{late.rung}/{late.deadline_at.isoformat()}"
+    # Each status is late once, but a handoff that is sent again passes through them again.
+    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}"
     return _notify_operators(
         session, export.account_id, [NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
     )
@@ -337,8 +337,8 @@ def enqueue_handoff_answered(session: Session, submission: BrokerSubmission, ans
         partner_id=submission.partner_id,
         channel=submission.channel,
         answer_id=answer.id,
-        rung=cast(Any, answer.rung),
-        stands_at=submission.state,
+        status=cast(Any, answer.status),
+        submission_status=submission.state,
         reference=answer.reference,
         message=answer.message,
         fields=answer.fields,

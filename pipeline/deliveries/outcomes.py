@@ -38,18 +38,18 @@ def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
     A dead letter of the customs broker counts by the handoff itself: once it has answered, a copy by another channel that
     was given up changes nothing. What was not delivered to operators is no fault of the export.
     """
-    rung, state = col(BrokerSubmission.state), col(Export.state)
+    status, state = col(BrokerSubmission.state), col(Export.state)
     undelivered = select(col(Delivery.export_id)).where(*whose, DEAD, col(Delivery.audience) == WAREHOUSE)
     return case(
         (state.in_(ACTIVE_STATES), Outcome.IN_PROGRESS.value),
         (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),
         (state == ExportState.CANCELLED.value, Outcome.CANCELLED.value),
         (state == ExportState.SUPERSEDED.value, Outcome.SUPERSEDED.value),
-        (rung.in_(_ASKING), rung),
-        (rung == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
+        (status.in_(_ASKING), status),
+        (status == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
         (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
         (LATE, Outcome.OVERDUE.value),
-        (rung.in_(_AGREED), rung),
+        (status.in_(_AGREED), status),
         else_=Outcome.WITH_BROKER.value,
     )
 

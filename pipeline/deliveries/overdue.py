@@ -1,4 +1,4 @@
-"""Silence is an alarm: a rung of the customs broker's ladder that is late is told to the operators, once."""
+"""Silence is an alarm: a submission status that is overdue is told to the operators, once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.outbox import DeliveryStream, LateRung
+from pipeline.deliveries.outbox import DeliveryStream, OverdueStatus
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -26,10 +26,10 @@ ACTOR: Final = "deadlines"
 
 
 def overdue(runtime: Runtime) -> list[DeliveryStream]:
-    """Tell the operators of every rung whose deadline has passed; return the streams to publish.
+    """Tell the operators of every status whose deadline has passed; return the streams to publish.
 
     Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
-    A rung is told once, by whichever sweep comes first; the next rung has a deadline of its own. A handoff that a newer
+    A status is told once, by whichever sweep comes first; the next status has a deadline of its own. A handoff that a newer
     revision took the place of is nobody's to answer.
     """
     late = (
@@ -81,12 +81,12 @@ def _say(session: Session, submission_id: str, export_id: str) -> Sequence[Deliv
     ).first()
     if found is None:
         return ()
-    late = LateRung(*found)
+    late = OverdueStatus(*found)
     fact = {
         "submissionId": late.submission_id,
         "partnerId": late.partner_id,
         "channel": late.channel,
-        "rung": late.rung,
+        "submissionStatus": late.status,
         "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
     }
     enqueued = outbox.enqueue_handoff_overdue(session, late)

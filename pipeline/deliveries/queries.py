@@ -170,7 +170,7 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
                 f" are kept, see /api/deliveries?exportId={export.id}"
             )
         submission = None
-        # Only a handoff is answered; other messages about it are beside the ladder.
+        # Only a handoff is answered; other messages about it change no status.
         if said.event_type == MessageType.HANDOFF_READY:
             submission_id = HandoffReady.model_validate_json(said.data).submission_id
             submission = submissions.read_submission(session, account_id, submission_id)

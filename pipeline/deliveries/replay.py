@@ -123,7 +123,7 @@ def _page(session: Session, wanted: Sequence[ColumnElement[bool]], after: str | 
 
 
 def _owe_handoffs(session: Session, settings: Settings, partner_id: str, streams: set[tuple[str, str]]) -> None:
-    """Put handoffs whose channel was spent back on the first rung, where that channel is tried again."""
+    """Put handoffs whose channel was spent back on the first status, where that channel is tried again."""
     failed = session.execute(
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id), col(BrokerSubmission.channel)).where(
             col(BrokerSubmission.export_id).in_([export_id for export_id, _ in streams]),
@@ -133,4 +133,4 @@ def _owe_handoffs(session: Session, settings: Settings, partner_id: str, streams
     ).all()
     for submission_id, export_id, channel in failed:
         if (export_id, channel) in streams:
-            submissions.climb(session, settings, submission_id, SubmissionState.PENDING, error_message=None)
+            submissions.advance_status(session, settings, submission_id, SubmissionState.PENDING, error_message=None)

@@ -51,9 +51,9 @@ _SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Script:
-    """How the sandbox answers: `rung` is None where it never does, `fails` where it does not even take the handoff."""
+    """How the sandbox answers: `status` is None where it never does, `fails` where it does not even take the handoff."""
 
-    rung: Literal["accepted", "rejected", "query", "held"] | None
+    status: Literal["accepted", "rejected", "query", "held"] | None
     delay_seconds: int = 0
     fails: bool = False
 
@@ -134,7 +134,7 @@ def received(runtime: Runtime, account_id: str, *, after: str | None = None, lim
             .order_by(col(SandboxHandoff.received_at).desc(), col(SandboxHandoff.id).desc())
             .limit(limit + 1)
         ).all()
-    items = [_view(row, export_id, rung) for row, export_id, rung in found[:limit]]
+    items = [_view(row, export_id, status) for row, export_id, status in found[:limit]]
     return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
@@ -148,7 +148,7 @@ def received_as(session: Session, account_id: str, event_id: str) -> SandboxHand
     return None if found is None else _view(*found)
 
 
-def _view(row: SandboxHandoff, export_id: str, rung: str) -> SandboxHandoffView:
+def _view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoffView:
     return SandboxHandoffView.model_validate(
         {
             "id": row.id,
@@ -158,7 +158,7 @@ def _view(row: SandboxHandoff, export_id: str, rung: str) -> SandboxHandoffView:
             "invoice_numbers": row.invoice_numbers,
             "outcome": row.outcome,
             "answer": row.answer or None,
-            "rung": rung,
+            "submission_status": status,
             "received_at": row.received_at,
         }
     )
@@ -197,14 +197,14 @@ def _read(body: bytes) -> tuple[str, HandoffReady | None]:
 
 
 def _at_once(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
-    if via == "webhook" or script.rung is None:
+    if via == "webhook" or script.status is None:
         return None
-    if script.delay_seconds or script.rung == "held":
+    if script.delay_seconds or script.status == "held":
         return HandoffAnswer(handoff_id=_handoff_id(event_id), status="received")
-    said = _answer(event_id, script.rung)
+    said = _answer(event_id, script.status)
     return HandoffAnswer(
         handoff_id=_handoff_id(event_id),
-        status=script.rung,
+        status=script.status,
         reference=said.reference,
         message=said.message,
         fields=said.fields,
@@ -212,12 +212,12 @@ def _at_once(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
 
 
 def _late(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
-    if script.rung is None or (via == "borderbuddy" and not script.delay_seconds):
+    if script.status is None or (via == "borderbuddy" and not script.delay_seconds):
         return None
-    return _answer(event_id, script.rung)
+    return _answer(event_id, script.status)
 
 
-def _answer(event_id: str, rung: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
+def _answer(event_id: str, status: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
     handoff_id = _handoff_id(event_id)
     fields: list[FieldAnswer] = []
     message = {
@@ -225,16 +225,20 @@ def _answer(event_id: str, rung: Literal["accepted", "rejected", "query", "held"
         "rejected": "Rejected by the sandbox broker: two fields need a correction.",
         "query": "The sandbox broker asks about one field.",
         "held": "Held by the sandbox broker.",
-    }[rung]
-    if rung == "rejected":
+    }[status]
+    if status == "rejected":
         fields = [
             FieldAnswer(pointer="/units/0/lines/0/htsCode", message="The code does not fit the description."),
             FieldAnswer(pointer="/units/0/parties/importerOfRecord/importerNumber", message="The number is not known."),
         ]
-    if rung == "query":
+    if status == "query":
         fields = [FieldAnswer(pointer="/units/0/lines/0/description", message="What is it made of?")]
     return AcknowledgementBody(
-        id=f"{handoff_id}:{rung}", rung=rung, reference=f"SBX-{handoff_id[-8:].upper()}", message=message, fields=fields
+        id=f"{handoff_id}:{status}",
+        status=status,
+        reference=f"SBX-{handoff_id[-8:].upper()}",
+        message=message,
+        fields=fields,
     )
 
 
@@ -256,7 +260,7 @@ def _remember(
         submission_id=ready.submission_id,
         path=via,
         invoice_numbers=numbers,
-        outcome=script.rung or "none",
+        outcome=script.status or "none",
         answer={} if at_once is None else as_json(at_once),
     )
     try:

@@ -281,7 +281,9 @@ def resend(
             )
         )
         if submission_id is not None:
-            submissions.climb(session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None)
+            submissions.advance_status(
+                session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None
+            )
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
         events.append(session, stream.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         session.expire_all()

@@ -181,7 +181,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
                 )
             )
         if submission_id is not None:
-            submissions.climb(session, settings, submission_id, SubmissionState.SENT)
+            submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
     return StreamLease(
         stream=stream,
         account_id=export.account_id,

@@ -1,4 +1,4 @@
-"""The broker submission's ladder: transport and broker move it, each answer is recorded once, and it never climbs down."""
+"""The status of a broker submission: transport and broker move it, each answer is recorded once, and it never goes back."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def find(session: Session, submission_id: str) -> Submission:
     return Submission(row.id, row.export_id, row.account_id, row.partner_id)
 
 
-def deadline(settings: Settings, rung: SubmissionState) -> database_now | None:
-    """Return when the rung above `rung` must be reached; None where nobody outside has to do anything."""
+def deadline(settings: Settings, status: SubmissionState) -> database_now | None:
+    """Return when the status above `status` must be reached; None where nobody outside has to do anything."""
     seconds = {
         SubmissionState.PENDING: settings.deadline_delivered_seconds,
         SubmissionState.SENT: settings.deadline_delivered_seconds,
@@ -77,22 +77,24 @@ def deadline(settings: Settings, rung: SubmissionState) -> database_now | None:
         SubmissionState.RECEIVED: settings.deadline_answered_seconds,
         SubmissionState.ACCEPTED: settings.deadline_filed_seconds,
         SubmissionState.FILED: settings.deadline_released_seconds,
-    }.get(rung)
+    }.get(status)
     return None if seconds is None else database_now(seconds)
 
 
-def climb(session: Session, settings: Settings, submission_id: str, rung: SubmissionState, **values: Any) -> bool:
-    """Move the submission to `rung` if it may go there from where it is, with that rung's deadline; tell whether it did."""
+def advance_status(
+    session: Session, settings: Settings, submission_id: str, status: SubmissionState, **values: Any
+) -> bool:
+    """Move the submission to `status` if it may go there from where it is, with that status's deadline; tell whether it did."""
     moved = session.execute(
         update(BrokerSubmission)
         .where(
             col(BrokerSubmission.id) == submission_id,
-            col(BrokerSubmission.state).in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, rung)]),
+            col(BrokerSubmission.state).in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, status)]),
         )
         .values(
-            state=rung.value,
+            state=status.value,
             updated_at=database_now(),
-            deadline_at=deadline(settings, rung),
+            deadline_at=deadline(settings, status),
             overdue_at=None,
             **values,
         )
@@ -122,21 +124,21 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
         insert(Acknowledgement).values(
             submission_id=submission_id,
             id=answer.id,
-            rung=answer.rung,
+            status=answer.status,
             reference=answer.reference,
             entry_number=answer.entry_number,
             message=answer.message,
             fields=carried["fields"],
         )
     )
-    rung = SubmissionState(answer.rung)
-    moved = climb(session, settings, submission_id, rung)
+    status = SubmissionState(answer.status)
+    moved = advance_status(session, settings, submission_id, status)
     enqueued = outbox.Enqueued()
-    if rung in _TOLD:
+    if status in _TOLD:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
         enqueued = outbox.enqueue_handoff_answered(session, row, answer)
     said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)
-    return [NewEvent(_EVENTS[rung], {"submissionId": submission_id, "moved": moved} | said)]
+    return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | said)]
 
 
 def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
@@ -163,9 +165,9 @@ def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, acto
             raise Purged.for_export(submission.export_id, "the answer was not kept")
         happened = record(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
-        rung = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
+        status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
     return AcknowledgementReceipt(
-        submission_id=submission_id, id=body.id, rung=rung or body.rung, recorded=bool(happened)
+        submission_id=submission_id, id=body.id, submission_status=status or body.status, recorded=bool(happened)
     )
 
 
@@ -261,7 +263,7 @@ def submission_views(
             partner_id=row.partner_id,
             path=row.path,
             channel=row.channel,
-            rung=SubmissionState(row.state),
+            submission_status=SubmissionState(row.state),
             deadline_at=row.deadline_at,
             overdue_at=row.overdue_at,
             acknowledgements=answers[row.id],

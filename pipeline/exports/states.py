@@ -45,7 +45,7 @@ class DeliveryState(StrEnum):
 
 
 class SubmissionState(StrEnum):
-    """The rungs of the ladder that a broker submission climbs."""
+    """The statuses of a broker submission."""
 
     PENDING = "pending"  # owed
     SENT = "sent"  # an attempt is under way or was cut off
@@ -60,7 +60,7 @@ class SubmissionState(StrEnum):
     FAILED = "failed"  # the channel is spent
 
 
-#: The rungs at which the customs broker has yet to look, as they stand in a submission's column.
+#: The statuses at which the customs broker has yet to look, as they stand in a submission's column.
 UNANSWERED_STATES: Final = (
     SubmissionState.PENDING.value,
     SubmissionState.SENT.value,
@@ -137,7 +137,7 @@ _ANSWERS = frozenset(
     }
 )
 
-# A broker may skip rungs, never climb down: its answer can even overtake our own record of the transport.
+# A broker may skip statuses, never go back: its answer can even overtake our own record of the transport.
 SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = {
     SubmissionState.PENDING: _ANSWERS | {SubmissionState.SENT, SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.SENT: _ANSWERS | {SubmissionState.DELIVERED, SubmissionState.FAILED},

@@ -39,7 +39,7 @@ ACTOR: Final = "retention"
 _IN_ONE_STRETCH: Final = 20
 _HASHES_IN_ONE_STRETCH: Final = 200
 
-#: The rungs of which each says that customs have the entry.
+#: The statuses of which each says that customs have the entry.
 _ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
 
 _EXPORT: Final = col(Export.id)
@@ -172,7 +172,7 @@ def _entered_at() -> ColumnElement[datetime]:
     return (
         select(func.max(col(Acknowledgement.received_at)))
         .join(BrokerSubmission, col(BrokerSubmission.id) == col(Acknowledgement.submission_id))
-        .where(col(BrokerSubmission.export_id) == _EXPORT, col(Acknowledgement.rung).in_(_ENTERED))
+        .where(col(BrokerSubmission.export_id) == _EXPORT, col(Acknowledgement.status).in_(_ENTERED))
         .correlate(Export)
         .scalar_subquery()
     )

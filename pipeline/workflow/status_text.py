@@ -35,7 +35,7 @@ _SUBMISSION_TEXTS: Final = {
     SubmissionState.FAILED: "the handoff could not be delivered to {partner}",
 }
 
-#: What did not come before its deadline, by the rung that it was missed on.
+#: What did not come before its deadline, by the status that it was missed on.
 _OVERDUE_TEXTS: Final = {
     SubmissionState.PENDING: "the handoff to {partner} was not delivered",
     SubmissionState.SENT: "the handoff to {partner} was not delivered",
@@ -74,10 +74,10 @@ def describe_export(
 
 
 def _describe_submission(row: BrokerSubmission) -> str:
-    rung = SubmissionState(row.state)
-    late = None if row.overdue_at is None or row.deadline_at is None else _OVERDUE_TEXTS.get(rung)
+    status = SubmissionState(row.state)
+    late = None if row.overdue_at is None or row.deadline_at is None else _OVERDUE_TEXTS.get(status)
     if late is None or row.deadline_at is None:
-        return _SUBMISSION_TEXTS[rung].format(partner=row.partner_id)
+        return _SUBMISSION_TEXTS[status].format(partner=row.partner_id)
     deadline = row.deadline_at.astimezone(UTC)
     return f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
 

@@ -80,7 +80,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: De
     assert new not in api.get("/api/partners").text
 
     def answered(number: int, secret: str) -> int:
-        body = json.dumps({"id": f"A-{number}", "rung": "received"}).encode()
+        body = json.dumps({"id": f"A-{number}", "status": "received"}).encode()
         headers = {"content-type": "application/json"} | signed(f"A-{number}", body, secret)
         return (
             desk.stranger()

@@ -162,9 +162,9 @@ def test_messages_are_sent_again_and_the_broker_answers(desk: Desk, at: At) -> N
     pages = at.many("replay", factories.WAREHOUSE, wanted)
     assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, factories.WAREHOUSE)
     submission = at.one("inspect", export).broker_submission.id
-    answer = AcknowledgementBody(id="a-1", rung="accepted", reference="REF-1")
+    answer = AcknowledgementBody(id="a-1", status="accepted", reference="REF-1")
     assert [at.one("acknowledge", submission, answer).recorded for _ in range(2)] == [True, False]
-    assert at.one("inspect", export).broker_submission.rung == "accepted"
+    assert at.one("inspect", export).broker_submission.submission_status == "accepted"
 
 
 def test_waivers_and_health(at: At) -> None:

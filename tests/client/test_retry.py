@@ -45,7 +45,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "register_plan": ((PLAN,), "plan-receipt"),
     "preflight": ((PLAN,), "preflight-report"),
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
-    "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", rung="accepted")), "acknowledgement-receipt"),
+    "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }
 
 

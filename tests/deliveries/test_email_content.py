@@ -67,7 +67,7 @@ SAID: Mapping[str, Mapping[str, Any]] = {
         "submissionId": "sub_1",
         "partnerId": "br_1",
         "channel": "email",
-        "rung": "delivered",
+        "submissionStatus": "delivered",
         "deadlineAt": "2026-11-25T15:00:00Z",
         "inspect": "/api/exports/exp_1",
     },
@@ -76,8 +76,8 @@ SAID: Mapping[str, Mapping[str, Any]] = {
         "partnerId": "br_1",
         "channel": "webhook",
         "answerId": "a-1",
-        "rung": "rejected",
-        "standsAt": "accepted",
+        "status": "rejected",
+        "submissionStatus": "accepted",
         "reference": "REF-9",
         "message": "One field needs a correction.",
         "fields": [{"pointer": "/units/0/lines/2/htsCode", "message": "The code does not fit."}],
@@ -236,17 +236,23 @@ def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runt
 
 
 @pytest.mark.parametrize(
-    ("rung", "subject", "does"),
+    ("status", "subject", "does"),
     [
         ("query", "br_1 asks about the handoff", "Answer the customs broker."),
         ("held", "br_1 says that customs holds the goods", "ask what customs wants"),
     ],
 )
 def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
-    mailing: Runtime, rung: str, subject: str, does: str
+    mailing: Runtime, status: str, subject: str, does: str
 ) -> None:
     many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_content.MAX_FIELDS + 3)]
-    said = {**SAID[MessageType.HANDOFF_ANSWERED], "rung": rung, "standsAt": rung, "message": None, "fields": many}
+    said = {
+        **SAID[MessageType.HANDOFF_ANSWERED],
+        "status": status,
+        "submissionStatus": status,
+        "message": None,
+        "fields": many,
+    }
     letter = email_content.letter(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
     assert letter.subject == f"Export batch_1: {subject}"
     assert does in " ".join(letter.text.split())

@@ -22,7 +22,7 @@ from tests.support import factories
 from tests.support.query_counter import asked_of, explained
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
-RUNGS = {
+STATUSES = {
     SubmissionState.PENDING: Outcome.WITH_BROKER,
     SubmissionState.SENT: Outcome.WITH_BROKER,
     SubmissionState.DELIVERED: Outcome.WITH_BROKER,
@@ -58,7 +58,7 @@ def shape(
     runtime: Runtime,
     export_id: str,
     state: ExportState = ExportState.EXECUTED,
-    rung: SubmissionState = SubmissionState.DELIVERED,
+    status: SubmissionState = SubmissionState.DELIVERED,
     *,
     overdue: bool = False,
     dead: str | None = None,
@@ -70,7 +70,7 @@ def shape(
         session.execute(
             update(BrokerSubmission)
             .where(col(BrokerSubmission.export_id) == export_id)
-            .values(state=rung.value, overdue_at=late, deadline_at=late)
+            .values(state=status.value, overdue_at=late, deadline_at=late)
         )
         here = update(Delivery).where(col(Delivery.export_id) == export_id)
         session.execute(here.values(state=DeliveryState.DELIVERED.value))
@@ -99,48 +99,48 @@ def handed_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
     return export.export_id
 
 
-def test_each_state_and_each_rung_has_its_outcome(runtime: Runtime) -> None:
+def test_each_state_and_each_status_has_its_outcome(runtime: Runtime) -> None:
     handed_off(runtime, "another")
     export_id = handed_off(runtime)
     for state, outcome in STATES.items():
         shape(runtime, export_id, state, SubmissionState.REJECTED, overdue=True, dead="warehouse")
         assert shown(runtime, export_id) is outcome, state
-    for rung, outcome in RUNGS.items():
-        shape(runtime, export_id, rung=rung)
-        assert shown(runtime, export_id) is outcome, rung
+    for status, outcome in STATUSES.items():
+        shape(runtime, export_id, status=status)
+        assert shown(runtime, export_id) is outcome, status
 
 
 def test_an_answer_that_is_late_is_overdue_and_an_answer_that_needs_a_person_is_itself(runtime: Runtime) -> None:
     export_id = handed_off(runtime)
-    for rung in (SubmissionState.PENDING, SubmissionState.DELIVERED, SubmissionState.ACCEPTED, SubmissionState.FILED):
-        shape(runtime, export_id, rung=rung, overdue=True)
-        assert shown(runtime, export_id) is Outcome.OVERDUE, rung
-    for rung in (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD):
-        shape(runtime, export_id, rung=rung, overdue=True, dead="warehouse")
-        assert shown(runtime, export_id) is RUNGS[rung]
+    for status in (SubmissionState.PENDING, SubmissionState.DELIVERED, SubmissionState.ACCEPTED, SubmissionState.FILED):
+        shape(runtime, export_id, status=status, overdue=True)
+        assert shown(runtime, export_id) is Outcome.OVERDUE, status
+    for status in (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD):
+        shape(runtime, export_id, status=status, overdue=True, dead="warehouse")
+        assert shown(runtime, export_id) is STATUSES[status]
 
 
 def test_what_the_warehouse_did_not_get_is_undeliverable_and_a_copy_is_not(runtime: Runtime) -> None:
     export_id = handed_off(runtime)
-    shape(runtime, export_id, rung=SubmissionState.RELEASED, dead="warehouse")
+    shape(runtime, export_id, status=SubmissionState.RELEASED, dead="warehouse")
     assert shown(runtime, export_id) is Outcome.UNDELIVERABLE
     for audience in ("operator", "customs_broker"):
-        shape(runtime, export_id, rung=SubmissionState.RELEASED, dead=audience)
+        shape(runtime, export_id, status=SubmissionState.RELEASED, dead=audience)
         assert shown(runtime, export_id) is Outcome.RELEASED, audience
 
 
 def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
     rejected, held, released = (handed_off(runtime, batch) for batch in ("A", "B", "C"))
-    shape(runtime, rejected, rung=SubmissionState.REJECTED)
-    shape(runtime, held, rung=SubmissionState.HELD)
-    shape(runtime, released, rung=SubmissionState.RELEASED)
+    shape(runtime, rejected, status=SubmissionState.REJECTED)
+    shape(runtime, held, status=SubmissionState.HELD)
+    shape(runtime, released, status=SubmissionState.RELEASED)
     with runtime.db.read() as session:
         found = of(session, Outcome.REJECTED, Outcome.HELD)
     assert [each.export_id for each in found] == [held, rejected]
 
 
 @pytest.mark.parametrize(
-    ("rung", "said"),
+    ("stands_at", "said"),
     [
         (SubmissionState.PENDING, "overdue: the handoff to br_1 was not delivered by 2026-11-24 16:00:00 UTC"),
         (SubmissionState.DELIVERED, "overdue: br_1 did not answer by 2026-11-24 16:00:00 UTC"),
@@ -148,10 +148,10 @@ def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
     ],
 )
 def test_the_status_sentence_says_what_is_late_and_since_when(
-    runtime: Runtime, rung: SubmissionState, said: str
+    runtime: Runtime, stands_at: SubmissionState, said: str
 ) -> None:
     export_id = handed_off(runtime)
-    shape(runtime, export_id, rung=rung, overdue=True)
+    shape(runtime, export_id, status=stands_at, overdue=True)
     with runtime.db.read() as session:
         status = read_model.read_export(session, factories.ACCOUNT, export_id).status
     assert said.replace("br_1", factories.BROKER) in status

@@ -1,4 +1,4 @@
-"""A customs broker that says nothing in time is an alarm, once a rung; one that has spoken is none."""
+"""A customs broker that says nothing in time is an alarm, once a status; one that has spoken is none."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def submission(runtime: Runtime) -> BrokerSubmission:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def say(runtime: Runtime, rung: str) -> None:
-    body = AcknowledgementBody.model_validate({"id": f"said:{rung}", "rung": rung})
+def say(runtime: Runtime, status: str) -> None:
+    body = AcknowledgementBody.model_validate({"id": f"said:{status}", "status": status})
     submissions.answer(runtime, submission(runtime).id, body, "partner:br")
 
 
@@ -51,7 +51,7 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
     bad, *good = [DeliveryStream(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
     real = outbox.enqueue_handoff_overdue
 
-    def told(session: Session, late: outbox.LateRung) -> outbox.Enqueued:
+    def told(session: Session, late: outbox.OverdueStatus) -> outbox.Enqueued:
         if late.export_id == bad.export_id:
             raise ValueError("this one cannot be told")
         return real(session, late)
@@ -86,18 +86,18 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     clock.pass_seconds(DAY)
     assert overdue.overdue(runtime) == []
     (alarm,) = alarms(runtime)
-    assert (alarm["rung"], alarm["partnerId"], alarm["channel"]) == ("pending", factories.BROKER, "queue")
+    assert (alarm["submissionStatus"], alarm["partnerId"], alarm["channel"]) == ("pending", factories.BROKER, "queue")
     assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
     assert exports.log_of(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
 
 
-def test_each_rung_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
+def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
     export = handed_off(runtime)
     sender.tell(runtime, export.context, outbox.BROKER)
     waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
-    for rung, seconds in waits.items():
-        if rung != "delivered":
-            say(runtime, rung)
+    for status, seconds in waits.items():
+        if status != "delivered":
+            say(runtime, status)
         assert submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
         assert submission(runtime).overdue_at is None
         clock.pass_seconds(seconds - 1)
@@ -108,15 +108,15 @@ def test_each_rung_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runti
     say(runtime, "released")
     clock.pass_seconds(365 * DAY)
     assert overdue.overdue(runtime) == []
-    assert [alarm["rung"] for alarm in alarms(runtime)] == list(waits)
+    assert [alarm["submissionStatus"] for alarm in alarms(runtime)] == list(waits)
 
 
-@pytest.mark.parametrize("rung", ["rejected", "query", "held", "released"])
+@pytest.mark.parametrize("status", ["rejected", "query", "held", "released"])
 def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
-    runtime: Runtime, clock: Clock, rung: str
+    runtime: Runtime, clock: Clock, status: str
 ) -> None:
     handed_off(runtime)
-    say(runtime, rung)
+    say(runtime, status)
     assert submission(runtime).deadline_at is None
     clock.pass_seconds(365 * DAY)
     assert overdue.overdue(runtime) == []

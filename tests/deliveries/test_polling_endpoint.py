@@ -37,7 +37,7 @@ def status(*answers: Mapping[str, Any], handoff_id: str = "BB/1") -> Script:
 
 
 RECEIVED = said({"handoffId": "BB/1", "status": "received"})
-FIRST = {"id": "BB/1:received", "rung": "received"}
+FIRST = {"id": "BB/1:received", "status": "received"}
 
 
 def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
@@ -62,8 +62,8 @@ def recorded(runtime: Runtime) -> list[str]:
 def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_once(
     opened: OpenRuntime, endpoint: Start
 ) -> None:
-    filed = {"id": "n-2", "rung": "filed", "entryNumber": "ABC-1234567-8"}
-    broker = endpoint(RECEIVED, status(FIRST), status(FIRST, {"id": "n-1", "rung": "accepted"}, filed))
+    filed = {"id": "n-2", "status": "filed", "entryNumber": "ABC-1234567-8"}
+    broker = endpoint(RECEIVED, status(FIRST), status(FIRST, {"id": "n-1", "status": "accepted"}, filed))
     runtime = opened(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
     sent = handed_over(runtime)
     assert (sent.handoff_id, sent.state) == ("BB/1", "received")
@@ -88,8 +88,8 @@ def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_onc
         Script(200, b""),
         Script(302, headers={"Location": "http://127.0.0.1:1/"}),
         Script(200, b'{"handoffId": "BB/1", "answers": [], "more": 1}'),
-        status({"id": "n", "rung": "maybe"}),
-        status({"id": "n", "rung": "accepted"}, handoff_id="BB/2"),
+        status({"id": "n", "status": "maybe"}),
+        status({"id": "n", "status": "accepted"}, handoff_id="BB/2"),
         Script(200, b'{"handoffId": "BB/1", "answers": [' + b" " * 100_000 + b"]}"),
     ],
     ids=str,
@@ -108,7 +108,7 @@ def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
 def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the_log(
     opened: OpenRuntime, endpoint: Start
 ) -> None:
-    late = status(FIRST, {"id": "n-1", "rung": "query", "message": "canary"})
+    late = status(FIRST, {"id": "n-1", "status": "query", "message": "canary"})
     runtime = opened(borderbuddy_url=endpoint(RECEIVED, late).url)
     sent = handed_over(runtime)
     exports.purge(runtime, sent.export_id)
@@ -181,21 +181,21 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
                 )
             )
 
-    def rungs() -> list[str]:
+    def statuses() -> list[str]:
         answers = sandbox_broker.answers(runtime, "sbx-ntf_1").answers
-        assert [each.id for each in answers] == [f"sbx-ntf_1:{each.rung}" for each in answers]
-        return [each.rung for each in answers]
+        assert [each.id for each in answers] == [f"sbx-ntf_1:{each.status}" for each in answers]
+        return [each.status for each in answers]
 
-    assert rungs() == at_once
+    assert statuses() == at_once
     clock.pass_seconds(10)
-    assert rungs() == later
+    assert statuses() == later
     for unknown in ("ntf_1", "sbx-ntf_2", "sbx-ntf_3", "sbx-sbx-ntf_1"):
         with pytest.raises(NotFound):
             sandbox_broker.answers(runtime, unknown)
 
 
 def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, endpoint: Start) -> None:
-    answers = [{"id": "n", "rung": "held", "message": "Customs looks into it."}]
+    answers = [{"id": "n", "status": "held", "message": "Customs looks into it."}]
     broker = endpoint(status(*answers))
     runtime = opened(borderbuddy_url=broker.url)
     found = BorderBuddyChannel(runtime.settings).answers("BB/1", Target("acc_demo", "br_demo", test=False))

@@ -71,11 +71,11 @@ def submission(runtime: Runtime) -> BrokerSubmission:
 def answered(runtime: Runtime) -> list[tuple[str, str]]:
     with runtime.db.read() as session:
         rows = session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id))).all()
-    return [(row.id, row.rung) for row in rows]
+    return [(row.id, row.status) for row in rows]
 
 
-def answer(submission_id: str, rung: str = "accepted", number: int = 1, **more: Any) -> bytes:
-    return json.dumps({"submissionId": submission_id, "id": f"A-{number}", "rung": rung} | more).encode()
+def answer(submission_id: str, status: str = "accepted", number: int = 1, **more: Any) -> bytes:
+    return json.dumps({"submissionId": submission_id, "id": f"A-{number}", "status": status} | more).encode()
 
 
 def leave(server: SftpServer, name: str, body: bytes) -> None:
@@ -191,12 +191,12 @@ BROKEN = {
     "half": b'{"submissionId": "sub_',
     "list": b"[]",
     "latin": '{"message": "é"}'.encode("latin-1"),
-    "unknown-member": b'{"submissionId":"sub_%s","id":"A-1","rung":"accepted","extra":1}' % (b"0" * 32),
-    "unknown-rung": b'{"submissionId":"sub_%s","id":"A-1","rung":"maybe"}' % (b"0" * 32),
-    "no-submission": b'{"id":"A-1","rung":"accepted"}',
-    "nobody's": b'{"submissionId":"sub_%s","id":"A-1","rung":"accepted"}' % (b"0" * 32),
+    "unknown-member": b'{"submissionId":"sub_%s","id":"A-1","status":"accepted","extra":1}' % (b"0" * 32),
+    "unknown-status": b'{"submissionId":"sub_%s","id":"A-1","status":"maybe"}' % (b"0" * 32),
+    "no-submission": b'{"id":"A-1","status":"accepted"}',
+    "nobody's": b'{"submissionId":"sub_%s","id":"A-1","status":"accepted"}' % (b"0" * 32),
     "deep": b"[" * 60_000,
-    "twice": b'{"id":"A-1","id":"A-2","rung":"accepted","submissionId":"sub_%s"}' % (b"0" * 32),
+    "twice": b'{"id":"A-1","id":"A-2","status":"accepted","submissionId":"sub_%s"}' % (b"0" * 32),
     "huge": b" " * (MAX_BYTES + 1),
 }
 

@@ -26,16 +26,16 @@ from tests.support import factories
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
 @pytest.mark.parametrize(
-    ("invoice", "rung"),
+    ("invoice", "status"),
     [("A", "accepted"), ("R", "rejected"), ("Q", "query"), ("D1", "accepted"), ("H1", "held"), ("INV", "accepted")],
 )
-def test_the_sandbox_broker_answers_as_the_invoice_number_asks(desk: Desk, via: str, invoice: str, rung: str) -> None:
+def test_the_sandbox_broker_answers_as_the_invoice_number_asks(desk: Desk, via: str, invoice: str, status: str) -> None:
     export, _ = handed_off(desk, invoice=invoice, via=via)
-    poll(lambda: desk.submission(export).state == rung)
+    poll(lambda: desk.submission(export).state == status)
     with desk.runtime.db.read() as session:
         answers = session.exec(select(Acknowledgement)).all()
-    final = next(each for each in answers if each.rung == rung)
-    if rung == "rejected":
+    final = next(each for each in answers if each.status == status)
+    if status == "rejected":
         assert [each["pointer"] for each in final.fields] == [
             "/units/0/lines/0/htsCode",
             "/units/0/parties/importerOfRecord/importerNumber",
@@ -74,7 +74,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     by_outcome = {each["outcome"]: each for each in items}
     assert by_outcome.keys() == {"held", "none", "rejected"}
     assert (by_outcome["none"]["answer"], by_outcome["rejected"]["answer"]["status"]) == (None, "rejected")
-    assert by_outcome["rejected"]["rung"] == "rejected"
+    assert by_outcome["rejected"]["submissionStatus"] == "rejected"
     assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
     person = desk.stranger()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
@@ -130,12 +130,12 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> 
 def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
     export, secret = handed_off(desk)
     url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
-    answer = json.dumps({"id": "a-1", "rung": "released", "entryNumber": "ABC-1234567-8"}).encode()
+    answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
     plain = desk.stranger()
     first = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
     again = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
-    assert (first.status_code, first.json()["rung"], first.json()["recorded"]) == (200, "released", True)
-    assert (again.status_code, again.json()["rung"], again.json()["recorded"]) == (200, "released", False)
+    assert (first.status_code, first.json()["submissionStatus"], first.json()["recorded"]) == (200, "released", True)
+    assert (again.status_code, again.json()["submissionStatus"], again.json()["recorded"]) == (200, "released", False)
     assert exports.log_of(desk.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
 
 
@@ -144,7 +144,7 @@ def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
     broker = desk.submission(first).partner_id
     second = exports.ready(desk.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
     exports.hand_off(desk.runtime, second)
-    answer = json.dumps({"id": "a-1", "rung": "released"}).encode()
+    answer = json.dumps({"id": "a-1", "status": "released"}).encode()
     plain = desk.stranger()
 
     def say(export: exports.Ready, call: str, body: bytes, headers: dict[str, str]) -> int:
@@ -171,13 +171,13 @@ def test_answers_out_of_order_are_kept_and_never_lead_down(desk: Desk) -> None:
     export, _ = handed_off(desk)
     url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
     broker = desk.client(f"partner:{desk.submission(export).partner_id}")
-    for number, (rung, stands) in enumerate(
+    for number, (status, stands) in enumerate(
         [("filed", "filed"), ("received", "filed"), ("accepted", "filed"), ("held", "held"), ("released", "released")]
     ):
-        said = broker.post(url, json={"id": f"a-{number}", "rung": rung}).json()
-        assert (said["rung"], said["recorded"]) == (stands, True)
+        said = broker.post(url, json={"id": f"a-{number}", "status": status}).json()
+        assert (said["submissionStatus"], said["recorded"]) == (stands, True)
     view = desk.client("read").get(f"/api/exports/{export.export_id}").json()["broker_submission"]
-    assert (view["rung"], len(view["acknowledgements"])) == ("released", 5)
+    assert (view["submission_status"], len(view["acknowledgements"])) == ("released", 5)
 
 
 def test_20_same_answers_at_once_count_once(desk: Desk) -> None:
@@ -188,7 +188,9 @@ def test_20_same_answers_at_once_count_once(desk: Desk) -> None:
 
     def say() -> None:
         together.wait()
-        broker.post(f"/api/broker-submissions/{submission_id}/acknowledgements", json={"id": "a-1", "rung": "accepted"})
+        broker.post(
+            f"/api/broker-submissions/{submission_id}/acknowledgements", json={"id": "a-1", "status": "accepted"}
+        )
 
     threads = [threading.Thread(target=say) for _ in range(20)]
     for thread in threads:
@@ -202,7 +204,7 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
     export, secret = handed_off(desk)
     submission = desk.submission(export)
     url = f"/api/broker-submissions/{submission.id}/acknowledgements"
-    answer = b'{"id": "a-1", "rung": "accepted"}'
+    answer = b'{"id": "a-1", "status": "accepted"}'
     plain = desk.stranger()
     refused = [
         plain.post(url, content=answer),
@@ -214,9 +216,9 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
         desk.client("partner:br_other").post(url, content=answer),
         desk.client("read", "execute").post(url, content=answer),
         desk.client(account=OTHER).post(url, content=answer),
-        desk.client("operate").post(url, content=b'{"id": "a-1", "rung": "pending"}'),
+        desk.client("operate").post(url, content=b'{"id": "a-1", "status": "pending"}'),
         desk.client("operate").post(
-            url, content=b'{"id": "a-1", "rung": "accepted", "message": "' + b"x" * 70_000 + b'"}'
+            url, content=b'{"id": "a-1", "status": "accepted", "message": "' + b"x" * 70_000 + b'"}'
         ),
     ]
     assert [(each.status_code, each.json()["errorCode"]) for each in refused] == [

@@ -39,10 +39,10 @@ def ready(runtime: Runtime) -> exports.Ready:
     return export
 
 
-def say(runtime: Runtime, answer_id: str, rung: str, **facts: Any) -> bool:
+def say(runtime: Runtime, answer_id: str, status: str, **facts: Any) -> bool:
     with runtime.db.read() as session:
         submission_id = session.exec(select(BrokerSubmission.id)).one()
-    body = AcknowledgementBody.model_validate({"id": answer_id, "rung": rung} | facts)
+    body = AcknowledgementBody.model_validate({"id": answer_id, "status": status} | facts)
     return submissions.answer(runtime, submission_id, body, "partner:br").recorded
 
 
@@ -63,12 +63,12 @@ def streams(runtime: Runtime) -> list[outbox.DeliveryStream]:
         return take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
-@pytest.mark.parametrize("rung", ["rejected", "query", "held"])
+@pytest.mark.parametrize("status", ["rejected", "query", "held"])
 def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
-    runtime: Runtime, clock: Clock, rung: str
+    runtime: Runtime, clock: Clock, status: str
 ) -> None:
     export = ready(runtime)
-    assert say(runtime, "a-1", rung, reference="REF-9", message="See the fields.", fields=FIELDS)
+    assert say(runtime, "a-1", status, reference="REF-9", message="See the fields.", fields=FIELDS)
     stream = outbox.DeliveryStream(export.export_id, factories.OPERATOR, "queue")
     assert stream in streams(runtime), "the next sweep wakes it"
     assert sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
@@ -78,7 +78,12 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     assert (event["type"], event["subject"]) == ("exports.handoff.answered.v1", export.export_id)
     assert message.delivery_info["routing_key"] == f"operator.{factories.ACCOUNT}.handoff.answered.v1"
     said = event["data"]
-    assert (said["rung"], said["standsAt"], said["answerId"], said["reference"]) == (rung, rung, "a-1", "REF-9")
+    assert (said["status"], said["submissionStatus"], said["answerId"], said["reference"]) == (
+        status,
+        status,
+        "a-1",
+        "REF-9",
+    )
     assert said["fields"] == FIELDS
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
@@ -87,10 +92,10 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     assert shown.fields == FIELDS
 
 
-@pytest.mark.parametrize("rung", ["received", "accepted", "filed", "released"])
-def test_what_goes_well_is_no_news_for_the_operators(runtime: Runtime, rung: str) -> None:
+@pytest.mark.parametrize("status", ["received", "accepted", "filed", "released"])
+def test_what_goes_well_is_no_news_for_the_operators(runtime: Runtime, status: str) -> None:
     ready(runtime)
-    assert say(runtime, "a-1", rung, entry_number="ABC-1234567-8")
+    assert say(runtime, "a-1", status, entry_number="ABC-1234567-8")
     assert told(runtime) == []
 
 
@@ -106,7 +111,7 @@ def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime:
     say(runtime, "a-2", "released")
     assert say(runtime, "a-1", "query", message="What is it made of?")
     (late,) = told(runtime)
-    assert (late["rung"], late["standsAt"]) == ("query", "released")
+    assert (late["status"], late["submissionStatus"]) == ("query", "released")
 
 
 def test_an_answer_given_with_the_handoff_itself_is_told_as_well(desk: Desk) -> None:
@@ -120,7 +125,7 @@ def test_a_forged_answer_is_told_to_nobody(desk: Desk) -> None:
     export, _ = handed_off(desk)
     address = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
     forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
-    assert desk.stranger().post(address, json={"id": "a", "rung": "rejected"}, headers=forged).status_code == 401
+    assert desk.stranger().post(address, json={"id": "a", "status": "rejected"}, headers=forged).status_code == 401
     assert told(desk.runtime) == []
 
 
@@ -131,7 +136,7 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     submission = desk.submission(export)
     with desk.runtime.db.read() as session:
         (secret, *_) = secrets.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
-    body = json.dumps({"id": "a", "rung": "rejected"}).encode()
+    body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
     def said(secret: str, at: datetime) -> httpx.Response:
         headers = webhook.signed("a", body, secret, at=at) | {"content-type": "application/json"}

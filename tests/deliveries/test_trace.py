@@ -89,11 +89,14 @@ def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, three_way
     assert without_links(sent) == found["event"]
     assert (found["sandbox"]["outcome"], found["sandbox"]["answer"]["status"]) == ("rejected", "rejected")
     submission = found["brokerSubmission"]
-    assert (submission["rung"], [each["rung"] for each in submission["acknowledgements"]]) == ("rejected", ["rejected"])
+    assert (submission["submission_status"], [each["status"] for each in submission["acknowledgements"]]) == (
+        "rejected",
+        ["rejected"],
+    )
     assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"
 
 
-def test_message_to_a_warehouse_has_no_ladder(desk: Desk) -> None:
+def test_message_to_a_warehouse_has_no_submission(desk: Desk) -> None:
     export, _ = handed_off(desk)
     (first, *_) = exports.deliveries(desk.runtime, export.export_id, factories.WAREHOUSE)
     found = traced(desk, first.notification_id)

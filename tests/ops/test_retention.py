@@ -121,13 +121,13 @@ def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
     assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)
 
 
-@pytest.mark.parametrize("rung", ["filed", "released", "held"])
+@pytest.mark.parametrize("status", ["filed", "released", "held"])
 def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_made(
-    make_house: Callable[[str], House], database_url: str, rung: str
+    make_house: Callable[[str], House], database_url: str, status: str
 ) -> None:
     house = make_house(database_url)
     late, other = executed(house, plan("late")), executed(house, plan("other"))
-    answered(house, late, rung, datetime(2027, 4, 6, 3, 0, tzinfo=UTC))  # the evening of the 5th, by the rules' clock
+    answered(house, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC))  # the evening of the 5th, by the rules' clock
     answered(house, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
     assert set(due(house, date(2033, 4, 5))) == {other}
     (found,) = (each for each in retention.due(house.runtime, date(2033, 4, 6)) if each.export_id == late)
@@ -169,13 +169,13 @@ def test_only_plans_that_can_be_due_are_read(house: House) -> None:
     assert len(list(retention.due(house.runtime, date(2031, 11, 26)))) == 2
 
 
-def answered(house: House, export_id: str, rung: str, at: datetime) -> None:
+def answered(house: House, export_id: str, status: str, at: datetime) -> None:
     """Have the customs broker say so at that time."""
     with house.runtime.db.write() as session:
         submission = session.scalars(
             select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
-        session.add(Acknowledgement(submission_id=submission, id="1", rung=rung, fields=[], received_at=at))
+        session.add(Acknowledgement(submission_id=submission, id="1", status=status, fields=[], received_at=at))
 
 
 def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(

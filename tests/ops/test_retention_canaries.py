@@ -37,7 +37,7 @@ BROKER = "br_mail"
 MAILBOX = "canary901x@broker.example"
 ANSWER = {
     "id": "canary902x",
-    "rung": "query",
+    "status": "query",
     "reference": "canary903x",
     "entryNumber": "CANARY904X",
     "message": "canary905x",

@@ -236,7 +236,7 @@ def test_what_is_no_message_is_set_aside_and_what_follows_is_done(desk: Desk) ->
 def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
     submission = desk.submission()
     exports.purge(desk.runtime, submission.export_id)
-    desk.acknowledge({"submissionId": submission.id, "id": "late", "rung": "query", "message": "canary"})
+    desk.acknowledge({"submissionId": submission.id, "id": "late", "status": "query", "message": "canary"})
     (reply,) = desk.taken("answers")
     assert json.loads(reply.body)["errorCode"] == "INVALID_STATE"
     assert desk.taken(queues.DEAD, seconds=0.3) == []
@@ -360,20 +360,20 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
 
 def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(desk: Desk) -> None:
     submission = desk.submission()
-    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted", "reference": "REF-1"}
+    said = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
     for _ in range(2):
         desk.acknowledge(said, at=OLD)
     first, second = (json.loads(each.body) for each in desk.taken("answers", 2))
-    assert (first["rung"], first["recorded"], second["recorded"]) == ("accepted", True, False)
+    assert (first["submissionStatus"], first["recorded"], second["recorded"]) == ("accepted", True, False)
     (kept,) = desk.rows(Acknowledgement)
-    assert (kept.id, kept.rung, kept.reference) == ("a-1", "accepted", "REF-1")
+    assert (kept.id, kept.status, kept.reference) == ("a-1", "accepted", "REF-1")
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         (lambda body: body | {"submissionId": "sub_" + "0" * 32}, "INVALID_API_KEY"),
-        (lambda body: body | {"rung": "paid"}, "VALIDATION_ERROR"),
+        (lambda body: body | {"status": "paid"}, "VALIDATION_ERROR"),
         (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
     ],
 )
@@ -381,7 +381,7 @@ def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothi
     desk: Desk, change: Callable[[Json], Json], code: str
 ) -> None:
     submission = desk.submission()
-    body = change({"submissionId": submission.id, "id": "a-1", "rung": "accepted"})
+    body = change({"submissionId": submission.id, "id": "a-1", "status": "accepted"})
     desk.acknowledge(body)
     (reply,), (buried,) = desk.taken("answers"), desk.taken(queues.DEAD)
     assert json.loads(reply.body)["errorCode"] == code
@@ -391,10 +391,10 @@ def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothi
 
 def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(desk: Desk) -> None:
     submission = desk.submission()
-    said = {"submissionId": submission.id, "id": "a-1", "rung": "accepted"}
-    desk.acknowledge(said | {"rung": "rejected"}, secret="whsec_" + "AAAA" * 10)
+    said = {"submissionId": submission.id, "id": "a-1", "status": "accepted"}
+    desk.acknowledge(said | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)
     desk.send("acknowledgement", json.dumps(said).encode())
     desk.acknowledge(said)
     poll(lambda: len(desk.rows(Acknowledgement)) == 1, 60)
-    assert [each.rung for each in desk.rows(Acknowledgement)] == ["accepted"]
+    assert [each.status for each in desk.rows(Acknowledgement)] == ["accepted"]
     assert len(desk.taken(queues.DEAD, 2)) == 2

@@ -142,10 +142,10 @@ def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_co
     assert {export.batch_id for export in busy.rows(Export)} >= {"by-queue"}
     busy.send("execute", json.dumps(request(idempotencyKey=None)).encode(), declare=False)
     assert len(busy.taken(queues.REFUSED)) == 1
-    busy.acknowledge({"submissionId": submission.id, "id": "a-1", "rung": "accepted"}, declare=False)
+    busy.acknowledge({"submissionId": submission.id, "id": "a-1", "status": "accepted"}, declare=False)
     (receipt,) = busy.taken("answers")
     assert json.loads(receipt.body)["recorded"] is True
-    assert [each.rung for each in busy.rows(Acknowledgement)] == ["accepted"]
+    assert [each.status for each in busy.rows(Acknowledgement)] == ["accepted"]
 
 
 @alone("F5")

@@ -133,20 +133,20 @@ def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoin
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
 
-    def rung() -> str:
+    def status() -> str:
         with runtime.db.read() as session:
             return session.exec(select(BrokerSubmission.state)).one()
 
-    assert rung() == "pending"
+    assert status() == "pending"
     sender.tell(runtime, export.context, outbox.BROKER)
-    assert rung() == "sent"
+    assert status() == "sent"
     clock.pass_seconds(1)
     sender.tell(runtime, export.context, outbox.BROKER)
-    assert rung() == "failed"
+    assert status() == "failed"
     (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
     sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
     sender.tell(runtime, export.context, outbox.BROKER)
-    assert rung() == "delivered"
+    assert status() == "delivered"
 
 
 def test_resending_keeps_the_id_and_begins_the_schedule_anew(

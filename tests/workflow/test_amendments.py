@@ -150,7 +150,7 @@ def test_a_send_that_is_under_way_is_told_of_but_records_nothing(house: House) -
     ]
 
 
-def test_telling_that_a_handoff_is_superseded_is_no_rung_of_it(house: House) -> None:
+def test_telling_that_a_handoff_is_superseded_is_no_status_of_it(house: House) -> None:
     old = executed(house, told=False)
     with house.runtime.db.write() as session:
         session.execute(

@@ -43,7 +43,7 @@ class Sent:
 
 @pytest.fixture
 def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """Sweeps are of the house, find a late rung and somebody to ask, and send nothing outwards."""
+    """Sweeps are of the house, find a late status and somebody to ask, and send nothing outwards."""
     here = Sent()
     monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)

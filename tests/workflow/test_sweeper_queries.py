@@ -23,7 +23,7 @@ from tests.system.faults.matrix import alone
 from tests.workflow.conftest import House
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
-#: Where some are to be begun apart it is one more, however many these are, and each late rung is told by a transaction of its own.
+#: Where some are to be begun apart it is one more, however many these are, and each late status is told by a transaction of its own.
 #: Aimed at was one a second, and a worker sweeps every two: each finds its few rows by an index, so that six cost as little.
 STATEMENTS: Final = 6
 #: What begins a transaction, and says whose rows are seen in it.

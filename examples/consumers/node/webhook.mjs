@@ -89,7 +89,7 @@ async function answerAll() {
 
 // Says that we could read the handoff; whether it is accepted is for a person to say. The same id counts once.
 async function answer(url, id) {
-  const body = JSON.stringify({ id, rung: 'received' });
+  const body = JSON.stringify({ id, status: 'received' });
   const timestamp = Math.floor(Date.now() / 1000);
   const headers = {
     'content-type': 'application/json',

@@ -98,7 +98,7 @@ def answer_all() -> None:
 
 def answered(url: str, answer_id: str) -> bool:
     """Say that we could read the handoff; whether it is accepted is for a person to say. The same id counts once."""
-    now, body = datetime.now(UTC), json.dumps({"id": answer_id, "rung": "received"})
+    now, body = datetime.now(UTC), json.dumps({"id": answer_id, "status": "received"})
     headers = {
         "content-type": "application/json",
         "webhook-id": answer_id,

@@ -225,7 +225,7 @@ class HandoffOverdue(AboutExport):
     submission_id: str
     partner_id: str
     channel: str
-    rung: str = Field(description="Where the submission stands; the rung above it is late")
+    submission_status: str = Field(description="Where the submission stands; the status above it is late")
     deadline_at: AwareDatetime
     inspect: Relative
 
@@ -250,8 +250,10 @@ class HandoffAnswered(AboutExport):
     partner_id: str
     channel: str
     answer_id: str = Field(description="The customs broker's id of this answer")
-    rung: Literal["rejected", "query", "held"]
-    stands_at: str = Field(description="Where the submission stands after it; another rung where the answer came late")
+    status: Literal["rejected", "query", "held"]
+    submission_status: str = Field(
+        description="Where the submission stands after it; another status where the answer came late"
+    )
     reference: str | None
     message: str | None
     fields: list[FieldAnswer]
@@ -322,7 +324,7 @@ class HandoffAnswer(StrictModel):
         """The answer as it is recorded; its id is how the endpoint names it later, too."""
         return AcknowledgementBody(
             id=f"{self.handoff_id}:{self.status}",
-            rung=self.status,
+            status=self.status,
             reference=self.reference,
             message=self.message,
             fields=self.fields,
@@ -333,7 +335,7 @@ class AcknowledgementBody(StrictModel):
     """A customs broker's answer to a handoff, sent whenever there is one."""
 
     id: AnswerId = Field(description="The broker's id of this answer: sent again, it counts once")
-    rung: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
+    status: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
     at: BoundedInstant | None = Field(None, description="When the broker decided")
     reference: AnswerId | None = None
     entry_number: AnswerId | None = None
@@ -365,9 +367,9 @@ class HandoffStatus(StrictModel):
 
 
 class AcknowledgementReceipt(StrictModel):
-    """That an answer was recorded; `rung` is where the submission stands now."""
+    """That an answer was recorded; `submissionStatus` is where the submission stands now."""
 
     submission_id: str
     id: str
-    rung: str
+    submission_status: str
     recorded: bool = Field(description="False where the same answer had been recorded before")

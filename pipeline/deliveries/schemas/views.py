@@ -26,7 +26,7 @@ class SandboxHandoffView(StrictModel):
     invoice_numbers: list[str] = Field(description="The first two characters of the first pick outcome and delay")
     outcome: Literal["accepted", "rejected", "query", "held", "none"]
     answer: HandoffAnswer | None = Field(description="What was answered at once; null where the answer came later")
-    rung: SubmissionState
+    submission_status: SubmissionState
     received_at: datetime
 
 

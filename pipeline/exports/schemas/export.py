@@ -168,7 +168,7 @@ class AcknowledgementView(View):
     """One answer of the customs broker."""
 
     id: str
-    rung: str
+    status: str
     reference: str | None
     entry_number: str | None
     message: str | None
@@ -177,11 +177,13 @@ class AcknowledgementView(View):
 
 
 class BrokerSubmissionView(View):
-    """The handoff to the customs broker, and how far up the ladder it is."""
+    """The handoff to the customs broker, and its status."""
 
     id: str
     submission_type: str
-    status: Literal["pending", "sent", "failed"] = Field(description="Of the sending alone; `rung` tells the rest")
+    status: Literal["pending", "sent", "failed"] = Field(
+        description="Of the sending alone; `submission_status` tells the rest"
+    )
     recipient_email: str | None
     subject: str
     sent_at: datetime | None
@@ -189,9 +191,9 @@ class BrokerSubmissionView(View):
     partner_id: str
     path: str
     channel: str
-    rung: SubmissionState
+    submission_status: SubmissionState
     deadline_at: datetime | None = Field(
-        description="When the rung above must be reached; null where none is waited for"
+        description="When the status above must be reached; null where none is waited for"
     )
     overdue_at: datetime | None = Field(description="When the operators were told that it was not")
     acknowledgements: list[AcknowledgementView]

@@ -47,14 +47,14 @@ _CHOICES: Final = {
 
 @dataclass(frozen=True)
 class _Choice:
-    rung: str
+    status: str
     words: str
     chosen: bool
 
 
 @dataclass(frozen=True)
 class _ShownAnswer:
-    rung: str
+    status: str
     at: str
     message: str | None
     entry_number: str | None
@@ -100,7 +100,7 @@ def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Respon
         return _page(handoff, form, refusal=refused.message, status=400)
     except Purged:
         return _purged()
-    if not receipt.recorded and form.rung != "received":
+    if not receipt.recorded and form.status != "received":
         return _page(email_replies.read(runtime, given), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
 
@@ -149,12 +149,12 @@ def _form(body: bytes) -> Form:
         return written.get(name, [""])[0]
 
     rows = [(first(f"place{row}"), first(f"wrong{row}")) for row in range(FIELD_ROWS)]
-    return Form(first("rung"), first("message"), first("entryNumber"), rows)
+    return Form(first("status"), first("message"), first("entryNumber"), rows)
 
 
 def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: int = 200) -> Response:
     names = {pointer: place for place, pointer in handoff.places.items()}
-    before = {each.rung for each in handoff.said}
+    before = {each.status for each in handoff.said}
     open_now = handoff.final is None and handoff.replaced is None
     html = render(
         "email_replies/handoff.html",
@@ -166,9 +166,9 @@ def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: i
         said=[_shown(each, names) for each in handoff.said],
         open=open_now,
         choices=[
-            _Choice(rung, words, rung == form.rung)
-            for rung, words in _CHOICES.items()
-            if rung != "received" or "received" not in before
+            _Choice(choice, words, choice == form.status)
+            for choice, words in _CHOICES.items()
+            if choice != "received" or "received" not in before
         ],
         form=form,
         rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
@@ -186,7 +186,7 @@ def _plain(heading: str, sentence: str, status: int, headers: Mapping[str, str] 
 
 def _shown(said: Said, names: Mapping[str, str]) -> _ShownAnswer:
     return _ShownAnswer(
-        rung=said.rung,
+        status=said.status,
         at=_moment(said.at),
         message=said.message,
         entry_number=said.entry_number,

@@ -74,6 +74,8 @@ class Work(Collector):
             )
             late = select(func.count()).select_from(BrokerSubmission).where(LATE)
             families.append(
-                GaugeMetricFamily("exports_handoffs_overdue", "Handoffs whose rung is late", session.scalar(late))
+                GaugeMetricFamily(
+                    "exports_handoffs_overdue", "Handoffs whose next status is overdue", session.scalar(late)
+                )
             )
         return families

@@ -32,7 +32,7 @@ MAX_BYTES: Final = 64 * 1024
     openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(let_in(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
-    """Record the broker's answer, once by its `id`, and move the submission up its ladder; repeats are harmless.
+    """Record the broker's answer, once by its `id`, and advance the submission's status; repeats are harmless.
 
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
     the partner's secret.

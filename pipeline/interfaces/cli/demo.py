@@ -162,7 +162,8 @@ def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
             said = next((answer.message for answer in reversed(submission.acknowledgements) if answer.message), "")
             way = f"{submission.partner_id} by {submission.channel}"
             console.print(
-                f"  customs broker  [bold]{submission.rung}[/]  [dim]{way}[/]  {escape(said)}", soft_wrap=True
+                f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{way}[/]  {escape(said)}",
+                soft_wrap=True,
             )
         for path in ending.invoices:
             console.print(f"  invoice         {escape(str(path))}", soft_wrap=True)
@@ -209,7 +210,7 @@ def _summary(
                 "batchId": ending.export.batch_id,
                 "state": ending.export.state,
                 "status": ending.export.status,
-                "rungs": [submission.rung for submission in ending.export.broker_submissions],
+                "submissionStatuses": [submission.submission_status for submission in ending.export.broker_submissions],
                 "invoices": [str(path) for path in ending.invoices],
                 "bundle": str(ending.bundle),
             }
@@ -338,7 +339,9 @@ def _settled(export: ExportView) -> bool:
     if export.state in ACTIVE_STATES:
         return False
     told = all(not sent.pending and not sent.waiting for sent in export.notifications)
-    return told and all(submission.rung not in UNANSWERED_STATES for submission in export.broker_submissions)
+    return told and all(
+        submission.submission_status not in UNANSWERED_STATES for submission in export.broker_submissions
+    )
 
 
 def consume(settings: Settings, played: Sequence[Played]) -> list[Received]:

@@ -152,7 +152,7 @@ def notifications_table(export: ExportView) -> Table:
 def submission_text(submission: BrokerSubmissionView) -> Text:
     """Return the handoff to the customs broker and its answers."""
     way = f"path {submission.path}, by {submission.channel}"
-    lines = [f"customs broker [bold]{escape(submission.partner_id)}[/], {way}: [bold]{submission.rung}[/]"]
+    lines = [f"customs broker [bold]{escape(submission.partner_id)}[/], {way}: [bold]{submission.submission_status}[/]"]
     if submission.overdue_at is not None and submission.deadline_at is not None:
         lines.append(f"  [bold yellow]{ATTENTION} overdue since {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC[/]")
     elif submission.deadline_at is not None:
@@ -162,7 +162,7 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
-        lines.append(f"  {answer.rung}  {escape(make_legible(said))}")
+        lines.append(f"  {answer.status}  {escape(make_legible(said))}")
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
         lines += [f"    {escape(make_legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))

@@ -165,7 +165,7 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
 def _being_sent(export: ExportView) -> bool:
     """Return whether an executed export's handoff is neither delivered nor given up; an overdue one is known to be late."""
     return export.state is ExportState.EXECUTED and any(
-        handoff.rung in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
+        handoff.submission_status in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
         for handoff in export.broker_submissions
     )
 

@@ -86,7 +86,7 @@ class Narrator:
 
 def _sentence(event: EventView) -> tuple[str, str]:
     mark, words = _SENTENCES.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
-    if event.data.get("rung") == SubmissionState.HELD.value:
+    if event.data.get("status") == SubmissionState.HELD.value:
         mark = ATTENTION
     text = words if isinstance(words, str) else words(event.data)
     return mark, text if callable(words) else text + _said(event.data)
@@ -107,7 +107,7 @@ def _told(audience: str) -> Callable[[Facts], str]:
 
 def _answered(data: Facts) -> str:
     said = f" ({data['message']})" if data.get("message") else ""
-    return f"customs broker answered: {data.get('rung')}{said}"
+    return f"customs broker answered: {data.get('status')}{said}"
 
 
 def _amended(data: Facts) -> str:

@@ -18,7 +18,7 @@ from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, Submissi
 __all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe", "state_links"]
 
 _GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
-_BAD_RUNGS: Final = frozenset(
+_BAD_STATUSES: Final = frozenset(
     {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}
 )
 
@@ -61,7 +61,7 @@ class ShownHandoff:
     path: str
     asked_for: str
     said: str
-    rung: str
+    submission_status: str
     mark: str
     received: str
 
@@ -120,7 +120,7 @@ class ShownDeadline:
 
 @dataclass(frozen=True)
 class ShownSubmission:
-    """The handoff to the customs broker: the rung, and the class of its colour; the deadline where one runs."""
+    """The handoff to the customs broker: its status, and the class of its colour; the deadline where one runs."""
 
     of: BrokerSubmissionView
     mark: str
@@ -194,7 +194,8 @@ def page(export: ExportView) -> Page:
         outcome=_words(export.outcome),
         outcome_mark=_mark(export.outcome),
         submissions=[
-            ShownSubmission(each, _rung_mark(each.rung), _deadline(each)) for each in export.broker_submissions
+            ShownSubmission(each, _status_mark(each.submission_status), _deadline(each))
+            for each in export.broker_submissions
         ],
         accepted=moment(export.accepted_at),
         updated=moment(export.updated_at),
@@ -225,8 +226,8 @@ def handoff(item: SandboxHandoffView) -> ShownHandoff:
         path=item.path,
         asked_for="no answer" if item.outcome == "none" else item.outcome,
         said="nothing" if item.answer is None else item.answer.message or item.answer.status,
-        rung=item.rung.value,
-        mark=_rung_mark(item.rung),
+        submission_status=item.submission_status.value,
+        mark=_status_mark(item.submission_status),
         received=moment(item.received_at),
     )
 
@@ -243,10 +244,10 @@ def _mark(outcome: Outcome) -> str:
     return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"
 
 
-def _rung_mark(rung: SubmissionState) -> str:
-    if rung in _BAD_RUNGS:
+def _status_mark(status: SubmissionState) -> str:
+    if status in _BAD_STATUSES:
         return "bad"
-    return "good" if rung.value in _GOOD else "busy"
+    return "good" if status.value in _GOOD else "busy"
 
 
 def _deadline(submission: BrokerSubmissionView) -> ShownDeadline | None:

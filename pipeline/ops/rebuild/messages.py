@@ -1,4 +1,4 @@
-"""What was told to whom: messages held to their digests in the log, deliveries and rungs to the tries that were made."""
+"""What was told to whom: messages held to their digests in the log, deliveries and statuses to the tries that were made."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _submission(told: History, sayings: Sayings, data: Mapping[str, Any]) -> Row
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport moves nothing any more.
     if answers:
-        states = (SubmissionState(answers[-1]["rung"]),)
+        states = (SubmissionState(answers[-1]["status"]),)
     elif taken:
         states = (SubmissionState.DELIVERED,)
     elif dead:

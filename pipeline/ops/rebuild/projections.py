@@ -287,7 +287,7 @@ def _submission(known: Known) -> Iterator[Row]:
         holds |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
     numbers = [] if known.read is None else [unit.invoice.number for unit in known.read.plan.units]
     subject = handoff_subject(_said(known, "batchId"), numbers)
-    # Its rung hangs on what was sent as well: see messages.
+    # Its status hangs on what was sent as well: see messages.
     yield Row(
         BrokerSubmission, {"id": data["submissionId"]}, holds, beside={} if known.purged else {"subject": subject}
     )
@@ -296,7 +296,7 @@ def _submission(known: Known) -> Iterator[Row]:
 def _answers(known: Known) -> Iterator[Row]:
     for at, data in known.history.answers:
         holds = {
-            "rung": data["rung"],
+            "status": data["status"],
             "reference": data.get("reference"),
             "entry_number": data.get("entryNumber"),
             "message": None if known.purged else data.get("message"),

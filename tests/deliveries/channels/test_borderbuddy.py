@@ -70,7 +70,7 @@ def test_an_answer_moves_the_submission_and_is_in_the_log(
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
     with runtime.db.read() as session:
         known = session.exec(select(Acknowledgement)).one()
-    assert (known.id, known.rung, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
+    assert (known.id, known.status, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
 
 
 def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(opened: OpenRuntime, endpoint: Start) -> None:

@@ -79,7 +79,7 @@ def body_of(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/partners/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},
         ("POST", "/api/partners/{id}/rotate-secret"): {"overlapHours": 1},
         ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
-        ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "rung": "received"},
+        ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "status": "received"},
     }.get((method, path))
 
 

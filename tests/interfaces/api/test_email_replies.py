@@ -111,12 +111,12 @@ def test_the_page_is_kept_to_itself(sent: Sent) -> None:
 
 
 def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> None:
-    answered = sent.say(rung="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
+    answered = sent.say(status="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
     assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
     submission = sent.inspected()
     (said,) = submission["acknowledgements"]
-    assert submission["rung"] == "accepted"
-    assert (said["id"], said["rung"], said["entry_number"], said["message"]) == (
+    assert submission["submission_status"] == "accepted"
+    assert (said["id"], said["status"], said["entry_number"], said["message"]) == (
         f"link:{sent.notification.id}",
         "accepted",
         "ABC-1234567-8",
@@ -126,10 +126,10 @@ def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> 
     assert [each["actor"] for each in events if each["type"] == "BROKER_ACKNOWLEDGED"] == [f"partner:{BROKER}"]
 
 
-@pytest.mark.parametrize("rung", ["rejected", "query"])
-def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, rung: str) -> None:
+@pytest.mark.parametrize("status", ["rejected", "query"])
+def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str) -> None:
     sent.say(
-        rung=rung,
+        status=status,
         message="Please look\r\nagain",
         place0="U1, line 2 (SHIRT-00002): HTS code",
         wrong0="The code has expired",
@@ -139,7 +139,11 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, rung: str) -
     )
     submission = sent.inspected()
     (said,) = submission["acknowledgements"]
-    assert (submission["rung"], said["message"], said["entry_number"]) == (rung, "Please look\nagain", None)
+    assert (submission["submission_status"], said["message"], said["entry_number"]) == (
+        status,
+        "Please look\nagain",
+        None,
+    )
     assert said["fields"] == [
         {"pointer": "/units/0/lines/1/htsCode", "message": "The code has expired"},
         {"pointer": "/units/1/invoice/total", "message": "It does not add up"},
@@ -168,42 +172,42 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -
     form = email_replies.Form(
         "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
     )
-    assert email_replies.answer(sent.desk.runtime, given, handoff, form).rung == "query"
+    assert email_replies.answer(sent.desk.runtime, given, handoff, form).submission_status == "query"
     (said,) = email_replies.read(sent.desk.runtime, given).said
     assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
 def test_the_first_answer_stands_and_the_second_is_told_it(sent: Sent) -> None:
-    sent.say(rung="query", message="Which carrier?")
+    sent.say(status="query", message="Which carrier?")
     assert "Which carrier?" in sent.look().text
-    again = sent.say(rung="accepted")
+    again = sent.say(status="accepted")
     assert again.status_code == 409
     assert "Already answered" in again.text
     assert "Which carrier?" in again.text
-    assert [each["rung"] for each in sent.inspected()["acknowledgements"]] == ["query"]
+    assert [each["status"] for each in sent.inspected()["acknowledgements"]] == ["query"]
 
 
 def test_received_leaves_the_link_good_for_the_answer(sent: Sent) -> None:
-    assert sent.say(rung="received").status_code == sent.say(rung="received").status_code == 303
+    assert sent.say(status="received").status_code == sent.say(status="received").status_code == 303
     page = sent.look().text
     assert 'value="received"' not in page
     assert 'value="accepted"' in page
-    assert sent.say(rung="accepted").status_code == 303
-    assert [each["rung"] for each in sent.inspected()["acknowledgements"]] == ["received", "accepted"]
+    assert sent.say(status="accepted").status_code == 303
+    assert [each["status"] for each in sent.inspected()["acknowledgements"]] == ["received", "accepted"]
 
 
 @pytest.mark.parametrize(
     ("form", "said"),
     [
         ({}, "Choose one"),
-        ({"rung": "filed"}, "Choose one"),
-        ({"rung": "rejected"}, "Say what is wrong"),
-        ({"rung": "query", "message": " \r\n "}, "Say what is wrong"),
-        ({"rung": "query", "place0": "the colour", "wrong0": "x"}, "is no field of this handoff"),
-        ({"rung": "query", "place0": "/units/0"}, "what is wrong or asked"),
-        ({"rung": "query", "wrong0": "what?"}, "Say which field"),
-        ({"rung": "accepted", "entryNumber": "<b>"}, "An entry number has"),
-        ({"rung": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
+        ({"status": "filed"}, "Choose one"),
+        ({"status": "rejected"}, "Say what is wrong"),
+        ({"status": "query", "message": " \r\n "}, "Say what is wrong"),
+        ({"status": "query", "place0": "the colour", "wrong0": "x"}, "is no field of this handoff"),
+        ({"status": "query", "place0": "/units/0"}, "what is wrong or asked"),
+        ({"status": "query", "wrong0": "what?"}, "Say which field"),
+        ({"status": "accepted", "entryNumber": "<b>"}, "An entry number has"),
+        ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
     ],
 )
 def test_a_form_that_says_too_little_comes_back_as_it_was_written(sent: Sent, form: dict[str, str], said: str) -> None:
@@ -218,8 +222,8 @@ def test_a_form_that_says_too_little_comes_back_as_it_was_written(sent: Sent, fo
 
 def test_nothing_that_was_typed_becomes_markup(sent: Sent) -> None:
     hostile = "</textarea><script>alert(1)</script>"
-    refused = sent.say(rung="query", message=hostile, place0='"><script>', wrong0=hostile)
-    recorded = sent.say(rung="query", message=hostile)
+    refused = sent.say(status="query", message=hostile, place0='"><script>', wrong0=hostile)
+    recorded = sent.say(status="query", message=hostile)
     assert (refused.status_code, recorded.status_code) == (400, 303)
     for page in (refused.text, sent.look().text):
         assert "&lt;script&gt;" in page
@@ -249,7 +253,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
     ((status, text),) = pages
     assert status == 404
     assert factories.BATCH not in text
-    assert {sent.browser.post(f"/answers/{each}", data={"rung": "accepted"}).status_code for each in forged} == {404}
+    assert {sent.browser.post(f"/answers/{each}", data={"status": "accepted"}).status_code for each in forged} == {404}
     assert sent.inspected()["acknowledgements"] == []
 
 
@@ -267,7 +271,7 @@ def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
     early = Notification(**sent.notification.model_dump())
     early.created_at -= timedelta(days=settings.reply_link_days)
     token = email_replies.link(settings, early).token
-    for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"rung": "accepted"})):
+    for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"status": "accepted"})):
         assert page.status_code == 410
         assert factories.BATCH not in page.text
     assert sent.inspected()["acknowledgements"] == []
@@ -299,7 +303,7 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) ->
 def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, said: str) -> None:
     with sent.desk.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
-    for page, status in ((sent.look(), 200), (sent.say(rung="accepted"), 409)):
+    for page, status in ((sent.look(), 200), (sent.say(status="accepted"), 409)):
         assert page.status_code == status
         assert said in page.text
         assert "<form" not in page.text
@@ -309,7 +313,7 @@ def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, sa
 
 def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) -> None:
     purge(sent.desk.runtime, sent.notification.export_id)
-    for page in (sent.look(), sent.say(rung="query", message="canary")):
+    for page in (sent.look(), sent.say(status="query", message="canary")):
         assert page.status_code == 410
         assert "is not kept any more" in page.text
         assert factories.BATCH not in page.text
@@ -320,8 +324,8 @@ def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) 
 def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: Sent) -> None:
     address = f"/answers/{sent.token}"
     assert sent.browser.post(address, content=b"x" * (MAX_FORM_BYTES + 1)).status_code == 413
-    assert sent.browser.post(address, content=b"&".join([b"rung=accepted"] * 60)).status_code == 400
-    assert sent.browser.post(address, content=b'{"rung": "accepted"}').status_code == 400
+    assert sent.browser.post(address, content=b"&".join([b"status=accepted"] * 60)).status_code == 400
+    assert sent.browser.post(address, content=b'{"status": "accepted"}').status_code == 400
     assert sent.inspected()["acknowledgements"] == []
 
 
@@ -353,8 +357,8 @@ def test_from_the_plan_to_the_mail_to_the_answer(open_desk: Open) -> None:
     browser = desk.bearing(None)
     token = address.rsplit("/", 1)[1]
     browser.post(
-        f"/answers/{token}", data={"rung": "rejected", "place0": "line 1 (PAN-00001): HTS code", "wrong0": "No"}
+        f"/answers/{token}", data={"status": "rejected", "place0": "line 1 (PAN-00001): HTS code", "wrong0": "No"}
     )
     submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
-    assert submission["rung"] == "rejected"
+    assert submission["submission_status"] == "rejected"
     assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"

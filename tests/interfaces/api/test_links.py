@@ -224,7 +224,7 @@ def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed: H
     ]
     assert {(each.status_code, each.json()["errorCode"]) for each in refused} == {(401, "INVALID_API_KEY")}
     # What was signed as an answer opens no documents.
-    answered = handed.ask(handed.secret, body=b'{"id": "1", "rung": "received"}')
+    answered = handed.ask(handed.secret, body=b'{"id": "1", "status": "received"}')
     assert (answered.status_code, answered.json()["errorCode"]) == (400, "INVALID_REQUEST")
 
 

@@ -77,7 +77,7 @@ def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_ke
             return tuple(len(session.exec(select(model)).all()) for model in (Acknowledgement, Event, Notification))
 
     before = rows()
-    body = {"id": "late", "rung": "rejected", "message": SAID}
+    body = {"id": "late", "status": "rejected", "message": SAID}
     submission = purged["broker_submission"]["id"]
     answer = desk.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
     assert (answer.status_code, answer.json()["errorCode"]) == (409, "INVALID_STATE")

@@ -13,7 +13,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffSta
 from tests.interfaces.api.conftest import Desk, Open
 from tests.support import factories
 
-ANSWER = {"id": "1", "rung": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
+ANSWER = {"id": "1", "status": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
 
 
 @pytest.fixture

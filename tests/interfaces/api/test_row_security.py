@@ -61,7 +61,7 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     once.post("/api/exports/execute", json=execution(factories.plan())).raise_for_status()
     desk.run(export_id)
     submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
-    answer = json.dumps({"id": "1", "rung": "accepted"}).encode()
+    answer = json.dumps({"id": "1", "status": "accepted"}).encode()
     desk.bearing(None).post(
         f"/api/broker-submissions/{submission['id']}/acknowledgements",
         content=answer,

@@ -29,7 +29,7 @@ def answered(desk: Desk) -> str:
     submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     body = {
         "id": "a-1",
-        "rung": "rejected",
+        "status": "rejected",
         "message": DECEIVING,
         "fields": [{"pointer": POINTER, "message": "\u200b"}],
     }

@@ -46,7 +46,7 @@ def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path:
         "three-units": "executed",
         "consolidated-truck": "executed",
     }
-    assert all(export["rungs"] == ["accepted"] for export in exports_made.values())
+    assert all(export["submissionStatuses"] == ["accepted"] for export in exports_made.values())
     assert {name: len(export["invoices"]) for name, export in exports_made.items()} == {
         "cookware": 1,
         "three-units": 3,

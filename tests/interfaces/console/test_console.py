@@ -116,7 +116,7 @@ def test_a_list_is_filtered_by_state(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rung", "mark", "outcome"),
+    ("status", "mark", "outcome"),
     [
         (SubmissionState.REJECTED, "bad", "rejected"),
         (SubmissionState.FAILED, "bad", "undeliverable"),
@@ -126,13 +126,13 @@ def test_a_list_is_filtered_by_state(desk: Desk) -> None:
     ],
 )
 def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
-    desk: Desk, rung: SubmissionState, mark: str, outcome: str
+    desk: Desk, status: SubmissionState, mark: str, outcome: str
 ) -> None:
     client = browser(desk, "read")
     export_id = desk.execute(factories.plan())
     desk.run(export_id)
     overdue = outcome == "overdue"
-    shape(desk.runtime, export_id, rung=rung, overdue=overdue)
+    shape(desk.runtime, export_id, status=status, overdue=overdue)
 
     pill = f'<span class="pill {mark}">{outcome}</span>'
     page = client.get(f"/console/exports/{export_id}").text

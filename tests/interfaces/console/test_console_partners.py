@@ -217,7 +217,7 @@ def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) ->
     submission = hooked.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     said = {
         "id": "a-1",
-        "rung": "rejected",
+        "status": "rejected",
         "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "Not this one."}],
     }
     hooked.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)

@@ -68,7 +68,7 @@ def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
         "list": browser.get("/console"),
         "export": browser.get(f"/console/exports/{export_id}"),
         "answer": browser.get(f"/answers/{token}"),
-        "refused answer": browser.post(f"/answers/{token}", data={"rung": "rejected", "message": MARKUP[0] * 90}),
+        "refused answer": browser.post(f"/answers/{token}", data={"status": "rejected", "message": MARKUP[0] * 90}),
     }
     assert {each.headers["content-type"] for each in pages.values()} == {"text/html; charset=utf-8"}
     return {name: each.text for name, each in pages.items()} | {"letter": letter.html}

@@ -30,7 +30,7 @@ def pages(desk: Desk) -> dict[str, str]:
     submission = api.get(f"/api/exports/{rejected}").json()["broker_submission"]["id"]
     answer = {
         "id": "ack-1",
-        "rung": "rejected",
+        "status": "rejected",
         "message": "The value of a line does not agree with the invoice",
         "fields": [
             {"pointer": "/units/0/invoice/lines/0/unitPrice", "message": "does not agree with the line's value"}
@@ -38,7 +38,7 @@ def pages(desk: Desk) -> dict[str, str]:
     }
     answered = api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer)
     assert answered.status_code == 200, answered.text
-    shape(desk.runtime, late, rung=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
+    shape(desk.runtime, late, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
     with desk.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every try"))

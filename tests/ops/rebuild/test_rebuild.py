@@ -87,12 +87,12 @@ def content(house: House) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def answered(house: House, export_id: str, answer: str, rung: str, **said: Any) -> None:
+def answered(house: House, export_id: str, answer: str, status: str, **said: Any) -> None:
     with house.runtime.db.read() as session:
         submission = session.scalars(
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
-    body = AcknowledgementBody.model_validate({"id": answer, "rung": rung, **said})
+    body = AcknowledgementBody.model_validate({"id": answer, "status": status, **said})
     submissions.answer(house.runtime, submission, body, "partner:br_sandbox")
 
 

@@ -133,7 +133,7 @@ def settled(view: Json) -> bool:
     if view["state"] in UNENDED:
         return False
     told = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
-    return told and all(each["rung"] not in UNANSWERED for each in view["broker_submissions"])
+    return told and all(each["submission_status"] not in UNANSWERED for each in view["broker_submissions"])
 
 
 @contextmanager

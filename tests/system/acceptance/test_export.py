@@ -66,8 +66,8 @@ def test_example_plan_is_executed_to_the_end(tenant: Tenant, path: Path) -> None
 def check_submission(view: Json) -> None:
     (submission,) = view["broker_submissions"]
     assert (submission["path"], submission["channel"]) == ("borderbuddy", "borderbuddy")
-    assert (submission["status"], submission["rung"]) == ("sent", "accepted")
-    assert [answer["rung"] for answer in submission["acknowledgements"]] == ["accepted"]
+    assert (submission["status"], submission["submission_status"]) == ("sent", "accepted")
+    assert [answer["status"] for answer in submission["acknowledgements"]] == ["accepted"]
     assert view["broker_submission"] == submission
 
 

@@ -197,7 +197,7 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
             assert receiver.kept().total() == 3
             for export_id in (first, second, last):
                 submission = tenant.inspect(export_id)["broker_submission"]
-                assert [each["rung"] for each in submission["acknowledgements"]] == ["received"]
+                assert [each["status"] for each in submission["acknowledgements"]] == ["received"]
                 assert receiver.about(submission["id"]) == [
                     f"{export_id} {submission['id']} to file",
                     f"{submission['id']} answered",
@@ -216,7 +216,7 @@ def handed_off(tenant: Tenant, broker: str, receiver: Kit) -> str:
     """Execute an export; return its id once the broker's kit has answered that it was received."""
     export_id = tenant.accepted(tenant.plan(broker=broker))
     receiver.until(lambda: bool(receiver.about(export_id, "to file")), "the handoff did not come")
-    tenant.until(export_id, lambda view: view["broker_submission"]["rung"] == "received")
+    tenant.until(export_id, lambda view: view["broker_submission"]["submission_status"] == "received")
     submission = tenant.inspect(export_id)["broker_submission"]["id"]
     receiver.until(lambda: bool(receiver.about(submission, "answered")), "it does not know that its answer was taken")
     return export_id
@@ -276,7 +276,7 @@ def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: st
         assert [(each.headers["webhook-id"], each.body) for each in service.requests] == [
             ("msg-1:received", service.requests[0].body)
         ] * 2
-        assert json.loads(service.requests[0].body) == {"id": "msg-1:received", "rung": "received"}
+        assert json.loads(service.requests[0].body) == {"id": "msg-1:received", "status": "received"}
 
 
 def test_the_lock_of_the_node_kit_names_what_is_installed_and_no_registry() -> None:

@@ -87,12 +87,12 @@ def test_every_box_of_the_page_does_what_it_says(follower: Follower, on_rabbitmq
     assert wrong == []
     assert {"sh", "python", "json", "text"} == {box.language for box in read}
 
-    def rung(batch: str) -> str:
-        command = f"exports inspect {batch} --json | jq -r .broker_submission.rung"
+    def status(batch: str) -> str:
+        command = f"exports inspect {batch} --json | jq -r .broker_submission.submission_status"
         return follower.follow(Box("sh", keeps_running=False, text=command, line=0)).strip()
 
-    assert (rung("batch_hook_1"), rung("batch_2026_1124_01")) == ("accepted", "rejected")
-    poll(lambda: rung("batch_files_1") == "filed", 60, "the answer in the file was not read")
+    assert (status("batch_hook_1"), status("batch_2026_1124_01")) == ("accepted", "rejected")
+    poll(lambda: status("batch_files_1") == "filed", 60, "the answer in the file was not read")
     assert not list((folder / "files" / "in").glob("*.json"))
     last = json.loads((folder / "inspect.json").read_bytes())["exportId"]
     poll(lambda: packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not keep the packages")

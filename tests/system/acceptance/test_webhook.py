@@ -28,7 +28,9 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
         }
         secret = tenant.http.post("/api/partners", json=broker).json()["secret"]
         export_id = tenant.accepted(tenant.plan())
-        view = tenant.until(export_id, lambda view: (view["broker_submission"] or {}).get("rung") == "delivered")
+        view = tenant.until(
+            export_id, lambda view: (view["broker_submission"] or {}).get("submission_status") == "delivered"
+        )
 
         first, second = endpoint.requests
         assert first.body == second.body
@@ -43,7 +45,7 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
         assert len(tenant.happened(export_id, "DELIVERY_FAILED")) == 1
         assert len(tenant.happened(export_id, "BROKER_NOTIFIED")) == 1
 
-        answer = json.dumps({"id": "answer-1", "rung": "accepted", "reference": "BRK-77"})
+        answer = json.dumps({"id": "answer-1", "status": "accepted", "reference": "BRK-77"})
         now = datetime.now(UTC)
         signature = {
             "webhook-id": "answer-1",
@@ -55,5 +57,5 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
             receipt = httpx.post(url, content=answer, headers=signature, trust_env=False)
             assert receipt.status_code == 200, receipt.text
             assert receipt.json()["recorded"] is recorded
-        assert tenant.executed(export_id)["broker_submission"]["rung"] == "accepted"
+        assert tenant.executed(export_id)["broker_submission"]["submission_status"] == "accepted"
         assert len(tenant.happened(export_id, "BROKER_ACKNOWLEDGED")) == 1

@@ -34,7 +34,7 @@ def check_heard(one: Case) -> None:
     site.until(lambda: batch in batches(one), TAKEN_SECONDS, "the command was not taken")
     one.settle([])
     submission_id = submission_of(one, batch)
-    answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "rung": "received"}).encode()
+    answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "status": "received"}).encode()
     send(site, "acknowledgement", answer, headers=dict(signed("msg-1", answer, secret_of(one))))
     site.until(lambda: answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
 

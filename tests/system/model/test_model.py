@@ -251,14 +251,16 @@ class Exports(RuleBasedStateMachine):
         self.world.resent += report.messages
 
     @rule(
-        data=st.data(), number=st.integers(1, 3), rung=st.sampled_from(("received", "accepted", "rejected", "released"))
+        data=st.data(),
+        number=st.integers(1, 3),
+        status=st.sampled_from(("received", "accepted", "rejected", "released")),
     )
-    def answer(self, data: st.DataObject, number: int, rung: str) -> None:
+    def answer(self, data: st.DataObject, number: int, status: str) -> None:
         """The customs broker answers, in any order, and sometimes twice."""
         with self.world.runtime.db.read() as session:
             found = session.scalars(select(BrokerSubmission.id)).all()
         if found:
-            body = AcknowledgementBody.model_validate({"id": f"a{number}", "rung": rung})
+            body = AcknowledgementBody.model_validate({"id": f"a{number}", "status": status})
             submission = data.draw(st.sampled_from(sorted(found)))
             submissions.answer(self.world.runtime, submission, body, "partner:br_sandbox")
 

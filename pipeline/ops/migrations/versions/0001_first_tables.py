@@ -239,7 +239,7 @@ def upgrade() -> None:
         "acknowledgements",
         sa.Column("submission_id", sa.String(), nullable=False),
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("rung", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
         sa.Column("reference", sa.String(), nullable=True),
         sa.Column("entry_number", sa.String(), nullable=True),
         sa.Column("message", sa.String(), nullable=True),
