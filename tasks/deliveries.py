@@ -11,7 +11,7 @@ from pipeline.workflow import dispatch
 @app.task(name="exports.deliver")
 def deliver(export_id: str, partner_id: str, channel: str) -> None:
     """Send what is pending and due."""
-    dispatch.publish_streams(sender.deliver(process_runtime(), export_id, partner_id, channel).pending_streams)
+    dispatch.publish_streams(sender.deliver_stream(process_runtime(), export_id, partner_id, channel).pending_streams)
 
 
 @app.task(name="exports.poll_folder")

@@ -118,7 +118,7 @@ def _publish_due(runtime: Runtime) -> int:
 
 
 def _notify_overdue(runtime: Runtime) -> int:
-    streams = overdue.overdue(runtime)
+    streams = overdue.notify_overdue(runtime)
     dispatch.publish_streams(streams)
     return len(streams)
 

@@ -23,7 +23,7 @@ from pipeline.deliveries import circuit_breaker, outbox, submissions
 from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, DeliveryStream
-from pipeline.deliveries.retry_policy import Failure, retry_pause
+from pipeline.deliveries.retry_policy import Failure, compute_retry_delay
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import ClaimedDelivery, StreamLease, pending_in_stream
 from pipeline.exports import events
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 ACTOR: Final = "delivery"
 
-_TOLD: Final = {
+_NOTIFIED: Final = {
     BROKER: EventType.BROKER_NOTIFIED,
     WAREHOUSE: EventType.WAREHOUSE_NOTIFIED,
     OPERATOR: EventType.OPERATOR_NOTIFIED,
@@ -42,7 +42,7 @@ _TOLD: Final = {
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """What came of sending: the first `len(receipts)` were taken, then perhaps one was not, and the rest were not tried."""
 
     receipts: Sequence[Receipt]
@@ -51,15 +51,15 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordResult:
     """What became of the message that was not taken, if there was one, and which streams are owed something new."""
 
-    put_off: bool = False
+    retried: bool = False
     dead: bool = False
     pending_streams: tuple[DeliveryStream, ...] = ()
 
 
-def record(runtime: Runtime, claimed: StreamLease, sent: Sent) -> Recorded:
+def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) -> RecordResult:
     """Write what came of sending.
 
     What was taken is delivered; what was not has its attempt and its next try, or is dead; what was not tried is as it
@@ -72,37 +72,41 @@ def record(runtime: Runtime, claimed: StreamLease, sent: Sent) -> Recorded:
         # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
         events.append(session, stream.export_id, ACTOR, [])
         happened: list[NewEvent] = []
-        _guarded(session, taken, _DELIVERED)
-        happened += _told(session, claimed, taken)
+        _update_held(session, taken, _DELIVERED)
+        happened += _notified_event(session, claimed, taken)
         if claimed.submission_id is not None and taken:
-            happened += _handed_over(session, runtime.settings, claimed.submission_id, sent.receipts)
-        recorded = Recorded()
+            happened += _record_handover(session, runtime.settings, claimed.submission_id, sent.receipts)
+        recorded = RecordResult()
         untried = claimed.deliveries[len(taken) :]
         if sent.failure is not None:
             failing, untried = untried[0], untried[1:]
-            pause = retry_pause(runtime.settings, failing, sent.failure)
-            happened += _not_taken(session, runtime.settings, claimed, failing, sent.failure, pause)
+            pause = compute_retry_delay(runtime.settings, failing, sent.failure)
+            happened += _record_failure(session, runtime.settings, claimed, failing, sent.failure, pause)
             enqueued = outbox.Enqueued()
             if pause is None:
-                enqueued = outbox.enqueue_delivery_dead(session, stream, [_told_dead(claimed, failing, sent.failure)])
+                enqueued = outbox.enqueue_delivery_dead(
+                    session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
+                )
                 happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
-            recorded = Recorded(put_off=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams))
-            _guarded(session, untried, _RELEASED, pause=pause or 0)
+            recorded = RecordResult(
+                retried=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams)
+            )
+            _update_held(session, untried, _RELEASED, pause=pause or 0)
             if pause is not None:
-                _put_off_behind(session, claimed, pause)
+                _postpone_following(session, claimed, pause)
             elif isinstance(sent.failure, ChannelUnavailable):
-                _last_tries(session, stream, runtime.settings)
+                _leave_last_attempts(session, stream, runtime.settings)
         else:
-            _guarded(session, untried, _RELEASED, pause=0)
-        session.execute(insert(table(Attempt)), _attempts(claimed, sent))
-        _watch(session, runtime.settings, claimed, sent)
-        _pause_gone(session, claimed, sent)
+            _update_held(session, untried, _RELEASED, pause=0)
+        session.execute(insert(table(Attempt)), _attempt_rows(claimed, sent))
+        _update_breaker(session, runtime.settings, claimed, sent)
+        _pause_gone_partner(session, claimed, sent)
         events.append(session, stream.export_id, ACTOR, happened)
         failpoint("delivery.mid")
     return recorded
 
 
-def _watch(session: Session, settings: Settings, claimed: StreamLease, sent: Sent) -> None:
+def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, sent: SendResult) -> None:
     # An endpoint that refuses one message for good is alive: that says nothing of the next.
     failed = isinstance(sent.failure, ChannelUnavailable)
     if not (failed or claimed.must_record):
@@ -113,7 +117,7 @@ def _watch(session: Session, settings: Settings, claimed: StreamLease, sent: Sen
         log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
 
 
-def _pause_gone(session: Session, claimed: StreamLease, sent: Sent) -> None:
+def _pause_gone_partner(session: Session, claimed: StreamLease, sent: SendResult) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
     gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
     if gone and partners.move(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
@@ -122,7 +126,7 @@ def _pause_gone(session: Session, claimed: StreamLease, sent: Sent) -> None:
 
 _deliveries = table(Delivery).c
 
-_GUARDED: Final = (
+_UPDATE_HELD: Final = (
     update(table(Delivery))
     .where(
         _deliveries.id.in_(bindparam("ids", expanding=True)),
@@ -135,52 +139,52 @@ _GUARDED: Final = (
     .values(stalled_since=None)
     .returning(_deliveries.id)
 )
-_once_more = _deliveries.attempts + 1
-_pause_end = database_now(bindparam("pause"))
+_next_attempt = _deliveries.attempts + 1
+_retry_at = database_now(bindparam("pause"))
 
-_DELIVERED: Final = _GUARDED.values(
+_DELIVERED: Final = _UPDATE_HELD.values(
     state=DeliveryState.DELIVERED.value,
-    attempts=_once_more,
+    attempts=_next_attempt,
     lease_until=None,
     due_at=None,
     delivered_at=database_now(),
     error=None,
 )
-_RELEASED: Final = _GUARDED.values(lease_until=None, due_at=_pause_end)
+_RELEASED: Final = _UPDATE_HELD.values(lease_until=None, due_at=_retry_at)
 # The lease runs on until the next try, and with it the stream's: nothing overtakes the message that failed.
-_PUT_OFF: Final = _GUARDED.values(
-    attempts=_once_more,
+_RETRY: Final = _UPDATE_HELD.values(
+    attempts=_next_attempt,
     error=bindparam("reason"),
-    lease_until=_pause_end,
-    due_at=_pause_end,
+    lease_until=_retry_at,
+    due_at=_retry_at,
 )
-_DEAD: Final = _GUARDED.values(
+_DEAD: Final = _UPDATE_HELD.values(
     state=DeliveryState.DEAD.value,
-    attempts=_once_more,
+    attempts=_next_attempt,
     error=bindparam("reason"),
     lease_until=None,
     due_at=None,
 )
 
 #: What may follow what an export itself has to say: news of its own, which does not tell the end of the export again.
-_NEWS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
+_FOLLOW_UPS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
 
-_said = table(Notification).c
-_OF_PARTNER: Final = (
+_notifications = table(Notification).c
+_COUNT_FOR_PARTNER: Final = (
     select(
         func.count().filter(_deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))),
         func.count(_deliveries.notification_id.distinct()),
     )
-    .join(table(Notification), _said.id == _deliveries.notification_id)
+    .join(table(Notification), _notifications.id == _deliveries.notification_id)
     .where(
         _deliveries.export_id == bindparam("of_export"),
         _deliveries.partner_id == bindparam("of_partner"),
-        _said.event_type.not_in(sorted(_NEWS)),
+        _notifications.event_type.not_in(sorted(_FOLLOW_UPS)),
     )
 )
 
 
-def _guarded(
+def _update_held(
     session: Session, deliveries: Sequence[ClaimedDelivery], statement: ReturningUpdate[Any], **parameters: object
 ) -> None:
     """Update the deliveries if this worker still holds them all, as it claimed them; else raise Fenced."""
@@ -194,7 +198,7 @@ def _guarded(
             raise Fenced
 
 
-def _not_taken(
+def _record_failure(
     session: Session,
     settings: Settings,
     claimed: StreamLease,
@@ -214,9 +218,9 @@ def _not_taken(
     }
     happened = [NewEvent(EventType.DELIVERY_FAILED, fact)]
     if pause is not None:
-        _guarded(session, [failing], _PUT_OFF, reason=reason, pause=pause)
+        _update_held(session, [failing], _RETRY, reason=reason, pause=pause)
         return happened
-    _guarded(session, [failing], _DEAD, reason=reason)
+    _update_held(session, [failing], _DEAD, reason=reason)
     if claimed.submission_id is not None:
         submissions.advance_status(
             session, settings, claimed.submission_id, SubmissionState.FAILED, error_message=reason
@@ -224,7 +228,7 @@ def _not_taken(
     return [*happened, NewEvent(EventType.DELIVERY_DEAD, fact)]
 
 
-def _put_off_behind(session: Session, claimed: StreamLease, pause: float) -> None:
+def _postpone_following(session: Session, claimed: StreamLease, pause: float) -> None:
     """Put off what waits in the stream beyond what was claimed: sweeps would look at all of it until the next try."""
     beyond = col(Delivery.id).not_in([each.id for each in claimed.deliveries])
     session.execute(
@@ -235,7 +239,7 @@ def _put_off_behind(session: Session, claimed: StreamLease, pause: float) -> Non
     )
 
 
-def _last_tries(session: Session, stream: DeliveryStream, settings: Settings) -> None:
+def _leave_last_attempts(session: Session, stream: DeliveryStream, settings: Settings) -> None:
     """Leave what waits in the stream one try each: the endpoint has had the whole schedule, and would have it again for each."""
     session.execute(
         update(Delivery)
@@ -245,7 +249,7 @@ def _last_tries(session: Session, stream: DeliveryStream, settings: Settings) ->
     )
 
 
-def _told_dead(claimed: StreamLease, failing: ClaimedDelivery, failure: Exception) -> DeadDelivery:
+def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: Exception) -> DeadDelivery:
     return DeadDelivery(
         delivery_id=failing.id,
         notification_id=failing.notification_id,
@@ -256,7 +260,7 @@ def _told_dead(claimed: StreamLease, failing: ClaimedDelivery, failure: Exceptio
     )
 
 
-def _handed_over(
+def _record_handover(
     session: Session, settings: Settings, submission_id: str, receipts: Sequence[Receipt]
 ) -> list[NewEvent]:
     submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
@@ -280,21 +284,21 @@ def _handed_over(
     ]
 
 
-def _told(session: Session, claimed: StreamLease, taken: Sequence[ClaimedDelivery]) -> list[NewEvent]:
+def _notified_event(session: Session, claimed: StreamLease, taken: Sequence[ClaimedDelivery]) -> list[NewEvent]:
     """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
     stream = claimed.stream
-    if not any(each.first_delivery and each.event_type not in _NEWS for each in taken):
+    if not any(each.first_delivery and each.event_type not in _FOLLOW_UPS for each in taken):
         return []
     remaining, messages = session.execute(
-        _OF_PARTNER, {"of_export": stream.export_id, "of_partner": stream.partner_id}
+        _COUNT_FOR_PARTNER, {"of_export": stream.export_id, "of_partner": stream.partner_id}
     ).one()
     if remaining:
         return []
     data = {"partnerId": stream.partner_id, "channel": stream.channel, "messages": messages}
-    return [NewEvent(_TOLD[claimed.audience], data)]
+    return [NewEvent(_NOTIFIED[claimed.audience], data)]
 
 
-def _attempts(claimed: StreamLease, sent: Sent) -> list[dict[str, Any]]:
+def _attempt_rows(claimed: StreamLease, sent: SendResult) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "delivery_id": each.id,

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, Purged
-from pipeline.deliveries.messages import cloud_event
+from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import BROKER
 from pipeline.deliveries.schemas.messages import MessageType
@@ -58,7 +58,7 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
         raise InvalidState("the handoff is not written yet; the bundle holds what the customs broker is told")
     bodies = {
         PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
-        MESSAGE: cloud_event(settings, told, export.trace_parent),
+        MESSAGE: build_cloud_event(settings, told, export.trace_parent),
     }
     documents = session.execute(
         select(

@@ -28,10 +28,10 @@ from pipeline.deliveries.streams import WORKER_LOST, ClaimedDelivery, StreamLeas
 log = structlog.get_logger(__name__)
 
 #: How a try ended at which no partner was asked anything, as it does where a secret is unreadable.
-NOT_MADE: Final = "MessageNotMade"
+NOT_BUILT: Final = "MessageNotBuilt"
 
 
-def send(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None]) -> Iterator[Receipt]:
+def send_messages(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None]) -> Iterator[Receipt]:
     """Make the claimed messages and send them in order; yield and raise as Channel.send does.
 
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
@@ -44,18 +44,18 @@ def send(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None])
     except SecretUnreadable as error:
         raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
     messages: list[OutgoingMessage] = []
-    unmade: ChannelUnavailable | None = None
+    not_built: ChannelUnavailable | None = None
     for delivery in claimed.deliveries:
         try:
-            messages.append(_message(runtime, claimed, delivery.notification, channel))
+            messages.append(_build_message(runtime, claimed, delivery.notification, channel))
         except Exception as error:
-            log.exception("message_not_made", notification_id=delivery.notification_id)
-            unmade = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_MADE)
+            log.exception("message_not_built", notification_id=delivery.notification_id)
+            not_built = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_BUILT)
             break
     if messages:
         yield from channel.send(messages, target)
-    if unmade is not None:
-        raise unmade
+    if not_built is not None:
+        raise not_built
 
 
 def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
@@ -69,41 +69,45 @@ def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
         )
 
 
-def _message(runtime: Runtime, claimed: StreamLease, said: Notification, channel: Channel) -> OutgoingMessage:
+def _build_message(
+    runtime: Runtime, claimed: StreamLease, notification: Notification, channel: Channel
+) -> OutgoingMessage:
     target, now = claimed.target, utc_now()
-    attachments = _attachments(runtime, said, claimed.stream.partner_id, now) if channel.carries_documents else []
+    attachments = (
+        _list_attachments(runtime, notification, claimed.stream.partner_id, now) if channel.carries_documents else []
+    )
     return OutgoingMessage(
-        id=said.id,
-        type=said.event_type,
+        id=notification.id,
+        type=notification.event_type,
         routing_key=recipients.routing_key(
             claimed.account_id,
             claimed.audience,
             target.routing_name or target.partner_id,
-            said.event_type.removeprefix("exports."),
+            notification.event_type.removeprefix("exports."),
         ),
-        body=cloud_event(runtime.settings, said, claimed.trace_parent, holder=target.partner_id),
-        export_id=said.export_id,
+        body=build_cloud_event(runtime.settings, notification, claimed.trace_parent, holder=target.partner_id),
+        export_id=notification.export_id,
         attachments=attachments,
-        letter=email_content.letter(runtime.settings, said, attachments, sent_at=now)
+        letter=email_content.letter(runtime.settings, notification, attachments, sent_at=now)
         if channel.read_by_people
         else None,
     )
 
 
-def _attachments(runtime: Runtime, said: Notification, partner_id: str, now: datetime) -> list[Attachment]:
+def _list_attachments(runtime: Runtime, notification: Notification, partner_id: str, now: datetime) -> list[Attachment]:
     """Return the documents that the message links to; a handoff links to those that its recipient wants."""
     settings, holder = runtime.settings, links.of_partner(partner_id)
-    until = links.mailed(settings, said, now)
-    if said.event_type != MessageType.HANDOFF_READY:
+    until = links.mailed(settings, notification, now)
+    if notification.event_type != MessageType.HANDOFF_READY:
         return []
-    ready = HandoffReady.model_validate_json(said.data)
+    ready = HandoffReady.model_validate_json(notification.data)
     return [
         Attachment(
             name=f"{unit.package_number}/{link.filename}",
             media_type=link.media_type,
             size=link.size,
             sha256=link.sha256,
-            download_url=links.address(settings, said.account_id, link.id, holder, until),
+            download_url=links.address(settings, notification.account_id, link.id, holder, until),
             read=partial(runtime.store.get, link.sha256),
         )
         for unit in ready.units
@@ -111,7 +115,9 @@ def _attachments(runtime: Runtime, said: Notification, partner_id: str, now: dat
     ]
 
 
-def cloud_event(settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None) -> bytes:
+def build_cloud_event(
+    settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None
+) -> bytes:
     """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call.
 
     With `holder`, the partner that it goes to, it carries links to its documents that work without a key.

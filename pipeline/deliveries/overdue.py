@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "deadlines"
 
 
-def overdue(runtime: Runtime) -> list[DeliveryStream]:
+def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
     """Tell the operators of every status whose deadline has passed; return the streams to publish.
 
     Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
@@ -49,16 +49,16 @@ def overdue(runtime: Runtime) -> list[DeliveryStream]:
     for submission_id, export_id in found:
         try:
             with runtime.db.write() as session:
-                streams += _say(session, submission_id, export_id)
+                streams += _notify_once(session, submission_id, export_id)
         except DatabaseBusy as busy:
-            log.warning("overdue_not_told", submission_id=submission_id, reason=str(busy))
+            log.warning("overdue_not_notified", submission_id=submission_id, reason=str(busy))
             break  # the others would wait as long
         except Exception:
-            log.exception("overdue_not_told", submission_id=submission_id)
+            log.exception("overdue_not_notified", submission_id=submission_id)
     return streams
 
 
-def _say(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
+def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
     # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
     events.append(session, export_id, ACTOR, [])
     found = session.execute(

@@ -184,7 +184,7 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
             test=export.test,
             created_at=said.created_at,
             event=CloudEventEnvelope.model_validate(
-                json.loads(messages.cloud_event(runtime.settings, said, export.trace_parent))
+                json.loads(messages.build_cloud_event(runtime.settings, said, export.trace_parent))
             ),
             deliveries=of_notification(session, said),
             sandbox=sandbox_broker.received_as(session, account_id, said.id),

@@ -35,7 +35,7 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
 _BY_OURSELVES: Final[Mapping[str, str]] = {
     "SecretUnreadable": "give every process the key that the partner's secret was sealed under, by"
     " EXPORTS_SECRET_KEYS_PREVIOUS; where it is lost, give the partner a new secret or set its channel again",
-    "MessageNotMade": "the log of the process that sends says why, at message_not_made; upgrade or report it, then send again",
+    "MessageNotBuilt": "the log of the process that sends says why, at message_not_built; upgrade or report it, then send again",
     "WorkerLost": "the logs of the process that sends say why it came to an end; mend that, then send the message again",
 }
 _BY_CHANNEL: Final[Mapping[str, str]] = {

@@ -15,7 +15,7 @@ MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
 Failure = ChannelUnavailable | ChannelRefused | WorkerLost
 
 
-def retry_pause(settings: Settings, failing: ClaimedDelivery, failure: Failure) -> float | None:
+def compute_retry_delay(settings: Settings, failing: ClaimedDelivery, failure: Failure) -> float | None:
     """Return the seconds until the next try, or None where there is none: full jitter over the schedule's pause."""
     schedule = settings.delivery_schedule_seconds
     if isinstance(failure, Terminal) or failing.counted_attempts >= len(schedule):

@@ -31,7 +31,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
-from pipeline.deliveries.attempts import Recorded, Sent
+from pipeline.deliveries.attempts import RecordResult, SendResult
 from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Receipt
 from pipeline.deliveries.circuit_breaker import Way
@@ -53,7 +53,7 @@ SENDERS: Final[Bulkhead[Way, DeliveryStream]] = Bulkhead()
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
 
 
-def destination(settings: Settings, account_id: str, stream: DeliveryStream) -> Way:
+def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> Way:
     """Return the server that the stream leads to, as far as senders have to keep off each other there."""
     if open_channels(settings)[stream.channel].shared:
         return Way("", "", stream.channel)
@@ -70,7 +70,7 @@ def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
 
 log = structlog.get_logger(__name__)
 
-RECORDED_AGAIN_SECONDS = 0.5
+RECORD_RETRY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class DeliveryReport:
     """What one call came to, in messages; `pending_streams` are streams that became owed something by it."""
 
     delivered: int = 0
-    put_off: int = 0
+    retried: int = 0
     dead: int = 0
     pending_streams: tuple[DeliveryStream, ...] = ()
 
 
-def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
+def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
     """Send what the stream is owed and due, in order, until it is empty or a message is not taken.
 
     Nothing is sent while this process is to end, while another worker holds the stream, while a failed message waits for
@@ -94,7 +94,7 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     """
     stream = DeliveryStream(export_id, partner_id, channel)
     if channel == QUEUE:
-        return _sent_in_order(runtime, stream)
+        return _send_stream(runtime, stream)
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Export.account_id), FAILURES)
@@ -104,49 +104,49 @@ def deliver(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> 
     if found is None:
         return DeliveryReport()
     account_id, failures = found
-    made = SENDERS.run(
-        destination(runtime.settings, account_id, stream),
+    reports = SENDERS.run(
+        resolve_destination(runtime.settings, account_id, stream),
         stream,
         bulkhead_limits(runtime.settings),
-        lambda each: _sent_in_order(runtime, each),
+        lambda each: _send_stream(runtime, each),
         unhealthy=is_unhealthy(runtime.settings, stream.channel, failures),
     )
-    pending_streams = dict.fromkeys(stream for report in made for stream in report.pending_streams)
+    pending_streams = dict.fromkeys(stream for report in reports for stream in report.pending_streams)
     return DeliveryReport(
-        delivered=sum(report.delivered for report in made),
-        put_off=sum(report.put_off for report in made),
-        dead=sum(report.dead for report in made),
+        delivered=sum(report.delivered for report in reports),
+        retried=sum(report.retried for report in reports),
+        dead=sum(report.dead for report in reports),
         pending_streams=tuple(pending_streams),
     )
 
 
-def _sent_in_order(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
-    delivered = put_off = dead = 0
+def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
+    delivered = retried = dead = 0
     pending_streams: list[DeliveryStream] = []
     with structlog.contextvars.bound_contextvars(
         export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
     ):
         while (
-            not put_off
+            not retried
             and not shutdown.is_requested()
             and (claimed := streams.claim_stream(runtime, stream)) is not None
         ):
             failpoint("delivery.before")
             with streams.keep_lease(runtime, claimed) as lease:
-                sent = _send(runtime, claimed, lease)
+                sent = _send_claimed(runtime, claimed, lease)
             failpoint("delivery.sent")
-            recorded = _record(runtime, claimed, sent, lease)
+            recorded = _record_result(runtime, claimed, sent, lease)
             failpoint("delivery.after")
             delivered += len(sent.receipts)
-            put_off += recorded.put_off
+            retried += recorded.retried
             dead += recorded.dead
             pending_streams += recorded.pending_streams
-        if delivered or put_off or dead:
-            log.info("deliveries_attempted", delivered=delivered, put_off=put_off, dead=dead)
-    return DeliveryReport(delivered, put_off, dead, tuple(dict.fromkeys(pending_streams)))
+        if delivered or retried or dead:
+            log.info("deliveries_attempted", delivered=delivered, retried=retried, dead=dead)
+    return DeliveryReport(delivered, retried, dead, tuple(dict.fromkeys(pending_streams)))
 
 
-def tell(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
+def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
     """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
 
     No step waits for a destination that keeps as many threads as it may, alone or with other unhealthy ones. Returned are the streams to publish: those that were
@@ -169,31 +169,31 @@ def tell(runtime: Runtime, context: StepContext, audience: str) -> list[Delivery
     left: list[DeliveryStream] = []
     for partner_id, channel, failures in found:
         stream = DeliveryStream(context.export_id, partner_id, channel)
-        left += _told_first(
+        left += _try_stream(
             runtime, context.account_id, stream, unhealthy=is_unhealthy(runtime.settings, channel, failures)
         )
     return left
 
 
-def _told_first(runtime: Runtime, account_id: str, stream: DeliveryStream, *, unhealthy: bool) -> list[DeliveryStream]:
-    where = destination(runtime.settings, account_id, stream)
+def _try_stream(runtime: Runtime, account_id: str, stream: DeliveryStream, *, unhealthy: bool) -> list[DeliveryStream]:
+    where = resolve_destination(runtime.settings, account_id, stream)
     free = stream.channel == QUEUE
     slot = None if free else SENDERS.acquire(where, bulkhead_limits(runtime.settings), unhealthy=unhealthy)
     if slot is None and not free:
         return [stream]
     left: list[DeliveryStream] = []
     try:
-        left += _sent_in_order(runtime, stream).pending_streams
+        left += _send_stream(runtime, stream).pending_streams
     except ExportsError as error:
         log.warning(
-            "telling_cut_off", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
+            "notifying_failed", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
         )
     finally:
         following = None if slot is None else SENDERS.release(slot)
     return left if following is None else [*left, following]
 
 
-def _send(runtime: Runtime, claimed: StreamLease, lease: Lease) -> Sent:
+def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendResult:
     """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
 
     Raises Fenced where another worker may hold the stream by now and nothing was sent here: nothing is sent then, either.
@@ -208,7 +208,7 @@ def _send(runtime: Runtime, claimed: StreamLease, lease: Lease) -> Sent:
     failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = messages.send(runtime, claimed, still_ours)
+        sending = messages.send_messages(runtime, claimed, still_ours)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
         while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
@@ -233,22 +233,22 @@ def _send(runtime: Runtime, claimed: StreamLease, lease: Lease) -> Sent:
         failure = ChannelUnavailable(f"the channel {claimed.stream.channel} took nothing and did not say why")
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
-    return Sent(receipts, durations, failure)
+    return SendResult(receipts, durations, failure)
 
 
-def _record(runtime: Runtime, claimed: StreamLease, sent: Sent, lease: Lease) -> Recorded:
+def _record_result(runtime: Runtime, claimed: StreamLease, sent: SendResult, lease: Lease) -> RecordResult:
     # As long as nobody else can have it: what is not recorded is sent again.
     while True:
         try:
-            return attempts.record(runtime, claimed, sent)
+            return attempts.record_attempts(runtime, claimed, sent)
         except DatabaseBusy as busy:
             if not lease.is_valid():
                 raise
             log.warning("attempts_not_recorded", reason=str(busy))
-            time.sleep(RECORDED_AGAIN_SECONDS)
+            time.sleep(RECORD_RETRY_SECONDS)
 
 
-def resend(
+def resend_delivery(
     runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
 ) -> tuple[DeliveryView, DeliveryStream]:
     """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the stream to publish.

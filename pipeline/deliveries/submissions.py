@@ -47,7 +47,7 @@ _EVENTS: Final = {
 _REMEMBERED: Final = 3600
 
 #: The answers that are told to the operators: a person must look.
-_TOLD: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
+_NOTIFIED: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
     status = SubmissionState(answer.status)
     moved = advance_status(session, settings, submission_id, status)
     enqueued = outbox.Enqueued()
-    if status in _TOLD:
+    if status in _NOTIFIED:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
         enqueued = outbox.enqueue_handoff_answered(session, row, answer)
     said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)

@@ -60,7 +60,7 @@ def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
 
 def _notify(audience: str) -> Prepare:
     def notify(runtime: Runtime, context: StepContext) -> list[DeliveryStream]:
-        return sender.tell(runtime, context, audience)
+        return sender.notify_audience(runtime, context, audience)
 
     return notify
 

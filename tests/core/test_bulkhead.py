@@ -63,15 +63,18 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
     told = handed_off(patient, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(sender.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(sender.deliver_stream, patient, export.export_id, export.plan.warehouse.id, "webhook")
         try:
             poll(lambda: all_delivered(patient, told), 30)
             poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, stream))
+            in_line = sender.SENDERS.queued(sender.resolve_destination(patient.settings, factories.ACCOUNT, stream))
             poll(
-                lambda: len(sender.SENDERS.queued(sender.destination(patient.settings, factories.ACCOUNT, stream))) == 9
+                lambda: (
+                    len(sender.SENDERS.queued(sender.resolve_destination(patient.settings, factories.ACCOUNT, stream)))
+                    == 9
+                )
             )
             assert set(in_line) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
@@ -88,29 +91,35 @@ def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published
     dead = endpoint(Script(until=answers))
     waiting = handed_off(patient, "wh_dead", dead.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
-        first = [workers.submit(sender.tell, patient, each.context, outbox.WAREHOUSE) for each in waiting[:3]]
+        first = [
+            workers.submit(sender.notify_audience, patient, each.context, outbox.WAREHOUSE) for each in waiting[:3]
+        ]
         try:
             poll(lambda: len(dead.requests) == 3, 30)
             left = DeliveryStream(waiting[3].export_id, "wh_dead", "webhook")
-            assert sender.tell(patient, waiting[3].context, outbox.WAREHOUSE) == [left]
-            assert sender.deliver(patient, left.export_id, left.partner_id, left.channel) == sender.DeliveryReport()
+            assert sender.notify_audience(patient, waiting[3].context, outbox.WAREHOUSE) == [left]
+            assert (
+                sender.deliver_stream(patient, left.export_id, left.partner_id, left.channel) == sender.DeliveryReport()
+            )
         finally:
             answers.set()
         passed_on = [stream for each in first for stream in each.result()]
     assert passed_on == [left], "the first that leaves passes on what stood in line, once"
-    assert sender.deliver(patient, left.export_id, left.partner_id, left.channel).delivered == 2
+    assert sender.deliver_stream(patient, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
     stream = DeliveryStream("exp_1", "br_1", "webhook")
-    assert sender.destination(Settings(), "acc_1", stream) != sender.destination(Settings(), "acc_2", stream)
+    assert sender.resolve_destination(Settings(), "acc_1", stream) != sender.resolve_destination(
+        Settings(), "acc_2", stream
+    )
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_what_goes_through_a_server_of_the_installation_shares_its_slots(channel: str) -> None:
-    assert sender.destination(Settings(), "acc_1", DeliveryStream("exp_1", "br_1", channel)) == sender.destination(
-        Settings(), "acc_2", DeliveryStream("exp_2", "br_2", channel)
-    )
+    assert sender.resolve_destination(
+        Settings(), "acc_1", DeliveryStream("exp_1", "br_1", channel)
+    ) == sender.resolve_destination(Settings(), "acc_2", DeliveryStream("exp_2", "br_2", channel))
 
 
 def test_what_stands_in_line_is_done_in_order_and_once() -> None:
@@ -227,13 +236,13 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
     told = handed_off(patient, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(sender.deliver, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(sender.deliver_stream, patient, export.export_id, export.plan.warehouse.id, "webhook")
         try:
             poll(lambda: all_delivered(patient, told), 30)
             poll(lambda: len(hanging.requests) == patient.settings.delivery_unhealthy_max == THREADS // 2)
         finally:
             answers.set()
     for export in waiting:
-        sender.deliver(patient, export.export_id, export.plan.warehouse.id, "webhook")
+        sender.deliver_stream(patient, export.export_id, export.plan.warehouse.id, "webhook")
     assert all_delivered(patient, waiting), "those that found no room are owed, and sent when there is"
     assert set(Counter(request.headers["webhook-id"] for request in hanging.requests).values()) == {1}

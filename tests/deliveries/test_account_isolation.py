@@ -74,7 +74,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
 
 
 def sent(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> int:
-    return sender.deliver(runtime, export_id, partner_id, channel).delivered
+    return sender.deliver_stream(runtime, export_id, partner_id, channel).delivered
 
 
 def events(stack: Stack, queue: str, count: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import DatabaseBusy, Fenced
 from pipeline.core.leases import Lease
 from pipeline.deliveries import attempts, sender
-from pipeline.deliveries.attempts import Recorded
+from pipeline.deliveries.attempts import RecordResult
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts as tried
@@ -23,14 +23,14 @@ Start = Callable[..., Endpoint]
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record again without a pause."""
-    monkeypatch.setattr(sender, "RECORDED_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(sender, "RECORD_RETRY_SECONDS", 0)
 
 
 def unsteady(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = False) -> list[int]:
     """Have the database not answer so often: before it is asked, or once it has written; return what is asked of it."""
-    record, asked = attempts.record, [0]
+    record, asked = attempts.record_attempts, [0]
 
-    def recorded(*arguments: Any) -> Recorded:
+    def recorded(*arguments: Any) -> RecordResult:
         asked[0] += 1
         if asked[0] > refusals:
             return record(*arguments)
@@ -38,7 +38,7 @@ def unsteady(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = 
             record(*arguments)
         raise DatabaseBusy("the database did not answer")
 
-    monkeypatch.setattr(attempts, "record", recorded)
+    monkeypatch.setattr(attempts, "record_attempts", recorded)
     return asked
 
 

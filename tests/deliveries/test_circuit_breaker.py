@@ -148,7 +148,7 @@ def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hoo
 
 def deliver_stream(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
     stream = stream_of(export)
-    return sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
+    return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
 def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:

@@ -392,7 +392,7 @@ def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_t
     clock.pass_seconds(24 * 3600)
     second = exports.ready(runtime, factories.plan(packages=1, warehouse=name, batch="two"))
     exports.hand_off(runtime, second)
-    sender.deliver(runtime, second.export_id, name, "webhook")
+    sender.deliver_stream(runtime, second.export_id, name, "webhook")
     assert len(hook.requests[1].headers["webhook-signature"].split()) == 1
     check_signature(hook.requests[1].body, hook.requests[1].headers, [new])
     with pytest.raises(InvalidApiKey):

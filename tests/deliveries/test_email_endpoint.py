@@ -205,14 +205,14 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     opened: OpenRuntime, room: Mailroom
 ) -> None:
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
-    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").delivered == 1
+    assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").delivered == 1
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
     assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
     (sent,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
-    sender.resend(runtime, factories.ACCOUNT, sent.id, "key_1")
-    sender.deliver(runtime, export.export_id, factories.BROKER, "email")
+    sender.resend_delivery(runtime, factories.ACCOUNT, sent.id, "key_1")
+    sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     first, second = room.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
     assert first.said("plain") == second.said("plain")
@@ -220,7 +220,7 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
 
 def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
     runtime, export = mailed(opened, room)
-    assert sender.deliver(runtime, export.export_id, factories.BROKER, "email").put_off == 1
+    assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").retried == 1
     (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     assert "cannot be attached" in (owed.error or "")
     assert room.connections == 0
@@ -229,7 +229,7 @@ def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room
 def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
     room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
-    report = sender.deliver(runtime, export.export_id, factories.BROKER, "email")
+    report = sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     assert (report.dead, [stream.channel for stream in report.pending_streams]) == (1, ["queue"])
     (dead,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
     refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"

@@ -234,7 +234,7 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
     assert (list(told.streams), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
-        assert sender.deliver(runtime, export.export_id, partner_id, "queue").delivered >= 1
+        assert sender.deliver_stream(runtime, export.export_id, partner_id, "queue").delivered >= 1
     assert list(queue_reader.read(runtime.settings, [queues.OPERATOR])) == []
 
 

@@ -58,11 +58,11 @@ def test_one_that_cannot_be_told_keeps_none_of_the_others(
 
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "enqueue_handoff_overdue", told)
-        assert sorted(stream.export_id for stream in overdue.overdue(runtime)) == sorted(
+        assert sorted(stream.export_id for stream in overdue.notify_overdue(runtime)) == sorted(
             stream.export_id for stream in good
         )
-        assert overdue.overdue(runtime) == []
-    assert overdue.overdue(runtime) == [bad]
+        assert overdue.notify_overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == [bad]
     assert len(alarms(runtime)) == 3
 
 
@@ -80,11 +80,11 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     export = handed_off(runtime)
     began = clock.now
     clock.pass_seconds(15 * MINUTE - 1)
-    assert overdue.overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == []
     clock.pass_seconds(1)
-    assert overdue.overdue(runtime) == [DeliveryStream(export.export_id, factories.OPERATOR, "queue")]
+    assert overdue.notify_overdue(runtime) == [DeliveryStream(export.export_id, factories.OPERATOR, "queue")]
     clock.pass_seconds(DAY)
-    assert overdue.overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == []
     (alarm,) = alarms(runtime)
     assert (alarm["submissionStatus"], alarm["partnerId"], alarm["channel"]) == ("pending", factories.BROKER, "queue")
     assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
@@ -93,7 +93,7 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
 
 def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
     export = handed_off(runtime)
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
     for status, seconds in waits.items():
         if status != "delivered":
@@ -101,13 +101,13 @@ def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Run
         assert submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
         assert submission(runtime).overdue_at is None
         clock.pass_seconds(seconds - 1)
-        assert overdue.overdue(runtime) == []
+        assert overdue.notify_overdue(runtime) == []
         clock.pass_seconds(1)
-        assert len(overdue.overdue(runtime)) == 1
+        assert len(overdue.notify_overdue(runtime)) == 1
         assert submission(runtime).overdue_at == clock.now
     say(runtime, "released")
     clock.pass_seconds(365 * DAY)
-    assert overdue.overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == []
     assert [alarm["submissionStatus"] for alarm in alarms(runtime)] == list(waits)
 
 
@@ -119,7 +119,7 @@ def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
     say(runtime, status)
     assert submission(runtime).deadline_at is None
     clock.pass_seconds(365 * DAY)
-    assert overdue.overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == []
 
 
 def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(runtime: Runtime, clock: Clock) -> None:
@@ -138,7 +138,7 @@ def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: 
     export = handed_off(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
-    threads = [threading.Thread(target=overdue.overdue, args=(runtime,)) for _ in range(6)]
+    threads = [threading.Thread(target=overdue.notify_overdue, args=(runtime,)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -152,14 +152,14 @@ def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: 
     with runtime.db.write() as session:
         session.execute(update(Export).values(state="superseded"))
     clock.pass_seconds(365 * DAY)
-    assert overdue.overdue(runtime) == []
+    assert overdue.notify_overdue(runtime) == []
 
 
 def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
     export = handed_off(runtime)
     clock.pass_seconds(DAY)
-    (stream,) = overdue.overdue(runtime)
-    sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
+    (stream,) = overdue.notify_overdue(runtime)
+    sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
         told = session.exec(

@@ -53,7 +53,7 @@ def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
     assert late(either) == (0, [])
     with either.runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
-    overdue.overdue(either.runtime)
+    overdue.notify_overdue(either.runtime)
     assert late(either) == (1, [export_id])
     end(either, export_id)
     assert late(either) == (0, [])

@@ -45,7 +45,7 @@ def with_another_key(runtime: Runtime) -> Runtime:
 def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    assert deliver(with_another_key(runtime), export).put_off == 1
+    assert deliver(with_another_key(runtime), export).retried == 1
     assert hook.requests == []
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
@@ -78,7 +78,7 @@ def test_key_that_comes_back_in_time_has_all_delivered(opened: OpenRuntime, endp
 def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
-    assert sender.tell(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
+    assert sender.notify_audience(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
     assert [each.state for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)] == [
         "delivered"
     ] * 2
@@ -86,14 +86,14 @@ def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
 
 def unmade(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
     """Have the message with this id be one that cannot be made."""
-    make = messages.cloud_event
+    make = messages.build_cloud_event
 
     def made(settings: Any, said: Notification, *rest: Any, **named: Any) -> bytes:
         if said.id == notification_id:
             raise RuntimeError("cannot be written")
         return make(settings, said, *rest, **named)
 
-    monkeypatch.setattr(messages, "cloud_event", made)
+    monkeypatch.setattr(messages, "build_cloud_event", made)
 
 
 def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_before_it_nor_for_ever_those_behind(
@@ -104,14 +104,14 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     (_, bad, _) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     unmade(monkeypatch, bad.notification_id)
     report = deliver(runtime, export)
-    assert (report.delivered, report.put_off) == (1, 1)
+    assert (report.delivered, report.retried) == (1, 1)
     clock.pass_seconds(1)
     deliver(runtime, export)
     clock.pass_seconds(1)
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
     tried = queries.get(runtime, factories.ACCOUNT, bad.id)
-    assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotMade")] * 3
+    assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotBuilt")] * 3
     assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
 
 
@@ -221,7 +221,7 @@ def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resen
     lives_on(runtime, export, clock, deaths=3)
     assert states(runtime, export) == [("dead", 1)]
     (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
+    sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     lives_on(runtime, export, clock, deaths=1)
     assert states(runtime, export) == [("delivered", 2)]
 
@@ -232,7 +232,7 @@ def test_attempt_that_is_retried_lost_no_worker(
     runtime = opened()
     export = hooked(runtime, "http://127.0.0.1:9/")
     for pause in runtime.settings.delivery_schedule_seconds:
-        assert deliver(runtime, export).put_off == 1
+        assert deliver(runtime, export).retried == 1
         clock.pass_seconds(pause)
     sent = crashing(monkeypatch, "nobody's")
     assert deliver(runtime, export).delivered == 3

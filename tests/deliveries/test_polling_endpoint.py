@@ -45,7 +45,7 @@ def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = exports.ready(runtime, test=test)
     exports.hand_off(runtime, export)
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     return submission(runtime)
 
 

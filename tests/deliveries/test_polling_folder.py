@@ -59,7 +59,7 @@ def handed_over(runtime: Runtime) -> BrokerSubmission:
     with runtime.db.write() as session:
         session.execute(update(Artifact).values(sha256=runtime.store.put(b"doc")))
     exports.hand_off(runtime, export)
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     return submission(runtime)
 
 

@@ -45,7 +45,7 @@ def handed_off(runtime: Runtime, batch: str = factories.BATCH, *, sent: bool = T
 
 def send(runtime: Runtime, export_id: str) -> None:
     for partner_id in (BROKER, WAREHOUSE):
-        sender.deliver(runtime, export_id, partner_id, "webhook")
+        sender.deliver_stream(runtime, export_id, partner_id, "webhook")
 
 
 def replayed(
@@ -77,7 +77,7 @@ def test_everything_is_requeued_with_the_same_ids_for_that_partner_alone(
     assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
     assert streams == [DeliveryStream(each, WAREHOUSE, "webhook") for each in sorted(ids)]
     for stream in streams:
-        sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
+        sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
     assert received(warehouse) == first + first
     assert len(broker.requests) == 2
@@ -101,7 +101,7 @@ def test_one_recipient_that_fails_never_has_another_sent_again(
     report, (stream,) = replayed(runtime, BROKER)
     assert (report.messages, submission(runtime)) == (1, "pending")
     clock.pass_seconds(3600)
-    sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
+    sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
     assert (states(runtime, export_id, BROKER), submission(runtime)) == (["delivered"], "delivered")
     assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
@@ -205,7 +205,7 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
     assert (report.messages, {stream.export_id for stream in streams}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
-        sender.resend(runtime, factories.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
+        sender.resend_delivery(runtime, factories.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
 
 
 def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, endpoint: Start) -> None:
@@ -214,7 +214,7 @@ def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, end
     assert replayed(runtime, WAREHOUSE, test_only=True)[0].messages == 0
     one = exports.deliveries(runtime, live, WAREHOUSE)[0].id
     with pytest.raises(InsufficientRole, match="resend it with a live key"):
-        sender.resend(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
+        sender.resend_delivery(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 
 

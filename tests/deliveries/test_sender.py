@@ -13,7 +13,7 @@ from pipeline.accounts import partners
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced
 from pipeline.deliveries import outbox, sender, streams
-from pipeline.deliveries.attempts import Sent, record
+from pipeline.deliveries.attempts import SendResult, record_attempts
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
@@ -69,7 +69,7 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
     runtime, hook = opened(), endpoint(Script(), Script(500, b"on fire"), Script())
     export = hooked(runtime, hook.url)
     report = deliver(runtime, export)
-    assert (report.delivered, report.put_off, report.dead) == (1, 1, 0)
+    assert (report.delivered, report.retried, report.dead) == (1, 1, 0)
     assert states(runtime, export) == [("delivered", 1), ("pending", 1), ("pending", 0)]
     assert deliver(runtime, export).delivered == 0, "nothing overtakes a message that waits for its next try"
     assert len(hook.requests) == 2
@@ -95,12 +95,12 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     runtime, hook = opened(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
     export = hooked(runtime, hook.url, packages=1)
     for pause in (5, 300, 1800):
-        assert deliver(runtime, export).put_off == 1
+        assert deliver(runtime, export).retried == 1
         clock.pass_seconds(pause - 0.001)
         assert deliver(runtime, export) == sender.DeliveryReport()
         clock.pass_seconds(0.001)
     report = deliver(runtime, export)
-    assert (report.put_off, report.dead) == (0, 1)
+    assert (report.retried, report.dead) == (0, 1)
     assert report.pending_streams == (DeliveryStream(export.export_id, factories.OPERATOR, "queue"),)
     assert states(runtime, export) == [("dead", 4)]
     assert len(hook.requests) == 4
@@ -163,8 +163,8 @@ def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     for _ in range(3):
-        sender.tell(runtime, export.context, outbox.BROKER)
-        sender.tell(runtime, export.context, outbox.WAREHOUSE)
+        sender.notify_audience(runtime, export.context, outbox.BROKER)
+        sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert len(alive.requests) == 2
     assert len(broken.requests) == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
@@ -225,7 +225,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoi
     clock.pass_seconds(31)
     assert deliver(runtime, export).delivered == 3
     with pytest.raises(Fenced):
-        record(runtime, slow, Sent([Receipt("204")] * 3, [1] * 3, None))
+        record_attempts(runtime, slow, SendResult([Receipt("204")] * 3, [1] * 3, None))
     assert states(runtime, export) == [("delivered", 1)] * 3
     assert len(attempts(runtime)) == 3
 
@@ -271,7 +271,7 @@ def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
         yield Receipt(str(1 // 0))
 
     monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
-    assert deliver(runtime, export).put_off == 1
+    assert deliver(runtime, export).retried == 1
     assert states(runtime, export)[0] == ("pending", 1)
 
 

@@ -15,7 +15,7 @@ from pipeline.accounts.secrets import new_secret
 from pipeline.core.db import database_now
 from pipeline.deliveries import outbox, polling, sender
 from pipeline.deliveries.channels.webhook import signed
-from pipeline.deliveries.messages import cloud_event
+from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import Read
 from tests.deliveries.support import exports
@@ -55,8 +55,8 @@ def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(desk: Desk, via: st
 def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(desk: Desk) -> None:
     export, _ = handed_off(desk, invoice="R")
     (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
-    sender.resend(desk.runtime, factories.ACCOUNT, done.id, "key_1")
-    sender.tell(desk.runtime, export.context, outbox.BROKER)
+    sender.resend_delivery(desk.runtime, factories.ACCOUNT, done.id, "key_1")
+    sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
     with desk.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
         assert session.exec(select(func.count()).select_from(Acknowledgement)).one() == 1
@@ -106,7 +106,7 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> 
     poll(lambda: desk.submission(export).state == "rejected")
     (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
     with desk.runtime.db.read() as session:
-        body = cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
+        body = build_cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
     broker = desk.submission(export).partner_id
     beside = exports.register(desk.runtime, "wh_beside", "warehouse").secret
     elsewhere = partners.create(desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")).secret

@@ -71,7 +71,7 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     assert say(runtime, "a-1", status, reference="REF-9", message="See the fields.", fields=FIELDS)
     stream = outbox.DeliveryStream(export.export_id, factories.OPERATOR, "queue")
     assert stream in streams(runtime), "the next sweep wakes it"
-    assert sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
+    assert sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
     (message,) = received("memory://", "exports.operator", 1)
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
     event = json.loads(body)
@@ -181,12 +181,12 @@ def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_
     export = ready(runtime)
     stream = (export.export_id, factories.OPERATOR, "queue")
     say(runtime, "a-1", "query", message="What is it made of?")
-    assert sender.deliver(runtime, *stream).delivered == 1
+    assert sender.deliver_stream(runtime, *stream).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]
     with runtime.db.write() as session:
         outbox.release_waiting(session, export.export_id)
     say(runtime, "a-2", "rejected", message="Not steel.")
-    assert sender.deliver(runtime, *stream).delivered == 2
+    assert sender.deliver_stream(runtime, *stream).delivered == 2
     assert exports.log_of(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
     with runtime.db.read() as session:
         owed = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()

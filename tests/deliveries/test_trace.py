@@ -49,7 +49,7 @@ def three_ways(desk: Desk, clock: Clock) -> Any:
         export = exports.ready(desk.runtime, factories.plan(broker="br_three", invoice="R"))
         exports.hand_off(desk.runtime, export)
         for _ in range(2):
-            sender.tell(desk.runtime, export.context, outbox.BROKER)
+            sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
             clock.pass_seconds(3600)
         yield export, endpoint
 

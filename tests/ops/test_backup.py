@@ -113,7 +113,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
                 tasks += run_step(runtime, task.export_id, task.unit_no, task.step).tasks
             elif task.partner_id and task.channel:
                 with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
-                    sender.deliver(runtime, task.export_id, task.partner_id, task.channel)
+                    sender.deliver_stream(runtime, task.export_id, task.partner_id, task.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
 
     poll(swept, 200, "they did not end")

@@ -165,7 +165,7 @@ def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -
     house.clock.pass_seconds(STALLED_AFTER + 1)
     house.accept(factories.plan(batch="batch_2"))
     sweep_for(house, STALLED_AFTER + 12)
-    assert sender.deliver(house.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver_stream(house.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
     assert failing(house) == ["steps"]
 
 
@@ -197,7 +197,7 @@ def put_off_after_it_was_found_due(house: House) -> None:
     assert len(claimed.deliveries) == 2
     sweep_for(house, 40)
     later = ChannelUnavailable("no room", retry_after_seconds=600)
-    assert attempts.record(house.runtime, claimed, attempts.Sent([], [1], later)).put_off
+    assert attempts.record_attempts(house.runtime, claimed, attempts.SendResult([], [1], later)).retried
 
 
 def test_what_waits_for_its_next_try_has_not_lain_meanwhile(house: House) -> None:
@@ -222,9 +222,9 @@ def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(house: H
     claimed = streams.claim_stream(house.runtime, stream)
     assert claimed is not None
     sweep_for(house, 40)
-    attempts.record(house.runtime, claimed, attempts.Sent([Receipt("published")] * 2, [1, 1], None))
+    attempts.record_attempts(house.runtime, claimed, attempts.SendResult([Receipt("published")] * 2, [1, 1], None))
     house.clock.pass_seconds(3600)
-    sender.resend(house.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
+    sender.resend_delivery(house.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
     assert "deliveries" not in failing(house)
 
 

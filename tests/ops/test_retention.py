@@ -298,7 +298,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     partners.pause(house.runtime, factories.ACCOUNT, factories.BROKER)
     house.finish(export_id)
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
-    assert sender.deliver(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
+    assert sender.deliver_stream(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
     retention.purge(house.runtime, date(2032, 11, 27))
     streams.resume_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
@@ -329,7 +329,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     with pytest.raises(InvalidState, match="was purged"):
         cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
-        sender.resend(house.runtime, factories.ACCOUNT, delivery_id, "key_test")
+        sender.resend_delivery(house.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})

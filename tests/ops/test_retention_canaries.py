@@ -67,7 +67,7 @@ def through_the_mail(house: House, export_id: str) -> None:
         given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
         runtime = replace(house.runtime, settings=house.runtime.settings.model_copy(update=given))
         house.clock.pass_seconds(3600)
-        assert sender.deliver(runtime, export_id, BROKER, "email").dead == 1
+        assert sender.deliver_stream(runtime, export_id, BROKER, "email").dead == 1
 
 
 def answered(house: House, export_id: str) -> None:

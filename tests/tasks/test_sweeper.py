@@ -102,7 +102,7 @@ def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_t
 ) -> None:
     runtime = opened(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
     export = hooked(runtime, endpoint(Script(500), Script()).url)
-    assert deliver(runtime, export).put_off == 1
+    assert deliver(runtime, export).retried == 1
     before = due_instants(runtime, export)
     assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
     clock.pass_seconds(299)
@@ -117,10 +117,10 @@ def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtim
     export = exports.ready(runtime)
     exports.hand_off(runtime, export)
     operator = (export.export_id, factories.OPERATOR, "queue")
-    assert sender.deliver(runtime, *operator).delivered == 0
+    assert sender.deliver_stream(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
         assert outbox.release_waiting(session, export.export_id) == [DeliveryStream(*operator)]
-    assert sender.deliver(runtime, *operator).delivered == 1
+    assert sender.deliver_stream(runtime, *operator).delivered == 1
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
 
@@ -138,14 +138,14 @@ def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoin
             return session.exec(select(BrokerSubmission.state)).one()
 
     assert status() == "pending"
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "sent"
     clock.pass_seconds(1)
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "failed"
     (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
-    sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "delivered"
 
 
@@ -158,9 +158,9 @@ def test_resending_keeps_the_id_and_begins_the_schedule_anew(
     clock.pass_seconds(1)
     deliver(runtime, export)
     (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    view, stream = sender.resend(runtime, factories.ACCOUNT, dead.id, "key_1")
+    view, stream = sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     assert (view.state, view.attempts, stream) == ("pending", 2, stream_of(export))
-    assert deliver(runtime, export).put_off == 1, "a failure is put off again, not dead at once"
+    assert deliver(runtime, export).retried == 1, "a failure is put off again, not dead at once"
     assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
     assert [each.number for each in attempts(runtime)] == [1, 2, 3]
 
@@ -172,9 +172,9 @@ def test_what_is_still_pending_cannot_be_resent_and_a_foreign_delivery_is_not_fo
     export = hooked(runtime, endpoint().url, packages=1)
     (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     with pytest.raises(InvalidState):
-        sender.resend(runtime, factories.ACCOUNT, owed.id, "key_1")
+        sender.resend_delivery(runtime, factories.ACCOUNT, owed.id, "key_1")
     with pytest.raises(NotFound):
-        sender.resend(runtime, "acc_other", owed.id, "key_1")
+        sender.resend_delivery(runtime, "acc_other", owed.id, "key_1")
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
 
 
@@ -183,7 +183,7 @@ def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoin
     export = hooked(runtime, hook.url, packages=1)
     deliver(runtime, export)
     (done,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    sender.resend(runtime, factories.ACCOUNT, done.id, "key_1")
+    sender.resend_delivery(runtime, factories.ACCOUNT, done.id, "key_1")
     deliver(runtime, export)
     assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
     assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
@@ -211,7 +211,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
     deliver(runtime, export)
     (first, second) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
     for _ in range(22):
-        sender.resend(runtime, factories.ACCOUNT, first.id, "key_1")
+        sender.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_1")
         deliver(runtime, export)
     read: list[int] = []
 

@@ -50,7 +50,7 @@ def executed(house: House, plan: factories.Json | None = None, *, told: bool = T
 
 def deliver_all(house: House, export_id: str) -> None:
     for partner_id, channel in {(each.partner_id, each.channel) for each in owed(house, export_id)}:
-        sender.deliver(house.runtime, export_id, partner_id, channel)
+        sender.deliver_stream(house.runtime, export_id, partner_id, channel)
 
 
 def owed(house: House, export_id: str) -> list[Delivery]:

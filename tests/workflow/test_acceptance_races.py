@@ -97,7 +97,7 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
     assert sent.state == "delivered"
     just_before(monkeypatch, lambda: amended(house, export_id))
     with pytest.raises(InvalidState, match="was superseded by"):
-        sender.resend(house.runtime, factories.ACCOUNT, sent.id, "key_test")
+        sender.resend_delivery(house.runtime, factories.ACCOUNT, sent.id, "key_test")
     (sent,) = [each for each in owed(house, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
 

@@ -112,6 +112,6 @@ def test_nothing_more_is_sent(house: House) -> None:
         house.step(export_id, 1, name)
     house.step(export_id, 0, "hand_off")
     shutdown.request()
-    assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
+    assert sender.deliver_stream(house.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
     shutdown.reset()
-    assert sender.deliver(house.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver_stream(house.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2

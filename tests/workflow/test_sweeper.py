@@ -50,7 +50,7 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
     monkeypatch.setattr(dispatch, "publish_streams", here.streams.extend)
     monkeypatch.setattr(dispatch, "publish_polls", here.inquiries.extend)
-    monkeypatch.setattr(overdue, "overdue", lambda _: [LATE])
+    monkeypatch.setattr(overdue, "notify_overdue", lambda _: [LATE])
     monkeypatch.setattr(polling, "due", lambda _: [ASKED])
     return here
 

@@ -37,7 +37,7 @@ def sweep(house: House) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
     with asked_of(house.runtime.db) as heard:
         tasks = find_due(house.runtime)
-        overdue.overdue(house.runtime)
+        overdue.notify_overdue(house.runtime)
         polling.due(house.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], tasks
 

@@ -147,7 +147,9 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
     try:
         check_sign(runtime, request, fields)
         caller.need(OPERATE)
-        _, stream = sender.resend(runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test)
+        _, stream = sender.resend_delivery(
+            runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test
+        )
     except Refused as refused:
         try:
             return _delivery(runtime, request, caller, delivery_id, refusal=refused)

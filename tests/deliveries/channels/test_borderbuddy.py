@@ -29,7 +29,7 @@ def handed_over(runtime: Runtime, *, test: bool = False) -> exports.Ready:
     exports.register(runtime, factories.WAREHOUSE, "warehouse", test=test)
     export = exports.ready(runtime, test=test)
     exports.hand_off(runtime, export)
-    sender.tell(runtime, export.context, outbox.BROKER)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
     return export
 
 

@@ -51,7 +51,7 @@ def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
     packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer
 ) -> None:
     runtime, export = packed()
-    sender.tell(runtime, export.context, outbox.WAREHOUSE)
+    sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("delivered", 1)] * 2
     ids = {each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)}
     assert server.files().keys() == {f"out/{i}/{name}" for i in ids for name in ("manifest.json", "message.json")}
@@ -66,7 +66,7 @@ def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
 
     runtime, export = packed()
     server.faults.write = full
-    sender.tell(runtime, export.context, outbox.WAREHOUSE)
+    sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("pending", 1), ("pending", 0)]
     (failed, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
     (tried,) = queries.get(runtime, factories.ACCOUNT, failed.id).tries
@@ -74,7 +74,7 @@ def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
     assert server.files() == {}
     server.faults.write = None
     clock.pass_seconds(5)
-    sender.tell(runtime, export.context, outbox.WAREHOUSE)
+    sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("delivered", 2), ("delivered", 1)]
 
 
@@ -82,7 +82,7 @@ def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
     packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer
 ) -> None:
     runtime, export = packed(pinned=asyncssh.generate_private_key("ssh-ed25519"))
-    sender.tell(runtime, export.context, outbox.WAREHOUSE)
+    sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("dead", 1)] * 2
     (dead, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
     assert server.host_key.get_fingerprint() in str(dead.error)
@@ -98,7 +98,7 @@ def test_a_test_export_leaves_nothing_on_a_live_server(opened: OpenRuntime, serv
     export = exports.ready(runtime, test=True)
     exports.hand_off(runtime, export)
     for audience in (outbox.BROKER, outbox.WAREHOUSE):
-        sender.tell(runtime, export.context, audience)
+        sender.notify_audience(runtime, export.context, audience)
     assert (server.sign_ins, server.files()) == (0, {})
     with runtime.db.read() as session:
         assert session.exec(select(BrokerSubmission)).one().channel != "sftp"

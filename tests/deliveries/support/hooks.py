@@ -35,7 +35,7 @@ def stream_of(export: exports.Ready) -> DeliveryStream:
 
 def deliver(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
     stream = stream_of(export)
-    return sender.deliver(runtime, stream.export_id, stream.partner_id, stream.channel)
+    return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
 def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:

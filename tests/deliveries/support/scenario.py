@@ -111,5 +111,5 @@ def handed_off(desk: Desk, *, invoice: str = "P", via: str = "borderbuddy") -> t
     made = exports.register(desk.runtime, broker, "customs_broker", **facts)
     export = exports.ready(desk.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}"))
     exports.hand_off(desk.runtime, export)
-    sender.tell(desk.runtime, export.context, outbox.BROKER)
+    sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
     return export, made.secret

@@ -94,7 +94,7 @@ class Desk:
             for unit_no, name in owed:
                 for task in run_step(self.runtime, export_id, unit_no, name).tasks:
                     if task.partner_id and task.channel:
-                        sender.deliver(self.runtime, export_id, task.partner_id, task.channel)
+                        sender.deliver_stream(self.runtime, export_id, task.partner_id, task.channel)
 
     def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
         with self.runtime.db.read() as session:

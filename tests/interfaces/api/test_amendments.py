@@ -158,7 +158,7 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: De
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
     for task in desk.publisher.tasks:
-        sender.deliver(desk.runtime, old, str(task.partner_id), str(task.channel))
+        sender.deliver_stream(desk.runtime, old, str(task.partner_id), str(task.channel))
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
     assert client.get(address, headers=headers).status_code == 204

@@ -197,7 +197,7 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    sent = [messages.cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
+    sent = [messages.build_cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
     assert sent[0] == sent[1], "the same bytes on every try"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])

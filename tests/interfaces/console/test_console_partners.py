@@ -56,7 +56,7 @@ def dead_letter(desk: Desk) -> str:
     export_id = desk.execute(factories.plan(warehouse=HOOKED, packages=1))
     desk.run(export_id)
     while not (dead := desk.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
-        sender.deliver(desk.runtime, export_id, HOOKED, "webhook")
+        sender.deliver_stream(desk.runtime, export_id, HOOKED, "webhook")
     (letter,) = dead
     return str(letter["id"])
 
@@ -124,7 +124,7 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: An
     assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")
     (task,) = hooked.publisher.tasks
     assert (task.partner_id, task.channel) == (HOOKED, "webhook")
-    assert sender.deliver(hooked.runtime, task.export_id, HOOKED, "webhook").delivered == 1
+    assert sender.deliver_stream(hooked.runtime, task.export_id, HOOKED, "webhook").delivered == 1
     ids = {request.headers["webhook-id"] for request in hook.requests}
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text

@@ -60,7 +60,7 @@ def check_told(runtime: Runtime, account_id: str | None = None) -> int:
     with runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(*where)).all()
     for row in rows:
-        check(messages.cloud_event(runtime.settings, row, None, holder="br_1"))
+        check(messages.build_cloud_event(runtime.settings, row, None, holder="br_1"))
     return len(rows)
 
 

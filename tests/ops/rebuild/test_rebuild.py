@@ -127,7 +127,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     export_id = lived(either)
     assert differences(either, export_id) == []
     first = owed(either, export_id)[0]
-    sender.resend(either.runtime, factories.ACCOUNT, first.id, "key_1")
+    sender.resend_delivery(either.runtime, factories.ACCOUNT, first.id, "key_1")
     assert differences(either, export_id) == []
     deliver_all(either, export_id)
     assert differences(either, export_id) == []
@@ -170,10 +170,10 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(either:
 
 
 def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
-    sender.resend(house.runtime, factories.ACCOUNT, row.id, "key_1")
+    sender.resend_delivery(house.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(house, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
-        assert sender.deliver(house.runtime, row.export_id, row.partner_id, row.channel).put_off
+        assert sender.deliver_stream(house.runtime, row.export_id, row.partner_id, row.channel).retried
     assert [each.state for each in owed(house, row.export_id) if each.id == row.id] == ["pending"]
     assert differences(house, row.export_id) == []
 
@@ -186,7 +186,7 @@ def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_t
     amended(either, export_id)
     news = [each for each in owed(either, export_id) if each.audience == "customs_broker"][-1]
     with answers(ChannelRefused("not this one")):
-        sender.deliver(either.runtime, export_id, news.partner_id, news.channel)
+        sender.deliver_stream(either.runtime, export_id, news.partner_id, news.channel)
     assert [each.state for each in owed(either, export_id) if each.audience == "customs_broker"] == [
         "cancelled",
         "dead",

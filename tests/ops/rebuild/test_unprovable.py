@@ -80,7 +80,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: H
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
     export_id = executed(either, factories.plan(), told=False)
     (first, *_) = owed(either, export_id)
-    assert sender.deliver(either.runtime, export_id, first.partner_id, first.channel).delivered
+    assert sender.deliver_stream(either.runtime, export_id, first.partner_id, first.channel).delivered
     handed_off = either.events(export_id).index("HANDED_OFF") + 1
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))

@@ -83,7 +83,7 @@ class Loop:
                 id=said.id,
                 type=said.event_type,
                 routing_key=f"{segment}.{delivery.partner_id}.{said.event_type.removeprefix('exports.')}",
-                body=delivery_messages.cloud_event(runtime.settings, said, None),
+                body=delivery_messages.build_cloud_event(runtime.settings, said, None),
             )
             for delivery, said in owed
         ]

@@ -80,7 +80,7 @@ def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Read
 
 
 def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, published_at: float) -> float:
-    sender.deliver(runtime, export.export_id, partner_id, "webhook")
+    sender.deliver_stream(runtime, export.export_id, partner_id, "webhook")
     return time.perf_counter() - published_at
 
 

@@ -74,7 +74,7 @@ def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
         task = tasks.pop(0)
         during[-1] = task.step or DELIVER
         if task.step is None:
-            sender.deliver(runtime, export_id, str(task.partner_id), str(task.channel))
+            sender.deliver_stream(runtime, export_id, str(task.partner_id), str(task.channel))
             continue
         outcome = run_step(runtime, export_id, task.unit_no, task.step)
         # As a chain does: the links that were done on the way are left out.

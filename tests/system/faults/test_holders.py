@@ -69,7 +69,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         opened.touch()
         site["deliveries"].send(SIGCONT)
         site.until(
-            lambda: site["deliveries"].count("telling_cut_off") == STREAMS,
+            lambda: site["deliveries"].count("notifying_failed") == STREAMS,
             300,
             "it did not find that its leases were gone",
         )

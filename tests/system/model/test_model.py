@@ -237,7 +237,7 @@ class Exports(RuleBasedStateMachine):
             return
         chosen = data.draw(st.sampled_from(sorted(found)))
         try:
-            sender.resend(self.world.runtime, self.account, chosen, "key_test")
+            sender.resend_delivery(self.world.runtime, self.account, chosen, "key_test")
         except InvalidState:
             assert self._is_replaced(chosen), "what it says holds"
             return

@@ -229,7 +229,7 @@ class World:
             assert task.partner_id is not None
             assert task.channel is not None
             try:
-                report = sender.deliver(self.runtime, task.export_id, task.partner_id, task.channel)
+                report = sender.deliver_stream(self.runtime, task.export_id, task.partner_id, task.channel)
             except Fenced:
                 return
             self.messages += [
@@ -264,7 +264,7 @@ class World:
             self.messages += owed
             self.messages += [
                 TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
-                for stream in overdue.overdue(self.runtime)
+                for stream in overdue.notify_overdue(self.runtime)
             ]
 
         self.alive(look)
