@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     reply_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
 
     connection_test_seconds: Seconds = Field(
-        30, description="Total time that the connection test of one way to a partner may take"
+        30, description="Total time that the connection test of one endpoint of a partner may take"
     )
 
     # SFTP, and asking for answers

@@ -1,4 +1,4 @@
-"""The ways to a partner: which fit it, and how they and their credentials are kept."""
+"""The endpoints of a partner: which fit it, and how they and their credentials are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from config.settings import Settings
 from pipeline.accounts import secrets
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
-from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
+from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import format_ports, is_public
 from pipeline.core.text_safety import check_readable
@@ -22,11 +22,11 @@ from pipeline.exports.models import Account
 #: Where an address names no port.
 _PORTS: Final = {"https": 443, "sftp": 22}
 
-#: What of a way is encrypted and never shown.
+#: What of an endpoint is encrypted and never shown.
 CREDENTIALS: Final = {"password", "private_key"}
 
 
-def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Way], *, field: str) -> None:
+def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Endpoint], *, field: str) -> None:
     """Raise ValidationFailed where the channels do not fit the partner, or one another, or lead where nothing may go."""
     names = [channel.channel for channel in channels]
     if len(set(names)) != len(names):
@@ -44,20 +44,20 @@ def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Wa
         )
     if names and path == "borderbuddy" and "borderbuddy" not in names:
         raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
-    for position, way in enumerate(channels):
-        if isinstance(address := getattr(way, "address", None), str):
+    for position, endpoint in enumerate(channels):
+        if isinstance(address := getattr(endpoint, "address", None), str):
             _check_address(settings, address, f"{field}/{position}/address")
 
 
-def check_mailboxes(session: Session, account_id: str, channels: Sequence[Way], *, field: str) -> None:
+def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoint], *, field: str) -> None:
     """Raise ValidationFailed where a mailbox is of a domain that the account may not send mail to."""
     allowed = session.scalar(
         select(col(Account.mail_domains)).where(col(Account.id) == account_id).with_for_update(read=True)
     )
     if allowed is None:
         return
-    for position, way in enumerate(channels):
-        for at, address in enumerate(getattr(way, "addresses", ())):
+    for position, endpoint in enumerate(channels):
+        for at, address in enumerate(getattr(endpoint, "addresses", ())):
             if domain_of(address) not in allowed:
                 raise ValidationFailed(
                     f"this account may send mail to {', '.join(allowed) or 'no domain'}; the installation's operator adds others",
@@ -109,12 +109,12 @@ def write(
     settings: Settings,
     account_id: str,
     partner_id: str,
-    channels: Sequence[Way],
+    channels: Sequence[Endpoint],
     default: str,
 ) -> None:
-    """Keep these ways instead of those that there are, in the caller's transaction; without any, the default one.
+    """Keep these endpoints instead of those that there are, in the caller's transaction; without any, the default one.
 
-    A way to the same address keeps its credential. Raises ValidationFailed where a new one comes without.
+    An endpoint to the same address keeps its credential. Raises ValidationFailed where a new one comes without.
     """
     before = session.scalars(
         delete(PartnerChannel)
@@ -122,19 +122,19 @@ def write(
         .returning(PartnerChannel)
     ).all()
     kept = {each.channel: each for each in before}
-    given = channels or [BorderBuddyWay() if default == BORDERBUDDY else QueueWay()]
+    given = channels or [BorderBuddyEndpoint() if default == BORDERBUDDY else QueueEndpoint()]
     session.execute(
         insert(PartnerChannel),
         [
             {
                 "account_id": account_id,
                 "partner_id": partner_id,
-                "channel": way.channel,
-                "way": way.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
-                "credential": _credential(settings, account_id, partner_id, way, kept, position),
+                "channel": endpoint.channel,
+                "endpoint": endpoint.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
+                "credential": _credential(settings, account_id, partner_id, endpoint, kept, position),
                 "position": position,
             }
-            for position, way in enumerate(given)
+            for position, endpoint in enumerate(given)
         ],
     )
 
@@ -143,19 +143,19 @@ def _credential(
     settings: Settings,
     account_id: str,
     partner_id: str,
-    way: Way,
+    endpoint: Endpoint,
     before: Mapping[str, PartnerChannel],
     position: int,
 ) -> str | None:
-    """Return the way's credential as it is kept: what is given, else what is there for the same address."""
-    holds = CREDENTIALS & type(way).model_fields.keys()
+    """Return the endpoint's credential as it is kept: what is given, else what is there for the same address."""
+    holds = CREDENTIALS & type(endpoint).model_fields.keys()
     if not holds:
         return None
-    given = next((secret for name in holds if (secret := getattr(way, name)) is not None), None)
+    given = next((secret for name in holds if (secret := getattr(endpoint, name)) is not None), None)
     if given is not None:
         return secrets.seal(settings, account_id, partner_id, given.get_secret_value())
-    known = before.get(way.channel)
-    if known is not None and known.way.get("address") == getattr(way, "address", None):
+    known = before.get(endpoint.channel)
+    if known is not None and known.endpoint.get("address") == getattr(endpoint, "address", None):
         return known.credential
     raise ValidationFailed(
         "a new address needs its own credential; give password or privateKey", field=f"/channels/{position}"

@@ -46,13 +46,13 @@ class Partner(SQLModel, table=True):
     path: str | None = None  # borderbuddy | byob, of a customs broker
     artifact_types: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
     profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the customs broker's import template
-    ways_changed_at: datetime = timestamp_column()  # a connection test from before says nothing of them
+    endpoints_changed_at: datetime = timestamp_column()  # a connection test from before says nothing of them
     created_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
 
 
 class PartnerChannel(SQLModel, table=True):
-    """One way to reach a partner, and how well that goes; `credential` is encrypted."""
+    """One endpoint of a partner, and how well that goes; `credential` is encrypted."""
 
     __tablename__ = "partner_channels"
     __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
@@ -60,7 +60,7 @@ class PartnerChannel(SQLModel, table=True):
     account_id: str = Field(primary_key=True)
     partner_id: str = Field(primary_key=True)
     channel: str = Field(primary_key=True)  # queue | webhook | email | sftp | borderbuddy
-    way: dict[str, Any] = Field(sa_type=JSON_TYPE)  # as it was registered, without its credential
+    endpoint: dict[str, Any] = Field(sa_type=JSON_TYPE)  # as it was registered, without its credential
     credential: str | None = None
     position: int = 0
     failures: int = 0  # in a row, over all exports
@@ -99,7 +99,7 @@ class UsedSignature(SQLModel, table=True):
 
 
 class ConnectionTest(SQLModel, table=True):
-    """One staged test of every way to a partner; only ever added to."""
+    """One staged test of every endpoint of a partner; only ever added to."""
 
     __tablename__ = "connection_tests"
     __table_args__ = (
@@ -111,6 +111,6 @@ class ConnectionTest(SQLModel, table=True):
     account_id: str
     partner_id: str
     passed: bool
-    ways: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
+    endpoints: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     tested_by: str
     tested_at: datetime = timestamp_column()

@@ -1,4 +1,4 @@
-"""Partners of an account: customs brokers, warehouses and operators, and the ways to reach each."""
+"""Partners of an account: customs brokers, warehouses and operators, and the endpoints of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import endpoints, secrets
 from pipeline.accounts.models import ConnectionTest, Partner, PartnerChannel
-from pipeline.accounts.recipients import SANDBOX, default_way, routing_key
+from pipeline.accounts.recipients import SANDBOX, default_channel, routing_key
 from pipeline.accounts.schemas import (
     ConnectionTestView,
     CreatedPartner,
@@ -95,7 +95,7 @@ def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: boo
             if new.kind != "operator":
                 _take_routing_name(session, account_id, new)
             secrets.keep(session, runtime.settings, account_id, new.id, secret)
-            default = default_way(new.kind, new.path)
+            default = default_channel(new.kind, new.path)
             endpoints.write(session, runtime.settings, account_id, new.id, new.channels, default)
             made = view(session, account_id, new.id)
     except IntegrityError as error:
@@ -128,7 +128,10 @@ def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
             .order_by(col(PartnerChannel.position))
         ).all()
         tests = _tests(session, account_id, rows)
-        return [_shown(row, [way for way in channels if way.partner_id == row.id], tests.get(row.id)) for row in rows]
+        return [
+            _shown(row, [channel for channel in channels if channel.partner_id == row.id], tests.get(row.id))
+            for row in rows
+        ]
 
 
 def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
@@ -140,7 +143,7 @@ def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
 def change(
     runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges, *, test_only: bool = False
 ) -> PartnerView:
-    """Change what `changes` name; the signing secret stays. Other ways of a verified partner are yet to be tested.
+    """Change what `changes` name; the signing secret stays. Other endpoints of a verified partner are yet to be tested.
 
     Raises NotFound, ValidationFailed where the channels do not fit the partner, and InsufficientRole where `test_only` and
     it is not marked test, or would not be any more.
@@ -158,14 +161,14 @@ def change(
         values = {
             _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _EMPTIED
         }
-        ways_changed = {} if changes.channels is None else {"ways_changed_at": database_now()}
+        endpoints_changed = {} if changes.channels is None else {"endpoints_changed_at": database_now()}
         session.execute(
             update(Partner)
             .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
-            .values(updated_at=database_now(), **(values | ways_changed))
+            .values(updated_at=database_now(), **(values | endpoints_changed))
         )
         if changes.channels is not None:
-            default = default_way(row.kind, path)
+            default = default_channel(row.kind, path)
             endpoints.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
             move(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
         session.expire_all()
@@ -173,7 +176,7 @@ def change(
 
 
 def activate(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
-    """Have live exports reach a partner whose every way passed its connection test.
+    """Have live exports reach a partner whose every endpoint passed its connection test.
 
     Raises NotFound, InvalidState where it is anything but verified, and InsufficientRole where `test_only` and it is not
     marked test; so do `pause` and `resume`.
@@ -237,7 +240,7 @@ def rotate_secret(
 def tested(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:
     """Move the partner by a connection test just kept, in the caller's transaction, and return both.
 
-    What is live or paused stays so. A test that another has overtaken, or a change of the ways, moves nothing.
+    What is live or paused stays so. A test that another has overtaken, or a change of the endpoints, moves nothing.
     """
     row = locked(session, account_id, partner_id)
     made = _test_view(session.get_one(ConnectionTest, test_id), row)
@@ -313,10 +316,10 @@ def _test_view(row: ConnectionTest, partner: Partner) -> ConnectionTestView:
             "id": row.id,
             "partner_id": row.partner_id,
             "passed": row.passed,
-            "outdated": row.tested_at < partner.ways_changed_at,
+            "outdated": row.tested_at < partner.endpoints_changed_at,
             "tested_by": row.tested_by,
             "tested_at": row.tested_at,
-            "ways": row.ways,
+            "endpoints": row.endpoints,
         }
     )
 
@@ -332,7 +335,7 @@ def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTes
             "path": row.path,
             "artifact_types": row.artifact_types,
             "profile": row.profile,
-            "channels": [each.way for each in channels],
+            "channels": [each.endpoint for each in channels],
             "queue_binding": routing_key(row.account_id, row.kind, row.routing_name or row.id, "#"),
             "last_test": test,
             "created_at": row.created_at,

@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import Partner, PartnerChannel
-from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, Way
+from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile
 
@@ -29,7 +29,7 @@ def nobody_else() -> None:
 class Target:
     """Whom the messages go to; `test` keeps them away from live endpoints.
 
-    `secrets` sign what goes out, the newest first; `way` is how the partner is reached, without its `credential`.
+    `secrets` sign what goes out, the newest first; `endpoint` is how the partner is reached, without its `credential`.
     `routing_name` is what routing keys call it where that is not its id. A channel calls `still_ours` just before a message
     leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
     """
@@ -37,7 +37,7 @@ class Target:
     account_id: str
     partner_id: str
     test: bool
-    way: Way | None = None
+    endpoint: Endpoint | None = None
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
     routing_name: str | None = None
@@ -50,7 +50,7 @@ _FIRST_WORD: Final = {"customs_broker": "broker", "warehouse": "warehouse", "ope
 #: Stands in routing keys for a partner that a test export must not reach.
 SANDBOX: Final = "sandbox"
 
-_WAY: Final[TypeAdapter[Way]] = TypeAdapter(Way)
+_ENDPOINT: Final[TypeAdapter[Endpoint]] = TypeAdapter(Endpoint)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def told_by_queue(session: Session) -> bool:
 
 @dataclass(frozen=True)
 class SealedTarget:
-    """Where to send, as it is kept: `way` is none where the partner has no such way, and what is secret is sealed.
+    """Where to send, as it is kept: `endpoint` is none where the partner has no such endpoint, and what is secret is sealed.
 
     `default` is how a partner is reached that has no way at all.
     """
@@ -138,20 +138,20 @@ class SealedTarget:
     account_id: str
     partner_id: str
     test: bool
-    way: PartnerChannel | None = None
+    endpoint: PartnerChannel | None = None
     secrets: Sequence[str] = ()
     routing_name: str | None = None
-    default: Way | None = None
+    default: Endpoint | None = None
 
     @property
     def channel(self) -> str:
-        """The channel of the way, or of the default."""
-        found = self.way or self.default
+        """The channel of the endpoint, or of the default."""
+        found = self.endpoint or self.default
         return QUEUE if found is None else found.channel
 
     def opened(self, settings: Settings) -> Target:
         """Return where to send; raises SecretUnreadable where what is sealed does not open."""
-        credential = None if self.way is None else self.way.credential
+        credential = None if self.endpoint is None else self.endpoint.credential
 
         def unsealed(text: str) -> str:
             return account_secrets.unseal(settings, self.account_id, self.partner_id, text)
@@ -160,7 +160,7 @@ class SealedTarget:
             account_id=self.account_id,
             partner_id=self.partner_id,
             test=self.test,
-            way=self.default if self.way is None else way_of(self.way),
+            endpoint=self.default if self.endpoint is None else parse_endpoint(self.endpoint),
             secrets=[unsealed(each) for each in self.secrets],
             credential=None if credential is None else unsealed(credential),
             routing_name=self.routing_name,
@@ -173,7 +173,7 @@ def sealed_target(
     """Return where to send to the partner by the channel; None where nothing may be sent now.
 
     That is while it is paused. An older version owed messages to accounts without an operator, by the account's id: they
-    are never paused. A way that the partner no longer has is returned without its address, which the channel refuses.
+    are never paused. An endpoint that the partner no longer has is returned without its address, which the channel refuses.
     """
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
@@ -188,47 +188,52 @@ def sealed_target(
 
 
 def sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
-    """Return where every way to the partner leads, the primary one first, whether or not it is paused."""
+    """Return where every endpoint of the partner leads, the primary one first, whether or not it is paused."""
     row = session.get_one(Partner, (account_id, partner_id))
-    ways = session.scalars(
+    partner_channels = session.scalars(
         select(PartnerChannel)
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     )
-    found = [_sealed(session, row, way.channel, way, test=row.test) for way in ways]
-    default = BorderBuddyWay() if default_way(row.kind, row.path) == BORDERBUDDY else QueueWay()
+    found = [
+        _sealed(session, row, partner_channel.channel, partner_channel, test=row.test)
+        for partner_channel in partner_channels
+    ]
+    default = BorderBuddyEndpoint() if default_channel(row.kind, row.path) == BORDERBUDDY else QueueEndpoint()
     return found or [replace(_sealed(session, row, default.channel, None, test=row.test), default=default)]
 
 
-def _sealed(session: Session, row: Partner, channel: str, way: PartnerChannel | None, *, test: bool) -> SealedTarget:
+def _sealed(
+    session: Session, row: Partner, channel: str, endpoint: PartnerChannel | None, *, test: bool
+) -> SealedTarget:
     return SealedTarget(
         account_id=row.account_id,
         partner_id=row.id,
         test=test,
-        way=way,
+        endpoint=endpoint,
         # What goes to a queue is signed by nobody: it must not wait for a secret that does not open.
         secrets=() if channel == QUEUE else account_secrets.sealed(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
 
 
-def way_of(row: PartnerChannel) -> Way:
-    """Return the way as it was registered, without its credential."""
-    way: Way = _WAY.validate_python(row.way)
-    return way
+def parse_endpoint(row: PartnerChannel) -> Endpoint:
+    """Return the endpoint as it was registered, without its credential."""
+    endpoint: Endpoint = _ENDPOINT.validate_python(row.endpoint)
+    return endpoint
 
 
 def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
-    ways: dict[str, list[str]] = {row.id: [] for row in rows}
+    channels: dict[str, list[str]] = {row.id: [] for row in rows}
     mailboxes: dict[str, tuple[str, ...]] = {}
-    for way in session.scalars(
+    for partner_channel in session.scalars(
         select(PartnerChannel)
-        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(ways)))
+        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(channels)))
         .order_by(col(PartnerChannel.position))
     ):
-        ways[way.partner_id].append(way.channel)
-        if way.channel == "email":
-            mailboxes[way.partner_id] = tuple(way.way["addresses"])
+        channels[partner_channel.partner_id].append(partner_channel.channel)
+        if partner_channel.channel == "email":
+            mailboxes[partner_channel.partner_id] = tuple(partner_channel.endpoint["addresses"])
     return {
         row.id: Recipient(
             partner_id=row.id,
@@ -236,7 +241,7 @@ def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> d
             test=row.test,
             path=row.path,
             artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
-            channels=tuple(ways[row.id]) or (default_way(row.kind, row.path),),
+            channels=tuple(channels[row.id]) or (default_channel(row.kind, row.path),),
             profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
             mailboxes=mailboxes.get(row.id, ()),
         )
@@ -260,6 +265,6 @@ def _sandboxed(recipient: Recipient) -> Recipient:
     )
 
 
-def default_way(kind: str, path: str | None) -> str:
+def default_channel(kind: str, path: str | None) -> str:
     """Return how a partner is reached for which no channel was registered."""
     return BORDERBUDDY if kind == "customs_broker" and path == "borderbuddy" else QUEUE

@@ -35,27 +35,27 @@ HostKey = Annotated[
 ]
 
 
-class QueueWay(StrictModel):
+class QueueEndpoint(StrictModel):
     """The queues of the contract; nothing to set."""
 
     channel: Literal["queue"] = "queue"
 
 
-class WebhookWay(StrictModel):
+class WebhookEndpoint(StrictModel):
     """Signed webhooks (Standard Webhooks) to one URL."""
 
     channel: Literal["webhook"] = "webhook"
     address: Url = Field(description="Where messages are posted")
 
 
-class EmailWay(StrictModel):
+class EmailEndpoint(StrictModel):
     """E-mail with the documents attached, or linked where they are large; for customs brokers and operators."""
 
     channel: Literal["email"] = "email"
     addresses: list[Mailbox] = Field(min_length=1, max_length=10, description="Who gets each message, all on one mail")
 
 
-class SftpWay(StrictModel):
+class SftpEndpoint(StrictModel):
     """Files on the partner's SFTP server; its host key is pinned and one credential signs us in."""
 
     channel: Literal["sftp"] = "sftp"
@@ -69,28 +69,30 @@ class SftpWay(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _one_credential(self) -> SftpWay:
+    def _one_credential(self) -> SftpEndpoint:
         if self.password is not None and self.private_key is not None:
             raise ValueError("give a password or a private key, not both")
         return self
 
 
-class BorderBuddyWay(StrictModel):
+class BorderBuddyEndpoint(StrictModel):
     """Handoffs over HTTPS in our own published contract; the endpoint is the installation's."""
 
     channel: Literal["borderbuddy"] = "borderbuddy"
 
 
 #: One row a channel; each is opened by the file of its name in pipeline/deliveries/channels.
-_Rows = QueueWay | WebhookWay | EmailWay | SftpWay | BorderBuddyWay
+_AnyEndpoint = QueueEndpoint | WebhookEndpoint | EmailEndpoint | SftpEndpoint | BorderBuddyEndpoint
 
-Way = Annotated[_Rows, Field(discriminator="channel")]
-Ways = Annotated[
-    list[Way], Field(max_length=5, description="The first is the primary one: its outcome is the handoff's")
+Endpoint = Annotated[_AnyEndpoint, Field(discriminator="channel")]
+Endpoints = Annotated[
+    list[Endpoint], Field(max_length=5, description="The first is the primary one: its outcome is the handoff's")
 ]
 
 #: The names of the channels.
-CHANNELS: Final[tuple[str, ...]] = tuple(way.model_fields["channel"].default for way in get_args(_Rows))
+CHANNELS: Final[tuple[str, ...]] = tuple(
+    endpoint.model_fields["channel"].default for endpoint in get_args(_AnyEndpoint)
+)
 
 PartnerKind = Literal["customs_broker", "warehouse", "operator"]
 HandoffPath = Literal["borderbuddy", "byob"]
@@ -106,7 +108,7 @@ class NewPartner(StrictModel):
     path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
     artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
     profile: BrokerProfile | None = Field(None, description="Of a customs broker: the file that it imports")
-    channels: Ways = Field(default_factory=list)
+    channels: Endpoints = Field(default_factory=list)
     live: bool = Field(False, description="It is known to work: live exports reach it without a connection test")
 
 
@@ -118,11 +120,11 @@ class PartnerChanges(StrictModel):
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)
     profile: BrokerProfile | None = None
-    channels: Ways | None = None
+    channels: Endpoints | None = None
 
 
 class StageView(StrictModel):
-    """One stage of the connection test of one way."""
+    """One stage of the connection test of one endpoint."""
 
     name: str
     passed: bool
@@ -131,8 +133,8 @@ class StageView(StrictModel):
     remedy: str | None = Field(description="What to do where it did not pass")
 
 
-class WayTestView(StrictModel):
-    """How one way to a partner passed its connection test; nothing follows a stage that did not pass."""
+class EndpointTestView(StrictModel):
+    """How one endpoint of a partner passed its connection test; nothing follows a stage that did not pass."""
 
     channel: str
     passed: bool
@@ -140,15 +142,15 @@ class WayTestView(StrictModel):
 
 
 class ConnectionTestView(StrictModel):
-    """A staged test of every way to a partner."""
+    """A staged test of every endpoint of a partner."""
 
     id: str
     partner_id: str
-    passed: bool = Field(description="Whether every stage of every way passed")
-    outdated: bool = Field(description="Whether a way was changed after it, so that it says nothing of today's")
+    passed: bool = Field(description="Whether every stage of every endpoint passed")
+    outdated: bool = Field(description="Whether an endpoint was changed after it, so that it says nothing of today's")
     tested_by: str = Field(description="The key that asked for it, or cli")
     tested_at: datetime = Field(description="When it began")
-    ways: list[WayTestView]
+    endpoints: list[EndpointTestView]
 
 
 class PartnerTested(ConnectionTestView):
@@ -168,7 +170,7 @@ class PartnerView(StrictModel):
     path: HandoffPath | None
     artifact_types: list[str] | None
     profile: BrokerProfile | None
-    channels: list[Way] = Field(description="Without their credentials")
+    channels: list[Endpoint] = Field(description="Without their credentials")
     queue_binding: str = Field(
         description="What a queue of its own is bound with, so that it holds this partner's messages alone"
     )

@@ -71,13 +71,13 @@ def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] |
 
 
 def _check_nobody_elsewhere(session: Session, account_id: str, domains: Collection[str]) -> None:
-    ways = session.execute(
-        select(col(PartnerChannel.partner_id), col(PartnerChannel.way)).where(
+    endpoints = session.execute(
+        select(col(PartnerChannel.partner_id), col(PartnerChannel.endpoint)).where(
             col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
         )
     )
-    for partner_id, way in ways:
-        elsewhere = [mailbox for mailbox in way["addresses"] if domain_of(mailbox) not in domains]
+    for partner_id, endpoint in endpoints:
+        elsewhere = [mailbox for mailbox in endpoint["addresses"] if domain_of(mailbox) not in domains]
         if elsewhere:
             raise ValidationFailed(
                 f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",

@@ -10,9 +10,9 @@ from typing import Final
 class PartnerState(StrEnum):
     """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
 
-    DRAFT = "draft"  # registered; no way to it has been tried
-    TESTING = "testing"  # of its ways, one did not pass its connection test or was changed since
-    VERIFIED = "verified"  # every way passed its connection test
+    DRAFT = "draft"  # registered; no endpoint of it has been tried
+    TESTING = "testing"  # of its endpoints, one did not pass its connection test or was changed since
+    VERIFIED = "verified"  # every endpoint passed its connection test
     LIVE = "live"  # live exports reach it
     PAUSED = "paused"  # it is sent nothing; what it is owed stays owed
 

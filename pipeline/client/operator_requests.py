@@ -118,7 +118,7 @@ def _path(delivery: str) -> str:
     return f"api/deliveries/{segment(delivery)}"
 
 
-#: A connection test tries every way to a partner, each with a time limit of its own.
+#: A connection test tries every endpoint of a partner, each with a time limit of its own.
 _TEST_SECONDS = 120
 
 _partner = as_model(PartnerView)
@@ -145,7 +145,7 @@ def change_partner(partner: str, changes: PartnerChanges) -> Call[PartnerView]:
 
 
 def test_partner(partner: str) -> Call[PartnerTested]:
-    """Try every way to a partner stage by stage; `passed` says whether all went well, and each stage what to do."""
+    """Try every endpoint of a partner stage by stage; `passed` says whether all went well, and each stage what to do."""
     return Call("POST", f"{_partner_path(partner)}/test", as_model(PartnerTested), extra_seconds=_TEST_SECONDS)
 
 

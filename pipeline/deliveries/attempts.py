@@ -111,10 +111,12 @@ def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, 
     failed = isinstance(sent.failure, ChannelUnavailable)
     if not (failed or claimed.must_record):
         return
-    way = circuit_breaker.Way(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
-    health = circuit_breaker.record(session, way, settings, taken=len(sent.receipts), failed=failed)
+    endpoint = circuit_breaker.EndpointKey(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
+    health = circuit_breaker.record(session, endpoint, settings, taken=len(sent.receipts), failed=failed)
     if health is not None and health.open_until is not None:
-        log.warning("endpoint_rested", partner_id=way.partner_id, channel=way.channel, failures=health.failures)
+        log.warning(
+            "endpoint_rested", partner_id=endpoint.partner_id, channel=endpoint.channel, failures=health.failures
+        )
 
 
 def _pause_gone_partner(session: Session, claimed: StreamLease, sent: SendResult) -> None:

@@ -1,4 +1,4 @@
-"""The circuit breaker of a way to a partner: an endpoint that fails is asked by one sender at a time, then rested.
+"""The circuit breaker of an endpoint of a partner: an endpoint that fails is asked by one sender at a time, then rested.
 
 The numbers are Convoy's (circuit_breaker_manager.go): ten failures in a row, or seven tries in ten within five minutes,
 and half a minute of rest.
@@ -22,7 +22,7 @@ from pipeline.core.db import database_now, row_count, table
 
 @dataclass(frozen=True)
 class Health:
-    """How well the way goes: failures in a row, tries and failures of the running window, and until when it rests."""
+    """How well the endpoint goes: failures in a row, tries and failures of the running window, and until when it rests."""
 
     failures: int = 0
     window_began_at: datetime | None = None
@@ -33,7 +33,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a way is rested, and for how long."""
+    """When an endpoint is rested, and for how long."""
 
     failures_in_a_row: int
     failure_rate: float
@@ -79,24 +79,28 @@ def after(health: Health, *, taken: int, failed: bool, now: datetime, limits: Li
     return replace(counted, open_until=now + limits.rest if in_a_row or too_often else None)
 
 
-_ways = table(PartnerChannel).c
-_THIS_WAY: Final = and_(
-    _ways.account_id == bindparam("of_account"),
-    _ways.partner_id == bindparam("of_partner"),
-    _ways.channel == bindparam("of_channel"),
+_channels = table(PartnerChannel).c
+_THIS_ENDPOINT: Final = and_(
+    _channels.account_id == bindparam("of_account"),
+    _channels.partner_id == bindparam("of_partner"),
+    _channels.channel == bindparam("of_channel"),
 )
 _STATE: Final = select(
-    _ways.failures, _ways.window_began_at, _ways.window_tries, _ways.window_failures, _ways.open_until
-).where(_THIS_WAY)
-_CHANGE: Final = update(table(PartnerChannel)).where(_THIS_WAY)
-_TAKE: Final[Update] = _CHANGE.where(or_(_ways.open_until.is_(None), _ways.open_until <= database_now())).values(
-    open_until=database_now(bindparam("seconds"))
-)
+    _channels.failures,
+    _channels.window_began_at,
+    _channels.window_tries,
+    _channels.window_failures,
+    _channels.open_until,
+).where(_THIS_ENDPOINT)
+_CHANGE: Final = update(table(PartnerChannel)).where(_THIS_ENDPOINT)
+_TAKE: Final[Update] = _CHANGE.where(
+    or_(_channels.open_until.is_(None), _channels.open_until <= database_now())
+).values(open_until=database_now(bindparam("seconds")))
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to one partner, by the names of its row."""
+class EndpointKey:
+    """One endpoint of one partner, by the names of its row."""
 
     account_id: str
     partner_id: str
@@ -110,38 +114,38 @@ class Way:
 
 @dataclass(frozen=True)
 class Turn:
-    """Leave to try a way now; where it is `watched` what comes of it must be recorded, and where `alone` nobody else tries."""
+    """Leave to try an endpoint now; where it is `watched` what comes of it must be recorded, and where `alone` nobody else tries."""
 
     watched: bool = False
     alone: bool = False
 
 
-def turn(session: Session, way: Way, seconds: float) -> Turn | None:
-    """Return leave to try the way, or None while it rests or while another sender tries it.
+def turn(session: Session, endpoint: EndpointKey, seconds: float) -> Turn | None:
+    """Return leave to try the endpoint, or None while it rests or while another sender tries it.
 
     After a failure one sender has it to itself, for at most `seconds`. Our own queues are no endpoint of a partner's:
     they are always free.
     """
-    if way.channel == QUEUE:
+    if endpoint.channel == QUEUE:
         return Turn()
-    found = session.execute(_STATE, way.row).first()
+    found = session.execute(_STATE, endpoint.row).first()
     if found is None or not found.failures:
         return Turn(watched=found is not None and found.window_began_at is not None)
-    taken = row_count(session.execute(_TAKE, way.row | {"seconds": seconds}))
+    taken = row_count(session.execute(_TAKE, endpoint.row | {"seconds": seconds}))
     return Turn(watched=True, alone=True) if taken else None
 
 
-def give_back(session: Session, way: Way) -> None:
+def give_back(session: Session, endpoint: EndpointKey) -> None:
     """Let others have the turn, where there was nothing to send after all."""
-    session.execute(_CHANGE.values(open_until=None), way.row)
+    session.execute(_CHANGE.values(open_until=None), endpoint.row)
 
 
-def record(session: Session, way: Way, settings: Settings, *, taken: int, failed: bool) -> Health | None:
-    """Write what a try of the way came to, in the transaction that records it; None where nothing is kept of the way."""
-    if way.channel == QUEUE:
+def record(session: Session, endpoint: EndpointKey, settings: Settings, *, taken: int, failed: bool) -> Health | None:
+    """Write what a try of the endpoint came to, in the transaction that records it; None where nothing is kept of the endpoint."""
+    if endpoint.channel == QUEUE:
         return None
     statement = _STATE.add_columns(database_now().label("now")).with_for_update()
-    found = session.execute(statement, way.row).first()
+    found = session.execute(statement, endpoint.row).first()
     if found is None:
         return None
     *state, now = found
@@ -154,28 +158,28 @@ def record(session: Session, way: Way, settings: Settings, *, taken: int, failed
             window_failures=health.window_failures,
             open_until=health.open_until,
         ),
-        way.row,
+        endpoint.row,
     )
     return health
 
 
 def health_of(session: Session, account_id: str, partner_id: str) -> dict[str, Health]:
-    """Return how well each way to a partner goes, by channel; `open_until` only where it rests now."""
+    """Return how well each endpoint of a partner goes, by channel; `open_until` only where it rests now."""
     found = session.execute(
         select(
-            _ways.channel,
-            _ways.failures,
-            _ways.window_began_at,
-            _ways.window_tries,
-            _ways.window_failures,
-            case((_ways.open_until > database_now(), _ways.open_until)),
-        ).where(_ways.account_id == account_id, _ways.partner_id == partner_id)
+            _channels.channel,
+            _channels.failures,
+            _channels.window_began_at,
+            _channels.window_tries,
+            _channels.window_failures,
+            case((_channels.open_until > database_now(), _channels.open_until)),
+        ).where(_channels.account_id == account_id, _channels.partner_id == partner_id)
     )
     return {channel: Health(*state) for channel, *state in found}
 
 
 def row_of(account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str) -> ColumnElement[bool]:
-    """Return the condition that a row of `partner_channels` is of this way."""
+    """Return the condition that a row of `partner_channels` is of this endpoint."""
     return and_(
         col(PartnerChannel.account_id) == account_id,
         col(PartnerChannel.partner_id) == partner_id,
@@ -184,5 +188,5 @@ def row_of(account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapp
 
 
 def resting() -> ColumnElement[bool]:
-    """Return the condition, on a row of `partner_channels`, that the way is not to be tried now."""
+    """Return the condition, on a row of `partner_channels`, that the endpoint is not to be tried now."""
     return col(PartnerChannel.open_until) > database_now()

@@ -1,4 +1,4 @@
-"""Connection tests: every way to a partner is tried stage by stage, what came of it is kept, and the partner moves by it."""
+"""Connection tests: every endpoint of a partner is tried stage by stage, what came of it is kept, and the partner moves by it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _TRYING: Final = _Trying()
 def examine(
     runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
 ) -> PartnerTested:
-    """Try every way to the partner, all at once and within the settings' time, and return what came of each.
+    """Try every endpoint of the partner, all at once and within the settings' time, and return what came of each.
 
     A partner that is not live yet becomes verified where all of them passed, else testing. No transaction is open while
     they are tried. Raises NotFound, InsufficientRole where a test key asks for traffic to a live endpoint, and RateLimited
@@ -84,7 +84,7 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
     message = _message(runtime.settings, account_id, partner, test_id, began)
     with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
         tried = list(pool.map(lambda target: _tried(runtime.settings, message, target), targets))
-    passed = all(way.passed for way in tried)
+    passed = all(endpoint.passed for endpoint in tried)
     with runtime.db.write() as session:
         session.execute(
             insert(ConnectionTest).values(
@@ -92,7 +92,7 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
                 account_id=account_id,
                 partner_id=partner_id,
                 passed=passed,
-                ways=[way.as_kept for way in tried],
+                endpoints=[endpoint.as_kept for endpoint in tried],
                 tested_by=tested_by,
                 tested_at=began,
             )
@@ -123,7 +123,7 @@ def _message(settings: Settings, account_id: str, partner: PartnerView, test_id:
 
 
 @dataclass(frozen=True)
-class _WayTried:
+class _EndpointResult:
     channel: str
     stages: tuple[Stage, ...]
 
@@ -146,8 +146,8 @@ class _WayTried:
         return {"channel": self.channel, "passed": self.passed, "stages": stages}
 
 
-def _tried(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _WayTried:
-    return _WayTried(target.channel, tuple(_within(settings, message, target)))
+def _tried(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _EndpointResult:
+    return _EndpointResult(target.channel, tuple(_within(settings, message, target)))
 
 
 def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:

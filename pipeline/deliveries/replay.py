@@ -68,7 +68,8 @@ def replay(
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
     # The rows come in any order.
     streams = [
-        DeliveryStream(of, partner_id, way) for of, way in sorted({(row.export_id, row.channel) for row in owed})
+        DeliveryStream(of, partner_id, channel)
+        for of, channel in sorted({(row.export_id, row.channel) for row in owed})
     ]
     report = ReplayReport(
         partner_id=partner_id,

@@ -34,7 +34,7 @@ from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, que
 from pipeline.deliveries.attempts import RecordResult, SendResult
 from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Receipt
-from pipeline.deliveries.circuit_breaker import Way
+from pipeline.deliveries.circuit_breaker import EndpointKey
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.retry_policy import Failure
@@ -47,21 +47,21 @@ from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, Submiss
 from pipeline.exports.step_context import StepContext
 
 #: Destinations that do not answer hold up no more than some of the senders, one by one and together.
-SENDERS: Final[Bulkhead[Way, DeliveryStream]] = Bulkhead()
+SENDERS: Final[Bulkhead[EndpointKey, DeliveryStream]] = Bulkhead()
 
-#: Failures of a way in a row; what an older version owes to an account itself has none.
+#: Consecutive failures of an endpoint; what an older version owes to an account itself has none.
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
 
 
-def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> Way:
+def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> EndpointKey:
     """Return the server that the stream leads to, as far as senders have to keep off each other there."""
     if open_channels(settings)[stream.channel].shared:
-        return Way("", "", stream.channel)
-    return Way(account_id, stream.partner_id, stream.channel)
+        return EndpointKey("", "", stream.channel)
+    return EndpointKey(account_id, stream.partner_id, stream.channel)
 
 
 def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
-    """Tell whether the destination of a way with so many failures in a row is known to be unhealthy.
+    """Tell whether the destination of an endpoint with so many failures in a row is known to be unhealthy.
 
     Whether one partner's mailbox takes its mail says nothing of the server that all mail goes by.
     """

@@ -74,7 +74,7 @@ class StreamLease:
     deliveries: Sequence[ClaimedDelivery]
     submission_id: str | None  # where this is the customs broker's primary channel
     claimed_at: float  # just before it was claimed, by this process's own clock
-    must_record: bool = False  # the way failed lately, so that its success is news
+    must_record: bool = False  # the endpoint failed lately, so that its success is news
 
 
 def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
@@ -152,15 +152,15 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         )
         if target is None:
             return None
-        way = circuit_breaker.Way(export.account_id, stream.partner_id, stream.channel)
-        turn = circuit_breaker.turn(session, way, settings.lease_seconds)
+        endpoint = circuit_breaker.EndpointKey(export.account_id, stream.partner_id, stream.channel)
+        turn = circuit_breaker.turn(session, endpoint, settings.lease_seconds)
         if turn is None:
             return None
         bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
         rows = session.execute(_CLAIM, here | bounds).scalars().all()
         if not rows:
             if turn.alone:
-                circuit_breaker.give_back(session, way)
+                circuit_breaker.give_back(session, endpoint)
             return None
         rows = sorted(rows, key=lambda row: row.position)
         notifications = {

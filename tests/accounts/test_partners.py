@@ -49,7 +49,7 @@ def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
     assert "run its connection test" in refused.json()["message"]
     tested = api.post("/api/partners/wh_new/test")
     assert (tested.status_code, tested.json()["passed"], tested.json()["state"]) == (200, True, "verified")
-    assert [set(stage) for stage in tested.json()["ways"][0]["stages"]] == [
+    assert [set(stage) for stage in tested.json()["endpoints"][0]["stages"]] == [
         {"name", "passed", "durationMs", "found", "remedy"}
     ] * 3
     assert api.get("/api/partners/wh_new").json()["lastTest"]["id"] == tested.json()["id"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueWay
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
@@ -139,7 +139,7 @@ def test_export_is_cancelled_and_what_cannot_be_done_says_why(desk: Desk, at: At
 
 
 def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(desk: Desk, at: At) -> None:
-    made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueWay()]))
+    made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()]))
     assert (made.state, bool(made.secret)) == ("draft", True)
     with pytest.raises(ApiProblem) as refused:
         at.one("activate_partner", "wh_new")

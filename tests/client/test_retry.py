@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueWay, SftpWay
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint, SftpEndpoint
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, Repeat, segment
 from pipeline.client.retry import Tries, refusal_of
@@ -216,8 +216,8 @@ def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Cli
 def test_partner_is_sent_as_it_was_given_its_secrets_too(server: Scripted, client: Client) -> None:
     server.says(*(said_json(example(name)) for name in ("created-partner", "rotated-secret", "partner")))
     key = "ssh-ed25519 AAAA"
-    sftp = SftpWay(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
-    new = NewPartner(id="br_1", kind="customs_broker", name="B", channels=[sftp, QueueWay()])
+    sftp = SftpEndpoint(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
+    new = NewPartner(id="br_1", kind="customs_broker", name="B", channels=[sftp, QueueEndpoint()])
     client.one(server.url, "create_partner", new)
     client.one(server.url, "rotate_secret", "br_1")
     client.one(server.url, "change_partner", "br_1", PartnerChanges(profile=None, test=True))

@@ -18,7 +18,7 @@ from ssrfguard._registry import Block
 
 from pipeline.accounts import partners
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import NewPartner, SftpWay, WebhookWay
+from pipeline.accounts.schemas import NewPartner, SftpEndpoint, WebhookEndpoint
 from pipeline.accounts.secrets import new_secret
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
@@ -98,8 +98,8 @@ def answers(*addresses: str) -> Any:
 def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = opened(allow_private_destinations=False).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
-    way = WebhookWay(address=f"https://{host}/hook")
-    target = Target("acc_demo", "wh_demo", test=False, way=way, secrets=(new_secret(),))
+    endpoint = WebhookEndpoint(address=f"https://{host}/hook")
+    target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, secrets=(new_secret(),))
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
         list(WebhookChannel(settings).send([message], target))
 
@@ -111,7 +111,7 @@ def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
     settings = opened(allow_private_destinations=True).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     target = Target(
-        "acc_demo", "wh_demo", test=False, way=WebhookWay(address=f"http://{host}/"), secrets=(new_secret(),)
+        "acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=f"http://{host}/"), secrets=(new_secret(),)
     )
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
         list(WebhookChannel(settings).send([message], target))
@@ -132,8 +132,8 @@ def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
     settings = opened(allow_private_destinations=False).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
-    way = SftpWay.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [key]})
-    target = Target("acc_demo", "wh_demo", test=False, way=way, credential="a password")
+    endpoint = SftpEndpoint.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [key]})
+    target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, credential="a password")
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
         list(SftpChannel(settings).send([message], target))
 
@@ -141,7 +141,7 @@ def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
 @pytest.mark.parametrize("address", MISSPELT)
 def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
-        WebhookWay(address=address)
+        WebhookEndpoint(address=address)
 
 
 @pytest.mark.parametrize(

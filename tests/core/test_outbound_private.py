@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from config.queues import celery_options
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailWay, SftpWay, WebhookWay
+from pipeline.accounts.schemas import EmailEndpoint, SftpEndpoint, WebhookEndpoint
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public
@@ -62,8 +62,8 @@ Send = Callable[[str], list[Any]]
 
 def by_mail(host: str) -> list[Any]:
     settings = _settings(smtp_url=f"smtp+starttls://{host}:587", mail_from="exports@maple.example")
-    way = EmailWay(addresses=["entries@broker.example"])
-    return list(EmailChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False, way=way)))
+    endpoint = EmailEndpoint(addresses=["entries@broker.example"])
+    return list(EmailChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False, endpoint=endpoint)))
 
 
 def by_queue(host: str) -> list[Any]:
@@ -72,14 +72,14 @@ def by_queue(host: str) -> list[Any]:
 
 
 def by_webhook(host: str) -> list[Any]:
-    way = WebhookWay(address=f"https://{host}/hook")
-    target = Target("acc_demo", "br", test=False, way=way, secrets=(new_secret(),))
+    endpoint = WebhookEndpoint(address=f"https://{host}/hook")
+    target = Target("acc_demo", "br", test=False, endpoint=endpoint, secrets=(new_secret(),))
     return list(WebhookChannel(_settings()).send([MESSAGE], target))
 
 
 def by_file(host: str) -> list[Any]:
-    way = SftpWay.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [HOST_KEY]})
-    target = Target("acc_demo", "br", test=False, way=way, credential="a password")
+    endpoint = SftpEndpoint.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [HOST_KEY]})
+    target = Target("acc_demo", "br", test=False, endpoint=endpoint, credential="a password")
     return list(SftpChannel(_settings()).send([MESSAGE], target))
 
 
@@ -89,7 +89,7 @@ def _settings(**changes: Any) -> Settings:
     )
 
 
-WAYS = {"mail": by_mail, "queue": by_queue, "webhook": by_webhook, "file": by_file}
+CHANNELS = {"mail": by_mail, "queue": by_queue, "webhook": by_webhook, "file": by_file}
 
 
 @pytest.fixture
@@ -106,28 +106,28 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("host", NOWHERE)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("channel", CHANNELS)
 def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_allowed(
-    way: str, host: str, connected: list[str]
+    channel: str, host: str, connected: list[str]
 ) -> None:
-    if way == "file" and host == "0":
+    if channel == "file" and host == "0":
         host = "0.0.0.0"  # noqa: S104 - the schema of such addresses refuses the short form
     with pytest.raises(ChannelUnavailable):
-        WAYS[way](host)
+        CHANNELS[channel](host)
     assert connected == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "172.20.0.9", "192.168.7.7", "100.64.1.1", "[fd00::7]"])
-@pytest.mark.parametrize("way", WAYS)
-def test_ones_own_network_is_reached_where_the_settings_say_so(way: str, host: str, connected: list[str]) -> None:
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_ones_own_network_is_reached_where_the_settings_say_so(channel: str, host: str, connected: list[str]) -> None:
     with pytest.raises(ChannelUnavailable):
-        WAYS[way](host)
+        CHANNELS[channel](host)
     assert set(connected) == {host.strip("[]")}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("channel", CHANNELS)
 def test_the_connection_goes_to_the_address_that_was_judged(
-    way: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
+    channel: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up, asked = socket.getaddrinfo, []
 
@@ -139,13 +139,15 @@ def test_the_connection_goes_to_the_address_that_was_judged(
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ChannelUnavailable):
-        WAYS[way]("rebinding.example")
+        CHANNELS[channel]("rebinding.example")
     assert set(connected) == {"10.9.8.7"}
     assert len(connected) == (len(asked) + 1) // 2
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_one_bad_address_of_a_name_spoils_it(way: str, connected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_one_bad_address_of_a_name_spoils_it(
+    channel: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     look_up = socket.getaddrinfo
 
     def both(host: str, *port: Any, **facts: Any) -> Any:
@@ -153,7 +155,7 @@ def test_one_bad_address_of_a_name_spoils_it(way: str, connected: list[str], mon
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
     with pytest.raises(ChannelUnavailable):
-        WAYS[way]("both.example")
+        CHANNELS[channel]("both.example")
     assert connected == []
 
 

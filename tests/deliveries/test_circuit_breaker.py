@@ -136,11 +136,11 @@ def test_the_turn_is_given_back_where_nothing_is_owed(opened: OpenRuntime, endpo
 
 
 def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.Ready:
-    for partner, kind, ways in (
+    for partner, kind, endpoints in (
         (factories.BROKER, "customs_broker", [{"channel": "queue"}]),
         (warehouse, "warehouse", [{"channel": "webhook", "address": url}]),
     ):
-        exports.register_once(runtime, partner, kind, channels=ways)
+        exports.register_once(runtime, partner, kind, channels=endpoints)
     export = exports.ready(runtime, factories.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}"))
     exports.hand_off(runtime, export)
     return export

@@ -84,7 +84,7 @@ def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runt
     assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
 
 
-def test_all_ways_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
+def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
     set_channels(runtime, receiver(drafted(runtime)).url)
     made = examined(runtime)
     assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
@@ -93,13 +93,13 @@ def test_all_ways_passing_verifies_and_activation_makes_it_live(runtime: Runtime
         partners.activate(runtime, factories.ACCOUNT, NAME)
 
 
-def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
+def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
     runtime: Runtime, receiver: Start
 ) -> None:
     drafted(runtime, receiver("none", fault="errors").url)
     made = examined(runtime)
     assert (made.passed, made.state) == (False, "testing")
-    assert [(way.channel, way.passed, way.stages[-1].name) for way in made.ways] == [
+    assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in made.endpoints] == [
         ("queue", True, "test event"),
         ("webhook", False, "signed event"),
     ]
@@ -107,16 +107,16 @@ def test_one_way_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_s
         partners.activate(runtime, factories.ACCOUNT, NAME)
 
 
-def test_a_secret_that_does_not_open_is_found_at_the_way_that_needs_it(
+def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
     opened: OpenRuntime, runtime: Runtime, receiver: Start
 ) -> None:
     drafted(runtime, receiver("none").url)
     made = examined(opened(secret_key="lost"))
-    assert [(way.channel, way.passed, way.stages[-1].name) for way in made.ways] == [
+    assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in made.endpoints] == [
         ("queue", True, "test event"),
         ("webhook", False, "settings"),
     ]
-    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in made.ways[1].stages[-1].found
+    assert "EXPORTS_SECRET_KEYS_PREVIOUS" in made.endpoints[1].stages[-1].found
 
 
 def test_a_draft_is_not_activated(runtime: Runtime) -> None:
@@ -141,7 +141,7 @@ def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime,
             partners.pause(runtime, factories.ACCOUNT, NAME)
 
 
-def test_another_way_sends_a_verified_partner_back_and_outdates_its_test(
+def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
     runtime: Runtime, clock: Clock, receiver: Start
 ) -> None:
     secret = drafted(runtime)
@@ -157,7 +157,7 @@ def test_another_way_sends_a_verified_partner_back_and_outdates_its_test(
     assert examined(runtime).state == "verified"
 
 
-def test_a_live_partner_whose_way_changes_stays_live_and_its_test_is_said_to_be_outdated(
+def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_to_be_outdated(
     runtime: Runtime, clock: Clock
 ) -> None:
     drafted(runtime, live=True)
@@ -194,7 +194,7 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
             assert state(runtime) == (target if moved else origin)
 
 
-def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each(
+def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_each(
     opened: OpenRuntime, receiver: Start, tmp_path: Path
 ) -> None:
     buddy = receiver(token="of-ours")
@@ -207,18 +207,18 @@ def test_a_customs_broker_reached_in_all_five_ways_is_verified_by_a_test_of_each
             mail_from="exports@maple.example",
             delivery_timeout_seconds=5,
         )
-        ways: list[dict[str, Any]] = [
+        endpoints: list[dict[str, Any]] = [
             {"channel": "borderbuddy"},
             {"channel": "queue"},
             {"channel": "email", "addresses": ["entries@broker.example"]},
-            files.way() | {"password": files.password},
+            files.endpoint() | {"password": files.password},
         ]
-        made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=ways, live=False)
+        made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=endpoints, live=False)
         hook = {"channel": "webhook", "address": receiver(made.secret).url}
-        channels = [*ways, hook]
+        channels = [*endpoints, hook]
         partners.change(runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
         tested = examined(runtime, "br_all")
-        assert [(way.channel, way.passed, way.stages[-1].name) for way in tested.ways] == [
+        assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in tested.endpoints] == [
             ("borderbuddy", True, "wrong token"),
             ("queue", True, "test event"),
             ("email", True, "test mail"),
@@ -253,11 +253,11 @@ def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, r
     assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
     view = partners.get(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
-    assert (view.last_test.id, view.last_test.ways[0].stages[0].name) == (second.id, "connect")
+    assert (view.last_test.id, view.last_test.endpoints[0].stages[0].name) == (second.id, "connect")
     assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).last_test is None
 
 
-def test_no_transaction_is_open_while_a_way_is_tried(runtime: Runtime, receiver: Start) -> None:
+def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, receiver: Start) -> None:
     """A writer gets through in the middle of a test; SQLite would make it wait for one that is open."""
     written = threading.Event()
 
@@ -274,15 +274,15 @@ def test_the_whole_test_has_its_time(opened: OpenRuntime, receiver: Start) -> No
     runtime = opened(connection_test_seconds=0.000001)
     drafted(runtime)
     made = examined(runtime)
-    assert [(each.name, each.passed) for each in made.ways[0].stages] == [("connect", True), ("time", False)]
-    assert "longer than the 1e-06 s" in made.ways[0].stages[1].found
+    assert [(each.name, each.passed) for each in made.endpoints[0].stages] == [("connect", True), ("time", False)]
+    assert "longer than the 1e-06 s" in made.endpoints[0].stages[1].found
 
 
-def test_a_way_that_cannot_be_used_is_a_stage_that_fails(opened: OpenRuntime) -> None:
+def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(opened: OpenRuntime) -> None:
     runtime = opened()
     exports.register(runtime, "br_new", "customs_broker", path="borderbuddy", live=False)
     made = examined(runtime, "br_new")
-    (stage,) = made.ways[0].stages
+    (stage,) = made.endpoints[0].stages
     assert (stage.name, stage.passed, "EXPORTS_BORDERBUDDY_URL" in stage.found) == ("settings", False, True)
 
 

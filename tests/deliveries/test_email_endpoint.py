@@ -193,8 +193,8 @@ def room() -> Iterator[Mailroom]:
 def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime, exports.Ready]:
     """Hand off an export to a customs broker that the mail server reaches."""
     runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
-    way = {"channel": "email", "addresses": [DESK, CLERK]}
-    exports.register(runtime, factories.BROKER, "customs_broker", channels=[way], **broker)
+    endpoint = {"channel": "email", "addresses": [DESK, CLERK]}
+    exports.register(runtime, factories.BROKER, "customs_broker", channels=[endpoint], **broker)
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, factories.OPERATOR, "operator")
     exports.hand_off(runtime, export := exports.ready(runtime))

@@ -47,7 +47,7 @@ def runtime(opened: OpenRuntime, server: SftpServer) -> Runtime:
     """A runtime whose customs broker takes handoffs by SFTP."""
     runtime = opened(delivery_timeout_seconds=5)
     exports.register(
-        runtime, factories.BROKER, "customs_broker", path="byob", channels=[server.way() | {"password": PASSWORD}]
+        runtime, factories.BROKER, "customs_broker", path="byob", channels=[server.endpoint() | {"password": PASSWORD}]
     )
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     return runtime
@@ -222,7 +222,7 @@ def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exis
     opened: OpenRuntime, server: SftpServer, tmp_path: Path
 ) -> None:
     runtime = opened()
-    other = [server.way() | {"password": PASSWORD}]
+    other = [server.endpoint() | {"password": PASSWORD}]
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, "br_other", "customs_broker", path="byob", channels=other)
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -311,7 +311,7 @@ def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
     with runtime.db.write() as session:
         row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
         key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
-        row.way = row.way | {"hostKeys": [key]}
+        row.endpoint = row.endpoint | {"hostKeys": [key]}
     with capture_logs() as more:
         assert read(runtime) == Read()
     assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
@@ -368,8 +368,8 @@ def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, ser
 
 def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: SftpServer, database_url: str) -> None:
     runtime = opened(database_url=database_url)
-    way = server.way() | {"password": PASSWORD}
-    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[way])
+    endpoint = server.endpoint() | {"password": PASSWORD}
+    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     handed_over(runtime)
     found: list[Inquiry] = []

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
-from pipeline.accounts.schemas import BorderBuddyWay, QueueWay, WebhookWay
+from pipeline.accounts.schemas import BorderBuddyEndpoint, QueueEndpoint, WebhookEndpoint
 from pipeline.deliveries import outbox, sender
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.contracts.json_schemas import json_schema
@@ -37,15 +37,15 @@ def traced(desk: Desk, message: str) -> Any:
 
 
 @pytest.fixture
-def three_ways(desk: Desk, clock: Clock) -> Any:
+def by_three_channels(desk: Desk, clock: Clock) -> Any:
     """A handoff by webhook, refused once, by queue and to the sandbox broker; the webhook's endpoint with it."""
     with Endpoint((Script(503, b"not [b]now[/b]"), Script(204))) as endpoint:
-        ways = [
-            BorderBuddyWay(),
-            WebhookWay(address=endpoint.url),
-            QueueWay(),
+        endpoints = [
+            BorderBuddyEndpoint(),
+            WebhookEndpoint(address=endpoint.url),
+            QueueEndpoint(),
         ]
-        exports.register(desk.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=ways)
+        exports.register(desk.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=endpoints)
         export = exports.ready(desk.runtime, factories.plan(broker="br_three", invoice="R"))
         exports.hand_off(desk.runtime, export)
         for _ in range(2):
@@ -62,8 +62,8 @@ def without_links(told: Any) -> Any:
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, three_ways: Any) -> None:
-    export, endpoint = three_ways
+def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, by_three_channels: Any) -> None:
+    export, endpoint = by_three_channels
     message = handoff_of(desk, export)
     found = traced(desk, message)
     assert (found["id"], found["eventType"], found["exportId"], found["audience"], found["revision"]) == (
@@ -132,8 +132,8 @@ def command(desk: Desk, *arguments: str) -> Any:
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_command_shows_it_to_people_and_to_programs(desk: Desk, three_ways: Any) -> None:
-    message = handoff_of(desk, three_ways[0])
+def test_command_shows_it_to_people_and_to_programs(desk: Desk, by_three_channels: Any) -> None:
+    message = handoff_of(desk, by_three_channels[0])
     shown = command(desk, message)
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.stdout.splitlines()]

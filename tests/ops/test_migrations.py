@@ -147,7 +147,7 @@ def test_partners_of_an_older_version_keep_their_address_and_their_secret(bare: 
     with bare.read() as session:
         reached = session.get_one(models.PartnerChannel, ("acc_1", "br_1", "webhook"))
         secret = session.get_one(models.PartnerSecret, ("acc_1", "br_1", 1))
-    assert reached.way == {"channel": "webhook", "address": "https://broker.example/in"}
+    assert reached.endpoint == {"channel": "webhook", "address": "https://broker.example/in"}
     assert (secret.sealed, secret.ends_at) == ("v1:sealed", None)
     migrations.downgrade(bare, "0004")
     with bare.engine.begin() as connection:
@@ -208,7 +208,7 @@ def test_of_partners_with_one_id_the_oldest_keeps_it_for_its_routing_name(bare: 
             )
             connection.execute(
                 sa.text(
-                    "INSERT INTO partners (account_id, id, kind, name, state, test, created_at, updated_at, ways_changed_at)"
+                    "INSERT INTO partners (account_id, id, kind, name, state, test, created_at, updated_at, endpoints_changed_at)"
                     " VALUES (:account, :name, :kind, 'A', 'live', false, :at, :at, :at)"
                 ),
                 {"account": account, "name": name, "kind": kind, "at": f"2026-01-0{day} 00:00:00"},

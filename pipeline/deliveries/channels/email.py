@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailWay
+from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
 from pipeline.core.outbound import trusted_certificates
 from pipeline.deliveries.channels import protocol
@@ -91,13 +91,13 @@ class EmailChannel:
 
         A mail of whose recipients some are refused for good goes to the others, and the receipt says who was refused.
         """
-        if not isinstance(target.way, EmailWay):
+        if not isinstance(target.endpoint, EmailEndpoint):
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         for message in messages:
-            mail = self._composed(message, target.way.addresses)
+            mail = self._composed(message, target.endpoint.addresses)
             with self._session() as session:
                 session.open()
-                refused = session.address(self._sender().addr_spec, target.way.addresses, len(mail))
+                refused = session.address(self._sender().addr_spec, target.endpoint.addresses, len(mail))
                 target.still_ours()
                 code, said = session.hand_in(mail)
             yield Receipt(str(code), excerpt("; ".join([said, *refused]).encode()))
@@ -111,8 +111,8 @@ class EmailChannel:
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Go the way of a mail stage by stage, and send `message` as a test mail at the end."""
-        way = target.way
-        if not isinstance(way, EmailWay):
+        endpoint = target.endpoint
+        if not isinstance(endpoint, EmailEndpoint):
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         if self._settings.smtp_url is None:
             unset = _remedied(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
@@ -123,15 +123,15 @@ class EmailChannel:
             where = f"{server.host}:{server.port}"
 
             def accepted() -> str:
-                refused = session.address(self._sender().addr_spec, way.addresses, 0)
+                refused = session.address(self._sender().addr_spec, endpoint.addresses, 0)
                 session.withdraw()
                 if refused:
                     raise StageFailed("; ".join(refused), "correct the partner's addresses")
-                return ", ".join(way.addresses)
+                return ", ".join(endpoint.addresses)
 
             def mailed() -> str:
-                mail = self._composed(message, way.addresses, otherwise=_TEST_LETTER)
-                session.address(self._sender().addr_spec, way.addresses, len(mail))
+                mail = self._composed(message, endpoint.addresses, otherwise=_TEST_LETTER)
+                session.address(self._sender().addr_spec, endpoint.addresses, len(mail))
                 code, said = session.hand_in(mail)
                 return f"{code} {said}".strip()
 

@@ -110,9 +110,9 @@ class Receipt:
 
 
 class Channel(Protocol):
-    """One way to reach a partner: a file in this folder, and a row in pipeline/accounts/schemas.py.
+    """One kind of endpoint: a file in this folder, and a row in pipeline/accounts/schemas.py.
 
-    The row is its way: the name, which is the file's too, and what callers may set. The file opens it by `CHANNEL`.
+    The row is the endpoint's schema: its name, which is the file's too, and what callers may set. The file opens it by `CHANNEL`.
     """
 
     #: Whether it brings documents along; the others tell where they are.
@@ -132,7 +132,7 @@ class Channel(Protocol):
         ...
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Try the way to the target stage by stage, `message` being the test event, and yield each stage as it ends.
+        """Try the endpoint stage by stage, `message` being the test event, and yield each stage as it ends.
 
         The first that does not pass is the last. Raises ChannelRefused where what was registered cannot be used.
         """

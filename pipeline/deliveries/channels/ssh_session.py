@@ -18,7 +18,7 @@ from httpcore import ConnectError, ConnectTimeout
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpWay
+from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import resolve_allowed
 from pipeline.deliveries.channels.protocol import excerpt
@@ -46,14 +46,14 @@ class Server:
 
 
 def server_of(target: Target) -> Server:
-    """Return the server of the target's way; raises ChannelRefused where what was registered cannot be used."""
-    way = target.way
-    if not isinstance(way, SftpWay) or target.credential is None:
+    """Return the server of the target's endpoint; raises ChannelRefused where what was registered cannot be used."""
+    endpoint = target.endpoint
+    if not isinstance(endpoint, SftpEndpoint) or target.credential is None:
         raise ChannelRefused("the SFTP server has no address or no credential; set the partner's channel again")
     try:
-        parts = urlsplit(way.address)
+        parts = urlsplit(endpoint.address)
         host, port, username = parts.hostname or "", parts.port or DEFAULT_PORT, parts.username or ""
-        pins = tuple(asyncssh.import_public_key(key) for key in way.host_keys)
+        pins = tuple(asyncssh.import_public_key(key) for key in endpoint.host_keys)
     except ValueError as error:
         raise ChannelRefused(f"the port or a pinned host key cannot be read: {error}") from error
     folder = parts.path.rstrip("/")

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookWay
+from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.core.errors import ChannelRefused, InvalidApiKey
 from pipeline.deliveries.channels.http_client import Poster, open_poster
 from pipeline.deliveries.channels.http_probe import Probe, Said, ask, refused, taken
@@ -44,19 +44,19 @@ class WebhookChannel:
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Send the messages in order; see Channel."""
-        if not isinstance(target.way, WebhookWay) or not target.secrets:
+        if not isinstance(target.endpoint, WebhookEndpoint) or not target.secrets:
             raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
         with self._poster() as poster:
             for message in messages:
                 headers = _JSON | signed(message.id, message.body, *target.secrets)
-                answer = poster.post(target.way.address, message.body, headers, before=target.still_ours)
+                answer = poster.post(target.endpoint.address, message.body, headers, before=target.still_ours)
                 yield Receipt(str(answer.status), answer.said)
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Make the stages of a connection test; see Channel. An event that is not signed as it should be must be refused."""
-        if not isinstance(target.way, WebhookWay) or not target.secrets:
+        if not isinstance(target.endpoint, WebhookEndpoint) or not target.secrets:
             raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
-        address, body, newest = target.way.address, message.body, target.secrets[0]
+        address, body, newest = target.endpoint.address, message.body, target.secrets[0]
 
         def said(event_id: str, *secrets: str, at: datetime | None = None) -> Said:
             return ask(poster, address, body, _JSON | signed(event_id, body, *secrets, at=at))

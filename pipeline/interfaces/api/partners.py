@@ -71,7 +71,7 @@ async def change_partner(
 
 @router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
 def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
-    """Try every way to the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
+    """Try every endpoint of the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
 
     Where all pass the partner is verified, and can be activated.
     """

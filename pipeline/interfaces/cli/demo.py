@@ -25,7 +25,7 @@ from config.logs import configure_logs
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, use_settings
 from pipeline.accounts import api_keys, partners, service
-from pipeline.accounts.schemas import BorderBuddyWay, NewPartner, QueueWay
+from pipeline.accounts.schemas import BorderBuddyEndpoint, NewPartner, QueueEndpoint
 from pipeline.client import Exports
 from pipeline.core.db import utc_now
 from pipeline.core.errors import ExportsError
@@ -160,9 +160,9 @@ def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
         console.print(Text(f"{ending.name}  ", style="bold") + export_view.headline(ending.export), soft_wrap=True)
         for submission in ending.export.broker_submissions:
             said = next((answer.message for answer in reversed(submission.acknowledgements) if answer.message), "")
-            way = f"{submission.partner_id} by {submission.channel}"
+            partner = f"{submission.partner_id} by {submission.channel}"
             console.print(
-                f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{way}[/]  {escape(said)}",
+                f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{partner}[/]  {escape(said)}",
                 soft_wrap=True,
             )
         for path in ending.invoices:
@@ -235,7 +235,7 @@ PARTNERS: Final = (
         test=True,
         live=True,
         path="borderbuddy",
-        channels=[BorderBuddyWay(), QueueWay()],
+        channels=[BorderBuddyEndpoint(), QueueEndpoint()],
     ),
     NewPartner(id="wh_demo", kind="warehouse", name="Demo warehouse", test=True, live=True),
     NewPartner(id="op_demo", kind="operator", name="Demo export desk", test=True, live=True),

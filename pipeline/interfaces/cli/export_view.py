@@ -151,8 +151,10 @@ def notifications_table(export: ExportView) -> Table:
 
 def submission_text(submission: BrokerSubmissionView) -> Text:
     """Return the handoff to the customs broker and its answers."""
-    way = f"path {submission.path}, by {submission.channel}"
-    lines = [f"customs broker [bold]{escape(submission.partner_id)}[/], {way}: [bold]{submission.submission_status}[/]"]
+    path = f"path {submission.path}, by {submission.channel}"
+    lines = [
+        f"customs broker [bold]{escape(submission.partner_id)}[/], {path}: [bold]{submission.submission_status}[/]"
+    ]
     if submission.overdue_at is not None and submission.deadline_at is not None:
         lines.append(f"  [bold yellow]{ATTENTION} overdue since {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC[/]")
     elif submission.deadline_at is not None:

@@ -14,16 +14,16 @@ from rich.markup import escape
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import (
-    BorderBuddyWay,
-    EmailWay,
+    BorderBuddyEndpoint,
+    EmailEndpoint,
+    Endpoint,
     HandoffPath,
     NewPartner,
     PartnerKind,
     PartnerView,
-    QueueWay,
-    SftpWay,
-    Way,
-    WebhookWay,
+    QueueEndpoint,
+    SftpEndpoint,
+    WebhookEndpoint,
 )
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import Refused
@@ -93,10 +93,10 @@ def add(
     for option, given in (("--webhook", webhook), ("--sftp", sftp)):
         if given == "":  # as of a variable that is not set: without it the partner would be reached by queue alone
             raise Failure(f"{option} is empty", code=ExitCode.USAGE, remedy="Give an address, or leave it out.")
-    channels: list[Way] = [BorderBuddyWay()] if path == "borderbuddy" else []
-    channels += [QueueWay()] if queue else []
-    channels += [WebhookWay(address=webhook)] if webhook else []
-    channels += [EmailWay(addresses=email)] if email else []
+    channels: list[Endpoint] = [BorderBuddyEndpoint()] if path == "borderbuddy" else []
+    channels += [QueueEndpoint()] if queue else []
+    channels += [WebhookEndpoint(address=webhook)] if webhook else []
+    channels += [EmailEndpoint(addresses=email)] if email else []
     channels += [_files(sftp, host_key or [], credential)] if sftp else []
     template = None if profile is None else _profile(profile)
     new = NewPartner(
@@ -107,10 +107,10 @@ def add(
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
         return
-    ways = ", ".join(channel.channel for channel in made.channels)
-    out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {ways}")
+    reached_by = ", ".join(channel.channel for channel in made.channels)
+    out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {reached_by}")
     out().print(f"  signing secret {made.secret}", soft_wrap=True)
-    if QueueWay() in made.channels:
+    if QueueEndpoint() in made.channels:
         out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
     aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
     if made.state == PartnerState.DRAFT:
@@ -118,7 +118,7 @@ def add(
         aside().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
-def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpWay:
+def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
     if credential is None:
         raise Failure(
             "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
@@ -129,8 +129,8 @@ def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpW
     except UnicodeDecodeError as error:
         raise Failure(f"--credential {credential} is not UTF-8 text", code=ExitCode.USAGE) from error
     if text.lstrip().startswith("-----BEGIN"):
-        return SftpWay(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
-    return SftpWay(address=address, host_keys=host_keys, password=SecretStr(text))
+        return SftpEndpoint(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
+    return SftpEndpoint(address=address, host_keys=host_keys, password=SecretStr(text))
 
 
 def _read(path: Path) -> bytes:
@@ -161,13 +161,17 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     made = table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
         state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
-        ways = ", ".join(f"{way.channel} {_addressed(way)}".strip() for way in row.channels)
-        made.add_row(escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(ways), state)
+        reached_by = ", ".join(f"{endpoint.channel} {_addressed(endpoint)}".strip() for endpoint in row.channels)
+        made.add_row(
+            escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(reached_by), state
+        )
     out().print(made)
 
 
-def _addressed(way: Way) -> str:
-    return " ".join(way.addresses) if isinstance(way, EmailWay) else str(getattr(way, "address", ""))
+def _addressed(endpoint: Endpoint) -> str:
+    return (
+        " ".join(endpoint.addresses) if isinstance(endpoint, EmailEndpoint) else str(getattr(endpoint, "address", ""))
+    )
 
 
 def _outcome(partner: PartnerView) -> str:
@@ -180,18 +184,18 @@ def _outcome(partner: PartnerView) -> str:
 @app.command("test")
 @reported
 def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
-    """Try every way to a partner stage by stage; the exit code is 1 where one does not pass."""
+    """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
     with opened() as runtime:
         made = connection_tests.examine(runtime, account, partner, tested_by="cli")
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
-        shown = table("way", "", "stage", "time", "found")
-        for way in made.ways:
-            for at, stage in enumerate(way.stages):
+        shown = table("channel", "", "stage", "time", "found")
+        for endpoint in made.endpoints:
+            for at, stage in enumerate(endpoint.stages):
                 mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
                 said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
-                shown.add_row("" if at else way.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
+                shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
         out().print(shown)
         out().print(f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}")
     if not made.passed:

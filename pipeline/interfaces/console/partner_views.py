@@ -1,4 +1,4 @@
-"""Partners, their ways and their deliveries as pages print them: times, states and remedies in words."""
+"""Partners, their endpoints and their deliveries as pages print them: times, states and remedies in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from pipeline.accounts.partners import TO_BE_LIVE
-from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView, QueueWay, Way
+from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint, PartnerView, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
@@ -30,7 +30,7 @@ class Row:
     kind: str
     state: str
     test: bool
-    ways: str
+    channels: str
     tested: str
     dead: int
     dead_link: str
@@ -48,8 +48,8 @@ class ShownStage:
 
 
 @dataclass(frozen=True)
-class ShownWay:
-    """One way to a partner, how it does, and the stages of its last test."""
+class ShownEndpoint:
+    """One endpoint of a partner, how it does, and the stages of its last test."""
 
     channel: str
     address: str
@@ -71,7 +71,7 @@ class ShownPartner:
     artifacts: str
     next: str
     tested: str
-    ways: list[ShownWay]
+    endpoints: list[ShownEndpoint]
     actions: list[str]
 
 
@@ -118,7 +118,7 @@ def row(partner: PartnerView, dead: int) -> Row:
         kind=partner.kind.replace("_", " "),
         state=partner.state.value,
         test=partner.test,
-        ways=", ".join(way.channel for way in partner.channels),
+        channels=", ".join(endpoint.channel for endpoint in partner.channels),
         tested=_tested(partner.last_test),
         dead=dead,
         dead_link=deliveries_link(DeliveryState.DEAD, partner.id, None),
@@ -127,7 +127,9 @@ def row(partner: PartnerView, dead: int) -> Row:
 
 def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
     """Return a partner as its page prints it."""
-    stages = {} if shown.last_test is None else {way.channel: way.stages for way in shown.last_test.ways}
+    stages = (
+        {} if shown.last_test is None else {endpoint.channel: endpoint.stages for endpoint in shown.last_test.endpoints}
+    )
     return ShownPartner(
         id=shown.id,
         name=shown.name,
@@ -138,12 +140,12 @@ def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
         artifacts="all" if shown.artifact_types is None else ", ".join(shown.artifact_types),
         next="" if shown.state is PartnerState.LIVE else TO_BE_LIVE[shown.state],
         tested=_tested(shown.last_test),
-        ways=[
-            ShownWay(
-                channel=way.channel,
-                address=_address(way, shown),
-                health=_health(health.get(way.channel, Health())),
-                rests=health.get(way.channel, Health()).open_until is not None,
+        endpoints=[
+            ShownEndpoint(
+                channel=endpoint.channel,
+                address=_address(endpoint, shown),
+                health=_health(health.get(endpoint.channel, Health())),
+                rests=health.get(endpoint.channel, Health()).open_until is not None,
                 stages=[
                     ShownStage(
                         stage.name,
@@ -152,19 +154,19 @@ def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
                         stage.found,
                         stage.remedy or "",
                     )
-                    for stage in stages.get(way.channel, ())
+                    for stage in stages.get(endpoint.channel, ())
                 ],
             )
-            for way in shown.channels
+            for endpoint in shown.channels
         ],
         actions=_actions(shown.state),
     )
 
 
-def _address(way: Way, partner: PartnerView) -> str:
-    if isinstance(way, QueueWay):
+def _address(endpoint: Endpoint, partner: PartnerView) -> str:
+    if isinstance(endpoint, QueueEndpoint):
         return f"a queue of its own is bound with {partner.queue_binding}"
-    return getattr(way, "address", "") or ", ".join(getattr(way, "addresses", ()))
+    return getattr(endpoint, "address", "") or ", ".join(getattr(endpoint, "addresses", ()))
 
 
 def delivery(each: DeliveryView) -> ShownDelivery:
@@ -236,7 +238,7 @@ def _tested(test: ConnectionTestView | None) -> str:
     if test is None:
         return "never tested"
     said = f"{'passed' if test.passed else 'did not pass'} {moment(test.tested_at)}"
-    return f"{said}, before a way was changed" if test.outdated else said
+    return f"{said}, before an endpoint was changed" if test.outdated else said
 
 
 def _health(health: Health) -> str:

@@ -62,7 +62,7 @@ def show_partner(
     request: Request,
     owed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """Show one partner: each way with the stages of its last test, and its dead letters."""
+    """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()

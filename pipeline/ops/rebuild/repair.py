@@ -144,11 +144,11 @@ def _write_again(session: Session, made: outbox.OutboxRows, first: int) -> None:
             session.execute(update(table(Notification)).where(_notifications.id == row["id"]).values(**values))
         else:
             session.execute(insert(table(Notification)).values(**values))
-    way = (col(Delivery.notification_id), col(Delivery.partner_id), col(Delivery.channel))
+    recipient = (col(Delivery.notification_id), col(Delivery.partner_id), col(Delivery.channel))
     owed = {
         (notification_id, partner_id, channel): name
         for name, notification_id, partner_id, channel in session.execute(
-            select(col(Delivery.id), *way).where(col(Delivery.notification_id).in_(ids))
+            select(col(Delivery.id), *recipient).where(col(Delivery.notification_id).in_(ids))
         )
     }
     due = {DeliveryState.PENDING.value: database_now(), DeliveryState.WAITING.value: None}

@@ -26,7 +26,7 @@ from config.network import LOOPBACK
 from config.queues import BINDINGS, DEAD, HEARTBEAT, TASK_QUEUES
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners, service
-from pipeline.accounts.schemas import NewPartner, PartnerKind, WebhookWay
+from pipeline.accounts.schemas import NewPartner, PartnerKind, WebhookEndpoint
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.message_broker import make_connection
@@ -246,7 +246,7 @@ def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) ->
             test=True,
             live=True,
             path="byob" if kind == "customs_broker" else None,
-            channels=[WebhookWay(address=receiver.url)],
+            channels=[WebhookEndpoint(address=receiver.url)],
         )
         known.append(partners.create(runtime, ACCOUNT, partner).secret)
     return api_keys.create_key(runtime, ACCOUNT, "drill", mode="test", roles=[api_keys.ADMIN]).bearer

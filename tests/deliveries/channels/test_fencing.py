@@ -15,7 +15,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import CHANNELS, WebhookWay
+from pipeline.accounts.schemas import CHANNELS, WebhookEndpoint
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease
@@ -61,7 +61,7 @@ def end_of(name: str, endpoint: Start, folder: Path) -> Iterator[End]:
         settings = Settings.model_validate(given | {"borderbuddy_url": hook.url})
         target = Target("acc_demo", "p_demo", test=False)
         if name == "webhook":
-            target = replace(target, way=WebhookWay(address=hook.url), secrets=(new_secret(),))
+            target = replace(target, endpoint=WebhookEndpoint(address=hook.url), secrets=(new_secret(),))
         yield End(open_channels(settings)[name], message, target, lambda: len(hook.requests))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookWay
+from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels import http_client, http_probe, webhook
@@ -49,8 +49,10 @@ def receiver() -> Iterator[Start]:
 def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
     channel = WebhookChannel(Settings.model_validate(given))
-    way = WebhookWay(address=url)
-    return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False, way=way, secrets=secrets or (SECRET,))))
+    endpoint = WebhookEndpoint(address=url)
+    return list(
+        channel.test(MESSAGE, Target("acc_1", "wh_1", test=False, endpoint=endpoint, secrets=secrets or (SECRET,)))
+    )
 
 
 def failed(stages: list[Stage]) -> tuple[str, str, str]:

@@ -77,8 +77,8 @@ def examined(runtime: Runtime) -> doctor.Check:
 
 def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
     tested = connection_tests.examine(runtime, factories.ACCOUNT, partner_id, tested_by="somebody")
-    (way,) = tested.ways
-    return [(stage.name, stage.passed) for stage in way.stages]
+    (endpoint,) = tested.endpoints
+    return [(stage.name, stage.passed) for stage in endpoint.stages]
 
 
 @SERVERS

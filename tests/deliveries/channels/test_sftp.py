@@ -15,7 +15,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpWay
+from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt
 from pipeline.deliveries.channels.sftp import SftpChannel
@@ -161,9 +161,9 @@ def test_a_host_key_of_another_kind_is_refused_as_well_and_named(server: SftpSer
 
 
 def test_either_of_two_pinned_keys_will_do_while_a_server_changes_its_own(server: SftpServer) -> None:
-    ways = [server.way(pinned=asyncssh.generate_private_key("ssh-ed25519")), server.way()]
-    both = ways[1] | {"hostKeys": [way["hostKeys"][0] for way in ways]}
-    target = Target("acc_demo", "br_demo", test=False, way=SftpWay.model_validate(both), credential=PASSWORD)
+    endpoints = [server.endpoint(pinned=asyncssh.generate_private_key("ssh-ed25519")), server.endpoint()]
+    both = endpoints[1] | {"hostKeys": [endpoint["hostKeys"][0] for endpoint in endpoints]}
+    target = Target("acc_demo", "br_demo", test=False, endpoint=SftpEndpoint.model_validate(both), credential=PASSWORD)
     assert len(send(target, message())) == 1
 
 
@@ -319,9 +319,9 @@ def test_a_name_that_leads_elsewhere_is_refused(server: SftpServer, name: str) -
 def test_settings_that_cannot_be_used_are_refused_at_once(
     server: SftpServer, changes: dict[str, Any], credential: str | None
 ) -> None:
-    way = SftpWay.model_validate(server.way() | changes)
+    endpoint = SftpEndpoint.model_validate(server.endpoint() | changes)
     with pytest.raises(ChannelRefused):
-        send(Target("acc_demo", "br_demo", test=False, way=way, credential=credential))
+        send(Target("acc_demo", "br_demo", test=False, endpoint=endpoint, credential=credential))
 
 
 def test_a_private_key_with_a_passphrase_is_refused_with_what_to_do(server: SftpServer) -> None:

@@ -33,9 +33,9 @@ def packed(opened: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runti
 
     def make(*, pinned: asyncssh.SSHKey | None = None, packages: int = 2) -> tuple[Runtime, exports.Ready]:
         runtime = opened(delivery_timeout_seconds=5)
-        way = server.way(pinned=pinned) | {"password": PASSWORD}
+        endpoint = server.endpoint(pinned=pinned) | {"password": PASSWORD}
         exports.register(runtime, factories.BROKER, "customs_broker")
-        exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[way])
+        exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[endpoint])
         export = exports.ready(runtime, factories.plan(packages=packages))
         exports.hand_off(runtime, export)
         return runtime, export
@@ -92,9 +92,9 @@ def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
 
 def test_a_test_export_leaves_nothing_on_a_live_server(opened: OpenRuntime, server: SftpServer) -> None:
     runtime = opened()
-    way = server.way() | {"password": PASSWORD}
-    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[way])
-    exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[way])
+    endpoint = server.endpoint() | {"password": PASSWORD}
+    exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
+    exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[endpoint])
     export = exports.ready(runtime, test=True)
     exports.hand_off(runtime, export)
     for audience in (outbox.BROKER, outbox.WAREHOUSE):

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookWay
+from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public
@@ -35,7 +35,7 @@ SECRET = new_secret()
 def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
     channel = WebhookChannel(Settings.model_validate(given))
-    target = Target("acc_demo", "wh_demo", test=False, way=WebhookWay(address=url), secrets=(SECRET,))
+    target = Target("acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=url), secrets=(SECRET,))
     return list(channel.send(messages or (MESSAGE,), target))
 
 

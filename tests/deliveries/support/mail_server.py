@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailWay
+from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage, Receipt
 from pipeline.simulation.partners.server import self_signed
@@ -49,7 +49,7 @@ def channel(port: int, scheme: str = "smtp", trusted: ssl.SSLContext | None = No
 
 
 def to(*addresses: str) -> Target:
-    return Target("acc_demo", "br_demo", test=False, way=EmailWay(addresses=list(addresses or (DESK,))))
+    return Target("acc_demo", "br_demo", test=False, endpoint=EmailEndpoint(addresses=list(addresses or (DESK,))))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import asyncssh
 
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpWay
+from pipeline.accounts.schemas import SftpEndpoint
 
 USERNAME: Final = "exports"
 PASSWORD: Final = "of-the-partner"  # noqa: S105 - of this server alone
@@ -63,7 +63,7 @@ class SftpServer:
         self._thread.join(10)
         self._loop.close()
 
-    def way(self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None) -> dict[str, Any]:
+    def endpoint(self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None) -> dict[str, Any]:
         """Return the way to it as a partner registers it, without a credential."""
         key = (pinned or self.host_key).export_public_key().decode().strip()
         return {
@@ -76,8 +76,8 @@ class SftpServer:
         self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None, credential: str | None = PASSWORD
     ) -> Target:
         """Return the target that leads to it."""
-        way = SftpWay.model_validate(self.way(folder, pinned=pinned))
-        return Target("acc_demo", "br_demo", test=False, way=way, credential=credential)
+        endpoint = SftpEndpoint.model_validate(self.endpoint(folder, pinned=pinned))
+        return Target("acc_demo", "br_demo", test=False, endpoint=endpoint, credential=credential)
 
     def files(self) -> dict[str, bytes]:
         """Return all files below its root, by path."""

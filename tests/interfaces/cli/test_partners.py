@@ -123,7 +123,7 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     files = ("--sftp", "sftp://us@files.example/in", "--host-key", pin)
     assert there("partners", "add", *broker, *files).exit_code == 2
     made = there.json("partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example")
-    assert [way["channel"] for way in made["channels"]] == ["email", "sftp"]
+    assert [endpoint["channel"] for endpoint in made["channels"]] == ["email", "sftp"]
     assert made["channels"][1] == {
         "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
     }  # fmt: skip
@@ -132,8 +132,8 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     )
     settings = Settings(database_url=there.environment["DATABASE_URL"])
     with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
-        _, way = recipients.sealed_targets(session, "acc_1", "br_1")
-    target = way.opened(settings)
+        _, endpoint = recipients.sealed_targets(session, "acc_1", "br_1")
+    target = endpoint.opened(settings)
     assert target.credential is not None
     assert target.credential.strip() == file.read_text().strip()
 
@@ -162,9 +162,9 @@ def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
         }
         process = exports(["partners", "test", "br_1", "--account", "acc_1", "--json"], settings, tmp_path)
         stdout, _ = process.communicate(timeout=60)
-    ways = {way["channel"]: way["stages"][-1] for way in json.loads(stdout)["ways"]}
-    assert ways["sftp"]["passed"]
-    assert (ways["email"]["passed"], ways["email"]["name"]) == (bad is None, stage or "test mail")
+    endpoints = {endpoint["channel"]: endpoint["stages"][-1] for endpoint in json.loads(stdout)["endpoints"]}
+    assert endpoints["sftp"]["passed"]
+    assert (endpoints["email"]["passed"], endpoints["email"]["name"]) == (bad is None, stage or "test mail")
     assert (process.returncode, len(list(mails.glob("*.eml")))) == ((0, 1) if bad is None else (1, 0))
 
 

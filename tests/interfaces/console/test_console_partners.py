@@ -38,8 +38,10 @@ def endpoint() -> Iterator[Any]:
 def register(desk: Desk, url: str, *, live: bool = True, name: str = "Hooked warehouse") -> str:
     """Register a warehouse that takes webhooks, and return its secret."""
     new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
-    way = {"channel": "webhook", "address": url}
-    return partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [way]})).secret
+    endpoint = {"channel": "webhook", "address": url}
+    return partners.create(
+        desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [endpoint]})
+    ).secret
 
 
 def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.Response:

@@ -8,7 +8,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpWay
+from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.simulation.partners.sftp import FILE_FAULTS, FileFault, FileReceiver
@@ -31,8 +31,8 @@ BAD: list[tuple[FileFault, str, str]] = [
 def tried(folder: Path, fault: FileFault | None = None) -> list[Stage]:
     settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": 20})
     with FileReceiver(folder, fault=fault) as there:
-        way = SftpWay(address=there.address, host_keys=[there.host_key])
-        target = Target("acc_1", "br_1", test=False, way=way, credential=there.password)
+        endpoint = SftpEndpoint(address=there.address, host_keys=[there.host_key])
+        target = Target("acc_1", "br_1", test=False, endpoint=endpoint, credential=there.password)
         return list(SftpChannel(settings).test(MESSAGE, target))
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailWay
+from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.simulation.partners.smtp import MAIL_FAULTS, MailFault, MailReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
-TARGET = Target("acc_1", "br_1", test=False, way=EmailWay(addresses=["desk@broker.example"]))
+TARGET = Target("acc_1", "br_1", test=False, endpoint=EmailEndpoint(addresses=["desk@broker.example"]))
 
 STAGES = ["resolve", "connect", "TLS", "sign in", "recipients", "test mail"]
 

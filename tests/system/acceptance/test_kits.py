@@ -209,7 +209,7 @@ def stages(tenant: Tenant, partner: str) -> dict[str, bool]:
     """Test the connection; return which stages were passed."""
     answer = tenant.http.post(f"/api/partners/{partner}/test").json()
     assert answer["passed"], answer
-    return {each["name"]: each["passed"] for way in answer["ways"] for each in way["stages"]}
+    return {each["name"]: each["passed"] for endpoint in answer["endpoints"] for each in endpoint["stages"]}
 
 
 def handed_off(tenant: Tenant, broker: str, receiver: Kit) -> str:

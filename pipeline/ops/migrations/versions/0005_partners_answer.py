@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("partner_id", sa.String(), nullable=False),
         sa.Column("passed", sa.Boolean(), nullable=False),
-        sa.Column("ways", _JSON, nullable=False),
+        sa.Column("endpoints", _JSON, nullable=False),
         sa.Column("tested_by", sa.String(), nullable=False),
         sa.Column("tested_at", pipeline.core.db.Instant(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -64,12 +64,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"])
     with op.batch_alter_table("partners") as batch_op:
-        batch_op.add_column(sa.Column("ways_changed_at", pipeline.core.db.Instant(), nullable=True))
-    op.execute("UPDATE partners SET ways_changed_at = updated_at")
+        batch_op.add_column(sa.Column("endpoints_changed_at", pipeline.core.db.Instant(), nullable=True))
+    op.execute("UPDATE partners SET endpoints_changed_at = updated_at")
     with op.batch_alter_table("partners") as batch_op:
-        batch_op.alter_column("ways_changed_at", existing_type=pipeline.core.db.Instant(), nullable=False)
+        batch_op.alter_column("endpoints_changed_at", existing_type=pipeline.core.db.Instant(), nullable=False)
     with op.batch_alter_table("partner_channels") as batch_op:
-        batch_op.add_column(sa.Column("way", _JSON, nullable=True))
+        batch_op.add_column(sa.Column("endpoint", _JSON, nullable=True))
         batch_op.add_column(sa.Column("credential", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("window_began_at", pipeline.core.db.Instant(), nullable=True))
@@ -77,18 +77,22 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("window_failures", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("open_until", pipeline.core.db.Instant(), nullable=True))
         batch_op.add_column(sa.Column("polled_at", pipeline.core.db.Instant(), nullable=True))
-    ways = _channels("way", "address")
+    endpoints = _channels("endpoint", "address")
     connection = op.get_bind()
     for account_id, partner_id, channel, address in connection.execute(
-        sa.select(*(ways.c[name] for name in ("account_id", "partner_id", "channel", "address")))
+        sa.select(*(endpoints.c[name] for name in ("account_id", "partner_id", "channel", "address")))
     ).all():
         connection.execute(
-            ways.update()
-            .where(ways.c.account_id == account_id, ways.c.partner_id == partner_id, ways.c.channel == channel)
-            .values(way={"channel": channel} | ({} if address is None else {"address": address}))
+            endpoints.update()
+            .where(
+                endpoints.c.account_id == account_id,
+                endpoints.c.partner_id == partner_id,
+                endpoints.c.channel == channel,
+            )
+            .values(endpoint={"channel": channel} | ({} if address is None else {"address": address}))
         )
     with op.batch_alter_table("partner_channels") as batch_op:
-        batch_op.alter_column("way", existing_type=_JSON, nullable=False)
+        batch_op.alter_column("endpoint", existing_type=_JSON, nullable=False)
         for counter in ("failures", "window_tries", "window_failures"):
             batch_op.alter_column(counter, existing_type=sa.Integer(), server_default=None)
         batch_op.drop_column("address")
@@ -135,16 +139,20 @@ def downgrade() -> None:
     with op.batch_alter_table("partner_channels") as batch_op:
         batch_op.add_column(sa.Column("address", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("secret", sa.String(), nullable=True))
-    ways = _channels("way", "address")
+    endpoints = _channels("endpoint", "address")
     connection = op.get_bind()
-    connection.execute(ways.delete().where(ways.c.channel.in_(("email", "sftp"))))
-    for account_id, partner_id, channel, way in connection.execute(
-        sa.select(*(ways.c[name] for name in ("account_id", "partner_id", "channel", "way")))
+    connection.execute(endpoints.delete().where(endpoints.c.channel.in_(("email", "sftp"))))
+    for account_id, partner_id, channel, endpoint in connection.execute(
+        sa.select(*(endpoints.c[name] for name in ("account_id", "partner_id", "channel", "endpoint")))
     ).all():
         connection.execute(
-            ways.update()
-            .where(ways.c.account_id == account_id, ways.c.partner_id == partner_id, ways.c.channel == channel)
-            .values(address=way.get("address"))
+            endpoints.update()
+            .where(
+                endpoints.c.account_id == account_id,
+                endpoints.c.partner_id == partner_id,
+                endpoints.c.channel == channel,
+            )
+            .values(address=endpoint.get("address"))
         )
     op.execute(
         "UPDATE partner_channels SET secret = (SELECT s.sealed FROM partner_secrets s "
@@ -160,11 +168,11 @@ def downgrade() -> None:
             "window_began_at",
             "failures",
             "credential",
-            "way",
+            "endpoint",
         ):
             batch_op.drop_column(name)
     with op.batch_alter_table("partners") as batch_op:
-        batch_op.drop_column("ways_changed_at")
+        batch_op.drop_column("endpoints_changed_at")
     op.drop_index("ix_connection_tests_account_id_partner_id", "connection_tests")
     op.drop_table("connection_tests")
     op.drop_table("partner_secrets")
@@ -176,5 +184,5 @@ def _channels(*columns: str) -> sa.TableClause:
         sa.column("account_id", sa.String()),
         sa.column("partner_id", sa.String()),
         sa.column("channel", sa.String()),
-        *(sa.column(name, _JSON if name == "way" else sa.String()) for name in columns),
+        *(sa.column(name, _JSON if name == "endpoint" else sa.String()) for name in columns),
     )
