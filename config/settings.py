@@ -124,12 +124,16 @@ class Settings(BaseSettings):
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Pauses after failed attempts (Standard Webhooks' example); after the last a delivery is dead",
     )
-    breaker_failures: Count = Field(10, description="Failures of an endpoint in a row after which it is rested")
+    breaker_failures: Count = Field(
+        10, description="Failures of an endpoint in a row after which its circuit breaker opens"
+    )
     breaker_failure_rate: float = Field(
         0.7, gt=0, le=1, description="The same for this share of the tries of its window, of at least as many tries"
     )
     breaker_window_seconds: Seconds = Field(300, description="How long that window is")
-    breaker_open_seconds: Seconds = Field(30, description="How long an endpoint is rested before it is tried again")
+    breaker_open_seconds: Seconds = Field(
+        30, description="How long a circuit breaker stays open before the endpoint is tried again"
+    )
 
     # Deadlines of submission statuses; an overdue one is told to the operators once
     deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until the broker's end has taken it")

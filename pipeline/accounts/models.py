@@ -65,7 +65,7 @@ class PartnerChannel(SQLModel, table=True):
     position: int = 0
     failures: int = 0  # in a row, over all exports
     window_began_at: datetime | None = instant_column(nullable=True)
-    window_tries: int = 0
+    window_attempts: int = 0
     window_failures: int = 0
     open_until: datetime | None = instant_column(nullable=True)  # until then nothing is tried: the circuit breaker
     polled_at: datetime | None = instant_column(nullable=True)

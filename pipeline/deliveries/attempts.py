@@ -112,10 +112,10 @@ def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, 
     if not (failed or claimed.must_record):
         return
     endpoint = circuit_breaker.EndpointKey(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
-    health = circuit_breaker.record(session, endpoint, settings, taken=len(sent.receipts), failed=failed)
-    if health is not None and health.open_until is not None:
+    breaker = circuit_breaker.record_result(session, endpoint, settings, taken=len(sent.receipts), failed=failed)
+    if breaker is not None and breaker.open_until is not None:
         log.warning(
-            "endpoint_rested", partner_id=endpoint.partner_id, channel=endpoint.channel, failures=health.failures
+            "breaker_opened", partner_id=endpoint.partner_id, channel=endpoint.channel, failures=breaker.failures
         )
 
 

@@ -21,62 +21,64 @@ from pipeline.core.db import database_now, row_count, table
 
 
 @dataclass(frozen=True)
-class Health:
+class BreakerState:
     """How well the endpoint goes: failures in a row, tries and failures of the running window, and until when it rests."""
 
     failures: int = 0
     window_began_at: datetime | None = None
-    window_tries: int = 0
+    window_attempts: int = 0
     window_failures: int = 0
     open_until: datetime | None = None
 
 
 @dataclass(frozen=True)
-class Limits:
+class BreakerSettings:
     """When an endpoint is rested, and for how long."""
 
     failures_in_a_row: int
     failure_rate: float
-    least_tries: int
+    least_attempts: int
     window: timedelta
-    rest: timedelta
+    open_time: timedelta
 
 
-def limits_of(settings: Settings) -> Limits:
+def breaker_settings(settings: Settings) -> BreakerSettings:
     """Return the limits that the settings name."""
-    return Limits(
+    return BreakerSettings(
         failures_in_a_row=settings.breaker_failures,
         failure_rate=settings.breaker_failure_rate,
-        least_tries=settings.breaker_failures,
+        least_attempts=settings.breaker_failures,
         window=timedelta(seconds=settings.breaker_window_seconds),
-        rest=timedelta(seconds=settings.breaker_open_seconds),
+        open_time=timedelta(seconds=settings.breaker_open_seconds),
     )
 
 
-def after(health: Health, *, taken: int, failed: bool, now: datetime, limits: Limits) -> Health:
+def next_state(
+    state: BreakerState, *, taken: int, failed: bool, now: datetime, limits: BreakerSettings
+) -> BreakerState:
     """Return the health after `taken` messages went through and then perhaps one failed.
 
     One that goes through ends the rest and the row of failures; the window goes on, for an endpoint that fails most of
     the time also takes a message now and then.
     """
-    began = health.window_began_at
+    began = state.window_began_at
     running = began is not None and now - began < limits.window
     if not failed:
-        counted = replace(health, window_tries=health.window_tries + taken) if running else Health()
+        counted = replace(state, window_attempts=state.window_attempts + taken) if running else BreakerState()
         return replace(counted, failures=0, open_until=None)
-    fresh = health if running else Health(failures=health.failures, window_began_at=now)
+    fresh = state if running else BreakerState(failures=state.failures, window_began_at=now)
     counted = replace(
         fresh,
         failures=1 if taken else fresh.failures + 1,
-        window_tries=fresh.window_tries + taken + 1,
+        window_attempts=fresh.window_attempts + taken + 1,
         window_failures=fresh.window_failures + 1,
     )
     in_a_row = counted.failures >= limits.failures_in_a_row
     too_often = (
-        counted.window_tries >= limits.least_tries
-        and counted.window_failures >= limits.failure_rate * counted.window_tries
+        counted.window_attempts >= limits.least_attempts
+        and counted.window_failures >= limits.failure_rate * counted.window_attempts
     )
-    return replace(counted, open_until=now + limits.rest if in_a_row or too_often else None)
+    return replace(counted, open_until=now + limits.open_time if in_a_row or too_often else None)
 
 
 _channels = table(PartnerChannel).c
@@ -88,12 +90,12 @@ _THIS_ENDPOINT: Final = and_(
 _STATE: Final = select(
     _channels.failures,
     _channels.window_began_at,
-    _channels.window_tries,
+    _channels.window_attempts,
     _channels.window_failures,
     _channels.open_until,
 ).where(_THIS_ENDPOINT)
 _CHANGE: Final = update(table(PartnerChannel)).where(_THIS_ENDPOINT)
-_TAKE: Final[Update] = _CHANGE.where(
+_ACQUIRE: Final[Update] = _CHANGE.where(
     or_(_channels.open_until.is_(None), _channels.open_until <= database_now())
 ).values(open_until=database_now(bindparam("seconds")))
 
@@ -107,78 +109,82 @@ class EndpointKey:
     channel: str
 
     @property
-    def row(self) -> dict[str, str]:
+    def params(self) -> dict[str, str]:
         """The parameters that find its row."""
         return {"of_account": self.account_id, "of_partner": self.partner_id, "of_channel": self.channel}
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Leave to try an endpoint now; where it is `watched` what comes of it must be recorded, and where `alone` nobody else tries."""
+class Permit:
+    """Leave to try an endpoint now; where it is `must_record` what comes of it must be recorded, and where `exclusive` nobody else tries."""
 
-    watched: bool = False
-    alone: bool = False
+    must_record: bool = False
+    exclusive: bool = False
 
 
-def turn(session: Session, endpoint: EndpointKey, seconds: float) -> Turn | None:
+def try_acquire(session: Session, endpoint: EndpointKey, seconds: float) -> Permit | None:
     """Return leave to try the endpoint, or None while it rests or while another sender tries it.
 
     After a failure one sender has it to itself, for at most `seconds`. Our own queues are no endpoint of a partner's:
     they are always free.
     """
     if endpoint.channel == QUEUE:
-        return Turn()
-    found = session.execute(_STATE, endpoint.row).first()
+        return Permit()
+    found = session.execute(_STATE, endpoint.params).first()
     if found is None or not found.failures:
-        return Turn(watched=found is not None and found.window_began_at is not None)
-    taken = row_count(session.execute(_TAKE, endpoint.row | {"seconds": seconds}))
-    return Turn(watched=True, alone=True) if taken else None
+        return Permit(must_record=found is not None and found.window_began_at is not None)
+    taken = row_count(session.execute(_ACQUIRE, endpoint.params | {"seconds": seconds}))
+    return Permit(must_record=True, exclusive=True) if taken else None
 
 
-def give_back(session: Session, endpoint: EndpointKey) -> None:
+def release(session: Session, endpoint: EndpointKey) -> None:
     """Let others have the turn, where there was nothing to send after all."""
-    session.execute(_CHANGE.values(open_until=None), endpoint.row)
+    session.execute(_CHANGE.values(open_until=None), endpoint.params)
 
 
-def record(session: Session, endpoint: EndpointKey, settings: Settings, *, taken: int, failed: bool) -> Health | None:
+def record_result(
+    session: Session, endpoint: EndpointKey, settings: Settings, *, taken: int, failed: bool
+) -> BreakerState | None:
     """Write what a try of the endpoint came to, in the transaction that records it; None where nothing is kept of the endpoint."""
     if endpoint.channel == QUEUE:
         return None
     statement = _STATE.add_columns(database_now().label("now")).with_for_update()
-    found = session.execute(statement, endpoint.row).first()
+    found = session.execute(statement, endpoint.params).first()
     if found is None:
         return None
-    *state, now = found
-    health = after(Health(*state), taken=taken, failed=failed, now=now, limits=limits_of(settings))
+    *values, now = found
+    state = next_state(BreakerState(*values), taken=taken, failed=failed, now=now, limits=breaker_settings(settings))
     session.execute(
         _CHANGE.values(
-            failures=health.failures,
-            window_began_at=health.window_began_at,
-            window_tries=health.window_tries,
-            window_failures=health.window_failures,
-            open_until=health.open_until,
+            failures=state.failures,
+            window_began_at=state.window_began_at,
+            window_attempts=state.window_attempts,
+            window_failures=state.window_failures,
+            open_until=state.open_until,
         ),
-        endpoint.row,
+        endpoint.params,
     )
-    return health
+    return state
 
 
-def health_of(session: Session, account_id: str, partner_id: str) -> dict[str, Health]:
+def load_breaker_states(session: Session, account_id: str, partner_id: str) -> dict[str, BreakerState]:
     """Return how well each endpoint of a partner goes, by channel; `open_until` only where it rests now."""
     found = session.execute(
         select(
             _channels.channel,
             _channels.failures,
             _channels.window_began_at,
-            _channels.window_tries,
+            _channels.window_attempts,
             _channels.window_failures,
             case((_channels.open_until > database_now(), _channels.open_until)),
         ).where(_channels.account_id == account_id, _channels.partner_id == partner_id)
     )
-    return {channel: Health(*state) for channel, *state in found}
+    return {channel: BreakerState(*values) for channel, *values in found}
 
 
-def row_of(account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str) -> ColumnElement[bool]:
+def matches_endpoint(
+    account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str
+) -> ColumnElement[bool]:
     """Return the condition that a row of `partner_channels` is of this endpoint."""
     return and_(
         col(PartnerChannel.account_id) == account_id,
@@ -187,6 +193,6 @@ def row_of(account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapp
     )
 
 
-def resting() -> ColumnElement[bool]:
+def is_open() -> ColumnElement[bool]:
     """Return the condition, on a row of `partner_channels`, that the endpoint is not to be tried now."""
     return col(PartnerChannel.open_until) > database_now()

@@ -87,11 +87,11 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
     with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
         with runtime.db.read() as session:
             sealed = recipients.sealed_target(session, account_id, partner_id, "sftp", test_export=False)
-            health = circuit_breaker.health_of(session, account_id, partner_id).get("sftp")
+            breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return Read()
         limits = replace(bulkhead_limits(runtime.settings), per_destination=1)
-        unhealthy = health is not None and health.failures > 0
+        unhealthy = breaker is not None and breaker.failures > 0
         slot = FOLDERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
         if slot is None:
             return Read()
@@ -158,7 +158,7 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
     ready = and_(
         col(PartnerChannel.channel) == "sftp",
         or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
-        or_(col(PartnerChannel.open_until).is_(None), ~circuit_breaker.resting()),
+        or_(col(PartnerChannel.open_until).is_(None), ~circuit_breaker.is_open()),
         sent_to,
     )
     found = session.execute(

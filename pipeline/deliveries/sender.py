@@ -98,7 +98,7 @@ def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: s
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Export.account_id), FAILURES)
-            .outerjoin(PartnerChannel, circuit_breaker.row_of(col(Export.account_id), partner_id, channel))
+            .outerjoin(PartnerChannel, circuit_breaker.matches_endpoint(col(Export.account_id), partner_id, channel))
             .where(col(Export.id) == export_id)
         ).first()
     if found is None:
@@ -157,7 +157,9 @@ def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> li
             select(col(Delivery.partner_id), col(Delivery.channel), FAILURES)
             .outerjoin(
                 PartnerChannel,
-                circuit_breaker.row_of(col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)),
+                circuit_breaker.matches_endpoint(
+                    col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)
+                ),
             )
             .where(
                 col(Delivery.export_id) == context.export_id,

@@ -153,14 +153,14 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         if target is None:
             return None
         endpoint = circuit_breaker.EndpointKey(export.account_id, stream.partner_id, stream.channel)
-        turn = circuit_breaker.turn(session, endpoint, settings.lease_seconds)
-        if turn is None:
+        permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
+        if permit is None:
             return None
         bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
         rows = session.execute(_CLAIM, here | bounds).scalars().all()
         if not rows:
-            if turn.alone:
-                circuit_breaker.give_back(session, endpoint)
+            if permit.exclusive:
+                circuit_breaker.release(session, endpoint)
             return None
         rows = sorted(rows, key=lambda row: row.position)
         notifications = {
@@ -191,7 +191,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         deliveries=[_to_claimed(row, notifications[row.notification_id]) for row in rows],
         submission_id=submission_id,
         claimed_at=since,
-        must_record=turn.watched,
+        must_record=permit.must_record,
     )
 
 
@@ -202,13 +202,13 @@ def is_claimable() -> ColumnElement[bool]:
         col(Partner.id) == col(Delivery.partner_id),
         col(Partner.state) == PartnerState.PAUSED.value,
     )
-    resting = exists().where(
+    is_open = exists().where(
         col(PartnerChannel.account_id) == col(Delivery.account_id),
         col(PartnerChannel.partner_id) == col(Delivery.partner_id),
         col(PartnerChannel.channel) == col(Delivery.channel),
-        circuit_breaker.resting(),
+        circuit_breaker.is_open(),
     )
-    return and_(col(Delivery.state) == _PENDING, _is_unleased(), ~paused, ~resting)
+    return and_(col(Delivery.state) == _PENDING, _is_unleased(), ~paused, ~is_open)
 
 
 def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:

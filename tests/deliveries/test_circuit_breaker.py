@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
-from pipeline.deliveries.circuit_breaker import Health, Limits, after
+from pipeline.deliveries.circuit_breaker import BreakerSettings, BreakerState, next_state
 from pipeline.deliveries.streams import take_due_streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -21,56 +21,60 @@ from tests.support.servers import poll
 Start = Callable[..., Endpoint]
 
 NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
-LIMITS = Limits(
-    failures_in_a_row=10, failure_rate=0.7, least_tries=10, window=timedelta(minutes=5), rest=timedelta(seconds=30)
+LIMITS = BreakerSettings(
+    failures_in_a_row=10,
+    failure_rate=0.7,
+    least_attempts=10,
+    window=timedelta(minutes=5),
+    open_time=timedelta(seconds=30),
 )
 
 
-def failed(health: Health, times: int = 1, *, at: datetime = NOW) -> Health:
+def failed(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
     for _ in range(times):
-        health = after(health, taken=0, failed=True, now=at, limits=LIMITS)
-    return health
+        state = next_state(state, taken=0, failed=True, now=at, limits=LIMITS)
+    return state
 
 
-def taken(health: Health, times: int = 1, *, at: datetime = NOW) -> Health:
-    return after(health, taken=times, failed=False, now=at, limits=LIMITS)
+def taken(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
+    return next_state(state, taken=times, failed=False, now=at, limits=LIMITS)
 
 
-def test_ten_failures_in_a_row_rest_an_endpoint_for_half_a_minute() -> None:
-    assert failed(Health(), 9).open_until is None
-    assert failed(Health(), 10).open_until == NOW + timedelta(seconds=30)
+def test_ten_failures_in_a_row_open_the_breaker_for_half_a_minute() -> None:
+    assert failed(BreakerState(), 9).open_until is None
+    assert failed(BreakerState(), 10).open_until == NOW + timedelta(seconds=30)
 
 
-def test_one_more_failure_after_the_rest_rests_it_again_and_a_success_ends_it() -> None:
+def test_one_more_failure_after_half_a_minute_opens_it_again_and_a_success_closes_it() -> None:
     later = NOW + timedelta(minutes=6)
-    rested = failed(Health(), 10)
-    assert failed(rested, at=later).open_until == later + timedelta(seconds=30)
-    assert taken(rested, at=later) == Health()
+    opened = failed(BreakerState(), 10)
+    assert failed(opened, at=later).open_until == later + timedelta(seconds=30)
+    assert taken(opened, at=later) == BreakerState()
 
 
-def test_seven_failures_in_ten_tries_rest_it_though_they_are_not_in_a_row() -> None:
-    health = Health()
+def test_seven_failures_in_ten_attempts_open_it_though_they_are_not_in_a_row() -> None:
+    state = BreakerState()
     for _ in range(3):
-        health = taken(failed(health, 2))
+        state = taken(failed(state, 2))
     # Six of nine have failed; the tenth try is the seventh failure.
-    assert (health.window_failures, health.window_tries, health.open_until) == (6, 9, None)
-    assert failed(health).open_until == NOW + timedelta(seconds=30)
+    assert (state.window_failures, state.window_attempts, state.open_until) == (6, 9, None)
+    assert failed(state).open_until == NOW + timedelta(seconds=30)
 
 
 def test_a_window_that_is_over_counts_no_more() -> None:
-    health = taken(failed(Health(), 6))
+    state = taken(failed(BreakerState(), 6))
     later = NOW + timedelta(minutes=5)
-    assert failed(health, at=later) == Health(
-        failures=1, window_began_at=later, window_tries=1, window_failures=1, open_until=None
+    assert failed(state, at=later) == BreakerState(
+        failures=1, window_began_at=later, window_attempts=1, window_failures=1, open_until=None
     )
 
 
 def test_what_was_taken_before_the_failure_ends_the_row_of_failures() -> None:
-    health = after(failed(Health(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
-    assert (health.failures, health.open_until) == (1, None)
+    state = next_state(failed(BreakerState(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
+    assert (state.failures, state.open_until) == (1, None)
 
 
-def test_a_dead_endpoint_is_rested_over_all_exports_and_tried_again_by_one(
+def test_a_dead_endpoint_is_left_alone_by_all_exports_and_tried_again_by_one(
     opened: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, dead = opened(breaker_failures=3), endpoint(Script(500))
@@ -127,7 +131,7 @@ def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(opened: OpenR
     assert deliver_stream(runtime, second).delivered == 2
 
 
-def test_the_turn_is_given_back_where_nothing_is_owed(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+def test_the_permit_is_released_where_nothing_is_pending(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = opened(), endpoint(Script(500), Script(204))
     first, second = (handed_off(runtime, hook.url, number) for number in range(2))
     deliver_stream(runtime, first)

@@ -353,7 +353,7 @@ def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, c
     assert polling.due(runtime) == []
 
 
-def test_a_paused_partner_and_one_that_rests_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
+def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
     sent = handed_over(runtime)
     leave(server, "a.json", answer(sent.id))
     with runtime.db.write() as session:

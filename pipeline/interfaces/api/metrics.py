@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Work(Collector):
-    """Exports, steps and deliveries by state, endpoints that are rested, handoffs that are late."""
+    """Exports, steps and deliveries by state, circuit breakers that are open, handoffs that are late."""
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
@@ -68,10 +68,10 @@ class Work(Collector):
                     "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
                 )
             )
-            resting = session.scalar(select(func.count()).select_from(PartnerChannel).where(circuit_breaker.resting()))
-            families.append(
-                GaugeMetricFamily("exports_endpoints_resting", "Endpoints that the circuit breaker rests", resting)
+            breakers_open = session.scalar(
+                select(func.count()).select_from(PartnerChannel).where(circuit_breaker.is_open())
             )
+            families.append(GaugeMetricFamily("exports_breakers_open", "Circuit breakers that are open", breakers_open))
             late = select(func.count()).select_from(BrokerSubmission).where(LATE)
             families.append(
                 GaugeMetricFamily(

@@ -13,7 +13,7 @@ from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
-from pipeline.deliveries.circuit_breaker import Health
+from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.export_views import StateLink, moment
 
@@ -53,8 +53,8 @@ class ShownEndpoint:
 
     channel: str
     address: str
-    health: str
-    rests: bool
+    breaker: str
+    is_open: bool
     stages: list[ShownStage]
 
 
@@ -125,7 +125,7 @@ def row(partner: PartnerView, dead: int) -> Row:
     )
 
 
-def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
+def partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPartner:
     """Return a partner as its page prints it."""
     stages = (
         {} if shown.last_test is None else {endpoint.channel: endpoint.stages for endpoint in shown.last_test.endpoints}
@@ -144,8 +144,8 @@ def partner(shown: PartnerView, health: Mapping[str, Health]) -> ShownPartner:
             ShownEndpoint(
                 channel=endpoint.channel,
                 address=_address(endpoint, shown),
-                health=_health(health.get(endpoint.channel, Health())),
-                rests=health.get(endpoint.channel, Health()).open_until is not None,
+                breaker=_describe_breaker(breakers.get(endpoint.channel, BreakerState())),
+                is_open=breakers.get(endpoint.channel, BreakerState()).open_until is not None,
                 stages=[
                     ShownStage(
                         stage.name,
@@ -241,9 +241,9 @@ def _tested(test: ConnectionTestView | None) -> str:
     return f"{said}, before an endpoint was changed" if test.outdated else said
 
 
-def _health(health: Health) -> str:
-    if health.open_until is not None:
-        return f"rests until {moment(health.open_until)} after {health.failures} failures in a row"
-    if health.failures:
-        return f"{health.failures} failures in a row"
+def _describe_breaker(breaker: BreakerState) -> str:
+    if breaker.open_until is not None:
+        return f"not tried until {moment(breaker.open_until)} after {breaker.failures} failures in a row"
+    if breaker.failures:
+        return f"{breaker.failures} failures in a row"
     return ""

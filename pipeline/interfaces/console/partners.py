@@ -184,12 +184,12 @@ def _partner(
 ) -> Response:
     shown = partners.get(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
-        health = circuit_breaker.health_of(session, caller.account_id, partner_id)
+        breakers = circuit_breaker.load_breaker_states(session, caller.account_id, partner_id)
     dead = queries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
     html = render(
         "console/partner.html",
         **who(request, caller),
-        partner=partner_views.partner(shown, health),
+        partner=partner_views.partner(shown, breakers),
         administers=caller.may(ADMIN),
         operates=caller.may(OPERATE),
         dead=[partner_views.delivery(each) for each in dead.items],

@@ -73,7 +73,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("credential", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("window_began_at", pipeline.core.db.Instant(), nullable=True))
-        batch_op.add_column(sa.Column("window_tries", sa.Integer(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("window_attempts", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("window_failures", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("open_until", pipeline.core.db.Instant(), nullable=True))
         batch_op.add_column(sa.Column("polled_at", pipeline.core.db.Instant(), nullable=True))
@@ -93,7 +93,7 @@ def upgrade() -> None:
         )
     with op.batch_alter_table("partner_channels") as batch_op:
         batch_op.alter_column("endpoint", existing_type=_JSON, nullable=False)
-        for counter in ("failures", "window_tries", "window_failures"):
+        for counter in ("failures", "window_attempts", "window_failures"):
             batch_op.alter_column(counter, existing_type=sa.Integer(), server_default=None)
         batch_op.drop_column("address")
         batch_op.drop_column("secret")
@@ -164,7 +164,7 @@ def downgrade() -> None:
             "polled_at",
             "open_until",
             "window_failures",
-            "window_tries",
+            "window_attempts",
             "window_began_at",
             "failures",
             "credential",
