@@ -17,10 +17,10 @@ def deliver(export_id: str, partner_id: str, channel: str) -> None:
 @app.task(name="exports.poll_folder")
 def poll_folder(account_id: str, partner_id: str) -> None:
     """Read the answers that a customs broker left on its SFTP server."""
-    polling.read_folder(process_runtime(), account_id, partner_id)
+    polling.poll_folder(process_runtime(), account_id, partner_id)
 
 
 @app.task(name="exports.poll_endpoint")
 def poll_endpoint(submission_id: str) -> None:
     """Ask the borderbuddy endpoint what it has answered to a handoff."""
-    polling.ask_endpoint(process_runtime(), submission_id)
+    polling.poll_endpoint(process_runtime(), submission_id)

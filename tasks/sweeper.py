@@ -124,9 +124,9 @@ def _notify_overdue(runtime: Runtime) -> int:
 
 
 def _poll_brokers(runtime: Runtime) -> int:
-    inquiries = polling.due(runtime)
-    dispatch.publish_polls(inquiries)
-    return len(inquiries)
+    polls = polling.take_due_polls(runtime)
+    dispatch.publish_polls(polls)
+    return len(polls)
 
 
 class ShutdownPoll(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -39,20 +39,20 @@ from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 log = structlog.get_logger(__name__)
 
 #: Once the broker has looked, the entry and the release follow in hours or days: it is asked so many times less often.
-_LESS_OFTEN: Final = 60
+_SLOW_FACTOR: Final = 60
 _DAY_SECONDS: Final = 86_400
 
 
 #: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
-ASKERS: Final[Bulkhead[str, str]] = Bulkhead()
+ENDPOINT_POLLERS: Final[Bulkhead[str, str]] = Bulkhead()
 _ONE: Final = BulkheadLimits(per_destination=1, unhealthy=1)
 
 #: One thread reads a folder at a time, and some at most read those of unhealthy servers: account and partner, each.
-FOLDERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
+FOLDER_POLLERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class Poll:
     """Whom to ask: the SFTP server of a partner, or the borderbuddy endpoint about one submission."""
 
     account_id: str
@@ -61,22 +61,22 @@ class Inquiry:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What one reading came to, in answers; `left` are things in the folder that are none."""
+class PollResult:
+    """What one reading came to, in answers; `ignored` are things in the folder that are none."""
 
     recorded: int = 0
     repeated: int = 0
     refused: int = 0
-    left: int = 0
+    ignored: int = 0
 
 
-def due(runtime: Runtime) -> list[Inquiry]:
+def take_due_polls(runtime: Runtime) -> list[Poll]:
     """Return whom it is time to ask, and put each off as it is returned: any number of sweeps at once does no harm."""
     with runtime.db.write() as session:
-        return _due_folders(session, runtime.settings) + _due_submissions(session, runtime.settings)
+        return _take_due_folders(session, runtime.settings) + _take_due_submissions(session, runtime.settings)
 
 
-def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
+def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResult:
     """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
 
     Nothing is read while another thread of this process reads the folder, or as many as may wait for unhealthy servers.
@@ -89,65 +89,67 @@ def read_folder(runtime: Runtime, account_id: str, partner_id: str) -> Read:
             sealed = recipients.sealed_target(session, account_id, partner_id, "sftp", test_export=False)
             breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
-            return Read()
+            return PollResult()
         limits = replace(bulkhead_limits(runtime.settings), per_destination=1)
         unhealthy = breaker is not None and breaker.failures > 0
-        slot = FOLDERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
+        slot = FOLDER_POLLERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
         if slot is None:
-            return Read()
-        read = Read()
+            return PollResult()
+        result = PollResult()
         try:
             target = sealed.opened(runtime.settings)
             with open_answers(runtime.settings, target) as folder:
                 listed = folder.listed()
-                read = Read(left=listed.left)
+                result = PollResult(ignored=listed.left)
                 for name in listed.names:
-                    read = _taken(runtime, target, folder, name, read)
+                    result = _process_file(runtime, target, folder, name, result)
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
         finally:
-            FOLDERS.release(slot)
-        if read.left:
-            log.warning("answer_files_left", count=read.left)
-        if read.recorded or read.repeated or read.refused:
-            log.info("answers_read", recorded=read.recorded, repeated=read.repeated, refused=read.refused)
-        return read
+            FOLDER_POLLERS.release(slot)
+        if result.ignored:
+            log.warning("answer_files_ignored", count=result.ignored)
+        if result.recorded or result.repeated or result.refused:
+            log.info("answers_read", recorded=result.recorded, repeated=result.repeated, refused=result.refused)
+        return result
 
 
-def ask_endpoint(runtime: Runtime, submission_id: str) -> Read:
+def poll_endpoint(runtime: Runtime, submission_id: str) -> PollResult:
     """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy.
 
     Where another thread of this process is asking it already, that one asks about this submission next.
     """
-    made = ASKERS.run(BORDERBUDDY, submission_id, _ONE, lambda each: _asked(runtime, each))
-    return Read(recorded=sum(read.recorded for read in made), repeated=sum(read.repeated for read in made))
+    results = ENDPOINT_POLLERS.run(BORDERBUDDY, submission_id, _ONE, lambda each: _poll_submission(runtime, each))
+    return PollResult(
+        recorded=sum(result.recorded for result in results), repeated=sum(result.repeated for result in results)
+    )
 
 
-def _asked(runtime: Runtime, submission_id: str) -> Read:
+def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
     with runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         export = None if row is None else session.get(Export, row.export_id)
         if row is None or export is None or row.handoff_id is None:
-            return Read()
+            return PollResult()
         sealed = recipients.sealed_target(session, row.account_id, row.partner_id, row.channel, test_export=export.test)
     if sealed is None:
-        return Read()
+        return PollResult()
     with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
         try:
             answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.opened(runtime.settings))
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
-            return Read()
+            return PollResult()
         try:
             receipts = [submissions.answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers]
         except Purged as purged:
             log.warning("answers_dropped", reason=str(purged))
-            return Read()
+            return PollResult()
     recorded = sum(receipt.recorded for receipt in receipts)
-    return Read(recorded=recorded, repeated=len(receipts) - recorded)
+    return PollResult(recorded=recorded, repeated=len(receipts) - recorded)
 
 
-def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
+def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
     slot = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
     sent_to = exists().where(
         col(Partner.account_id) == col(PartnerChannel.account_id),
@@ -169,33 +171,33 @@ def _due_folders(session: Session, settings: Settings) -> list[Inquiry]:
         .execution_options(synchronize_session=False)
     ).all()
     # Looked for once a poll and not once a sweep: most partners have nothing to answer most of the time.
-    return [Inquiry(*row) for row in found if session.scalar(_anything_open(settings, *row)) is not None]
+    return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row)) is not None]
 
 
-def _anything_open(settings: Settings, account_id: str, partner_id: str) -> Select[str]:
+def _select_open_submission(settings: Settings, account_id: str, partner_id: str) -> Select[str]:
     return (
         select(col(BrokerSubmission.id))
         .where(
             col(BrokerSubmission.account_id) == account_id,
             col(BrokerSubmission.partner_id) == partner_id,
-            _open(settings),
+            _is_open(settings),
         )
         .limit(1)
     )
 
 
-def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
+def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
     often = col(BrokerSubmission.state).in_(UNANSWERED_STATES)
     lately = statement_now(-settings.partner_poll_seconds)
-    since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _LESS_OFTEN))
+    since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _SLOW_FACTOR))
     polled_at = col(BrokerSubmission.polled_at)
     ready = and_(
         col(BrokerSubmission.channel) == BORDERBUDDY,
         col(BrokerSubmission.handoff_id).is_not(None),
         polled_at <= since,
         polled_at <= lately,  # nothing new, but an index can be searched by it
-        polled_at > _long_ago(settings),
-        _open(settings),
+        polled_at > _poll_cutoff(settings),
+        _is_open(settings),
     )
     found = session.execute(
         update(BrokerSubmission)
@@ -209,40 +211,40 @@ def _due_submissions(session: Session, settings: Settings) -> list[Inquiry]:
         .returning(col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id), col(BrokerSubmission.id))
         .execution_options(synchronize_session=False)
     )
-    return [Inquiry(*row) for row in found]
+    return [Poll(*row) for row in found]
 
 
-def _open(settings: Settings) -> ColumnElement[bool]:
+def _is_open(settings: Settings) -> ColumnElement[bool]:
     """Return the condition that a submission was sent and may still be answered."""
     ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
     return and_(
         col(BrokerSubmission.state).not_in(ended),
-        col(BrokerSubmission.updated_at) > _long_ago(settings),
+        col(BrokerSubmission.updated_at) > _poll_cutoff(settings),
     )
 
 
-def _long_ago(settings: Settings) -> statement_now:
+def _poll_cutoff(settings: Settings) -> statement_now:
     return statement_now(-settings.partner_poll_days * _DAY_SECONDS)
 
 
-def _taken(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, read: Read) -> Read:
+def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, result: PollResult) -> PollResult:
     file = folder.read(name)
     if file is None:
-        return read
+        return result
     try:
-        recorded = _recorded(runtime, target, file)
+        recorded = _record_file(runtime, target, file)
     except Refused as refused:
         reason = str(refused)
         log.warning("answer_file_refused", file=name, code=refused.code)
-        _moved(lambda: folder.refuse(name, reason), name)
-        return replace(read, refused=read.refused + 1)
-    _moved(lambda: folder.done(name), name)
+        _try_move(lambda: folder.refuse(name, reason), name)
+        return replace(result, refused=result.refused + 1)
+    _try_move(lambda: folder.done(name), name)
     if recorded:
-        return replace(read, recorded=read.recorded + 1)
-    return replace(read, repeated=read.repeated + 1)
+        return replace(result, recorded=result.recorded + 1)
+    return replace(result, repeated=result.repeated + 1)
 
 
-def _recorded(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
+def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
     """Record the answer that the file holds and tell whether it is new; raises Refused where it holds none."""
     if file.problem is not None:
         raise InvalidRequest(file.problem)
@@ -256,7 +258,7 @@ def _recorded(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
     return submissions.answer(runtime, sent.submission_id, sent.answer, actor).recorded
 
 
-def _moved(move: Callable[[], None], name: str) -> None:
+def _try_move(move: Callable[[], None], name: str) -> None:
     try:
         move()
     except ChannelUnavailable as error:

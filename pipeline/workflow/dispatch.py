@@ -17,7 +17,7 @@ from config import queues
 from config.celery import app
 from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import DeliveryStream
-from pipeline.deliveries.polling import Inquiry
+from pipeline.deliveries.polling import Poll
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage
 
@@ -74,9 +74,9 @@ def publish_streams(streams: Iterable[DeliveryStream]) -> None:
     publish(TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams)
 
 
-def publish_polls(inquiries: Iterable[Inquiry]) -> None:
+def publish_polls(polls: Iterable[Poll]) -> None:
     """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
-    for each in inquiries:
+    for each in polls:
         if each.submission_id is None:
             signature = _task_signature("exports.poll_folder", each.account_id, each.partner_id)
         else:

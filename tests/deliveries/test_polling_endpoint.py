@@ -18,7 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, polling, sandbox_broker, sender
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
-from pipeline.deliveries.polling import Inquiry, Read
+from pipeline.deliveries.polling import Poll, PollResult
 from pipeline.deliveries.schemas.messages import HandoffStatus
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -67,9 +67,9 @@ def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_onc
     runtime = opened(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
     sent = handed_over(runtime)
     assert (sent.handoff_id, sent.state) == ("BB/1", "received")
-    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=1)
-    assert polling.ask_endpoint(runtime, sent.id) == Read(recorded=2, repeated=1)
-    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=3)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=1)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(recorded=2, repeated=1)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=3)
     asked = broker.requests[1]
     assert (asked.method, asked.path, asked.body) == ("GET", "/v1/BB%2F1", b"")
     assert asked.headers["authorization"] == "Bearer of-the-broker"
@@ -100,7 +100,7 @@ def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
     runtime = opened(borderbuddy_url=endpoint(RECEIVED, answer).url)
     sent = handed_over(runtime)
     with capture_logs() as logs:
-        assert polling.ask_endpoint(runtime, sent.id) == Read()
+        assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_not_read"]
     assert (recorded(runtime), submission(runtime).state) == (["BB/1:received"], "received")
 
@@ -113,7 +113,7 @@ def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the
     sent = handed_over(runtime)
     exports.purge(runtime, sent.export_id)
     with capture_logs() as logs:
-        assert polling.ask_endpoint(runtime, sent.id) == Read()
+        assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_dropped"]
     assert "canary" not in str(logs)
     assert recorded(runtime) == ["BB/1:received"]
@@ -124,17 +124,17 @@ def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_ofte
 ) -> None:
     runtime = opened(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
     sent = handed_over(runtime)
-    asked = [Inquiry(factories.ACCOUNT, factories.BROKER, sent.id)]
-    assert polling.due(runtime) == []
+    asked = [Poll(factories.ACCOUNT, factories.BROKER, sent.id)]
+    assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(10)
-    assert polling.due(runtime) == asked
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == asked
+    assert polling.take_due_polls(runtime) == []
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(state="accepted"))
     clock.pass_seconds(599)
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(1)
-    assert polling.due(runtime) == asked
+    assert polling.take_due_polls(runtime) == asked
 
 
 def test_an_endpoint_that_names_no_handoff_answers_by_itself(
@@ -144,8 +144,8 @@ def test_an_endpoint_that_names_no_handoff_answers_by_itself(
     runtime = opened(borderbuddy_url=broker.url)
     sent = handed_over(runtime)
     clock.pass_seconds(3600)
-    assert polling.due(runtime) == []
-    assert polling.ask_endpoint(runtime, sent.id) == Read()
+    assert polling.take_due_polls(runtime) == []
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert len(broker.requests) == 1
 
 
@@ -153,7 +153,7 @@ def test_the_live_endpoint_is_not_asked_about_a_test_export(opened: OpenRuntime,
     live, test = endpoint(), endpoint(RECEIVED, status(FIRST))
     runtime = opened(borderbuddy_url=live.url, borderbuddy_sandbox_url=test.url)
     sent = handed_over(runtime, test=True)
-    assert polling.ask_endpoint(runtime, sent.id) == Read(repeated=1)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=1)
     assert live.requests == []
 
 

@@ -25,7 +25,7 @@ from pipeline.deliveries import outbox, polling, sender
 from pipeline.deliveries.channels import sftp_inbox
 from pipeline.deliveries.channels.sftp_inbox import MAX_BYTES
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.polling import Inquiry, Read
+from pipeline.deliveries.polling import Poll, PollResult
 from pipeline.exports.models import Artifact, Event
 from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -86,8 +86,8 @@ def inbox(server: SftpServer) -> dict[str, bytes]:
     return {path.removeprefix("in/"): body for path, body in server.files().items() if path.startswith("in/")}
 
 
-def read(runtime: Runtime) -> Read:
-    return polling.read_folder(runtime, factories.ACCOUNT, factories.BROKER)
+def read(runtime: Runtime) -> PollResult:
+    return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER)
 
 
 def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime: Runtime, server: SftpServer) -> None:
@@ -98,7 +98,7 @@ def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime
     assert {Path(each["name"]).name for each in manifest["files"]} >= {"cci_json.bin", "cci_pdf.bin", "message.json"}
     assert json.loads((folder / "message.json").read_bytes())["data"]["submissionId"] == sent.id
     leave(server, "a1.json", answer(sent.id, "filed", entryNumber="ABC-1234567-8"))
-    assert read(runtime) == Read(recorded=1)
+    assert read(runtime) == PollResult(recorded=1)
     assert submission(runtime).state == "filed"
     assert inbox(server) == {"done/a1.json": answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
     with runtime.db.read() as session:
@@ -112,9 +112,9 @@ def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
     sent = handed_over(runtime)
     leave(server, "a1.json", answer(sent.id))
     with capture_logs() as logs:
-        assert read(opened(secret_key="lost")) == Read()
+        assert read(opened(secret_key="lost")) == PollResult()
     assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
-    assert read(runtime) == Read(recorded=1)
+    assert read(runtime) == PollResult(recorded=1)
 
 
 def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
@@ -123,7 +123,7 @@ def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recor
     sent = handed_over(runtime)
     exports.purge(runtime, sent.export_id)
     leave(server, "a1.json", answer(sent.id, "query", message="canary"))
-    assert read(runtime) == Read(refused=1)
+    assert read(runtime) == PollResult(refused=1)
     assert b"was purged" in b"".join(inbox(server).values())
     assert answered(runtime) == []
 
@@ -156,8 +156,8 @@ def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runti
     leave(server, "b.json", answer(sent.id, "accepted", 2))
     (server.root / "in" / "done").write_text("a file where the folder should be")
     with capture_logs() as logs:
-        assert read(runtime) == Read(recorded=2)
-        assert read(runtime) == Read(repeated=2)
+        assert read(runtime) == PollResult(recorded=2)
+        assert read(runtime) == PollResult(repeated=2)
     assert [each["event"] for each in logs].count("answer_file_not_moved") == 4
     assert submission(runtime).state == "accepted"
 
@@ -166,7 +166,7 @@ def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, ser
     sent = handed_over(runtime)
     for number in range(5):
         leave(server, f"a{number}.json", answer(sent.id, "received", number))
-    found: list[Read] = []
+    found: list[PollResult] = []
     threads = [threading.Thread(target=lambda: found.append(read(runtime))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -180,9 +180,9 @@ def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, ser
 def test_what_is_being_written_is_left_until_it_has_its_name(runtime: Runtime, server: SftpServer) -> None:
     sent = handed_over(runtime)
     leave(server, "a.json.part", answer(sent.id))
-    assert read(runtime) == Read()
+    assert read(runtime) == PollResult()
     (server.root / "in" / "a.json.part").rename(server.root / "in" / "a.json")
-    assert read(runtime) == Read(recorded=1)
+    assert read(runtime) == PollResult(recorded=1)
 
 
 BROKEN = {
@@ -209,7 +209,7 @@ def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
     leave(server, "a.json", body)
     leave(server, "b.json", answer(sent.id))
     with capture_logs() as logs:
-        assert read(runtime) == Read(recorded=1, refused=1)
+        assert read(runtime) == PollResult(recorded=1, refused=1)
     found = inbox(server)
     assert found.keys() == {"refused/a.json", "refused/a.json.reason.txt", "done/b.json"}
     assert found["refused/a.json"] == body, "it is not lost"
@@ -229,7 +229,7 @@ def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exis
     sent = handed_over(runtime)
     leave(server, "theirs.json", answer(sent.id))
     leave(server, "nobodys.json", answer("sub_" + "0" * 32))
-    assert polling.read_folder(runtime, factories.ACCOUNT, "br_other") == Read(refused=2)
+    assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == PollResult(refused=2)
     assert answered(runtime) == []
     found = inbox(server)
     said = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
@@ -243,7 +243,7 @@ def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpSe
     (server.root / "in" / "link.json").symlink_to(elsewhere)
     (server.root / "in" / "dangling.json").symlink_to(tmp_path / "nothing")
     (server.root / "in" / "folder.json").mkdir()
-    assert read(runtime) == Read(refused=3)
+    assert read(runtime) == PollResult(refused=3)
     assert answered(runtime) == []
     assert {path.name for path in (server.root / "in" / "refused").iterdir()} == {
         name for stem in ("link", "dangling", "folder") for name in (f"{stem}.json", f"{stem}.json.reason.txt")
@@ -259,8 +259,8 @@ def test_names_that_lead_elsewhere_are_never_followed_and_counted(runtime: Runti
     leave(server, "answer.txt", b"accepted")
     leave(server, "réponse.json", answer(sent.id))
     with capture_logs() as logs:
-        assert read(runtime) == Read(left=len(tricks) - 1 + 2), "all but the one that servers list themselves"
-    assert {"event": "answer_files_left", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
+        assert read(runtime) == PollResult(ignored=len(tricks) - 1 + 2), "all but the one that servers list themselves"
+    assert {"event": "answer_files_ignored", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
     assert answered(runtime) == []
     assert inbox(server).keys() == {"answer.txt", "réponse.json"}
 
@@ -269,7 +269,7 @@ def test_a_name_that_is_listed_and_gone_harms_nothing(runtime: Runtime, server: 
     sent = handed_over(runtime)
     server.faults.names = [b"gone.json"]
     leave(server, "a.json", answer(sent.id))
-    assert read(runtime) == Read(recorded=1)
+    assert read(runtime) == PollResult(recorded=1)
 
 
 def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, server: SftpServer) -> None:
@@ -281,7 +281,7 @@ def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, ser
     server.faults.read = refuse
     leave(server, "a.json", answer(sent.id))
     leave(server, "b.json", answer(sent.id))
-    assert read(runtime) == Read(recorded=1, refused=1)
+    assert read(runtime) == PollResult(recorded=1, refused=1)
     assert b"PermissionDenied" in inbox(server)["refused/a.json.reason.txt"]
 
 
@@ -294,9 +294,9 @@ def test_one_reading_takes_a_bounded_number_the_oldest_first_and_the_next_the_re
         name = f"a{9 - number}.json"
         leave(server, name, answer(sent.id, "received", number))
         os.utime(server.root / "in" / name, (number, number))
-    assert read(runtime) == Read(recorded=4)
+    assert read(runtime) == PollResult(recorded=4)
     assert [number for number, _ in answered(runtime)] == ["A-0", "A-1", "A-2", "A-3"]
-    assert read(runtime) == Read(recorded=2)
+    assert read(runtime) == PollResult(recorded=2)
 
 
 def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
@@ -306,14 +306,14 @@ def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
     leave(server, "a.json", answer(sent.id))
     server.password = PASSWORD[::-1]
     with capture_logs() as logs:
-        assert read(runtime) == Read()
+        assert read(runtime) == PollResult()
     server.password = PASSWORD
     with runtime.db.write() as session:
         row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
         key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
         row.endpoint = row.endpoint | {"hostKeys": [key]}
     with capture_logs() as more:
-        assert read(runtime) == Read()
+        assert read(runtime) == PollResult()
     assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
     assert "pinned" in more[0]["reason"]
     assert list(inbox(server)) == ["a.json"]
@@ -322,21 +322,21 @@ def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
 # Who is asked, and when
 
 
-FOLDER = Inquiry(factories.ACCOUNT, factories.BROKER)
+FOLDER = Poll(factories.ACCOUNT, factories.BROKER)
 
 
 def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_than_set(
     runtime: Runtime, clock: Clock
 ) -> None:
-    assert polling.due(runtime) == [], "nothing was sent"
+    assert polling.take_due_polls(runtime) == [], "nothing was sent"
     handed_over(runtime)
     clock.pass_seconds(60)
-    assert polling.due(runtime) == [FOLDER]
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == [FOLDER]
+    assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(59)
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(1)
-    assert polling.due(runtime) == [FOLDER]
+    assert polling.take_due_polls(runtime) == [FOLDER]
 
 
 @pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
@@ -344,13 +344,13 @@ def test_a_partner_is_asked_until_the_goods_are_released(runtime: Runtime, state
     handed_over(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(state=state))
-    assert polling.due(runtime) == [FOLDER] * asked
+    assert polling.take_due_polls(runtime) == [FOLDER] * asked
 
 
 def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, clock: Clock) -> None:
     handed_over(runtime)
     clock.pass_seconds(30 * 86_400)
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == []
 
 
 def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
@@ -358,12 +358,12 @@ def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: R
     leave(server, "a.json", answer(sent.id))
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=database_now(30)))
-    assert polling.due(runtime) == []
+    assert polling.take_due_polls(runtime) == []
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=None))
     partners.pause(runtime, factories.ACCOUNT, factories.BROKER)
-    assert polling.due(runtime) == []
-    assert read(runtime) == Read()
+    assert polling.take_due_polls(runtime) == []
+    assert read(runtime) == PollResult()
 
 
 def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: SftpServer, database_url: str) -> None:
@@ -372,8 +372,8 @@ def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: Sft
     exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     handed_over(runtime)
-    found: list[Inquiry] = []
-    threads = [threading.Thread(target=lambda: found.extend(polling.due(runtime))) for _ in range(8)]
+    found: list[Poll] = []
+    threads = [threading.Thread(target=lambda: found.extend(polling.take_due_polls(runtime))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -381,10 +381,10 @@ def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: Sft
     assert found == [FOLDER]
 
 
-def test_each_inquiry_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
+def test_each_poll_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
-        dispatch.publish_polls([FOLDER, Inquiry(factories.ACCOUNT, factories.BROKER, "sub_1")])
+        dispatch.publish_polls([FOLDER, Poll(factories.ACCOUNT, factories.BROKER, "sub_1")])
         sent = [waiting.get(timeout=1) for _ in range(2)]
         for each in sent:
             each.ack()

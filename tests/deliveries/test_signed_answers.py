@@ -17,7 +17,7 @@ from pipeline.deliveries import outbox, polling, sender
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
-from pipeline.deliveries.polling import Read
+from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
@@ -88,7 +88,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
 def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(desk: Desk) -> None:
     export, _ = handed_off(desk, invoice="R")
     submission = desk.submission(export)
-    assert polling.ask_endpoint(desk.runtime, submission.id) == Read(repeated=1)
+    assert polling.poll_endpoint(desk.runtime, submission.id) == PollResult(repeated=1)
     assert str(submission.handoff_id).startswith("sbx-")
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.outbox import DeliveryStream
-from pipeline.deliveries.polling import Inquiry
+from pipeline.deliveries.polling import Poll
 from pipeline.exports.models import Step
 from pipeline.workflow import dispatch, engine
 from pipeline.workflow.steps import TaskMessage
@@ -25,7 +25,7 @@ from tests.support import factories
 from tests.workflow.conftest import House
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
-ASKED = Inquiry(factories.ACCOUNT, factories.BROKER)
+DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Sent:
 
     tasks: list[TaskMessage] = field(default_factory=list)
     streams: list[DeliveryStream] = field(default_factory=list)
-    inquiries: list[Inquiry] = field(default_factory=list)
+    polls: list[Poll] = field(default_factory=list)
 
     def queue_capacity(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
         """There is room for everything."""
@@ -49,9 +49,9 @@ def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
     monkeypatch.setattr(dispatch, "publish_streams", here.streams.extend)
-    monkeypatch.setattr(dispatch, "publish_polls", here.inquiries.extend)
+    monkeypatch.setattr(dispatch, "publish_polls", here.polls.extend)
     monkeypatch.setattr(overdue, "notify_overdue", lambda _: [LATE])
-    monkeypatch.setattr(polling, "due", lambda _: [ASKED])
+    monkeypatch.setattr(polling, "take_due_polls", lambda _: [DUE_POLL])
     return here
 
 
@@ -66,10 +66,10 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
     export_id = house.accept().export_id
     house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
-    assert (sent.tasks, sent.streams, sent.inquiries) == (
+    assert (sent.tasks, sent.streams, sent.polls) == (
         [TaskMessage(export_id, 1, "record_packages")],
         [LATE],
-        [ASKED],
+        [DUE_POLL],
     )
 
 
@@ -85,7 +85,7 @@ def test_a_part_that_breaks_keeps_no_other(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
-    assert (len(sent.tasks), len(sent.streams), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
 
@@ -98,7 +98,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
-    assert (len(sent.tasks), len(sent.streams), len(sent.inquiries)) == left
+    assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_postponed"]
 
 

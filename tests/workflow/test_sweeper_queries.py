@@ -38,7 +38,7 @@ def sweep(house: House) -> tuple[list[str], list[TaskMessage]]:
     with asked_of(house.runtime.db) as heard:
         tasks = find_due(house.runtime)
         overdue.notify_overdue(house.runtime)
-        polling.due(house.runtime)
+        polling.take_due_polls(house.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], tasks
 
 
