@@ -152,9 +152,9 @@ def _content(settings: Settings, said: Notification, message: AboutExport) -> Co
 def _handoff(
     settings: Settings, said: Notification, message: HandoffReady, attachments: Sequence[Attachment], sent_at: datetime
 ) -> Content:
-    link = email_replies.link(settings, said, sent_at=sent_at)
+    link = email_replies.build_reply_link(settings, said, sent_at=sent_at)
     documents = enclosed(attachments, settings.mail_attach_max_bytes)
-    until = _moment(links.mailed(settings, said, sent_at))
+    until = _moment(links.mail_link_expiry(settings, said, sent_at))
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each an entry of its own"

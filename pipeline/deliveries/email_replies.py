@@ -49,7 +49,7 @@ _POINTER: Final = re.compile(r"(/[^/]*)+")
 
 
 @dataclass(frozen=True)
-class Link:
+class ReplyLink:
     """The way to answer one handoff, and until when it is good."""
 
     notification_id: str
@@ -57,35 +57,35 @@ class Link:
     token: str
 
 
-def link(settings: Settings, notification: Notification, *, sent_at: datetime | None = None) -> Link:
+def build_reply_link(settings: Settings, notification: Notification, *, sent_at: datetime | None = None) -> ReplyLink:
     """Return the link that answers a handoff's notification: the same one at every try; `sent_at` is when it goes out."""
     written_at = notification.created_at
-    ends_at = links.until(written_at, settings.reply_link_days, sent_at or written_at)
-    said = uuid.UUID(notification.id).bytes + int(ends_at.timestamp()).to_bytes(4, "big")
-    return Link(notification.id, ends_at, urlsafe_b64encode(said + _signatures(settings, said)[0]).decode())
+    ends_at = links.link_expiry(written_at, settings.reply_link_days, sent_at or written_at)
+    payload = uuid.UUID(notification.id).bytes + int(ends_at.timestamp()).to_bytes(4, "big")
+    return ReplyLink(notification.id, ends_at, urlsafe_b64encode(payload + _sign(settings, payload)[0]).decode())
 
 
-def opened(settings: Settings, token: str) -> Link:
+def parse_reply_link(settings: Settings, token: str) -> ReplyLink:
     """Return what the token stands for; raises NotFound where it is none of ours. Whether it has ended is not judged."""
     if not _TOKEN.fullmatch(token):
         raise NotFound("there is no such link")
     raw = urlsafe_b64decode(token)
-    said, signature = raw[:20], raw[20:]
+    payload, signature = raw[:20], raw[20:]
     # All are compared, so that the time it takes tells nothing.
-    if not sum(hmac.compare_digest(signature, each) for each in _signatures(settings, said)):
+    if not sum(hmac.compare_digest(signature, each) for each in _sign(settings, payload)):
         raise NotFound("there is no such link")
-    ends_at = datetime.fromtimestamp(int.from_bytes(said[16:], "big"), UTC)
-    return Link(str(uuid.UUID(bytes=said[:16])), ends_at, token)
+    ends_at = datetime.fromtimestamp(int.from_bytes(payload[16:], "big"), UTC)
+    return ReplyLink(str(uuid.UUID(bytes=payload[:16])), ends_at, token)
 
 
-def _signatures(settings: Settings, said: bytes) -> list[bytes]:
+def _sign(settings: Settings, payload: bytes) -> list[bytes]:
     """Return the signatures that count, one a secret key, the newest first: a link outlives the key it was made with."""
     keys = secrets.box(settings).tokens("answer-links")
-    return [hmac.digest(key.encode(), said, "sha256")[:16] for key in keys]
+    return [hmac.digest(key.encode(), payload, "sha256")[:16] for key in keys]
 
 
 @dataclass(frozen=True)
-class Said:
+class PreviousReply:
     """An answer that was given before, by whatever way."""
 
     status: str
@@ -104,16 +104,16 @@ class Handoff:
     partner_id: str
     replaced: str | None  # superseded or cancelled: there is nothing to answer any more
     message: HandoffReady
-    said: Sequence[Said]  # in the order of their coming
-    final: Said | None  # the answer that this link was used for
+    previous_replies: Sequence[PreviousReply]  # in the order of their coming
+    final_reply: PreviousReply | None  # the answer that this link was used for
 
     @property
-    def places(self) -> Mapping[str, str]:
+    def field_pointers(self) -> Mapping[str, str]:
         """The fields that an answer may name: JSON Pointers by what people call them."""
-        return dict(_places(self.message.units))
+        return dict(_iterate_fields(self.message.units))
 
 
-def read(runtime: Runtime, given: Link) -> Handoff:
+def load_handoff(runtime: Runtime, given: ReplyLink) -> Handoff:
     """Return the handoff that the link is for; raises NotFound, and Purged."""
     # The link is the credential, and speaks for the one notification.
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
@@ -132,7 +132,7 @@ def read(runtime: Runtime, given: Link) -> Handoff:
             .where(col(Acknowledgement.submission_id) == submission.id)
             .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
         ).all()
-    final = next((each for each in rows if each.id == _answer_id(given, final=True)), None)
+    final = next((each for each in rows if each.id == _build_answer_id(given, final=True)), None)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
     return Handoff(
         account_id=submission.account_id,
@@ -140,13 +140,13 @@ def read(runtime: Runtime, given: Link) -> Handoff:
         partner_id=submission.partner_id,
         replaced=export.state if export.state in ended else None,
         message=message,
-        said=[_said(each) for each in rows],
-        final=None if final is None else _said(final),
+        previous_replies=[_to_previous_reply(each) for each in rows],
+        final_reply=None if final is None else _to_previous_reply(final),
     )
 
 
 @dataclass(frozen=True)
-class Form:
+class ReplyForm:
     """What was written into the form, as it was written; `fields` are pairs of a place and what is said of it.
 
     An entry number counts with `accepted`, fields with `rejected` and `query`.
@@ -158,23 +158,23 @@ class Form:
     fields: Sequence[tuple[str, str]] = ()
 
 
-def answer(runtime: Runtime, given: Link, handoff: Handoff, form: Form) -> AcknowledgementReceipt:
+def record_reply(runtime: Runtime, given: ReplyLink, handoff: Handoff, form: ReplyForm) -> AcknowledgementReceipt:
     """Record what the form says, in the name of the partner; `recorded` is false where the link had been used before.
 
     Raises ValidationFailed, with a sentence for whoever filled it in, and Purged where the handoff was meanwhile.
     """
-    body = _body(given, handoff, form)
+    body = _build_answer(given, handoff, form)
     with tenancy.account_scope(handoff.account_id):
         return submissions.answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
 
 
-def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
+def _build_answer(given: ReplyLink, handoff: Handoff, form: ReplyForm) -> AcknowledgementBody:
     if form.status not in REPLY_STATUSES:
         raise ValidationFailed("Choose one of the answers.")
     # What does not go with the answer may be left over from another choice, and out of sight.
     message = make_legible(form.message).strip()
     entry_number = form.entry_number.strip() if form.status == "accepted" else ""
-    fields = _fields(handoff, form) if form.status in ("rejected", "query") else []
+    fields = _parse_fields(handoff, form) if form.status in ("rejected", "query") else []
     if len(message) > MAX_MESSAGE:
         raise ValidationFailed(f"The message has more than {MAX_MESSAGE:,} characters; shorten it.")
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
@@ -182,7 +182,7 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
     if form.status in ("rejected", "query") and not (message or fields):
         raise ValidationFailed("Say what is wrong or what you ask, in the message or at a field.")
     return AcknowledgementBody(
-        id=_answer_id(given, final=form.status != "received"),
+        id=_build_answer_id(given, final=form.status != "received"),
         status=cast(Any, form.status),
         message=message or None,
         entry_number=entry_number or None,
@@ -190,40 +190,40 @@ def _body(given: Link, handoff: Handoff, form: Form) -> AcknowledgementBody:
     )
 
 
-def _fields(handoff: Handoff, form: Form) -> list[FieldAnswer]:
-    places = handoff.places
+def _parse_fields(handoff: Handoff, form: ReplyForm) -> list[FieldAnswer]:
+    pointers = handoff.field_pointers
     fields = []
-    for place, said in ((place.strip(), make_legible(said).strip()) for place, said in form.fields):
-        if not place and not said:
+    for place, message in ((place.strip(), make_legible(message).strip()) for place, message in form.fields):
+        if not place and not message:
             continue
         if not place:
-            raise ValidationFailed(f"Say which field this is about: {said[:80]}")
-        pointer = places.get(place, place)
+            raise ValidationFailed(f"Say which field this is about: {message[:80]}")
+        pointer = pointers.get(place, place)
         if not _POINTER.fullmatch(pointer) or len(pointer) > 256:
             raise ValidationFailed(f"“{place[:80]}” is no field of this handoff; choose one from the list.")
-        if not said or len(said) > MAX_MESSAGE:
+        if not message or len(message) > MAX_MESSAGE:
             raise ValidationFailed(
                 f"Say of “{place[:80]}” what is wrong or asked, in at most {MAX_MESSAGE:,} characters."
             )
-        fields.append(FieldAnswer(pointer=pointer, message=said))
+        fields.append(FieldAnswer(pointer=pointer, message=message))
     return fields
 
 
-def _places(units: Sequence[HandedUnit]) -> Iterator[tuple[str, str]]:
+def _iterate_fields(units: Sequence[HandedUnit]) -> Iterator[tuple[str, str]]:
     detailed = sum(len(unit.lines or ()) for unit in units) <= MAX_DETAILED_LINES
     for number, unit in enumerate(units):
-        at, of = f"/units/{number}", f"{unit.unit_ref}, " if len(units) > 1 else ""
-        for name, pointer in _OF_UNIT.items():
-            yield f"{of}{name}", f"{at}{pointer}"
+        unit_pointer, prefix = f"/units/{number}", f"{unit.unit_ref}, " if len(units) > 1 else ""
+        for name, pointer in _UNIT_FIELDS.items():
+            yield f"{prefix}{name}", f"{unit_pointer}{pointer}"
         for position, line in enumerate(unit.lines or ()):
-            here = f"{of}line {position + 1} ({line.sku})"
-            yield here, f"{at}/lines/{position}"
+            label = f"{prefix}line {position + 1} ({line.sku})"
+            yield label, f"{unit_pointer}/lines/{position}"
             if detailed:
-                for name, pointer in _OF_LINE.items():
-                    yield f"{here}: {name}", f"{at}/lines/{position}{pointer}"
+                for name, pointer in _LINE_FIELDS.items():
+                    yield f"{label}: {name}", f"{unit_pointer}/lines/{position}{pointer}"
 
 
-_OF_UNIT: Final = {
+_UNIT_FIELDS: Final = {
     "invoice number": "/invoice/number",
     "invoice date": "/invoice/date",
     "currency": "/invoice/currency",
@@ -243,7 +243,7 @@ _OF_UNIT: Final = {
     "packages": "/packages",
     "certificates of origin": "/usmcaCertificates",
 }
-_OF_LINE: Final = {
+_LINE_FIELDS: Final = {
     "description": "/description",
     "HTS code": "/htsCode",
     "country of origin": "/countryOfOrigin",
@@ -258,12 +258,12 @@ _OF_LINE: Final = {
 }
 
 
-def _answer_id(given: Link, *, final: bool) -> str:
+def _build_answer_id(given: ReplyLink, *, final: bool) -> str:
     return f"link:{given.notification_id}" + ("" if final else ":received")
 
 
-def _said(row: Acknowledgement) -> Said:
-    return Said(
+def _to_previous_reply(row: Acknowledgement) -> PreviousReply:
+    return PreviousReply(
         status=row.status,
         at=row.received_at,
         message=row.message,

@@ -96,8 +96,8 @@ def _build_message(
 
 def _list_attachments(runtime: Runtime, notification: Notification, partner_id: str, now: datetime) -> list[Attachment]:
     """Return the documents that the message links to; a handoff links to those that its recipient wants."""
-    settings, holder = runtime.settings, links.of_partner(partner_id)
-    until = links.mailed(settings, notification, now)
+    settings, holder = runtime.settings, links.partner_holder(partner_id)
+    until = links.mail_link_expiry(settings, notification, now)
     if notification.event_type != MessageType.HANDOFF_READY:
         return []
     ready = HandoffReady.model_validate_json(notification.data)
@@ -107,7 +107,7 @@ def _list_attachments(runtime: Runtime, notification: Notification, partner_id: 
             media_type=link.media_type,
             size=link.size,
             sha256=link.sha256,
-            download_url=links.address(settings, notification.account_id, link.id, holder, until),
+            download_url=links.build_link_url(settings, notification.account_id, link.id, holder, until),
             read=partial(runtime.store.get, link.sha256),
         )
         for unit in ready.units
@@ -124,7 +124,7 @@ def build_cloud_event(
     """
     data: dict[str, Any] = json.loads(row.data)
     if holder is not None and row.event_type == MessageType.HANDOFF_READY:
-        data = links.signed(settings, row, holder, data)
+        data = links.add_signed_links(settings, row, holder, data)
     attributes: dict[str, Any] = {
         "id": row.id,
         "source": f"/accounts/{row.account_id}",

@@ -129,7 +129,7 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing:
     told = handed_off(mailing, factories.plan(units=2))
     letter = email_content.letter(mailing.settings, told, documents(2_345, 1))
     assert letter.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
-    link = f"{PUBLIC}/answers/{email_replies.link(mailing.settings, told).token}"
+    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mailing.settings, told).token}"
     facts = [
         "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
         "A-00001 of 2026-11-24",

@@ -38,7 +38,7 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
         handed = repository.find_artifact(session, caller.account_id, id)
-    links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    links.check_may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     row = handed.artifact
     etag = f'"{row.sha256}"'
     content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
@@ -60,7 +60,7 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, id, test=caller.test)
-        links.may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
+        links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         packed = handoff_bundle.gathered(session, runtime.settings, export)
     etag = f'"{packed.digest}"'
     headers = {

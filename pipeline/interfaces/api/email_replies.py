@@ -17,7 +17,7 @@ from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import email_replies
-from pipeline.deliveries.email_replies import Form, Handoff, Link, Said
+from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyForm, ReplyLink
 from pipeline.interfaces.api.dependencies import Keys, RuntimeDep, retry_after
 from pipeline.interfaces.api.request_body import at_most
 
@@ -74,7 +74,7 @@ def show(token: str, request: Request, runtime: RuntimeDep) -> Response:
     if isinstance(found, Response):
         return found
     _, handoff = found
-    return _page(handoff, Form())
+    return _page(handoff, ReplyForm())
 
 
 @router.post("/{token}")
@@ -92,23 +92,23 @@ def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Respon
         return found
     given, handoff = found
     form = _form(body)
-    if handoff.final is not None or handoff.replaced is not None:
+    if handoff.final_reply is not None or handoff.replaced is not None:
         return _page(handoff, form, status=409)
     try:
-        receipt = email_replies.answer(runtime, given, handoff, form)
+        receipt = email_replies.record_reply(runtime, given, handoff, form)
     except ValidationFailed as refused:
         return _page(handoff, form, refusal=refused.message, status=400)
     except Purged:
         return _purged()
     if not receipt.recorded and form.status != "received":
-        return _page(email_replies.read(runtime, given), form, status=409)
+        return _page(email_replies.load_handoff(runtime, given), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
 
 
-def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handoff] | Response:
+def _found(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, Handoff] | Response:
     """Return the handoff that the token leads to, or the page that says why there is none."""
     try:
-        given = email_replies.opened(runtime.settings, token)
+        given = email_replies.parse_reply_link(runtime.settings, token)
         links: Keys = request.app.state.links
         _, wait = links.spend(given.notification_id)
         if wait:
@@ -120,7 +120,7 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[Link, Handof
                 " sent again.",
                 410,
             )
-        return given, email_replies.read(runtime, given)
+        return given, email_replies.load_handoff(runtime, given)
     except Purged:
         return _purged()
     except NotFound:
@@ -139,31 +139,31 @@ def _purged() -> Response:
     )
 
 
-def _form(body: bytes) -> Form:
+def _form(body: bytes) -> ReplyForm:
     try:
         written = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
-        return Form()
+        return ReplyForm()
 
     def first(name: str) -> str:
         return written.get(name, [""])[0]
 
     rows = [(first(f"place{row}"), first(f"wrong{row}")) for row in range(FIELD_ROWS)]
-    return Form(first("status"), first("message"), first("entryNumber"), rows)
+    return ReplyForm(first("status"), first("message"), first("entryNumber"), rows)
 
 
-def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: int = 200) -> Response:
-    names = {pointer: place for place, pointer in handoff.places.items()}
-    before = {each.status for each in handoff.said}
-    open_now = handoff.final is None and handoff.replaced is None
+def _page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, status: int = 200) -> Response:
+    names = {pointer: place for place, pointer in handoff.field_pointers.items()}
+    before = {each.status for each in handoff.previous_replies}
+    open_now = handoff.final_reply is None and handoff.replaced is None
     html = render(
         "email_replies/handoff.html",
         message=handoff.message,
         units=handoff.message.units,
         replaced=handoff.replaced,
         again=status == 409,
-        final=None if handoff.final is None else _shown(handoff.final, names),
-        said=[_shown(each, names) for each in handoff.said],
+        final=None if handoff.final_reply is None else _shown(handoff.final_reply, names),
+        said=[_shown(each, names) for each in handoff.previous_replies],
         open=open_now,
         choices=[
             _Choice(choice, words, choice == form.status)
@@ -172,7 +172,7 @@ def _page(handoff: Handoff, form: Form, *, refusal: str | None = None, status: i
         ],
         form=form,
         rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
-        places=list(handoff.places) if open_now else [],
+        places=list(handoff.field_pointers) if open_now else [],
         refusal=refusal,
         max_message=email_replies.MAX_MESSAGE,
     )
@@ -184,13 +184,13 @@ def _plain(heading: str, sentence: str, status: int, headers: Mapping[str, str] 
     return Response(html, status, {**HEADERS, **(headers or {})}, "text/html; charset=utf-8")
 
 
-def _shown(said: Said, names: Mapping[str, str]) -> _ShownAnswer:
+def _shown(reply: PreviousReply, names: Mapping[str, str]) -> _ShownAnswer:
     return _ShownAnswer(
-        status=said.status,
-        at=_moment(said.at),
-        message=said.message,
-        entry_number=said.entry_number,
-        fields=[(names.get(each.pointer, each.pointer), each.message) for each in said.fields],
+        status=reply.status,
+        at=_moment(reply.at),
+        message=reply.message,
+        entry_number=reply.entry_number,
+        fields=[(names.get(each.pointer, each.pointer), each.message) for each in reply.fields],
     )
 
 

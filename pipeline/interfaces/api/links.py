@@ -39,8 +39,8 @@ def link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # no
     """Return a link to a document that works without a key for some minutes, and no longer than the key that asks."""
     with runtime.db.read() as session:
         handed = repository.find_artifact(session, caller.account_id, id)
-    links.may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
-    return links.for_key(runtime.settings, caller, handed.artifact, utc_now())
+    links.check_may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
+    return links.create_key_link(runtime.settings, caller, handed.artifact, utc_now())
 
 
 @router.post(
@@ -65,15 +65,15 @@ async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLin
 def _renewed(runtime: Runtime, submission_id: str, caller: Caller | None, headers: dict[str, str]) -> DocumentLinks:
     if caller is None:
         partner = signed_by(runtime, submission_id, b"", headers)
-        submission, holder = find(runtime, submission_id), links.of_partner(partner.partner_id)
+        submission, holder = find(runtime, submission_id), links.partner_holder(partner.partner_id)
     else:
-        submission, holder = find(runtime, submission_id), links.of_key(caller.key_id)
+        submission, holder = find(runtime, submission_id), links.key_holder(caller.key_id)
         missing = f"there is no broker submission {submission_id}"
         if submission.account_id != caller.account_id:
             raise NotFound(missing)
-        links.may_read(caller, submission.partner_id, missing)
+        links.check_may_read(caller, submission.partner_id, missing)
     with runtime.db.read() as session:
-        found = links.of_handoff(session, runtime.settings, submission, holder, utc_now())
+        found = links.create_handoff_links(session, runtime.settings, submission, holder, utc_now())
     return DocumentLinks(links=found)
 
 
@@ -81,11 +81,11 @@ def _renewed(runtime: Runtime, submission_id: str, caller: Caller | None, header
 def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Return the document that the link leads to; whatever is wrong with it, there is nothing here."""
     try:
-        claim = links.opened(runtime.settings, token, utc_now())
+        claim = links.verify_token(runtime.settings, token, utc_now())
         if request.method not in (links.METHOD, "HEAD"):
-            raise links.nothing()
+            raise links.link_not_found()
         _spend(request, f"{claim.holder}/{claim.artifact_id}")
-        row = links.document(runtime, claim)
+        row = links.find_linked_document(runtime, claim)
     except NotFound as nothing:
         if "text/html" not in request.headers.get("accept", ""):
             raise

@@ -143,12 +143,12 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
     until = told.created_at + timedelta(seconds=900)
-    sent = links.address(desk.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
+    sent = links.build_link_url(desk.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
     secrets = {
         PASSWORD,
         made.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
-        email_replies.link(desk.runtime.settings, told).token,
+        email_replies.build_reply_link(desk.runtime.settings, told).token,
         desk.runtime.settings.secret_key.get_secret_value(),
         *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
         *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),

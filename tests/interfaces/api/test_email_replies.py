@@ -66,7 +66,7 @@ def sent(desk: Desk) -> Sent:
     exports.hand_off(desk.runtime, export)
     with desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
-    return Sent(desk, told, email_replies.link(desk.runtime.settings, told).token, desk.bearing(None))
+    return Sent(desk, told, email_replies.build_reply_link(desk.runtime.settings, told).token, desk.bearing(None))
 
 
 def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: Sent) -> None:
@@ -87,7 +87,7 @@ def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(d
     exports.hand_off(desk.runtime, export)
     with desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
-    page = desk.bearing(None).get(f"/answers/{email_replies.link(desk.runtime.settings, told).token}").text
+    page = desk.bearing(None).get(f"/answers/{email_replies.build_reply_link(desk.runtime.settings, told).token}").text
     letter = email_content.letter(desk.runtime.settings, told, [])
     for text in (page, letter.text, letter.html):
         assert "XXX-XX-6789" in text
@@ -151,10 +151,12 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str)
 
 
 def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
-    handoff = email_replies.read(sent.desk.runtime, email_replies.opened(sent.desk.runtime.settings, sent.token))
+    handoff = email_replies.load_handoff(
+        sent.desk.runtime, email_replies.parse_reply_link(sent.desk.runtime.settings, sent.token)
+    )
     plan = factories.plan(units=2, broker=BROKER)
-    assert len(handoff.places) == 2 * (18 + 3 * 12)
-    for pointer in handoff.places.values():
+    assert len(handoff.field_pointers) == 2 * (18 + 3 * 12)
+    for pointer in handoff.field_pointers.values():
         factories.at(plan, pointer)
 
 
@@ -166,14 +168,14 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -
     of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
     with sent.desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(*of_export)).one()
-    given = email_replies.link(sent.desk.runtime.settings, told)
-    handoff = email_replies.read(sent.desk.runtime, given)
-    assert len(handoff.places) == 18 + email_replies.MAX_DETAILED_LINES + 1
-    form = email_replies.Form(
+    given = email_replies.build_reply_link(sent.desk.runtime.settings, told)
+    handoff = email_replies.load_handoff(sent.desk.runtime, given)
+    assert len(handoff.field_pointers) == 18 + email_replies.MAX_DETAILED_LINES + 1
+    form = email_replies.ReplyForm(
         "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
     )
-    assert email_replies.answer(sent.desk.runtime, given, handoff, form).submission_status == "query"
-    (said,) = email_replies.read(sent.desk.runtime, given).said
+    assert email_replies.record_reply(sent.desk.runtime, given, handoff, form).submission_status == "query"
+    (said,) = email_replies.load_handoff(sent.desk.runtime, given).previous_replies
     assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
@@ -247,7 +249,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
         created_at=sent.notification.created_at,
     )
     forged += ["x", sent.token[:-1], sent.token + "A", "é" * 48, "A" * 48]
-    forged.append(email_replies.link(sent.desk.runtime.settings, unknown).token)
+    forged.append(email_replies.build_reply_link(sent.desk.runtime.settings, unknown).token)
     pages = {(page.status_code, page.text) for page in map(sent.look, forged)}
     assert len(pages) == 1
     ((status, text),) = pages
@@ -260,17 +262,17 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
 def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: Sent) -> None:
     settings = sent.desk.runtime.settings
     other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
-    token = email_replies.link(other, sent.notification).token
+    token = email_replies.build_reply_link(other, sent.notification).token
     assert sent.look(token).status_code == 404
     replaced = settings.model_copy(update={"secret_keys_previous": (other.secret_key,)})
-    assert email_replies.opened(replaced, token).notification_id == sent.notification.id
+    assert email_replies.parse_reply_link(replaced, token).notification_id == sent.notification.id
 
 
 def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
     settings = sent.desk.runtime.settings
     early = Notification(**sent.notification.model_dump())
     early.created_at -= timedelta(days=settings.reply_link_days)
-    token = email_replies.link(settings, early).token
+    token = email_replies.build_reply_link(settings, early).token
     for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"status": "accepted"})):
         assert page.status_code == 410
         assert factories.BATCH not in page.text
@@ -279,8 +281,8 @@ def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
 
 def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: Sent) -> None:
     settings = sent.desk.runtime.settings
-    first, second = (email_replies.link(settings, sent.notification) for _ in range(2))
-    assert first == second == email_replies.opened(settings, first.token)
+    first, second = (email_replies.build_reply_link(settings, sent.notification) for _ in range(2))
+    assert first == second == email_replies.parse_reply_link(settings, first.token)
     assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
 
 
@@ -288,13 +290,13 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) ->
     settings, written_at = sent.desk.runtime.settings, sent.notification.created_at
     for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
         sent_at = written_at + timedelta(days=days)
-        left = email_replies.link(settings, sent.notification, sent_at=sent_at).ends_at - sent_at
+        left = email_replies.build_reply_link(settings, sent.notification, sent_at=sent_at).ends_at - sent_at
         assert abs(left - timedelta(days=good_for)) <= timedelta(seconds=1), days
         assert left >= timedelta(days=3.5) - timedelta(seconds=1)
     old = Notification(**sent.notification.model_dump())
     old.created_at -= timedelta(days=30)
-    assert sent.look(email_replies.link(settings, old).token).status_code == 410
-    assert sent.look(email_replies.link(settings, old, sent_at=written_at).token).status_code == 200
+    assert sent.look(email_replies.build_reply_link(settings, old).token).status_code == 410
+    assert sent.look(email_replies.build_reply_link(settings, old, sent_at=written_at).token).status_code == 200
 
 
 @pytest.mark.parametrize(

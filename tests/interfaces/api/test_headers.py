@@ -62,7 +62,7 @@ def answers(desk: Desk) -> dict[str, httpx.Response]:
     # A page with what somebody typed is the most dangerous of the documents.
     artifact = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_human_readable")
     until = utc_now() + timedelta(minutes=5)
-    link = links.address(
+    link = links.build_link_url(
         desk.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
     ).rpartition("/")[2]
     browser = desk.bearing(None)

@@ -50,7 +50,7 @@ class Handed:
         return self.stranger.get(self.address(url), **asked)
 
     def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = factories.ACCOUNT) -> str:
-        return links.address(self.settings, account, self.export.artifacts[0].id, holder, until)
+        return links.build_link_url(self.settings, account, self.export.artifacts[0].id, holder, until)
 
     def ask(self, secret: str, *, body: bytes = b"", at: datetime | None = None) -> httpx.Response:
         at = at or datetime.now(UTC)
@@ -181,7 +181,7 @@ def test_links_end_with_the_secret_key_that_they_are_signed_by(handed: Handed) -
             update={"secret_key": SecretStr(keys[0]), "secret_keys_previous": tuple(map(SecretStr, keys[1:]))}
         )
         try:
-            links.opened(settings, token, utc_now())
+            links.verify_token(settings, token, utc_now())
         except NotFound:
             return False
         return until > utc_now()

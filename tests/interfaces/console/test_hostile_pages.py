@@ -63,7 +63,7 @@ def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
     assert letter.subject.isprintable()
     browser = desk.bearing(None)
     browser.post("/console/sign-in", data={"key": desk.key("read", "operate").bearer})
-    token = email_replies.link(settings, told).token
+    token = email_replies.build_reply_link(settings, told).token
     pages = {
         "list": browser.get("/console"),
         "export": browser.get(f"/console/exports/{export_id}"),
