@@ -12,9 +12,9 @@ from config.settings import Settings
 from pipeline.core.money import format_plain
 from pipeline.core.templating import render
 from pipeline.deliveries import email_replies, links
-from pipeline.deliveries.channels.email import data_name, enclosed
-from pipeline.deliveries.channels.protocol import Attachment, Letter
-from pipeline.deliveries.email_attachments import Papers, named
+from pipeline.deliveries.channels.email import data_filename, split_attachments
+from pipeline.deliveries.channels.protocol import Attachment, EmailBody
+from pipeline.deliveries.email_attachments import EmailDocuments, describe_documents
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import OPERATOR
 from pipeline.deliveries.schemas.messages import (
@@ -33,12 +33,12 @@ from pipeline.deliveries.schemas.messages import (
     MessageType,
 )
 
-#: How many customs packages and documents a letter names one by one; all of them are in the message as JSON.
+#: How many customs packages and documents an e-mail names one by one; all of them are in the message as JSON.
 MAX_PACKAGES: Final = 20
 MAX_DOCUMENTS: Final = 60
 MAX_FIELDS: Final = 40
 
-_NAMED_NUMBERS: Final = 3
+_MAX_NUMBERS: Final = 3
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
 
 
@@ -51,7 +51,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReplyUrl:
     """The link to answer by, and until when it is good."""
 
     url: str
@@ -59,31 +59,39 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Content:
-    """A letter's words, in the order of reading."""
+class EmailContent:
+    """An e-mail's words, in the order of reading."""
 
     subject: str
     heading: str
     opening: Sequence[str]
     sections: Sequence[Section] = ()
-    papers: Papers = field(default_factory=Papers)
-    reply: Reply | None = None
-    asked: Sequence[str] = ()  # what to do, step by step
+    documents: EmailDocuments = field(default_factory=EmailDocuments)
+    reply: ReplyUrl | None = None
+    instructions: Sequence[str] = ()  # what to do, step by step
     page: tuple[str, str] | None = None  # where more is to be seen: words and address
 
 
-def letter(
-    settings: Settings, said: Notification, attachments: Sequence[Attachment], *, sent_at: datetime | None = None
-) -> Letter:
-    """Return the notification as a letter, the same at every try; its links are good when it is sent, at `sent_at`."""
-    message = MESSAGES[MessageType(said.event_type)].model_validate_json(said.data)
+def build_email_body(
+    settings: Settings,
+    notification: Notification,
+    attachments: Sequence[Attachment],
+    *,
+    sent_at: datetime | None = None,
+) -> EmailBody:
+    """Return the notification as an e-mail, the same at every try; its links are good when it is sent, at `sent_at`."""
+    message = MESSAGES[MessageType(notification.event_type)].model_validate_json(notification.data)
     if isinstance(message, HandoffReady):
-        content = _handoff(settings, said, message, attachments, sent_at or said.created_at)
+        content = _build_handoff(settings, notification, message, attachments, sent_at or notification.created_at)
     else:
-        content = _content(settings, said, message)
-    facts: dict[str, Any] = {"content": content, "about": message, "machine_readable": data_name(said.event_type)}
+        content = _build_content(settings, notification, message)
+    facts: dict[str, Any] = {
+        "content": content,
+        "about": message,
+        "machine_readable": data_filename(notification.event_type),
+    }
     subject = f"[TEST] {content.subject}" if message.test else content.subject
-    return Letter(
+    return EmailBody(
         # A header holds printable characters alone.
         subject="".join(c if c.isprintable() else " " for c in subject),
         text=render("email/message.txt", **facts),
@@ -91,36 +99,36 @@ def letter(
     )
 
 
-def handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
+def build_handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
     """Return what a handoff is called: the batch and its first invoices."""
-    more = f" and {len(invoice_numbers) - _NAMED_NUMBERS} more" if len(invoice_numbers) > _NAMED_NUMBERS else ""
-    named = ", ".join(invoice_numbers[:_NAMED_NUMBERS])
+    more = f" and {len(invoice_numbers) - _MAX_NUMBERS} more" if len(invoice_numbers) > _MAX_NUMBERS else ""
+    named = ", ".join(invoice_numbers[:_MAX_NUMBERS])
     return f"Export {batch_id}: invoice{'s' if len(invoice_numbers) > 1 else ''} {named}{more}"
 
 
-def _content(settings: Settings, said: Notification, message: AboutExport) -> Content:
+def _build_content(settings: Settings, notification: Notification, message: AboutExport) -> EmailContent:
     page = ("The export in the console", f"{settings.public_url.rstrip('/')}/console/exports/{message.export_id}")
     match message:
         case HandoffSuperseded():
-            return _superseded(message)
+            return _build_superseded(message)
         case ExportExecuted():
-            return _executed(message, page)
+            return _build_executed(message, page)
         case ExportCancelled():
-            return _cancelled(message, page if said.audience == OPERATOR else None)
+            return _build_cancelled(message, page if notification.audience == OPERATOR else None)
         case ExportFailed():
-            return _failed(message, page)
+            return _build_failed(message, page)
         case DeliveryDead():
-            return _dead(message, page)
+            return _build_dead(message, page)
         case HandoffAnswered():
-            return _answered(message, page)
+            return _build_answered(message, page)
         case HandoffOverdue():
-            return Content(
+            return EmailContent(
                 f"Export {message.batch_id}: {message.partner_id} is late to answer",
                 "A customs broker is late to answer",
                 [
                     (
                         f"The handoff to {message.partner_id} stands at “{message.submission_status}” and should have gone on by"
-                        f" {_moment(message.deadline_at)}. Goods may be on their way with nobody at work on their entry."
+                        f" {_format_moment(message.deadline_at)}. Goods may be on their way with nobody at work on their entry."
                     )
                 ],
                 [
@@ -130,31 +138,37 @@ def _content(settings: Settings, said: Notification, message: AboutExport) -> Co
                             ("Customs broker", message.partner_id),
                             ("Told by", message.channel),
                             ("Stands at", message.submission_status),
-                            ("Was due", _moment(message.deadline_at)),
+                            ("Was due", _format_moment(message.deadline_at)),
                             ("Submission", message.submission_id),
                         ],
                     )
                 ],
-                asked=["Call the customs broker and ask whether the handoff can be read, and when it is answered."],
+                instructions=[
+                    "Call the customs broker and ask whether the handoff can be read, and when it is answered."
+                ],
                 page=page,
             )
         case _:
-            title = _words(said.event_type.removeprefix("exports.").rpartition(".v")[0])
-            return Content(
+            title = _split_words(notification.event_type.removeprefix("exports.").rpartition(".v")[0])
+            return EmailContent(
                 f"Export {message.batch_id}: {title}",
                 title.capitalize(),
                 ["There is news of an export. All of it is attached as data."],
-                [Section("What is said", _plain_facts(message))],
+                [Section("What is said", _list_facts(message))],
                 page=page,
             )
 
 
-def _handoff(
-    settings: Settings, said: Notification, message: HandoffReady, attachments: Sequence[Attachment], sent_at: datetime
-) -> Content:
-    link = email_replies.build_reply_link(settings, said, sent_at=sent_at)
-    documents = enclosed(attachments, settings.mail_attach_max_bytes)
-    until = _moment(links.mail_link_expiry(settings, said, sent_at))
+def _build_handoff(
+    settings: Settings,
+    notification: Notification,
+    message: HandoffReady,
+    attachments: Sequence[Attachment],
+    sent_at: datetime,
+) -> EmailContent:
+    link = email_replies.build_reply_link(settings, notification, sent_at=sent_at)
+    documents = split_attachments(attachments, settings.mail_attach_max_bytes)
+    until = _format_moment(links.mail_link_expiry(settings, notification, sent_at))
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each an entry of its own"
@@ -165,14 +179,14 @@ def _handoff(
         opening.append(f"It takes the place of revision {message.supersedes.revision}: file nothing of that one.")
     if message.test:
         opening.insert(0, "This is a test. File nothing of it.")
-    return Content(
-        handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
+    return EmailContent(
+        build_handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
         f"Ready to be filed: export {message.batch_id}",
         opening,
-        [_package(unit) for unit in units[:MAX_PACKAGES]],
-        named(documents, MAX_DOCUMENTS, until),
-        Reply(f"{settings.public_url.rstrip('/')}/answers/{link.token}", _moment(link.ends_at)),
-        asked=[
+        [_build_package(unit) for unit in units[:MAX_PACKAGES]],
+        describe_documents(documents, MAX_DOCUMENTS, until),
+        ReplyUrl(f"{settings.public_url.rstrip('/')}/answers/{link.token}", _format_moment(link.ends_at)),
+        instructions=[
             "See whether the documents can be read and are complete.",
             (
                 "Say by the link above that you accept the handoff, reject it, or have a question; name the fields that it is"
@@ -182,7 +196,7 @@ def _handoff(
     )
 
 
-def _package(unit: HandedUnit) -> Section:
+def _build_package(unit: HandedUnit) -> Section:
     invoice, entry, totals = unit.invoice, unit.entry, unit.totals
     importer = unit.parties.importer_of_record
     carrier = [entry.carrier_scac, entry.shipment_control_number]
@@ -196,16 +210,16 @@ def _package(unit: HandedUnit) -> Section:
         ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
         ("Leaves on", str(entry.export_date)),
-        ("Expected at", "" if entry.estimated_arrival_at is None else _moment(entry.estimated_arrival_at)),
-        ("Goods", f"{_count(totals.line_count, 'line')} in {_count(totals.package_count, 'package')}"),
+        ("Expected at", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
+        ("Goods", f"{_format_count(totals.line_count, 'line')} in {_format_count(totals.package_count, 'package')}"),
         ("Weight", f"{format_plain(totals.gross_weight_kg)} kg gross, {format_plain(totals.net_weight_kg)} kg net"),
         ("Treatment digest", unit.treatment_digest),
     ]
     return Section(f"Customs package {unit.package_number}", [(name, value) for name, value in rows if value])
 
 
-def _superseded(message: HandoffSuperseded) -> Content:
-    return Content(
+def _build_superseded(message: HandoffSuperseded) -> EmailContent:
+    return EmailContent(
         f"Export {message.batch_id}: do not file revision {message.revision}",
         f"Do not file revision {message.revision} of export {message.batch_id}",
         [
@@ -214,62 +228,62 @@ def _superseded(message: HandoffSuperseded) -> Content:
                 f"Revision {message.superseded_by.revision} takes its place and follows in an e-mail of its own."
             )
         ],
-        [_named("No longer to be filed", message.customs_packages)],
-        asked=[
+        [_list_packages("No longer to be filed", message.customs_packages)],
+        instructions=[
             "Stop the work on it, and wait for the new one.",
             "If an entry was filed already, call the sender at once.",
         ],
     )
 
 
-def _cancelled(message: ExportCancelled, page: tuple[str, str] | None) -> Content:
+def _build_cancelled(message: ExportCancelled, page: tuple[str, str] | None) -> EmailContent:
     opening = ["It was stopped before it was handed off. Nothing of it is to be filed or shipped."]
     if message.supersedes is not None:
         opening.append(f"Revision {message.supersedes.revision}, whose place it was to take, no longer holds either.")
-    return Content(
+    return EmailContent(
         f"Export {message.batch_id} was cancelled", f"Export {message.batch_id} was cancelled", opening, page=page
     )
 
 
-def _executed(message: ExportExecuted, page: tuple[str, str]) -> Content:
+def _build_executed(message: ExportExecuted, page: tuple[str, str]) -> EmailContent:
     packages = message.customs_packages
-    return Content(
+    return EmailContent(
         f"Export {message.batch_id} is executed",
         "An export is executed",
         [
             (
-                f"Every step is done: {_count(len(packages), 'customs package')} with"
-                f" {_count(message.package_count, 'package')}. Customs broker and warehouse were told, or are owed it."
+                f"Every step is done: {_format_count(len(packages), 'customs package')} with"
+                f" {_format_count(message.package_count, 'package')}. Customs broker and warehouse were told, or are owed it."
             ),
             "There is nothing to do. You are told if the customs broker is late to answer.",
         ],
-        [_named("Customs packages", packages)],
+        [_list_packages("Customs packages", packages)],
         page=page,
     )
 
 
-def _named(title: str, packages: Sequence[CustomsPackageRef]) -> Section:
+def _list_packages(title: str, packages: Sequence[CustomsPackageRef]) -> Section:
     rows = [(each.unit_ref, each.package_number) for each in packages[:MAX_PACKAGES]]
     if len(packages) > MAX_PACKAGES:
         rows.append(("and", f"{len(packages) - MAX_PACKAGES} more"))
     return Section(title, rows)
 
 
-def _dead(message: DeliveryDead, page: tuple[str, str]) -> Content:
-    return Content(
+def _build_dead(message: DeliveryDead, page: tuple[str, str]) -> EmailContent:
+    return EmailContent(
         f"Export {message.batch_id}: {message.partner_id} could not be told",
         "A partner could not be told",
         [
             (
                 f"{message.partner_id} did not take a message by {message.channel}, in"
-                f" {_count(message.attempts, 'attempt')}. It is kept, and not tried again until somebody sends it."
+                f" {_format_count(message.attempts, 'attempt')}. It is kept, and not tried again until somebody sends it."
             )
         ],
         [
             Section(
                 "The message",
                 [
-                    ("To", f"{message.partner_id} ({_words(message.audience)})"),
+                    ("To", f"{message.partner_id} ({_split_words(message.audience)})"),
                     ("By", message.channel),
                     ("Message", message.event_type),
                     ("Last failure", message.reason),
@@ -277,7 +291,7 @@ def _dead(message: DeliveryDead, page: tuple[str, str]) -> Content:
                 ],
             )
         ],
-        asked=[
+        instructions=[
             "Find out with the partner why it was not taken, or give the partner another channel.",
             f"Then send it again: POST {message.resend}, or on the command line: `exports deliveries resend {message.delivery_id}`",
         ],
@@ -301,7 +315,7 @@ _ANSWERS: Final = {
 }
 
 
-def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
+def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailContent:
     says, remedy = _ANSWERS[message.status]
     opening = [f"{message.partner_id} {says}."]
     if message.submission_status != message.status:
@@ -315,7 +329,7 @@ def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
     fields = [(each.pointer, each.message) for each in message.fields[:MAX_FIELDS]]
     if len(message.fields) > MAX_FIELDS:
         fields.append(("and", f"{len(message.fields) - MAX_FIELDS} more"))
-    return Content(
+    return EmailContent(
         f"Export {message.batch_id}: {message.partner_id} {says}",
         f"A customs broker {says}",
         opening,
@@ -323,52 +337,52 @@ def _answered(message: HandoffAnswered, page: tuple[str, str]) -> Content:
             Section("The answer", [(name, value) for name, value in rows if value]),
             *([Section("Fields of the plan", fields)] if fields else []),
         ],
-        asked=[remedy.format(inspect=message.inspect)],
+        instructions=[remedy.format(inspect=message.inspect)],
         page=page,
     )
 
 
-def _plain_facts(message: AboutExport) -> list[tuple[str, str]]:
-    """Return what a message says beside its export, of a type that no letter was written for."""
-    said: Mapping[str, Any] = message.model_dump(mode="json", by_alias=True)
+def _list_facts(message: AboutExport) -> list[tuple[str, str]]:
+    """Return what a message says beside its export, of a type that no e-mail was written for."""
+    facts: Mapping[str, Any] = message.model_dump(mode="json", by_alias=True)
     about = {field.alias for field in AboutExport.model_fields.values()}
     return [
-        (_words(name).capitalize(), str(value))
-        for name, value in said.items()
+        (_split_words(name).capitalize(), str(value))
+        for name, value in facts.items()
         if name not in about and isinstance(value, str | int)
     ]
 
 
-def _count(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _failed(message: ExportFailed, page: tuple[str, str]) -> Content:
-    step = _words(message.step)
+def _build_failed(message: ExportFailed, page: tuple[str, str]) -> EmailContent:
+    step = _split_words(message.step)
     if message.quarantined:
         subject, heading = f"Export {message.batch_id} is quarantined and needs you", "An export is quarantined"
-        told = (
+        explanation = (
             f"The step “{step}” broke what worked on it, {message.attempts} times. It is set aside so that nothing else has to"
             " wait for it. Nothing is lost: what was done before it is kept."
         )
         first = "Look at the export and at the workers' logs; this is most likely a fault of the program, so report it."
     else:
         subject, heading = f"Export {message.batch_id} failed and needs you", "An export failed and needs you"
-        told = f"The step “{step}” cannot be done. Nothing is lost: what was done before it is kept."
+        explanation = f"The step “{step}” cannot be done. Nothing is lost: what was done before it is kept."
         first = "Look at the export and mend the cause."
-    return Content(
+    return EmailContent(
         subject,
         heading,
-        [told],
+        [explanation],
         [Section("What went wrong", [("Step", step), ("Reason", message.reason)])],
-        asked=[first, f"Then have it go on: POST {message.inspect}/retry"],
+        instructions=[first, f"Then have it go on: POST {message.inspect}/retry"],
         page=page,
     )
 
 
-def _words(name: str) -> str:
+def _split_words(name: str) -> str:
     return _WORD.sub(" ", name).lower()
 
 
-def _moment(at: datetime) -> str:
+def _format_moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

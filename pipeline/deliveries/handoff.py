@@ -19,7 +19,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
-from pipeline.deliveries.email_content import handoff_subject
+from pipeline.deliveries.email_content import build_handoff_subject
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas import messages
@@ -93,7 +93,7 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             "channel": broker.primary,
             "state": SubmissionState.PENDING.value,
             "recipient": ", ".join(broker.mailboxes) or None,
-            "subject": handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
+            "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
         },
         rows=outbox.build_rows(
             context.account_id,

@@ -157,7 +157,7 @@ def add_signed_links(
 
 
 def mail_link_expiry(settings: Settings, notification: Notification, sent_at: datetime) -> datetime:
-    """Return when the links in a letter end: it is read when somebody comes to it, not within minutes."""
+    """Return when the links in an e-mail end: it is read when somebody comes to it, not within minutes."""
     return link_expiry(notification.created_at, settings.mail_link_days, sent_at)
 
 
@@ -207,10 +207,10 @@ def link_not_found() -> NotFound:
 
 
 def link_expiry(written_at: datetime, days: int, sent_at: datetime) -> datetime:
-    """Return when links end in a letter about what was written at `timestamp_column`: after `days`, or as many times that as it takes.
+    """Return when links end in an e-mail about what was written at `timestamp_column`: after `days`, or as many times that as it takes.
 
     At least half of `days` is left when it is sent. So all tries of one sending say the same, as far as they lie within the
-    other half, and a letter that a person has sent again after weeks is one that can be answered.
+    other half, and an e-mail that a person has sent again after weeks is one that can be answered.
     """
     age = (sent_at - written_at) / timedelta(days=days)
     return (written_at + max(1, math.ceil(age + 0.5)) * timedelta(days=days)).replace(microsecond=0)

@@ -88,7 +88,7 @@ def _build_message(
         body=build_cloud_event(runtime.settings, notification, claimed.trace_parent, holder=target.partner_id),
         export_id=notification.export_id,
         attachments=attachments,
-        letter=email_content.letter(runtime.settings, notification, attachments, sent_at=now)
+        email_body=email_content.build_email_body(runtime.settings, notification, attachments, sent_at=now)
         if channel.read_by_people
         else None,
     )

@@ -211,7 +211,7 @@ def _documents(settings: Settings) -> str:
 def _mail_server(settings: Settings) -> str:
     if settings.smtp_url is None:
         return "none is set; nobody is told by e-mail"
-    return f"signed in at {EmailChannel(settings).check()}"
+    return f"signed in at {EmailChannel(settings).check_server()}"
 
 
 def _fonts(_: Settings) -> str:

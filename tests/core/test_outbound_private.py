@@ -23,7 +23,7 @@ from pipeline.accounts.secrets import new_secret
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public
 from pipeline.deliveries.channels.email import EmailChannel
-from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage
+from pipeline.deliveries.channels.protocol import EmailBody, OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
@@ -53,7 +53,7 @@ NOWHERE = [host for host in [*HOSTILE, *MORE] if _is_nowhere(host)]
 assert len(NOWHERE) >= 40
 
 MESSAGE = OutgoingMessage(
-    "msg-1", "exports.handoff.ready.v1", "broker.br.handoff.ready.v1", b"{}", letter=Letter("A", "A", "<p>A</p>")
+    "msg-1", "exports.handoff.ready.v1", "broker.br.handoff.ready.v1", b"{}", email_body=EmailBody("A", "A", "<p>A</p>")
 )
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
 

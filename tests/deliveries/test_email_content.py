@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import email_content, email_replies
-from pipeline.deliveries.channels.protocol import Attachment, Letter
+from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from tests.deliveries.conftest import OpenRuntime
@@ -127,8 +127,8 @@ def documents(*sizes: int) -> list[Attachment]:
 
 def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing: Runtime) -> None:
     told = handed_off(mailing, factories.plan(units=2))
-    letter = email_content.letter(mailing.settings, told, documents(2_345, 1))
-    assert letter.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
+    body = email_content.build_email_body(mailing.settings, told, documents(2_345, 1))
+    assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
     link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mailing.settings, told).token}"
     facts = [
         "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
@@ -146,39 +146,39 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing:
         "handoff.json",
         link,
     ]
-    for text in (letter.text, letter.html):
+    for text in (body.text, body.html):
         assert [fact for fact in facts if fact not in text] == []
         assert "Not attached" not in text
         assert "TEST" not in text
 
 
-def test_a_letter_is_the_same_at_every_call(mailing: Runtime) -> None:
+def test_an_email_is_the_same_at_every_call(mailing: Runtime) -> None:
     told = handed_off(mailing, factories.plan())
-    assert len({email_content.letter(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
+    assert len({email_content.build_email_body(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
 
 
 def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
     opened: OpenRuntime, mailing: Runtime
 ) -> None:
     told = handed_off(mailing, factories.plan())
-    letter = email_content.letter(
+    body = email_content.build_email_body(
         opened(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
     )
     linked = ["CP-1_paper1.pdf", "50 kB", f"{PUBLIC}/api/artifacts/art_1", f"{1:064x}", "until 2026-12-01 15:00 UTC"]
-    for text in (letter.text, letter.html):
+    for text in (body.text, body.html):
         after = " ".join(text.partition("Not attached")[2].split())
         assert [each for each in linked if each not in after] == []
         assert "paper0" not in after
 
 
-def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime) -> None:
+def test_an_email_of_many_packages_and_documents_stays_short(mailing: Runtime) -> None:
     told = handed_off(mailing, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
-    letter = email_content.letter(mailing.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5)))
-    assert letter.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
-    assert letter.text.count("Customs package CP-") == email_content.MAX_PACKAGES
-    assert "The first 20 are named here; all of them are in the attached data." in letter.text
-    assert letter.text.count("_paper") == email_content.MAX_DOCUMENTS
-    assert "and 5 more" in letter.text
+    body = email_content.build_email_body(mailing.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5)))
+    assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
+    assert body.text.count("Customs package CP-") == email_content.MAX_PACKAGES
+    assert "The first 20 are named here; all of them are in the attached data." in body.text
+    assert body.text.count("_paper") == email_content.MAX_DOCUMENTS
+    assert "and 5 more" in body.text
 
 
 @pytest.mark.parametrize(
@@ -219,18 +219,18 @@ def test_a_letter_of_many_packages_and_documents_stays_a_letter(mailing: Runtime
 def test_operators_are_told_what_happened_and_what_to_do(
     mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
-    letter = email_content.letter(mailing.settings, notification(event_type, SAID[event_type]), [])
-    assert letter.subject == subject
-    for text in (letter.text, letter.html):
+    body = email_content.build_email_body(mailing.settings, notification(event_type, SAID[event_type]), [])
+    assert body.subject == subject
+    for text in (body.text, body.html):
         assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
         assert "/answers/" not in text
 
 
 def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runtime) -> None:
     said = {**SAID[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
-    letter = email_content.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said), [])
-    assert letter.subject == "Export batch_1 is quarantined and needs you"
-    for text in (letter.text, letter.html):
+    body = email_content.build_email_body(mailing.settings, notification(MessageType.EXPORT_FAILED, said), [])
+    assert body.subject == "Export batch_1 is quarantined and needs you"
+    for text in (body.text, body.html):
         for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
             assert each in text
 
@@ -253,11 +253,11 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
         "message": None,
         "fields": many,
     }
-    letter = email_content.letter(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
-    assert letter.subject == f"Export batch_1: {subject}"
-    assert does in " ".join(letter.text.split())
-    assert (letter.text.count("/htsCode"), "3 more" in letter.text) == (email_content.MAX_FIELDS, True)
-    assert "has gone on since" not in letter.text
+    body = email_content.build_email_body(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
+    assert body.subject == f"Export batch_1: {subject}"
+    assert does in " ".join(body.text.split())
+    assert (body.text.count("/htsCode"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
+    assert "has gone on since" not in body.text
 
 
 @pytest.mark.parametrize(
@@ -280,9 +280,9 @@ def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_co
 ) -> None:
     told = notification(event_type, SAID[event_type])
     told.audience = "customs_broker"
-    letter = email_content.letter(mailing.settings, told, [])
-    assert letter.subject == subject
-    for text in (letter.text, letter.html):
+    body = email_content.build_email_body(mailing.settings, told, [])
+    assert body.subject == subject
+    for text in (body.text, body.html):
         assert [each for each in says if each not in text] == []
         assert "/console" not in text
 
@@ -293,18 +293,18 @@ def test_a_handoff_that_takes_the_place_of_another_says_so(mailing: Runtime) -> 
     told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
     assert (
         "It takes the place of revision 3: file nothing of that one."
-        in email_content.letter(mailing.settings, told, []).text
+        in email_content.build_email_body(mailing.settings, told, []).text
     )
 
 
-def test_every_type_has_a_letter_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
+def test_every_type_has_an_email_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
     export = exports.ready(mailing)
     exports.hand_off(mailing, export)
     with mailing.db.read() as session:
         package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
-    letter = email_content.letter(mailing.settings, package, [])
-    assert letter.subject == f"Export {factories.BATCH}: package recorded"
-    assert "Customs package number CP-000001" in " ".join(letter.text.split())
+    body = email_content.build_email_body(mailing.settings, package, [])
+    assert body.subject == f"Export {factories.BATCH}: package recorded"
+    assert "Customs package number CP-000001" in " ".join(body.text.split())
     for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
     assert {*SAID, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), "a new type wants a letter of its own"
 
@@ -314,10 +314,10 @@ def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
         mailing, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
     )
     told = handed_off(mailing, factories.plan(broker="br_test"), test=True)
-    letter = email_content.letter(mailing.settings, told, [])
-    assert letter.subject.startswith("[TEST] Export ")
-    assert letter.text.startswith("TEST\n")
-    for text in (letter.text, letter.html):
+    body = email_content.build_email_body(mailing.settings, told, [])
+    assert body.subject.startswith("[TEST] Export ")
+    assert body.text.startswith("TEST\n")
+    for text in (body.text, body.html):
         assert "This is a test. File nothing of it." in text
 
 
@@ -327,18 +327,18 @@ HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x
 def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing: Runtime) -> None:
     said = {**SAID[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
     made = [
-        email_content.letter(mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []),
-        *[email_content.letter(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
-        email_content.letter(mailing.settings, handed_off(mailing, factories.plan()), documents(1, 10**9)),
+        email_content.build_email_body(
+            mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []
+        ),
+        *[email_content.build_email_body(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
+        email_content.build_email_body(mailing.settings, handed_off(mailing, factories.plan()), documents(1, 10**9)),
     ]
-    for letter in made:
-        assert letter.subject.isprintable()
-        assert remote(letter) == []
-        assert {
-            each for each in re.findall(r'href="([^"]*)"', letter.html) if not each.startswith(f"{PUBLIC}/")
-        } == set()
+    for body in made:
+        assert body.subject.isprintable()
+        assert remote(body) == []
+        assert {each for each in re.findall(r'href="([^"]*)"', body.html) if not each.startswith(f"{PUBLIC}/")} == set()
 
 
-def remote(letter: Letter) -> list[str]:
+def remote(body: EmailBody) -> list[str]:
     """Whatever a mail program would load, or run, on looking at the letter."""
-    return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", letter.html)
+    return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", body.html)

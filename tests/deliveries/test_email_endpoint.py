@@ -115,7 +115,7 @@ def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line
 
 
 def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
-    return list(made.test(replace(MESSAGE, letter=None), to(*addresses)))
+    return list(made.test(replace(MESSAGE, email_body=None), to(*addresses)))
 
 
 def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:

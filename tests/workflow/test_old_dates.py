@@ -73,13 +73,13 @@ def test_what_is_entered_in_the_last_year_is_never_due(house: House) -> None:
 
 
 @pytest.mark.parametrize("end", TAKEN)
-def test_what_is_said_of_it_can_be_written_as_a_letter(house: House, end: str) -> None:
+def test_what_is_said_of_it_can_be_written_as_an_email(house: House, end: str) -> None:
     export_id = executed(house, old_plan(end))
     with house.runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
     for row in rows:
-        assert email_content.letter(house.runtime.settings, row, ()).text
+        assert email_content.build_email_body(house.runtime.settings, row, ()).text
 
 
 def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:

@@ -1,4 +1,4 @@
-"""E-mail: the letter that people read, the message as JSON for their programs, and the documents up to a limit."""
+"""E-mail: the e-mail that people read, the message as JSON for their programs, and the documents up to a limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.core.outbound import trusted_certificates
 from pipeline.deliveries.channels import protocol
 from pipeline.deliveries.channels.protocol import (
     Attachment,
-    Letter,
+    EmailBody,
     Opens,
     OutgoingMessage,
     Receipt,
@@ -34,7 +34,7 @@ from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, m
 #: Seven bits whatever is written: every mail server on the way takes it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
 
-_TEST_LETTER: Final = Letter(
+_TEST_BODY: Final = EmailBody(
     subject="Connection test",
     text="This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.\n",
     html="<p>This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.</p>\n",
@@ -44,14 +44,14 @@ _SETTINGS: Final = "check EXPORTS_SMTP_URL, and that this machine may reach the 
 
 
 @dataclass(frozen=True)
-class Enclosed:
+class Attachments:
     """The documents of a message: those that go along, and those that are too large and are linked to."""
 
     attached: Sequence[Attachment]
     linked: Sequence[Attachment]
 
 
-def enclosed(attachments: Sequence[Attachment], max_bytes: int) -> Enclosed:
+def split_attachments(attachments: Sequence[Attachment], max_bytes: int) -> Attachments:
     """Return which documents go along: each in its turn, as long as together they stay within `max_bytes`."""
     attached: list[Attachment] = []
     linked: list[Attachment] = []
@@ -62,15 +62,15 @@ def enclosed(attachments: Sequence[Attachment], max_bytes: int) -> Enclosed:
             left -= each.size
         else:
             linked.append(each)
-    return Enclosed(attached, linked)
+    return Attachments(attached, linked)
 
 
-def data_name(message_type: str) -> str:
+def data_filename(message_type: str) -> str:
     """Return what the message as JSON is called among the attachments."""
     return "handoff.json" if message_type.startswith("exports.handoff.") else "message.json"
 
 
-def paper_name(attachment: Attachment) -> str:
+def attachment_filename(attachment: Attachment) -> str:
     """Return what a document is called among the attachments, which know no folders, and whose headers no line breaks."""
     return "".join(each if each.isprintable() and each != "/" else "_" for each in attachment.name)
 
@@ -94,15 +94,15 @@ class EmailChannel:
         if not isinstance(target.endpoint, EmailEndpoint):
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         for message in messages:
-            mail = self._composed(message, target.endpoint.addresses)
+            mail = self._compose(message, target.endpoint.addresses)
             with self._session() as session:
                 session.open()
                 refused = session.address(self._sender().addr_spec, target.endpoint.addresses, len(mail))
                 target.still_ours()
-                code, said = session.hand_in(mail)
-            yield Receipt(str(code), excerpt("; ".join([said, *refused]).encode()))
+                code, reply = session.hand_in(mail)
+            yield Receipt(str(code), excerpt("; ".join([reply, *refused]).encode()))
 
-    def check(self) -> str:
+    def check_server(self) -> str:
         """Sign in to the mail server, and return where it is; raises ChannelUnavailable where that fails."""
         server = self._server()
         with self._session() as session:
@@ -115,7 +115,7 @@ class EmailChannel:
         if not isinstance(endpoint, EmailEndpoint):
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         if self._settings.smtp_url is None:
-            unset = _remedied(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
+            unset = _with_remedy(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
             yield from protocol.run([("resolve", unset)])
             return
         with self._session() as session:
@@ -130,20 +130,23 @@ class EmailChannel:
                 return ", ".join(endpoint.addresses)
 
             def mailed() -> str:
-                mail = self._composed(message, endpoint.addresses, otherwise=_TEST_LETTER)
+                mail = self._compose(message, endpoint.addresses, otherwise=_TEST_BODY)
                 session.address(self._sender().addr_spec, endpoint.addresses, len(mail))
-                code, said = session.hand_in(mail)
-                return f"{code} {said}".strip()
+                code, reply = session.hand_in(mail)
+                return f"{code} {reply}".strip()
 
-            encrypted = [("TLS", _remedied(session.secure, "have the mail server show a certificate for its name"))]
+            encrypted = [("TLS", _with_remedy(session.secure, "have the mail server show a certificate for its name"))]
             yield from protocol.run(
                 [
-                    ("resolve", _remedied(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
-                    ("connect", _remedied(lambda: session.connect() or f"{where} listens", _SETTINGS)),
+                    ("resolve", _with_remedy(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
+                    ("connect", _with_remedy(lambda: session.connect() or f"{where} listens", _SETTINGS)),
                     *(encrypted if server.security != "smtp" else ()),
-                    ("sign in", _remedied(session.sign_in, "check user and password in EXPORTS_SMTP_URL")),
-                    ("recipients", _remedied(accepted, "correct the partner's addresses, or EXPORTS_MAIL_FROM")),
-                    ("test mail", _remedied(mailed, "ask whoever runs the mail server why it does not take the mail")),
+                    ("sign in", _with_remedy(session.sign_in, "check user and password in EXPORTS_SMTP_URL")),
+                    ("recipients", _with_remedy(accepted, "correct the partner's addresses, or EXPORTS_MAIL_FROM")),
+                    (
+                        "test mail",
+                        _with_remedy(mailed, "ask whoever runs the mail server why it does not take the mail"),
+                    ),
                 ]
             )
 
@@ -151,7 +154,7 @@ class EmailChannel:
         return MailSession(
             self._server(),
             seconds=self._settings.delivery_timeout_seconds,
-            own_name=_own_name(self._settings.public_url),
+            own_name=_local_hostname(self._settings.public_url),
             trusted=self._trusted,
         )
 
@@ -165,39 +168,39 @@ class EmailChannel:
         user, _, domain = address.rstrip(">").rpartition("@")
         return Address(name.removeprefix(" <"), user, domain)
 
-    def _composed(
-        self, message: OutgoingMessage, addresses: Sequence[str], *, otherwise: Letter | None = None
+    def _compose(
+        self, message: OutgoingMessage, addresses: Sequence[str], *, otherwise: EmailBody | None = None
     ) -> bytes:
         """Return the mail with its CloudEvent and documents; raises ChannelUnavailable where one cannot be read."""
-        letter = message.letter or otherwise
-        if letter is None:
+        body = message.email_body or otherwise
+        if body is None:
             raise ChannelRefused(f"a message of the type {message.type} is not for people to read")
-        if not letter.subject.isprintable():
+        if not body.subject.isprintable():
             # Whatever could begin another header, or another mail.
             raise ChannelRefused("the subject holds a line break or another control character")
         sender = self._sender()
         mail = EmailMessage(policy=_POLICY)
         mail["From"] = sender
         mail["To"] = ", ".join(addresses)
-        mail["Subject"] = letter.subject
+        mail["Subject"] = body.subject
         mail["Date"] = format_datetime(datetime.now(UTC))
         # The same on every try: whoever gets it twice can tell.
         mail["Message-ID"] = f"<{message.id}@{sender.domain}>"
         mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content(letter.text)
-        mail.add_alternative(letter.html, subtype="html")
-        name = data_name(message.type)
+        mail.set_content(body.text)
+        mail.add_alternative(body.html, subtype="html")
+        name = data_filename(message.type)
         mail.add_attachment(message.body, maintype="application", subtype="cloudevents+json", filename=name)
-        for each in enclosed(message.attachments, self._settings.mail_attach_max_bytes).attached:
+        for each in split_attachments(message.attachments, self._settings.mail_attach_max_bytes).attached:
             kind, _, rest = each.media_type.partition(";")[0].strip().partition("/")
-            mail.add_attachment(_read(each), maintype=kind, subtype=rest, filename=paper_name(each))
+            mail.add_attachment(_read_attachment(each), maintype=kind, subtype=rest, filename=attachment_filename(each))
         return mail.as_bytes()
 
 
 CHANNEL: Final[Opens] = EmailChannel
 
 
-def _read(attachment: Attachment) -> bytes:
+def _read_attachment(attachment: Attachment) -> bytes:
     try:
         return attachment.read()
     except (StoreUnavailable, ArtifactConflict) as error:
@@ -206,7 +209,7 @@ def _read(attachment: Attachment) -> bytes:
         ) from error
 
 
-def _own_name(public_url: str) -> str:
+def _local_hostname(public_url: str) -> str:
     """Return what to call ourselves to the mail server: where we are reached."""
     host = urlsplit(public_url).hostname or "localhost"
     if ":" in host:
@@ -214,10 +217,10 @@ def _own_name(public_url: str) -> str:
     return f"[{host}]" if host.replace(".", "").isdigit() else host
 
 
-def _remedied(stage: Callable[[], str], remedy: str) -> Callable[[], str]:
+def _with_remedy(stage: Callable[[], str], remedy: str) -> Callable[[], str]:
     """Return the stage with what to do where it fails."""
 
-    def made() -> str:
+    def checked() -> str:
         try:
             return stage()
         except StageFailed:
@@ -225,4 +228,4 @@ def _remedied(stage: Callable[[], str], remedy: str) -> Callable[[], str]:
         except ExportsError as error:
             raise StageFailed(str(error), remedy) from error
 
-    return made
+    return checked

@@ -67,7 +67,7 @@ class Attachment:
     """A document that goes with a message; `name` is its path below the message's own folder, such as CP-1/invoice.pdf.
 
     `read` fetches its bytes, whose length and SHA-256 (hex) are `size` and `sha256`, and raises StoreUnavailable.
-    `download_url` is a link of the recipient's own, for letters that it does not fit into.
+    `download_url` is a link of the recipient's own, for e-mails that it does not fit into.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Attachment:
 
 
 @dataclass(frozen=True)
-class Letter:
+class EmailBody:
     """A message as people read it."""
 
     subject: str
@@ -97,7 +97,7 @@ class OutgoingMessage:
     body: bytes
     export_id: str = ""
     attachments: Sequence[Attachment] = ()  # for the channels that carry documents themselves
-    letter: Letter | None = None  # for the channels that people read
+    email_body: EmailBody | None = None  # for the channels that people read
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Channel(Protocol):
 
     #: Whether it brings documents along; the others tell where they are.
     carries_documents: bool
-    #: Whether people read it, so that each message needs a letter.
+    #: Whether people read it, so that each message needs an e-mail.
     read_by_people: bool
     #: Whether its server is the installation's, one for all partners, so that one partner's failure says nothing of it.
     shared: bool

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 from pipeline.core.db import table
 from pipeline.customs import treatment
-from pipeline.deliveries.email_content import handoff_subject
+from pipeline.deliveries.email_content import build_handoff_subject
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -286,7 +286,7 @@ def _submission(known: Known) -> Iterator[Row]:
     if known.purged:
         holds |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
     numbers = [] if known.read is None else [unit.invoice.number for unit in known.read.plan.units]
-    subject = handoff_subject(_said(known, "batchId"), numbers)
+    subject = build_handoff_subject(_said(known, "batchId"), numbers)
     # Its status hangs on what was sent as well: see messages.
     yield Row(
         BrokerSubmission, {"id": data["submissionId"]}, holds, beside={} if known.purged else {"subject": subject}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.deliveries.channels.email import EmailChannel, enclosed
-from pipeline.deliveries.channels.protocol import Attachment, Letter
+from pipeline.deliveries.channels.email import EmailChannel, split_attachments
+from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from tests.deliveries.support.mail_server import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
 from tests.system.faults.matrix import alone
 
@@ -27,7 +27,7 @@ def document(name: str, body: bytes, media_type: str = "application/pdf") -> Att
     return Attachment(name, media_type, len(body), digest, f"https://exports.example/{name}", lambda: body)
 
 
-def test_a_mail_holds_the_letter_the_message_and_the_documents() -> None:
+def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
     documents = (document("CP-1/invoice.pdf", b"%PDF"), document("CP-1/invoice.csv", b"a,b\r\n", "text/csv"))
     with Mailroom() as room:
         (receipt,) = send(room, replace(MESSAGE, attachments=documents), addresses=(DESK, CLERK))
@@ -55,9 +55,9 @@ def attached(mail: Any) -> list[Any]:
 
 
 def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothing() -> None:
-    letter = Letter("Grüße", "first\n.\nlast\r.\rü\n", "<p>.</p>\n.\n")
+    letter = EmailBody("Grüße", "first\n.\nlast\r.\rü\n", "<p>.</p>\n.\n")
     with Mailroom() as room:
-        send(room, replace(MESSAGE, letter=letter))
+        send(room, replace(MESSAGE, email_body=letter))
         (mail,) = room.mails
     assert mail.raw.isascii()
     assert mail.raw.replace(b"\r\n", b"").count(b"\n") == mail.raw.replace(b"\r\n", b"").count(b"\r") == 0
@@ -87,7 +87,7 @@ def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:
 
     small, last = document("small.pdf", b"x" * 60), document("last.pdf", b"z" * 40)
     large = replace(document("large.pdf", b"y" * 50), read=unread)
-    parted = enclosed((small, large, last), 100)
+    parted = split_attachments((small, large, last), 100)
     assert (list(parted.attached), list(parted.linked)) == ([small, last], [large])
     with Mailroom() as room:
         send(room, replace(MESSAGE, attachments=(small, large, last)), mail_attach_max_bytes=100)
@@ -195,10 +195,10 @@ def test_what_is_kept_of_a_servers_words_holds_no_mailbox(said: str, kept: str) 
         assert str(caught.value).endswith(f": 550 {kept}")
 
 
-def test_a_mail_without_a_letter_or_an_address_is_never_sent() -> None:
+def test_a_mail_without_a_body_or_an_address_is_never_sent() -> None:
     with Mailroom() as room:
         with pytest.raises(ChannelRefused, match="not for people"):
-            send(room, replace(MESSAGE, letter=None))
+            send(room, replace(MESSAGE, email_body=None))
         with pytest.raises(ChannelRefused, match="no address"):
             list(channel(room.port).send([MESSAGE], Target("acc_demo", "sandbox", test=True)))
     assert room.connections == 0
@@ -220,12 +220,12 @@ WORDS = st.text(st.characters(codec="utf-8"), max_size=300)
 def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: str, text: str, name: str) -> None:
     message = replace(
         MESSAGE,
-        letter=Letter(subject, text, text),
+        email_body=EmailBody(subject, text, text),
         attachments=(document(name or "x", b"x"),),
         body=json.dumps(text).encode(),
     )
     try:
-        raw = channel(1)._composed(message, [DESK])
+        raw = channel(1)._compose(message, [DESK])
     except ChannelRefused:
         assert not subject.isprintable()
         return
@@ -245,7 +245,7 @@ def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: s
 )
 def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
     with Mailroom() as room, pytest.raises(ChannelRefused, match="control character"):
-        send(room, replace(MESSAGE, letter=replace(LETTER, subject=subject)))
+        send(room, replace(MESSAGE, email_body=replace(LETTER, subject=subject)))
     assert room.connections == 0
 
 

@@ -19,20 +19,20 @@ from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
-from pipeline.deliveries.channels.protocol import Letter, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import EmailBody, OutgoingMessage, Receipt
 from pipeline.simulation.partners.server import self_signed
 from tests.support.ports import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"
 
 DESK, CLERK = "entries@broker.example", "clerk@broker.example"
-LETTER = Letter("Export batch-1: invoice A-00001", "Grüße, 您好\n", "<p>Grüße, 您好</p>\n")
+LETTER = EmailBody("Export batch-1: invoice A-00001", "Grüße, 您好\n", "<p>Grüße, 您好</p>\n")
 MESSAGE = OutgoingMessage(
     "5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
     "exports.handoff.ready.v1",
     "broker.br.handoff.ready.v1",
     b'{"id": "5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88"}',
-    letter=LETTER,
+    email_body=LETTER,
 )
 
 

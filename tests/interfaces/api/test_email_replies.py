@@ -79,7 +79,7 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
     assert sent.inspected() == before
 
 
-def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
+def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
     register(desk)
     made = factories.plan(broker=BROKER)
     made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
@@ -88,8 +88,8 @@ def test_page_and_letter_show_the_last_four_digits_of_a_social_security_number(d
     with desk.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
     page = desk.bearing(None).get(f"/answers/{email_replies.build_reply_link(desk.runtime.settings, told).token}").text
-    letter = email_content.letter(desk.runtime.settings, told, [])
-    for text in (page, letter.text, letter.html):
+    body = email_content.build_email_body(desk.runtime.settings, told, [])
+    for text in (page, body.text, body.html):
         assert "XXX-XX-6789" in text
         assert "123-45-6789" not in text
 

@@ -59,7 +59,7 @@ def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
         told = session.scalars(select(Notification).where(*of_export)).one()
     settings = desk.runtime.settings
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
-    letter = email_content.letter(settings, told, [paper])
+    letter = email_content.build_email_body(settings, told, [paper])
     assert letter.subject.isprintable()
     browser = desk.bearing(None)
     browser.post("/console/sign-in", data={"key": desk.key("read", "operate").bearer})
@@ -80,7 +80,7 @@ def clean(desk: Desk) -> dict[str, Tags]:
     return {name: Tags(page) for name, page in pages.items()}
 
 
-def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_letter(desk: Desk, clean: dict[str, Tags]) -> None:
+def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(desk: Desk, clean: dict[str, Tags]) -> None:
     texts = together([*MARKUP, *BREAKING.values()])
     seen = set()
     for number, text in enumerate(texts):
