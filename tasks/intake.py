@@ -249,8 +249,8 @@ class Intake(ConsumerProducerMixin):
         sent = parse_json(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # It may have waited here for long; that it was sent before does no harm, because its id counts once.
-        actor = submissions.signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
-        receipt = submissions.answer(self._runtime, sent.submission_id, sent.answer, actor)
+        actor = submissions.verify_signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
+        receipt = submissions.receive_answer(self._runtime, sent.submission_id, sent.answer, actor)
         log.info("acknowledgement_recorded", submission_id=sent.submission_id, status=sent.status)
         return receipt.model_dump_json(by_alias=True).encode()
 

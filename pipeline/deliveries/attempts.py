@@ -282,7 +282,7 @@ def _record_handover(
     return [
         event
         for answer in answers
-        for event in submissions.record(session, settings, submission_id, answer.acknowledgement)
+        for event in submissions.record_answer(session, settings, submission_id, answer.acknowledgement)
     ]
 
 

@@ -30,21 +30,21 @@ from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTest
 from pipeline.exports.schemas.plan import as_json
 
 #: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
-AT_ONCE: Final = 4
+MAX_CONCURRENT_TESTS: Final = 4
 
 
 @dataclass
-class _Trying:
+class _RunningTests:
     """The accounts for which a partner is being tried in this process."""
 
     accounts: set[str] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
 
     @contextmanager
-    def place(self, account_id: str) -> Iterator[None]:
+    def reserve(self, account_id: str) -> Iterator[None]:
         """Keep one of the places for the account while the block runs; raises RateLimited."""
         with self.lock:
-            if account_id in self.accounts or len(self.accounts) >= AT_ONCE:
+            if account_id in self.accounts or len(self.accounts) >= MAX_CONCURRENT_TESTS:
                 whose = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
                 raise RateLimited(
                     f"connections {whose} are being tested; try again once that has ended", headers={"Retry-After": "5"}
@@ -57,10 +57,10 @@ class _Trying:
                 self.accounts.discard(account_id)
 
 
-_TRYING: Final = _Trying()
+_RUNNING: Final = _RunningTests()
 
 
-def examine(
+def run_connection_test(
     runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
 ) -> PartnerTested:
     """Try every endpoint of the partner, all at once and within the settings' time, and return what came of each.
@@ -69,11 +69,11 @@ def examine(
     they are tried. Raises NotFound, InsufficientRole where a test key asks for traffic to a live endpoint, and RateLimited
     where the account has one tried already, or the process as many as it may.
     """
-    with _TRYING.place(account_id):
-        return _examined(runtime, account_id, partner_id, tested_by, test_key=test_key)
+    with _RUNNING.reserve(account_id):
+        return _run_test(runtime, account_id, partner_id, tested_by, test_key=test_key)
 
 
-def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
+def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
     test_id = new_id("cnt")
     with runtime.db.read() as session:
         partner = partners.view(session, account_id, partner_id)
@@ -81,10 +81,10 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
             raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
         targets = recipients.sealed_targets(session, account_id, partner_id)
         began = session.execute(select(database_now())).scalar_one()
-    message = _message(runtime.settings, account_id, partner, test_id, began)
+    message = _build_message(runtime.settings, account_id, partner, test_id, began)
     with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
-        tried = list(pool.map(lambda target: _tried(runtime.settings, message, target), targets))
-    passed = all(endpoint.passed for endpoint in tried)
+        results = list(pool.map(lambda target: _test_endpoint(runtime.settings, message, target), targets))
+    passed = all(endpoint.passed for endpoint in results)
     with runtime.db.write() as session:
         session.execute(
             insert(ConnectionTest).values(
@@ -92,7 +92,7 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
                 account_id=account_id,
                 partner_id=partner_id,
                 passed=passed,
-                endpoints=[endpoint.as_kept for endpoint in tried],
+                endpoints=[endpoint.to_json for endpoint in results],
                 tested_by=tested_by,
                 tested_at=began,
             )
@@ -100,7 +100,9 @@ def _examined(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
         return partners.tested(session, account_id, partner_id, test_id)
 
 
-def _message(settings: Settings, account_id: str, partner: PartnerView, test_id: str, at: datetime) -> OutgoingMessage:
+def _build_message(
+    settings: Settings, account_id: str, partner: PartnerView, test_id: str, at: datetime
+) -> OutgoingMessage:
     event = CloudEvent(
         {
             "id": test_id,
@@ -132,7 +134,7 @@ class _EndpointResult:
         return all(stage.passed for stage in self.stages)
 
     @property
-    def as_kept(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         stages = [
             {
                 "name": stage.name,
@@ -146,11 +148,11 @@ class _EndpointResult:
         return {"channel": self.channel, "passed": self.passed, "stages": stages}
 
 
-def _tried(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _EndpointResult:
-    return _EndpointResult(target.channel, tuple(_within(settings, message, target)))
+def _test_endpoint(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _EndpointResult:
+    return _EndpointResult(target.channel, tuple(_run_stages(settings, message, target)))
 
 
-def _within(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:
+def _run_stages(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:
     """Yield the stages of the channel's test until its time is over, or one does not pass."""
     began = time.monotonic()
     try:

@@ -165,7 +165,7 @@ def record_reply(runtime: Runtime, given: ReplyLink, handoff: Handoff, form: Rep
     """
     body = _build_answer(given, handoff, form)
     with tenancy.account_scope(handoff.account_id):
-        return submissions.answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
+        return submissions.receive_answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
 
 
 def _build_answer(given: ReplyLink, handoff: Handoff, form: ReplyForm) -> AcknowledgementBody:

@@ -38,7 +38,7 @@ _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedHandoff:
     """Everything that the handoff writes, ready to be inserted."""
 
     submission: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ExportContents:
     """What the export has come to: its units with their plans, documents and packages as recorded."""
 
     units: Sequence[tuple[ExportUnit, plan.Unit]]
@@ -62,7 +62,7 @@ class _Found:
     first_position: int  # of what is said: the operators may have heard of a failure before
 
 
-def prepare(runtime: Runtime, context: StepContext) -> Prepared:
+def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
     """Read what the export has come to, decide path and channels, and write down who is told what.
 
     The number of queries does not depend on the size of the export, but for a broker with a profile, whose file is made
@@ -71,18 +71,18 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
     """
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
-        told = recipients.reached(session, context.account_id, partner_ids, test=context.test)
+        partners = recipients.reached(session, context.account_id, partner_ids, test=context.test)
         operators = recipients.operators(session, context.account_id)
-        found = _read(session, context)
+        contents = _load_contents(session, context)
     for partner_id in partner_ids:
-        if partner_id not in told:
+        if partner_id not in partners:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
-    broker, warehouse = told[context.broker_id], told[context.warehouse_id]
-    documents = _in_its_own_words(runtime, context, found, broker)
-    found = _with_documents(found, documents)
+    broker, warehouse = partners[context.broker_id], partners[context.warehouse_id]
+    documents = _render_profile_files(runtime, context, contents, broker)
+    contents = _add_documents(contents, documents)
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
     base = runtime.settings.public_url.rstrip("/")
-    return Prepared(
+    return PreparedHandoff(
         submission={
             "id": submission_id,
             "export_id": context.export_id,
@@ -93,22 +93,22 @@ def prepare(runtime: Runtime, context: StepContext) -> Prepared:
             "channel": broker.primary,
             "state": SubmissionState.PENDING.value,
             "recipient": ", ".join(broker.mailboxes) or None,
-            "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in found.units]),
+            "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in contents.units]),
         },
         rows=outbox.build_rows(
             context.account_id,
-            _notices(context, found, broker, submission_id, base),
+            _build_notifications(context, contents, broker, submission_id, base),
             {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
-            first=found.first_position,
+            first=contents.first_position,
         ),
         documents=documents,
         store=runtime.store,
         due_seconds=runtime.settings.stalled_seconds,
-        deadline_at=submissions.deadline(runtime.settings, SubmissionState.PENDING),
+        deadline_at=submissions.status_deadline(runtime.settings, SubmissionState.PENDING),
     )
 
 
-def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent]:
+def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
     """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
     rows = prepared.rows
     session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
@@ -124,12 +124,14 @@ def write(session: Session, _: StepContext, prepared: Prepared) -> list[NewEvent
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
-def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, broker: Recipient) -> list[Row]:
+def _render_profile_files(
+    runtime: Runtime, context: StepContext, contents: _ExportContents, broker: Recipient
+) -> list[Row]:
     """Make and keep the file of each unit that the broker's profile asks for, if it has one."""
     if broker.profile is None:
         return []
-    made = []
-    for row, _ in found.units:
+    files = []
+    for row, _ in contents.units:
         invoice = recorded_invoice(runtime, replace(context, unit_no=row.unit_no))
         try:
             document = profiles.profile_document(broker.profile, invoice)
@@ -138,27 +140,27 @@ def _in_its_own_words(runtime: Runtime, context: StepContext, found: _Found, bro
             raise StepFailed(
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
-        made.append(repository.keep(runtime, context, row.unit_no, document))
+        files.append(repository.keep(runtime, context, row.unit_no, document))
         shutdown.raise_if_requested()
-    return made
+    return files
 
 
-def _with_documents(found: _Found, documents: Sequence[Row]) -> _Found:
+def _add_documents(contents: _ExportContents, documents: Sequence[Row]) -> _ExportContents:
     added = {row["unit_no"]: [Artifact(**row)] for row in documents}
-    units = found.artifacts.keys() | added.keys()
-    return replace(found, artifacts={no: [*found.artifacts.get(no, ()), *added.get(no, ())] for no in units})
+    units = contents.artifacts.keys() | added.keys()
+    return replace(contents, artifacts={no: [*contents.artifacts.get(no, ()), *added.get(no, ())] for no in units})
 
 
-def _read(session: Session, context: StepContext) -> _Found:
+def _load_contents(session: Session, context: StepContext) -> _ExportContents:
     of_export = context.export_id
     # Nobody else is told anything while this step is held.
     last = select(func.max(col(Notification.position))).where(col(Notification.export_id) == of_export)
-    found = session.execute(
+    unit_rows = session.execute(
         select(ExportUnit, last.scalar_subquery())
         .where(col(ExportUnit.export_id) == of_export)
         .order_by(col(ExportUnit.unit_no))
     ).all()
-    units = [(row, parse_unit(row)) for row, _ in found]
+    units = [(row, parse_unit(row)) for row, _ in unit_rows]
     artifacts: dict[int, list[Artifact]] = defaultdict(list)
     for artifact in session.scalars(
         select(Artifact)
@@ -181,18 +183,18 @@ def _read(session: Session, context: StepContext) -> _Found:
         if inline
         else ()
     )
-    return _Found(
+    return _ExportContents(
         units=units,
         artifacts=artifacts,
         packages=[(unit_no, ref, sscc) for unit_no, ref, sscc in packages],
         digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
         inline=inline,
-        supersedes=_superseded(session, context) if context.revision > 1 else None,
-        first_position=(found[0][1] or 0) + 1,
+        supersedes=_find_superseded(session, context) if context.revision > 1 else None,
+        first_position=(unit_rows[0][1] or 0) + 1,
     )
 
 
-def _superseded(session: Session, context: StepContext) -> messages.SupersededHandoff | None:
+def _find_superseded(session: Session, context: StepContext) -> messages.SupersededHandoff | None:
     """Return the newest handoff of an earlier revision to the same customs broker."""
     row = session.execute(
         select(col(Export.id), col(Export.revision), col(BrokerSubmission.id))
@@ -213,43 +215,45 @@ def _superseded(session: Session, context: StepContext) -> messages.SupersededHa
     return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
 
 
-def _notices(
-    context: StepContext, found: _Found, broker: Recipient, submission_id: str, base: str
+def _build_notifications(
+    context: StepContext, contents: _ExportContents, broker: Recipient, submission_id: str, base: str
 ) -> Iterator[NewNotification]:
     ready = messages.HandoffReady(
         **outbox.describe_export(context),
         submission_id=submission_id,
-        supersedes=found.supersedes,
+        supersedes=contents.supersedes,
         acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
         ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
-        units=[_handed_unit(row, unit, found, broker, base) for row, unit in found.units],
+        units=[_build_unit(row, unit, contents, broker, base) for row, unit in contents.units],
     )
     yield NewNotification(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
-    yield from _package_notices(context, found)
+    yield from _build_package_notifications(context, contents)
     executed = messages.ExportExecuted(
         **outbox.describe_export(context),
         customs_packages=[
             messages.CustomsPackageRef(
                 unit_ref=row.unit_ref,
                 customs_package_id=row.customs_package_id,
-                package_number=_number(row),
+                package_number=_package_number(row),
             )
-            for row, _ in found.units
+            for row, _ in contents.units
         ],
-        package_count=len(found.packages),
+        package_count=len(contents.packages),
         submission_id=submission_id,
         inspect=f"/api/exports/{context.export_id}",
     )
     yield NewNotification(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
 
 
-def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipient, base: str) -> messages.HandedUnit:
-    links = [_link(artifact, base) for artifact in found.artifacts.get(row.unit_no, ())]
+def _build_unit(
+    row: ExportUnit, unit: plan.Unit, contents: _ExportContents, broker: Recipient, base: str
+) -> messages.HandedUnit:
+    links = [_build_link(artifact, base) for artifact in contents.artifacts.get(row.unit_no, ())]
     wanted = broker.artifact_types
     return messages.HandedUnit(
         unit_ref=row.unit_ref,
         customs_package_id=row.customs_package_id,
-        package_number=_number(row),
+        package_number=_package_number(row),
         treatment_digest=row.treatment_digest,
         entry=unit.entry,
         parties=unit.parties,
@@ -262,12 +266,12 @@ def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipi
             net_weight_kg=money.sum_exact(line.net_weight_kg for line in unit.lines),
             gross_weight_kg=money.sum_exact(line.gross_weight_kg for line in unit.lines),
         ),
-        usmca_certificates=unit.usmca_certificates if found.inline else None,
+        usmca_certificates=unit.usmca_certificates if contents.inline else None,
         lines=[
-            messages.HandedLine(**dict(line), treatment_digest=found.digests[row.unit_no, line.line_ref])
+            messages.HandedLine(**dict(line), treatment_digest=contents.digests[row.unit_no, line.line_ref])
             for line in unit.lines
         ]
-        if found.inline
+        if contents.inline
         else None,
         invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
         # Whoever has a profile asked for its file.
@@ -279,7 +283,7 @@ def _handed_unit(row: ExportUnit, unit: plan.Unit, found: _Found, broker: Recipi
     )
 
 
-def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
+def _build_link(artifact: Artifact, base: str) -> messages.ArtifactLink:
     return messages.ArtifactLink(
         id=artifact.id,
         artifact_type=artifact.artifact_type,
@@ -291,22 +295,22 @@ def _link(artifact: Artifact, base: str) -> messages.ArtifactLink:
     )
 
 
-def _package_notices(context: StepContext, found: _Found) -> Iterator[NewNotification]:
-    planned = {(row.unit_no, package.package_ref): package for row, unit in found.units for package in unit.packages}
-    skus = {(row.unit_no, line.line_ref): line.sku for row, unit in found.units for line in unit.lines}
-    rows = {row.unit_no: row for row, _ in found.units}
+def _build_package_notifications(context: StepContext, contents: _ExportContents) -> Iterator[NewNotification]:
+    planned = {(row.unit_no, package.package_ref): package for row, unit in contents.units for package in unit.packages}
+    skus = {(row.unit_no, line.line_ref): line.sku for row, unit in contents.units for line in unit.lines}
+    rows = {row.unit_no: row for row, _ in contents.units}
     ship_to = {
         row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
-        for row, unit in found.units
+        for row, unit in contents.units
     }
-    for unit_no, package_ref, sscc in found.packages:
+    for unit_no, package_ref, sscc in contents.packages:
         row, package = rows[unit_no], planned[unit_no, package_ref]
         message = messages.PackageRecorded(
             **outbox.describe_export(context),
             version=context.revision,
             unit_ref=row.unit_ref,
             customs_package_id=row.customs_package_id,
-            customs_package_number=_number(row),
+            customs_package_number=_package_number(row),
             package_ref=package_ref,
             sscc=sscc,
             lpn=package.lpn,
@@ -330,7 +334,7 @@ def _package_notices(context: StepContext, found: _Found) -> Iterator[NewNotific
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
 
 
-def _number(row: ExportUnit) -> str:
+def _package_number(row: ExportUnit) -> str:
     if row.package_number is None:
         raise StepFailed(f"the customs package of unit {row.unit_ref} has no number; its packages were never recorded")
     return row.package_number

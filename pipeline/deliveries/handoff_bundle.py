@@ -20,7 +20,7 @@ from pipeline.documents import bundle
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, Member, safe
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 
-__all__ = ["Bundle", "gathered", "safe", "stream"]
+__all__ = ["Bundle", "gather_bundle", "safe", "stream_bundle"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Bundle:
         return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in self.members).encode()).hexdigest()
 
 
-def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
+def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundle:
     """Return the bundle of the export, its members by name, the documents in a folder for each unit.
 
     Raises InvalidState until every customs package is closed and the handoff is written.
@@ -47,18 +47,18 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"
         )
-    told = session.scalars(
+    handoff = session.scalars(
         select(Notification).where(
             col(Notification.export_id) == export.id,
             col(Notification.audience) == BROKER,
             col(Notification.event_type) == MessageType.HANDOFF_READY.value,
         )
     ).first()
-    if told is None:
+    if handoff is None:
         raise InvalidState("the handoff is not written yet; the bundle holds what the customs broker is told")
     bodies = {
         PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
-        MESSAGE: build_cloud_event(settings, told, export.trace_parent),
+        MESSAGE: build_cloud_event(settings, handoff, export.trace_parent),
     }
     documents = session.execute(
         select(
@@ -78,12 +78,12 @@ def gathered(session: Session, settings: Settings, export: Export) -> Bundle:
         Member(f"{bundle.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
         for unit_no, unit_ref, filename, size, sha256 in documents
     ]
-    bodies[MANIFEST] = bundle.manifest(_about(session, export), members)
+    bodies[MANIFEST] = bundle.manifest(_describe_export(session, export), members)
     members.append(bundle.member(MANIFEST, bodies[MANIFEST]))
     return Bundle(sorted(members, key=lambda member: member.path), bodies)
 
 
-def stream(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
+def stream_bundle(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
     """Yield the zip, one document in memory at a time."""
 
     def read(member: Member) -> bytes:
@@ -93,7 +93,7 @@ def stream(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
     return bundle.zipped(packed.members, read)
 
 
-def _about(session: Session, export: Export) -> bundle.About:
+def _describe_export(session: Session, export: Export) -> bundle.About:
     units = session.execute(
         select(col(ExportUnit.unit_no), col(ExportUnit.unit_ref), col(ExportUnit.treatment_digest))
         .where(col(ExportUnit.export_id) == export.id)

@@ -24,7 +24,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import DocumentLink
-from pipeline.deliveries.submissions import Submission
+from pipeline.deliveries.submissions import SubmissionOwner
 from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.models import Artifact
@@ -125,7 +125,7 @@ def create_key_link(settings: Settings, caller: Caller, row: Artifact, now: date
 
 
 def create_handoff_links(
-    session: Session, settings: Settings, submission: Submission, holder: str, now: datetime
+    session: Session, settings: Settings, submission: SubmissionOwner, holder: str, now: datetime
 ) -> list[DocumentLink]:
     """Return links to all documents that a handoff names, in its order; raises NotFound where it was purged."""
     message = session.scalars(

@@ -21,17 +21,17 @@ HANDOFF: Final = and_(
 )
 
 #: Quarantined, and neither retried, cancelled nor superseded since.
-SET_ASIDE: Final = and_(col(Export.quarantined).is_(True), col(Export.state) == ExportState.FAILED.value)
+QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) == ExportState.FAILED.value)
 
 #: An answer is late and still waited for: an amendment and a purge take the deadline away, and leave when it was late.
-LATE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
 
 #: The answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
-_ASKING: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
+_NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
 _AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
 
 
-def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
+def outcome_expression(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
     """Return the outcome of an export as an expression; the statement joins `HANDOFF` from the outside.
 
     `whose` are the conditions on deliveries that bound the search for dead letters: an account, or one export.
@@ -45,15 +45,15 @@ def outcome(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
         (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),
         (state == ExportState.CANCELLED.value, Outcome.CANCELLED.value),
         (state == ExportState.SUPERSEDED.value, Outcome.SUPERSEDED.value),
-        (status.in_(_ASKING), status),
+        (status.in_(_NEEDS_PERSON), status),
         (status == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
         (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
-        (LATE, Outcome.OVERDUE.value),
+        (OVERDUE, Outcome.OVERDUE.value),
         (status.in_(_AGREED), status),
         else_=Outcome.WITH_BROKER.value,
     )
 
 
-def set_aside(export: Export) -> bool:
-    """Return what `SET_ASIDE` says of the row."""
+def is_quarantined(export: Export) -> bool:
+    """Return what `QUARANTINED` says of the row."""
     return export.quarantined and export.state == ExportState.FAILED.value

@@ -141,7 +141,9 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
             log.warning("answers_not_read", reason=str(error))
             return PollResult()
         try:
-            receipts = [submissions.answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers]
+            receipts = [
+                submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers
+            ]
         except Purged as purged:
             log.warning("answers_dropped", reason=str(purged))
             return PollResult()
@@ -250,12 +252,12 @@ def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
         raise InvalidRequest(file.problem)
     sent = parse_json(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
     with runtime.db.read() as session:
-        submission = submissions.find(session, sent.submission_id)
+        submission = submissions.find_submission(session, sent.submission_id)
     if (submission.account_id, submission.partner_id) != (target.account_id, target.partner_id):
         # What belongs to others is as unknown as what is not there.
         raise NotFound(f"there is no broker submission {sent.submission_id}")
     actor = f"partner:{target.partner_id}"
-    return submissions.answer(runtime, sent.submission_id, sent.answer, actor).recorded
+    return submissions.receive_answer(runtime, sent.submission_id, sent.answer, actor).recorded
 
 
 def _try_move(move: Callable[[], None], name: str) -> None:

@@ -16,19 +16,19 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages, sandbox_broker, submissions
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.outcomes import DEAD
-from pipeline.deliveries.remedies import remedy
+from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
-MAX_TRIES_SHOWN: Final = 20
+MAX_ATTEMPTS_SHOWN: Final = 20
 #: Of one message alone: with resends there may be more than its schedule has.
-MAX_TRIES_TRACED: Final = 200
+MAX_ATTEMPTS_TRACED: Final = 200
 
 
-def listed(
+def list_deliveries(
     runtime: Runtime,
     account_id: str,
     *,
@@ -57,11 +57,11 @@ def listed(
             .order_by(col(Delivery.id).desc())
             .limit(limit + 1)
         ).all()
-        views = _views(session, [(row, event_type) for row, event_type in found[:limit]])
+        views = _build_views(session, [(row, event_type) for row, event_type in found[:limit]])
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
 
 
-def dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
+def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
     """Return how many dead deliveries there are, by the partner that they are for."""
     with runtime.db.read() as session:
         found = session.execute(
@@ -72,23 +72,23 @@ def dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
         return {row[0]: row[1] for row in found}
 
 
-def get(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
+def get_delivery(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
     """Return one delivery with its newest tries; raises NotFound, also for what belongs to another account."""
     with runtime.db.read() as session:
-        return view(session, account_id, delivery_id)
+        return load_delivery(session, account_id, delivery_id)
 
 
-def of_notification(session: Session, said: Notification) -> list[DeliveryView]:
+def list_notification_deliveries(session: Session, notification: Notification) -> list[DeliveryView]:
     """Return all deliveries of a notification by recipient and channel, each with its tries."""
     found = session.scalars(
         select(Delivery)
-        .where(col(Delivery.notification_id) == said.id)
+        .where(col(Delivery.notification_id) == notification.id)
         .order_by(col(Delivery.partner_id), col(Delivery.channel))
     )
-    return _views(session, [(row, said.event_type) for row in found], MAX_TRIES_TRACED)
+    return _build_views(session, [(row, notification.event_type) for row in found], MAX_ATTEMPTS_TRACED)
 
 
-def view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
+def load_delivery(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
     """Return what `get` does, in the caller's transaction."""
     found = session.execute(
         select(Delivery, col(Notification.event_type))
@@ -97,17 +97,17 @@ def view(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
     ).first()
     if found is None:
         raise NotFound(f"there is no delivery {delivery_id} in this account")
-    return _views(session, [(found[0], found[1])])[0]
+    return _build_views(session, [(found[0], found[1])])[0]
 
 
-def _remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
+def _find_remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
     if row.error is None or not tries:
         return None
-    return remedy(row.account_id, row.partner_id, row.channel, tries[0].status)
+    return find_remedy(row.account_id, row.partner_id, row.channel, tries[0].status)
 
 
-def _views(
-    session: Session, rows: Sequence[tuple[Delivery, str]], most_tries: int = MAX_TRIES_SHOWN
+def _build_views(
+    session: Session, rows: Sequence[tuple[Delivery, str]], most_tries: int = MAX_ATTEMPTS_SHOWN
 ) -> list[DeliveryView]:
     tries: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
@@ -135,7 +135,7 @@ def _views(
             due_at=row.due_at,
             delivered_at=row.delivered_at,
             error=row.error,
-            remedy=_remedy(row, tries[row.id]),
+            remedy=_find_remedy(row, tries[row.id]),
             created_at=row.created_at,
             tries=[
                 AttemptView(
@@ -154,16 +154,16 @@ def _views(
     ]
 
 
-def read(runtime: Runtime, account_id: str, notification_id: str) -> NotificationTrace:
+def trace_notification(runtime: Runtime, account_id: str, notification_id: str) -> NotificationTrace:
     """Return what became of the account's message with this CloudEvent id.
 
     Raises NotFound, also for what belongs to another account, and where its text was purged.
     """
     with runtime.db.read() as session:
-        said = session.get(Notification, notification_id)
-        if said is None or said.account_id != account_id:
+        notification = session.get(Notification, notification_id)
+        if notification is None or notification.account_id != account_id:
             raise NotFound(f"there is no message {notification_id} in this account")
-        export = session.get_one(Export, said.export_id)
+        export = session.get_one(Export, notification.export_id)
         if export.purged_at is not None:
             raise NotFound(
                 f"message {notification_id} was purged with export {export.id} when its retention ended; its deliveries"
@@ -171,22 +171,22 @@ def read(runtime: Runtime, account_id: str, notification_id: str) -> Notificatio
             )
         submission = None
         # Only a handoff is answered; other messages about it change no status.
-        if said.event_type == MessageType.HANDOFF_READY:
-            submission_id = HandoffReady.model_validate_json(said.data).submission_id
+        if notification.event_type == MessageType.HANDOFF_READY:
+            submission_id = HandoffReady.model_validate_json(notification.data).submission_id
             submission = submissions.read_submission(session, account_id, submission_id)
         return NotificationTrace(
-            id=said.id,
-            event_type=said.event_type,
-            audience=said.audience,
+            id=notification.id,
+            event_type=notification.event_type,
+            audience=notification.audience,
             export_id=export.id,
             batch_id=export.batch_id,
             revision=export.revision,
             test=export.test,
-            created_at=said.created_at,
+            created_at=notification.created_at,
             event=CloudEventEnvelope.model_validate(
-                json.loads(messages.build_cloud_event(runtime.settings, said, export.trace_parent))
+                json.loads(messages.build_cloud_event(runtime.settings, notification, export.trace_parent))
             ),
-            deliveries=of_notification(session, said),
-            sandbox=sandbox_broker.received_as(session, account_id, said.id),
+            deliveries=list_notification_deliveries(session, notification),
+            sandbox=sandbox_broker.find_handoff(session, account_id, notification.id),
             broker_submission=submission,
         )

@@ -32,7 +32,7 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 #: Where it came to no partner at all.
-_BY_OURSELVES: Final[Mapping[str, str]] = {
+_BY_LOCAL_FAILURE: Final[Mapping[str, str]] = {
     "SecretUnreadable": "give every process the key that the partner's secret was sealed under, by"
     " EXPORTS_SECRET_KEYS_PREVIOUS; where it is lost, give the partner a new secret or set its channel again",
     "MessageNotBuilt": "the log of the process that sends says why, at message_not_built; upgrade or report it, then send again",
@@ -44,19 +44,19 @@ _BY_CHANNEL: Final[Mapping[str, str]] = {
 }
 
 
-def remedy(account_id: str, partner_id: str, channel: str, status: str | None) -> str:
+def find_remedy(account_id: str, partner_id: str, channel: str, status: str | None) -> str:
     """Return what to do before the message is sent again, as one sentence."""
     known = (
-        _BY_OURSELVES.get(status or "")
+        _BY_LOCAL_FAILURE.get(status or "")
         or _BY_STATUS.get(channel, {}).get(status or "")
         or _BY_CHANNEL.get(channel)
-        or _of_http(channel, status)
+        or _find_http_remedy(channel, status)
     )
     test = f"`exports partners test {partner_id} --account {account_id}`"
     return known or f"run the connection test, which says what to correct: {test}"
 
 
-def _of_http(channel: str, status: str | None) -> str | None:
+def _find_http_remedy(channel: str, status: str | None) -> str | None:
     if channel not in ("webhook", "borderbuddy") or status is None or not status.isdigit():
         return None
     if status in ("429", "503"):

@@ -24,16 +24,16 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 
 #: The most that one page, and so one transaction, owes again. An export is never split: a larger one is a page of its own.
-EXPORTS_A_PAGE: Final = 200
-MESSAGES_A_PAGE: Final = 10_000
+EXPORTS_PER_PAGE: Final = 200
+MESSAGES_PER_PAGE: Final = 10_000
 
 #: When a delivery was made; of one that was given up, when it was owed.
-_when: Final = case(
+_sent_at: Final = case(
     (col(Delivery.state) == DeliveryState.DELIVERED.value, col(Delivery.delivered_at)), else_=col(Delivery.created_at)
 )
 
 
-def replay(
+def replay_messages(
     runtime: Runtime, account_id: str, partner_id: str, request: ReplayRequest, actor: str, *, test_only: bool = False
 ) -> tuple[ReplayReport, list[DeliveryStream]]:
     """Owe one page of a partner's messages again, each with the id and the body that it had; return the streams to publish, by export.
@@ -46,44 +46,46 @@ def replay(
         if partner_id != account_id and session.get(Partner, (account_id, partner_id)) is None:
             raise NotFound(f"there is no partner {partner_id} in this account")
         until = request.until or session.execute(select(database_now())).scalar_one()
-        wanted = _wanted(account_id, partner_id, request, test_only=test_only)
-        wanted += [_when >= request.since, _when <= until]
-        page, following = _page(session, wanted, request.after)
+        wanted = _replay_conditions(account_id, partner_id, request, test_only=test_only)
+        wanted += [_sent_at >= request.since, _sent_at <= until]
+        page, following = _select_page(session, wanted, request.after)
         # Locked in one order, and first, as every writer of a log does.
         session.execute(
             select(col(Export.id)).where(col(Export.id).in_(page)).order_by(col(Export.id)).with_for_update()
         )
-        owed = outbox.requeue(session, *wanted, col(Delivery.export_id).in_(page))
+        requeued = outbox.requeue(session, *wanted, col(Delivery.export_id).in_(page))
         counts: dict[str, int] = {}
-        for row in owed:
+        for row in requeued:
             counts[row.export_id] = counts.get(row.export_id, 0) + 1
-        _owe_handoffs(
+        _reset_handoffs(
             session,
             runtime.settings,
             partner_id,
-            {(row.export_id, row.channel) for row in owed if row.audience == BROKER},
+            {(row.export_id, row.channel) for row in requeued if row.audience == BROKER},
         )
         for export_id, count in sorted(counts.items()):
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
     # The rows come in any order.
     streams = [
-        DeliveryStream(of, partner_id, channel)
-        for of, channel in sorted({(row.export_id, row.channel) for row in owed})
+        DeliveryStream(export_id, partner_id, channel)
+        for export_id, channel in sorted({(row.export_id, row.channel) for row in requeued})
     ]
     report = ReplayReport(
         partner_id=partner_id,
         since=request.since,
         until=until,
-        messages=len(owed),
+        messages=len(requeued),
         exports=len(counts),
         next=following,
     )
     return report, streams
 
 
-def _wanted(account_id: str, partner_id: str, request: ReplayRequest, *, test_only: bool) -> list[ColumnElement[bool]]:
-    said = col(Notification.id) == col(Delivery.notification_id)
+def _replay_conditions(
+    account_id: str, partner_id: str, request: ReplayRequest, *, test_only: bool
+) -> list[ColumnElement[bool]]:
+    of_message = col(Notification.id) == col(Delivery.notification_id)
     newer = select(col(Export.supersedes_id)).where(
         col(Export.account_id) == account_id, col(Export.supersedes_id).is_not(None)
     )
@@ -93,37 +95,39 @@ def _wanted(account_id: str, partner_id: str, request: ReplayRequest, *, test_on
         col(Delivery.state).in_(request.states),
         ~exists().where(col(Export.id) == col(Delivery.export_id), col(Export.purged_at).is_not(None)),
         ~exists().where(
-            said, col(Notification.event_type).in_(HELD_UNTIL_SUPERSEDED), col(Notification.export_id).in_(newer)
+            of_message, col(Notification.event_type).in_(HELD_UNTIL_SUPERSEDED), col(Notification.export_id).in_(newer)
         ),
     ]
     if request.event_types is not None:
         types = [each.value for each in request.event_types]
-        wanted.append(exists().where(said, col(Notification.event_type).in_(types)))
+        wanted.append(exists().where(of_message, col(Notification.event_type).in_(types)))
     if test_only:
         wanted.append(exists().where(col(Export.id) == col(Delivery.export_id), col(Export.test).is_(True)))
     return wanted
 
 
-def _page(session: Session, wanted: Sequence[ColumnElement[bool]], after: str | None) -> tuple[list[str], str | None]:
+def _select_page(
+    session: Session, wanted: Sequence[ColumnElement[bool]], after: str | None
+) -> tuple[list[str], str | None]:
     """Return the exports of the page in order, and the last of them where more follow."""
     found = session.execute(
         select(col(Delivery.export_id), func.count())
         .where(*wanted, col(Delivery.export_id) > (after or ""))
         .group_by(col(Delivery.export_id))
         .order_by(col(Delivery.export_id))
-        .limit(EXPORTS_A_PAGE + 1)
+        .limit(EXPORTS_PER_PAGE + 1)
     ).all()
     page: list[str] = []
     messages = 0
-    for export_id, count in found[:EXPORTS_A_PAGE]:
-        if page and messages + count > MESSAGES_A_PAGE:
+    for export_id, count in found[:EXPORTS_PER_PAGE]:
+        if page and messages + count > MESSAGES_PER_PAGE:
             break
         page.append(export_id)
         messages += count
     return page, page[-1] if len(page) < len(found) else None
 
 
-def _owe_handoffs(session: Session, settings: Settings, partner_id: str, streams: set[tuple[str, str]]) -> None:
+def _reset_handoffs(session: Session, settings: Settings, partner_id: str, streams: set[tuple[str, str]]) -> None:
     """Put handoffs whose channel was spent back on the first status, where that channel is tried again."""
     failed = session.execute(
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id), col(BrokerSubmission.channel)).where(

@@ -21,29 +21,32 @@ _SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Notified:
     """What may have reached customs brokers and warehouses: ids of messages, and partners, by audience."""
 
     messages: dict[str, set[str]]
     partners: dict[str, set[str]]
 
 
-def superseded(
+def retract_superseded(
     session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]
 ) -> Enqueued:
     """Owe everybody who may have been told of `old` that it no longer holds, and let go of what it still owes.
 
     `planned` are the packages of the newer revision, by unitRef and packageRef.
     """
-    told = _told(session, old.id)
+    notified = _load_notified(session, old.id)
     outbox.cancel_unsent(session, old.id)
     # Nobody waits for an answer to it any more.
     session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
-    notifications = [*_handoffs(session, old, by, told), *_packages(session, old, by, told, planned)]
-    return _owe(session, old, notifications, told.partners) if notifications else Enqueued()
+    notifications = [
+        *_handoff_notifications(session, old, by, notified),
+        *_package_notifications(session, old, by, notified, planned),
+    ]
+    return _enqueue(session, old, notifications, notified.partners) if notifications else Enqueued()
 
 
-def cancelled(session: Session, export: Export) -> Enqueued:
+def retract_cancelled(session: Session, export: Export) -> Enqueued:
     """Owe the operators, and whoever heard that an earlier revision no longer holds, that nothing follows.
 
     What the export itself still owes is let go of.
@@ -75,11 +78,11 @@ def cancelled(session: Session, export: Export) -> Enqueued:
         NewNotification(audience, MessageType.EXPORT_CANCELLED, "cancelled", message)
         for audience in (*sorted(partners), OPERATOR)
     ]
-    return _owe(session, export, notifications, partners)
+    return _enqueue(session, export, notifications, partners)
 
 
-def _told(session: Session, export_id: str) -> _Heard:
-    told = _Heard({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
+def _load_notified(session: Session, export_id: str) -> _Notified:
+    notified = _Notified({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
     for notification_id, audience, partner_id in session.execute(
         select(col(Delivery.notification_id), col(Delivery.audience), col(Delivery.partner_id)).where(
             col(Delivery.export_id) == export_id,
@@ -92,47 +95,52 @@ def _told(session: Session, export_id: str) -> _Heard:
             ),
         )
     ):
-        told.messages[audience].add(notification_id)
-        told.partners[audience].add(partner_id)
-    return told
+        notified.messages[audience].add(notification_id)
+        notified.partners[audience].add(partner_id)
+    return notified
 
 
-def _owe(
+def _enqueue(
     session: Session, export: Export, notifications: list[NewNotification], partners: dict[str, set[str]]
 ) -> Enqueued:
     ids = sorted(set().union(*partners.values()))
     reached = recipients.reached(session, export.account_id, ids, test=export.test)
-    told = {
+    recipients_by_audience = {
         audience: [reached[name] for name in sorted(partners[audience]) if name in reached] for audience in partners
     }
     return outbox.enqueue(
-        session, export.account_id, notifications, told | {OPERATOR: recipients.operators(session, export.account_id)}
+        session,
+        export.account_id,
+        notifications,
+        recipients_by_audience | {OPERATOR: recipients.operators(session, export.account_id)},
     )
 
 
-def _handoffs(session: Session, old: Export, by: messages.RevisionRef, told: _Heard) -> Iterator[NewNotification]:
-    if not told.messages[BROKER]:
+def _handoff_notifications(
+    session: Session, old: Export, by: messages.RevisionRef, notified: _Notified
+) -> Iterator[NewNotification]:
+    if not notified.messages[BROKER]:
         return
-    units = _units(session, old.id)
+    units = _load_units(session, old.id)
     for submission_id in session.scalars(
         select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == old.id)
     ):
         message = messages.HandoffSuperseded(
             **outbox.describe_export(old),
             submission_id=submission_id,
-            notification_ids=sorted(told.messages[BROKER]),
+            notification_ids=sorted(notified.messages[BROKER]),
             customs_packages=list(units.values()),
             superseded_by=by,
         )
         yield NewNotification(BROKER, MessageType.HANDOFF_SUPERSEDED, submission_id, message)
 
 
-def _packages(
-    session: Session, old: Export, by: messages.RevisionRef, told: _Heard, planned: Collection[tuple[str, str]]
+def _package_notifications(
+    session: Session, old: Export, by: messages.RevisionRef, notified: _Notified, planned: Collection[tuple[str, str]]
 ) -> Iterator[NewNotification]:
-    if not told.messages[WAREHOUSE]:
+    if not notified.messages[WAREHOUSE]:
         return
-    units = _units(session, old.id)
+    units = _load_units(session, old.id)
     for unit_no, package_ref, sscc, lpn in session.execute(
         select(
             col(ExportPackage.unit_no), col(ExportPackage.package_ref), col(ExportPackage.sscc), col(ExportPackage.lpn)
@@ -143,7 +151,7 @@ def _packages(
         unit = units[unit_no]
         subject = f"{unit.unit_ref}/{package_ref}"
         recorded = outbox.derive_notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
-        if recorded not in told.messages[WAREHOUSE]:
+        if recorded not in notified.messages[WAREHOUSE]:
             continue
         message = messages.PackageSuperseded(
             **outbox.describe_export(old),
@@ -161,7 +169,7 @@ def _packages(
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
 
 
-def _units(session: Session, export_id: str) -> dict[int, messages.CustomsPackageRef]:
+def _load_units(session: Session, export_id: str) -> dict[int, messages.CustomsPackageRef]:
     rows = session.execute(
         select(
             col(ExportUnit.unit_no),

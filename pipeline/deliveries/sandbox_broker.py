@@ -42,11 +42,11 @@ log = structlog.get_logger(__name__)
 Via = Literal["borderbuddy", "webhook"]
 
 #: How the sandbox's own ids of handoffs begin.
-_HANDOFF: Final = "sbx-"
+_HANDOFF_PREFIX: Final = "sbx-"
 
 _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
-_TRIES: Final = 3
-_SECONDS: Final = 5.0
+_MAX_ATTEMPTS: Final = 3
+_TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Script:
     fails: bool = False
 
 
-def script_of(invoice_number: str) -> Script:
+def parse_script(invoice_number: str) -> Script:
     """Return what the first two characters of the invoice number ask for: the outcome and the delay in seconds.
 
     A accepts, R rejects with named fields, Q asks, P never answers, D accepts and H holds after a delay (of one second
@@ -83,7 +83,7 @@ def script_of(invoice_number: str) -> Script:
             return Script("accepted", delay)
 
 
-def take(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
+def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
     """Take a message and return the answer that it gets at once, if it gets one; the same handoff is answered alike.
 
     `signer` is the partner whose signature it bears: it speaks for that partner's handoffs and for no other's, because what
@@ -93,31 +93,31 @@ def take(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = Non
     if the process ends first, which in a sandbox harms nobody. Raises InvalidRequest where the body is none of our
     messages, NotFound where the submission is not ours, NotReady where the script says so.
     """
-    event_id, ready = _read(body)
+    event_id, ready = _parse_event(body)
     if ready is None:
         return None
     numbers = [unit.invoice.number for unit in ready.units]
-    script = script_of(numbers[0])
+    script = parse_script(numbers[0])
     if script.fails:
         raise NotReady("the sandbox broker fails this handoff, as the F of its invoice number asks")
-    at_once = _at_once(event_id, script, via)
+    at_once = _immediate_answer(event_id, script, via)
     with runtime.db.read() as session:
-        submission = submissions.find(session, ready.submission_id)
+        submission = submissions.find_submission(session, ready.submission_id)
         if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
             raise NotFound(f"there is no broker submission {ready.submission_id}")
         secrets = account_secrets.counting(session, runtime.settings, submission.account_id, submission.partner_id)
         known = session.get(SandboxHandoff, event_id) is not None
     if not known:
-        _remember(runtime, event_id, ready, numbers, script, at_once, via)
-    late = _late(event_id, script, via)
+        _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)
+    late = _delayed_answer(event_id, script, via)
     if late is not None and secrets:
         url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
         answer = late
-        _later(script.delay_seconds, lambda: _post(url, answer, secrets[0]))
+        _schedule(script.delay_seconds, lambda: _post_answer(url, answer, secrets[0]))
     return at_once
 
 
-def received(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
+def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
     """Return a page of what the account's handoffs in the sandbox came to, newest first, from behind the handoff `after` on."""
     wanted = [col(BrokerSubmission.account_id) == account_id]
     place = tuple_(col(SandboxHandoff.received_at), col(SandboxHandoff.id))
@@ -134,21 +134,21 @@ def received(runtime: Runtime, account_id: str, *, after: str | None = None, lim
             .order_by(col(SandboxHandoff.received_at).desc(), col(SandboxHandoff.id).desc())
             .limit(limit + 1)
         ).all()
-    items = [_view(row, export_id, status) for row, export_id, status in found[:limit]]
+    items = [_to_view(row, export_id, status) for row, export_id, status in found[:limit]]
     return SandboxPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
-def received_as(session: Session, account_id: str, event_id: str) -> SandboxHandoffView | None:
+def find_handoff(session: Session, account_id: str, event_id: str) -> SandboxHandoffView | None:
     """Return what the sandbox made of the account's handoff with this CloudEvent id; None where it received none."""
     found = session.execute(
         select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
         .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
         .where(col(SandboxHandoff.id) == event_id, col(BrokerSubmission.account_id) == account_id)
     ).first()
-    return None if found is None else _view(*found)
+    return None if found is None else _to_view(*found)
 
 
-def _view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoffView:
+def _to_view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoffView:
     return SandboxHandoffView.model_validate(
         {
             "id": row.id,
@@ -164,26 +164,26 @@ def _view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoffVie
     )
 
 
-def answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
+def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
     """Return all that the sandbox has answered so far to a handoff that it took by the borderbuddy contract.
 
     Raises NotFound.
     """
-    event_id = handoff_id.removeprefix(_HANDOFF)
+    event_id = handoff_id.removeprefix(_HANDOFF_PREFIX)
     with runtime.db.read() as session:
         row = session.get(SandboxHandoff, event_id)
         now = session.scalar(select(database_now()))
-    if row is None or now is None or row.path != "borderbuddy" or handoff_id != _handoff_id(event_id):
+    if row is None or now is None or row.path != "borderbuddy" or handoff_id != _build_handoff_id(event_id):
         raise NotFound(f"the sandbox broker took no handoff {handoff_id}")
-    script = script_of(row.invoice_numbers[0])
-    at_once, late = _at_once(event_id, script, "borderbuddy"), _late(event_id, script, "borderbuddy")
+    script = parse_script(row.invoice_numbers[0])
+    at_once, late = _immediate_answer(event_id, script, "borderbuddy"), _delayed_answer(event_id, script, "borderbuddy")
     given = [] if at_once is None else [at_once.acknowledgement]
     if late is not None and now >= row.received_at + timedelta(seconds=script.delay_seconds):
         given.append(late)
     return HandoffStatus(handoff_id=handoff_id, answers=given)
 
 
-def _read(body: bytes) -> tuple[str, HandoffReady | None]:
+def _parse_event(body: bytes) -> tuple[str, HandoffReady | None]:
     try:
         event = JSONFormat().read(CloudEvent, body)
         if event.get_type() != MessageType.HANDOFF_READY:
@@ -196,29 +196,29 @@ def _read(body: bytes) -> tuple[str, HandoffReady | None]:
         raise InvalidRequest(f"the body is no CloudEvent in structured JSON: {type(error).__name__}") from error
 
 
-def _at_once(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
+def _immediate_answer(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
     if via == "webhook" or script.status is None:
         return None
     if script.delay_seconds or script.status == "held":
-        return HandoffAnswer(handoff_id=_handoff_id(event_id), status="received")
-    said = _answer(event_id, script.status)
+        return HandoffAnswer(handoff_id=_build_handoff_id(event_id), status="received")
+    answer = _build_answer(event_id, script.status)
     return HandoffAnswer(
-        handoff_id=_handoff_id(event_id),
+        handoff_id=_build_handoff_id(event_id),
         status=script.status,
-        reference=said.reference,
-        message=said.message,
-        fields=said.fields,
+        reference=answer.reference,
+        message=answer.message,
+        fields=answer.fields,
     )
 
 
-def _late(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
+def _delayed_answer(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
     if script.status is None or (via == "borderbuddy" and not script.delay_seconds):
         return None
-    return _answer(event_id, script.status)
+    return _build_answer(event_id, script.status)
 
 
-def _answer(event_id: str, status: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
-    handoff_id = _handoff_id(event_id)
+def _build_answer(event_id: str, status: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
+    handoff_id = _build_handoff_id(event_id)
     fields: list[FieldAnswer] = []
     message = {
         "accepted": "Accepted by the sandbox broker.",
@@ -242,11 +242,11 @@ def _answer(event_id: str, status: Literal["accepted", "rejected", "query", "hel
     )
 
 
-def _handoff_id(event_id: str) -> str:
-    return f"{_HANDOFF}{event_id}"
+def _build_handoff_id(event_id: str) -> str:
+    return f"{_HANDOFF_PREFIX}{event_id}"
 
 
-def _remember(
+def _store_handoff(
     runtime: Runtime,
     event_id: str,
     ready: HandoffReady,
@@ -270,7 +270,7 @@ def _remember(
         log.info("sandbox_handoff_repeated")
 
 
-def _later(seconds: float, act: Callable[[], None]) -> None:
+def _schedule(seconds: float, act: Callable[[], None]) -> None:
     if not _LATE_ANSWERS.acquire(blocking=False):
         log.warning("sandbox_answer_dropped")
         return
@@ -286,12 +286,12 @@ def _later(seconds: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-def _post(url: str, answer: AcknowledgementBody, secret: str) -> None:
+def _post_answer(url: str, answer: AcknowledgementBody, secret: str) -> None:
     body = answer.model_dump_json(by_alias=True).encode()
-    for attempt in range(_TRIES):
+    for attempt in range(_MAX_ATTEMPTS):
         try:
             # Our own address, from the settings: it may be private.
-            with open_poster(private=True, seconds=_SECONDS) as poster:
+            with open_poster(private=True, seconds=_TIMEOUT_SECONDS) as poster:
                 poster.post(url, body, {"content-type": "application/json"} | signed(answer.id, body, secret))
         except (ChannelUnavailable, ChannelRefused) as error:
             log.warning("sandbox_answer_not_taken", attempt=attempt + 1, reason=str(error))

@@ -259,7 +259,7 @@ def resend_delivery(
     it says; InsufficientRole of a live export's where `test_only`.
     """
     with runtime.db.write() as session:
-        view = queries.view(session, account_id, delivery_id)
+        view = queries.load_delivery(session, account_id, delivery_id)
         stream = DeliveryStream(view.export_id, view.partner_id, view.channel)
         # Locked before anything is judged: an amendment or a purge under way is waited for.
         events.lock_export(session, stream.export_id)
@@ -289,7 +289,7 @@ def resend_delivery(
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
         events.append(session, stream.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         session.expire_all()
-        return queries.view(session, account_id, delivery_id), stream
+        return queries.load_delivery(session, account_id, delivery_id), stream
 
 
 #: What is waiting for its export becomes pending too, but by the export's completion alone.

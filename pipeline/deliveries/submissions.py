@@ -44,14 +44,14 @@ _EVENTS: Final = {
 
 
 #: Seconds that a signed request is remembered: longer than it is believed, and than clocks differ.
-_REMEMBERED: Final = 3600
+_SIGNATURE_SECONDS: Final = 3600
 
 #: The answers that are told to the operators: a person must look.
 _NOTIFIED: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmissionOwner:
     """Whose a submission is."""
 
     id: str
@@ -60,15 +60,15 @@ class Submission:
     partner_id: str
 
 
-def find(session: Session, submission_id: str) -> Submission:
+def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
     """Return whose the submission is; raises NotFound."""
     row = session.get(BrokerSubmission, submission_id)
     if row is None:
         raise NotFound(f"there is no broker submission {submission_id}")
-    return Submission(row.id, row.export_id, row.account_id, row.partner_id)
+    return SubmissionOwner(row.id, row.export_id, row.account_id, row.partner_id)
 
 
-def deadline(settings: Settings, status: SubmissionState) -> database_now | None:
+def status_deadline(settings: Settings, status: SubmissionState) -> database_now | None:
     """Return when the status above `status` must be reached; None where nobody outside has to do anything."""
     seconds = {
         SubmissionState.PENDING: settings.deadline_delivered_seconds,
@@ -94,7 +94,7 @@ def advance_status(
         .values(
             state=status.value,
             updated_at=database_now(),
-            deadline_at=deadline(settings, status),
+            deadline_at=status_deadline(settings, status),
             overdue_at=None,
             **values,
         )
@@ -103,7 +103,9 @@ def advance_status(
     return moved.first() is not None
 
 
-def record(session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody) -> list[NewEvent]:
+def record_answer(
+    session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody
+) -> list[NewEvent]:
     """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
 
     An answer that comes late, or out of order, is kept and moves nothing. A rejection, a query and a hold are owed to the
@@ -111,7 +113,7 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
 
     Its words are recorded as people may be shown them. Refused for a character, the answer would be lost.
     """
-    answer = _legible(answer)
+    answer = _make_legible(answer)
     known = session.scalar(
         select(col(Acknowledgement.id)).where(
             col(Acknowledgement.submission_id) == submission_id, col(Acknowledgement.id) == answer.id
@@ -137,11 +139,11 @@ def record(session: Session, settings: Settings, submission_id: str, answer: Ack
     if status in _NOTIFIED:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
         enqueued = outbox.enqueue_handoff_answered(session, row, answer)
-    said = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)
-    return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | said)]
+    facts = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)
+    return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | facts)]
 
 
-def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
+def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
     fields = [
         field.model_copy(
             update={"pointer": make_legible(field.pointer).replace("\n", " "), "message": make_legible(field.message)}
@@ -152,18 +154,20 @@ def _legible(answer: AcknowledgementBody) -> AcknowledgementBody:
     return answer.model_copy(update={"message": message, "fields": fields})
 
 
-def answer(runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str) -> AcknowledgementReceipt:
+def receive_answer(
+    runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str
+) -> AcknowledgementReceipt:
     """Record an answer that came from outside, in one transaction; the same id again is harmless.
 
     Raises NotFound, and Purged: nothing of the answer is kept then.
     """
     with runtime.db.write() as session:
-        submission = find(session, submission_id)
+        submission = find_submission(session, submission_id)
         # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
         events.append(session, submission.export_id, actor, [])
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
             raise Purged.for_export(submission.export_id, "the answer was not kept")
-        happened = record(session, runtime.settings, submission_id, body)
+        happened = record_answer(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
     return AcknowledgementReceipt(
@@ -184,7 +188,7 @@ class Signer:
         return f"partner:{self.partner_id}"
 
 
-def signer(
+def verify_signer(
     runtime: Runtime, submission_id: str, body: bytes, headers: Mapping[str, str], *, timely: bool = True
 ) -> Signer:
     """Return who signed `body`: the partner of the submission, by one of its secrets.
@@ -201,18 +205,18 @@ def signer(
     signed = Signer(account_id, partner_id)
     if timely:
         with tenancy.account_scope(account_id):
-            _bind(runtime, signed, digest_of(body, headers), submission_id)
+            _bind_signature(runtime, signed, digest_of(body, headers), submission_id)
     return signed
 
 
-def _bind(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
+def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
     """Note what a signed request is about; raises InvalidApiKey where it was about another submission before."""
     whose = (col(UsedSignature.account_id) == signed.account_id, col(UsedSignature.partner_id) == signed.partner_id)
     this = col(UsedSignature.digest) == digest
     try:
         with runtime.db.write() as session:
             session.execute(
-                delete(UsedSignature).where(*whose, col(UsedSignature.used_at) < database_now(-_REMEMBERED))
+                delete(UsedSignature).where(*whose, col(UsedSignature.used_at) < database_now(-_SIGNATURE_SECONDS))
             )
             session.add(
                 UsedSignature(
@@ -231,7 +235,7 @@ def _bind(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> 
             ) from None
 
 
-_SENDING: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
+_SENDING_STATUS: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
 
 
 def read_submission(session: Session, account_id: str, submission_id: str) -> BrokerSubmissionView | None:
@@ -239,12 +243,12 @@ def read_submission(session: Session, account_id: str, submission_id: str) -> Br
     row = session.get(BrokerSubmission, submission_id)
     if row is None or row.account_id != account_id:
         return None
-    said = sqlmodel_select(Acknowledgement).where(col(Acknowledgement.submission_id) == row.id)
-    answers = session.exec(said.order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))).all()
-    return submission_views([row], answers)[0]
+    acknowledgements = sqlmodel_select(Acknowledgement).where(col(Acknowledgement.submission_id) == row.id)
+    answers = session.exec(acknowledgements.order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))).all()
+    return build_submission_views([row], answers)[0]
 
 
-def submission_views(
+def build_submission_views(
     submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement]
 ) -> list[BrokerSubmissionView]:
     """Return the submissions as they are shown, each with those of the answers that are its own."""
@@ -255,7 +259,7 @@ def submission_views(
         BrokerSubmissionView(
             id=row.id,
             submission_type=row.submission_type,
-            status=_SENDING.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
+            status=_SENDING_STATUS.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
             recipient_email=row.recipient if row.channel == "email" else None,
             subject=row.subject,
             sent_at=row.sent_at,

@@ -147,7 +147,7 @@ def _supersede(
     for model in (ExportPackage, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
-    enqueued = retractions.superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    enqueued = retractions.retract_superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
     events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
     return enqueued.streams

@@ -52,7 +52,7 @@ def cancel_export(
             .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
         )
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(released=True))
-        enqueued = retractions.cancelled(session, export)
+        enqueued = retractions.retract_cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, enqueued.fact)])
     return [TaskMessage(export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in enqueued.streams]
 

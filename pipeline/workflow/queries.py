@@ -15,7 +15,7 @@ from sqlmodel import select as sqlmodel_select
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import HANDOFF, SET_ASIDE, outcome, set_aside
+from pipeline.deliveries.outcomes import HANDOFF, QUARANTINED, is_quarantined, outcome_expression
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
@@ -42,7 +42,7 @@ def list_exports(
 
     Raises ValidationFailed where that is no cursor, or a time has no offset.
     """
-    derived_outcome = outcome(col(Delivery.account_id) == account_id)
+    derived_outcome = outcome_expression(col(Delivery.account_id) == account_id)
     query = (
         select(Export, derived_outcome)
         .join(BrokerSubmission, HANDOFF, isouter=True)
@@ -53,7 +53,7 @@ def list_exports(
     if filters.state is not None:
         query = query.where(col(Export.state) == filters.state.value)
     if filters.quarantined is not None:
-        query = query.where(SET_ASIDE if filters.quarantined else not_(SET_ASIDE))
+        query = query.where(QUARANTINED if filters.quarantined else not_(QUARANTINED))
     if filters.broker_id is not None:
         query = query.where(col(Export.broker_id) == filters.broker_id)
     if filters.warehouse_id is not None:
@@ -86,7 +86,7 @@ def _summary(row: Export, derived: Outcome) -> ExportSummary:
         units_total=row.units_total,
         units_closed=row.units_closed,
         failure=row.failure,
-        quarantined=set_aside(row),
+        quarantined=is_quarantined(row),
         accepted_at=row.accepted_at,
         updated_at=row.updated_at,
         link=f"/api/exports/{row.id}",

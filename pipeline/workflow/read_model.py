@@ -14,8 +14,8 @@ from sqlmodel import Session, col, select
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, outcome, set_aside
-from pipeline.deliveries.submissions import submission_views
+from pipeline.deliveries.outcomes import HANDOFF, is_quarantined, outcome_expression
+from pipeline.deliveries.submissions import build_submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.queries import event_view, find_export
 from pipeline.exports.schemas.export import (
@@ -131,7 +131,7 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
         else None,
         outcome=Outcome(
             session.execute(
-                select(outcome(col(Delivery.export_id) == export_id))
+                select(outcome_expression(col(Delivery.export_id) == export_id))
                 .select_from(Export)
                 .join(BrokerSubmission, HANDOFF, isouter=True)
                 .where(col(Export.id) == export_id)
@@ -147,7 +147,7 @@ def build_view(rows: ExportRows) -> ExportView:
     steps: defaultdict[int, list[Step]] = defaultdict(list)
     for step in rows.steps:
         steps[step.unit_no].append(step)
-    submissions = submission_views(rows.submissions, rows.acknowledgements)
+    submissions = build_submission_views(rows.submissions, rows.acknowledgements)
     notifications = _notifications(rows.tallies)
     return ExportView(
         export_id=export.id,
@@ -164,7 +164,7 @@ def build_view(rows: ExportRows) -> ExportView:
         plan_hash=export.plan_hash,
         revision=export.revision,
         failure=export.failure,
-        quarantined=set_aside(export),
+        quarantined=is_quarantined(export),
         purged_at=export.purged_at,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,

@@ -84,7 +84,7 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     ),
     # The last unit to close opens the handoff; which one that is, the database counts.
     StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues_inline=True),
-    StepSpec("hand_off", False, handoff.write, prepare=handoff.prepare, opens=NOTIFY_STEPS),
+    StepSpec("hand_off", False, handoff.write_handoff, prepare=handoff.prepare_handoff, opens=NOTIFY_STEPS),
     StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
     StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),
     # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.

@@ -57,7 +57,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
         streams = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
         told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in streams}
         for name in PARTNERS:
-            assert connection_tests.examine(runtime, account, name, tested_by="cli").passed
+            assert connection_tests.run_connection_test(runtime, account, name, tested_by="cli").passed
     assert told == {
         f"{account}.{name}": count
         for account in ACCOUNTS

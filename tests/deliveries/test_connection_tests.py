@@ -14,7 +14,7 @@ from pipeline.core.errors import RateLimited
 from pipeline.deliveries import connection_tests
 from tests.deliveries.conftest import OpenRuntime
 
-ACCOUNTS = [f"acc_{number}" for number in range(connection_tests.AT_ONCE + 1)]
+ACCOUNTS = [f"acc_{number}" for number in range(connection_tests.MAX_CONCURRENT_TESTS + 1)]
 NAME = "wh_slow"
 
 
@@ -25,7 +25,7 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
     for account in ACCOUNTS:
         service.create_account(runtime, account, "Maple Goods Ltd")
         partners.create(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
-    tried = connection_tests._tried
+    tried = connection_tests._test_endpoint
 
     def held(*of: Any) -> Any:
         holding.release()
@@ -33,9 +33,9 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
         return tried(*of)
 
     def examined(account: str) -> PartnerTested:
-        return connection_tests.examine(runtime, account, NAME, tested_by="key_1")
+        return connection_tests.run_connection_test(runtime, account, NAME, tested_by="key_1")
 
-    monkeypatch.setattr(connection_tests, "_tried", held)
+    monkeypatch.setattr(connection_tests, "_test_endpoint", held)
     *first, beyond = ACCOUNTS
     with ThreadPoolExecutor(len(first)) as pool:
         under_way = [pool.submit(examined, account) for account in first]

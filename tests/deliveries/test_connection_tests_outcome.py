@@ -57,7 +57,7 @@ def drafted(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
 
 
 def examined(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
-    return connection_tests.examine(runtime, factories.ACCOUNT, partner_id, tested_by="key_1")
+    return connection_tests.run_connection_test(runtime, factories.ACCOUNT, partner_id, tested_by="key_1")
 
 
 def state(runtime: Runtime) -> str:
@@ -290,10 +290,10 @@ def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver:
     came: list[Came] = []
     drafted(runtime, receiver("none", seen=came.append).url)
     with pytest.raises(InsufficientRole):
-        connection_tests.examine(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+        connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came == []
     partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
-    connection_tests.examine(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
+    connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came != []
 
 

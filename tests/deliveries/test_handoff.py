@@ -149,7 +149,7 @@ def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runti
 
 def test_message_ids_and_bodies_stay_the_same_when_the_step_is_prepared_again(runtime: Runtime) -> None:
     export = exports.ready(runtime)
-    first, second = (handoff.prepare(runtime, export.context) for _ in range(2))
+    first, second = (handoff.prepare_handoff(runtime, export.context) for _ in range(2))
     assert first.rows.notifications == second.rows.notifications
     assert first.submission == second.submission
     assert len({row["id"] for row in first.rows.notifications}) == 4
@@ -261,7 +261,7 @@ def test_a_profile_of_fields_that_there_are_no_more_stops_the_step_and_nothing_i
     with runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = gone
     with pytest.raises(StepFailed, match=f"the profile of {factories.BROKER} does not fit: /profile/columns/0/field"):
-        handoff.prepare(runtime, made.context)
+        handoff.prepare_handoff(runtime, made.context)
     with runtime.db.read() as session:
         assert session.exec(select(BrokerSubmission)).all() == []
 

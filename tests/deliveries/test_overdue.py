@@ -38,7 +38,7 @@ def submission(runtime: Runtime) -> BrokerSubmission:
 
 def say(runtime: Runtime, status: str) -> None:
     body = AcknowledgementBody.model_validate({"id": f"said:{status}", "status": status})
-    submissions.answer(runtime, submission(runtime).id, body, "partner:br")
+    submissions.receive_answer(runtime, submission(runtime).id, body, "partner:br")
 
 
 def test_one_that_cannot_be_told_keeps_none_of_the_others(

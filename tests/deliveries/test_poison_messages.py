@@ -50,7 +50,7 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened:
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
     (first, *_) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    view = queries.get(runtime, factories.ACCOUNT, first.id)
+    view = queries.get_delivery(runtime, factories.ACCOUNT, first.id)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
@@ -110,7 +110,7 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     clock.pass_seconds(1)
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
-    tried = queries.get(runtime, factories.ACCOUNT, bad.id)
+    tried = queries.get_delivery(runtime, factories.ACCOUNT, bad.id)
     assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotBuilt")] * 3
     assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
 
@@ -187,7 +187,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
         for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
         if each.state == "dead"
     )
-    view = queries.get(runtime, factories.ACCOUNT, given_up.id)
+    view = queries.get_delivery(runtime, factories.ACCOUNT, given_up.id)
     assert str(view.error).startswith(f"{streams.WORKER_LOST}, at the last of 4 tries: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
     assert str(view.remedy).startswith("the logs of the process that sends")

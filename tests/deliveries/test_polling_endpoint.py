@@ -182,7 +182,7 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
             )
 
     def statuses() -> list[str]:
-        answers = sandbox_broker.answers(runtime, "sbx-ntf_1").answers
+        answers = sandbox_broker.list_answers(runtime, "sbx-ntf_1").answers
         assert [each.id for each in answers] == [f"sbx-ntf_1:{each.status}" for each in answers]
         return [each.status for each in answers]
 
@@ -191,7 +191,7 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
     assert statuses() == later
     for unknown in ("ntf_1", "sbx-ntf_2", "sbx-ntf_3", "sbx-sbx-ntf_1"):
         with pytest.raises(NotFound):
-            sandbox_broker.answers(runtime, unknown)
+            sandbox_broker.list_answers(runtime, unknown)
 
 
 def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, endpoint: Start) -> None:

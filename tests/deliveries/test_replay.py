@@ -53,7 +53,7 @@ def replayed(
 ) -> tuple[ReplayReport, list[DeliveryStream]]:
     test_only = wanted.pop("test_only", False)
     request = ReplayRequest.model_validate({"since": since.isoformat()} | wanted)
-    return replay.replay(runtime, factories.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
+    return replay.replay_messages(runtime, factories.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
 
 
 def received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
@@ -163,7 +163,7 @@ def test_only_the_kinds_and_states_that_were_asked_for(opened: OpenRuntime, endp
 def test_pages_follow_each_other_with_one_update_each(
     opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "EXPORTS_A_PAGE", 2)
+    monkeypatch.setattr(replay, "EXPORTS_PER_PAGE", 2)
     runtime = furnished(opened(), endpoint(), endpoint())
     ids = [handed_off(runtime, f"batch_{n}") for n in range(5)]
     with asked_of(runtime.db) as asked:
@@ -179,7 +179,7 @@ def test_pages_follow_each_other_with_one_update_each(
 def test_an_export_is_never_split_between_pages(
     opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MESSAGES_A_PAGE", 1)
+    monkeypatch.setattr(replay, "MESSAGES_PER_PAGE", 1)
     runtime = furnished(opened(), endpoint(), endpoint())
     first, second = sorted(handed_off(runtime, batch) for batch in ("one", "two"))
     report, streams = replayed(runtime, WAREHOUSE)

@@ -43,7 +43,7 @@ def say(runtime: Runtime, answer_id: str, status: str, **facts: Any) -> bool:
     with runtime.db.read() as session:
         submission_id = session.exec(select(BrokerSubmission.id)).one()
     body = AcknowledgementBody.model_validate({"id": answer_id, "status": status} | facts)
-    return submissions.answer(runtime, submission_id, body, "partner:br").recorded
+    return submissions.receive_answer(runtime, submission_id, body, "partner:br").recorded
 
 
 def told(runtime: Runtime) -> list[dict[str, Any]]:

@@ -315,7 +315,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     export_id = executed(house, plan("gone"))
     (artifact, *_) = rows(house, Artifact, export_id)
     with house.runtime.db.read() as session:
-        delivery_id = queries.listed(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
+        delivery_id = queries.list_deliveries(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
     retention.purge(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
@@ -325,7 +325,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
             repository.find_artifact(session, factories.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
-            handoff_bundle.gathered(session, house.runtime.settings, session.get_one(Export, export_id))
+            handoff_bundle.gather_bundle(session, house.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):
         cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):

@@ -75,7 +75,7 @@ def answered(house: House, export_id: str) -> None:
     with house.runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
     body = AcknowledgementBody.model_validate(ANSWER)
-    assert submissions.answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
+    assert submissions.receive_answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
 
 
 def standing(house: House) -> Mapping[str, set[str]]:

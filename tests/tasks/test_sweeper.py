@@ -195,14 +195,14 @@ def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoin
     seen: list[str] = []
     after = None
     while True:
-        page = queries.listed(runtime, factories.ACCOUNT, export_id=export.export_id, after=after, limit=2)
+        page = queries.list_deliveries(runtime, factories.ACCOUNT, export_id=export.export_id, after=after, limit=2)
         seen += [each.id for each in page.items]
         after = page.next_cursor
         if after is None:
             break
     assert len(seen) == len(set(seen)) == 7
     assert seen == sorted(seen, reverse=True)
-    assert queries.listed(runtime, "acc_other").items == []
+    assert queries.list_deliveries(runtime, "acc_other").items == []
 
 
 def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
@@ -220,7 +220,7 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
 
     event.listen(Attempt, "load", loaded)
     try:
-        page = queries.listed(runtime, factories.ACCOUNT, partner_id=stream_of(export).partner_id)
+        page = queries.list_deliveries(runtime, factories.ACCOUNT, partner_id=stream_of(export).partner_id)
     finally:
         event.remove(Attempt, "load", loaded)
     shown = {each.id: [tried.number for tried in each.tries] for each in page.items}

@@ -32,7 +32,7 @@ def list_deliveries(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest tries."""
-    return queries.listed(
+    return queries.list_deliveries(
         runtime,
         caller.account_id,
         state=state,
@@ -46,7 +46,7 @@ def list_deliveries(
 @router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest tries."""
-    return queries.get(runtime, caller.account_id, id)
+    return queries.get_delivery(runtime, caller.account_id, id)
 
 
 @router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
@@ -81,7 +81,13 @@ async def replay(
     Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
     """
     report, streams = await run_in_threadpool(
-        delivery_replay.replay, runtime, caller.account_id, id, body.model, caller.key_id, test_only=caller.test
+        delivery_replay.replay_messages,
+        runtime,
+        caller.account_id,
+        id,
+        body.model,
+        caller.key_id,
+        test_only=caller.test,
     )
     publisher.publish(
         [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
@@ -95,4 +101,4 @@ notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"
 @notifications_router.get("/{id}", response_model=NotificationTrace, responses=LOOKING)
 def trace(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
     """Return what became of a message by its CloudEvent id: each delivery, each try, and what came back."""
-    return queries.read(runtime, caller.account_id, id)
+    return queries.trace_notification(runtime, caller.account_id, id)

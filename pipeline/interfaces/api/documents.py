@@ -61,7 +61,7 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, id, test=caller.test)
         links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
-        packed = handoff_bundle.gathered(session, runtime.settings, export)
+        packed = handoff_bundle.gather_bundle(session, runtime.settings, export)
     etag = f'"{packed.digest}"'
     headers = {
         "ETag": etag,
@@ -71,5 +71,5 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     if has_already(request, etag):
         return Response(status_code=304, headers=headers)
     return StreamingResponse(
-        handoff_bundle.stream(runtime.store, packed), headers=headers, media_type="application/zip"
+        handoff_bundle.stream_bundle(runtime.store, packed), headers=headers, media_type="application/zip"
     )

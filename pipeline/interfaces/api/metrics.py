@@ -18,7 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import LATE, SET_ASIDE
+from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import Lately
@@ -59,7 +59,7 @@ class Work(Collector):
                 for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
                     family.add_metric([value], count)
                 families.append(family)
-            aside = session.scalar(select(func.count()).select_from(Export).where(SET_ASIDE))
+            aside = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
             families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", aside))
             put_off = select(func.count()).select_from(Step)
             put_off = put_off.where(col(Step.state) == StepState.READY.value, col(Step.error).is_not(None))
@@ -72,7 +72,7 @@ class Work(Collector):
                 select(func.count()).select_from(PartnerChannel).where(circuit_breaker.is_open())
             )
             families.append(GaugeMetricFamily("exports_breakers_open", "Circuit breakers that are open", breakers_open))
-            late = select(func.count()).select_from(BrokerSubmission).where(LATE)
+            late = select(func.count()).select_from(BrokerSubmission).where(OVERDUE)
             families.append(
                 GaugeMetricFamily(
                     "exports_handoffs_overdue", "Handoffs whose next status is overdue", session.scalar(late)

@@ -75,7 +75,9 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 
     Where all pass the partner is verified, and can be activated.
     """
-    return connection_tests.examine(runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test)
+    return connection_tests.run_connection_test(
+        runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test
+    )
 
 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))

@@ -66,7 +66,7 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     _own(request, runtime)
     # The sandbox broker is a party of its own, and serves every account.
     tenancy.set_account(ALL_ACCOUNTS)
-    answer = await run_in_threadpool(sandbox_broker.take, runtime, await request.body(), "borderbuddy")
+    answer = await run_in_threadpool(sandbox_broker.take_message, runtime, await request.body(), "borderbuddy")
     if answer is None:
         return Response(status_code=202)
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
@@ -81,7 +81,7 @@ async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep
     """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
     _own(request, runtime)
     tenancy.set_account(ALL_ACCOUNTS)
-    return await run_in_threadpool(sandbox_broker.answers, runtime, handoff_id)
+    return await run_in_threadpool(sandbox_broker.list_answers, runtime, handoff_id)
 
 
 @router.post(
@@ -109,7 +109,7 @@ def list_handoffs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> SandboxPage:
     """List what the sandbox broker received of the account, newest first."""
-    return sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=limit)
+    return sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=limit)
 
 
 def _own(request: Request, runtime: Runtime) -> None:
@@ -130,4 +130,4 @@ def _webhook(
 ) -> None:
     check_signature(body, headers, secrets)
     with tenancy.account_scope(account_id):
-        sandbox_broker.take(runtime, body, "webhook", signer=Signer(account_id, partner_id))
+        sandbox_broker.take_message(runtime, body, "webhook", signer=Signer(account_id, partner_id))

@@ -14,7 +14,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
-from pipeline.deliveries.submissions import Signer, Submission
+from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
 from pipeline.interfaces.api.openapi import refusals
@@ -56,7 +56,7 @@ def _acknowledge(
     else:
         actor = signed_by(runtime, submission_id, body, headers).actor
     answer = parse_json(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
-    return submissions.answer(runtime, submission_id, answer, actor)
+    return submissions.receive_answer(runtime, submission_id, answer, actor)
 
 
 def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
@@ -83,12 +83,12 @@ def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[s
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
-    signed = submissions.signer(runtime, submission_id, body, headers)
+    signed = submissions.verify_signer(runtime, submission_id, body, headers)
     tenancy.set_account(signed.account_id)
     return signed
 
 
-def find(runtime: Runtime, submission_id: str) -> Submission:
+def find(runtime: Runtime, submission_id: str) -> SubmissionOwner:
     """Return whose the submission is; raises NotFound."""
     with runtime.db.read() as session:
-        return submissions.find(session, submission_id)
+        return submissions.find_submission(session, submission_id)

@@ -186,7 +186,7 @@ def _outcome(partner: PartnerView) -> str:
 def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
     with opened() as runtime:
-        made = connection_tests.examine(runtime, account, partner, tested_by="cli")
+        made = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:

@@ -156,7 +156,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
             export = read_model.read_export(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
         return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
-    owed = queries.listed(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
+    owed = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
     return page(
         render(
             "console/export.html",
@@ -176,7 +176,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    found = sandbox_broker.received(runtime, caller.account_id, after=cursor, limit=_PAGE)
+    found = sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=_PAGE)
     return page(
         render(
             "console/sandbox.html",

@@ -30,7 +30,7 @@ _PAGE: Final = 50
 
 #: What an administrator may do to a partner, and where it may be done.
 _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
-    "test": lambda runtime, caller, partner: connection_tests.examine(
+    "test": lambda runtime, caller, partner: connection_tests.run_connection_test(
         runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
     ),
     "activate": lambda runtime, caller, partner: partners.activate(
@@ -51,7 +51,7 @@ def show_partners(request: Request) -> Response:
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    dead = queries.dead_letters(runtime, caller.account_id)
+    dead = queries.count_dead_letters(runtime, caller.account_id)
     rows = [partner_views.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
     return page(render("console/partners.html", **who(request, caller), partners=rows))
 
@@ -89,7 +89,9 @@ def show_deliveries(
     runtime, caller = runtime_of(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
-    found = queries.listed(runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE)
+    found = queries.list_deliveries(
+        runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE
+    )
     return page(
         render(
             "console/deliveries.html",
@@ -163,7 +165,7 @@ def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, 
     wanted = ReplayRequest(since=partner_views.instant(fields.get("since", "")))
     messages = 0
     while True:
-        report, streams = replay.replay(
+        report, streams = replay.replay_messages(
             runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test
         )
         _publish_streams(request, streams)
@@ -185,7 +187,9 @@ def _partner(
     shown = partners.get(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
         breakers = circuit_breaker.load_breaker_states(session, caller.account_id, partner_id)
-    dead = queries.listed(runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE)
+    dead = queries.list_deliveries(
+        runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE
+    )
     html = render(
         "console/partner.html",
         **who(request, caller),
@@ -203,7 +207,7 @@ def _partner(
 def _delivery(
     runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
 ) -> Response:
-    shown = partner_views.delivery(queries.get(runtime, caller.account_id, delivery_id))
+    shown = partner_views.delivery(queries.get_delivery(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
         **who(request, caller),

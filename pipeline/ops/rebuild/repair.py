@@ -104,7 +104,7 @@ def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> 
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        until = submissions.deadline(settings, SubmissionState(str(state)))
+        until = submissions.status_deadline(settings, SubmissionState(str(state)))
         return {"deadline_at": row.get("deadline_at", until), "overdue_at": None}
     return {}
 
@@ -122,7 +122,7 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)
     context = build_context(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
-    prepared = handoff.prepare(runtime, context)
+    prepared = handoff.prepare_handoff(runtime, context)
     with runtime.db.write() as session:
         events.lock_export(session, export_id)
         found = check(session, export_id)

@@ -76,7 +76,7 @@ def examined(runtime: Runtime) -> doctor.Check:
 
 
 def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
-    tested = connection_tests.examine(runtime, factories.ACCOUNT, partner_id, tested_by="somebody")
+    tested = connection_tests.run_connection_test(runtime, factories.ACCOUNT, partner_id, tested_by="somebody")
     (endpoint,) = tested.endpoints
     return [(stage.name, stage.passed) for stage in endpoint.stages]
 

@@ -15,7 +15,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
-from pipeline.deliveries.remedies import remedy
+from pipeline.deliveries.remedies import find_remedy
 from tests.deliveries.support.sftp_server import SftpServer
 
 STAGES = (
@@ -133,7 +133,7 @@ def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_
     assert "chroot" in (stage.remedy or "")
     assert "credential" not in (stage.remedy or "")
     assert caught.value.status == "NoSftpSession"
-    assert "chroot" in remedy("acc_1", "br_1", "sftp", caught.value.status)
+    assert "chroot" in find_remedy("acc_1", "br_1", "sftp", caught.value.status)
     assert server.files() == {}
 
 

@@ -69,7 +69,7 @@ def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
     sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("pending", 1), ("pending", 0)]
     (failed, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
-    (tried,) = queries.get(runtime, factories.ACCOUNT, failed.id).tries
+    (tried,) = queries.get_delivery(runtime, factories.ACCOUNT, failed.id).tries
     assert (tried.outcome, tried.status, tried.answer) == ("failed", "SFTPFailure", "no space left on device")
     assert server.files() == {}
     server.faults.write = None

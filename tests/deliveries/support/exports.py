@@ -120,9 +120,9 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
 
 def hand_off(runtime: Runtime, export: Ready) -> None:
     """Make the step hand_off, as execution does."""
-    prepared = handoff.prepare(runtime, export.context)
+    prepared = handoff.prepare_handoff(runtime, export.context)
     with runtime.db.write() as session:
-        events.append(session, export.export_id, "hand_off", handoff.write(session, export.context, prepared))
+        events.append(session, export.export_id, "hand_off", handoff.write_handoff(session, export.context, prepared))
 
 
 def purge(runtime: Runtime, export_id: str) -> None:

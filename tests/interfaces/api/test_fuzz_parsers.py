@@ -21,7 +21,7 @@ from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse_json
 from pipeline.customs.reference.loader import Reader
 from pipeline.deliveries.channels import borderbuddy
-from pipeline.deliveries.sandbox_broker import _read
+from pipeline.deliveries.sandbox_broker import _parse_event
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -66,7 +66,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
             lambda raw: borderbuddy._of_contract(HandoffStatus, raw),
             (ChannelUnavailable,),
         ),
-        "CloudEvent": (_json("exports.handoff.ready.v1"), _read, (InvalidRequest,)),
+        "CloudEvent": (_json("exports.handoff.ready.v1"), _parse_event, (InvalidRequest,)),
         "rules": (
             (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
         ),

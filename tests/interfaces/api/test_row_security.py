@@ -214,8 +214,8 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
 
     asked: list[Callable[[str], object]] = [
         exports,
-        lambda whose: queries.listed(runtime, whose, limit=50).items,
-        lambda whose: sandbox_broker.received(runtime, whose).items,
+        lambda whose: queries.list_deliveries(runtime, whose, limit=50).items,
+        lambda whose: sandbox_broker.list_handoffs(runtime, whose).items,
         lambda whose: partners.listed(runtime, whose),
         lambda whose: waivers.listed(runtime, whose),
         lambda whose: api_keys.list_keys(runtime, whose),

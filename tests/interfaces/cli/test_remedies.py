@@ -65,7 +65,7 @@ def printed() -> dict[str, bool]:
         found |= {command.rstrip(" ."): False for command in PRINTED.findall(text)}
     for channel in ("queue", "webhook", "borderbuddy", "email", "sftp"):
         for status in (None, "401", "410", "429", "500", "ConnectError", "PermissionDenied", "SecretUnreadable"):
-            said = remedies.remedy("acc_1", "br_1", channel, status)
+            said = remedies.find_remedy("acc_1", "br_1", channel, status)
             found |= dict.fromkeys(PRINTED.findall(said), False)
     return found
 
@@ -124,7 +124,7 @@ def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    (command,) = PRINTED.findall(remedies.remedy(factories.ACCOUNT, "br_1", "webhook", "ConnectError"))
+    (command,) = PRINTED.findall(remedies.find_remedy(factories.ACCOUNT, "br_1", "webhook", "ConnectError"))
     result = commands(*shlex.split(command)[1:], "--json")
     assert (result.exit_code, json.loads(result.stdout)["partnerId"]) == (0, "br_1"), result.output
 

@@ -93,7 +93,7 @@ def answered(house: House, export_id: str, answer: str, status: str, **said: Any
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
     body = AcknowledgementBody.model_validate({"id": answer, "status": status, **said})
-    submissions.answer(house.runtime, submission, body, "partner:br_sandbox")
+    submissions.receive_answer(house.runtime, submission, body, "partner:br_sandbox")
 
 
 def lived(house: House) -> str:
@@ -132,7 +132,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
     deliver_all(either, export_id)
     assert differences(either, export_id) == []
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-    replay.replay(either.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
+    replay.replay_messages(either.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
     assert differences(either, export_id) == []
     new = amended(either, export_id, factories.plan(units=2, lines=4)).export_id
     assert (differences(either, export_id), differences(either, new)) == ([], [])

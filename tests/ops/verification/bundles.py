@@ -68,8 +68,8 @@ def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
 def packed(runtime: Runtime, export_id: str) -> bytes:
     """Return the bundle of the export."""
     with runtime.db.read() as session:
-        gathered = handoff_bundle.gathered(session, runtime.settings, session.get_one(Export, export_id))
-    return b"".join(handoff_bundle.stream(runtime.store, gathered))
+        gathered = handoff_bundle.gather_bundle(session, runtime.settings, session.get_one(Export, export_id))
+    return b"".join(handoff_bundle.stream_bundle(runtime.store, gathered))
 
 
 def failures(report: Report) -> dict[str, str]:

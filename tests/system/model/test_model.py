@@ -247,7 +247,7 @@ class Exports(RuleBasedStateMachine):
     def replay(self, partner: str) -> None:
         """An operator replays everything to a partner."""
         request = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-        report, _ = delivery_replay.replay(self.world.runtime, self.account, partner, request, "key_test")
+        report, _ = delivery_replay.replay_messages(self.world.runtime, self.account, partner, request, "key_test")
         self.world.resent += report.messages
 
     @rule(
@@ -262,7 +262,7 @@ class Exports(RuleBasedStateMachine):
         if found:
             body = AcknowledgementBody.model_validate({"id": f"a{number}", "status": status})
             submission = data.draw(st.sampled_from(sorted(found)))
-            submissions.answer(self.world.runtime, submission, body, "partner:br_sandbox")
+            submissions.receive_answer(self.world.runtime, submission, body, "partner:br_sandbox")
 
     # Promises
 
