@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 Mode = Literal["live", "test"]
 
 #: How exact `last_used_at` is.
-NOTED_AFRESH_SECONDS: Final = 60.0
+LAST_USED_PRECISION_SECONDS: Final = 60.0
 
 EXECUTE: Final = "execute"
 READ: Final = "read"
@@ -50,7 +50,7 @@ _KEY = re.compile(
 )
 
 
-def brings(held: str, role: str) -> bool:
+def role_implies(held: str, role: str) -> bool:
     """Tell whether a key that has the role `held` has `role` as well, though nobody gave it."""
     return role in _IMPLIED.get(held, ())
 
@@ -74,19 +74,19 @@ class Caller:
         """The partners that the key may answer for."""
         return frozenset(role.removeprefix("partner:") for role in self.roles if role.startswith("partner:"))
 
-    def may(self, role: str) -> bool:
+    def has_role(self, role: str) -> bool:
         """Whether the key has the role, or one that brings it along."""
-        return role in self.roles or any(brings(held, role) for held in self.roles)
+        return role in self.roles or any(role_implies(held, role) for held in self.roles)
 
-    def need(self, *roles: str) -> None:
+    def require(self, *roles: str) -> None:
         """Raise InsufficientRole unless the key has one of the roles."""
-        if not any(self.may(role) for role in roles):
+        if not any(self.has_role(role) for role in roles):
             raise InsufficientRole(
                 f"this call needs a key with the role {' or '.join(roles)};"
-                f" this key has {', '.join(sorted(self.roles)) or 'none'}. {self.to_get(roles[0])}"
+                f" this key has {', '.join(sorted(self.roles)) or 'none'}. {self.describe_key_creation(roles[0])}"
             )
 
-    def to_get(self, role: str) -> str:
+    def describe_key_creation(self, role: str) -> str:
         """Return how a key with the role is made."""
         partner_id = role.removeprefix("partner:")
         command = f"exports keys create --account {self.account_id} --role {role}"
@@ -96,7 +96,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class NewKey:
+class CreatedKey:
     """A key just made: `bearer` is the only copy of its secret."""
 
     id: str
@@ -105,7 +105,7 @@ class NewKey:
 
 
 @dataclass(frozen=True)
-class KnownKey:
+class ApiKeyRecord:
     """A key as it is kept, with the account it belongs to; what `find_caller` and a listing go by."""
 
     id: str
@@ -127,7 +127,7 @@ def create_key(
     mode: Mode,
     roles: Collection[str],
     expires_at: datetime | None = None,
-) -> NewKey:
+) -> CreatedKey:
     """Make a key of the account and return it with its secret, which is kept nowhere.
 
     Raises ValidationFailed where a role is unknown, NotFound where there is no such account.
@@ -138,8 +138,8 @@ def create_key(
             raise ValidationFailed(f"{role} is no role; give {known} or partner:PARTNER_ID", field="/roles")
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
     prefix = f"exp_{mode}_{key_id}_"
-    secret = _base58(int.from_bytes(secrets.token_bytes(32)), _SECRET)
-    bearer = prefix + secret + _checksum(prefix + secret)
+    secret = _encode_base58(int.from_bytes(secrets.token_bytes(32)), _SECRET)
+    bearer = prefix + secret + _compute_checksum(prefix + secret)
     with runtime.db.write() as session:
         if session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
@@ -150,16 +150,16 @@ def create_key(
                 name=name,
                 mode=mode,
                 roles=sorted(set(roles)),
-                secret_hash=_hash(bearer),
+                secret_hash=_hash_bearer(bearer),
                 expires_at=expires_at,
             )
         )
-    return NewKey(key_id, bearer, expires_at)
+    return CreatedKey(key_id, bearer, expires_at)
 
 
 def rotate_key(
     runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta, expires_at: datetime | None = None
-) -> NewKey:
+) -> CreatedKey:
     """Make a key that may what this one may, and let the older one end when the overlap is over, if not sooner.
 
     The new key ends when the older one was to end, or at `expires_at`: a key for a month does not become one for ever.
@@ -173,7 +173,7 @@ def rotate_key(
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         raise InvalidState(f"key {key_id} has ended; make a new one")
     ends_at = now + overlap
-    made = create_key(
+    created = create_key(
         runtime,
         account_id,
         row.name,
@@ -187,16 +187,16 @@ def rotate_key(
             .where(col(ApiKey.id) == key_id, or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > ends_at))
             .values(expires_at=ends_at)
         )
-    return made
+    return created
 
 
-def list_keys(runtime: Runtime, account_id: str) -> Sequence[KnownKey]:
+def list_keys(runtime: Runtime, account_id: str) -> Sequence[ApiKeyRecord]:
     """Return the account's keys, oldest first."""
     with runtime.db.read() as session:
         rows = session.exec(
             select(ApiKey).where(col(ApiKey.account_id) == account_id).order_by(col(ApiKey.created_at), col(ApiKey.id))
         ).all()
-    return [_known(row) for row in rows]
+    return [_to_record(row) for row in rows]
 
 
 def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
@@ -220,16 +220,16 @@ def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -
 
     Raises InvalidApiKey where it is malformed, unknown, expired or revoked; the answer does not tell which of the last.
     """
-    key_id = key_id_of(bearer)
+    key_id = parse_key_id(bearer)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
-        known = _hash("unknown") if row is None else row.secret_hash
-    if not hmac.compare_digest(known, _hash(bearer)) or row is None:
+        known = _hash_bearer("unknown") if row is None else row.secret_hash
+    if not hmac.compare_digest(known, _hash_bearer(bearer)) or row is None:
         raise InvalidApiKey("the API key is not known; check that it was copied whole")
-    return _caller(row, now or utc_now())
+    return _to_caller(row, now or utc_now())
 
 
-def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None) -> Caller:
+def find_caller_by_key_id(runtime: Runtime, key_id: str, *, now: datetime | None = None) -> Caller:
     """Return who holds the key with this short id, for those who have shown the key itself before.
 
     Raises InvalidApiKey where it is unknown, expired or revoked.
@@ -238,40 +238,42 @@ def caller_of_key(runtime: Runtime, key_id: str, *, now: datetime | None = None)
         row = session.get(ApiKey, key_id)
     if row is None:
         raise InvalidApiKey("the API key is not known")
-    return _caller(row, now or utc_now())
+    return _to_caller(row, now or utc_now())
 
 
-def note_use(runtime: Runtime, caller: Caller) -> None:
+def record_key_use(runtime: Runtime, caller: Caller) -> None:
     """Write down that the key is used now, unless it was within the last minute; where that cannot be, it is left."""
-    long_ago = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= database_now(-NOTED_AFRESH_SECONDS))
+    long_ago = or_(
+        col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= database_now(-LAST_USED_PRECISION_SECONDS)
+    )
     try:
         with tenancy.account_scope(caller.account_id), runtime.db.write() as session:
             session.execute(
                 update(ApiKey).where(col(ApiKey.id) == caller.key_id, long_ago).values(last_used_at=database_now())
             )
     except Retryable as error:
-        log.warning("key_use_not_noted", key_id=caller.key_id, reason=str(error))
+        log.warning("key_use_not_recorded", key_id=caller.key_id, reason=str(error))
 
 
-def key_id_of(bearer: str) -> str:
+def parse_key_id(bearer: str) -> str:
     """Return the short id inside a key.
 
     Raises InvalidApiKey where it is not shaped like a key, or mistyped: the checksum tells without a database.
     """
     match = _KEY.fullmatch(bearer)
-    if match is None or not hmac.compare_digest(_checksum(bearer[:-_CHECK]), match[4]):
+    if match is None or not hmac.compare_digest(_compute_checksum(bearer[:-_CHECK]), match[4]):
         raise InvalidApiKey("this is not an API key of this service; keys begin with exp_live_ or exp_test_")
     return match[2]
 
 
-def _caller(row: ApiKey, moment: datetime) -> Caller:
+def _to_caller(row: ApiKey, moment: datetime) -> Caller:
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= moment):
         raise InvalidApiKey("the API key has expired or was revoked; ask for a new one")
     return Caller(row.account_id, row.id, cast("Mode", row.mode), frozenset(row.roles))
 
 
-def _known(row: ApiKey) -> KnownKey:
-    return KnownKey(
+def _to_record(row: ApiKey) -> ApiKeyRecord:
+    return ApiKeyRecord(
         id=row.id,
         account_id=row.account_id,
         name=row.name,
@@ -284,16 +286,16 @@ def _known(row: ApiKey) -> KnownKey:
     )
 
 
-def _hash(bearer: str) -> str:
+def _hash_bearer(bearer: str) -> str:
     # Enough for 256 random bits; a slow hash is for passwords, which people choose.
     return hashlib.sha256(bearer.encode()).hexdigest()
 
 
-def _checksum(text: str) -> str:
-    return _base58(zlib.crc32(text.encode()), _CHECK)
+def _compute_checksum(text: str) -> str:
+    return _encode_base58(zlib.crc32(text.encode()), _CHECK)
 
 
-def _base58(number: int, width: int) -> str:
+def _encode_base58(number: int, width: int) -> str:
     digits = []
     for _ in range(width):
         number, digit = divmod(number, 58)

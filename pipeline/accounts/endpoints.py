@@ -23,10 +23,12 @@ from pipeline.exports.models import Account
 _PORTS: Final = {"https": 443, "sftp": 22}
 
 #: What of an endpoint is encrypted and never shown.
-CREDENTIALS: Final = {"password", "private_key"}
+CREDENTIAL_FIELDS: Final = {"password", "private_key"}
 
 
-def check(settings: Settings, kind: str, path: str | None, channels: Sequence[Endpoint], *, field: str) -> None:
+def check_endpoints(
+    settings: Settings, kind: str, path: str | None, channels: Sequence[Endpoint], *, field: str
+) -> None:
     """Raise ValidationFailed where the channels do not fit the partner, or one another, or lead where nothing may go."""
     names = [channel.channel for channel in channels]
     if len(set(names)) != len(names):
@@ -57,15 +59,15 @@ def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoi
     if allowed is None:
         return
     for position, endpoint in enumerate(channels):
-        for at, address in enumerate(getattr(endpoint, "addresses", ())):
-            if domain_of(address) not in allowed:
+        for index, address in enumerate(getattr(endpoint, "addresses", ())):
+            if parse_mail_domain(address) not in allowed:
                 raise ValidationFailed(
                     f"this account may send mail to {', '.join(allowed) or 'no domain'}; the installation's operator adds others",
-                    field=f"{field}/{position}/addresses/{at}",
+                    field=f"{field}/{position}/addresses/{index}",
                 )
 
 
-def domain_of(mailbox: str) -> str:
+def parse_mail_domain(mailbox: str) -> str:
     """Return the part of a mail address that says where it is, in small letters."""
     return mailbox.rpartition("@")[2].lower()
 
@@ -104,7 +106,7 @@ def _is_private(host: str) -> bool:
         return False  # a name: it may lead elsewhere tomorrow
 
 
-def write(
+def replace_endpoints(
     session: Session,
     settings: Settings,
     account_id: str,
@@ -130,8 +132,8 @@ def write(
                 "account_id": account_id,
                 "partner_id": partner_id,
                 "channel": endpoint.channel,
-                "endpoint": endpoint.model_dump(mode="json", by_alias=True, exclude=CREDENTIALS),
-                "credential": _credential(settings, account_id, partner_id, endpoint, kept, position),
+                "endpoint": endpoint.model_dump(mode="json", by_alias=True, exclude=CREDENTIAL_FIELDS),
+                "credential": _seal_credential(settings, account_id, partner_id, endpoint, kept, position),
                 "position": position,
             }
             for position, endpoint in enumerate(given)
@@ -139,7 +141,7 @@ def write(
     )
 
 
-def _credential(
+def _seal_credential(
     settings: Settings,
     account_id: str,
     partner_id: str,
@@ -148,12 +150,12 @@ def _credential(
     position: int,
 ) -> str | None:
     """Return the endpoint's credential as it is kept: what is given, else what is there for the same address."""
-    holds = CREDENTIALS & type(endpoint).model_fields.keys()
+    holds = CREDENTIAL_FIELDS & type(endpoint).model_fields.keys()
     if not holds:
         return None
     given = next((secret for name in holds if (secret := getattr(endpoint, name)) is not None), None)
     if given is not None:
-        return secrets.seal(settings, account_id, partner_id, given.get_secret_value())
+        return secrets.seal_secret(settings, account_id, partner_id, given.get_secret_value())
     known = before.get(endpoint.channel)
     if known is not None and known.endpoint.get("address") == getattr(endpoint, "address", None):
         return known.credential

@@ -46,7 +46,7 @@ def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs:
         if account is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
         if ssccs:
-            _check_room(account, ssccs)
+            _check_capacity(account, ssccs)
         taken = session.execute(
             update(Account)
             .where(col(Account.id) == account_id)
@@ -57,12 +57,14 @@ def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs:
             .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
         ).one()
     log.info("numbers_skipped", account_id=account_id, packages=packages, ssccs=ssccs)
-    return NextNumbers(package_number(taken.packages_numbered + 1), _sscc(taken.gs1_prefix, taken.ssccs_issued + 1))
+    return NextNumbers(
+        package_number(taken.packages_numbered + 1), _try_issue_sscc(taken.gs1_prefix, taken.ssccs_issued + 1)
+    )
 
 
-def _check_room(account: Account, ssccs: int) -> None:
+def _check_capacity(account: Account, ssccs: int) -> None:
     """Raise ValidationFailed unless the account has an SSCC to give after `ssccs` were skipped."""
-    if _sscc(account.gs1_prefix, account.ssccs_issued + ssccs + 1) is not None:
+    if _try_issue_sscc(account.gs1_prefix, account.ssccs_issued + ssccs + 1) is not None:
         return
     has = f"the GS1 company prefix {account.gs1_prefix}" if account.gs1_prefix else "no GS1 company prefix"
     raise ValidationFailed(
@@ -72,7 +74,7 @@ def _check_room(account: Account, ssccs: int) -> None:
     )
 
 
-def _sscc(gs1_prefix: str | None, serial: int) -> str | None:
+def _try_issue_sscc(gs1_prefix: str | None, serial: int) -> str | None:
     """Return the SSCC of the serial; None where the account issues none, or its prefix has no such serial."""
     if gs1_prefix is None:
         return None

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import endpoints, secrets
 from pipeline.accounts.models import ConnectionTest, Partner, PartnerChannel
-from pipeline.accounts.recipients import SANDBOX, default_channel, routing_key
+from pipeline.accounts.recipients import SANDBOX, build_routing_key, default_channel
 from pipeline.accounts.schemas import (
     ConnectionTestView,
     CreatedPartner,
@@ -35,10 +35,10 @@ from pipeline.exports.states import source_states
 
 #: What of a change has another name in the table, and what may be taken away by saying null.
 _COLUMNS = {"artifactTypes": "artifact_types"}
-_EMPTIED = frozenset({"artifactTypes", "profile"})
+_NULLABLE = frozenset({"artifactTypes", "profile"})
 
 #: What to do so that live exports reach a partner, by where it stands.
-TO_BE_LIVE: Final[Mapping[PartnerState, str]] = {
+ACTIVATION_STEPS: Final[Mapping[PartnerState, str]] = {
     PartnerState.DRAFT: "run its connection test, and activate it once that has passed",
     PartnerState.TESTING: "correct what its last connection test says, test it again, and activate it",
     PartnerState.VERIFIED: "activate it first",
@@ -49,7 +49,7 @@ TO_BE_LIVE: Final[Mapping[PartnerState, str]] = {
 _TEST: Final = "`exports partners test {partner} --account {account}`"
 _ACTIVATE: Final = "`exports partners activate {partner} --account {account}`"
 _RESUME: Final = "`exports partners resume {partner} --account {account}`"
-_TO_BE_LIVE_BY: Final[Mapping[PartnerState, str]] = {
+_ACTIVATION_COMMANDS: Final[Mapping[PartnerState, str]] = {
     PartnerState.DRAFT: f": {_TEST}, then {_ACTIVATE}",
     PartnerState.TESTING: f": {_TEST}, then {_ACTIVATE}",
     PartnerState.VERIFIED: f": {_ACTIVATE}",
@@ -58,12 +58,12 @@ _TO_BE_LIVE_BY: Final[Mapping[PartnerState, str]] = {
 }
 
 
-def to_be_live(account_id: str, partner_id: str, state: PartnerState) -> str:
+def describe_activation(account_id: str, partner_id: str, state: PartnerState) -> str:
     """Return what makes a partner in this state live, with the commands that do it."""
-    return TO_BE_LIVE[state] + _TO_BE_LIVE_BY[state].format(partner=partner_id, account=account_id)
+    return ACTIVATION_STEPS[state] + _ACTIVATION_COMMANDS[state].format(partner=partner_id, account=account_id)
 
 
-def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
+def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
     """Register a partner and return it with its signing secret, which is shown this once.
 
     Raises ValidationFailed where the id is taken or the channels do not fit the partner, and InsufficientRole where
@@ -71,11 +71,11 @@ def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: boo
     """
     if test_only and not new.test:
         raise InsufficientRole("a test key registers partners that are marked test; use a live key", field="/test")
-    endpoints.check(runtime.settings, new.kind, new.path, new.channels, field="/channels")
+    endpoints.check_endpoints(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
         raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
-    secret = secrets.new_secret()
+    secret = secrets.generate_secret()
     try:
         with runtime.db.write() as session:
             endpoints.check_mailboxes(session, account_id, new.channels, field="/channels")
@@ -94,13 +94,13 @@ def create(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: boo
             )
             if new.kind != "operator":
                 _take_routing_name(session, account_id, new)
-            secrets.keep(session, runtime.settings, account_id, new.id, secret)
+            secrets.store_secret(session, runtime.settings, account_id, new.id, secret)
             default = default_channel(new.kind, new.path)
-            endpoints.write(session, runtime.settings, account_id, new.id, new.channels, default)
-            made = view(session, account_id, new.id)
+            endpoints.replace_endpoints(session, runtime.settings, account_id, new.id, new.channels, default)
+            created = load_partner(session, account_id, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
-    return CreatedPartner(**dict(made), secret=secret)
+    return CreatedPartner(**dict(created), secret=secret)
 
 
 def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> None:
@@ -116,7 +116,7 @@ def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> No
         session.execute(named.values(routing_name=f"{account_id}:{new.id}"))
 
 
-def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
+def list_partners(runtime: Runtime, account_id: str) -> list[PartnerView]:
     """Return the account's partners, by id."""
     with runtime.db.read() as session:
         rows = session.scalars(
@@ -127,20 +127,20 @@ def listed(runtime: Runtime, account_id: str) -> list[PartnerView]:
             .where(col(PartnerChannel.account_id) == account_id)
             .order_by(col(PartnerChannel.position))
         ).all()
-        tests = _tests(session, account_id, rows)
+        tests = _load_newest_tests(session, account_id, rows)
         return [
-            _shown(row, [channel for channel in channels if channel.partner_id == row.id], tests.get(row.id))
+            _to_view(row, [channel for channel in channels if channel.partner_id == row.id], tests.get(row.id))
             for row in rows
         ]
 
 
-def get(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
+def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
     """Return one partner; raises NotFound."""
     with runtime.db.read() as session:
-        return view(session, account_id, partner_id)
+        return load_partner(session, account_id, partner_id)
 
 
-def change(
+def update_partner(
     runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges, *, test_only: bool = False
 ) -> PartnerView:
     """Change what `changes` name; the signing secret stays. Other endpoints of a verified partner are yet to be tested.
@@ -149,17 +149,17 @@ def change(
     it is not marked test, or would not be any more.
     """
     with runtime.db.write() as session:
-        row = locked(session, account_id, partner_id, test_only=test_only)
+        row = lock_partner(session, account_id, partner_id, test_only=test_only)
         if test_only and changes.test is False:
             raise InsufficientRole("a test key must not take the mark test away; use a live key", field="/test")
         path = changes.path or row.path
         if changes.channels is not None:
-            endpoints.check(runtime.settings, row.kind, path, changes.channels, field="/channels")
+            endpoints.check_endpoints(runtime.settings, row.kind, path, changes.channels, field="/channels")
             endpoints.check_mailboxes(session, account_id, changes.channels, field="/channels")
         _check_documents(row.kind, changes.artifact_types, changes.profile)
         wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
         values = {
-            _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _EMPTIED
+            _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _NULLABLE
         }
         endpoints_changed = {} if changes.channels is None else {"endpoints_changed_at": database_now()}
         session.execute(
@@ -169,42 +169,45 @@ def change(
         )
         if changes.channels is not None:
             default = default_channel(row.kind, path)
-            endpoints.write(session, runtime.settings, account_id, partner_id, changes.channels, default)
-            move(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
+            endpoints.replace_endpoints(session, runtime.settings, account_id, partner_id, changes.channels, default)
+            change_state(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
         session.expire_all()
-        return view(session, account_id, partner_id)
+        return load_partner(session, account_id, partner_id)
 
 
-def activate(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def activate_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Have live exports reach a partner whose every endpoint passed its connection test.
 
     Raises NotFound, InvalidState where it is anything but verified, and InsufficientRole where `test_only` and it is not
-    marked test; so do `pause` and `resume`.
+    marked test; so do `pause_partner` and `resume`.
     """
     with runtime.db.write() as session:
-        row = locked(session, account_id, partner_id, test_only=test_only)
-        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
+        row = lock_partner(session, account_id, partner_id, test_only=test_only)
+        if not change_state(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.VERIFIED):
             raise InvalidState(
-                f"{partner_id} is {row.state}; {to_be_live(account_id, partner_id, PartnerState(row.state))}"
+                f"{partner_id} is {row.state}; {describe_activation(account_id, partner_id, PartnerState(row.state))}"
             )
         session.expire_all()
-        return view(session, account_id, partner_id)
+        return load_partner(session, account_id, partner_id)
 
 
-def pause(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Send the partner nothing more until it is resumed; what it is owed stays owed.
 
     Raises NotFound, and InvalidState where it was never live.
     """
     with runtime.db.write() as session:
-        row = locked(session, account_id, partner_id, test_only=test_only)
-        if not move(session, account_id, partner_id, PartnerState.PAUSED) and row.state != PartnerState.PAUSED.value:
+        row = lock_partner(session, account_id, partner_id, test_only=test_only)
+        if (
+            not change_state(session, account_id, partner_id, PartnerState.PAUSED)
+            and row.state != PartnerState.PAUSED.value
+        ):
             raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
         session.expire_all()
-        return view(session, account_id, partner_id)
+        return load_partner(session, account_id, partner_id)
 
 
-def move(
+def change_state(
     session: Session, account_id: str, partner_id: str, to: PartnerState, *, only_from: PartnerState | None = None
 ) -> bool:
     """Move the partner to a state if it may go there from where it is, in the caller's transaction; tell whether it did."""
@@ -229,25 +232,25 @@ def rotate_secret(
 
     Raises NotFound, and InsufficientRole where `test_only` and it is not marked test.
     """
-    secret = secrets.new_secret()
+    secret = secrets.generate_secret()
     with runtime.db.write() as session:
-        locked(session, account_id, partner_id, test_only=test_only)
-        ends_at = secrets.retire(session, account_id, partner_id, overlap_hours * 3600)
-        secrets.keep(session, runtime.settings, account_id, partner_id, secret)
+        lock_partner(session, account_id, partner_id, test_only=test_only)
+        ends_at = secrets.expire_secrets(session, account_id, partner_id, overlap_hours * 3600)
+        secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
 
 
-def tested(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:
+def apply_test_result(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:
     """Move the partner by a connection test just kept, in the caller's transaction, and return both.
 
     What is live or paused stays so. A test that another has overtaken, or a change of the endpoints, moves nothing.
     """
-    row = locked(session, account_id, partner_id)
-    made = _test_view(session.get_one(ConnectionTest, test_id), row)
-    if not made.outdated and _tests(session, account_id, [row])[partner_id].id == test_id:
-        move(session, account_id, partner_id, PartnerState.VERIFIED if made.passed else PartnerState.TESTING)
+    row = lock_partner(session, account_id, partner_id)
+    result = _to_test_view(session.get_one(ConnectionTest, test_id), row)
+    if not result.outdated and _load_newest_tests(session, account_id, [row])[partner_id].id == test_id:
+        change_state(session, account_id, partner_id, PartnerState.VERIFIED if result.passed else PartnerState.TESTING)
         session.refresh(row)
-    return PartnerTested(**dict(made), state=PartnerState(row.state))
+    return PartnerTested(**dict(result), state=PartnerState(row.state))
 
 
 def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: BrokerProfile | None) -> None:
@@ -270,7 +273,7 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     profiles.check(profile, "/profile")
 
 
-def locked(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
+def lock_partner(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
     """Return the partner, locked; raises NotFound, and InsufficientRole where `test_only` and it is a live one."""
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
     if row is None:
@@ -280,7 +283,7 @@ def locked(session: Session, account_id: str, partner_id: str, *, test_only: boo
     return row
 
 
-def view(session: Session, account_id: str, partner_id: str) -> PartnerView:
+def load_partner(session: Session, account_id: str, partner_id: str) -> PartnerView:
     """Return one partner as it stands in the session; raises NotFound."""
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
@@ -290,10 +293,10 @@ def view(session: Session, account_id: str, partner_id: str) -> PartnerView:
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     ).all()
-    return _shown(row, channels, _tests(session, account_id, [row]).get(partner_id))
+    return _to_view(row, channels, _load_newest_tests(session, account_id, [row]).get(partner_id))
 
 
-def _tests(session: Session, account_id: str, partners: Sequence[Partner]) -> dict[str, ConnectionTestView]:
+def _load_newest_tests(session: Session, account_id: str, partners: Sequence[Partner]) -> dict[str, ConnectionTestView]:
     """Return the newest connection test of each of the partners that has one, by partner."""
     newest = (
         select(func.max(col(ConnectionTest.id)))
@@ -305,12 +308,12 @@ def _tests(session: Session, account_id: str, partners: Sequence[Partner]) -> di
     )
     by_id = {partner.id: partner for partner in partners}
     return {
-        row.partner_id: _test_view(row, by_id[row.partner_id])
+        row.partner_id: _to_test_view(row, by_id[row.partner_id])
         for row in session.scalars(select(ConnectionTest).where(col(ConnectionTest.id).in_(newest)))
     }
 
 
-def _test_view(row: ConnectionTest, partner: Partner) -> ConnectionTestView:
+def _to_test_view(row: ConnectionTest, partner: Partner) -> ConnectionTestView:
     return ConnectionTestView.model_validate(
         {
             "id": row.id,
@@ -324,7 +327,7 @@ def _test_view(row: ConnectionTest, partner: Partner) -> ConnectionTestView:
     )
 
 
-def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTestView | None) -> PartnerView:
+def _to_view(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTestView | None) -> PartnerView:
     return PartnerView.model_validate(
         {
             "id": row.id,
@@ -336,7 +339,7 @@ def _shown(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionTes
             "artifact_types": row.artifact_types,
             "profile": row.profile,
             "channels": [each.endpoint for each in channels],
-            "queue_binding": routing_key(row.account_id, row.kind, row.routing_name or row.id, "#"),
+            "queue_binding": build_routing_key(row.account_id, row.kind, row.routing_name or row.id, "#"),
             "last_test": test,
             "created_at": row.created_at,
             "updated_at": row.updated_at,

@@ -21,7 +21,7 @@ QUEUE: Final = "queue"
 BORDERBUDDY: Final = "borderbuddy"
 
 
-def nobody_else() -> None:
+def no_lease_check() -> None:
     """Find nothing in the way of a message: nobody else can have taken it."""
 
 
@@ -30,7 +30,7 @@ class Target:
     """Whom the messages go to; `test` keeps them away from live endpoints.
 
     `secrets` sign what goes out, the newest first; `endpoint` is how the partner is reached, without its `credential`.
-    `routing_name` is what routing keys call it where that is not its id. A channel calls `still_ours` just before a message
+    `routing_name` is what routing keys call it where that is not its id. A channel calls `check_lease` just before a message
     leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
     """
 
@@ -41,11 +41,11 @@ class Target:
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
     routing_name: str | None = None
-    still_ours: Callable[[], None] = field(default=nobody_else, repr=False, compare=False)
+    check_lease: Callable[[], None] = field(default=no_lease_check, repr=False, compare=False)
 
 
 #: The first word of a routing key, by who is told.
-_FIRST_WORD: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
+_KEY_PREFIXES: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
 
 #: Stands in routing keys for a partner that a test export must not reach.
 SANDBOX: Final = "sandbox"
@@ -67,34 +67,36 @@ class Recipient:
     mailboxes: tuple[str, ...] = ()  # where it is reached by e-mail
 
     @property
-    def primary(self) -> str:
+    def primary_channel(self) -> str:
         """The channel whose outcome is that of the handoff."""
         if self.path == "borderbuddy" and BORDERBUDDY in self.channels:
             return BORDERBUDDY
         return self.channels[0]
 
 
-def routing_key(account_id: str, kind: str, name: str, event: str) -> str:
+def build_routing_key(account_id: str, kind: str, name: str, event: str) -> str:
     """Return the key that a message goes to the exchange with; with `#` for the event, what a queue is bound with.
 
     Operators read by account, whoever they are; the others by `name`, which no partner of another account has.
     """
-    return f"{_FIRST_WORD[kind]}.{account_id if kind == 'operator' else name}.{event}"
+    return f"{_KEY_PREFIXES[kind]}.{account_id if kind == 'operator' else name}.{event}"
 
 
-def recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
+def find_recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
     """Return those of the partners that exist, with their channels, by id; two queries."""
     where = (col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids))
-    return _recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
+    return _build_recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
 
 
-def reached(session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool) -> dict[str, Recipient]:
+def resolve_recipients(
+    session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool
+) -> dict[str, Recipient]:
     """Return those of the partners that exist as an export reaches them: a test export has the sandbox in their place."""
-    found = recipients(session, account_id, partner_ids)
-    return {name: _sandboxed(each) if test else each for name, each in found.items()}
+    found = find_recipients(session, account_id, partner_ids)
+    return {name: _to_sandbox(each) if test else each for name, each in found.items()}
 
 
-def operators(session: Session, account_id: str) -> list[Recipient]:
+def find_operators(session: Session, account_id: str) -> list[Recipient]:
     """Return the operators that the account has activated; none where it has none, and then no operator is sent anything.
 
     A paused one is among them: what it is owed stays owed.
@@ -108,10 +110,10 @@ def operators(session: Session, account_id: str) -> list[Recipient]:
         )
         .order_by(col(Partner.id))
     ).all()
-    return list(_recipients(session, account_id, rows).values()) if rows else []
+    return list(_build_recipients(session, account_id, rows).values()) if rows else []
 
 
-def told_by_queue(session: Session) -> bool:
+def has_queue_recipients(session: Session) -> bool:
     """Tell whether any partner, of all accounts whose rows are seen, is told what it is told by queue."""
     of_partner = (
         col(PartnerChannel.account_id) == col(Partner.account_id),
@@ -149,12 +151,12 @@ class SealedTarget:
         found = self.endpoint or self.default
         return QUEUE if found is None else found.channel
 
-    def opened(self, settings: Settings) -> Target:
+    def unseal(self, settings: Settings) -> Target:
         """Return where to send; raises SecretUnreadable where what is sealed does not open."""
         credential = None if self.endpoint is None else self.endpoint.credential
 
         def unsealed(text: str) -> str:
-            return account_secrets.unseal(settings, self.account_id, self.partner_id, text)
+            return account_secrets.unseal_secret(settings, self.account_id, self.partner_id, text)
 
         return Target(
             account_id=self.account_id,
@@ -167,7 +169,7 @@ class SealedTarget:
         )
 
 
-def sealed_target(
+def find_sealed_target(
     session: Session, account_id: str, partner_id: str, channel: str, *, test_export: bool
 ) -> SealedTarget | None:
     """Return where to send to the partner by the channel; None where nothing may be sent now.
@@ -184,10 +186,10 @@ def sealed_target(
     if test_export and not row.test:
         return SealedTarget(account_id, SANDBOX, test=True)
     reached = session.get(PartnerChannel, (account_id, partner_id, channel))
-    return _sealed(session, row, channel, reached, test=test_export or row.test)
+    return _build_sealed_target(session, row, channel, reached, test=test_export or row.test)
 
 
-def sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
+def list_sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
     """Return where every endpoint of the partner leads, the primary one first, whether or not it is paused."""
     row = session.get_one(Partner, (account_id, partner_id))
     partner_channels = session.scalars(
@@ -196,14 +198,14 @@ def sealed_targets(session: Session, account_id: str, partner_id: str) -> list[S
         .order_by(col(PartnerChannel.position))
     )
     found = [
-        _sealed(session, row, partner_channel.channel, partner_channel, test=row.test)
+        _build_sealed_target(session, row, partner_channel.channel, partner_channel, test=row.test)
         for partner_channel in partner_channels
     ]
     default = BorderBuddyEndpoint() if default_channel(row.kind, row.path) == BORDERBUDDY else QueueEndpoint()
-    return found or [replace(_sealed(session, row, default.channel, None, test=row.test), default=default)]
+    return found or [replace(_build_sealed_target(session, row, default.channel, None, test=row.test), default=default)]
 
 
-def _sealed(
+def _build_sealed_target(
     session: Session, row: Partner, channel: str, endpoint: PartnerChannel | None, *, test: bool
 ) -> SealedTarget:
     return SealedTarget(
@@ -212,7 +214,7 @@ def _sealed(
         test=test,
         endpoint=endpoint,
         # What goes to a queue is signed by nobody: it must not wait for a secret that does not open.
-        secrets=() if channel == QUEUE else account_secrets.sealed(session, row.account_id, row.id),
+        secrets=() if channel == QUEUE else account_secrets.load_sealed_secrets(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
 
@@ -223,7 +225,7 @@ def parse_endpoint(row: PartnerChannel) -> Endpoint:
     return endpoint
 
 
-def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
+def _build_recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
     channels: dict[str, list[str]] = {row.id: [] for row in rows}
     mailboxes: dict[str, tuple[str, ...]] = {}
     for partner_channel in session.scalars(
@@ -249,7 +251,7 @@ def _recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> d
     }
 
 
-def _sandboxed(recipient: Recipient) -> Recipient:
+def _to_sandbox(recipient: Recipient) -> Recipient:
     """Return who is told of a test export in the recipient's place: never a live endpoint of a partner."""
     if recipient.test:
         return recipient

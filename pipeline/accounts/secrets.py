@@ -20,7 +20,7 @@ from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
 
 SECRET_BYTES: Final = 32
-RESEALED_AT_ONCE: Final = 200
+RESEAL_BATCH_SIZE: Final = 200
 
 #: Where texts are kept that are sealed.
 _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
@@ -29,12 +29,12 @@ _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
 )
 
 
-def new_secret() -> str:
+def generate_secret() -> str:
     """Return a Standard Webhooks secret that nobody has seen."""
     return "whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def keep(session: Session, settings: Settings, account_id: str, partner_id: str, secret: str) -> None:
+def store_secret(session: Session, settings: Settings, account_id: str, partner_id: str, secret: str) -> None:
     """Keep `secret` as the partner's newest, in the caller's transaction."""
     of_partner = (col(PartnerSecret.account_id) == account_id, col(PartnerSecret.partner_id) == partner_id)
     last = session.scalar(select(func.max(col(PartnerSecret.number))).where(*of_partner))
@@ -43,12 +43,12 @@ def keep(session: Session, settings: Settings, account_id: str, partner_id: str,
             account_id=account_id,
             partner_id=partner_id,
             number=(last or 0) + 1,
-            sealed=seal(settings, account_id, partner_id, secret),
+            sealed=seal_secret(settings, account_id, partner_id, secret),
         )
     )
 
 
-def retire(session: Session, account_id: str, partner_id: str, overlap_seconds: float) -> datetime:
+def expire_secrets(session: Session, account_id: str, partner_id: str, overlap_seconds: float) -> datetime:
     """Let the partner's secrets of today end when the overlap is over, if not sooner; return that instant."""
     ends_at: datetime = session.execute(select(database_now(overlap_seconds))).scalar_one()
     session.execute(
@@ -63,12 +63,15 @@ def retire(session: Session, account_id: str, partner_id: str, overlap_seconds: 
     return ends_at
 
 
-def counting(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:
+def load_valid_secrets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:
     """Return the secrets that count now, the newest first; none where there is no such partner.
 
     Raises SecretUnreadable where one does not open.
     """
-    return [unseal(settings, account_id, partner_id, each) for each in sealed(session, account_id, partner_id)]
+    return [
+        unseal_secret(settings, account_id, partner_id, each)
+        for each in load_sealed_secrets(session, account_id, partner_id)
+    ]
 
 
 @dataclass(frozen=True)
@@ -79,80 +82,80 @@ class Opening:
     unreadable: Sequence[str]
 
 
-def try_all(session: Session, settings: Settings) -> Opening:
+def check_secrets(session: Session, settings: Settings) -> Opening:
     """Try to open every secret and credential that counts now; a stretch of them is in memory at a time."""
-    opening, count, unreadable = box(settings), 0, []
+    secret_box, count, unreadable = build_secret_box(settings), 0, []
     for model, text in _SEALED:
-        counts = _counts() if model is PartnerSecret else true()
-        wanted = select(*inspect(model).primary_key, text).where(text.is_not(None), counts)
-        for *key, each in session.execute(wanted.execution_options(yield_per=RESEALED_AT_ONCE)):
+        is_valid = _is_valid() if model is PartnerSecret else true()
+        wanted = select(*inspect(model).primary_key, text).where(text.is_not(None), is_valid)
+        for *key, each in session.execute(wanted.execution_options(yield_per=RESEAL_BATCH_SIZE)):
             count += 1
-            owner = _owner(key[0], key[1])
+            owner = _format_owner(key[0], key[1])
             try:
-                opening.open(each, owner)
+                secret_box.open(each, owner)
             except SecretUnreadable:
                 unreadable.append(owner)
     return Opening(count, unreadable)
 
 
-def _counts() -> ColumnElement[bool]:
+def _is_valid() -> ColumnElement[bool]:
     return or_(col(PartnerSecret.ends_at).is_(None), col(PartnerSecret.ends_at) > database_now())
 
 
-def sealed(session: Session, account_id: str, partner_id: str) -> list[str]:
+def load_sealed_secrets(session: Session, account_id: str, partner_id: str) -> list[str]:
     """Return the same as they are kept."""
     found = session.scalars(
         select(col(PartnerSecret.sealed))
         .where(
             col(PartnerSecret.account_id) == account_id,
             col(PartnerSecret.partner_id) == partner_id,
-            _counts(),
+            _is_valid(),
         )
         .order_by(col(PartnerSecret.number).desc())
     )
     return list(found)
 
 
-def box(settings: Settings) -> SecretBox:
+def build_secret_box(settings: Settings) -> SecretBox:
     """Return what seals under the secret key of today and opens under those before it as well."""
     return SecretBox(settings.secret_key, *settings.secret_keys_previous)
 
 
-def seal(settings: Settings, account_id: str, partner_id: str, secret: str) -> str:
+def seal_secret(settings: Settings, account_id: str, partner_id: str, secret: str) -> str:
     """Return a secret of the partner as it is kept."""
-    return box(settings).seal(secret, _owner(account_id, partner_id))
+    return build_secret_box(settings).seal(secret, _format_owner(account_id, partner_id))
 
 
-def unseal(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
+def unseal_secret(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
     """Return a secret of the partner that was kept; raises SecretUnreadable where it does not open."""
-    return box(settings).open(sealed, _owner(account_id, partner_id))
+    return build_secret_box(settings).open(sealed, _format_owner(account_id, partner_id))
 
 
-def _owner(account_id: str, partner_id: str) -> str:
+def _format_owner(account_id: str, partner_id: str) -> str:
     return f"{account_id}/{partner_id}"
 
 
 @dataclass(frozen=True)
-class Resealed:
+class ResealBatch:
     """What became of one stretch of what is sealed: how much was sealed anew, and whose opens under no key that is here."""
 
     count: int
     unreadable: Sequence[str] = ()
 
 
-def reseal(runtime: Runtime, *, batch: int = RESEALED_AT_ONCE) -> Iterator[Resealed]:
+def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Iterator[ResealBatch]:
     """Seal everything of partners under the newest key that is not yet, `batch` texts a transaction, and yield each.
 
     What is done stays done: ended at any point, or run twice at a time, the next run goes on with what is left.
     """
     for model, text in _SEALED:
-        yield from _resealed(runtime, model, text, batch)
+        yield from _reseal_table(runtime, model, text, batch)
 
 
-def _resealed(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) -> Iterator[Resealed]:
-    sealing = box(runtime.settings)
+def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) -> Iterator[ResealBatch]:
+    secret_box = build_secret_box(runtime.settings)
     place = tuple(inspect(model).primary_key)
-    left = text.is_not(None) & ~text.startswith(sealing.prefix, autoescape=True)
+    left = text.is_not(None) & ~text.startswith(secret_box.prefix, autoescape=True)
     after: tuple[Any, ...] | None = None
     while True:
         wanted = select(*place, text).where(left).order_by(*place).limit(batch)
@@ -160,17 +163,17 @@ def _resealed(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) ->
         with runtime.db.write() as session:
             rows = session.execute(wanted if after is None else wanted.where(tuple_(*place) > after)).all()
             for *key, sealed in rows:
-                owner = _owner(key[0], key[1])
+                owner = _format_owner(key[0], key[1])
                 try:
-                    anew = sealing.seal(sealing.open(sealed, owner), owner)
+                    resealed = secret_box.seal(secret_box.open(sealed, owner), owner)
                 except SecretUnreadable:
                     unreadable.append(owner)
                     continue
                 # Another run, or somebody who changes the partner, may have been here since.
                 same = (text == sealed, *(column == value for column, value in zip(place, key, strict=True)))
-                count += row_count(session.execute(update(model).where(*same).values({text.key: anew})))
+                count += row_count(session.execute(update(model).where(*same).values({text.key: resealed})))
         if rows:
-            yield Resealed(count, unreadable)
+            yield ResealBatch(count, unreadable)
         if len(rows) < batch:
             return
         after = tuple(rows[-1])[:-1]

@@ -9,7 +9,7 @@ from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from pipeline.accounts.endpoints import domain_of
+from pipeline.accounts.endpoints import parse_mail_domain
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
@@ -63,21 +63,21 @@ def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] |
         if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
         if kept is not None:
-            _check_nobody_elsewhere(session, account_id, kept)
+            _check_existing_mailboxes(session, account_id, kept)
         session.execute(
             update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
         )
     return kept
 
 
-def _check_nobody_elsewhere(session: Session, account_id: str, domains: Collection[str]) -> None:
+def _check_existing_mailboxes(session: Session, account_id: str, domains: Collection[str]) -> None:
     endpoints = session.execute(
         select(col(PartnerChannel.partner_id), col(PartnerChannel.endpoint)).where(
             col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
         )
     )
     for partner_id, endpoint in endpoints:
-        elsewhere = [mailbox for mailbox in endpoint["addresses"] if domain_of(mailbox) not in domains]
+        elsewhere = [mailbox for mailbox in endpoint["addresses"] if parse_mail_domain(mailbox) not in domains]
         if elsewhere:
             raise ValidationFailed(
                 f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
@@ -91,6 +91,6 @@ def find_account(runtime: Runtime, account_id: str) -> Account | None:
         return session.get(Account, account_id)
 
 
-def accounts(session: Session) -> Sequence[Account]:
+def list_accounts(session: Session) -> Sequence[Account]:
     """Return every account, by id."""
     return session.exec(select(Account).order_by(col(Account.id))).all()

@@ -122,7 +122,7 @@ def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, 
 def _pause_gone_partner(session: Session, claimed: StreamLease, sent: SendResult) -> None:
     # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
     gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
-    if gone and partners.move(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
+    if gone and partners.change_state(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
         log.warning("partner_paused_by_its_endpoint")
 
 

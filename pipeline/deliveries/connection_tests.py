@@ -76,10 +76,10 @@ def run_connection_test(
 def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
     test_id = new_id("cnt")
     with runtime.db.read() as session:
-        partner = partners.view(session, account_id, partner_id)
+        partner = partners.load_partner(session, account_id, partner_id)
         if test_key and not partner.test:
             raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
-        targets = recipients.sealed_targets(session, account_id, partner_id)
+        targets = recipients.list_sealed_targets(session, account_id, partner_id)
         began = session.execute(select(database_now())).scalar_one()
     message = _build_message(runtime.settings, account_id, partner, test_id, began)
     with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
@@ -97,7 +97,7 @@ def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
                 tested_at=began,
             )
         )
-        return partners.tested(session, account_id, partner_id, test_id)
+        return partners.apply_test_result(session, account_id, partner_id, test_id)
 
 
 def _build_message(
@@ -156,7 +156,7 @@ def _run_stages(settings: Settings, message: OutgoingMessage, target: SealedTarg
     """Yield the stages of the channel's test until its time is over, or one does not pass."""
     began = time.monotonic()
     try:
-        for stage in open_channels(settings)[target.channel].test(message, target.opened(settings)):
+        for stage in open_channels(settings)[target.channel].test(message, target.unseal(settings)):
             yield stage
             if stage.passed and time.monotonic() - began > settings.connection_test_seconds:
                 yield Stage(

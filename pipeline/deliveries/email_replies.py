@@ -80,7 +80,7 @@ def parse_reply_link(settings: Settings, token: str) -> ReplyLink:
 
 def _sign(settings: Settings, payload: bytes) -> list[bytes]:
     """Return the signatures that count, one a secret key, the newest first: a link outlives the key it was made with."""
-    keys = secrets.box(settings).tokens("answer-links")
+    keys = secrets.build_secret_box(settings).tokens("answer-links")
     return [hmac.digest(key.encode(), payload, "sha256")[:16] for key in keys]
 
 

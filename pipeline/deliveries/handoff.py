@@ -71,8 +71,8 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
     """
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
-        partners = recipients.reached(session, context.account_id, partner_ids, test=context.test)
-        operators = recipients.operators(session, context.account_id)
+        partners = recipients.resolve_recipients(session, context.account_id, partner_ids, test=context.test)
+        operators = recipients.find_operators(session, context.account_id)
         contents = _load_contents(session, context)
     for partner_id in partner_ids:
         if partner_id not in partners:
@@ -90,7 +90,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
             "partner_id": broker.partner_id,
             "submission_type": "handoff",
             "path": broker.path or "byob",
-            "channel": broker.primary,
+            "channel": broker.primary_channel,
             "state": SubmissionState.PENDING.value,
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in contents.units]),

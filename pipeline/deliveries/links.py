@@ -96,7 +96,7 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
             if kind == "partner":
                 caller = Caller(claims.account_id, "", "live", frozenset({claims.holder}))
             else:
-                caller = api_keys.caller_of_key(runtime, holder)
+                caller = api_keys.find_caller_by_key_id(runtime, holder)
             if caller.account_id != claims.account_id:
                 raise link_not_found()
             check_may_read(caller, handed.broker_id, "")
@@ -110,12 +110,12 @@ def check_may_read(caller: Caller, broker_id: str, missing: str) -> None:
 
     Raises InsufficientRole, and NotFound with the sentence `missing` to another partner, who learns nothing of it.
     """
-    if caller.may(READ) or broker_id in caller.partner_ids:
+    if caller.has_role(READ) or broker_id in caller.partner_ids:
         return
     if caller.partner_ids:
         raise NotFound(missing)
     raise InsufficientRole(
-        f"this call needs a key with the role {READ}, or the role of the partner it was handed to. {caller.to_get(READ)}"
+        f"this call needs a key with the role {READ}, or the role of the partner it was handed to. {caller.describe_key_creation(READ)}"
     )
 
 
@@ -186,7 +186,9 @@ def _build_link(
 
 def _load_keys(settings: Settings) -> dict[str, bytes]:
     """Return the keys that count, the newest first: a link outlives the key it was made with until that is taken away."""
-    return {key_id: token.encode() for key_id, token in secrets.box(settings).named_tokens(_PURPOSE).items()}
+    return {
+        key_id: token.encode() for key_id, token in secrets.build_secret_box(settings).named_tokens(_PURPOSE).items()
+    }
 
 
 def _sign(key: bytes, payload: str) -> bytes:

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 NOT_BUILT: Final = "MessageNotBuilt"
 
 
-def send_messages(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[], None]) -> Iterator[Receipt]:
+def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[[], None]) -> Iterator[Receipt]:
     """Make the claimed messages and send them in order; yield and raise as Channel.send does.
 
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
@@ -40,7 +40,7 @@ def send_messages(runtime: Runtime, claimed: StreamLease, still_ours: Callable[[
     _check_worker_losses(runtime.settings, claimed.deliveries[0])
     channel = open_channels(runtime.settings)[claimed.stream.channel]
     try:
-        target = replace(claimed.target.opened(runtime.settings), still_ours=still_ours)
+        target = replace(claimed.target.unseal(runtime.settings), check_lease=check_lease)
     except SecretUnreadable as error:
         raise ChannelUnavailable(str(error), status=SecretUnreadable.__name__) from error
     messages: list[OutgoingMessage] = []
@@ -79,7 +79,7 @@ def _build_message(
     return OutgoingMessage(
         id=notification.id,
         type=notification.event_type,
-        routing_key=recipients.routing_key(
+        routing_key=recipients.build_routing_key(
             claimed.account_id,
             claimed.audience,
             target.routing_name or target.partner_id,

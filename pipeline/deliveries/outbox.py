@@ -350,7 +350,7 @@ def enqueue_handoff_answered(session: Session, submission: BrokerSubmission, ans
 
 
 def _notify_operators(session: Session, account_id: str, notifications: Sequence[NewNotification]) -> Enqueued:
-    return enqueue(session, account_id, notifications, {OPERATOR: recipients.operators(session, account_id)})
+    return enqueue(session, account_id, notifications, {OPERATOR: recipients.find_operators(session, account_id)})
 
 
 def next_position(session: Session, export_id: str) -> int:

@@ -86,7 +86,7 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
     """
     with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
         with runtime.db.read() as session:
-            sealed = recipients.sealed_target(session, account_id, partner_id, "sftp", test_export=False)
+            sealed = recipients.find_sealed_target(session, account_id, partner_id, "sftp", test_export=False)
             breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return PollResult()
@@ -97,7 +97,7 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
             return PollResult()
         result = PollResult()
         try:
-            target = sealed.opened(runtime.settings)
+            target = sealed.unseal(runtime.settings)
             with open_answers(runtime.settings, target) as folder:
                 listed = folder.listed()
                 result = PollResult(ignored=listed.left)
@@ -131,12 +131,14 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
         export = None if row is None else session.get(Export, row.export_id)
         if row is None or export is None or row.handoff_id is None:
             return PollResult()
-        sealed = recipients.sealed_target(session, row.account_id, row.partner_id, row.channel, test_export=export.test)
+        sealed = recipients.find_sealed_target(
+            session, row.account_id, row.partner_id, row.channel, test_export=export.test
+        )
     if sealed is None:
         return PollResult()
     with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
         try:
-            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.opened(runtime.settings))
+            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.unseal(runtime.settings))
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
             return PollResult()

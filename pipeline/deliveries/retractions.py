@@ -104,7 +104,7 @@ def _enqueue(
     session: Session, export: Export, notifications: list[NewNotification], partners: dict[str, set[str]]
 ) -> Enqueued:
     ids = sorted(set().union(*partners.values()))
-    reached = recipients.reached(session, export.account_id, ids, test=export.test)
+    reached = recipients.resolve_recipients(session, export.account_id, ids, test=export.test)
     recipients_by_audience = {
         audience: [reached[name] for name in sorted(partners[audience]) if name in reached] for audience in partners
     }
@@ -112,7 +112,7 @@ def _enqueue(
         session,
         export.account_id,
         notifications,
-        recipients_by_audience | {OPERATOR: recipients.operators(session, export.account_id)},
+        recipients_by_audience | {OPERATOR: recipients.find_operators(session, export.account_id)},
     )
 
 

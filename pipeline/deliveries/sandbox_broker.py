@@ -105,7 +105,9 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         submission = submissions.find_submission(session, ready.submission_id)
         if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
             raise NotFound(f"there is no broker submission {ready.submission_id}")
-        secrets = account_secrets.counting(session, runtime.settings, submission.account_id, submission.partner_id)
+        secrets = account_secrets.load_valid_secrets(
+            session, runtime.settings, submission.account_id, submission.partner_id
+        )
         known = session.get(SandboxHandoff, event_id) is not None
     if not known:
         _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)

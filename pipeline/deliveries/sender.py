@@ -201,7 +201,7 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     Raises Fenced where another worker may hold the stream by now and nothing was sent here: nothing is sent then, either.
     """
 
-    def still_ours() -> None:
+    def check_lease() -> None:
         if not lease.is_valid():
             raise Fenced
 
@@ -210,7 +210,7 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = messages.send_messages(runtime, claimed, still_ours)
+        sending = messages.send_messages(runtime, claimed, check_lease)
         # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
         while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()

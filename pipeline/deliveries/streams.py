@@ -17,7 +17,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts import recipients
 from pipeline.accounts.models import Partner, PartnerChannel
-from pipeline.accounts.partners import locked, move, view
+from pipeline.accounts.partners import change_state, load_partner, lock_partner
 from pipeline.accounts.recipients import SealedTarget
 from pipeline.accounts.schemas import PartnerView
 from pipeline.accounts.states import PartnerState
@@ -147,7 +147,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         export = session.get(Export, stream.export_id)
         if export is None or export.purged_at is not None:
             return None
-        target = recipients.sealed_target(
+        target = recipients.find_sealed_target(
             session, export.account_id, stream.partner_id, stream.channel, test_export=export.test
         )
         if target is None:
@@ -280,8 +280,8 @@ def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager
 def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
     """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
     with runtime.db.write() as session:
-        locked(session, account_id, partner_id, test_only=test_only)
-        if not move(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
+        lock_partner(session, account_id, partner_id, test_only=test_only)
+        if not change_state(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
             raise InvalidState(f"{partner_id} is not paused")
         session.execute(
             update(Delivery)
@@ -293,4 +293,4 @@ def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_o
             .values(due_at=database_now())
         )
         session.expire_all()
-        return view(session, account_id, partner_id)
+        return load_partner(session, account_id, partner_id)

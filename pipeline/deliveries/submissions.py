@@ -200,7 +200,7 @@ def verify_signer(
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
         account_id, partner_id = ("", "") if row is None else (row.account_id, row.partner_id)
-        secrets = account_secrets.counting(session, runtime.settings, account_id, partner_id)
+        secrets = account_secrets.load_valid_secrets(session, runtime.settings, account_id, partner_id)
     check_signature(body, headers, secrets, timely=timely)
     signed = Signer(account_id, partner_id)
     if timely:

@@ -268,5 +268,5 @@ def fits(stated: Head, found: Survey) -> str | None:
 
 
 def _keys(settings: Settings) -> list[Ed25519PrivateKey]:
-    tokens = secrets.box(settings).tokens(_PURPOSE)
+    tokens = secrets.build_secret_box(settings).tokens(_PURPOSE)
     return [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(token)) for token in tokens]

@@ -159,7 +159,7 @@ def _walls(settings: Settings) -> str:
 
 def _partner_secrets(settings: Settings) -> str:
     with _opened(settings) as database, database.read() as session:
-        tried = secrets.try_all(session, settings)
+        tried = secrets.check_secrets(session, settings)
     if tried.unreadable:
         raise Ailing(f"{len(tried.unreadable)} of {tried.count} do not open, such as of {tried.unreadable[0]}")
     return f"{tried.count} open"
@@ -178,7 +178,7 @@ def _queues(settings: Settings) -> str:
     if settings.message_broker != "redis":
         return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
     with _opened(settings) as database, database.read() as session:
-        read = recipients.told_by_queue(session)
+        read = recipients.has_queue_recipients(session)
     kept = queue_durability.ask(settings)
     if kept.danger is not None and read:
         raise Ailing(kept.danger)

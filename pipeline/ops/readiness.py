@@ -51,7 +51,7 @@ def parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECO
         longest_pause = max(runtime.settings.step_retry_seconds, MAX_RETRY_PAUSE_SECONDS)
         on_redis = runtime.settings.message_broker == "redis"
         with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
-            by_queue = on_redis and recipients.told_by_queue(session)
+            by_queue = on_redis and recipients.has_queue_recipients(session)
             found = [
                 Part("database", ok=True, message=f"answers, and its tables are {whose}"),
                 watch.sweep(session),

@@ -223,7 +223,7 @@ def _made_again(runtime: Runtime, context: StepContext, only_profile: bool) -> I
     if not only_profile:
         yield from render_documents.render_unit(runtime, context)
     with runtime.db.read() as session:
-        partners = recipients.reached(session, context.account_id, [context.broker_id], test=context.test)
+        partners = recipients.resolve_recipients(session, context.account_id, [context.broker_id], test=context.test)
     broker = partners.get(context.broker_id)
     if broker is not None and broker.profile is not None:
         yield profiles.profile_document(broker.profile, recorded_invoice(runtime, context))

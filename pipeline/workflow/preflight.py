@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import Partner
-from pipeline.accounts.partners import to_be_live
+from pipeline.accounts.partners import describe_activation
 from pipeline.accounts.states import PartnerState
 from pipeline.core.db import table
 from pipeline.core.errors import (
@@ -301,7 +301,7 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         # What is marked test may be tried out before it is live.
         tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
         if state is not PartnerState.LIVE and not tried_out:
-            remedy = to_be_live(caller.account_id, partner_id, state)
+            remedy = describe_activation(caller.account_id, partner_id, state)
             raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
         if caller.mode == "test" and not partner.test:
             raise UnknownPartner(

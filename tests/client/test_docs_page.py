@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.interfaces.contracts.examples import example
@@ -23,7 +23,7 @@ def test_every_snippet_runs_one_after_another(
     service: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(SNIPPETS) == 8
-    old, new = new_secret(), new_secret()
+    old, new = generate_secret(), generate_secret()
     for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -41,7 +41,7 @@ def test_every_snippet_runs_one_after_another(
     event = example("exports.package.recorded.v1")
     body = json.dumps(event).encode()
     answers = [
-        space["received"](body, signed(event["id"], body, *each)) for each in ([old], [new, old], [new_secret()])
+        space["received"](body, signed(event["id"], body, *each)) for each in ([old], [new, old], [generate_secret()])
     ]
     assert (answers, space["seen"]) == ([204, 204, 401], {event["id"]})
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
 from pipeline.deliveries.channels.webhook import signed
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
 from pipeline.interfaces.contracts.examples import example
 
-OLD, NEW = new_secret(), new_secret()
+OLD, NEW = generate_secret(), generate_secret()
 EVENT = example("exports.package.recorded.v1")
 BODY = json.dumps(EVENT).encode()
 

@@ -117,7 +117,7 @@ def sealed(runtime: Runtime) -> list[str]:
 def opened_secrets(runtime: Runtime) -> dict[str, str]:
     with runtime.db.read() as session:
         return {
-            name: secrets.counting(session, runtime.settings, factories.ACCOUNT, name)[0]
+            name: secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, name)[0]
             for name in ("wh_1", "wh_2", "wh_3")
         }
 
@@ -126,25 +126,25 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     made = filled(opened(secret_key="one"))
     both, new = opened(secret_key="two", secret_keys_previous=["one"]), opened(secret_key="two")
     assert opened_secrets(both) == made
-    assert sum(stretch.count for stretch in secrets.reseal(both)) == 4
+    assert sum(stretch.count for stretch in secrets.reseal_secrets(both)) == 4
     assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
     assert opened_secrets(new) == made
     with new.db.read() as session:
-        target = recipients.sealed_target(session, factories.ACCOUNT, "wh_3", "sftp", test_export=False)
+        target = recipients.find_sealed_target(session, factories.ACCOUNT, "wh_3", "sftp", test_export=False)
     assert target is not None
-    assert target.opened(new.settings).credential == "letmein"
+    assert target.unseal(new.settings).credential == "letmein"
     before = sealed(new)
-    assert list(secrets.reseal(new)) == []
+    assert list(secrets.reseal_secrets(new)) == []
     assert sealed(new) == before
 
 
 def test_rotation_that_was_cut_off_goes_on_with_what_is_left(opened: OpenRuntime) -> None:
     made = filled(opened(secret_key="one"))
     both = opened(secret_key="two", secret_keys_previous=["one"])
-    assert [stretch.count for stretch in islice(secrets.reseal(both, batch=1), 2)] == [1, 1]
+    assert [stretch.count for stretch in islice(secrets.reseal_secrets(both, batch=1), 2)] == [1, 1]
     assert [text.startswith(SecretBox(TWO).prefix) for text in sealed(both)] == [True, True, False, False]
     assert opened_secrets(both) == made
-    assert [stretch.count for stretch in secrets.reseal(both, batch=1)] == [1, 1]
+    assert [stretch.count for stretch in secrets.reseal_secrets(both, batch=1)] == [1, 1]
     assert opened_secrets(opened(secret_key="two")) == made
 
 
@@ -153,7 +153,7 @@ def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(open
     lost = opened(secret_key="lost")
     exports.register(lost, "wh_0", "warehouse")
     both = opened(secret_key="two", secret_keys_previous=["one"])
-    found = list(secrets.reseal(both, batch=2))
+    found = list(secrets.reseal_secrets(both, batch=2))
     assert sum(stretch.count for stretch in found) == 4
     assert [name for stretch in found for name in stretch.unreadable] == [f"{factories.ACCOUNT}/wh_0"]
     assert opened_secrets(opened(secret_key="two")) == made

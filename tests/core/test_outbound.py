@@ -19,7 +19,7 @@ from ssrfguard._registry import Block
 from pipeline.accounts import partners
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import NewPartner, SftpEndpoint, WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.outbound import ForbiddenDestination, is_public, resolve_allowed
@@ -99,7 +99,7 @@ def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, mo
     settings = opened(allow_private_destinations=False).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     endpoint = WebhookEndpoint(address=f"https://{host}/hook")
-    target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, secrets=(new_secret(),))
+    target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, secrets=(generate_secret(),))
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
         list(WebhookChannel(settings).send([message], target))
 
@@ -111,7 +111,11 @@ def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
     settings = opened(allow_private_destinations=True).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     target = Target(
-        "acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=f"http://{host}/"), secrets=(new_secret(),)
+        "acc_demo",
+        "wh_demo",
+        test=False,
+        endpoint=WebhookEndpoint(address=f"http://{host}/"),
+        secrets=(generate_secret(),),
     )
     with no_connection(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
         list(WebhookChannel(settings).send([message], target))
@@ -161,9 +165,9 @@ def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, 
     exports.register(runtime, factories.BROKER, "customs_broker")
     new = {"id": "wh_x", "kind": "warehouse", "name": "A", "channels": [{"channel": "webhook", "address": address}]}
     with pytest.raises(ValidationFailed, match=said) as refused:
-        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+        partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     assert refused.value.field == "/channels/0/address"
-    assert [each.id for each in partners.listed(runtime, factories.ACCOUNT)] == [factories.BROKER]
+    assert [each.id for each in partners.list_partners(runtime, factories.ACCOUNT)] == [factories.BROKER]
 
 
 @pytest.mark.parametrize(

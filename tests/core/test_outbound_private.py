@@ -19,7 +19,7 @@ from config.queues import celery_options
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint, SftpEndpoint, WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public
 from pipeline.deliveries.channels.email import EmailChannel
@@ -73,7 +73,7 @@ def by_queue(host: str) -> list[Any]:
 
 def by_webhook(host: str) -> list[Any]:
     endpoint = WebhookEndpoint(address=f"https://{host}/hook")
-    target = Target("acc_demo", "br", test=False, endpoint=endpoint, secrets=(new_secret(),))
+    target = Target("acc_demo", "br", test=False, endpoint=endpoint, secrets=(generate_secret(),))
     return list(WebhookChannel(_settings()).send([MESSAGE], target))
 
 

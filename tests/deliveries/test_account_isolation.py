@@ -35,13 +35,13 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
         with account_scope(account):
             for name, kind in PARTNERS.items():
                 new = NewPartner.model_validate({"id": name, "kind": kind, "name": name, "live": True})
-                partners.create(opened, account, new)
+                partners.create_partner(opened, account, new)
     yield opened
     opened.close()
 
 
 def bindings(runtime: Runtime, account: str) -> dict[str, str]:
-    return {each.id: each.queue_binding for each in partners.listed(runtime, account)}
+    return {each.id: each.queue_binding for each in partners.list_partners(runtime, account)}
 
 
 def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stack, runtime: Runtime) -> None:

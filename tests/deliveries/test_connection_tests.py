@@ -24,7 +24,7 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
     runtime, holding, done = opened(), threading.Semaphore(0), threading.Event()
     for account in ACCOUNTS:
         service.create_account(runtime, account, "Maple Goods Ltd")
-        partners.create(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
+        partners.create_partner(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
     tried = connection_tests._test_endpoint
 
     def held(*of: Any) -> Any:

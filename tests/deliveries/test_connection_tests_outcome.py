@@ -61,18 +61,18 @@ def examined(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
 
 
 def state(runtime: Runtime) -> str:
-    return partners.get(runtime, factories.ACCOUNT, NAME).state
+    return partners.get_partner(runtime, factories.ACCOUNT, NAME).state
 
 
 def set_channels(runtime: Runtime, *urls: str) -> None:
     channels = [{"channel": "webhook", "address": url} for url in urls]
-    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
+    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
 
 
 def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
     """Return the partner's signing secrets that count now, newest first."""
     with runtime.db.read() as session:
-        return secrets.counting(session, runtime.settings, factories.ACCOUNT, partner_id)
+        return secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, partner_id)
 
 
 # What a test moves
@@ -81,16 +81,16 @@ def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
 def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runtime) -> None:
     drafted(runtime)
     assert state(runtime) == "draft"
-    assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
+    assert partners.get_partner(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
 
 
 def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
     set_channels(runtime, receiver(drafted(runtime)).url)
     made = examined(runtime)
     assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
-    assert partners.activate(runtime, factories.ACCOUNT, NAME).state == "live"
+    assert partners.activate_partner(runtime, factories.ACCOUNT, NAME).state == "live"
     with pytest.raises(InvalidState, match="wh_new is live; there is nothing to do"):
-        partners.activate(runtime, factories.ACCOUNT, NAME)
+        partners.activate_partner(runtime, factories.ACCOUNT, NAME)
 
 
 def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
@@ -104,7 +104,7 @@ def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_
         ("webhook", False, "signed event"),
     ]
     with pytest.raises(InvalidState, match="is testing; correct what its last connection test says"):
-        partners.activate(runtime, factories.ACCOUNT, NAME)
+        partners.activate_partner(runtime, factories.ACCOUNT, NAME)
 
 
 def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
@@ -122,9 +122,9 @@ def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
 def test_a_draft_is_not_activated(runtime: Runtime) -> None:
     drafted(runtime)
     with pytest.raises(InvalidState, match="is draft; run its connection test"):
-        partners.activate(runtime, factories.ACCOUNT, NAME)
+        partners.activate_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState, match="is draft and not live"):
-        partners.pause(runtime, factories.ACCOUNT, NAME)
+        partners.pause_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
         streams.resume_partner(runtime, factories.ACCOUNT, NAME)
     assert state(runtime) == "draft"
@@ -138,7 +138,7 @@ def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime,
         made = examined(runtime)
         assert (made.passed, made.state) == (fault is None, stands)
         if stands == "live":
-            partners.pause(runtime, factories.ACCOUNT, NAME)
+            partners.pause_partner(runtime, factories.ACCOUNT, NAME)
 
 
 def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
@@ -147,10 +147,10 @@ def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
     secret = drafted(runtime)
     assert examined(runtime).state == "verified"
     clock.pass_seconds(1)
-    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
+    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
     assert state(runtime) == "verified"
     set_channels(runtime, receiver(secret).url)
-    view = partners.get(runtime, factories.ACCOUNT, NAME)
+    view = partners.get_partner(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
     assert (view.state, view.last_test.passed, view.last_test.outdated) == ("testing", True, True)
     clock.pass_seconds(1)
@@ -164,7 +164,7 @@ def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_t
     examined(runtime)
     clock.pass_seconds(1)
     set_channels(runtime, "https://dock.example/in")
-    (view,) = [each for each in partners.listed(runtime, factories.ACCOUNT) if each.id == NAME]
+    (view,) = [each for each in partners.list_partners(runtime, factories.ACCOUNT) if each.id == NAME]
     assert view.last_test is not None
     assert (view.state, view.last_test.outdated) == ("live", True)
 
@@ -172,7 +172,7 @@ def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_t
 def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
     def change(_: Came) -> None:
         clock.pass_seconds(1)
-        partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
+        partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
     set_channels(runtime, receiver(drafted(runtime), seen=change).url)
     made = examined(runtime)
@@ -189,7 +189,7 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
                 row.state = origin.value
                 session.add(row)
             with runtime.db.write() as session:
-                moved = partners.move(session, factories.ACCOUNT, NAME, target)
+                moved = partners.change_state(session, factories.ACCOUNT, NAME, target)
             assert moved == (target in PARTNER_MOVES[origin]), (origin, target)
             assert state(runtime) == (target if moved else origin)
 
@@ -216,7 +216,9 @@ def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_
         made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=endpoints, live=False)
         hook = {"channel": "webhook", "address": receiver(made.secret).url}
         channels = [*endpoints, hook]
-        partners.change(runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels}))
+        partners.update_partner(
+            runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels})
+        )
         tested = examined(runtime, "br_all")
         assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in tested.endpoints] == [
             ("borderbuddy", True, "wrong token"),
@@ -251,10 +253,10 @@ def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, r
     with runtime.db.read() as session:
         rows = session.scalars(select(ConnectionTest).order_by(col(ConnectionTest.id))).all()
     assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
-    view = partners.get(runtime, factories.ACCOUNT, NAME)
+    view = partners.get_partner(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
     assert (view.last_test.id, view.last_test.endpoints[0].stages[0].name) == (second.id, "connect")
-    assert partners.get(runtime, factories.ACCOUNT, factories.WAREHOUSE).last_test is None
+    assert partners.get_partner(runtime, factories.ACCOUNT, factories.WAREHOUSE).last_test is None
 
 
 def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, receiver: Start) -> None:
@@ -262,7 +264,7 @@ def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, rec
     written = threading.Event()
 
     def write(_: Came) -> None:
-        partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
+        partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
     set_channels(runtime, receiver(drafted(runtime), seen=write).url)
@@ -292,7 +294,7 @@ def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver:
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came == []
-    partners.change(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
+    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
     connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came != []
 

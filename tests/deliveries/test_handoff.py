@@ -209,7 +209,7 @@ def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_pau
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_0", "operator", live=False)
     exports.register(runtime, "op_1", "operator")
-    partners.pause(runtime, factories.ACCOUNT, "op_1")
+    partners.pause_partner(runtime, factories.ACCOUNT, "op_1")
     exports.register(
         runtime, "op_2", "operator", channels=[{"channel": "webhook", "address": "https://ops.example/hook"}]
     )

@@ -361,7 +361,7 @@ def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: R
     assert polling.take_due_polls(runtime) == []
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=None))
-    partners.pause(runtime, factories.ACCOUNT, factories.BROKER)
+    partners.pause_partner(runtime, factories.ACCOUNT, factories.BROKER)
     assert polling.take_due_polls(runtime) == []
     assert read(runtime) == PollResult()
 

@@ -191,7 +191,7 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
     partner_id = stream_of(export).partner_id
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
-    assert partners.get(runtime, factories.ACCOUNT, partner_id).state == "paused"
+    assert partners.get_partner(runtime, factories.ACCOUNT, partner_id).state == "paused"
     assert deliver(runtime, export) == sender.DeliveryReport()
     streams.resume_partner(runtime, factories.ACCOUNT, partner_id)
     assert deliver(runtime, export).delivered == 2
@@ -209,7 +209,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
 
     def look(point: str) -> None:
         if point == "delivery.after":
-            partner = partners.get(runtime, factories.ACCOUNT, stream_of(export).partner_id)
+            partner = partners.get_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
             written.append((states(runtime, export)[0][0], partner.state))
 
     monkeypatch.setattr(sender, "failpoint", look)

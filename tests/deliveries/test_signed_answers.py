@@ -11,7 +11,7 @@ from sqlmodel import func, select, update
 from pipeline.accounts import api_keys, partners
 from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.schemas import NewPartner
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.db import database_now
 from pipeline.deliveries import outbox, polling, sender
 from pipeline.deliveries.channels.webhook import signed
@@ -109,7 +109,9 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> 
         body = build_cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
     broker = desk.submission(export).partner_id
     beside = exports.register(desk.runtime, "wh_beside", "warehouse").secret
-    elsewhere = partners.create(desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")).secret
+    elsewhere = partners.create_partner(
+        desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")
+    ).secret
     # Under an id of its own it is no repetition, and it asks for another answer.
     asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
     assert asked.count(b'"number": "A') == 1
@@ -208,7 +210,7 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
     plain = desk.stranger()
     refused = [
         plain.post(url, content=answer),
-        plain.post(url, content=answer, headers=signed("a-1", answer, new_secret())),
+        plain.post(url, content=answer, headers=signed("a-1", answer, generate_secret())),
         plain.post(url, content=answer + b" ", headers=signed("a-1", answer, secret)),
         plain.post(
             "/api/broker-submissions/sub_0/acknowledgements", content=answer, headers=signed("a", answer, secret)

@@ -135,7 +135,9 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     export, _ = handed_off(desk)
     submission = desk.submission(export)
     with desk.runtime.db.read() as session:
-        (secret, *_) = secrets.counting(session, desk.runtime.settings, submission.account_id, submission.partner_id)
+        (secret, *_) = secrets.load_valid_secrets(
+            session, desk.runtime.settings, submission.account_id, submission.partner_id
+        )
     body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
     def said(secret: str, at: datetime) -> httpx.Response:

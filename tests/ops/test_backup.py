@@ -83,7 +83,7 @@ def under_way(runtime: Runtime) -> list[str]:
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
-        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
+        partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
     exports = []
     for number, stage in enumerate(STAGES):
         export_id = take(runtime, f"a{number}")

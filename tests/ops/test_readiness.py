@@ -179,7 +179,7 @@ def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) 
 def test_what_is_pending_for_a_paused_partner_only_waits(house: House) -> None:
     export_id = handed_off(house)
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
-        partners.pause(house.runtime, factories.ACCOUNT, partner_id)
+        partners.pause_partner(house.runtime, factories.ACCOUNT, partner_id)
     for name in ("notify_broker", "notify_warehouse", "notify_operator"):
         house.step(export_id, 0, name)
     with house.runtime.db.write() as session:

@@ -295,7 +295,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
 
 def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:
     export_id = house.accept(plan("gone")).export_id
-    partners.pause(house.runtime, factories.ACCOUNT, factories.BROKER)
+    partners.pause_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
     house.finish(export_id)
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
     assert sender.deliver_stream(house.runtime, export_id, factories.BROKER, "queue").delivered == 0

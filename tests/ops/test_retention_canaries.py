@@ -55,7 +55,7 @@ def mailing(house: House) -> House:
     """The house with a mail server that knows no such user, and a customs broker that is reached by it."""
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
-    partners.create(house.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    partners.create_partner(house.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     house.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
     return house
 

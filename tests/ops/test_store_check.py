@@ -47,7 +47,7 @@ def house(make_house: Callable[[str], House], database_url: str) -> House:
 
 def with_profile(house: House, profile: object = PROFILE) -> None:
     changes = PartnerChanges.model_validate({"profile": profile})
-    partners.change(house.runtime, factories.ACCOUNT, factories.BROKER, changes)
+    partners.update_partner(house.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
 def executed(house: House, batch: str = factories.BATCH, units: int = 1) -> str:

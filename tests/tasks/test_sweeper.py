@@ -32,7 +32,7 @@ def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
 ) -> None:
     runtime, hook = opened(), endpoint()
     export = hooked(runtime, hook.url)
-    partners.pause(runtime, factories.ACCOUNT, stream_of(export).partner_id)
+    partners.pause_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
     clock.pass_seconds(60)
     assert deliver(runtime, export) == sender.DeliveryReport()
     assert stream_of(export) not in due(runtime)

@@ -149,7 +149,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
         service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-        partners.create(
+        partners.create_partner(
             runtime,
             factories.ACCOUNT,
             NewPartner.model_validate(
@@ -162,14 +162,14 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
                 }
             ),
         )
-        partners.create(
+        partners.create_partner(
             runtime,
             factories.ACCOUNT,
             NewPartner.model_validate(
                 {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
             ),
         )
-        partners.create(
+        partners.create_partner(
             runtime,
             factories.ACCOUNT,
             NewPartner.model_validate(

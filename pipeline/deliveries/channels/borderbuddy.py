@@ -48,7 +48,7 @@ class BorderBuddyChannel:
         with self._poster() as poster:
             for message in messages:
                 own = headers | {"idempotency-key": message.id}
-                answer = poster.post(url, message.body, own, before=target.still_ours)
+                answer = poster.post(url, message.body, own, before=target.check_lease)
                 yield Receipt(str(answer.status), answer.said, _handoff(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:

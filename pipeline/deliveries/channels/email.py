@@ -98,7 +98,7 @@ class EmailChannel:
             with self._session() as session:
                 session.open()
                 refused = session.address(self._sender().addr_spec, target.endpoint.addresses, len(mail))
-                target.still_ours()
+                target.check_lease()
                 code, reply = session.hand_in(mail)
             yield Receipt(str(code), excerpt("; ".join([reply, *refused]).encode()))
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from pipeline.accounts.recipients import nobody_else
+from pipeline.accounts.recipients import no_lease_check
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import GuardedNetwork, trusted_certificates
 from pipeline.deliveries.channels.protocol import excerpt
@@ -46,7 +46,7 @@ class Poster:
         self._own = own
 
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = nobody_else
+        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = no_lease_check
     ) -> Answer:
         """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
 
@@ -57,7 +57,7 @@ class Poster:
 
     def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """Return what is there, as post does; raises alike."""
-        return self._ask("GET", url, headers, None, nobody_else)
+        return self._ask("GET", url, headers, None, no_lease_check)
 
     def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None]

@@ -58,7 +58,7 @@ class QueueChannel:
         sent = 0
         while True:
             try:
-                for receipt in self._publish(messages[sent:], target.still_ours):
+                for receipt in self._publish(messages[sent:], target.check_lease):
                     sent += 1
                     yield receipt
             except self._foreign as error:
@@ -132,12 +132,12 @@ class QueueChannel:
             )
         return ", ".join(names)
 
-    def _publish(self, messages: Sequence[OutgoingMessage], still_ours: Callable[[], None]) -> Iterator[Receipt]:
+    def _publish(self, messages: Sequence[OutgoingMessage], check_lease: Callable[[], None]) -> Iterator[Receipt]:
         with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
             try:
                 self._declare(producer)
                 for message in messages:
-                    still_ours()
+                    check_lease()
                     producer.publish(
                         message.body,
                         exchange=queues.exchange,

@@ -33,7 +33,7 @@ class SftpChannel:
             client = visit.sign_in()
             for message in messages:
                 visit.begin(self._settings.sftp_timeout_seconds)
-                yield visit.make(put(client, visit.server.folder, message, target.still_ours))
+                yield visit.make(put(client, visit.server.folder, message, target.check_lease))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Make the stages of a connection test; the last leaves `message` on the server as any other."""

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import asyncssh
 from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
-from pipeline.accounts.recipients import nobody_else
+from pipeline.accounts.recipients import no_lease_check
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt, excerpt
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
@@ -33,7 +33,7 @@ _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-
 
 
 async def put(
-    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = nobody_else
+    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = no_lease_check
 ) -> Receipt:
     """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
 

@@ -49,7 +49,7 @@ class WebhookChannel:
         with self._poster() as poster:
             for message in messages:
                 headers = _JSON | signed(message.id, message.body, *target.secrets)
-                answer = poster.post(target.endpoint.address, message.body, headers, before=target.still_ours)
+                answer = poster.post(target.endpoint.address, message.body, headers, before=target.check_lease)
                 yield Receipt(str(answer.status), answer.said)
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:

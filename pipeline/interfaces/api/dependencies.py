@@ -19,15 +19,15 @@ from starlette.concurrency import run_in_threadpool
 from pipeline.accounts.api_keys import (
     ADMIN,
     EXECUTE,
-    NOTED_AFRESH_SECONDS,
+    LAST_USED_PRECISION_SECONDS,
     OPERATE,
     READ,
     ROLES,
     Caller,
-    brings,
     find_caller,
-    key_id_of,
-    note_use,
+    parse_key_id,
+    record_key_use,
+    role_implies,
 )
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
@@ -96,7 +96,7 @@ class Keys:
         """Whether it is time to write down that the key is used: once a minute."""
         with self._lock:
             now = self.clock()
-            if now < self._noted.get(key_id, -math.inf) + NOTED_AFRESH_SECONDS:
+            if now < self._noted.get(key_id, -math.inf) + LAST_USED_PRECISION_SECONDS:
                 return False
             self._noted[key_id] = now
             self._noted.move_to_end(key_id)
@@ -164,7 +164,7 @@ async def identify(request: Request, bearer: str) -> Caller:
     caller = keys.believed(bearer)
     if caller is None:
         try:
-            key_id_of(bearer)
+            parse_key_id(bearer)
             caller = await run_in_threadpool(find_caller, runtime_of(request), bearer)
         except InvalidApiKey as refused:
             raise InvalidApiKey(
@@ -173,7 +173,7 @@ async def identify(request: Request, bearer: str) -> Caller:
         keys.believe(bearer, caller)
         if keys.to_be_noted(caller.key_id):
             # Nobody waits for it.
-            noting = asyncio.create_task(run_in_threadpool(note_use, runtime_of(request), caller))
+            noting = asyncio.create_task(run_in_threadpool(record_key_use, runtime_of(request), caller))
             _NOTING.add(noting)
             noting.add_done_callback(_NOTING.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
@@ -228,14 +228,14 @@ def open_to(dependency: object) -> tuple[str, ...] | None:
 
 def let_in(*roles: str) -> tuple[str, ...]:
     """Return every role that is one of these, or brings one along."""
-    return tuple(held for held in (*ROLES, PARTNER) if held in roles or any(brings(held, role) for role in roles))
+    return tuple(held for held in (*ROLES, PARTNER) if held in roles or any(role_implies(held, role) for role in roles))
 
 
 def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
     """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
 
     async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
-        caller.need(*roles)
+        caller.require(*roles)
         return caller
 
     _OPEN_TO[caller_with_role] = let_in(*roles)

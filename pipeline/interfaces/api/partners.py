@@ -38,7 +38,9 @@ async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], body_of(NewPartner)]
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
-    made = await run_in_threadpool(partners.create, runtime, caller.account_id, body.model, test_only=caller.test)
+    made = await run_in_threadpool(
+        partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test
+    )
     response.headers["Location"] = f"/api/partners/{made.id}"
     response.headers["Cache-Control"] = "no-store"
     return made
@@ -47,13 +49,13 @@ async def create_partner(
 @router.get("", response_model=PartnerList, responses=READING)
 def list_partners(runtime: RuntimeDep, caller: Reader) -> PartnerList:
     """List the account's partners, by id."""
-    return PartnerList(items=partners.listed(runtime, caller.account_id))
+    return PartnerList(items=partners.list_partners(runtime, caller.account_id))
 
 
 @router.get("/{id}", response_model=PartnerView, responses=LOOKING)
 def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  # noqa: A002 - the contract's name
     """Return one partner."""
-    return partners.get(runtime, caller.account_id, id)
+    return partners.get_partner(runtime, caller.account_id, id)
 
 
 @router.patch(
@@ -66,7 +68,9 @@ async def change_partner(
     body: Annotated[Parsed[PartnerChanges], body_of(PartnerChanges)],
 ) -> PartnerView:
     """Change what the body names; the rest, and the signing secret, stay."""
-    return await run_in_threadpool(partners.change, runtime, caller.account_id, id, body.model, test_only=caller.test)
+    return await run_in_threadpool(
+        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test
+    )
 
 
 @router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
@@ -83,7 +87,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Have live exports reach a partner that is verified."""
-    return partners.activate(runtime, caller.account_id, id, test_only=caller.test)
+    return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test)
 
 
 @router.post(
@@ -109,7 +113,7 @@ async def rotate_secret(
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusals(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner nothing until it is resumed; what it is owed stays owed."""
-    return partners.pause(runtime, caller.account_id, id, test_only=caller.test)
+    return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))

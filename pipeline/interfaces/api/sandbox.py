@@ -115,14 +115,14 @@ def list_handoffs(
 def _own(request: Request, runtime: Runtime) -> None:
     given = request.headers.get("authorization", "").encode()
     # A process that has yet to hear of a new secret key sends the token of the one before.
-    tokens = secrets.box(runtime.settings).tokens(SANDBOX_TOKEN)
+    tokens = secrets.build_secret_box(runtime.settings).tokens(SANDBOX_TOKEN)
     if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
         raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
 
 
 def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
-        return secrets.counting(session, runtime.settings, account_id, partner_id)
+        return secrets.load_valid_secrets(session, runtime.settings, account_id, partner_id)
 
 
 def _webhook(

@@ -63,9 +63,11 @@ def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
     submission = find(runtime, submission_id)
     if submission.account_id != caller.account_id:
         raise NotFound(f"there is no broker submission {submission_id}")
-    if submission.partner_id not in caller.partner_ids and not caller.may(OPERATE):
+    if submission.partner_id not in caller.partner_ids and not caller.has_role(OPERATE):
         role = f"partner:{submission.partner_id}"
-        raise InsufficientRole(f"answering this needs a key with the role {role} or operate. {caller.to_get(role)}")
+        raise InsufficientRole(
+            f"answering this needs a key with the role {role} or operate. {caller.describe_key_creation(role)}"
+        )
     if caller.test and not _is_test(runtime, submission.export_id):
         raise InsufficientRole("this is of a live export; answer it with a live key")
     return caller.key_id

@@ -115,7 +115,7 @@ def skip_numbers(
 def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     with opened() as runtime, runtime.db.read() as session:
-        rows = service.accounts(session)
+        rows = service.list_accounts(session)
     if as_json:
         print_json(
             [
@@ -209,7 +209,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
     out().print(made)
 
 
-def _state(key: api_keys.KnownKey) -> str:
+def _state(key: api_keys.ApiKeyRecord) -> str:
     if key.revoked_at:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at:
@@ -232,7 +232,7 @@ def rotate_key(
     as_json: Json = False,
 ) -> None:
     """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
-    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
+    key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with opened() as runtime:
         made = api_keys.rotate_key(
             runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
@@ -264,7 +264,7 @@ def revoke_key(
     as_json: Json = False,
 ) -> None:
     """End a key now."""
-    key_id = api_keys.key_id_of(key) if key.startswith("exp_") else key
+    key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with opened() as runtime:
         api_keys.revoke_key(runtime, account, key_id)
     if as_json:

@@ -284,10 +284,10 @@ def prepare(runtime: Runtime) -> str:
     migrations.upgrade(runtime.db)
     if service.find_account(runtime, ACCOUNT) is None:
         service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
-    known = {partner.id for partner in partners.listed(runtime, ACCOUNT)}
+    known = {partner.id for partner in partners.list_partners(runtime, ACCOUNT)}
     for partner in PARTNERS:
         if partner.id not in known:
-            partners.create(runtime, ACCOUNT, partner)
+            partners.create_partner(runtime, ACCOUNT, partner)
     return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN]).bearer
 
 

@@ -83,7 +83,7 @@ def _own_settings(settings: Settings) -> dict[str, Any]:
 
 def _has_accounts(runtime: Runtime) -> bool:
     with runtime.db.read() as session:
-        return bool(service.accounts(session))
+        return bool(service.list_accounts(session))
 
 
 def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
@@ -96,10 +96,10 @@ def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | N
 
 def _make_partners(runtime: Runtime, account: str) -> list[str]:
     """Make the partners of the sandbox, each unless it is there; return what was made."""
-    known = {partner.id for partner in partners.listed(runtime, account)}
+    known = {partner.id for partner in partners.list_partners(runtime, account)}
     missing = [partner for partner in demo.PARTNERS if partner.id not in known]
     for partner in missing:
-        partners.create(runtime, account, partner)
+        partners.create_partner(runtime, account, partner)
     return [f"{partner.kind.replace('_', ' ')} {partner.id}" for partner in missing]
 
 

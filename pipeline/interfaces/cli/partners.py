@@ -103,7 +103,7 @@ def add(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
     )
     with opened() as runtime:
-        made = partners.create(runtime, account, new)
+        made = partners.create_partner(runtime, account, new)
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
         return
@@ -114,7 +114,7 @@ def add(
         out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
     aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
     if made.state == PartnerState.DRAFT:
-        steps = partners.to_be_live(account, made.id, made.state)
+        steps = partners.describe_activation(account, made.id, made.state)
         aside().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
@@ -154,7 +154,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's partners."""
     with opened() as runtime:
         ensure_account(runtime, account)
-        rows = partners.listed(runtime, account)
+        rows = partners.list_partners(runtime, account)
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
@@ -207,7 +207,7 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Have live exports reach a partner that is verified."""
     with opened() as runtime:
-        _said(partners.activate(runtime, account, partner), as_json=as_json)
+        _said(partners.activate_partner(runtime, account, partner), as_json=as_json)
 
 
 @app.command("pause")
@@ -215,7 +215,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a partner nothing until it is resumed; what it is owed stays owed."""
     with opened() as runtime:
-        _said(partners.pause(runtime, account, partner), as_json=as_json)
+        _said(partners.pause_partner(runtime, account, partner), as_json=as_json)
 
 
 @app.command("resume")

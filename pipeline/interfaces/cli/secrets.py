@@ -23,7 +23,7 @@ def rotate(as_json: Json = False) -> None:
     resealed = 0
     unreadable: list[str] = []
     with opened(is_there=True) as runtime:
-        for stretch in secrets.reseal(runtime):
+        for stretch in secrets.reseal_secrets(runtime):
             resealed += stretch.count
             unreadable += stretch.unreadable
     if unreadable:

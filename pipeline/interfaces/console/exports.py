@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.accounts.api_keys import Caller, note_use
+from pipeline.accounts.api_keys import Caller, record_key_use
 from pipeline.core.errors import NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
@@ -217,7 +217,7 @@ def caller_or_none(request: Request) -> Caller | None:
     except Refused:
         return None
     if request.app.state.keys.to_be_noted(caller.key_id):
-        note_use(runtime_of(request), caller)
+        record_key_use(runtime_of(request), caller)
     return caller
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from pipeline.accounts.partners import TO_BE_LIVE
+from pipeline.accounts.partners import ACTIVATION_STEPS
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint, PartnerView, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.core.errors import ValidationFailed
@@ -138,7 +138,7 @@ def partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPa
         test=shown.test,
         path=shown.path or "",
         artifacts="all" if shown.artifact_types is None else ", ".join(shown.artifact_types),
-        next="" if shown.state is PartnerState.LIVE else TO_BE_LIVE[shown.state],
+        next="" if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
         tested=_tested(shown.last_test),
         endpoints=[
             ShownEndpoint(

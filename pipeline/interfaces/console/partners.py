@@ -33,10 +33,10 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "test": lambda runtime, caller, partner: connection_tests.run_connection_test(
         runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
     ),
-    "activate": lambda runtime, caller, partner: partners.activate(
+    "activate": lambda runtime, caller, partner: partners.activate_partner(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
-    "pause": lambda runtime, caller, partner: partners.pause(
+    "pause": lambda runtime, caller, partner: partners.pause_partner(
         runtime, caller.account_id, partner, test_only=caller.test
     ),
     "resume": lambda runtime, caller, partner: streams.resume_partner(
@@ -52,7 +52,9 @@ def show_partners(request: Request) -> Response:
     if caller is None:
         return to_sign_in()
     dead = queries.count_dead_letters(runtime, caller.account_id)
-    rows = [partner_views.row(each, dead.get(each.id, 0)) for each in partners.listed(runtime, caller.account_id)]
+    rows = [
+        partner_views.row(each, dead.get(each.id, 0)) for each in partners.list_partners(runtime, caller.account_id)
+    ]
     return page(render("console/partners.html", **who(request, caller), partners=rows))
 
 
@@ -133,9 +135,9 @@ def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action:
     try:
         check_sign(runtime, request, fields)
         if action == "replay":
-            caller.need(OPERATE)
+            caller.require(OPERATE)
             return _to(f"{address}?owed={_replayed(runtime, request, caller, partner_id, fields)}")
-        caller.need(ADMIN)
+        caller.require(ADMIN)
         _ACTIONS[action](runtime, caller, partner_id)
     except Refused as refused:
         return _refused(runtime, request, caller, partner_id, refused)
@@ -148,7 +150,7 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
         return to_sign_in()
     try:
         check_sign(runtime, request, fields)
-        caller.need(OPERATE)
+        caller.require(OPERATE)
         _, stream = sender.resend_delivery(
             runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test
         )
@@ -184,7 +186,7 @@ def _partner(
     said: str | None = None,
     refusal: Refused | None = None,
 ) -> Response:
-    shown = partners.get(runtime, caller.account_id, partner_id)
+    shown = partners.get_partner(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
         breakers = circuit_breaker.load_breaker_states(session, caller.account_id, partner_id)
     dead = queries.list_deliveries(
@@ -194,8 +196,8 @@ def _partner(
         "console/partner.html",
         **who(request, caller),
         partner=partner_views.partner(shown, breakers),
-        administers=caller.may(ADMIN),
-        operates=caller.may(OPERATE),
+        administers=caller.has_role(ADMIN),
+        operates=caller.has_role(OPERATE),
         dead=[partner_views.delivery(each) for each in dead.items],
         more=partner_views.deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         said=said,
@@ -212,7 +214,7 @@ def _delivery(
         "console/delivery.html",
         **who(request, caller),
         delivery=shown,
-        resendable=shown.again and caller.may(OPERATE),
+        resendable=shown.again and caller.has_role(OPERATE),
         refusal=None if refusal is None else refusal.message,
     )
     return page(html, 200 if refusal is None else refusal.status)

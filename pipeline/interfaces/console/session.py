@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 
 from config.settings import Settings
-from pipeline.accounts.api_keys import READ, Caller, caller_of_key, find_caller
+from pipeline.accounts.api_keys import READ, Caller, find_caller, find_caller_by_key_id
 from pipeline.core import tenancy
 from pipeline.core.db import utc_now
 from pipeline.core.encryption import SecretBox
@@ -29,7 +29,7 @@ def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> st
     Raises InvalidApiKey, InsufficientRole.
     """
     caller = find_caller(runtime, bearer, now=now)
-    caller.need(READ)
+    caller.require(READ)
     until = int(((now or utc_now()) + LASTS).timestamp())
     said = f"{caller.key_id}.{until}"
     return f"{said}.{_signature(runtime, said)}"
@@ -44,8 +44,8 @@ def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> 
         raise InvalidApiKey("sign in with an API key")
     if moment.timestamp() >= int(until):
         raise InvalidApiKey("the session has ended; sign in again")
-    caller = caller_of_key(runtime, key_id, now=moment)
-    caller.need(READ)
+    caller = find_caller_by_key_id(runtime, key_id, now=moment)
+    caller.require(READ)
     tenancy.set_account(caller.account_id)
     return caller
 

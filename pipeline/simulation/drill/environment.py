@@ -248,7 +248,7 @@ def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) ->
             path="byob" if kind == "customs_broker" else None,
             channels=[WebhookEndpoint(address=receiver.url)],
         )
-        known.append(partners.create(runtime, ACCOUNT, partner).secret)
+        known.append(partners.create_partner(runtime, ACCOUNT, partner).secret)
     return api_keys.create_key(runtime, ACCOUNT, "drill", mode="test", roles=[api_keys.ADMIN]).bearer
 
 

@@ -16,7 +16,7 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import CHANNELS, WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease
 from pipeline.deliveries.channels import open_channels
@@ -61,7 +61,7 @@ def end_of(name: str, endpoint: Start, folder: Path) -> Iterator[End]:
         settings = Settings.model_validate(given | {"borderbuddy_url": hook.url})
         target = Target("acc_demo", "p_demo", test=False)
         if name == "webhook":
-            target = replace(target, endpoint=WebhookEndpoint(address=hook.url), secrets=(new_secret(),))
+            target = replace(target, endpoint=WebhookEndpoint(address=hook.url), secrets=(generate_secret(),))
         yield End(open_channels(settings)[name], message, target, lambda: len(hook.requests))
 
 
@@ -78,9 +78,9 @@ def test_message_that_may_be_anothers_by_now_does_not_leave(name: str, endpoint:
             raise Fenced
 
         with pytest.raises(Fenced):
-            list(end.channel.send([end.message], replace(end.target, still_ours=lost)))
+            list(end.channel.send([end.message], replace(end.target, check_lease=lost)))
         assert end.came() == 0
-        assert len(list(end.channel.send([end.message], replace(end.target, still_ours=look)))) == 1
+        assert len(list(end.channel.send([end.message], replace(end.target, check_lease=look)))) == 1
         assert looked == [0], "it looked once, before the message came"
         assert end.came() == 1
 

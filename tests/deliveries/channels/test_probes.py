@@ -14,7 +14,7 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels import http_client, http_probe, webhook
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
@@ -27,7 +27,7 @@ from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support.ports import free_port
 
-SECRET, OLDER = new_secret(), new_secret()
+SECRET, OLDER = generate_secret(), generate_secret()
 MESSAGE = OutgoingMessage(
     "cnt_1",
     CONNECTION_TEST,

@@ -162,4 +162,4 @@ def test_whether_any_partner_is_told_by_queue_is_known(
     for number, (kind, changes) in enumerate(partners):
         exports.register(runtime, f"p_{number}", kind, **changes)
     with runtime.db.read() as session:
-        assert recipients.told_by_queue(session) is by_queue
+        assert recipients.has_queue_recipients(session) is by_queue

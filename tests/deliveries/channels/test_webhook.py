@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public
 from pipeline.deliveries.channels.http_client import MAX_ANSWER_BYTES
@@ -29,7 +29,7 @@ Start = Callable[..., Endpoint]
 MESSAGE = OutgoingMessage(
     "msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "msg-1"}'
 )
-SECRET = new_secret()
+SECRET = generate_secret()
 
 
 def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
@@ -59,7 +59,7 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
     check_signature(b"body", headers, [SECRET])
     for body, secret, given in (
         (b"bodY", SECRET, headers),
-        (b"body", new_secret(), headers),
+        (b"body", generate_secret(), headers),
         (b"body", SECRET, headers | {"webhook-id": "msg-2"}),
         (b"body", SECRET, headers | {"webhook-signature": "nonsense"}),
         (b"\xff", SECRET, headers),

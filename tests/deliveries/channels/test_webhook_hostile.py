@@ -14,7 +14,7 @@ import pytest
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import WebhookEndpoint
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels.http_client import open_poster
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
@@ -96,7 +96,9 @@ def hang(connection: socket.socket) -> None:
 
 def send(url: str, seconds: float) -> list[Receipt]:
     settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": seconds})
-    target = Target("acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=url), secrets=(new_secret(),))
+    target = Target(
+        "acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=url), secrets=(generate_secret(),)
+    )
     return list(WebhookChannel(settings).send([MESSAGE], target))
 
 

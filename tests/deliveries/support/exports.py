@@ -41,12 +41,12 @@ def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> Cr
         if session.get(Account, factories.ACCOUNT) is None:
             session.add(Account(id=factories.ACCOUNT, name="Maple Goods Ltd"))
     given = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "live": True} | changes
-    return partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
+    return partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
 
 
 def register_once(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> None:
     """Register the partner unless it is there."""
-    if partner_id not in {each.id for each in partners.listed(runtime, factories.ACCOUNT)}:
+    if partner_id not in {each.id for each in partners.list_partners(runtime, factories.ACCOUNT)}:
         register(runtime, partner_id, kind, **changes)
 
 

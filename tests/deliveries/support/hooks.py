@@ -26,7 +26,7 @@ def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = factor
 
 
 def partner_is_new(runtime: Runtime) -> bool:
-    return factories.BROKER not in {each.id for each in partners.listed(runtime, factories.ACCOUNT)}
+    return factories.BROKER not in {each.id for each in partners.list_partners(runtime, factories.ACCOUNT)}
 
 
 def stream_of(export: exports.Ready) -> DeliveryStream:

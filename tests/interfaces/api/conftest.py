@@ -68,7 +68,9 @@ class Desk:
     publisher: RecordingPublisher
     clients: ExitStack
 
-    def key(self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live", **facts: Any) -> api_keys.NewKey:
+    def key(
+        self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live", **facts: Any
+    ) -> api_keys.CreatedKey:
         """Return a new key of the account."""
         return api_keys.create_key(self.runtime, account, "of a test", mode=mode, roles=roles, **facts)
 

@@ -213,16 +213,16 @@ def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
     for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
         other = "A" if bearer[at] != "A" else "B"
         with pytest.raises(InvalidApiKey):
-            api_keys.key_id_of(bearer[:at] + other + bearer[at + 1 :])
+            api_keys.parse_key_id(bearer[:at] + other + bearer[at + 1 :])
     with pytest.raises(InvalidApiKey):
-        api_keys.key_id_of(bearer.replace("exp_live_", "exp_test_"))
+        api_keys.parse_key_id(bearer.replace("exp_live_", "exp_test_"))
 
 
 def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
     key, other = desk.key("read"), desk.key("read")
     prefix = f"exp_live_{key.id}_" + other.bearer.rsplit("_", 1)[1][:-6]
     with pytest.raises(InvalidApiKey):
-        api_keys.find_caller(desk.runtime, prefix + api_keys._checksum(prefix))
+        api_keys.find_caller(desk.runtime, prefix + api_keys._compute_checksum(prefix))
 
 
 def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import SQLModel, col, select
 
 from pipeline.accounts import api_keys, partners
-from pipeline.accounts.api_keys import NewKey
+from pipeline.accounts.api_keys import CreatedKey
 from pipeline.accounts.models import ApiKey
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.db import database_now, utc_now
@@ -27,11 +27,11 @@ from tests.support.servers import poll
 PASSWORD = "correct-horse-battery-staple"  # noqa: S105 - made up
 
 
-def used(runtime: Runtime, key: NewKey) -> object:
+def used(runtime: Runtime, key: CreatedKey) -> object:
     return next(each for each in api_keys.list_keys(runtime, factories.ACCOUNT) if each.id == key.id).last_used_at
 
 
-def set_used(runtime: Runtime, key: NewKey, seconds: float) -> object:
+def set_used(runtime: Runtime, key: CreatedKey, seconds: float) -> object:
     with runtime.db.write() as session:
         ago = database_now(-seconds)
         session.execute(update(ApiKey).where(col(ApiKey.id) == key.id).values(last_used_at=ago))
@@ -62,10 +62,10 @@ def test_use_is_written_once_a_minute_by_all_processes_together(desk: Desk) -> N
     key = desk.key("read")
     caller = api_keys.find_caller(desk.runtime, key.bearer)
     lately = set_used(desk.runtime, key, 30)
-    api_keys.note_use(desk.runtime, caller)
+    api_keys.record_key_use(desk.runtime, caller)
     assert used(desk.runtime, key) == lately
     long_ago = set_used(desk.runtime, key, 61)
-    api_keys.note_use(desk.runtime, caller)
+    api_keys.record_key_use(desk.runtime, caller)
     assert used(desk.runtime, key) > long_ago  # type: ignore[operator]
 
 
@@ -87,7 +87,7 @@ def test_a_use_that_cannot_be_noted_harms_nobody(open_desk: Open) -> None:
     another = open_runtime(desk.runtime.settings)
     with another.db.write() as session:
         session.execute(update(ApiKey).values(name="held"))
-        api_keys.note_use(desk.runtime, caller)
+        api_keys.record_key_use(desk.runtime, caller)
     another.close()
     assert used(desk.runtime, key) is None
 
@@ -129,7 +129,7 @@ def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str
         {"channel": "email", "addresses": ["entries@broker.example"]},
     ]
     new = {"id": "br_full", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
-    made = partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    made = partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     rotated = partners.rotate_secret(desk.runtime, factories.ACCOUNT, "br_full", 24)
     keys = [desk.key("read"), desk.key("admin", "partner:br_full", mode="test")]
     keys.append(api_keys.rotate_key(desk.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))

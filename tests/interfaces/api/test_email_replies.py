@@ -55,7 +55,7 @@ class Sent:
 def register(desk: Desk) -> None:
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [DESK]}]}
-    partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kombu import Message
 from sqlmodel import select
 
-from pipeline.accounts.api_keys import key_id_of
+from pipeline.accounts.api_keys import parse_key_id
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse_json
 from pipeline.customs.reference.loader import Reader
@@ -71,7 +71,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
             (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
         ),
         "cursor": (b"ZXhwXzAx", lambda raw: queries._decode_cursor(raw.decode("latin-1")), (Refused,)),
-        "key": (b"exp_live_", lambda raw: key_id_of(raw.decode("latin-1")), (Refused,)),
+        "key": (b"exp_live_", lambda raw: parse_key_id(raw.decode("latin-1")), (Refused,)),
     }  # fmt: skip
 
 

@@ -193,7 +193,7 @@ def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(o
     desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=300_000)
     door = f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.BROKER}"
     made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
-    partners.create(desk.runtime, factories.ACCOUNT, made)
+    partners.create_partner(desk.runtime, factories.ACCOUNT, made)
     known = f"/sandbox/webhooks/{factories.ACCOUNT}/br_signing"
     stranger, body = desk.bearing(None), b" " * 90_000
     junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}

@@ -67,7 +67,7 @@ class Handed:
 @pytest.fixture
 def handed(desk: Desk) -> Handed:
     new = {"id": HOOKED, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
-    made = partners.create(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    made = partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     export_id = desk.execute(factories.plan(broker=HOOKED))
     desk.run(export_id)
     view = ExportView.model_validate_json(desk.client().get(f"/api/exports/{export_id}").content)

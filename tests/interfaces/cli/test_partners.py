@@ -132,8 +132,8 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     )
     settings = Settings(database_url=there.environment["DATABASE_URL"])
     with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
-        _, endpoint = recipients.sealed_targets(session, "acc_1", "br_1")
-    target = endpoint.opened(settings)
+        _, endpoint = recipients.list_sealed_targets(session, "acc_1", "br_1")
+    target = endpoint.unseal(settings)
     assert target.credential is not None
     assert target.credential.strip() == file.read_text().strip()
 

@@ -112,7 +112,7 @@ def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Comm
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    said = partners.to_be_live(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
+    said = partners.describe_activation(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
     for command in PRINTED.findall(said):
         result = commands(*shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
@@ -133,7 +133,7 @@ def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands
 def test_the_remedy_of_a_missing_role_makes_a_key_that_has_it(commands: Commands, role: str) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     caller = Caller(factories.ACCOUNT, "key_1", "test", frozenset({"execute"}))
-    (command,) = PRINTED.findall(caller.to_get(role))
+    (command,) = PRINTED.findall(caller.describe_key_creation(role))
     made = commands.json(*shlex.split(command)[1:])
     (kept,) = commands.json("keys", "list", "--account", factories.ACCOUNT)
     assert (kept["id"], kept["roles"], kept["mode"]) == (made["id"], [role], "test")

@@ -39,7 +39,7 @@ def register(desk: Desk, url: str, *, live: bool = True, name: str = "Hooked war
     """Register a warehouse that takes webhooks, and return its secret."""
     new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
     endpoint = {"channel": "webhook", "address": url}
-    return partners.create(
+    return partners.create_partner(
         desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [endpoint]})
     ).secret
 
@@ -70,7 +70,7 @@ def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
         assert stranger.get(address).headers["location"] == "/console/sign-in"
     for action in (f"/console/partners/{HOOKED}/pause", "/console/deliveries/d/resend"):
         assert stranger.post(action, data={"sign": ""}).headers["location"] == "/console/sign-in"
-    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Desk) -> None:
@@ -89,7 +89,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Des
     assert ">failed<" not in shown
     for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
         assert post(client, page, f"{page}/{action}").status_code == 303
-        assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == state
+        assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == state
         assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
     assert "passed 20" in client.get("/console/partners").text
 
@@ -105,7 +105,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
     assert "<strong>have it verify webhook-signature before anything else" in shown
     refused = post(client, page, f"{page}/test").status_code
     assert refused == 303
-    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "testing"
+    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "testing"
 
 
 @pytest.mark.usefixtures("on_the_internet")
@@ -160,7 +160,7 @@ def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: Desk)
     own = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
     assert stranger.get(page).status_code == 404
     assert stranger.post(f"{page}/pause", data={"sign": own}).status_code in (403, 404)
-    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
@@ -171,7 +171,7 @@ def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
     assert f"{page}/pause" not in operator.get(page).text
     sign = re.findall(r'name="sign" value="([^"]+)"', operator.get(page).text)[0]
     assert operator.post(f"{page}/pause", data={"sign": sign}).status_code == 403
-    assert partners.get(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:

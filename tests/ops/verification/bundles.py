@@ -41,7 +41,7 @@ def desk(database_url: str, folder: Path, broker: factories.Json | None = None, 
         {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse"},
         {"id": factories.OPERATOR, "kind": "operator", "name": "Export desk"},
     ):
-        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
+        partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(partner | {"live": True}))
     return runtime
 
 

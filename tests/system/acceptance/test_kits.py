@@ -17,7 +17,7 @@ import redis
 from kombu import Connection
 
 from config import queues
-from pipeline.accounts.secrets import new_secret
+from pipeline.accounts.secrets import generate_secret
 from pipeline.core.ids import new_id
 from pipeline.deliveries.channels.webhook import signed
 from tests.deliveries.support.http_endpoint import Endpoint, Script
@@ -238,7 +238,7 @@ def forged(secret: str) -> list[tuple[str, Json, bytes]]:
     now = datetime.now(UTC)
     true = signed("msg-1", body, secret)
     return [
-        ("signed with another secret", signed("msg-1", body, new_secret()), body),
+        ("signed with another secret", signed("msg-1", body, generate_secret()), body),
         ("another body", true, body.replace(b"msg-1", b"msg-2")),
         ("another id", true | {"webhook-id": "msg-2"}, body),
         ("another instant", true | {"webhook-timestamp": str(int(now.timestamp()) - 1)}, body),
@@ -254,7 +254,7 @@ def forged(secret: str) -> list[tuple[str, Json, bytes]]:
 
 @pytest.mark.parametrize("program", WEBHOOK_KITS)
 def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: str, tmp_path: Path) -> None:
-    secret, port = new_secret(), free_port()
+    secret, port = generate_secret(), free_port()
     with (
         Endpoint((Script(503), Script(200))) as service,
         kit(program, "--port", str(port), folder=tmp_path, EXPORTS_WEBHOOK_SECRETS=secret) as receiver,

@@ -36,7 +36,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     service.create_account(opened, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for kind, partner_id in (("customs_broker", factories.BROKER), ("warehouse", factories.WAREHOUSE)):
         new = {"id": partner_id, "kind": kind, "name": f"Demo {kind}", "test": True, "live": True}
-        partners.create(opened, factories.ACCOUNT, NewPartner.model_validate(new))
+        partners.create_partner(opened, factories.ACCOUNT, NewPartner.model_validate(new))
     yield opened
     opened.close()
 

@@ -73,7 +73,7 @@ class Loop:
     def _send(self, export: Export, owed: Sequence[tuple[Delivery, Notification]]) -> None:
         runtime, first = self._runtime, owed[0][0]
         with runtime.db.read() as session:
-            target = recipients.sealed_target(
+            target = recipients.find_sealed_target(
                 session, export.account_id, first.partner_id, first.channel, test_export=export.test
             )
         assert target is not None
@@ -87,7 +87,7 @@ class Loop:
             )
             for delivery, said in owed
         ]
-        receipts = list(open_channels(runtime.settings)[first.channel].send(messages, target.opened(runtime.settings)))
+        receipts = list(open_channels(runtime.settings)[first.channel].send(messages, target.unseal(runtime.settings)))
         with runtime.db.write() as session:
             session.execute(
                 update(Delivery)

@@ -72,7 +72,7 @@ def furnish(runtime: Runtime) -> None:
     warehouse = NewPartner(id=factories.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
     operator = NewPartner(id=factories.OPERATOR, kind="operator", name="Export desk", live=True)
     for partner in (broker, warehouse, operator):
-        partners.create(runtime, factories.ACCOUNT, partner)
+        partners.create_partner(runtime, factories.ACCOUNT, partner)
 
 
 def bearer(settings: Settings) -> str:

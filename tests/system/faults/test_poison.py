@@ -73,7 +73,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "path": "byob", "test": True, "live": True}
         if kind == "warehouse":
             del facts["path"]
-        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
+        partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
     yield runtime
     check_told(runtime)
     runtime.close()

@@ -90,5 +90,5 @@ def answered(one: Case, submission_id: str) -> bool:
 def secret_of(one: Case) -> str:
     """Return what the customs broker signs with."""
     with one.site.runtime.db.read() as session:
-        (sealed,) = secrets.sealed(session, one.client.account, factories.BROKER)
-    return secrets.unseal(one.site.runtime.settings, one.client.account, factories.BROKER, sealed)
+        (sealed,) = secrets.load_sealed_secrets(session, one.client.account, factories.BROKER)
+    return secrets.unseal_secret(one.site.runtime.settings, one.client.account, factories.BROKER, sealed)

@@ -40,7 +40,7 @@ class Endpoints:
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
         """Take the messages, or not."""
         for place, message in enumerate(messages):
-            target.still_ours()
+            target.check_lease()
             self._look_at_sender(target.partner_id, message.id)
             match self.answers.get(target.partner_id, "takes"):
                 case "down":

@@ -143,7 +143,7 @@ def template(path: Path) -> None:
     for name, kind in of_everybody.items():
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}
         given = {"id": name, "kind": kind, "name": name, "live": True, **path_of_broker}
-        partners.create(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
+        partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
     runtime.close()
 
 
