@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kombu import Message
 
 from pipeline.core import ids
-from pipeline.deliveries.schemas.cloudevent import trace_parent
+from pipeline.deliveries.schemas.cloudevent import parse_trace_parent
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MessageProperties:
         reply_to = properties.get("reply_to")
         return cls(
             request_id=request_id,
-            trace_parent=trace_parent(headers.get("traceparent")),
+            trace_parent=parse_trace_parent(headers.get("traceparent")),
             reply_to=reply_to if isinstance(reply_to, str) and reply_to else None,
             correlation_id=str(properties.get("correlation_id") or request_id),
         )

@@ -20,7 +20,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, Wor
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, outbox, submissions
-from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, DeliveryStream
 from pipeline.deliveries.retry_policy import Failure, compute_retry_delay
@@ -45,7 +45,7 @@ _NOTIFIED: Final = {
 class SendResult:
     """What came of sending: the first `len(receipts)` were taken, then perhaps one was not, and the rest were not tried."""
 
-    receipts: Sequence[Receipt]
+    receipts: Sequence[DeliveryReceipt]
     durations_ms: Sequence[int]
     failure: Failure | None
 
@@ -263,7 +263,7 @@ def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: E
 
 
 def _record_handover(
-    session: Session, settings: Settings, submission_id: str, receipts: Sequence[Receipt]
+    session: Session, settings: Settings, submission_id: str, receipts: Sequence[DeliveryReceipt]
 ) -> list[NewEvent]:
     submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
     # The broker's own answer may have overtaken us; when it was sent is a fact all the same.

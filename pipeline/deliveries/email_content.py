@@ -19,12 +19,12 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import OPERATOR
 from pipeline.deliveries.schemas.messages import (
     MESSAGES,
-    AboutExport,
     CustomsPackageRef,
     DeliveryDead,
     ExportCancelled,
     ExportExecuted,
     ExportFailed,
+    ExportMessage,
     HandedUnit,
     HandoffAnswered,
     HandoffOverdue,
@@ -106,7 +106,7 @@ def build_handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
     return f"Export {batch_id}: invoice{'s' if len(invoice_numbers) > 1 else ''} {named}{more}"
 
 
-def _build_content(settings: Settings, notification: Notification, message: AboutExport) -> EmailContent:
+def _build_content(settings: Settings, notification: Notification, message: ExportMessage) -> EmailContent:
     page = ("The export in the console", f"{settings.public_url.rstrip('/')}/console/exports/{message.export_id}")
     match message:
         case HandoffSuperseded():
@@ -342,10 +342,10 @@ def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailCon
     )
 
 
-def _list_facts(message: AboutExport) -> list[tuple[str, str]]:
+def _list_facts(message: ExportMessage) -> list[tuple[str, str]]:
     """Return what a message says beside its export, of a type that no e-mail was written for."""
     facts: Mapping[str, Any] = message.model_dump(mode="json", by_alias=True)
-    about = {field.alias for field in AboutExport.model_fields.values()}
+    about = {field.alias for field in ExportMessage.model_fields.values()}
     return [
         (_split_words(name).capitalize(), str(value))
         for name, value in facts.items()

@@ -20,7 +20,7 @@ from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLos
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import email_content, links
 from pipeline.deliveries.channels import open_channels
-from pipeline.deliveries.channels.protocol import Attachment, Channel, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import Attachment, Channel, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.deliveries.streams import WORKER_LOST, ClaimedDelivery, StreamLease
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 NOT_BUILT: Final = "MessageNotBuilt"
 
 
-def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[[], None]) -> Iterator[Receipt]:
+def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[[], None]) -> Iterator[DeliveryReceipt]:
     """Make the claimed messages and send them in order; yield and raise as Channel.send does.
 
     Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a

@@ -19,10 +19,10 @@ from pipeline.core.db import database_now
 from pipeline.core.ids import new_id
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import (
-    AboutExport,
     AcknowledgementBody,
     DeliveryDead,
     ExportFailed,
+    ExportMessage,
     HandoffAnswered,
     HandoffOverdue,
     MessageType,
@@ -56,7 +56,7 @@ class NewNotification:
     audience: str
     type: MessageType
     subject: str
-    message: AboutExport
+    message: ExportMessage
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def cancel_unsent(session: Session, export_id: str) -> None:
 
 
 def describe_export(export: Export | StepContext) -> dict[str, Any]:
-    """Return what every message says of its export: the fields of AboutExport."""
+    """Return what every message says of its export: the fields of ExportMessage."""
     return {
         "export_id": export.id if isinstance(export, Export) else export.export_id,
         "batch_id": export.batch_id,

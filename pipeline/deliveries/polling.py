@@ -30,7 +30,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
-from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, open_answers
+from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, open_answer_folder
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports.models import Export
@@ -98,9 +98,9 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
         result = PollResult()
         try:
             target = sealed.unseal(runtime.settings)
-            with open_answers(runtime.settings, target) as folder:
-                listed = folder.listed()
-                result = PollResult(ignored=listed.left)
+            with open_answer_folder(runtime.settings, target) as folder:
+                listed = folder.list_files()
+                result = PollResult(ignored=listed.ignored)
                 for name in listed.names:
                     result = _process_file(runtime, target, folder, name, result)
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
@@ -138,7 +138,9 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
         return PollResult()
     with structlog.contextvars.bound_contextvars(submission_id=submission_id, partner_id=row.partner_id):
         try:
-            answers = BorderBuddyChannel(runtime.settings).answers(row.handoff_id, sealed.unseal(runtime.settings))
+            answers = BorderBuddyChannel(runtime.settings).fetch_answers(
+                row.handoff_id, sealed.unseal(runtime.settings)
+            )
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
             return PollResult()
@@ -232,7 +234,7 @@ def _poll_cutoff(settings: Settings) -> statement_now:
 
 
 def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, result: PollResult) -> PollResult:
-    file = folder.read(name)
+    file = folder.read_file(name)
     if file is None:
         return result
     try:
@@ -240,9 +242,9 @@ def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: 
     except Refused as refused:
         reason = str(refused)
         log.warning("answer_file_refused", file=name, code=refused.code)
-        _try_move(lambda: folder.refuse(name, reason), name)
+        _try_move(lambda: folder.move_to_refused(name, reason), name)
         return replace(result, refused=result.refused + 1)
-    _try_move(lambda: folder.done(name), name)
+    _try_move(lambda: folder.move_to_done(name), name)
     if recorded:
         return replace(result, recorded=result.recorded + 1)
     return replace(result, repeated=result.repeated + 1)

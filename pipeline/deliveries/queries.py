@@ -89,7 +89,7 @@ def list_notification_deliveries(session: Session, notification: Notification) -
 
 
 def load_delivery(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
-    """Return what `get` does, in the caller's transaction."""
+    """Return what `get_delivery` does, in the caller's transaction."""
     found = session.execute(
         select(Delivery, col(Notification.event_type))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))

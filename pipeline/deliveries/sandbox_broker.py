@@ -22,8 +22,8 @@ from pipeline.core.db import Instant, database_now
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
-from pipeline.deliveries.channels.http_client import open_poster
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.http_client import open_http_session
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.schemas.messages import (
     AcknowledgementBody,
@@ -293,8 +293,10 @@ def _post_answer(url: str, answer: AcknowledgementBody, secret: str) -> None:
     for attempt in range(_MAX_ATTEMPTS):
         try:
             # Our own address, from the settings: it may be private.
-            with open_poster(private=True, seconds=_TIMEOUT_SECONDS) as poster:
-                poster.post(url, body, {"content-type": "application/json"} | signed(answer.id, body, secret))
+            with open_http_session(private=True, seconds=_TIMEOUT_SECONDS) as session:
+                session.post(
+                    url, body, {"content-type": "application/json"} | build_signature_headers(answer.id, body, secret)
+                )
         except (ChannelUnavailable, ChannelRefused) as error:
             log.warning("sandbox_answer_not_taken", attempt=attempt + 1, reason=str(error))
             time.sleep(1)

@@ -33,7 +33,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
 from pipeline.deliveries.attempts import RecordResult, SendResult
 from pipeline.deliveries.channels import open_channels
-from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.circuit_breaker import EndpointKey
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
@@ -205,7 +205,7 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
         if not lease.is_valid():
             raise Fenced
 
-    receipts: list[Receipt] = []
+    receipts: list[DeliveryReceipt] = []
     durations: list[int] = []
     failure: Failure | None = None
     began = before = time.monotonic()

@@ -22,7 +22,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries import outbox
-from pipeline.deliveries.channels.webhook import check_signature, digest_of
+from pipeline.deliveries.channels.webhook import check_signature, digest_signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.exports import events
@@ -205,7 +205,7 @@ def verify_signer(
     signed = Signer(account_id, partner_id)
     if timely:
         with tenancy.account_scope(account_id):
-            _bind_signature(runtime, signed, digest_of(body, headers), submission_id)
+            _bind_signature(runtime, signed, digest_signed(body, headers), submission_id)
     return signed
 
 

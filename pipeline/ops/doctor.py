@@ -170,7 +170,7 @@ def _message_broker(settings: Settings) -> str:
         return "inside the process of `exports serve`"
     if wrong := find_weakness(settings.broker_url.get_secret_value()):
         raise Ailing(f"it {wrong}")
-    queue_reader.ping(settings)
+    queue_reader.check_connection(settings)
     return f"{settings.message_broker} answers"
 
 
@@ -179,7 +179,7 @@ def _queues(settings: Settings) -> str:
         return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
     with _opened(settings) as database, database.read() as session:
         read = recipients.has_queue_recipients(session)
-    kept = queue_durability.ask(settings)
+    kept = queue_durability.check_durability(settings)
     if kept.danger is not None and read:
         raise Ailing(kept.danger)
     return kept.found if read else f"{kept.found}; no partner is told by queue"

@@ -69,7 +69,7 @@ def parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECO
 def _queues(runtime: Runtime) -> Part:
     """Tell whether Redis may remove messages that no partner has read; where it is not known, that is no reason to be red."""
     try:
-        kept = queue_durability.ask(runtime.settings)
+        kept = queue_durability.check_durability(runtime.settings)
     except MessageBrokerDown as down:
         return Part("queues", ok=True, message=f"{down}")
     if kept.danger is not None:

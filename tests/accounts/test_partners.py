@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support.scenario import OTHER, Desk, handed_off
 from tests.support import factories
@@ -81,7 +81,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: De
 
     def answered(number: int, secret: str) -> int:
         body = json.dumps({"id": f"A-{number}", "status": "received"}).encode()
-        headers = {"content-type": "application/json"} | signed(f"A-{number}", body, secret)
+        headers = {"content-type": "application/json"} | build_signature_headers(f"A-{number}", body, secret)
         return (
             desk.stranger()
             .post(f"/api/broker-submissions/{submission.id}/acknowledgements", content=body, headers=headers)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.interfaces.contracts.examples import example
 from tests.interfaces.cli.conftest import ROOT, Commands
 
@@ -41,7 +41,8 @@ def test_every_snippet_runs_one_after_another(
     event = example("exports.package.recorded.v1")
     body = json.dumps(event).encode()
     answers = [
-        space["received"](body, signed(event["id"], body, *each)) for each in ([old], [new, old], [generate_secret()])
+        space["received"](body, build_signature_headers(event["id"], body, *each))
+        for each in ([old], [new, old], [generate_secret()])
     ]
     assert (answers, space["seen"]) == ([204, 204, 401], {event["id"]})
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
 from pipeline.interfaces.contracts.examples import example
 
@@ -21,7 +21,7 @@ BODY = json.dumps(EVENT).encode()
 
 
 def test_signed_message_is_read_by_its_type() -> None:
-    message = verify_webhook(BODY, signed(EVENT["id"], BODY, NEW), NEW)
+    message = verify_webhook(BODY, build_signature_headers(EVENT["id"], BODY, NEW), NEW)
     assert (message.id, message.type, message.event.subject) == (EVENT["id"], EVENT["type"], EVENT["subject"])
     assert isinstance(message.data, PackageRecorded)
     assert message.data.package_ref == EVENT["data"]["packageRef"]
@@ -44,16 +44,16 @@ def test_every_message_has_a_type(name: str) -> None:
     ],
 )
 def test_either_secret_counts_while_one_is_being_replaced(signing: tuple[str, ...], known: tuple[str, ...]) -> None:
-    assert verify_webhook(BODY, signed("m", BODY, *signing), known).id == EVENT["id"]
+    assert verify_webhook(BODY, build_signature_headers("m", BODY, *signing), known).id == EVENT["id"]
 
 
 def test_names_of_headers_may_have_any_case() -> None:
-    headers = {name.title(): value for name, value in signed("m", BODY, NEW).items()}
+    headers = {name.title(): value for name, value in build_signature_headers("m", BODY, NEW).items()}
     assert verify_webhook(BODY, headers, NEW).id == EVENT["id"]
 
 
 def changed(**headers: str | None) -> dict[str, str]:
-    made: dict[str, str | None] = {**signed("m", BODY, NEW)}
+    made: dict[str, str | None] = {**build_signature_headers("m", BODY, NEW)}
     made |= {name.replace("_", "-"): value for name, value in headers.items()}
     return {name: value for name, value in made.items() if value is not None}
 
@@ -64,8 +64,8 @@ def changed(**headers: str | None) -> dict[str, str]:
         (lambda: changed(webhook_signature=None), "webhook-signature is missing"),
         (lambda: changed(webhook_id=""), "webhook-id is missing"),
         (dict, "webhook-id, webhook-timestamp, webhook-signature is missing"),
-        (lambda: signed("m", BODY, OLD), "no signature of the webhook fits"),
-        (lambda: signed("m", BODY + b" ", NEW), "no signature of the webhook fits"),
+        (lambda: build_signature_headers("m", BODY, OLD), "no signature of the webhook fits"),
+        (lambda: build_signature_headers("m", BODY + b" ", NEW), "no signature of the webhook fits"),
         (lambda: changed(webhook_id="other"), "no signature of the webhook fits"),
         (lambda: changed(webhook_signature="v1a,abc"), "no signature of the webhook fits"),
         (lambda: changed(webhook_signature="rubbish"), "cannot be read"),
@@ -73,11 +73,11 @@ def changed(**headers: str | None) -> dict[str, str]:
         (lambda: changed(webhook_timestamp="yesterday"), "cannot be read"),
         (lambda: changed(webhook_timestamp="nan"), "cannot be read"),
         (
-            lambda: signed("m", BODY, NEW, at=datetime.now(UTC) - timedelta(hours=1)),
+            lambda: build_signature_headers("m", BODY, NEW, at=datetime.now(UTC) - timedelta(hours=1)),
             "more than five minutes ago or ahead",
         ),
         (
-            lambda: signed("m", BODY, NEW, at=datetime.now(UTC) + timedelta(hours=1)),
+            lambda: build_signature_headers("m", BODY, NEW, at=datetime.now(UTC) + timedelta(hours=1)),
             "more than five minutes ago or ahead",
         ),
     ],
@@ -90,7 +90,7 @@ def test_what_is_not_signed_as_it_should_be_is_refused(headers: Callable[[], dic
 
 def test_nothing_is_read_before_it_is_believed() -> None:
     with pytest.raises(InvalidWebhook) as refused:
-        verify_webhook(b"\xff{", signed("m", b"{", OLD), NEW)
+        verify_webhook(b"\xff{", build_signature_headers("m", b"{", OLD), NEW)
     assert refused.value.status == 401
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_read_before_it_is_believed() -> None:
 )
 def test_signed_body_that_is_no_message_is_refused_as_such(body: bytes) -> None:
     with pytest.raises(InvalidWebhook, match="is no message of the service") as refused:
-        verify_webhook(body, signed("m", body, NEW), NEW)
+        verify_webhook(body, build_signature_headers("m", body, NEW), NEW)
     assert refused.value.status == 400
 
 
@@ -114,11 +114,11 @@ def test_message_of_a_later_version_is_read_as_far_as_it_is_known() -> None:
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_a", "not base64!"])
 def test_wrong_secret_is_the_receivers_own_mistake(secret: str) -> None:
     with pytest.raises(ValueError, match="a secret is not what was shown"):
-        verify_webhook(BODY, signed("m", BODY, NEW), [NEW, secret])
+        verify_webhook(BODY, build_signature_headers("m", BODY, NEW), [NEW, secret])
     with pytest.raises(ValueError, match="no secret to verify with"):
-        verify_webhook(BODY, signed("m", BODY, NEW), [])
+        verify_webhook(BODY, build_signature_headers("m", BODY, NEW), [])
 
 
 def test_secret_may_lack_the_prefix_and_the_padding() -> None:
     bare = b64encode(b"0123456789012345678901234").decode()
-    assert verify_webhook(BODY, signed("m", BODY, bare), bare.rstrip("=")).id == EVENT["id"]
+    assert verify_webhook(BODY, build_signature_headers("m", BODY, bare), bare.rstrip("=")).id == EVENT["id"]

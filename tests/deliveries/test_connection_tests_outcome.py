@@ -237,7 +237,7 @@ def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_
 def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime: Runtime) -> None:
     drafted(runtime)
     made = examined(runtime)
-    (received,) = queue_reader.read(runtime.settings, ["exports.warehouse"])
+    (received,) = queue_reader.drain_queues(runtime.settings, ["exports.warehouse"])
     assert received.routing_key == f"warehouse.{NAME}.connection.test.v1"
     event = received.event
     assert (event["id"], event["type"], event["subject"]) == (made.id, CONNECTION_TEST, NAME)

@@ -235,7 +235,7 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
     assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         assert sender.deliver_stream(runtime, export.export_id, partner_id, "queue").delivered >= 1
-    assert list(queue_reader.read(runtime.settings, [queues.OPERATOR])) == []
+    assert list(queue_reader.drain_queues(runtime.settings, [queues.OPERATOR])) == []
 
 
 def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -> None:

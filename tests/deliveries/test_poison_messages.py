@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages, outbox, queries, sender, streams
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Delivery, Notification
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -120,14 +120,14 @@ def crashing(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, time
     sent: list[list[str]] = []
     left = [times]
 
-    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[Receipt]:
+    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[DeliveryReceipt]:
         sent.append([])
         for message in messages:
             sent[-1].append(message.id)
             if poison in (None, message.id) and left[0]:
                 left[0] -= 1
                 raise Crash
-            yield Receipt("204")
+            yield DeliveryReceipt("204")
 
     monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
     return sent

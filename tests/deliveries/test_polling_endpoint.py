@@ -198,5 +198,5 @@ def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, e
     answers = [{"id": "n", "status": "held", "message": "Customs looks into it."}]
     broker = endpoint(status(*answers))
     runtime = opened(borderbuddy_url=broker.url)
-    found = BorderBuddyChannel(runtime.settings).answers("BB/1", Target("acc_demo", "br_demo", test=False))
+    found = BorderBuddyChannel(runtime.settings).fetch_answers("BB/1", Target("acc_demo", "br_demo", test=False))
     assert found == HandoffStatus.model_validate({"handoffId": "BB/1", "answers": answers}).answers

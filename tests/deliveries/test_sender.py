@@ -14,7 +14,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import Fenced
 from pipeline.deliveries import outbox, sender, streams
 from pipeline.deliveries.attempts import SendResult, record_attempts
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -225,7 +225,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoi
     clock.pass_seconds(31)
     assert deliver(runtime, export).delivered == 3
     with pytest.raises(Fenced):
-        record_attempts(runtime, slow, SendResult([Receipt("204")] * 3, [1] * 3, None))
+        record_attempts(runtime, slow, SendResult([DeliveryReceipt("204")] * 3, [1] * 3, None))
     assert states(runtime, export) == [("delivered", 1)] * 3
     assert len(attempts(runtime)) == 3
 
@@ -246,10 +246,10 @@ def test_no_transaction_is_open_while_a_message_is_sent(opened: OpenRuntime, mon
     export = hooked(runtime, "http://127.0.0.1:9/")
     seen: list[bool] = []
 
-    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[Receipt]:
+    def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[DeliveryReceipt]:
         for _ in messages:
             seen.append(writer_is_free(runtime.db))
-            yield Receipt("204")
+            yield DeliveryReceipt("204")
 
     monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
     deliver(runtime, export)
@@ -267,8 +267,8 @@ def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
     runtime = opened()
     export = hooked(runtime, "http://127.0.0.1:9/")
 
-    def send(*_: Any) -> Iterator[Receipt]:
-        yield Receipt(str(1 // 0))
+    def send(*_: Any) -> Iterator[DeliveryReceipt]:
+        yield DeliveryReceipt(str(1 // 0))
 
     monkeypatch.setattr("pipeline.deliveries.channels.webhook.WebhookChannel.send", send)
     assert deliver(runtime, export).retried == 1

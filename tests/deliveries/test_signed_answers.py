@@ -14,7 +14,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.db import database_now
 from pipeline.deliveries import outbox, polling, sender
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import PollResult
@@ -119,7 +119,7 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> 
 
     def post(account: str, partner: str, secret: str) -> int:
         address = f"/sandbox/webhooks/{account}/{partner}"
-        return plain.post(address, content=asked, headers=signed("1", asked, secret)).status_code
+        return plain.post(address, content=asked, headers=build_signature_headers("1", asked, secret)).status_code
 
     assert post(factories.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
     with desk.runtime.db.read() as session:
@@ -134,8 +134,8 @@ def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
     url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
     answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
     plain = desk.stranger()
-    first = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
-    again = plain.post(url, content=answer, headers=signed("a-1", answer, secret))
+    first = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
+    again = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
     assert (first.status_code, first.json()["submissionStatus"], first.json()["recorded"]) == (200, "released", True)
     assert (again.status_code, again.json()["submissionStatus"], again.json()["recorded"]) == (200, "released", False)
     assert exports.log_of(desk.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
@@ -155,16 +155,16 @@ def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
         ).status_code
 
     for call, body in (("acknowledgements", answer), ("links", b"")):
-        overheard = signed("a-1", body, secret)
+        overheard = build_signature_headers("a-1", body, secret)
         assert [say(first, call, body, overheard) for _ in range(2)] == [200, 200], "it is repeated as it was"
         for spelled in ("{}", "{}.0", "{}.5", "0{}", "+{}", "{}e0", "{}_0"):
             same = {"webhook-timestamp": spelled.format(overheard["webhook-timestamp"])}
             assert say(second, call, body, overheard | same) == 401, spelled
-        assert say(second, call, body, signed("a-2", body, secret)) == 200
+        assert say(second, call, body, build_signature_headers("a-2", body, secret)) == 200
     with desk.runtime.db.write() as session:
         assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 4
         session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
-    assert say(second, "links", b"", signed("a-3", b"", secret)) == 200
+    assert say(second, "links", b"", build_signature_headers("a-3", b"", secret)) == 200
     with desk.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "what is too old is forgotten"
 
@@ -210,10 +210,12 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
     plain = desk.stranger()
     refused = [
         plain.post(url, content=answer),
-        plain.post(url, content=answer, headers=signed("a-1", answer, generate_secret())),
-        plain.post(url, content=answer + b" ", headers=signed("a-1", answer, secret)),
+        plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, generate_secret())),
+        plain.post(url, content=answer + b" ", headers=build_signature_headers("a-1", answer, secret)),
         plain.post(
-            "/api/broker-submissions/sub_0/acknowledgements", content=answer, headers=signed("a", answer, secret)
+            "/api/broker-submissions/sub_0/acknowledgements",
+            content=answer,
+            headers=build_signature_headers("a", answer, secret),
         ),
         desk.client("partner:br_other").post(url, content=answer),
         desk.client("read", "execute").post(url, content=answer),

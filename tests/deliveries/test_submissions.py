@@ -141,7 +141,7 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
     def said(secret: str, at: datetime) -> httpx.Response:
-        headers = webhook.signed("a", body, secret, at=at) | {"content-type": "application/json"}
+        headers = webhook.build_signature_headers("a", body, secret, at=at) | {"content-type": "application/json"}
         address = f"/api/broker-submissions/{submission.id}/acknowledgements"
         return desk.stranger().post(address, content=body, headers=headers)
 
@@ -167,7 +167,7 @@ def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
         raise SecretUnreadable("sealed under another EXPORTS_SECRET_KEY")
 
     monkeypatch.setattr(SecretBox, "open", lost)
-    headers = webhook.signed("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
+    headers = webhook.build_signature_headers("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
     address = f"/api/broker-submissions/{submission.id}/acknowledgements"
     answer = desk.stranger().post(address, content=b"{}", headers=headers | {"content-type": "application/json"})
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["errorCode"]) == (503, "60", "NOT_READY")

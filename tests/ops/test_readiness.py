@@ -16,7 +16,7 @@ from pipeline.core import heartbeats
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
 from pipeline.deliveries import attempts, sender, streams
-from pipeline.deliveries.channels.protocol import Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents.pdf.supervisor import RENDERER
@@ -222,7 +222,9 @@ def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(house: H
     claimed = streams.claim_stream(house.runtime, stream)
     assert claimed is not None
     sweep_for(house, 40)
-    attempts.record_attempts(house.runtime, claimed, attempts.SendResult([Receipt("published")] * 2, [1, 1], None))
+    attempts.record_attempts(
+        house.runtime, claimed, attempts.SendResult([DeliveryReceipt("published")] * 2, [1, 1], None)
+    )
     house.clock.pass_seconds(3600)
     sender.resend_delivery(house.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
     assert "deliveries" not in failing(house)

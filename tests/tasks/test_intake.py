@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from config import queues
 from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Event, Export
 from pipeline.workflow.acceptance import accept_plan
@@ -103,7 +103,7 @@ class Desk:
         self, body: Json, *, secret: str | None = None, at: datetime | None = None, declare: bool = True
     ) -> None:
         raw = json.dumps(body).encode()
-        headers: Json = dict(signed("msg-1", raw, secret or self.secret, at=at))
+        headers: Json = dict(build_signature_headers("msg-1", raw, secret or self.secret, at=at))
         self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
 
     def taken(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:

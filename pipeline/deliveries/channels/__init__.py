@@ -8,15 +8,15 @@ from importlib import import_module
 
 from config.settings import Settings
 from pipeline.accounts.schemas import CHANNELS
-from pipeline.deliveries.channels.protocol import Channel, Opens
+from pipeline.deliveries.channels.protocol import Channel, ChannelFactory
 
 
 @lru_cache(maxsize=16)
 def open_channels(settings: Settings) -> Mapping[str, Channel]:
     """Return the channels of this process, each from the file of its name; nothing is connected until something is sent."""
-    return {name: _opens(name)(settings) for name in CHANNELS}
+    return {name: _load_channel_factory(name)(settings) for name in CHANNELS}
 
 
-def _opens(name: str) -> Opens:
-    opens: Opens = import_module(f"{__name__}.{name}").CHANNEL
+def _load_channel_factory(name: str) -> ChannelFactory:
+    opens: ChannelFactory = import_module(f"{__name__}.{name}").CHANNEL
     return opens

@@ -15,9 +15,16 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.json_input import has_zero_character
-from pipeline.deliveries.channels.http_client import Poster, open_poster
-from pipeline.deliveries.channels.http_probe import Probe, Said, ask, refused, taken
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, excerpt, run
+from pipeline.deliveries.channels.http_client import HttpSession, open_http_session
+from pipeline.deliveries.channels.http_probe import Probe, ProbeResponse, expect_accepted, expect_refused, send_event
+from pipeline.deliveries.channels.protocol import (
+    ChannelFactory,
+    DeliveryReceipt,
+    OutgoingMessage,
+    Stage,
+    excerpt,
+    run_stages,
+)
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,15 +48,15 @@ class BorderBuddyChannel:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Send the messages in order; see Channel."""
         url, headers = self._endpoint(test=target.test)
         headers |= _JSON
-        with self._poster() as poster:
+        with self._open_session() as session:
             for message in messages:
                 own = headers | {"idempotency-key": message.id}
-                answer = poster.post(url, message.body, own, before=target.check_lease)
-                yield Receipt(str(answer.status), answer.said, _handoff(answer.body))
+                answer = session.post(url, message.body, own, before_send=target.check_lease)
+                yield DeliveryReceipt(str(answer.status), answer.excerpt, _parse_handoff(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Make the stages of a connection test; see Channel. An event with another token must be refused."""
@@ -57,28 +64,28 @@ class BorderBuddyChannel:
         headers |= _JSON
         foreign = {"authorization": f"Bearer {secrets.token_hex(32)}"}
 
-        def said(event_id: str, more: dict[str, str]) -> Said:
-            return ask(poster, url, message.body, headers | {"idempotency-key": event_id} | more)
+        def send(event_id: str, more: dict[str, str]) -> ProbeResponse:
+            return send_event(session, url, message.body, headers | {"idempotency-key": event_id} | more)
 
         seconds = self._settings.delivery_timeout_seconds
-        with self._poster() as poster, Probe(url, private=True, seconds=seconds) as probe:
-            yield from run(
+        with self._open_session() as session, Probe(url, private=True, seconds=seconds) as probe:
+            yield from run_stages(
                 [
                     *probe.stages(),
-                    ("test event", lambda: taken(said(message.id, {}), _TOKEN)),
-                    ("wrong token", lambda: refused(said(f"{message.id}-forged", foreign), _CHECK)),
+                    ("test event", lambda: expect_accepted(send(message.id, {}), _TOKEN)),
+                    ("wrong token", lambda: expect_refused(send(f"{message.id}-forged", foreign), _CHECK)),
                 ]
             )
 
-    def answers(self, handoff_id: str, target: Target) -> Sequence[AcknowledgementBody]:
+    def fetch_answers(self, handoff_id: str, target: Target) -> Sequence[AcknowledgementBody]:
         """Return all that the endpoint has answered to the handoff so far.
 
         Raises ChannelUnavailable or ChannelRefused where it does not say.
         """
         url, headers = self._endpoint(test=target.test)
-        with self._poster() as poster:
-            answer = poster.get(f"{url.rstrip('/')}/{quote(handoff_id, safe='')}", headers)
-        status = _of_contract(HandoffStatus, answer.body)
+        with self._open_session() as session:
+            answer = session.get(f"{url.rstrip('/')}/{quote(handoff_id, safe='')}", headers)
+        status = _parse_contract(HandoffStatus, answer.body)
         if status.handoff_id != handoff_id:
             raise ChannelUnavailable("the endpoint told of another handoff than it was asked about")
         return status.answers
@@ -90,9 +97,9 @@ class BorderBuddyChannel:
         token = self._token(test=test)
         return url, {"accept": "application/json"} | ({} if token is None else {"authorization": f"Bearer {token}"})
 
-    def _poster(self) -> AbstractContextManager[Poster]:
+    def _open_session(self) -> AbstractContextManager[HttpSession]:
         # The address comes from whoever runs the installation, not from a tenant: it may lie in a private network.
-        return open_poster(private=True, seconds=self._settings.delivery_timeout_seconds, own=True)
+        return open_http_session(private=True, seconds=self._settings.delivery_timeout_seconds, own=True)
 
     def _token(self, *, test: bool) -> str | None:
         if test and self._settings.borderbuddy_sandbox_url is None:
@@ -101,14 +108,14 @@ class BorderBuddyChannel:
         return None if token is None else token.get_secret_value()
 
 
-CHANNEL: Final[Opens] = BorderBuddyChannel
+CHANNEL: Final[ChannelFactory] = BorderBuddyChannel
 
 
-def _handoff(body: bytes) -> HandoffAnswer | None:
-    return _of_contract(HandoffAnswer, body) if body.strip() else None
+def _parse_handoff(body: bytes) -> HandoffAnswer | None:
+    return _parse_contract(HandoffAnswer, body) if body.strip() else None
 
 
-def _of_contract(model: type[M], body: bytes) -> M:
+def _parse_contract(model: type[M], body: bytes) -> M:
     if has_zero_character(body):
         raise ChannelUnavailable(
             "the endpoint's answer holds a zero character, which no text may", answer=excerpt(body)

@@ -1,4 +1,4 @@
-"""E-mail: the e-mail that people read, the message as JSON for their programs, and the documents up to a limit."""
+"""E-mail: a body that people read, the message as JSON for their programs, and the documents up to a limit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pipeline.core.outbound import trusted_certificates
 from pipeline.deliveries.channels import protocol
 from pipeline.deliveries.channels.protocol import (
     Attachment,
+    ChannelFactory,
+    DeliveryReceipt,
     EmailBody,
-    Opens,
     OutgoingMessage,
-    Receipt,
     Stage,
     StageFailed,
     excerpt,
 )
-from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, mail_server
+from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, parse_mail_server
 
 #: Seven bits whatever is written: every mail server on the way takes it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
@@ -86,7 +86,7 @@ class EmailChannel:
         self._settings = settings
         self._trusted = trusted
 
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Send the messages in order; see Channel.
 
         A mail of whose recipients some are refused for good goes to the others, and the receipt says who was refused.
@@ -97,10 +97,10 @@ class EmailChannel:
             mail = self._compose(message, target.endpoint.addresses)
             with self._session() as session:
                 session.open()
-                refused = session.address(self._sender().addr_spec, target.endpoint.addresses, len(mail))
+                refused = session.address_mail(self._sender().addr_spec, target.endpoint.addresses, len(mail))
                 target.check_lease()
-                code, reply = session.hand_in(mail)
-            yield Receipt(str(code), excerpt("; ".join([reply, *refused]).encode()))
+                code, reply = session.send_mail(mail)
+            yield DeliveryReceipt(str(code), excerpt("; ".join([reply, *refused]).encode()))
 
     def check_server(self) -> str:
         """Sign in to the mail server, and return where it is; raises ChannelUnavailable where that fails."""
@@ -116,27 +116,27 @@ class EmailChannel:
             raise ChannelRefused("the e-mail has no address; set the partner's channel again")
         if self._settings.smtp_url is None:
             unset = _with_remedy(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
-            yield from protocol.run([("resolve", unset)])
+            yield from protocol.run_stages([("resolve", unset)])
             return
         with self._session() as session:
             server = self._server()
             where = f"{server.host}:{server.port}"
 
             def accepted() -> str:
-                refused = session.address(self._sender().addr_spec, endpoint.addresses, 0)
-                session.withdraw()
+                refused = session.address_mail(self._sender().addr_spec, endpoint.addresses, 0)
+                session.reset_mail()
                 if refused:
                     raise StageFailed("; ".join(refused), "correct the partner's addresses")
                 return ", ".join(endpoint.addresses)
 
             def mailed() -> str:
                 mail = self._compose(message, endpoint.addresses, otherwise=_TEST_BODY)
-                session.address(self._sender().addr_spec, endpoint.addresses, len(mail))
-                code, reply = session.hand_in(mail)
+                session.address_mail(self._sender().addr_spec, endpoint.addresses, len(mail))
+                code, reply = session.send_mail(mail)
                 return f"{code} {reply}".strip()
 
             encrypted = [("TLS", _with_remedy(session.secure, "have the mail server show a certificate for its name"))]
-            yield from protocol.run(
+            yield from protocol.run_stages(
                 [
                     ("resolve", _with_remedy(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
                     ("connect", _with_remedy(lambda: session.connect() or f"{where} listens", _SETTINGS)),
@@ -161,7 +161,7 @@ class EmailChannel:
     def _server(self) -> MailServer:
         if self._settings.smtp_url is None:
             raise ChannelUnavailable("no mail server is configured; set EXPORTS_SMTP_URL")
-        return mail_server(self._settings.smtp_url)
+        return parse_mail_server(self._settings.smtp_url)
 
     def _sender(self) -> Address:
         name, _, address = f" <{self._settings.mail_from or ''}".rpartition(" <")
@@ -197,7 +197,7 @@ class EmailChannel:
         return mail.as_bytes()
 
 
-CHANNEL: Final[Opens] = EmailChannel
+CHANNEL: Final[ChannelFactory] = EmailChannel
 
 
 def _read_attachment(attachment: Attachment) -> bytes:

@@ -16,21 +16,21 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import GuardedNetwork, trusted_certificates
 from pipeline.deliveries.channels.protocol import excerpt
 
-MAX_ANSWER_BYTES = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 
 _GONE = 410
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the endpoint said with a 2xx; `said` is the beginning of it that may be shown."""
+class HttpResponse:
+    """What the endpoint said with a 2xx; `beginning` is the beginning of it that may be shown."""
 
     status: int
     body: bytes
-    said: str | None = None
+    excerpt: str | None = None
 
 
-class Poster:
+class HttpSession:
     """Posts one message after another over a connection that stays open in between; for one thread.
 
     Unless the address is `own`, named by whoever runs the installation, nothing is kept of what is said inside a private
@@ -46,25 +46,25 @@ class Poster:
         self._own = own
 
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, before: Callable[[], None] = no_lease_check
-    ) -> Answer:
+        self, url: str, body: bytes, headers: Mapping[str, str], *, before_send: Callable[[], None] = no_lease_check
+    ) -> HttpResponse:
         """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
 
-        `before` is called once there is a connection, just before the first byte of the request; what it raises, this does.
+        `before_send` is called once there is a connection, just before the first byte of the request; what it raises, this does.
         Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
         """
-        return self._ask("POST", url, dict(headers) | {"content-length": str(len(body))}, body, before)
+        return self._request("POST", url, dict(headers) | {"content-length": str(len(body))}, body, before_send)
 
-    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
         """Return what is there, as post does; raises alike."""
-        return self._ask("GET", url, headers, None, no_lease_check)
+        return self._request("GET", url, headers, None, no_lease_check)
 
-    def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before: Callable[[], None]
-    ) -> Answer:
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, before_send: Callable[[], None]
+    ) -> HttpResponse:
         def follow(step: str, _: Mapping[str, object]) -> None:
             if step.endswith(".send_request_headers.started"):
-                before()
+                before_send()
 
         self._network.start_deadline(self._seconds)
         sent = {"host": urlsplit(url).netloc.rpartition("@")[2], "accept-encoding": "identity", **headers}
@@ -72,8 +72,8 @@ class Poster:
             with self._pool.stream(
                 method, url, headers=list(sent.items()), content=body, extensions={"trace": follow}
             ) as response:
-                said = _beginning(response)
-                answer = Answer(response.status, said, excerpt(said) if self._shows else None)
+                beginning = _read_beginning(response)
+                answer = HttpResponse(response.status, beginning, excerpt(beginning) if self._may_show else None)
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         except (
             httpcore.TimeoutException,
@@ -86,25 +86,27 @@ class Poster:
         ) as error:
             name = type(error).__name__
             # What is no HTTP is quoted in the error.
-            raise ChannelUnavailable(f"{name}: {error}" if self._shows else name, status=name) from error
+            raise ChannelUnavailable(f"{name}: {error}" if self._may_show else name, status=name) from error
         if 200 <= answer.status < 300:
             return answer
         if answer.status == _GONE:
-            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=answer.said, gone=True)
+            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=answer.excerpt, gone=True)
         raise ChannelUnavailable(
             f"the endpoint answered {answer.status}",
             status=str(answer.status),
-            answer=answer.said,
-            retry_after_seconds=_seconds(names.get("retry-after")) if answer.status in (429, 503) else None,
+            answer=answer.excerpt,
+            retry_after_seconds=_parse_retry_after(names.get("retry-after")) if answer.status in (429, 503) else None,
         )
 
     @property
-    def _shows(self) -> bool:
+    def _may_show(self) -> bool:
         return self._own or not self._network.is_internal
 
 
 @contextmanager
-def open_poster(*, private: bool, seconds: float, ports: Collection[int] = (), own: bool = False) -> Iterator[Poster]:
+def open_http_session(
+    *, private: bool, seconds: float, ports: Collection[int] = (), own: bool = False
+) -> Iterator[HttpSession]:
     """Give a poster whose every post has `seconds` in total; `own` as of Poster.
 
     `private` allows loopback and private addresses, and any port; else only `ports` are reached, if any are given.
@@ -113,23 +115,23 @@ def open_poster(*, private: bool, seconds: float, ports: Collection[int] = (), o
     with httpcore.ConnectionPool(
         ssl_context=trusted_certificates(), max_connections=1, network_backend=network, retries=0
     ) as pool:
-        yield Poster(network, pool, seconds, own=own)
+        yield HttpSession(network, pool, seconds, own=own)
 
 
-def _beginning(response: httpcore.Response) -> bytes:
+def _read_beginning(response: httpcore.Response) -> bytes:
     # The status line has decided already: what goes wrong in the body after it changes nothing.
     body = b""
     try:
         for part in response.iter_stream():
             body += part
-            if len(body) >= MAX_ANSWER_BYTES:
+            if len(body) >= MAX_RESPONSE_BYTES:
                 break
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
         pass
-    return body[:MAX_ANSWER_BYTES]
+    return body[:MAX_RESPONSE_BYTES]
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def _parse_retry_after(retry_after: str | None) -> float | None:
     if retry_after is None:
         return None
     if retry_after.strip().isdigit():

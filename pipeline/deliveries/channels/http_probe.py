@@ -15,7 +15,7 @@ from httpcore import ConnectError, ConnectTimeout
 
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import ForbiddenDestination, is_public, resolve_allowed, trusted_certificates
-from pipeline.deliveries.channels.http_client import Poster
+from pipeline.deliveries.channels.http_client import HttpSession
 from pipeline.deliveries.channels.protocol import StageFailed
 
 _SHOWN_CHARACTERS: Final = 120
@@ -88,8 +88,8 @@ class Probe:
                 " with EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true",
             ) from error
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
-            said = "the name is none" if isinstance(error, UnicodeError) else str(error)
-            raise StageFailed(f"{self._host}: {said}", "check the name, and that it is in the public DNS") from error
+            reason = "the name is none" if isinstance(error, UnicodeError) else str(error)
+            raise StageFailed(f"{self._host}: {reason}", "check the name, and that it is in the public DNS") from error
         first = self._addresses[0]
         return f"{self._host} is {first}" + (
             "" if is_public(first) else ", a private address, which the settings allow"
@@ -126,57 +126,57 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the endpoint said to one event; `status` is None where it said nothing, and `what` is all of it in a sentence."""
+class ProbeResponse:
+    """What the endpoint said to one event; `status` is None where it said nothing, and `summary` is all of it in a sentence."""
 
     status: int | None
-    what: str
+    summary: str
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Whether that means that it took the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
-def ask(poster: Poster, url: str, body: bytes, headers: Mapping[str, str]) -> Said:
+def send_event(session: HttpSession, url: str, body: bytes, headers: Mapping[str, str]) -> ProbeResponse:
     """Post an event and return what the endpoint said."""
     try:
-        answer = poster.post(url, body, headers)
+        answer = session.post(url, body, headers)
     except (ChannelUnavailable, ChannelRefused) as error:
         if error.status is None or not error.status.isdigit():
             late = error.status is not None and "Timeout" in error.status
-            return Said(None, "it did not answer in time" if late else "it broke off without an answer")
-        return Said(int(error.status), _sentence(error.status, error.answer))
-    return Said(answer.status, _sentence(str(answer.status), answer.said))
+            return ProbeResponse(None, "it did not answer in time" if late else "it broke off without an answer")
+        return ProbeResponse(int(error.status), _summarize(error.status, error.answer))
+    return ProbeResponse(answer.status, _summarize(str(answer.status), answer.excerpt))
 
 
-def taken(said: Said, unbelieved: str) -> str:
-    """Return what was said to an event that had to be taken; `unbelieved` is the remedy where it was not believed.
+def expect_accepted(response: ProbeResponse, auth_remedy: str) -> str:
+    """Return what was said to an event that had to be taken; `auth_remedy` is the remedy where it was not believed.
 
     Raises StageFailed where it was not taken.
     """
-    if said.taken:
-        return said.what
-    raise StageFailed(said.what, unbelieved if said.status in (401, 403) else _remedy(said))
+    if response.accepted:
+        return response.summary
+    raise StageFailed(response.summary, auth_remedy if response.status in (401, 403) else _find_remedy(response))
 
 
-def refused(said: Said, remedy: str) -> str:
+def expect_refused(response: ProbeResponse, remedy: str) -> str:
     """Return what was said to an event that had to be refused by a 4xx; raises StageFailed with `remedy` else."""
-    if said.status is not None and 400 <= said.status < 500:
-        return said.what
-    raise StageFailed(said.what, remedy)
+    if response.status is not None and 400 <= response.status < 500:
+        return response.summary
+    raise StageFailed(response.summary, remedy)
 
 
-def _remedy(said: Said) -> str:
-    if said.status is None:
-        late = "in time" in said.what
+def _find_remedy(response: ProbeResponse) -> str:
+    if response.status is None:
+        late = "in time" in response.summary
         return (
             "have it answer at once, and do its work afterwards" if late else "have it read all of a request and answer"
         )
-    if 300 <= said.status < 400:
+    if 300 <= response.status < 400:
         return "register the address that it redirects to: no redirect is followed"
-    return _REMEDIES.get(said.status, "its own log says why")
+    return _REMEDIES.get(response.status, "its own log says why")
 
 
-def _sentence(status: str, answer: str | None) -> str:
+def _summarize(status: str, answer: str | None) -> str:
     return f"it answered {status}" + (f": {answer[:_SHOWN_CHARACTERS]}" if answer else "")

@@ -32,23 +32,23 @@ class StageFailed(ExportsError):
         self.remedy = remedy
 
 
-def run(stages: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Stage]:
+def run_stages(stages: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Stage]:
     """Make the stages in order, each a name and a call that returns what it found, and yield each as it ends.
 
     A stage fails by raising StageFailed; whatever else it raises counts as a failure too. Nothing follows a failure.
     """
-    for name, make in stages:
+    for name, run_stage in stages:
         began = time.monotonic()
         failure: StageFailed | None = None
         found = ""
         try:
-            found = make()
+            found = run_stage()
         except StageFailed as failed:
             failure = failed
         except Exception as error:  # noqa: BLE001 - a partner's end may make any library trip over anything
-            said = str(error).splitlines()[0] if isinstance(error, ExportsError) and str(error) else ""
+            sentence = str(error).splitlines()[0] if isinstance(error, ExportsError) and str(error) else ""
             failure = StageFailed(
-                said or f"{type(error).__name__} in the stage {name}",
+                sentence or f"{type(error).__name__} in the stage {name}",
                 "check the partner's end, then run the test again",
             )
         took = round((time.monotonic() - began) * 1000)
@@ -101,7 +101,7 @@ class OutgoingMessage:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class DeliveryReceipt:
     """That the recipient's end took a message: what it said, and the customs broker's answer where it gave one at once."""
 
     status: str
@@ -122,7 +122,7 @@ class Channel(Protocol):
     #: Whether its server is the installation's, one for all partners, so that one partner's failure says nothing of it.
     shared: bool
 
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Send the messages in order and yield a receipt for each as it is taken.
 
         Raises ChannelUnavailable or ChannelRefused at the first that is not taken, or Fenced at the first that is no
@@ -140,7 +140,7 @@ class Channel(Protocol):
 
 
 #: How a channel's file opens it.
-Opens = Callable[[Settings], Channel]
+ChannelFactory = Callable[[Settings], Channel]
 
 
 def excerpt(answer: bytes) -> str | None:

@@ -18,7 +18,14 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.message_broker import make_connection
 from pipeline.deliveries.channels import queue_durability
-from pipeline.deliveries.channels.protocol import Opens, OutgoingMessage, Receipt, Stage, StageFailed, run
+from pipeline.deliveries.channels.protocol import (
+    ChannelFactory,
+    DeliveryReceipt,
+    OutgoingMessage,
+    Stage,
+    StageFailed,
+    run_stages,
+)
 
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"
@@ -52,7 +59,7 @@ class QueueChannel:
             OSError,
         )
 
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Send the messages in order; see Channel. On RabbitMQ each is confirmed and must have reached a queue."""
         began = time.monotonic()
         sent = 0
@@ -63,7 +70,7 @@ class QueueChannel:
                     yield receipt
             except self._foreign as error:
                 if sent or time.monotonic() - began > _AT_ONCE_SECONDS:
-                    raise _unavailable(error) from error
+                    raise _to_unavailable(error) from error
                 began = -math.inf
             else:
                 return
@@ -77,20 +84,26 @@ class QueueChannel:
             return "it is in this process" if self._embedded else "it answers"
 
         def declare() -> str:
-            self._declare_by(self._seconds)
+            self._declare_within(self._seconds)
             return f"the exchange {queues.EXCHANGE_NAME} and its queues are there"
 
         def event() -> str:
             (receipt,) = self.send([message], target)
-            return f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._reached(message)}"
+            return (
+                f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._find_queues(message)}"
+            )
 
-        stages = [("connect", self._told(connect)), ("declare", self._told(declare)), ("test event", event)]
+        stages = [
+            ("connect", self._with_remedy(connect)),
+            ("declare", self._with_remedy(declare)),
+            ("test event", event),
+        ]
         if self._settings.message_broker == "redis":
-            stages.insert(2, ("keep", self._kept))
-        yield from run(stages)
+            stages.insert(2, ("keep", self._check_durability))
+        yield from run_stages(stages)
 
-    def _kept(self) -> str:
-        kept = queue_durability.ask(self._settings)
+    def _check_durability(self) -> str:
+        kept = queue_durability.check_durability(self._settings)
         if kept.danger is not None:
             raise StageFailed(kept.danger, queue_durability.REMEDY)
         return kept.found
@@ -101,38 +114,44 @@ class QueueChannel:
         Raises ChannelUnavailable.
         """
         try:
-            self._declare_by(timeout_seconds)
+            self._declare_within(timeout_seconds)
         except self._foreign as error:
-            raise _unavailable(error) from error
+            raise _to_unavailable(error) from error
 
-    def _declare_by(self, timeout_seconds: float) -> None:
+    def _declare_within(self, timeout_seconds: float) -> None:
         with producers[self._connection].acquire(block=True, timeout=timeout_seconds) as producer:
             try:
                 self._declare(producer)
             except self._foreign:
-                _let_go(producer)
+                _discard_connection(producer)
                 raise
 
-    def _told(self, stage: Callable[[], str]) -> Callable[[], str]:
-        def made() -> str:
+    def _with_remedy(self, stage: Callable[[], str]) -> Callable[[], str]:
+        def checked() -> str:
             try:
                 return stage()
             except self._foreign as error:
                 raise StageFailed(
-                    str(_unavailable(error)), "see that the message broker runs: `exports doctor`"
+                    str(_to_unavailable(error)), "see that the message broker runs: `exports doctor`"
                 ) from error
 
-        return made
+        return checked
 
-    def _reached(self, message: OutgoingMessage) -> str:
-        names = [name for name, keys in queues.BINDINGS.items() if any(_fits(key, message.routing_key) for key in keys)]
+    def _find_queues(self, message: OutgoingMessage) -> str:
+        names = [
+            name
+            for name, keys in queues.BINDINGS.items()
+            if any(_binding_matches(key, message.routing_key) for key in keys)
+        ]
         if not names:
             raise StageFailed(
                 f"no queue is bound to {message.routing_key}", "bind one to the exchange, as docs/queues.md says"
             )
         return ", ".join(names)
 
-    def _publish(self, messages: Sequence[OutgoingMessage], check_lease: Callable[[], None]) -> Iterator[Receipt]:
+    def _publish(
+        self, messages: Sequence[OutgoingMessage], check_lease: Callable[[], None]
+    ) -> Iterator[DeliveryReceipt]:
         with producers[self._connection].acquire(block=True, timeout=self._seconds) as producer:
             try:
                 self._declare(producer)
@@ -154,9 +173,9 @@ class QueueChannel:
                         timeout=self._seconds,
                         confirm_timeout=self._seconds,
                     )
-                    yield Receipt("confirmed" if self._amqp else "published")
+                    yield DeliveryReceipt("confirmed" if self._amqp else "published")
             except self._foreign:
-                _let_go(producer)
+                _discard_connection(producer)
                 raise
 
     def _declare(self, producer: Producer) -> None:
@@ -169,35 +188,35 @@ class QueueChannel:
             for queue in self._queues:
                 producer.maybe_declare(queue)
             return
-        bound = {row[2] for row in _bindings(channel)}
+        bound = {row[2] for row in _list_bindings(channel)}
         if not {queue.name for queue in self._queues} <= bound:
             for queue in self._queues:
                 queue.bind(channel).declare()
 
 
-CHANNEL: Final[Opens] = QueueChannel
+CHANNEL: Final[ChannelFactory] = QueueChannel
 
 
-def _let_go(producer: Producer) -> None:
+def _discard_connection(producer: Producer) -> None:
     # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that a message
     # broker which hangs would never answer; the next send opens another.
     connection: Any = producer.__connection__
     connection.collect(socket_timeout=0.1)
 
 
-def _fits(binding: str, routing_key: str) -> bool:
+def _binding_matches(binding: str, routing_key: str) -> bool:
     # The bindings of the contract are whole keys, or a first word and `#`.
     return routing_key.startswith(binding[:-1]) if binding.endswith(".#") else routing_key == binding
 
 
-def _bindings(channel: Any) -> list[tuple[str, str, str]]:
+def _list_bindings(channel: Any) -> list[tuple[str, str, str]]:
     try:
         return list(channel.get_table(queues.EXCHANGE_NAME))
     except KeyError:
         return []
 
 
-def _unavailable(error: BaseException) -> ChannelUnavailable:
+def _to_unavailable(error: BaseException) -> ChannelUnavailable:
     cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
     name = type(cause).__name__
     return ChannelUnavailable(f"the message broker did not take it: {name}", status=name)

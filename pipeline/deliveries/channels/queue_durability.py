@@ -24,13 +24,13 @@ class Durability:
     danger: str | None = None
 
 
-def ask(settings: Settings) -> Durability:
+def check_durability(settings: Settings) -> Durability:
     """Return what Redis says of its memory and its persistence; raises MessageBrokerDown where it does not answer."""
     try:
         with make_connection(settings, producer_only=True) as opened:
             opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
             client: Any = opened.channel().client
-            return judge({**client.info("memory"), **client.info("persistence")})
+            return judge_durability({**client.info("memory"), **client.info("persistence")})
     except ResponseError as error:
         # A user without the right, or a hosted Redis that has renamed the command.
         return Durability(
@@ -40,7 +40,7 @@ def ask(settings: Settings) -> Durability:
         raise MessageBrokerDown(f"Redis did not answer: {type(error.__cause__ or error).__name__}") from error
 
 
-def judge(info: Mapping[str, Any]) -> Durability:
+def judge_durability(info: Mapping[str, Any]) -> Durability:
     """Return what follows from Redis's answer to INFO."""
     policy = str(info.get("maxmemory_policy", "unknown"))
     kept = f"maxmemory-policy {policy}"

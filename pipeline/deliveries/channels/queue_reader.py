@@ -21,61 +21,61 @@ from pipeline.core.errors import MessageBrokerDown, NotFound
 from pipeline.core.message_broker import make_connection
 
 POLL_SECONDS: Final = 0.2
-_STRETCH: Final = 100
+_BATCH: Final = 100
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A message as it lies in a queue, its body to the byte; `done` takes it off, and without it it stays."""
+class QueueEntry:
+    """A message as it lies in a queue, its body to the byte; `remove` takes it off, and without it it stays."""
 
     routing_key: str
     body: bytes
-    done: Callable[[], None]
+    remove: Callable[[], None]
 
 
-class Reader(Protocol):
+class QueueReader(Protocol):
     """A queue of one kind of message broker."""
 
-    def take(self) -> Entry | None:
+    def take(self) -> QueueEntry | None:
         """Return the oldest message that nobody holds, None where there is none; it is the caller's to be done with."""
 
 
 @contextmanager
-def opened(settings: Settings, name: str) -> Iterator[Reader]:
+def open_queue(settings: Settings, name: str) -> Iterator[QueueReader]:
     """Open the queue `name` for reading; what was taken and not done with is back in it at the end.
 
     Raises NotFound where there is no such queue, and MessageBrokerDown, also in the block.
     """
-    with _connected(settings) as connection:
+    with _open_connection(settings) as connection:
         if settings.message_broker == "redis":
             yield _RedisReader(connection.channel(), name)
         else:
-            _see_to(settings, connection, name)
+            _ensure_queue(settings, connection, name)
             yield _RabbitReader(connection.channel(), name)
 
 
 @contextmanager
-def lying(settings: Settings, name: str) -> Iterator[Callable[[], Iterator[Entry]]]:
+def browse_queue(settings: Settings, name: str) -> Iterator[Callable[[], Iterator[QueueEntry]]]:
     """Open the queue `name` on Redis for looks that take nothing: each call yields what lies in it, the oldest first.
 
     RabbitMQ has no such thing. What is handed back there goes behind what was handed back before, and counts as a delivery
     that failed: after ten, the message is put aside.
     """
-    with _connected(settings) as connection:
-        yield _RedisReader(connection.channel(), name).look
+    with _open_connection(settings) as connection:
+        yield _RedisReader(connection.channel(), name).browse
 
 
 @contextmanager
-def copies(settings: Settings, binding: str) -> Iterator[Reader]:
+def open_copy_queue(settings: Settings, binding: str) -> Iterator[QueueReader]:
     """Open a queue on RabbitMQ that gets a copy of all that is published under `binding` from now on, and ends with the block."""
-    with _connected(settings) as connection:
+    with _open_connection(settings) as connection:
         channel: Any = connection.channel()
         own = Queue("", exchange, routing_key=binding, exclusive=True, auto_delete=True, durable=False)(channel)
         own.declare()
         yield _RabbitReader(channel, own.name)
 
 
-def taken(reader: Reader, quiet_seconds: float | None) -> Iterator[Entry]:
+def take_messages(reader: QueueReader, quiet_seconds: float | None) -> Iterator[QueueEntry]:
     """Yield the messages as they come, until none has come for `quiet_seconds`, where that is given."""
     since = time.monotonic()
     while True:
@@ -89,7 +89,7 @@ def taken(reader: Reader, quiet_seconds: float | None) -> Iterator[Entry]:
             time.sleep(POLL_SECONDS)
 
 
-def watched(look: Callable[[], Iterator[Entry]]) -> Iterator[Entry]:
+def watch_messages(look: Callable[[], Iterator[QueueEntry]]) -> Iterator[QueueEntry]:
     """Yield what lies in a queue again and again; whoever reads it leaves out what was seen before."""
     while True:
         yield from look()
@@ -101,33 +101,33 @@ class _RedisReader:
 
     def __init__(self, channel: Any, name: str) -> None:
         self._channel, self._client, self._name = channel, channel.client, name
-        if name not in BINDINGS and not self._client.exists(name) and not self._bound():
+        if name not in BINDINGS and not self._client.exists(name) and not self._is_bound():
             raise NotFound(f"there is no queue {name}")
 
-    def take(self) -> Entry | None:
+    def take(self) -> QueueEntry | None:
         """Return the oldest message."""
         raw = self._client.lindex(self._name, -1)
-        return None if raw is None else self._entry(raw)
+        return None if raw is None else self._to_entry(raw)
 
-    def look(self) -> Iterator[Entry]:
+    def browse(self) -> Iterator[QueueEntry]:
         """Yield what lies in the list; messages that a consumer takes meanwhile may be passed over."""
         seen = 0
-        while raws := self._client.lrange(self._name, -seen - _STRETCH, -seen - 1):
-            yield from (self._entry(raw) for raw in reversed(raws))
-            seen += _STRETCH
+        while raws := self._client.lrange(self._name, -seen - _BATCH, -seen - 1):
+            yield from (self._to_entry(raw) for raw in reversed(raws))
+            seen += _BATCH
 
-    def _entry(self, raw: bytes) -> Entry:
+    def _to_entry(self, raw: bytes) -> QueueEntry:
         def done() -> None:
             self._client.lrem(self._name, -1, raw)
 
         try:
             message = self._channel.Message(json.loads(raw), channel=self._channel)
             body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-            return Entry(str((message.delivery_info or {}).get("routing_key", "")), body, done)
+            return QueueEntry(str((message.delivery_info or {}).get("routing_key", "")), body, done)
         except (ValueError, KeyError, TypeError, AttributeError):
-            return Entry("", raw, done)
+            return QueueEntry("", raw, done)
 
-    def _bound(self) -> bool:
+    def _is_bound(self) -> bool:
         try:
             return any(row[2] == self._name for row in self._channel.get_table(EXCHANGE_NAME))
         except KeyError:
@@ -140,18 +140,18 @@ class _RabbitReader:
     def __init__(self, channel: Any, name: str) -> None:
         self._channel, self._name = channel, name
 
-    def take(self) -> Entry | None:
+    def take(self) -> QueueEntry | None:
         """Return the oldest message that nobody holds."""
         message = self._channel.basic_get(self._name, no_ack=False)
-        return None if message is None else self._entry(message)
+        return None if message is None else self._to_entry(message)
 
-    def _entry(self, message: Any) -> Entry:
+    def _to_entry(self, message: Any) -> QueueEntry:
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
         done = partial(self._channel.basic_ack, message.delivery_tag)
-        return Entry(str(message.delivery_info.get("routing_key", "")), body, done)
+        return QueueEntry(str(message.delivery_info.get("routing_key", "")), body, done)
 
 
-def _see_to(settings: Settings, connection: Connection, name: str) -> None:
+def _ensure_queue(settings: Settings, connection: Connection, name: str) -> None:
     """Look whether the queue is there; one of the contract is declared, as the service would, where it is not."""
     channel: Any = connection.channel()
     try:
@@ -166,7 +166,7 @@ def _see_to(settings: Settings, connection: Connection, name: str) -> None:
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[Connection]:
+def _open_connection(settings: Settings) -> Iterator[Connection]:
     connection = message_broker.make_connection(settings)
     foreign = (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)
     try:
@@ -185,12 +185,12 @@ def _connected(settings: Settings) -> Iterator[Connection]:
         raise
     except foreign as error:
         cause = error.__cause__ or error
-        said = str(cause).splitlines()[0] if str(cause) else "no answer"
-        raise MessageBrokerDown(f"the message broker does not answer: {type(cause).__name__}: {said}") from error
+        reason = str(cause).splitlines()[0] if str(cause) else "no answer"
+        raise MessageBrokerDown(f"the message broker does not answer: {type(cause).__name__}: {reason}") from error
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedMessage:
     """A message as it was read: the queue, the routing key and the CloudEvent."""
 
     queue: str
@@ -198,13 +198,13 @@ class Received:
     event: dict[str, Any]
 
 
-def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2) -> Iterator[Received]:
+def drain_queues(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2) -> Iterator[ReceivedMessage]:
     """Take every message off the queues `names` and acknowledge it; end once none has come for `quiet_seconds`."""
-    received: list[Received] = []
+    received: list[ReceivedMessage] = []
 
     def take(name: str, body: Any, message: Message) -> None:
         event = json.loads(body) if isinstance(body, str | bytes) else body
-        received.append(Received(name, str((message.delivery_info or {}).get("routing_key", "")), event))
+        received.append(ReceivedMessage(name, str((message.delivery_info or {}).get("routing_key", "")), event))
         message.ack()
 
     def consumer(channel: Any, queue: Any) -> Consumer:
@@ -230,7 +230,7 @@ def read(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2
             each.cancel()
 
 
-def ping(settings: Settings) -> None:
+def check_connection(settings: Settings) -> None:
     """Connect to the message broker and away again; raises MessageBrokerDown where it does not answer."""
     try:
         with make_connection(settings) as opened:

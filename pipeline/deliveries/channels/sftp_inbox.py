@@ -21,8 +21,8 @@ from asyncssh.constants import FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
-from pipeline.deliveries.channels.sftp_upload import beginning, ensure_folder
-from pipeline.deliveries.channels.ssh_session import Visit, server_of
+from pipeline.deliveries.channels.sftp_upload import ensure_folder, read_beginning
+from pipeline.deliveries.channels.ssh_session import SshSession, parse_server
 
 INBOX, DONE, REFUSED = "in", "done", "refused"
 
@@ -46,62 +46,62 @@ class AnswerFile:
 
 
 @dataclass(frozen=True)
-class Listed:
+class FolderListing:
     """What lies in in/: the files to read, the oldest first, and how many more things there are that we leave alone."""
 
     names: list[str]
-    left: int
+    ignored: int
 
 
 class AnswerFolder:
-    """The folder in/ of a server, for one thread, within the seconds that its visit was begun with."""
+    """The folder in/ of a server, for one thread, within the seconds that its session was begun with."""
 
-    def __init__(self, visit: Visit, client: SFTPClient) -> None:
-        self._visit = visit
+    def __init__(self, session: SshSession, client: SFTPClient) -> None:
+        self._session = session
         self._client = client
-        self._path = f"{visit.server.folder}{INBOX}"
+        self._path = f"{session.server.folder}{INBOX}"
 
-    def listed(self) -> Listed:
+    def list_files(self) -> FolderListing:
         """Return what lies there; a server without the folder has nothing to say."""
-        return self._visit.make(self._listed())
+        return self._session.run(self._list_files())
 
-    def read(self, name: str) -> AnswerFile | None:
+    def read_file(self, name: str) -> AnswerFile | None:
         """Return the file; None where it has gone meanwhile."""
-        return self._visit.make(self._read(name))
+        return self._session.run(self._read_file(name))
 
-    def done(self, name: str) -> None:
+    def move_to_done(self, name: str) -> None:
         """Move what was recorded to in/done/."""
-        self._visit.make(self._moved(name, DONE))
+        self._session.run(self._move_file(name, DONE))
 
-    def refuse(self, name: str, reason: str) -> None:
+    def move_to_refused(self, name: str, reason: str) -> None:
         """Move what cannot be recorded to in/refused/, with the reason beside it."""
-        self._visit.make(self._refuse(name, reason))
+        self._session.run(self._move_to_refused(name, reason))
 
-    async def _listed(self) -> Listed:
+    async def _list_files(self) -> FolderListing:
         found: list[tuple[int, str]] = []
-        seen = left = 0
+        seen = ignored = 0
         try:
             async for entry in self._client.scandir(self._path.encode()):
                 seen += 1
                 if seen > _MAX_NAMES:
                     break
-                name = _bytes(entry.filename)
+                name = _to_bytes(entry.filename)
                 if _NAME.fullmatch(name):
                     found.append((entry.attrs.mtime or 0, name.decode()))
-                elif not _expected(name):
-                    left += 1
+                elif not _is_expected(name):
+                    ignored += 1
         except _GONE:
-            return Listed([], 0)
+            return FolderListing([], 0)
         found.sort()
-        return Listed([name for _, name in found[:MAX_FILES]], left)
+        return FolderListing([name for _, name in found[:MAX_FILES]], ignored)
 
-    async def _read(self, name: str) -> AnswerFile | None:
+    async def _read_file(self, name: str) -> AnswerFile | None:
         path = f"{self._path}/{name}"
         try:
             kind = (await self._client.lstat(path)).type
             if kind not in (FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN):
                 return AnswerFile(name, problem="it is no plain file")
-            body = await beginning(self._client, path, MAX_BYTES + 1)
+            body = await read_beginning(self._client, path, MAX_BYTES + 1)
         except _GONE:
             return None
         except (SFTPConnectionLost, SFTPNoConnection):
@@ -112,13 +112,13 @@ class AnswerFolder:
             return AnswerFile(name, problem=f"it has more than {MAX_BYTES} bytes")
         return AnswerFile(name, body)
 
-    async def _refuse(self, name: str, reason: str) -> None:
-        moved = await self._moved(name, REFUSED)
+    async def _move_to_refused(self, name: str, reason: str) -> None:
+        moved = await self._move_file(name, REFUSED)
         if moved is not None:
             async with self._client.open(f"{moved}.reason.txt", "wb") as file:
                 await file.write(f"{reason}\n".encode())
 
-    async def _moved(self, name: str, into: str) -> str | None:
+    async def _move_file(self, name: str, into: str) -> str | None:
         """Move the file into the folder, under another name where its own is taken; None where it has gone meanwhile."""
         folder = f"{self._path}/{into}"
         await ensure_folder(self._client, folder)
@@ -133,23 +133,23 @@ class AnswerFolder:
 
 
 @contextmanager
-def open_answers(settings: Settings, target: Target) -> Iterator[AnswerFolder]:
+def open_answer_folder(settings: Settings, target: Target) -> Iterator[AnswerFolder]:
     """Give the folder in/ of the target's server.
 
     Raises ChannelUnavailable where the server cannot be reached, ChannelRefused where it is not the one that it was.
     """
-    with Visit(server_of(target), settings) as visit:
-        visit.begin(settings.delivery_timeout_seconds)
-        client = visit.sign_in()
-        visit.begin(settings.sftp_timeout_seconds)
-        yield AnswerFolder(visit, client)
+    with SshSession(parse_server(target), settings) as session:
+        session.set_timeout(settings.delivery_timeout_seconds)
+        client = session.sign_in()
+        session.set_timeout(settings.sftp_timeout_seconds)
+        yield AnswerFolder(session, client)
 
 
-def _bytes(name: str | bytes) -> bytes:
+def _to_bytes(name: str | bytes) -> bytes:
     return name if isinstance(name, bytes) else name.encode()
 
 
-def _expected(name: bytes) -> bool:
+def _is_expected(name: bytes) -> bool:
     # What is being written, what we moved away, and what servers and people hide.
     hidden = name.startswith(b".") and b"/" not in name
     return hidden or name.endswith(_PART) or name in (DONE.encode(), REFUSED.encode())

@@ -19,7 +19,7 @@ from asyncssh import SFTPClient, SFTPError, SFTPNoSuchFile, SFTPOpUnsupported
 
 from pipeline.accounts.recipients import no_lease_check
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt, excerpt
+from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage, excerpt
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 
 OUTBOX: Final = "out"
@@ -32,35 +32,35 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-async def put(
-    client: SFTPClient, root: str, message: OutgoingMessage, before: Callable[[], None] = no_lease_check
-) -> Receipt:
+async def upload_message(
+    client: SFTPClient, root: str, message: OutgoingMessage, before_send: Callable[[], None] = no_lease_check
+) -> DeliveryReceipt:
     """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
 
-    `before` is called when all is there but the manifest, without which there is no message; what it raises, this does.
+    `before_send` is called when all is there but the manifest, without which there is no message; what it raises, this does.
     """
     if not _ID.fullmatch(message.id) or not all(_DOCUMENT.fullmatch(each.name) for each in message.attachments):
         raise ChannelRefused("the message has an id or a document whose name cannot be that of a file")
     folder = f"{root}{OUTBOX}/{message.id}"
-    for path in dict.fromkeys([root + OUTBOX, folder, *(_parent(folder, each) for each in message.attachments)]):
-        await taken(path, ensure_folder(client, path))
-    room = asyncio.Semaphore(_AT_ONCE)
+    for path in dict.fromkeys([root + OUTBOX, folder, *(_parent_folder(folder, each) for each in message.attachments)]):
+        await expect_accepted(path, ensure_folder(client, path))
+    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def document(each: Attachment) -> bool:
-        async with room:
-            return await _place(client, f"{folder}/{each.name}", each.size, each.sha256, each.read)
+        async with limit:
+            return await _ensure_file(client, f"{folder}/{each.name}", each.size, each.sha256, each.read)
 
-    written = await _all([document(each) for each in message.attachments])
+    written = await _gather([document(each) for each in message.attachments])
     own = DeliveredFile(name=MESSAGE, size=len(message.body), sha256=hashlib.sha256(message.body).hexdigest())
-    written.append(await _place(client, f"{folder}/{MESSAGE}", own.size, own.sha256, lambda: message.body))
+    written.append(await _ensure_file(client, f"{folder}/{MESSAGE}", own.size, own.sha256, lambda: message.body))
     files = [DeliveredFile(name=each.name, size=each.size, sha256=each.sha256) for each in message.attachments]
     manifest = FileManifest(id=message.id, type=message.type, export_id=message.export_id, files=[*files, own])
-    before()
-    await write_whole(client, f"{folder}/{MANIFEST}", _bytes(manifest))
-    return Receipt("written", f"files written: {sum(written)}; there already: {len(written) - sum(written)}")
+    before_send()
+    await write_atomically(client, f"{folder}/{MANIFEST}", _encode_manifest(manifest))
+    return DeliveryReceipt("written", f"files written: {sum(written)}; there already: {len(written) - sum(written)}")
 
 
-async def _all(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
+async def _gather(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
     """Return what the works return; the first that fails ends the others, and is what is raised."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -70,9 +70,9 @@ async def _all(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
     return [task.result() for task in tasks]
 
 
-async def _place(client: SFTPClient, path: str, size: int, sha256: str, read: Callable[[], bytes]) -> bool:
+async def _ensure_file(client: SFTPClient, path: str, size: int, sha256: str, read: Callable[[], bytes]) -> bool:
     """Have the file at `path` be the one described; tell whether it had to be written."""
-    if await _holds(client, path, size, sha256):
+    if await _file_matches(client, path, size, sha256):
         return False
     try:
         body = await asyncio.to_thread(read)
@@ -80,18 +80,18 @@ async def _place(client: SFTPClient, path: str, size: int, sha256: str, read: Ca
         raise ChannelUnavailable("the store did not give the document", status="StoreUnavailable") from error
     if (len(body), hashlib.sha256(body).hexdigest()) != (size, sha256):
         raise ChannelRefused(f"the document {path.rpartition('/')[2]} in the store is not the one that was rendered")
-    await write_whole(client, path, body)
+    await write_atomically(client, path, body)
     return True
 
 
-async def write_whole(client: SFTPClient, path: str, body: bytes) -> None:
+async def write_atomically(client: SFTPClient, path: str, body: bytes) -> None:
     """Write the bytes beside `path`, read them back, and rename them to it."""
     part = f"{path}.part"
     try:
-        await taken(path, _written(client, part, body))
-        if not await _holds(client, part, len(body), hashlib.sha256(body).hexdigest()):
+        await expect_accepted(path, _write(client, part, body))
+        if not await _file_matches(client, part, len(body), hashlib.sha256(body).hexdigest()):
             raise ChannelUnavailable("the server holds other bytes than were written", status="FileCorrupt")
-        await taken(path, _rename_over(client, part, path))
+        await expect_accepted(path, _rename_over(client, part, path))
     except ChannelUnavailable:
         # On a full disk, half a file is in the way of everybody else.
         with suppress(asyncssh.Error):
@@ -99,21 +99,21 @@ async def write_whole(client: SFTPClient, path: str, body: bytes) -> None:
         raise
 
 
-async def _written(client: SFTPClient, path: str, body: bytes) -> None:
+async def _write(client: SFTPClient, path: str, body: bytes) -> None:
     async with client.open(path, "wb") as file:
         await file.write(body)
 
 
-async def _holds(client: SFTPClient, path: str, size: int, sha256: str) -> bool:
+async def _file_matches(client: SFTPClient, path: str, size: int, sha256: str) -> bool:
     """Tell whether the server holds these bytes at `path`: by reading them, for it need not tell the truth of a hash."""
     try:
-        body = await beginning(client, path, size + 1)
+        body = await read_beginning(client, path, size + 1)
     except SFTPError:
         return False
     return len(body) == size and hashlib.sha256(body).hexdigest() == sha256
 
 
-async def beginning(client: SFTPClient, path: str, most: int) -> bytes:
+async def read_beginning(client: SFTPClient, path: str, most: int) -> bytes:
     """Return the first bytes of a file, at most that many; raises SFTPError."""
     async with client.open(path, "rb") as file:
         return cast("bytes", await file.read(most))
@@ -130,7 +130,7 @@ async def _rename_over(client: SFTPClient, path: str, name: str) -> None:
         await client.rename(path, name)
 
 
-async def taken(path: str, work: Awaitable[None]) -> None:
+async def expect_accepted(path: str, work: Awaitable[None]) -> None:
     """Await what is done to `path`; raises ChannelUnavailable with what the server said where it is not done."""
     try:
         await work
@@ -154,9 +154,9 @@ async def ensure_folder(client: SFTPClient, path: str) -> None:
             raise
 
 
-def _parent(folder: str, attachment: Attachment) -> str:
+def _parent_folder(folder: str, attachment: Attachment) -> str:
     return f"{folder}/{attachment.name.partition('/')[0]}"
 
 
-def _bytes(manifest: FileManifest) -> bytes:
+def _encode_manifest(manifest: FileManifest) -> bytes:
     return json.dumps(manifest.model_dump(by_alias=True), indent=2).encode() + b"\n"

@@ -42,7 +42,7 @@ class MailServer:
     password: str | None = field(default=None, repr=False)
 
 
-def mail_server(url: SecretStr) -> MailServer:
+def parse_mail_server(url: SecretStr) -> MailServer:
     """Return what the setting `smtp_url` names."""
     parts = urlsplit(url.get_secret_value())
     security: Security = "smtp" if parts.scheme == "smtp" else "smtps" if parts.scheme == "smtps" else "smtp+starttls"
@@ -75,8 +75,8 @@ class MailSession:
         self._connection: socket.socket | None = None
         self._smtp = smtplib.SMTP(local_hostname=own_name)
         self._handle: socket.socket | None = None
-        self._cut: threading.Timer | None = None
-        self._late = False
+        self._timer: threading.Timer | None = None
+        self._timed_out = False
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +94,7 @@ class MailSession:
 
     def resolve(self) -> list[str]:
         """Look the server up; its address is the installation's own setting, so that it may be a private one."""
-        with self._failing("looking up the mail server"):
+        with self._translate_errors("looking up the mail server"):
             self._addresses = resolve_allowed(
                 self._server.host, self._server.port, self._time.remaining(), private=True
             )
@@ -102,91 +102,92 @@ class MailSession:
 
     def connect(self) -> str:
         """Connect to the address that was judged, and return what the server greets with (nothing yet on smtps)."""
-        with self._failing("connecting to the mail server"):
-            opened = self._connected()
+        with self._translate_errors("connecting to the mail server"):
+            opened = self._open_socket()
             self._handle = opened.dup()
-            self._cut = threading.Timer(self._time.remaining(), self._cut_off, [self._handle])
-            self._cut.daemon = True
-            self._cut.start()
-        self._speak_over(opened)
-        return "" if self._server.security == "smtps" else self._greeted()
+            self._timer = threading.Timer(self._time.remaining(), self._abort, [self._handle])
+            self._timer.daemon = True
+            self._timer.start()
+        self._use_connection(opened)
+        return "" if self._server.security == "smtps" else self._read_greeting()
 
     def secure(self) -> str:
         """Encrypt the connection, with the certificate checked for the server's name; return the version of TLS."""
-        with self._failing("securing the connection to the mail server"):
+        with self._translate_errors("securing the connection to the mail server"):
             if self._server.security == "smtp+starttls":
                 self._smtp.ehlo_or_helo_if_needed()
                 if not self._smtp.has_extn("starttls"):
                     raise ChannelUnavailable("the mail server offers no STARTTLS; nothing is sent to it in the clear")
-                code, said = self._smtp.docmd("STARTTLS")
+                code, reply = self._smtp.docmd("STARTTLS")
                 if code != _READY:
-                    raise _unavailable("the mail server would not start TLS", code, said)
-            secured = self._trusted().wrap_socket(self._open_connection(), server_hostname=self._server.host)
+                    raise _to_unavailable("the mail server would not start TLS", code, reply)
+            secured = self._trusted().wrap_socket(self._require_connection(), server_hostname=self._server.host)
         # What the server said before is forgotten, as RFC 3207 asks: somebody on the way may have said it.
-        self._speak_over(secured)
+        self._use_connection(secured)
         if self._server.security == "smtps":
-            self._greeted()
+            self._read_greeting()
         return secured.version() or "TLS"
 
     def sign_in(self) -> str:
         """Sign in where the settings name a user, and return what the server said."""
         user, password = self._server.user, self._server.password
-        with self._failing("signing in to the mail server"):
+        with self._translate_errors("signing in to the mail server"):
             if user is None or password is None:
                 self._smtp.ehlo_or_helo_if_needed()
                 return "nobody needs to"
-            code, said = self._smtp.login(user, password)
-        return _line(code, said)
+            code, reply = self._smtp.login(user, password)
+        return _format_reply(code, reply)
 
-    def address(self, sender: str, recipients: Sequence[str], size: int) -> list[str]:
+    def address_mail(self, sender: str, recipients: Sequence[str], size: int) -> list[str]:
         """Say from whom and to whom a mail of `size` bytes is; return which recipients were refused, and why.
 
         They are told by their number among `recipients`, from 1: what is said here is kept for good, and addresses are not.
         Raises ChannelRefused where all were refused for good. Where one was refused for now, all have to wait for it:
         ChannelUnavailable.
         """
-        with self._failing("addressing the mail"):
+        with self._translate_errors("addressing the mail"):
             options = [f"size={size}"] if self._smtp.has_extn("size") else []
-            code, said = self._smtp.mail(sender, options)
+            code, reply = self._smtp.mail(sender, options)
             if code not in _TAKEN:
-                raise _outcome("the mail server did not take the sender", code, said)
+                raise _to_error("the mail server did not take the sender", code, reply)
             refused: dict[int, tuple[int, bytes]] = {}
             for number, recipient in enumerate(recipients, 1):
-                code, said = self._smtp.rcpt(recipient)
+                code, reply = self._smtp.rcpt(recipient)
                 if code not in _TAKEN:
-                    refused[number] = (code, said)
+                    refused[number] = (code, reply)
         later = {number: answer for number, answer in refused.items() if answer[0] < 500}
         if later or len(refused) == len(recipients):
-            number, (code, said) = next(iter((later or refused).items()))
-            raise _outcome(f"the mail server did not take recipient {number} of {len(recipients)}", code, said)
+            number, (code, reply) = next(iter((later or refused).items()))
+            raise _to_error(f"the mail server did not take recipient {number} of {len(recipients)}", code, reply)
         return [
-            f"recipient {number} of {len(recipients)} refused: {_line(*answer)}" for number, answer in refused.items()
+            f"recipient {number} of {len(recipients)} refused: {_format_reply(*answer)}"
+            for number, answer in refused.items()
         ]
 
-    def hand_in(self, mail: bytes) -> tuple[int, str]:
+    def send_mail(self, mail: bytes) -> tuple[int, str]:
         """Send the mail, and return the code and words that the server took it with.
 
         A connection that breaks after the mail was sent raises ChannelUnavailable too: whether it was taken is not known,
         and its Message-ID lets the recipient's end tell.
         """
-        with self._failing("sending the mail"):
+        with self._translate_errors("sending the mail"):
             try:
-                code, said = self._smtp.data(mail)
+                code, reply = self._smtp.data(mail)
             except smtplib.SMTPDataError as error:
-                code, said = error.smtp_code, _bytes(error.smtp_error)
+                code, reply = error.smtp_code, _to_bytes(error.smtp_error)
         if code not in _TAKEN:
-            raise _outcome("the mail server did not take the mail", code, said)
-        return code, _words(said)
+            raise _to_error("the mail server did not take the mail", code, reply)
+        return code, _clean_reply(reply)
 
-    def withdraw(self) -> None:
+    def reset_mail(self) -> None:
         """Take back what was addressed; no mail is sent."""
-        with self._failing("withdrawing the mail"):
+        with self._translate_errors("withdrawing the mail"):
             self._smtp.rset()
 
     def close(self) -> None:
         """Take leave without waiting for an answer: whatever the server took is its own by now."""
-        if self._cut is not None:
-            self._cut.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._handle is not None:
             self._handle.close()
         if self._connection is not None:
@@ -196,7 +197,7 @@ class MailSession:
             self._smtp.close()
             self._connection.close()
 
-    def _connected(self) -> socket.socket:
+    def _open_socket(self) -> socket.socket:
         # A name such as localhost has addresses of which not all are listened at.
         failure = OSError("the name has no address")
         for address in self._addresses:
@@ -206,66 +207,68 @@ class MailSession:
                 failure = error
         raise failure
 
-    def _open_connection(self) -> socket.socket:
+    def _require_connection(self) -> socket.socket:
         if self._connection is None:
             raise ChannelUnavailable("there is no connection to the mail server")
         return self._connection
 
-    def _speak_over(self, connection: socket.socket) -> None:
+    def _use_connection(self, connection: socket.socket) -> None:
         self._connection = connection
         self._smtp = smtplib.SMTP(local_hostname=self._own_name)
         self._smtp.sock = connection
 
-    def _greeted(self) -> str:
-        with self._failing("waiting for the mail server's greeting"):
-            code, said = self._smtp.getreply()
+    def _read_greeting(self) -> str:
+        with self._translate_errors("waiting for the mail server's greeting"):
+            code, reply = self._smtp.getreply()
         if code != _READY:
-            raise _unavailable("the mail server turned us away", code, said)
-        return _line(code, said)
+            raise _to_unavailable("the mail server turned us away", code, reply)
+        return _format_reply(code, reply)
 
-    def _cut_off(self, connection: socket.socket) -> None:
+    def _abort(self, connection: socket.socket) -> None:
         # A timeout of each read would let a server that drips go on for ever; this ends whatever is going on.
-        self._late = True
+        self._timed_out = True
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
-    def _failing(self, doing: str) -> Iterator[None]:
+    def _translate_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
         except smtplib.SMTPResponseException as error:
-            raise _unavailable(
-                f"the mail server said no while {doing}", error.smtp_code, _bytes(error.smtp_error)
+            raise _to_unavailable(
+                f"the mail server said no while {doing}", error.smtp_code, _to_bytes(error.smtp_error)
             ) from error
         except ssl.SSLCertVerificationError as error:
             raise ChannelUnavailable(
                 f"the mail server's certificate is not good: {error.verify_message}", status=type(error).__name__
             ) from error
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError, ValueError) as error:
-            late = self._late or isinstance(error, (TimeoutError, httpcore.TimeoutException))
+            late = self._timed_out or isinstance(error, (TimeoutError, httpcore.TimeoutException))
             name = "TimeoutError" if late else type(error).__name__
             why = f"more than {self._seconds:g} s in all" if late else str(error) or name
             raise ChannelUnavailable(f"{doing} failed: {why}", status=name) from error
 
 
-def _outcome(what: str, code: int, said: bytes) -> ChannelUnavailable | ChannelRefused:
+def _to_error(what: str, code: int, reply: bytes) -> ChannelUnavailable | ChannelRefused:
     if code < 500:
-        return _unavailable(what, code, said)
-    return ChannelRefused(f"{what}: {_line(code, said)}", status=str(code), answer=_words(said) or None)
+        return _to_unavailable(what, code, reply)
+    return ChannelRefused(f"{what}: {_format_reply(code, reply)}", status=str(code), answer=_clean_reply(reply) or None)
 
 
-def _unavailable(what: str, code: int, said: bytes) -> ChannelUnavailable:
-    return ChannelUnavailable(f"{what}: {_line(code, said)}", status=str(code), answer=_words(said) or None)
+def _to_unavailable(what: str, code: int, reply: bytes) -> ChannelUnavailable:
+    return ChannelUnavailable(
+        f"{what}: {_format_reply(code, reply)}", status=str(code), answer=_clean_reply(reply) or None
+    )
 
 
-def _bytes(said: bytes | str) -> bytes:
-    return said if isinstance(said, bytes) else said.encode()
+def _to_bytes(reply: bytes | str) -> bytes:
+    return reply if isinstance(reply, bytes) else reply.encode()
 
 
-def _line(code: int, said: bytes) -> str:
-    return f"{code} {_words(said)}".strip()
+def _format_reply(code: int, reply: bytes) -> str:
+    return f"{code} {_clean_reply(reply)}".strip()
 
 
-def _words(said: bytes) -> str:
+def _clean_reply(reply: bytes) -> str:
     """Return what the server said as printable text, with its mailboxes left out: it likes to repeat whom it means."""
-    return excerpt(_MAILBOX.sub(b"(address)", said)) or ""
+    return excerpt(_MAILBOX.sub(b"(address)", reply)) or ""

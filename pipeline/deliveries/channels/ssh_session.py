@@ -1,4 +1,4 @@
-"""Visits to a partner's SFTP server: only where its host key is pinned, and with no other credential than its own."""
+"""SSH sessions with a partner's SFTP server: only where its host key is pinned, and with no other credential than its own."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pipeline.deliveries.channels.protocol import excerpt
 T = TypeVar("T")
 
 DEFAULT_PORT: Final = 22
-_FAREWELL_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
 
-#: The status of a visit whose credential was right and that got no session all the same.
+#: The status of an SSH session whose credential was right and that got no session all the same.
 NO_SESSION: Final = "NoSftpSession"
 
 
 @dataclass(frozen=True)
-class Server:
+class SshServer:
     """A partner's server; `folder` is empty where signing in leads to it already, else it ends in a slash."""
 
     host: str
@@ -45,7 +45,7 @@ class Server:
     private_key: asyncssh.SSHKey | None = field(default=None, repr=False)
 
 
-def server_of(target: Target) -> Server:
+def parse_server(target: Target) -> SshServer:
     """Return the server of the target's endpoint; raises ChannelRefused where what was registered cannot be used."""
     endpoint = target.endpoint
     if not isinstance(endpoint, SftpEndpoint) or target.credential is None:
@@ -57,7 +57,7 @@ def server_of(target: Target) -> Server:
     except ValueError as error:
         raise ChannelRefused(f"the port or a pinned host key cannot be read: {error}") from error
     folder = parts.path.rstrip("/")
-    server = Server(host, port, username, f"{folder}/" if folder else "", pins)
+    server = SshServer(host, port, username, f"{folder}/" if folder else "", pins)
     if not target.credential.lstrip().startswith("-----BEGIN"):
         return replace(server, password=target.credential)
     try:
@@ -69,25 +69,25 @@ def server_of(target: Target) -> Server:
 class _Client(asyncssh.SSHClient):
     """Trusts nothing beyond the pinned keys, and keeps what the server showed instead."""
 
-    shown: str | None = None
+    shown_key: str | None = None
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.shown = named(key)
+        self.shown_key = describe_key(key)
         return False
 
 
-def named(key: asyncssh.SSHKey) -> str:
+def describe_key(key: asyncssh.SSHKey) -> str:
     """Return a public key as people compare it: its kind and fingerprint."""
     return f"{key.get_algorithm()} {key.get_fingerprint()}"
 
 
-class Visit:
-    """A visit to a server, by one thread, over one connection; all in it is within the seconds that were last begun.
+class SshSession:
+    """An SSH session to a server, by one thread, over one connection; all in it is within the seconds that were last begun.
 
     What the server does not do raises ChannelUnavailable, another host key than those pinned ChannelRefused.
     """
 
-    def __init__(self, server: Server, settings: Settings) -> None:
+    def __init__(self, server: SshServer, settings: Settings) -> None:
         self.server = server
         self._private = settings.allow_private_destinations
         self._ports = settings.destination_ports
@@ -105,13 +105,13 @@ class Visit:
     ) -> None:
         with self._runner:
             if self._connection is not None:
-                self._runner.run(_leave(self._connection))
+                self._runner.run(_close(self._connection))
 
-    def begin(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """Give everything from now on `seconds` in total."""
         self._until = time.monotonic() + seconds
 
-    def look_up(self) -> str:
+    def resolve(self) -> str:
         """Return the judged address that the server is reached at."""
         try:
             return resolve_allowed(
@@ -120,7 +120,7 @@ class Visit:
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
             raise ChannelUnavailable(f"{type(error).__name__}: {error}", status=type(error).__name__) from error
 
-    def reach(self, address: str) -> socket.socket:
+    def connect(self, address: str) -> socket.socket:
         """Connect to the address."""
         try:
             return socket.create_connection((address, self.server.port), self._remaining())
@@ -130,11 +130,11 @@ class Visit:
                 status=type(error).__name__,
             ) from error
 
-    def host_key(self, connected: socket.socket) -> asyncssh.SSHKey:
+    def fetch_host_key(self, connected: socket.socket) -> asyncssh.SSHKey:
         """Return the host key that the server shows on a connection, which ends with that."""
         with connected:
             options = asyncssh.SSHClientConnectionOptions(username="", client_keys=None, config=None)
-            key = self.make(
+            key = self.run(
                 asyncssh.get_server_host_key(
                     sock=connected, config=None, options=options, server_host_key_algs=self._host_key_algorithms()
                 )
@@ -145,19 +145,19 @@ class Visit:
 
     def sign_in(self, connected: socket.socket | None = None) -> asyncssh.SFTPClient:
         """Sign in, over a new connection where none is given, and return the client of the SFTP session."""
-        connected = connected or self.reach(self.look_up())
+        connected = connected or self.connect(self.resolve())
         try:
-            return self.make(self._sign_in(connected))
+            return self.run(self._sign_in(connected))
         except BaseException:
             connected.close()
             raise
 
-    def make(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what the work returns, which is to be done within what is left of the time."""
-        with _translated():
-            return self._runner.run(self._within(work))
+        with _translate_errors():
+            return self._runner.run(self._run_within(work))
 
-    async def _within(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _run_within(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         done, _ = await asyncio.wait({task}, timeout=self._until - time.monotonic())
         if done:
@@ -166,7 +166,7 @@ class Visit:
         if self._connection is not None:
             self._connection.abort()
         task.cancel()
-        await asyncio.wait({task}, timeout=_FAREWELL_SECONDS)
+        await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
         if task.done() and not task.cancelled():
             task.exception()
         raise TimeoutError
@@ -193,7 +193,7 @@ class Visit:
             )
         except asyncssh.HostKeyNotVerifiable as error:
             raise ChannelRefused(
-                f"the server's host key is not pinned: it shows {client.shown or 'one that cannot be read'}; "
+                f"the server's host key is not pinned: it shows {client.shown_key or 'one that cannot be read'}; "
                 "ask the partner, and pin the new key if it is theirs",
                 status="HostKeyNotVerifiable",
             ) from error
@@ -215,26 +215,26 @@ class Visit:
     def _remaining(self) -> float:
         left = self._until - time.monotonic()
         if left <= 0:
-            raise ChannelUnavailable("the time for the whole visit is over", status="TimeoutError")
+            raise ChannelUnavailable("the time for the whole session is over", status="TimeoutError")
         return left
 
 
-async def _leave(connection: asyncssh.SSHClientConnection) -> None:
+async def _close(connection: asyncssh.SSHClientConnection) -> None:
     connection.close()
     try:
-        async with asyncio.timeout(_FAREWELL_SECONDS):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await connection.wait_closed()
     except TimeoutError:
         connection.abort()
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Turn all that SSH, SFTP and the network may say into ChannelUnavailable."""
     try:
         yield
     except TimeoutError as error:
-        raise ChannelUnavailable("the time for the whole visit is over", status="TimeoutError") from error
+        raise ChannelUnavailable("the time for the whole session is over", status="TimeoutError") from error
     except asyncssh.PermissionDenied as error:
         # Tried again on the schedule: a directory that is down says the same as a password that was changed, and the
         # schedule leaves time to set the new one.

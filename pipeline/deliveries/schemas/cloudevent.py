@@ -17,7 +17,7 @@ SIGNATURE_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signatur
 _TRACE_PARENT: Final = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
-def trace_parent(given: object) -> str | None:
+def parse_trace_parent(given: object) -> str | None:
     """Return the W3C Trace Context that a caller gave, by whichever way, or None: what is none is left aside, as it asks."""
     return given if isinstance(given, str) and re.fullmatch(_TRACE_PARENT, given) else None
 

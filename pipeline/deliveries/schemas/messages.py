@@ -33,7 +33,7 @@ class MessageType(StrEnum):
     DELIVERY_DEAD = "exports.delivery.dead.v1"
 
 
-class AboutExport(StrictModel):
+class ExportMessage(StrictModel):
     """What every message says of its export."""
 
     export_id: str
@@ -44,7 +44,7 @@ class AboutExport(StrictModel):
     treatment_digest: Digest
 
 
-def _absent(value: object) -> bool:
+def _is_none(value: object) -> bool:
     return value is None
 
 
@@ -61,10 +61,10 @@ class ArtifactLink(StrictModel):
     # Made as the message goes out, and kept nowhere: whoever has it needs nothing else.
     signed_url: str | None = Field(
         None,
-        exclude_if=_absent,
+        exclude_if=_is_none,
         description="The same document without a key, for a while; POST .../links asks for another",
     )
-    signed_until: AwareDatetime | None = Field(None, exclude_if=_absent)
+    signed_until: AwareDatetime | None = Field(None, exclude_if=_is_none)
 
 
 class CustomsPackageRef(StrictModel):
@@ -124,7 +124,7 @@ class SupersededHandoff(RevisionRef):
     submission_id: str
 
 
-class HandoffReady(AboutExport):
+class HandoffReady(ExportMessage):
     """To the customs broker: an export is ready to be filed. One message an export."""
 
     submission_id: str
@@ -136,7 +136,7 @@ class HandoffReady(AboutExport):
     units: list[HandedUnit]
 
 
-class HandoffSuperseded(AboutExport):
+class HandoffSuperseded(ExportMessage):
     """To the customs broker: a handoff no longer holds; that of a newer revision follows and takes its place."""
 
     submission_id: str
@@ -160,7 +160,7 @@ class ShipTo(StrictModel):
     address: plan.Address
 
 
-class PackageRecorded(AboutExport):
+class PackageRecorded(ExportMessage):
     """To the warehouse: one handling unit. No price, no value and no customs fact, the opaque digest apart."""
 
     version: int = Field(description="The revision of the export that this is the package of")
@@ -183,7 +183,7 @@ class PackageRecorded(AboutExport):
     ship_to: ShipTo
 
 
-class PackageSuperseded(AboutExport):
+class PackageSuperseded(ExportMessage):
     """To the warehouse: what it was told of one handling unit no longer holds. No price and no customs fact."""
 
     version: int = Field(description="The revision of the export that no longer holds")
@@ -198,7 +198,7 @@ class PackageSuperseded(AboutExport):
     dropped: bool = Field(description="Whether the newer revision has no package of this unitRef and packageRef")
 
 
-class ExportExecuted(AboutExport):
+class ExportExecuted(ExportMessage):
     """To the operator: every step is done; every recipient was told or is owed it."""
 
     customs_packages: list[CustomsPackageRef]
@@ -207,7 +207,7 @@ class ExportExecuted(AboutExport):
     inspect: Relative
 
 
-class ExportFailed(AboutExport):
+class ExportFailed(ExportMessage):
     """To the operator: a step cannot be done and a person must look."""
 
     step: str
@@ -219,7 +219,7 @@ class ExportFailed(AboutExport):
     inspect: Relative
 
 
-class HandoffOverdue(AboutExport):
+class HandoffOverdue(ExportMessage):
     """To the operator: the customs broker has not said in time what it has to say; somebody should ask."""
 
     submission_id: str
@@ -243,7 +243,7 @@ class FieldAnswer(StrictModel):
     message: AnswerText
 
 
-class HandoffAnswered(AboutExport):
+class HandoffAnswered(ExportMessage):
     """To the operator: the customs broker rejects a handoff or asks about it, or customs holds the goods; a person must look."""
 
     submission_id: str
@@ -260,14 +260,14 @@ class HandoffAnswered(AboutExport):
     inspect: Relative
 
 
-class ExportCancelled(AboutExport):
+class ExportCancelled(ExportMessage):
     """To the operator, and to those who were told of an earlier revision: it was stopped, and nothing follows."""
 
     supersedes: RevisionRef | None = Field(description="The revision whose place it was to take; that holds no longer")
     inspect: Relative
 
 
-class DeliveryDead(AboutExport):
+class DeliveryDead(ExportMessage):
     """To the operator: a message could not be delivered; it waits to be resent."""
 
     delivery_id: str
@@ -281,7 +281,7 @@ class DeliveryDead(AboutExport):
     resend: Relative
 
 
-MESSAGES: Final[dict[MessageType, type[AboutExport]]] = {
+MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
     MessageType.HANDOFF_READY: HandoffReady,
     MessageType.HANDOFF_SUPERSEDED: HandoffSuperseded,
     MessageType.PACKAGE_RECORDED: PackageRecorded,

@@ -37,7 +37,7 @@ class SandboxPage(StrictModel):
     next_cursor: str | None
 
 
-Again = Literal["delivered", "dead"]
+ReplayState = Literal["delivered", "dead"]
 
 
 class ReplayRequest(StrictModel):
@@ -45,13 +45,13 @@ class ReplayRequest(StrictModel):
 
     since: BoundedInstant = Field(description="From this instant on, with its offset")
     until: BoundedInstant | None = Field(None, description="Up to this instant; without it now")
-    states: tuple[Again, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
+    states: tuple[ReplayState, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
     event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="All, where left out")
     after: str | None = Field(None, max_length=64, description="`next` of the page before")
 
     @field_validator("until")
     @classmethod
-    def _after_it_began(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
+    def _check_span(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
         since = info.data.get("since")
         if until is not None and since is not None and until < since:
             raise ValueError("must not be before since; a span ends after it begins")

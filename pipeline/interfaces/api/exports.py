@@ -20,7 +20,7 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.schemas.cloudevent import trace_parent
+from pipeline.deliveries.schemas.cloudevent import parse_trace_parent
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import (
@@ -91,7 +91,7 @@ async def execute(
         wanted,
         raw_plan=body.raw.get("plan"),
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
-        trace_parent=trace_parent(request.headers.get("traceparent")),
+        trace_parent=parse_trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted(request, runtime, publisher, caller, accepted)
 
@@ -134,7 +134,7 @@ async def amend(
         raw_plan=body.raw.get("plan"),
         idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
         precondition=_precondition(request),
-        trace_parent=trace_parent(request.headers.get("traceparent")),
+        trace_parent=parse_trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted(request, runtime, publisher, caller, accepted)
 

@@ -16,7 +16,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import sandbox_broker
 from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.deliveries.channels.webhook import check_signature, unsigned
+from pipeline.deliveries.channels.webhook import check_signature, invalid_signature
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
@@ -95,7 +95,7 @@ async def take_webhook(account_id: str, partner_id: str, request: Request, runti
     secrets = await run_in_threadpool(_secrets, runtime, account_id, partner_id)
     headers = dict(request.headers.items())
     if not (secrets and headers.keys() >= {*SIGNATURE_HEADERS}):
-        raise unsigned()
+        raise invalid_signature()
     body = await _UNPROVEN.read(request, runtime.settings.max_body_bytes)
     await run_in_threadpool(_webhook, runtime, account_id, partner_id, secrets, body, headers)
     return Response(status_code=204)

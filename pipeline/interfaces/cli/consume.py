@@ -18,7 +18,7 @@ from config.queues import BINDINGS, CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, get_settings
 from pipeline.client import InvalidWebhook, read_message
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.channels.queue_reader import Entry
+from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.interfaces.cli.export_view import shortened
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 
@@ -48,7 +48,7 @@ class _View:
     repeated: int = 0
     _ids: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
-    def show(self, entry: Entry) -> None:
+    def show(self, entry: QueueEntry) -> None:
         """Print a message, unless it was printed before; it is with its reader when this returns."""
         event = _event(entry.body)
         identity = str(event.get("id", "")) if event is not None else ""
@@ -103,7 +103,7 @@ def consume(
             for entry in entries:
                 view.show(entry)
                 if not looked_at:
-                    entry.done()
+                    entry.remove()
                 if view.shown == count:
                     break
         finally:
@@ -115,14 +115,14 @@ def consume(
 @contextmanager
 def _entries(
     settings: Settings, reads: Reads, queue: str | None, quiet_seconds: float | None, *, peek: bool
-) -> Iterator[Iterator[Entry]]:
+) -> Iterator[Iterator[QueueEntry]]:
     name = queue or _QUEUES[reads]
     if not peek:
-        with queue_reader.opened(settings, name) as reader:
-            yield queue_reader.taken(reader, quiet_seconds)
+        with queue_reader.open_queue(settings, name) as reader:
+            yield queue_reader.take_messages(reader, quiet_seconds)
     elif settings.message_broker == "redis":
-        with queue_reader.lying(settings, name) as look:
-            yield look() if quiet_seconds is not None else queue_reader.watched(look)
+        with queue_reader.browse_queue(settings, name) as look:
+            yield look() if quiet_seconds is not None else queue_reader.watch_messages(look)
     elif queue is not None:
         raise Failure(
             f"on RabbitMQ --peek shows copies of all that is published for the {reads}, not what lies in {queue}",
@@ -131,9 +131,9 @@ def _entries(
         )
     else:
         (binding,) = BINDINGS[name]
-        with queue_reader.copies(settings, binding) as reader:
+        with queue_reader.open_copy_queue(settings, binding) as reader:
             # Its own queue: what is taken from it is a copy.
-            yield queue_reader.taken(reader, quiet_seconds)
+            yield queue_reader.take_messages(reader, quiet_seconds)
 
 
 def _event(body: bytes) -> dict[str, Any] | None:
@@ -144,7 +144,7 @@ def _event(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _readable(entry: Entry, event: dict[str, Any] | None) -> Text:
+def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
     width = out().width
     try:
         message = read_message(entry.body).event

@@ -31,7 +31,7 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.channels.queue_reader import Received
+from pipeline.deliveries.channels.queue_reader import ReceivedMessage
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, ExportState
@@ -42,7 +42,7 @@ from pipeline.interfaces.cli.server import told_to_end
 from pipeline.ops import migrations
 
 if TYPE_CHECKING:
-    from pipeline.deliveries.channels.queue_reader import Received
+    from pipeline.deliveries.channels.queue_reader import ReceivedMessage
 
 app = typer.Typer()
 
@@ -170,7 +170,7 @@ def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
         console.print(f"  handoff bundle  {escape(str(ending.bundle))}", soft_wrap=True)
 
 
-def _tell_messages(console: Console, messages: Sequence[Received], file: Path) -> None:
+def _tell_messages(console: Console, messages: Sequence[ReceivedMessage], file: Path) -> None:
     console.print("\n[bold]Messages, consumed from the queues of the partners[/]")
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     for (queue, kind), count in sorted(counted.items()):
@@ -197,7 +197,7 @@ def _called() -> str:
 
 
 def _summary(
-    endings: Sequence[Ending], messages: Sequence[Received], seconds: float, settings: Settings
+    endings: Sequence[Ending], messages: Sequence[ReceivedMessage], seconds: float, settings: Settings
 ) -> dict[str, Any]:
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     return {
@@ -344,7 +344,7 @@ def _settled(export: ExportView) -> bool:
     )
 
 
-def consume(settings: Settings, played: Sequence[Played]) -> list[Received]:
+def consume(settings: Settings, played: Sequence[Played]) -> list[ReceivedMessage]:
     """Take what lies in the partners' queues, as they would, and return what is about these exports."""
     ids = {each.export.export_id for each in played}
-    return [message for message in queue_reader.read(settings, QUEUES) if message.event.get("subject") in ids]
+    return [message for message in queue_reader.drain_queues(settings, QUEUES) if message.event.get("subject") in ids]

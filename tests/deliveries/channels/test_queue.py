@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
@@ -41,7 +41,7 @@ def channel_to(url: str) -> QueueChannel:
     return QueueChannel(Settings.model_validate({"broker_url": url, "delivery_timeout_seconds": 3}))
 
 
-def send(channel: QueueChannel, *messages: OutgoingMessage) -> list[Receipt]:
+def send(channel: QueueChannel, *messages: OutgoingMessage) -> list[DeliveryReceipt]:
     return list(channel.send(messages, TARGET))
 
 
@@ -138,7 +138,7 @@ def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknow
 
 
 def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
-    assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [Receipt("confirmed")]
+    assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [DeliveryReceipt("confirmed")]
 
 
 @alone("F25")
@@ -148,10 +148,10 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
     url = rabbitmq_server.fresh_url()
     channel = channel_to(url)
     taken = channel.send([message(1), message(2, "nobody.listens"), message(3)], TARGET)
-    assert next(taken) == Receipt("confirmed")
+    assert next(taken) == DeliveryReceipt("confirmed")
     with pytest.raises(ChannelUnavailable):
         next(taken)
-    assert send(channel, message(4)) == [Receipt("confirmed")]
+    assert send(channel, message(4)) == [DeliveryReceipt("confirmed")]
     assert ids(received(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
 
 
@@ -172,11 +172,11 @@ def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_
     with Connection(url) as connection:
         full(connection.default_channel).declare()
     # RabbitMQ turns away what comes once there is more than the limit.
-    assert send(channel, message(1), message(2)) == [Receipt("confirmed")] * 2
+    assert send(channel, message(1), message(2)) == [DeliveryReceipt("confirmed")] * 2
     with pytest.raises(ChannelUnavailable, match="MessageNacked"):
         send(channel, message(3))
     assert ids(received(url, "full", 2)) == ["msg-1", "msg-2"]
-    assert send(channel, message(3)) == [Receipt("confirmed")]
+    assert send(channel, message(3)) == [DeliveryReceipt("confirmed")]
     assert ids(received(url, "full", 1)) == ["msg-3"]
 
 

@@ -12,7 +12,7 @@ from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels import queue_durability
-from pipeline.deliveries.channels.queue_durability import Durability, judge
+from pipeline.deliveries.channels.queue_durability import Durability, judge_durability
 from pipeline.ops import doctor, readiness
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime
@@ -27,27 +27,27 @@ WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
 def test_a_policy_that_removes_any_key_is_a_danger_and_its_name_is_told(policy: str) -> None:
     said = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
-    assert judge({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(said, said)
-    assert judge({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(said, said)
+    assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(said, said)
+    assert judge_durability({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(said, said)
 
 
 def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit() -> None:
     info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
     said = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
-    assert judge(info | {"aof_enabled": 1}) == Durability(f"{said}, and the append-only file is on")
-    kept = judge(info | {"aof_enabled": 0})
+    assert judge_durability(info | {"aof_enabled": 1}) == Durability(f"{said}, and the append-only file is on")
+    kept = judge_durability(info | {"aof_enabled": 0})
     assert (kept.danger, kept.found.startswith(f"{said}; but Redis has no append-only file")) == (None, True)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 def test_a_policy_that_leaves_keys_without_an_end_is_none(policy: str) -> None:
-    assert judge({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(
+    assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(
         f"maxmemory-policy {policy}, and the append-only file is on"
     )
 
 
 def test_a_redis_without_an_append_only_file_is_named_and_no_danger() -> None:
-    kept = judge({"maxmemory_policy": "noeviction", "aof_enabled": 0})
+    kept = judge_durability({"maxmemory_policy": "noeviction", "aof_enabled": 0})
     assert kept.danger is None
     assert "no append-only file (`appendonly yes`): a restart loses messages that nobody has read" in kept.found
 
@@ -136,7 +136,7 @@ def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRunti
     runtime = opened(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with pytest.raises(MessageBrokerDown, match="Redis did not answer: ConnectionError"):
-        queue_durability.ask(runtime.settings)
+        queue_durability.check_durability(runtime.settings)
     part, check = parts(runtime)["queues"], examined(runtime)
     assert (part.ok, part.message) == (True, "Redis did not answer: ConnectionError")
     assert (check.ok, check.remedy) == (False, None)

@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
-from pipeline.deliveries.channels.protocol import Attachment, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.system.faults.matrix import alone
@@ -51,7 +51,7 @@ def channel(**settings: Any) -> SftpChannel:
     return SftpChannel(Settings.model_validate(given | settings))
 
 
-def send(target: Target, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
+def send(target: Target, *messages: OutgoingMessage, **settings: Any) -> list[DeliveryReceipt]:
     return list(channel(**settings).send(messages or (HANDOFF,), target))
 
 
@@ -69,7 +69,7 @@ def finals(server: SftpServer) -> list[str]:
 
 def test_the_message_and_its_documents_lie_in_a_folder_of_their_own(server: SftpServer) -> None:
     (receipt,) = send(server.target())
-    assert receipt == Receipt("written", "files written: 3; there already: 0")
+    assert receipt == DeliveryReceipt("written", "files written: 3; there already: 0")
     files = server.files()
     manifest = json.loads(files.pop("out/ntf_1/manifest.json"))
     assert files == {
@@ -106,7 +106,7 @@ def test_several_messages_go_over_one_connection(server: SftpServer) -> None:
 def test_the_same_message_again_writes_nothing_but_its_manifest(server: SftpServer) -> None:
     send(server.target())
     before, server.done = server.files(), []
-    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
+    assert send(server.target()) == [DeliveryReceipt("written", "files written: 0; there already: 3")]
     assert server.files() == before
     assert [path for what, path in server.done if what == "rename"] == ["out/ntf_1/manifest.json"]
 
@@ -116,7 +116,7 @@ def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_r
     folder.mkdir(parents=True)
     (folder / "invoice.pdf").write_bytes(INVOICE[::-1])
     (folder / "packing_list.json.part").write_bytes(b"half of something longer than it")
-    assert send(server.target()) == [Receipt("written", "files written: 3; there already: 0")]
+    assert send(server.target()) == [DeliveryReceipt("written", "files written: 3; there already: 0")]
     assert server.files()["out/ntf_1/CP-1/invoice.pdf"] == INVOICE
     assert server.files()["out/ntf_1/CP-1/packing_list.json"] == LIST
     assert len(server.files()) == 4
@@ -137,7 +137,7 @@ def test_a_private_key_signs_in_too(server: SftpServer) -> None:
 def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: SftpServer) -> None:
     server.faults.rename = failing(asyncssh.SFTPOpUnsupported("not here"))
     send(server.target())
-    assert send(server.target()) == [Receipt("written", "files written: 0; there already: 3")]
+    assert send(server.target()) == [DeliveryReceipt("written", "files written: 0; there already: 3")]
     assert len(server.files()) == 4
 
 

@@ -18,9 +18,9 @@ from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public
-from pipeline.deliveries.channels.http_client import MAX_ANSWER_BYTES
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
-from pipeline.deliveries.channels.webhook import WebhookChannel, check_signature, signed
+from pipeline.deliveries.channels.http_client import MAX_RESPONSE_BYTES
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
+from pipeline.deliveries.channels.webhook import WebhookChannel, build_signature_headers, check_signature
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.system.faults.matrix import alone
 
@@ -32,7 +32,7 @@ MESSAGE = OutgoingMessage(
 SECRET = generate_secret()
 
 
-def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Receipt]:
+def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[DeliveryReceipt]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
     channel = WebhookChannel(Settings.model_validate(given))
     target = Target("acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=url), secrets=(SECRET,))
@@ -55,7 +55,7 @@ def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start
 
 
 def test_another_secret_or_another_byte_does_not_verify() -> None:
-    headers = signed("msg-1", b"body", SECRET)
+    headers = build_signature_headers("msg-1", b"body", SECRET)
     check_signature(b"body", headers, [SECRET])
     for body, secret, given in (
         (b"bodY", SECRET, headers),
@@ -64,7 +64,7 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
         (b"body", SECRET, headers | {"webhook-signature": "nonsense"}),
         (b"\xff", SECRET, headers),
         (b"body", SECRET, {}),
-        (b"body", SECRET, signed("msg-1", b"body", SECRET, at=datetime(2020, 1, 1, tzinfo=UTC))),
+        (b"body", SECRET, build_signature_headers("msg-1", b"body", SECRET, at=datetime(2020, 1, 1, tzinfo=UTC))),
     ):
         with pytest.raises(InvalidApiKey):
             check_signature(body, given, [secret])
@@ -72,7 +72,7 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
 
 def test_not_one_byte_of_what_is_signed_may_change() -> None:
     body = b'{"id": "ntf_1", "data": {"exportId": "exp_1"}}'
-    headers = signed("ntf_1", body, SECRET)
+    headers = build_signature_headers("ntf_1", body, SECRET)
     check_signature(body, headers, [SECRET])
     for place in range(len(body)):
         for changed in (body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :], body[:place] + body[place + 1 :]):
@@ -150,7 +150,7 @@ def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoi
 @alone("F20")
 @pytest.mark.usefixtures("on_the_internet")
 def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
-    (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_ANSWER_BYTES)).url)
+    (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_RESPONSE_BYTES)).url)
     assert receipt.answer == "a" * 500
 
 

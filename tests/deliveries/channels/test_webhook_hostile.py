@@ -16,8 +16,8 @@ from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.deliveries.channels.http_client import open_poster
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.http_client import open_http_session
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.system.faults.matrix import alone
@@ -94,7 +94,7 @@ def hang(connection: socket.socket) -> None:
     time.sleep(STEPS * STEP_SECONDS)
 
 
-def send(url: str, seconds: float) -> list[Receipt]:
+def send(url: str, seconds: float) -> list[DeliveryReceipt]:
     settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": seconds})
     target = Target(
         "acc_demo", "wh_demo", test=False, endpoint=WebhookEndpoint(address=url), secrets=(generate_secret(),)
@@ -189,5 +189,5 @@ def test_what_speaks_no_http_on_the_internet_is_quoted(raw: Serve) -> None:
 
 
 def test_what_the_installations_own_endpoint_says_is_kept_wherever_it_is(endpoint: Start) -> None:
-    with open_poster(private=True, seconds=5, own=True) as poster:
-        assert poster.post(endpoint(Script(200, b"thanks")).url, b"", {}).said == "thanks"
+    with open_http_session(private=True, seconds=5, own=True) as poster:
+        assert poster.post(endpoint(Script(200, b"thanks")).url, b"", {}).excerpt == "thanks"

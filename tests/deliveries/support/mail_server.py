@@ -19,7 +19,7 @@ from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
-from pipeline.deliveries.channels.protocol import EmailBody, OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, EmailBody, OutgoingMessage
 from pipeline.simulation.partners.server import self_signed
 from tests.support.ports import LOOPBACK, free_port
 
@@ -175,5 +175,5 @@ def certificate(name: str = LOOPBACK) -> Certificate:
 
 def send(
     room: Mailroom, *messages: OutgoingMessage, addresses: Sequence[str] = (DESK,), **changes: Any
-) -> list[Receipt]:
+) -> list[DeliveryReceipt]:
     return list(channel(room.port, **changes).send(messages or (MESSAGE,), to(*addresses)))

@@ -63,7 +63,7 @@ def parsers(folder: Path) -> dict[str, Parser]:
         ),
         "answer of an endpoint": (
             _json("handoff-status"),
-            lambda raw: borderbuddy._of_contract(HandoffStatus, raw),
+            lambda raw: borderbuddy._parse_contract(HandoffStatus, raw),
             (ChannelUnavailable,),
         ),
         "CloudEvent": (_json("exports.handoff.ready.v1"), _parse_event, (InvalidRequest,)),

@@ -78,9 +78,9 @@ def test_no_answer_holds_one_whatever_way_it_came(place: factories.Json, named: 
         assert refused.value.field == named
     polled = json.dumps({"handoffId": "h", "answers": [ANSWER | place]}).encode()
     with pytest.raises(ChannelUnavailable, match="zero character"):
-        borderbuddy._of_contract(HandoffStatus, polled)
+        borderbuddy._parse_contract(HandoffStatus, polled)
     whole = json.dumps({"handoffId": "h", "answers": [ANSWER]}).encode()
-    assert borderbuddy._of_contract(HandoffStatus, whole).handoff_id == "h"
+    assert borderbuddy._parse_contract(HandoffStatus, whole).handoff_id == "h"
 
 
 def test_an_escape_that_is_escaped_is_text() -> None:

@@ -21,7 +21,7 @@ from pipeline.core.tenancy import ALL_ACCOUNTS, NO_ACCOUNT
 from pipeline.customs import waivers
 from pipeline.customs.models import Waiver
 from pipeline.deliveries import queries, sandbox_broker
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
 from pipeline.ops import doctor, migrations
@@ -65,7 +65,7 @@ def desk(open_desk: Open, own_url: str) -> Desk:
     desk.bearing(None).post(
         f"/api/broker-submissions/{submission['id']}/acknowledgements",
         content=answer,
-        headers=signed("1", answer, secret),
+        headers=build_signature_headers("1", answer, secret),
     ).raise_for_status()
     with desk.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}

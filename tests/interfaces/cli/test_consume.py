@@ -265,7 +265,7 @@ def test_interrupted_reader_asks_nothing_whose_answer_it_could_not_read(
         raise AssertionError("it asks the server something")
 
     settings = Settings.model_validate({"broker_url": rabbitmq_server.fresh_url()})
-    block = queue_reader.opened(settings, queues.WAREHOUSE)
+    block = queue_reader.open_queue(settings, queues.WAREHOUSE)
     reader = block.__enter__()
     assert reader.take() is None
     connection = cast("Any", reader)._channel.connection

@@ -19,7 +19,7 @@ from kombu import Connection
 from config import queues
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.ids import new_id
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import Redis, poll
@@ -236,14 +236,14 @@ def forged(secret: str) -> list[tuple[str, Json, bytes]]:
     """Return what somebody may try who has no secret, or has overheard a message: what it is, headers and body."""
     body = b'{"id": "msg-1", "type": "exports.handoff.ready.v1", "data": {}}'
     now = datetime.now(UTC)
-    true = signed("msg-1", body, secret)
+    true = build_signature_headers("msg-1", body, secret)
     return [
-        ("signed with another secret", signed("msg-1", body, generate_secret()), body),
+        ("signed with another secret", build_signature_headers("msg-1", body, generate_secret()), body),
         ("another body", true, body.replace(b"msg-1", b"msg-2")),
         ("another id", true | {"webhook-id": "msg-2"}, body),
         ("another instant", true | {"webhook-timestamp": str(int(now.timestamp()) - 1)}, body),
-        ("an hour old", signed("msg-1", body, secret, at=now - timedelta(hours=1)), body),
-        ("an hour ahead", signed("msg-1", body, secret, at=now + timedelta(hours=1)), body),
+        ("an hour old", build_signature_headers("msg-1", body, secret, at=now - timedelta(hours=1)), body),
+        ("an hour ahead", build_signature_headers("msg-1", body, secret, at=now + timedelta(hours=1)), body),
         ("no instant", true | {"webhook-timestamp": "soon"}, body),
         ("no signature", {**true, "webhook-signature": ""}, body),
         ("another version", {**true, "webhook-signature": true["webhook-signature"].replace("v1,", "v9,")}, body),
@@ -264,7 +264,10 @@ def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: st
         receiver.start()
         for _ in range(2):
             taken = httpx.post(
-                f"http://{LOOPBACK}:{port}/", content=body, headers=signed("msg-1", body, secret), trust_env=False
+                f"http://{LOOPBACK}:{port}/",
+                content=body,
+                headers=build_signature_headers("msg-1", body, secret),
+                trust_env=False,
             )
             assert taken.status_code == 204
         receiver.until(lambda: "503" in "".join(receiver.complaints), "it does not say what came of its answer")

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
-from pipeline.deliveries.channels.http_client import open_poster
+from pipeline.deliveries.channels.http_client import open_http_session
 from tests.system.faults import open_transactions
 from tests.system.faults.broker_stub import Sink, sink
 
@@ -29,7 +29,7 @@ def tells() -> Iterator[None]:
 def posted(to: Sink) -> int | None:
     """Return what a webhook told that was sent by this thread now."""
     body = json.dumps({"subject": "exp_1"}).encode()
-    with open_poster(private=True, seconds=10) as poster:
+    with open_http_session(private=True, seconds=10) as poster:
         poster.post(to.address("br_1"), body, {"webhook-id": "msg_1"})
     return to.receipts[-1].open_transactions
 

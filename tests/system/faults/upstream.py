@@ -13,7 +13,7 @@ from config import queues
 from pipeline.accounts import secrets
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats import Heartbeat
-from pipeline.deliveries.channels.webhook import signed
+from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Export
 from tests.support import factories
@@ -35,7 +35,7 @@ def check_heard(one: Case) -> None:
     one.settle([])
     submission_id = submission_of(one, batch)
     answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "status": "received"}).encode()
-    send(site, "acknowledgement", answer, headers=dict(signed("msg-1", answer, secret_of(one))))
+    send(site, "acknowledgement", answer, headers=dict(build_signature_headers("msg-1", answer, secret_of(one))))
     site.until(lambda: answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
 
 

@@ -15,7 +15,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.channels.protocol import OutgoingMessage, Receipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import DeliveryState
 
@@ -37,7 +37,7 @@ class Endpoints:
     broken: list[str] = field(default_factory=list)
     _sent: set[tuple[str, str, int]] = field(default_factory=set)  # by each claim
 
-    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[Receipt]:
+    def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Take the messages, or not."""
         for place, message in enumerate(messages):
             target.check_lease()
@@ -50,7 +50,7 @@ class Endpoints:
                 case "stumbles" if place == 1:
                     raise ChannelUnavailable("it broke off", status="500")
             self.taken[target.partner_id, message.id] += 1
-            yield Receipt(status="200")
+            yield DeliveryReceipt(status="200")
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Any]:
         """Nobody tests here."""
