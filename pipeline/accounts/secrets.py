@@ -154,14 +154,14 @@ def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Itera
 
 def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) -> Iterator[ResealBatch]:
     secret_box = build_secret_box(runtime.settings)
-    place = tuple(inspect(model).primary_key)
+    key_columns = tuple(inspect(model).primary_key)
     left = text.is_not(None) & ~text.startswith(secret_box.prefix, autoescape=True)
     after: tuple[Any, ...] | None = None
     while True:
-        wanted = select(*place, text).where(left).order_by(*place).limit(batch)
+        wanted = select(*key_columns, text).where(left).order_by(*key_columns).limit(batch)
         count, unreadable = 0, []
         with runtime.db.write() as session:
-            rows = session.execute(wanted if after is None else wanted.where(tuple_(*place) > after)).all()
+            rows = session.execute(wanted if after is None else wanted.where(tuple_(*key_columns) > after)).all()
             for *key, sealed in rows:
                 owner = _format_owner(key[0], key[1])
                 try:
@@ -170,8 +170,11 @@ def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int
                     unreadable.append(owner)
                     continue
                 # Another run, or somebody who changes the partner, may have been here since.
-                same = (text == sealed, *(column == value for column, value in zip(place, key, strict=True)))
-                count += row_count(session.execute(update(model).where(*same).values({text.key: resealed})))
+                is_unchanged = (
+                    text == sealed,
+                    *(column == value for column, value in zip(key_columns, key, strict=True)),
+                )
+                count += row_count(session.execute(update(model).where(*is_unchanged).values({text.key: resealed})))
         if rows:
             yield ResealBatch(count, unreadable)
         if len(rows) < batch:

@@ -190,10 +190,10 @@ def _update_held(
     session: Session, deliveries: Sequence[ClaimedDelivery], statement: ReturningUpdate[Any], **parameters: object
 ) -> None:
     """Update the deliveries if this worker still holds them all, as it claimed them; else raise Fenced."""
-    alike: dict[tuple[int, int], list[str]] = defaultdict(list)
+    ids_by_claim: dict[tuple[int, int], list[str]] = defaultdict(list)
     for each in deliveries:
-        alike[each.fence, each.attempts].append(each.id)
-    for (fence, attempts), ids in alike.items():
+        ids_by_claim[each.fence, each.attempts].append(each.id)
+    for (fence, attempts), ids in ids_by_claim.items():
         held = {"ids": ids, "held_fence": fence, "held_attempts": attempts}
         found = session.execute(statement, held | parameters).all()
         if len(found) != len(ids):

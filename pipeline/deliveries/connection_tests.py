@@ -45,9 +45,9 @@ class _RunningTests:
         """Keep one of the places for the account while the block runs; raises RateLimited."""
         with self.lock:
             if account_id in self.accounts or len(self.accounts) >= MAX_CONCURRENT_TESTS:
-                whose = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
+                owner = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
                 raise RateLimited(
-                    f"connections {whose} are being tested; try again once that has ended", headers={"Retry-After": "5"}
+                    f"connections {owner} are being tested; try again once that has ended", headers={"Retry-After": "5"}
                 )
             self.accounts.add(account_id)
         try:

@@ -30,13 +30,13 @@ class EmailDocuments:
     linked_until: str = ""
 
 
-def describe_documents(documents: Attachments, most: int, linked_until: str) -> EmailDocuments:
-    """Return what is to be said of the documents of an e-mail, each kind up to `most` of them by name."""
+def describe_documents(documents: Attachments, limit: int, linked_until: str) -> EmailDocuments:
+    """Return what is to be said of the documents of an e-mail, each kind up to `limit` of them by name."""
     return EmailDocuments(
-        attached=[_describe_document(each) for each in documents.attached[:most]],
-        more_attached=max(0, len(documents.attached) - most),
-        linked=[_describe_document(each) for each in documents.linked[:most]],
-        more_linked=max(0, len(documents.linked) - most),
+        attached=[_describe_document(each) for each in documents.attached[:limit]],
+        more_attached=max(0, len(documents.attached) - limit),
+        linked=[_describe_document(each) for each in documents.linked[:limit]],
+        more_linked=max(0, len(documents.linked) - limit),
         linked_until=linked_until,
     )
 

@@ -60,8 +60,8 @@ def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[
 
 def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
     # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
-    most = len(settings.delivery_schedule_seconds) + 2
-    if delivery.counted_attempts >= most:
+    max_attempts = len(settings.delivery_schedule_seconds) + 2
+    if delivery.counted_attempts >= max_attempts:
         raise WorkerLost(
             f"{WORKER_LOST}, at the last of {delivery.counted_attempts} tries: it was killed, crashed, ran out of memory, or could not write"
             " what came of it; the logs of then say more",

@@ -189,11 +189,11 @@ class Requeued(NamedTuple):
     audience: str
 
 
-def requeue(session: Session, *which: ColumnElement[bool]) -> list[Requeued]:
+def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued]:
     """Owe deliveries once more, at once and with a schedule begun anew; `which` leaves out what is owed or cancelled."""
     found = session.execute(
         update(Delivery)
-        .where(*which)
+        .where(*conditions)
         .values(
             state=DeliveryState.PENDING.value,
             attempts_not_counted=col(Delivery.attempts),

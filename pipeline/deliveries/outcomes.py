@@ -31,15 +31,15 @@ _NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.va
 _AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
 
 
-def outcome_expression(*whose: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
+def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
     """Return the outcome of an export as an expression; the statement joins `HANDOFF` from the outside.
 
-    `whose` are the conditions on deliveries that bound the search for dead letters: an account, or one export.
+    `conditions` are those conditions on deliveries that bound the search for dead letters: an account, or one export.
     A dead letter of the customs broker counts by the handoff itself: once it has answered, a copy by another channel that
     was given up changes nothing. What was not delivered to operators is no fault of the export.
     """
     status, state = col(BrokerSubmission.state), col(Export.state)
-    undelivered = select(col(Delivery.export_id)).where(*whose, DEAD, col(Delivery.audience) == WAREHOUSE)
+    undelivered = select(col(Delivery.export_id)).where(*conditions, DEAD, col(Delivery.audience) == WAREHOUSE)
     return case(
         (state.in_(ACTIVE_STATES), Outcome.IN_PROGRESS.value),
         (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),

@@ -156,7 +156,7 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
 
 
 def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
-    slot = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
+    key_columns = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
     sent_to = exists().where(
         col(Partner.account_id) == col(PartnerChannel.account_id),
         col(Partner.id) == col(PartnerChannel.partner_id),
@@ -171,7 +171,7 @@ def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
     )
     found = session.execute(
         update(PartnerChannel)
-        .where(tuple_(*slot).in_(select(*slot).where(ready).limit(settings.sweep_limit)), ready)
+        .where(tuple_(*key_columns).in_(select(*key_columns).where(ready).limit(settings.sweep_limit)), ready)
         .values(polled_at=database_now())
         .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
         .execution_options(synchronize_session=False)

@@ -100,27 +100,27 @@ def load_delivery(session: Session, account_id: str, delivery_id: str) -> Delive
     return _build_views(session, [(found[0], found[1])])[0]
 
 
-def _find_remedy(row: Delivery, tries: Sequence[Attempt]) -> str | None:
-    if row.error is None or not tries:
+def _find_remedy(row: Delivery, attempts: Sequence[Attempt]) -> str | None:
+    if row.error is None or not attempts:
         return None
-    return find_remedy(row.account_id, row.partner_id, row.channel, tries[0].status)
+    return find_remedy(row.account_id, row.partner_id, row.channel, attempts[0].status)
 
 
 def _build_views(
-    session: Session, rows: Sequence[tuple[Delivery, str]], most_tries: int = MAX_ATTEMPTS_SHOWN
+    session: Session, rows: Sequence[tuple[Delivery, str]], max_attempts: int = MAX_ATTEMPTS_SHOWN
 ) -> list[DeliveryView]:
-    tries: dict[str, list[Attempt]] = defaultdict(list)
+    attempts_by_delivery: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
         select(Attempt)
         .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
         # They are numbered as they are counted: of a message that was resent again and again none but the newest is read.
         .where(
             col(Delivery.id).in_([row.id for row, _ in rows]),
-            col(Attempt.number) > col(Delivery.attempts) - most_tries,
+            col(Attempt.number) > col(Delivery.attempts) - max_attempts,
         )
         .order_by(col(Attempt.delivery_id), col(Attempt.number).desc())
     ):
-        tries[attempt.delivery_id].append(attempt)
+        attempts_by_delivery[attempt.delivery_id].append(attempt)
     return [
         DeliveryView(
             id=row.id,
@@ -135,7 +135,7 @@ def _build_views(
             due_at=row.due_at,
             delivered_at=row.delivered_at,
             error=row.error,
-            remedy=_find_remedy(row, tries[row.id]),
+            remedy=_find_remedy(row, attempts_by_delivery[row.id]),
             created_at=row.created_at,
             tries=[
                 AttemptView(
@@ -147,7 +147,7 @@ def _build_views(
                     duration_ms=each.duration_ms,
                     at=each.at,
                 )
-                for each in tries[row.id]
+                for each in attempts_by_delivery[row.id]
             ],
         )
         for row, event_type in rows

@@ -20,7 +20,7 @@ def compute_retry_delay(settings: Settings, failing: ClaimedDelivery, failure: F
     schedule = settings.delivery_schedule_seconds
     if isinstance(failure, Terminal) or failing.counted_attempts >= len(schedule):
         return None
-    wish = failure.retry_after_seconds
-    if wish is not None:
-        return min(max(wish, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
+    requested = failure.retry_after_seconds
+    if requested is not None:
+        return min(max(requested, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
     return random.uniform(0, schedule[failing.counted_attempts])  # noqa: S311 - spreads load, keeps no secret

@@ -272,14 +272,14 @@ def _store_handoff(
         log.info("sandbox_handoff_repeated")
 
 
-def _schedule(seconds: float, act: Callable[[], None]) -> None:
+def _schedule(seconds: float, action: Callable[[], None]) -> None:
     if not _LATE_ANSWERS.acquire(blocking=False):
         log.warning("sandbox_answer_dropped")
         return
 
     def run() -> None:
         try:
-            act()
+            action()
         finally:
             _LATE_ANSWERS.release()
 

@@ -142,7 +142,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
     """Take the stream's next deliveries on the database's clock; None where there is nothing to do."""
     settings = runtime.settings
     since = time.monotonic()
-    here = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
+    stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     with runtime.db.write() as session:
         export = session.get(Export, stream.export_id)
         if export is None or export.purged_at is not None:
@@ -157,7 +157,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         if permit is None:
             return None
         bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
-        rows = session.execute(_CLAIM, here | bounds).scalars().all()
+        rows = session.execute(_CLAIM, stream_params | bounds).scalars().all()
         if not rows:
             if permit.exclusive:
                 circuit_breaker.release(session, endpoint)
@@ -220,30 +220,36 @@ def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
     return ~exists().where(*pending_in_stream(Delivery, _other), held)
 
 
-def take_due_streams(session: Session, settings: Settings, most: int) -> list[DeliveryStream]:
+def take_due_streams(session: Session, settings: Settings, limit: int) -> list[DeliveryStream]:
     """Return streams with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
 
     What is due in a stream that somebody holds, or whose first message waits for its next try, is as it was.
     """
-    place = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
+    key_columns = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
     due = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
-    found = select(*place, func.min(col(Delivery.due_at)).label("since")).where(due).group_by(*place).subquery().c
+    found = (
+        select(*key_columns, func.min(col(Delivery.due_at)).label("since"))
+        .where(due)
+        .group_by(*key_columns)
+        .subquery()
+        .c
+    )
     # Asked of each stream, and not of each message as above: the answer takes a look at all that the stream has. Asked as one
     # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
     held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(found, _other))
     free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
-    streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(most)
-    put_off = session.execute(
+    streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(limit)
+    postponed = session.execute(
         update(Delivery)
-        .where(tuple_(*place).in_(streams), due)
+        .where(tuple_(*key_columns).in_(streams), due)
         .values(
             due_at=database_now(settings.stalled_seconds),
             stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
         )
-        .returning(*place)
+        .returning(*key_columns)
         .execution_options(synchronize_session=False)
     )
-    return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in put_off)]
+    return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in postponed)]
 
 
 def _to_claimed(row: Delivery, notification: Notification) -> ClaimedDelivery:

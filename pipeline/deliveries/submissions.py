@@ -121,7 +121,7 @@ def record_answer(
     )
     if known is not None:
         return []
-    carried = as_json(answer)
+    answer_json = as_json(answer)
     session.execute(
         insert(Acknowledgement).values(
             submission_id=submission_id,
@@ -130,7 +130,7 @@ def record_answer(
             reference=answer.reference,
             entry_number=answer.entry_number,
             message=answer.message,
-            fields=carried["fields"],
+            fields=answer_json["fields"],
         )
     )
     status = SubmissionState(answer.status)
@@ -139,7 +139,7 @@ def record_answer(
     if status in _NOTIFIED:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
         enqueued = outbox.enqueue_handoff_answered(session, row, answer)
-    facts = {name: value for name, value in carried.items() if value not in (None, [])} | dict(enqueued.fact)
+    facts = {name: value for name, value in answer_json.items() if value not in (None, [])} | dict(enqueued.fact)
     return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | facts)]
 
 
@@ -211,12 +211,15 @@ def verify_signer(
 
 def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
     """Note what a signed request is about; raises InvalidApiKey where it was about another submission before."""
-    whose = (col(UsedSignature.account_id) == signed.account_id, col(UsedSignature.partner_id) == signed.partner_id)
-    this = col(UsedSignature.digest) == digest
+    of_partner = (
+        col(UsedSignature.account_id) == signed.account_id,
+        col(UsedSignature.partner_id) == signed.partner_id,
+    )
+    same_digest = col(UsedSignature.digest) == digest
     try:
         with runtime.db.write() as session:
             session.execute(
-                delete(UsedSignature).where(*whose, col(UsedSignature.used_at) < database_now(-_SIGNATURE_SECONDS))
+                delete(UsedSignature).where(*of_partner, col(UsedSignature.used_at) < database_now(-_SIGNATURE_SECONDS))
             )
             session.add(
                 UsedSignature(
@@ -228,7 +231,7 @@ def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id
             )
     except IntegrityError:
         with runtime.db.read() as session:
-            about = session.scalar(select(col(UsedSignature.submission_id)).where(*whose, this))
+            about = session.scalar(select(col(UsedSignature.submission_id)).where(*of_partner, same_digest))
         if about != submission_id:
             raise InvalidApiKey(
                 "this very signature was used for another submission; sign each request anew, under a webhook-id of its own"

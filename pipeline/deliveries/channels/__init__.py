@@ -18,5 +18,5 @@ def open_channels(settings: Settings) -> Mapping[str, Channel]:
 
 
 def _load_channel_factory(name: str) -> ChannelFactory:
-    opens: ChannelFactory = import_module(f"{__name__}.{name}").CHANNEL
-    return opens
+    factory: ChannelFactory = import_module(f"{__name__}.{name}").CHANNEL
+    return factory

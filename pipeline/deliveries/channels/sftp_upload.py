@@ -113,10 +113,10 @@ async def _file_matches(client: SFTPClient, path: str, size: int, sha256: str) -
     return len(body) == size and hashlib.sha256(body).hexdigest() == sha256
 
 
-async def read_beginning(client: SFTPClient, path: str, most: int) -> bytes:
+async def read_beginning(client: SFTPClient, path: str, max_bytes: int) -> bytes:
     """Return the first bytes of a file, at most that many; raises SFTPError."""
     async with client.open(path, "rb") as file:
-        return cast("bytes", await file.read(most))
+        return cast("bytes", await file.read(max_bytes))
 
 
 async def _rename_over(client: SFTPClient, path: str, name: str) -> None:
