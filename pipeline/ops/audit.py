@@ -1,4 +1,4 @@
-"""The audit of the log: every export's chain proven event by event, and signed heads that a shorter log does not fit."""
+"""The audit of the log: every export's chain proven event by event, and signed checkpoints that a shorter log does not fit."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from pipeline.exports.hash_chain import canonical_bytes, format_instant, hash_ev
 from pipeline.exports.models import Account, Event, Export
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, any_text, cell, unreadable
 
-#: A head speaks of what happened so long ago that no transaction of then is still under way.
+#: A checkpoint speaks of what happened so long ago that no transaction of then is still under way.
 SETTLED_SECONDS: Final = 300
 #: How many broken chains are listed; all are counted.
-FAULTS_LISTED: Final = 100
-_IN_ONE_STRETCH: Final = 500
+MAX_BREAKS_LISTED: Final = 100
+_BATCH_SIZE: Final = 500
 
-_SIGNED: Final = b"exports audit head v1\n"
-_PURPOSE: Final = "audit-heads"
+_SIGNATURE_CONTEXT: Final = b"exports audit checkpoint v1\n"
+_PURPOSE: Final = "audit-checkpoints"
 
 
-class Fault(BaseModel):
+class ChainBreak(BaseModel):
     """The first event at which a chain breaks."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
@@ -54,48 +54,50 @@ class Chain:
     next_seq: int | None  # None where the export's own row does not say
     seq: int = 0
     hash: str | None = None
-    fault: Fault | None = None
+    first_break: ChainBreak | None = None
 
-    def follow(self, event: Mapping[str, Any]) -> None:
+    def follow_event(self, event: Mapping[str, Any]) -> None:
         """Take the next event of the stored order."""
-        if self.fault is not None:
+        if self.first_break is not None:
             return
         expected = self.seq + 1
         if event["seq"] != expected:
-            self._breaks(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
+            self._record_break(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
             return
-        own, follows = _own(event), event["prev_hash"] == self.hash
+        hash_matches, links_to_previous = _hash_matches(event), event["prev_hash"] == self.hash
         if damaged := unreadable(event):
-            self._breaks(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
-        elif not own and not follows:
-            self._breaks(expected, "moved", "it is not what was written here, nor does it follow the event before it")
-        elif not own:
-            self._breaks(expected, "changed", "it is not as it was written: its hash is another's")
-        elif not follows:
-            self._breaks(expected, "replaced", "it does not follow the event before it")
+            self._record_break(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
+        elif not hash_matches and not links_to_previous:
+            self._record_break(
+                expected, "moved", "it is not what was written here, nor does it follow the event before it"
+            )
+        elif not hash_matches:
+            self._record_break(expected, "changed", "it is not as it was written: its hash is another's")
+        elif not links_to_previous:
+            self._record_break(expected, "replaced", "it does not follow the event before it")
         elif self.next_seq is not None and expected >= self.next_seq:
-            self._breaks(expected, "added", f"the export gave out numbers up to {self.next_seq - 1}")
+            self._record_break(expected, "added", f"the export gave out numbers up to {self.next_seq - 1}")
         self.seq, self.hash = expected, event["hash"]
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Say that no event follows."""
-        if self.fault is not None:
+        if self.first_break is not None:
             return
-        following = self.seq + 1
+        next_expected = self.seq + 1
         if self.next_seq is None:
-            told = f"the log ends at {self.seq}; the export's row is not there, or does not say how many numbers were given out"
-            self._breaks(following, "missing", told)
-        elif following < self.next_seq:
-            told = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
-            self._breaks(following, "missing", told)
+            message = f"the log ends at {self.seq}; the export's row is not there, or does not say how many numbers were given out"
+            self._record_break(next_expected, "missing", message)
+        elif next_expected < self.next_seq:
+            message = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
+            self._record_break(next_expected, "missing", message)
 
-    def _breaks(
+    def _record_break(
         self, seq: int, kind: Literal["changed", "moved", "replaced", "missing", "added"], message: str
     ) -> None:
-        self.fault = Fault(export_id=self.export_id, seq=seq, kind=kind, message=message)
+        self.first_break = ChainBreak(export_id=self.export_id, seq=seq, kind=kind, message=message)
 
 
-def _own(event: Mapping[str, Any]) -> bool:
+def _hash_matches(event: Mapping[str, Any]) -> bool:
     try:
         return bool(hash_event(event) == event["hash"])
     except MALFORMED:  # what never was an event of ours has no hash
@@ -103,13 +105,13 @@ def _own(event: Mapping[str, Any]) -> bool:
 
 
 @dataclass
-class Survey:
+class AuditReport:
     """What came of following every chain: how much there is, what is broken, and the root as of the instant asked for."""
 
     exports: int = 0
     events: int = 0
     broken: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    breaks: list[ChainBreak] = field(default_factory=list)
     settled_exports: int = 0
     settled_events: int = 0
     root: str = ""
@@ -120,33 +122,33 @@ class Survey:
         return not self.broken
 
 
-def survey(
+def verify_chains(
     runtime: Runtime, *, export_id: str | None = None, account_id: str | None = None, until: datetime | None = None
-) -> Survey:
+) -> AuditReport:
     """Follow the chain of every export, or of one, or of an account's, in memory that does not grow with the log.
 
     The root is over the newest event of each export up to `until`, in the order of their ids. Raises NotFound.
     """
-    found = Survey()
+    report = AuditReport()
     root = hashlib.sha256()
-    for chain, last, count in _chains(runtime, export_id, account_id, until):
-        found.exports += 1
-        found.events += chain.seq
-        if chain.fault is not None:
-            found.broken += 1
-            if len(found.faults) < FAULTS_LISTED:
-                found.faults.append(chain.fault)
+    for chain, last, event_count in _check_chains(runtime, export_id, account_id, until):
+        report.exports += 1
+        report.events += chain.seq
+        if chain.first_break is not None:
+            report.broken += 1
+            if len(report.breaks) < MAX_BREAKS_LISTED:
+                report.breaks.append(chain.first_break)
         if last is not None:
-            found.settled_exports += 1
-            found.settled_events += count
+            report.settled_exports += 1
+            report.settled_events += event_count
             root.update(f"{chain.export_id} {last['seq']} {last['hash']}\n".encode())
-    if export_id is not None and not found.exports:
+    if export_id is not None and not report.exports:
         raise NotFound(f"there is no export {export_id}")
-    found.root = f"sha256:{root.hexdigest()}"
-    return found
+    report.root = f"sha256:{root.hexdigest()}"
+    return report
 
 
-def _chains(
+def _check_chains(
     runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
 ) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
     """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
@@ -171,26 +173,26 @@ def _chains(
     last: Mapping[str, Any] | None = None
     count = 0
     with runtime.db.read() as session, any_text(session):
-        streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _IN_ONE_STRETCH})
+        streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _BATCH_SIZE})
         for row in streamed.mappings():
             event: Mapping[str, Any] = dict(row)
             if chain is None or chain.export_id != event["export_id"]:
                 if chain is not None:
-                    chain.end()
+                    chain.finish()
                     yield chain, last, count
-                given_out = None if event["next_seq"] is UNREADABLE else event["next_seq"]
-                chain, last, count = Chain(event["export_id"], given_out), None, 0
+                last_number = None if event["next_seq"] is UNREADABLE else event["next_seq"]
+                chain, last, count = Chain(event["export_id"], last_number), None, 0
             if event["seq"] is None:
                 continue
-            chain.follow(event)
+            chain.follow_event(event)
             if until is None or (event["at"] is not UNREADABLE and event["at"] <= until):
                 last, count = event, count + 1
     if chain is not None:
-        chain.end()
+        chain.finish()
         yield chain, last, count
 
 
-class Head(BaseModel):
+class SignedCheckpoint(BaseModel):
     """A signed statement of what the log held at an instant; what is cut off later no longer fits it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
@@ -205,68 +207,70 @@ class Head(BaseModel):
     signature: str = Field(description="Over the RFC 8785 JSON of the rest, base64")
 
     @property
-    def signed(self) -> bytes:
+    def signed_bytes(self) -> bytes:
         """What the signature is over."""
-        return _SIGNED + canonical_bytes(self.model_dump(by_alias=True, exclude={"signature"}))
+        return _SIGNATURE_CONTEXT + canonical_bytes(self.model_dump(by_alias=True, exclude={"signature"}))
 
 
-class Broken(Exception):
+class BrokenLog(Exception):
     """The log is broken, so that a statement about it would be worth nothing."""
 
-    def __init__(self, found: Survey) -> None:
-        super().__init__(f"{found.broken} of {found.exports} chains are broken")
-        self.survey = found
+    def __init__(self, report: AuditReport) -> None:
+        super().__init__(f"{report.broken} of {report.exports} chains are broken")
+        self.report = report
 
 
-def head(runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS) -> Head:
-    """Return the signed head of the installation's log, or of one account's, once every chain of it is proven.
+def sign_checkpoint(
+    runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS
+) -> SignedCheckpoint:
+    """Return the signed checkpoint of the installation's log, or of one account's, once every chain of it is proven.
 
-    Raises Broken, and NotFound where there is no such account.
+    Raises BrokenLog, and NotFound where there is no such account.
     """
     with runtime.db.read() as session:
         if account_id is not None and session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
         until: datetime = session.execute(select(database_now(-settled_seconds))).scalar_one()
-    found = survey(runtime, account_id=account_id, until=until)
-    if not found.intact:
-        raise Broken(found)
-    key = _keys(runtime.settings)[0]
-    unsigned = Head(
+    report = verify_chains(runtime, account_id=account_id, until=until)
+    if not report.intact:
+        raise BrokenLog(report)
+    key = _signing_keys(runtime.settings)[0]
+    unsigned = SignedCheckpoint(
         account=account_id,
         until=format_instant(until),
-        exports=found.settled_exports,
-        events=found.settled_events,
-        root=found.root,
+        exports=report.settled_exports,
+        events=report.settled_events,
+        root=report.root,
         public_key=b64encode(key.public_key().public_bytes_raw()).decode(),
         signature="",
     )
-    return unsigned.model_copy(update={"signature": b64encode(key.sign(unsigned.signed)).decode()})
+    return unsigned.model_copy(update={"signature": b64encode(key.sign(unsigned.signed_bytes)).decode()})
 
 
-def is_ours(settings: Settings, stated: Head) -> bool:
-    """Tell whether the head was signed under the secret key of today, or one before it."""
-    for key in _keys(settings):
+def is_own_signature(settings: Settings, checkpoint: SignedCheckpoint) -> bool:
+    """Tell whether the checkpoint was signed under the secret key of today, or one before it."""
+    for key in _signing_keys(settings):
         public = key.public_key()
-        if b64encode(public.public_bytes_raw()).decode() == stated.public_key:
+        if b64encode(public.public_bytes_raw()).decode() == checkpoint.public_key:
             try:
-                public.verify(b64decode(stated.signature, validate=True), stated.signed)
+                public.verify(b64decode(checkpoint.signature, validate=True), checkpoint.signed_bytes)
             except (InvalidSignature, ValueError):
                 return False
             return True
     return False
 
 
-def fits(stated: Head, found: Survey) -> str | None:
-    """Return what of the log, surveyed up to the head's instant, is not as the head states; None where all is."""
-    if found.settled_exports != stated.exports:
-        return f"the head counts {stated.exports} exports, the log has {found.settled_exports}"
-    if found.settled_events != stated.events:
-        return f"the head counts {stated.events} events, the log has {found.settled_events}"
-    if found.root != stated.root:
-        return "the log has as many exports and events as the head counts, but they are others"
+def find_mismatch(checkpoint: SignedCheckpoint, report: AuditReport) -> str | None:
+    """Return what of the log, surveyed up to the checkpoint's instant, is not as the checkpoint states; None where all is."""
+    if report.settled_exports != checkpoint.exports:
+        return f"the checkpoint counts {checkpoint.exports} exports, the log has {report.settled_exports}"
+    if report.settled_events != checkpoint.events:
+        return f"the checkpoint counts {checkpoint.events} events, the log has {report.settled_events}"
+    if report.root != checkpoint.root:
+        return "the log has as many exports and events as the checkpoint counts, but they are others"
     return None
 
 
-def _keys(settings: Settings) -> list[Ed25519PrivateKey]:
+def _signing_keys(settings: Settings) -> list[Ed25519PrivateKey]:
     tokens = secrets.build_secret_box(settings).tokens(_PURPOSE)
     return [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(token)) for token in tokens]

@@ -78,12 +78,12 @@ def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) ->
     assert fault.seq == place + 1
 
 
-def _followed(log: list[dict[str, Any]], given_out: int) -> audit.Fault | None:
+def _followed(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | None:
     chain = audit.Chain("exp_1", given_out + 1)
     for event in log:
-        chain.follow(event)
-    chain.end()
-    return chain.fault
+        chain.follow_event(event)
+    chain.finish()
+    return chain.first_break
 
 
 def test_every_chain_holds_whatever_became_of_the_export(either: House) -> None:
@@ -91,7 +91,7 @@ def test_every_chain_holds_whatever_became_of_the_export(either: House) -> None:
     deliver_all(either, first)
     amended(either, first)
     either.accept(factories.plan(batch="batch_2"))
-    found = audit.survey(either.runtime)
+    found = audit.verify_chains(either.runtime)
     with either.runtime.db.read() as session:
         assert found.events == session.scalar(sa.select(sa.func.count()).select_from(_EVENTS))
     assert (found.exports, found.intact) == (3, True)
@@ -116,7 +116,7 @@ def test_change_of_any_column_is_found(either: House, column: str) -> None:
     export_id = executed(either)
     with unguarded(either.runtime.db) as connection:
         connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
-    (fault,) = audit.survey(either.runtime).faults
+    (fault,) = audit.verify_chains(either.runtime).breaks
     kind = "moved" if column == "prev_hash" else "changed"
     assert (fault.export_id, fault.seq, fault.kind) == (export_id, 3, kind)
 
@@ -140,10 +140,10 @@ def test_what_is_missing_moved_replaced_or_added_is_named(either: House) -> None
         ([], [follows], last + 1, "added"),
     ):
         _put(either, rows, taken, put)
-        (fault,) = audit.survey(either.runtime, export_id=export_id).faults
+        (fault,) = audit.verify_chains(either.runtime, export_id=export_id).breaks
         assert (fault.seq, fault.kind) == (seq, kind)
         _put(either, rows, range(1, last + 2), rows)
-    assert audit.survey(either.runtime).intact
+    assert audit.verify_chains(either.runtime).intact
 
 
 def _put(house: House, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
@@ -168,8 +168,8 @@ def test_writers_at_once_make_one_chain(either: House) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = audit.survey(either.runtime)
-    assert (found.events, found.faults) == (41, [])
+    found = audit.verify_chains(either.runtime)
+    assert (found.events, found.breaks) == (41, [])
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
@@ -183,7 +183,7 @@ def test_database_refuses_to_change_what_is_only_ever_added_to(either: House, mo
     for statement in statements:
         with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
             session.execute(sa.text(statement))
-    assert audit.survey(either.runtime).intact
+    assert audit.verify_chains(either.runtime).intact
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
@@ -202,7 +202,7 @@ def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(house: House, mode
     ):
         with pytest.raises(DBAPIError, match="append-only"), house.runtime.db.write() as session:
             session.execute(sa.text(statement))
-    assert audit.survey(house.runtime).intact
+    assert audit.verify_chains(house.runtime).intact
 
 
 @pytest.mark.servers
@@ -243,7 +243,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
         ):
             with pytest.raises(DBAPIError, match=r"denied|owner"), own.write() as session:
                 session.execute(sa.text(statement))
-        assert audit.survey(house.runtime, export_id=export_id).intact
+        assert audit.verify_chains(house.runtime, export_id=export_id).intact
         own.dispose()
     finally:
         with owner.runtime.db.engine.begin() as connection:
@@ -259,39 +259,39 @@ def test_events_of_an_older_version_are_chained_by_the_upgrade(either: House) ->
     migrations.upgrade(either.runtime.db)
     with either.runtime.db.read() as session:
         assert [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))] == before
-    assert audit.survey(either.runtime, export_id=export_id).intact
+    assert audit.verify_chains(either.runtime, export_id=export_id).intact
     with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
         session.execute(_EVENTS.delete())
 
 
-def test_head_still_fits_a_log_that_grew_and_no_log_that_shrank(either: House) -> None:
+def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(either: House) -> None:
     runtime = either.runtime
     kept, gone = executed(either), executed(either, factories.plan(batch="batch_2"))
-    stated = audit.head(runtime, settled_seconds=0)
+    stated = audit.sign_checkpoint(runtime, settled_seconds=0)
     until = datetime.fromisoformat(stated.until)
-    assert (stated.exports, stated.events) == (2, audit.survey(runtime).events)
+    assert (stated.exports, stated.events) == (2, audit.verify_chains(runtime).events)
     either.clock.pass_seconds(1)
     amended(either, kept)
     either.accept(factories.plan(batch="batch_3"))
-    assert audit.fits(stated, audit.survey(runtime, until=until)) is None
+    assert audit.find_mismatch(stated, audit.verify_chains(runtime, until=until)) is None
     with unguarded(runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))
         connection.execute(sa.text("UPDATE exports SET next_seq = 1 WHERE id = :id"), {"id": gone})
-    found = audit.survey(runtime, until=until)
+    found = audit.verify_chains(runtime, until=until)
     assert found.intact, "a log that is gone as a whole breaks no chain"
-    assert audit.fits(stated, found) == "the head counts 2 exports, the log has 1"
+    assert audit.find_mismatch(stated, found) == "the checkpoint counts 2 exports, the log has 1"
 
 
-def test_head_says_nothing_of_what_may_still_be_under_way(house: House) -> None:
+def test_checkpoint_says_nothing_of_what_may_still_be_under_way(house: House) -> None:
     executed(house)
-    assert audit.head(house.runtime).exports == 0
+    assert audit.sign_checkpoint(house.runtime).exports == 0
     house.clock.pass_seconds(audit.SETTLED_SECONDS)
-    assert audit.head(house.runtime).exports == 1
+    assert audit.sign_checkpoint(house.runtime).exports == 1
 
 
-def test_log_forged_to_the_end_does_not_fit_the_head(house: House) -> None:
+def test_log_forged_to_the_end_does_not_match_the_checkpoint(house: House) -> None:
     export_id = executed(house)
-    stated = audit.head(house.runtime, settled_seconds=0)
+    stated = audit.sign_checkpoint(house.runtime, settled_seconds=0)
     with house.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
     rows[2]["actor"] = "somebody"
@@ -299,33 +299,36 @@ def test_log_forged_to_the_end_does_not_fit_the_head(house: House) -> None:
         row["prev_hash"] = None if before is None else before["hash"]
         row["hash"] = hash_event(row)
     _put(house, rows, range(1, len(rows) + 1), rows)
-    found = audit.survey(house.runtime, until=datetime.fromisoformat(stated.until))
+    found = audit.verify_chains(house.runtime, until=datetime.fromisoformat(stated.until))
     assert (found.intact, found.exports) == (True, 1), export_id
-    assert audit.fits(stated, found) == "the log has as many exports and events as the head counts, but they are others"
+    assert (
+        audit.find_mismatch(stated, found)
+        == "the log has as many exports and events as the checkpoint counts, but they are others"
+    )
 
 
-def test_head_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(house: House) -> None:
+def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(house: House) -> None:
     executed(house)
     settings = house.runtime.settings
-    stated = audit.head(house.runtime, settled_seconds=0)
+    stated = audit.sign_checkpoint(house.runtime, settled_seconds=0)
     renewed = settings.model_copy(
         update={"secret_key": SecretStr("k" * 32), "secret_keys_previous": (settings.secret_key,)}
     )
-    assert audit.is_ours(settings, stated)
-    assert audit.is_ours(renewed, stated)
-    assert not audit.is_ours(renewed.model_copy(update={"secret_keys_previous": ()}), stated)
+    assert audit.is_own_signature(settings, stated)
+    assert audit.is_own_signature(renewed, stated)
+    assert not audit.is_own_signature(renewed.model_copy(update={"secret_keys_previous": ()}), stated)
     for name, value in {
         "exports": 0,
         "until": "2026-01-01T00:00:00.000000Z",
         "root": "sha256:00",
         "account": "x",
     }.items():
-        assert not audit.is_ours(settings, stated.model_copy(update={name: value})), name
+        assert not audit.is_own_signature(settings, stated.model_copy(update={name: value})), name
 
 
-def test_no_head_is_signed_of_a_broken_log(house: House) -> None:
+def test_no_checkpoint_is_signed_of_a_broken_log(house: House) -> None:
     executed(house)
     with unguarded(house.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))
-    with pytest.raises(audit.Broken, match="1 of 1 chains are broken"):
-        audit.head(house.runtime)
+    with pytest.raises(audit.BrokenLog, match="1 of 1 chains are broken"):
+        audit.sign_checkpoint(house.runtime)

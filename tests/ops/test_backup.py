@@ -140,7 +140,7 @@ def held_to_its_promises(original: Runtime, restored: Runtime, exports: Sequence
     assert {row: count for row, count in tries(restored).items() if row in delivered} == {
         row: count for row, count in attempts_before.items() if row in delivered
     }
-    assert audit.survey(restored).intact
+    assert audit.verify_chains(restored).intact
     with restored.db.read() as session:
         for sha256 in set(session.scalars(select(col(Artifact.sha256)))):
             restored.store.get(sha256)
@@ -158,7 +158,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     exports = under_way(original)
     delivered = ids(original, Delivery, exports, "delivered")
     assert len(delivered) == 2
-    stated = audit.head(original, settled_seconds=0)
+    stated = audit.sign_checkpoint(original, settled_seconds=0)
     over = threading.Event()
     late: list[str] = []
 
@@ -183,19 +183,21 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     shutil.copytree(tmp_path / "copy", home)
     restored = opened(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
     assert migrations.standing(restored.db) is Standing.CURRENT
-    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
+    assert (
+        audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
+    )
     held_to_its_promises(original, restored, exports, delivered)
 
 
-def test_head_of_the_log_is_taken_before_the_copy_that_is_to_fit_it() -> None:
+def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() -> None:
     lines = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8").splitlines()
     steps = [
         name
         for line in lines
-        for name in ("audit head", "exports backup /", "pg_dump --enable")
+        for name in ("audit checkpoint", "exports backup /", "pg_dump --enable")
         if line.startswith("$ ") and name in line
     ]
-    assert steps == ["audit head", "exports backup /", "audit head", "pg_dump --enable"]
+    assert steps == ["audit checkpoint", "exports backup /", "audit checkpoint", "pg_dump --enable"]
 
 
 def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_path: Path) -> None:
@@ -328,7 +330,7 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     with pytest.raises(InvalidState, match="pg_dump"):
         backup.take(original, tmp_path / "copy")
 
-    stated = audit.head(original, settled_seconds=0)
+    stated = audit.sign_checkpoint(original, settled_seconds=0)
 
     def run(line: str) -> str:
         path = f"{Path(postgres_server.program).parent}{os.pathsep}{os.environ['PATH']}"
@@ -346,6 +348,8 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     back = postgres_server.fresh_url(owner=OWNER)
     run(restore.replace("postgresql://.../exports", back.replace("+psycopg", "")))
     restored = opened(back, f"file:{tmp_path / 'copied'}")
-    assert audit.fits(stated, audit.survey(restored, until=datetime.fromisoformat(stated.until))) is None
+    assert (
+        audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
+    )
     assert migrations.standing(restored.db) is Standing.CURRENT
     held_to_its_promises(original, restored, exports, delivered)

@@ -87,7 +87,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
     before = content(house)
     for name, column, value in MENDED:
         spoil(house, export_id, name, column, value)
-        assert audit.survey(house.runtime).intact == ((name, column) != ("exports", "next_seq"))
+        assert audit.verify_chains(house.runtime).intact == ((name, column) != ("exports", "next_seq"))
         found = service.survey(house.runtime)
         assert (found.exports, [one.export_id for one in found.damaged]) == (2, [export_id])
         (one,) = service.survey(house.runtime, apply=True).damaged
@@ -95,7 +95,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
         assert one.left is not None
         assert one.left.intact, (name, column, one.left)
         assert content(house) == before, (name, column)
-        assert audit.survey(house.runtime).intact
+        assert audit.verify_chains(house.runtime).intact
     house.finish(other)
 
 
@@ -139,8 +139,8 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House,
     export_id, other = executed(house), executed(house, factories.plan(batch="batch_2"))
     spoil(house, export_id, "events", column, value)
     spoil(house, other, "packages", "contents", "garbage")
-    verified = audit.survey(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
-    assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.faults] == [(export_id, 1, "changed")]
+    verified = audit.verify_chains(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
+    assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.breaks] == [(export_id, 1, "changed")]
     refused, mended = service.survey(house.runtime, apply=True).damaged
     assert (refused.export_id, refused.refused) == (export_id, "its log cannot be believed: event 1 is changed")
     assert mended.left is not None
@@ -174,7 +174,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
     refused = found.pop(export_id).refused
     assert refused is not None
     assert "EXPORT_BLESSED, which this version does not know" in refused
-    assert audit.survey(either.runtime).intact
+    assert audit.verify_chains(either.runtime).intact
     left = found.pop(other).left
     assert left is not None
     assert (left.intact, found) == (True, {})

@@ -189,7 +189,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     assert (made.exports, made.documents) == (1, len(before))
 
     assert house.events(export_id) == [*log, "EXPORT_PURGED"]
-    assert audit.survey(house.runtime).intact
+    assert audit.verify_chains(house.runtime).intact
     assert service.survey(house.runtime, export_id=export_id).intact
     assert [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)] == before  # type: ignore[attr-defined]
     for table in (models.ExportPackage, LineTreatment, IdempotencyRecord):

@@ -24,27 +24,28 @@ Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="On
 @reported
 def verify(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
-    head: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="A head of before that the log must still fit.")
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="A checkpoint of before that the log must still fit."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove the chain of every export, and name the first event of each that is changed, moved, replaced, missing or added."""
-    if export is not None and head is not None:
-        raise Failure("a head speaks of many exports; leave --export out", code=ExitCode.USAGE)
-    stated = None if head is None else _read(head)
+    if export is not None and checkpoint is not None:
+        raise Failure("a checkpoint speaks of many exports; leave --export out", code=ExitCode.USAGE)
+    stated = None if checkpoint is None else _read(checkpoint)
     with opened(is_there=True) as runtime:
         if stated is None:
-            found, misfit = audit.survey(runtime, export_id=export), None
+            found, misfit = audit.verify_chains(runtime, export_id=export), None
         else:
-            if not audit.is_ours(runtime.settings, stated):
+            if not audit.is_own_signature(runtime.settings, stated):
                 raise Failure(
-                    f"{head} is signed by none of our keys, or was changed",
+                    f"{checkpoint} is signed by none of our keys, or was changed",
                     remedy="Name the secret key of then in EXPORTS_SECRET_KEYS_PREVIOUS, if it was replaced.",
                 )
             until = datetime.fromisoformat(stated.until)
-            found = audit.survey(runtime, account_id=stated.account, until=until)
-            misfit = audit.fits(stated, found)
+            found = audit.verify_chains(runtime, account_id=stated.account, until=until)
+            misfit = audit.find_mismatch(stated, found)
     intact = found.intact and misfit is None
     if as_json:
         print_json(
@@ -53,8 +54,8 @@ def verify(
                 "exports": found.exports,
                 "events": found.events,
                 "broken": found.broken,
-                "faults": [fault.model_dump(by_alias=True) for fault in found.faults],
-                "head": misfit,
+                "faults": [fault.model_dump(by_alias=True) for fault in found.breaks],
+                "checkpoint": misfit,
             }
         )
     else:
@@ -63,32 +64,34 @@ def verify(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-@app.command("head")
+@app.command("checkpoint")
 @reported
 def state(account: Account = None, as_json: Json = False) -> None:
-    """Print a signed head of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
+    """Print a signed checkpoint of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
     with opened(is_there=True) as runtime:
         try:
-            stated = audit.head(runtime, account)
-        except audit.Broken as error:
+            stated = audit.sign_checkpoint(runtime, account)
+        except audit.BrokenLog as error:
             raise Failure(f"{error}; nothing is stated of them", remedy="`exports audit verify` names them.") from error
     print_json(stated.model_dump(by_alias=True))
 
 
-def _read(path: Path) -> audit.Head:
+def _read(path: Path) -> audit.SignedCheckpoint:
     try:
-        return audit.Head.model_validate_json(path.read_text())
+        return audit.SignedCheckpoint.model_validate_json(path.read_text())
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise Failure(f"{path} is no head: give what `exports audit head` printed", code=ExitCode.USAGE) from error
+        raise Failure(
+            f"{path} is no checkpoint: give what `exports audit checkpoint` printed", code=ExitCode.USAGE
+        ) from error
 
 
-def _show(found: audit.Survey, misfit: str | None) -> None:
+def _show(found: audit.AuditReport, misfit: str | None) -> None:
     console = out()
-    if found.faults:
+    if found.breaks:
         shown = table("export", "event", "is", "because")
-        for fault in found.faults:
+        for fault in found.breaks:
             shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
         console.print(shown)
     if misfit is not None:

@@ -114,10 +114,10 @@ def _check(session: Session, found: Rebuilt) -> None:
     given_out = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
     chain = audit.Chain(export_id, max(given_out, len(log) + 1))
     for event in log:
-        chain.follow(raw_rows.values(event))
-    chain.end()
-    if chain.fault is not None:
-        found.refused = f"its log cannot be believed: event {chain.fault.seq} is {chain.fault.kind}"
+        chain.follow_event(raw_rows.values(event))
+    chain.finish()
+    if chain.first_break is not None:
+        found.refused = f"its log cannot be believed: event {chain.first_break.seq} is {chain.first_break.kind}"
         return
     told = history(export_id, log)
     known = _known(session, told, export, found)

@@ -30,21 +30,21 @@ def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_pa
     assert told.exit_code == ExitCode.REFUSED
     (fault,) = json.loads(told.stdout)["faults"]
     assert (fault["exportId"], fault["seq"], fault["kind"]) == (export_id, 2, "changed")
-    assert service("audit", "head", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
+    assert service("audit", "checkpoint", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
 
 
-def test_head_is_kept_in_a_file_and_checked_later(commands: Commands, tmp_path: Path) -> None:
+def test_checkpoint_is_kept_in_a_file_and_checked_later(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     head = tmp_path / "head.json"
-    stated = commands.json("audit", "head", "--account", factories.ACCOUNT)
+    stated = commands.json("audit", "checkpoint", "--account", factories.ACCOUNT)
     head.write_text(json.dumps(stated))
     assert (stated["account"], stated["exports"]) == (factories.ACCOUNT, 0)
-    assert commands.json("audit", "verify", "--head", str(head))["intact"]
+    assert commands.json("audit", "verify", "--checkpoint", str(head))["intact"]
     head.write_text(json.dumps(stated | {"exports": 1}))
-    assert commands("audit", "verify", "--head", str(head)).exit_code == ExitCode.REFUSED
+    assert commands("audit", "verify", "--checkpoint", str(head)).exit_code == ExitCode.REFUSED
     head.write_text("{}")
-    assert commands("audit", "verify", "--head", str(head)).exit_code == ExitCode.USAGE
-    assert commands("audit", "verify", "--head", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND
-    assert commands("audit", "verify", "--head", str(head), "--export", "exp_1").exit_code == ExitCode.USAGE
+    assert commands("audit", "verify", "--checkpoint", str(head)).exit_code == ExitCode.USAGE
+    assert commands("audit", "verify", "--checkpoint", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND
+    assert commands("audit", "verify", "--checkpoint", str(head), "--export", "exp_1").exit_code == ExitCode.USAGE
     assert commands("audit", "verify", "--export", "exp_1").exit_code == ExitCode.NOT_FOUND
-    assert commands("audit", "head", "--account", "nobody").exit_code == ExitCode.NOT_FOUND
+    assert commands("audit", "checkpoint", "--account", "nobody").exit_code == ExitCode.NOT_FOUND

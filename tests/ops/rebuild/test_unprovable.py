@@ -60,7 +60,7 @@ def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> 
     (one,) = service.survey(either.runtime, apply=True).damaged
     assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
     assert (content(either), len(either.events(export_id))) == (before, last)
-    assert not audit.survey(either.runtime).intact
+    assert not audit.verify_chains(either.runtime).intact
 
 
 def test_number_that_is_too_low_comes_back(either: House) -> None:
@@ -73,7 +73,7 @@ def test_number_that_is_too_low_comes_back(either: House) -> None:
     assert one.left is not None
     assert one.left.intact
     assert len(either.events(export_id)) == events + 1
-    assert audit.survey(either.runtime).intact
+    assert audit.verify_chains(either.runtime).intact
 
 
 def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
@@ -260,11 +260,11 @@ def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) 
     kept = executed(either, factories.plan(batch="batch_2"))
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
-    found = audit.survey(either.runtime)
-    (fault,) = found.faults
+    found = audit.verify_chains(either.runtime)
+    (fault,) = found.breaks
     assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
     assert "the export's row is not there" in fault.message
-    (only,) = audit.survey(either.runtime, export_id=export_id).faults
+    (only,) = audit.verify_chains(either.runtime, export_id=export_id).breaks
     assert only == fault
     (one,) = service.survey(either.runtime, apply=True).damaged
     (row,) = (d for d in one.differences if d.table == "exports")
