@@ -27,7 +27,7 @@ _OWNER_ONLY: Final = 0o077
 
 
 @dataclass(frozen=True)
-class Uncopied:
+class MissingDocument:
     """A document that the copy lacks: an export names it, and the store does not have it, or not as it was."""
 
     export_id: str
@@ -37,17 +37,17 @@ class Uncopied:
 
 @dataclass
 class Backup:
-    """What a copy holds; `uncopied` is what it lacks, `purged` how many documents were purged while it was taken."""
+    """What a copy holds; `missing` is what it lacks, `purged` how many documents were purged while it was taken."""
 
     folder: Path
     exports: int = 0
     documents: int = 0
     size: int = 0
     purged: int = 0
-    uncopied: list[Uncopied] = field(default_factory=list)
+    missing: list[MissingDocument] = field(default_factory=list)
 
 
-def take(runtime: Runtime, folder: Path) -> Backup:
+def create_backup(runtime: Runtime, folder: Path) -> Backup:
     """Copy the SQLite database and every document that it names into `folder`, which is new or empty; writers go on meanwhile.
 
     The database is copied first, as of one instant. A document is in the store before any row names it, so that those of
@@ -60,19 +60,19 @@ def take(runtime: Runtime, folder: Path) -> Backup:
     source = runtime.db.url.database
     if not runtime.db.is_sqlite or source is None:
         raise InvalidState("only SQLite is backed up by this command; PostgreSQL has pg_dump, see docs/deployment.md")
-    with _owners_only():
-        is_new = _made(folder)
+    with _owner_only_umask():
+        is_new = _prepare_folder(folder)
         try:
-            return _copied(runtime, source, folder)
+            return _copy(runtime, source, folder)
         except BaseException as error:
-            _take_away(folder, whole=is_new)
+            _clean_up(folder, whole=is_new)
             if isinstance(error, OSError | sqlite3.Error):
                 raise InvalidState(f"the copy cannot be written to {folder}: {error}") from error
             raise
 
 
 @contextmanager
-def _owners_only() -> Iterator[None]:
+def _owner_only_umask() -> Iterator[None]:
     before = os.umask(_OWNER_ONLY)
     try:
         yield
@@ -80,32 +80,32 @@ def _owners_only() -> Iterator[None]:
         os.umask(before)
 
 
-def _made(folder: Path) -> bool:
+def _prepare_folder(folder: Path) -> bool:
     """Have an empty folder there, and tell whether it is new."""
     try:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        held = {each.name for each in folder.iterdir()}
+        existing = {each.name for each in folder.iterdir()}
     except OSError as error:
         raise InvalidState(f"{folder} cannot be made a folder of its own: {error.strerror}") from error
-    if _UNFINISHED in held:
+    if _UNFINISHED in existing:
         raise InvalidState(f"{folder} holds a copy that was never finished; remove the folder, or give another")
-    if held:
+    if existing:
         raise InvalidState(f"{folder} is not empty; a backup goes into a folder of its own")
     return is_new
 
 
-def _take_away(folder: Path, *, whole: bool) -> None:
+def _clean_up(folder: Path, *, whole: bool) -> None:
     shutil.rmtree(folder / DOCUMENTS, ignore_errors=True)
     with suppress(OSError):
-        for left in (_UNFINISHED, f"{_UNFINISHED}-journal"):
-            (folder / left).unlink(missing_ok=True)
+        for leftover in (_UNFINISHED, f"{_UNFINISHED}-journal"):
+            (folder / leftover).unlink(missing_ok=True)
         if whole:
             folder.rmdir()
 
 
-def _copied(runtime: Runtime, source: str, folder: Path) -> Backup:
-    made = Backup(folder)
+def _copy(runtime: Runtime, source: str, folder: Path) -> Backup:
+    backup = Backup(folder)
     unfinished = folder / _UNFINISHED
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(unfinished)) as copy:
         # All pages in one go: a reader's snapshot, which in WAL mode stops no writer.
@@ -115,40 +115,40 @@ def _copied(runtime: Runtime, source: str, folder: Path) -> Backup:
         (sound,) = copy.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise InvalidState(f"the copy of the database is not whole: {sound}")
-        (made.exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
+        (backup.exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
         target = ArtifactStore(f"file:{folder.resolve() / DOCUMENTS}")
-        for sha256 in _named(copy):
-            _copy_document(runtime, target, sha256, made)
+        for sha256 in _recorded_hashes(copy):
+            _copy_document(runtime, target, sha256, backup)
     # Last: where this file has its name, the backup is whole.
     unfinished.replace(folder / DATABASE)
-    return made
+    return backup
 
 
-def _named(copy: sqlite3.Connection) -> Iterator[str]:
+def _recorded_hashes(copy: sqlite3.Connection) -> Iterator[str]:
     # Of what was purged the hashes are kept, and no bytes.
     for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts WHERE purged_at IS NULL ORDER BY sha256"):
         yield str(sha256)
 
 
-def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, made: Backup) -> None:
+def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, backup: Backup) -> None:
     try:
         body = runtime.store.get(sha256)
     except (StoreUnavailable, ArtifactConflict) as error:
         # A store that does not answer at all says so here, and ends the copy: it lacks nothing by itself.
         reason = str(error) if runtime.store.has(sha256) else f"document {sha256} is not in the store"
-        wanted = _wanted(runtime, sha256)
-        made.uncopied += [Uncopied(export_id, filename, reason) for export_id, filename in wanted]
-        made.purged += not wanted
+        affected = _documents_with_hash(runtime, sha256)
+        backup.missing += [MissingDocument(export_id, filename, reason) for export_id, filename in affected]
+        backup.purged += not affected
         return
     try:
         target.put(body)
     except StoreUnavailable as error:
-        raise InvalidState(f"the copy cannot be written to {made.folder}: {error}") from error
-    made.documents += 1
-    made.size += len(body)
+        raise InvalidState(f"the copy cannot be written to {backup.folder}: {error}") from error
+    backup.documents += 1
+    backup.size += len(body)
 
 
-def _wanted(runtime: Runtime, sha256: str) -> Sequence[tuple[str, str]]:
+def _documents_with_hash(runtime: Runtime, sha256: str) -> Sequence[tuple[str, str]]:
     """Return which documents of which exports have those bytes as of now; none where all of them were purged."""
     query = (
         select(col(Artifact.export_id), col(Artifact.filename))

@@ -170,7 +170,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     writer.start()
     try:
         poll(lambda: len(late) > 1, 30, "nothing is accepted")
-        made = backup.take(original, tmp_path / "copy")
+        made = backup.create_backup(original, tmp_path / "copy")
         accepted = len(late)
         poll(lambda: len(late) > accepted, 30, "nobody could write after the copy")
     finally:
@@ -202,10 +202,10 @@ def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() ->
 
 def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    backup.take(house.runtime, folder)
+    backup.create_backup(house.runtime, folder)
     before = (folder / backup.DATABASE).read_bytes()
     with pytest.raises(InvalidState, match="is not empty"):
-        backup.take(house.runtime, folder)
+        backup.create_backup(house.runtime, folder)
     assert (folder / backup.DATABASE).read_bytes() == before
 
 
@@ -214,10 +214,10 @@ def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(house: 
     (lost, lost_file), (rotten, rotten_file), *sound = documents
     stored(tmp_path, lost).unlink()
     stored(tmp_path, rotten).write_bytes(b"not what was stored")
-    made = backup.take(house.runtime, tmp_path / "copy")
-    assert sorted(made.uncopied, key=lambda each: each.filename != lost_file) == [
-        backup.Uncopied(export_id, lost_file, f"document {lost} is not in the store"),
-        backup.Uncopied(export_id, rotten_file, f"document {rotten} is not what was stored"),
+    made = backup.create_backup(house.runtime, tmp_path / "copy")
+    assert sorted(made.missing, key=lambda each: each.filename != lost_file) == [
+        backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
+        backup.MissingDocument(export_id, rotten_file, f"document {rotten} is not what was stored"),
     ]
     copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
     assert (copied, made.documents, made.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)
@@ -253,17 +253,17 @@ def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
     store = Unanswering(house.runtime.store.url)
     runtime = replace(house.runtime, store=store)
     with pytest.raises(StoreUnavailable):
-        backup.take(runtime, folder)
+        backup.create_backup(runtime, folder)
     assert (folder.exists(), [*folder.glob("*")]) == (not is_new, [])
     store.back = True
-    assert backup.take(runtime, folder).documents == len(documents)
+    assert backup.create_backup(runtime, folder).documents == len(documents)
 
 
 def test_copy_is_read_by_its_owner_alone(house: House, tmp_path: Path) -> None:
     rendered(house)
     before = os.umask(0o022)
     try:
-        backup.take(house.runtime, tmp_path / "copy")
+        backup.create_backup(house.runtime, tmp_path / "copy")
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
@@ -293,7 +293,7 @@ def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
 def test_copy_into_what_can_be_no_folder_is_refused(house: House, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidState, match="cannot be made a folder of its own"):
-        backup.take(house.runtime, tmp_path / name)
+        backup.create_backup(house.runtime, tmp_path / name)
 
 
 def rendered(house: House) -> tuple[str, Sequence[tuple[str, str]]]:
@@ -328,7 +328,7 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     exports = under_way(original)
     delivered = ids(original, Delivery, exports, "delivered")
     with pytest.raises(InvalidState, match="pg_dump"):
-        backup.take(original, tmp_path / "copy")
+        backup.create_backup(original, tmp_path / "copy")
 
     stated = audit.sign_checkpoint(original, settled_seconds=0)
 

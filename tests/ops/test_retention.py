@@ -342,7 +342,7 @@ def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp
     executed(house, plan("gone"))
     kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
     retention.purge(house.runtime, date(2032, 11, 27))
-    made = backup.take(house.runtime, tmp_path / "copy")
+    made = backup.create_backup(house.runtime, tmp_path / "copy")
     assert made.documents == len({row.sha256 for row in rows(house, Artifact, kept_id)})  # type: ignore[attr-defined]
 
 
@@ -363,8 +363,8 @@ def test_purge_while_a_backup_is_taken_is_no_loss(house: House, today: date, tmp
     kept, gone = ({row.sha256 for row in rows(house, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
     store = PurgedWhenAsked(house.runtime.store.url)
     store.purge = lambda: retention.purge(house.runtime, date(2032, 11, 27))
-    made = backup.take(replace(house.runtime, store=store), tmp_path / "copy")
-    assert (made.documents, made.purged, made.uncopied) == (len(kept), len(gone - kept), [])
+    made = backup.create_backup(replace(house.runtime, store=store), tmp_path / "copy")
+    assert (made.documents, made.purged, made.missing) == (len(kept), len(gone - kept), [])
 
 
 def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: House, today: date) -> None:

@@ -28,32 +28,32 @@ def take(
 ) -> None:
     """Copy the SQLite database and all its documents into a folder, while the service works."""
     with opened(is_there=True) as runtime:
-        made = backup.take(runtime, folder)
+        made = backup.create_backup(runtime, folder)
     if as_json:
         print_json(_as_json(made))
     else:
         _show(made)
-    if made.uncopied:
+    if made.missing:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 def _as_json(made: backup.Backup) -> dict[str, object]:
     counts = {"exports": made.exports, "documents": made.documents, "bytes": made.size, "purged": made.purged}
-    lacking = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.uncopied]
+    lacking = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.missing]
     return {"folder": str(made.folder)} | counts | {"uncopied": lacking}
 
 
 def _show(made: backup.Backup) -> None:
     console = out()
-    if made.uncopied:
+    if made.missing:
         shown = table("export", "document", "is not in the copy because")
-        for each in made.uncopied[:SHOWN]:
+        for each in made.missing[:SHOWN]:
             shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
-        if len(made.uncopied) > SHOWN:
-            shown.add_row("", "", f"and {len(made.uncopied) - SHOWN} more; --json has all")
+        if len(made.missing) > SHOWN:
+            shown.add_row("", "", f"and {len(made.missing) - SHOWN} more; --json has all")
         console.print(shown)
-    mark = "[bold red]✗[/]" if made.uncopied else "[green]✓[/]"
-    lacking = f"; {len(made.uncopied)} that exports name could not be copied" if made.uncopied else ""
+    mark = "[bold red]✗[/]" if made.missing else "[green]✓[/]"
+    lacking = f"; {len(made.missing)} that exports name could not be copied" if made.missing else ""
     purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
     console.print(
         f"{mark} {made.exports} exports and {made.documents} documents ({kilobytes(made.size)}) are in "
