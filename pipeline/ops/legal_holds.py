@@ -13,9 +13,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
-def place(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
+def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
     """Keep an export with all of its batch, or all of an account, whatever its age, until released; raises NotFound."""
-    made = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
+    hold = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
     with runtime.db.write() as session:
         # First the export, then the account, as a purge does: neither waits for the other for ever.
         export = None if export_id is None else session.get(Export, export_id, with_for_update=True)
@@ -27,56 +27,56 @@ def place(runtime: Runtime, account_id: str, *, export_id: str | None, reason: s
                 raise NotFound(f"there is no export {export_id} in account {account_id}")
             if export.purged_at is not None:
                 raise InvalidState(f"export {export_id} was purged already; nothing is left to be held")
-        session.add(made)
+        session.add(hold)
         session.flush()
-        session.refresh(made)
-        session.expunge(made)
-    return made
+        session.refresh(hold)
+        session.expunge(hold)
+    return hold
 
 
-def release(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
+def release_hold(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
     """End a hold and return it, on record for good; raises NotFound, and InvalidState where it has ended."""
     with runtime.db.write() as session:
-        found = session.get(LegalHold, hold_id, with_for_update=True)
-        if found is None:
+        hold = session.get(LegalHold, hold_id, with_for_update=True)
+        if hold is None:
             raise NotFound(f"there is no legal hold {hold_id}")
-        if found.released_at is not None:
-            raise InvalidState(f"legal hold {hold_id} was released by {found.released_by} already")
+        if hold.released_at is not None:
+            raise InvalidState(f"legal hold {hold_id} was released by {hold.released_by} already")
         session.execute(
             update(LegalHold)
             .where(col(LegalHold.id) == hold_id)
             .values(released_by=released_by, released_at=database_now())
         )
-        session.refresh(found)
-        session.expunge(found)
-    return found
+        session.refresh(hold)
+        session.expunge(hold)
+    return hold
 
 
-def listed(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
+def list_holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
     """Return the holds, oldest first, the released ones among them."""
     query = select(LegalHold).order_by(col(LegalHold.id))
     if account_id is not None:
         query = query.where(col(LegalHold.account_id) == account_id)
     with runtime.db.read() as session:
-        found = list(session.scalars(query))
+        holds = list(session.scalars(query))
         session.expunge_all()
-    return found
+    return holds
 
 
-def of_export() -> ColumnElement[str | None]:
+def oldest_hold_of_export() -> ColumnElement[str | None]:
     """Return the oldest legal hold, as a subquery on `exports`, that keeps the export: what is of a batch belongs together."""
-    return _hold(Export)
+    return _oldest_hold(Export)
 
 
-def of_plan() -> ColumnElement[str | None]:
+def oldest_hold_of_plan() -> ColumnElement[str | None]:
     """Return the same of a plan, as a subquery on `plans`."""
-    return _hold(PlanSnapshot)
+    return _oldest_hold(PlanSnapshot)
 
 
-def _hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
-    held = aliased(Export)
-    of_batch = select(col(held.id)).where(
-        col(held.account_id) == col(table.account_id), col(held.batch_id) == col(table.batch_id)
+def _oldest_hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
+    held_export = aliased(Export)
+    of_batch = select(col(held_export.id)).where(
+        col(held_export.account_id) == col(table.account_id), col(held_export.batch_id) == col(table.batch_id)
     )
     return (
         select(func.min(col(LegalHold.id)))
@@ -90,6 +90,6 @@ def _hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None]:
     )
 
 
-def lock(session: Session, account_id: str) -> None:
+def lock_holds(session: Session, account_id: str) -> None:
     """Wait for whoever is just placing a hold on the account, and let nobody until the end of the transaction."""
     session.execute(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update(read=True))

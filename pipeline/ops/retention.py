@@ -134,7 +134,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
             col(Export.batch_id),
             col(PlanSnapshot.document),
             readable(_entered_at()),
-            legal_holds.of_export(),
+            legal_holds.oldest_hold_of_export(),
         )
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
         .where(
@@ -154,7 +154,7 @@ def _plans_alone(entered_by: date) -> Select[*tuple[Any, ...]]:
         col(PlanSnapshot.batch_id),
         col(PlanSnapshot.document),
         literal(None),  # no customs broker has answered
-        legal_holds.of_plan(),
+        legal_holds.oldest_hold_of_plan(),
     ).where(
         col(PlanSnapshot.document) != repository.PURGED,
         _may_be_entered(entered_by),
@@ -241,10 +241,10 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
     with runtime.db.write() as session:
         events.lock_export(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
-        legal_holds.lock(session, each.account_id)
+        legal_holds.lock_holds(session, each.account_id)
         # Looked for once more: a hold may have been placed since the export was found to be due.
         if export.purged_at is not None or session.scalar(
-            select(legal_holds.of_export()).where(col(Export.id) == export_id)
+            select(legal_holds.oldest_hold_of_export()).where(col(Export.id) == export_id)
         ):
             return False
         fact = {
@@ -284,9 +284,9 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
 
 def _purged_plan(runtime: Runtime, each: Due) -> bool:
     with runtime.db.write() as session:
-        legal_holds.lock(session, each.account_id)
+        legal_holds.lock_holds(session, each.account_id)
         _lock_plan(session, each.plan_id)
-        if session.scalar(select(legal_holds.of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
+        if session.scalar(select(legal_holds.oldest_hold_of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
             return False
         return _empty_plan(session, each.plan_id)
 

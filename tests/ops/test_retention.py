@@ -229,7 +229,7 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     # Another plan of a batch that is executed is kept with it, while that is held.
     beside = registered(house, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
     export_id = executed(house, plan("batch"))
-    held = legal_holds.place(
+    held = legal_holds.place_hold(
         house.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
     )
     day = date(2031, 11, 27)
@@ -239,13 +239,15 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     kept = documents(house)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
-    legal_holds.release(house.runtime, held.id, released_by="Counsel")
+    whole = legal_holds.place_hold(
+        house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
+    )
+    legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
     assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
     )}  # fmt: skip
     assert retention.purge(house.runtime, date(2033, 1, 1)) == retention.Purge(0, 0, 0)
-    legal_holds.release(house.runtime, whole.id, released_by="Counsel")
+    legal_holds.release_hold(house.runtime, whole.id, released_by="Counsel")
     made = retention.purge(house.runtime, date(2033, 1, 1))
     assert (made.exports, made.plans) == (1, 2)
     assert not any(documents(house).values())

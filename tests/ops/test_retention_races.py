@@ -144,13 +144,13 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
         return original(*arguments)
 
     def hold() -> None:
-        legal_holds.place(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+        legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
 
     holding, original = threading.Thread(target=hold), retention._empty_plan
     monkeypatch.setattr(retention, "_empty_plan", emptied)
     retention.purge(house.runtime, DAY)
     holding.join(20)
-    assert (placed, len(legal_holds.listed(house.runtime)), whole(house, one)) == ([False], 1, False)
+    assert (placed, len(legal_holds.list_holds(house.runtime)), whole(house, one)) == ([False], 1, False)
 
 
 def under_hold(house: House, *, registered: bool) -> str:

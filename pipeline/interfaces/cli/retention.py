@@ -107,7 +107,7 @@ def place(
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
     with opened(is_there=True) as runtime:
         try:
-            made = legal_holds.place(runtime, account, export_id=export, reason=reason, placed_by=by)
+            made = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -123,7 +123,7 @@ def end(
     """End a hold; it stays on record."""
     with opened(is_there=True) as runtime:
         try:
-            made = legal_holds.release(runtime, hold, released_by=by)
+            made = legal_holds.release_hold(runtime, hold, released_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
@@ -149,7 +149,7 @@ def show(
     with opened(is_there=True) as runtime:
         if account is not None:
             ensure_account(runtime, account)
-        found = legal_holds.listed(runtime, account)
+        found = legal_holds.list_holds(runtime, account)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
