@@ -75,14 +75,14 @@ def load_valid_secrets(session: Session, settings: Settings, account_id: str, pa
 
 
 @dataclass(frozen=True)
-class Opening:
+class SecretsReport:
     """How many secrets and credentials count now, and whose do not open under the keys that are here, one each."""
 
     count: int
     unreadable: Sequence[str]
 
 
-def check_secrets(session: Session, settings: Settings) -> Opening:
+def check_secrets(session: Session, settings: Settings) -> SecretsReport:
     """Try to open every secret and credential that counts now; a stretch of them is in memory at a time."""
     secret_box, count, unreadable = build_secret_box(settings), 0, []
     for model, text in _SEALED:
@@ -95,7 +95,7 @@ def check_secrets(session: Session, settings: Settings) -> Opening:
                 secret_box.open(each, owner)
             except SecretUnreadable:
                 unreadable.append(owner)
-    return Opening(count, unreadable)
+    return SecretsReport(count, unreadable)
 
 
 def _is_valid() -> ColumnElement[bool]:

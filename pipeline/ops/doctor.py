@@ -31,11 +31,11 @@ from pipeline.ops.migrations import Standing, row_security
 MAX_SKEW_SECONDS: Final = 5.0
 MIN_FONTS: Final = 4
 #: What libpq calls a connection on which the server's certificate is checked; `require` encrypts, and takes any.
-_PROVEN: Final = frozenset({"verify-ca", "verify-full"})
+_VERIFYING_SSL_MODES: Final = frozenset({"verify-ca", "verify-full"})
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """The outcome of one check: what was found, how long it took, and what to do where it failed."""
 
     name: str
@@ -45,39 +45,39 @@ class Check:
     remedy: str | None = None
 
 
-class Ailing(Exception):
+class CheckFailed(Exception):
     """A check's own finding that something is wrong."""
 
 
-def examine(settings: Settings) -> Iterator[Check]:
+def run_checks(settings: Settings) -> Iterator[CheckResult]:
     """Yield the outcome of every check, in an order in which the first failure explains the later ones."""
     failed: set[str] = set()
-    needs = {**NEEDS, **(NEEDS_ON_REDIS if settings.message_broker == "redis" else {})}
+    dependencies = {**DEPENDENCIES, **(DEPENDENCIES_ON_REDIS if settings.message_broker == "redis" else {})}
     remedies = {name: remedy for name, _, remedy in CHECKS}
     for name, check, _ in CHECKS:
-        if needed := next((each for each in needs.get(name, ()) if each in failed), None):
+        if failed_dependency := next((each for each in dependencies.get(name, ()) if each in failed), None):
             failed.add(name)
-            yield Check(name, ok=False, found=_cannot_check(needed), seconds=0)
+            yield CheckResult(name, ok=False, found=_blocked_message(failed_dependency), seconds=0)
             continue
         began = time.monotonic()
         try:
             found, remedy = check(settings), None
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is what the doctor is there to say
-            said = str(error).splitlines()[0] if str(error) else ""
-            found = said if isinstance(error, ExportsError | Ailing) else f"{type(error).__name__}: {said}"
-            silent = _silent_part(error) or name
-            remedy = remedies[silent]
-            if silent != name:
-                found = f"{_cannot_check(silent)}: {found}"
+            detail = str(error).splitlines()[0] if str(error) else ""
+            found = detail if isinstance(error, ExportsError | CheckFailed) else f"{type(error).__name__}: {detail}"
+            unreachable = _unreachable_check(error) or name
+            remedy = remedies[unreachable]
+            if unreachable != name:
+                found = f"{_blocked_message(unreachable)}: {found}"
             failed.add(name)
-        yield Check(name, remedy is None, found, seconds=time.monotonic() - began, remedy=remedy)
+        yield CheckResult(name, remedy is None, found, seconds=time.monotonic() - began, remedy=remedy)
 
 
-def _cannot_check(needed: str) -> str:
-    return f"cannot be checked without the {needed}"
+def _blocked_message(dependency: str) -> str:
+    return f"cannot be checked without the {dependency}"
 
 
-def _silent_part(error: Exception) -> str | None:
+def _unreachable_check(error: Exception) -> str | None:
     """Return the check of what did not answer, whichever check asked it."""
     if isinstance(error, DatabaseBusy):
         return "database"
@@ -85,30 +85,38 @@ def _silent_part(error: Exception) -> str | None:
 
 
 def _secret_key(settings: Settings) -> str:
-    wrong = settings.weak_secret_key
-    if wrong is None:
+    weakness = settings.weak_secret_key
+    if weakness is None:
         return "set"
     if settings.needs_own_secret_key:
-        raise Ailing(wrong)
-    return f"{wrong}; enough for one machine"
+        raise CheckFailed(weakness)
+    return f"{weakness}; enough for one machine"
 
 
 def _database(settings: Settings) -> str:
-    if wrong := find_weakness(settings.database_url):
-        raise Ailing(f"it {wrong}")
-    with _opened(settings) as database, database.read() as session:
+    if weakness := find_weakness(settings.database_url):
+        raise CheckFailed(f"it {weakness}")
+    with _open_database(settings) as database, database.read() as session:
         if database.is_sqlite:
             version = session.scalar(text("select sqlite_version()"))
             return f"SQLite {version}, {database.url.database}"
         version = str(session.scalar(text("show server_version"))).split(" ", 1)[0]
-        line = session.connection().connection.driver_connection
-        unproven = "" if line is None else _unproven_line(line.info.host, line.info.get_parameters())
-        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}{unproven}"
+        driver_connection = session.connection().connection.driver_connection
+        tls_warning = (
+            ""
+            if driver_connection is None
+            else _unverified_tls_warning(driver_connection.info.host, driver_connection.info.get_parameters())
+        )
+        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}{tls_warning}"
 
 
-def _unproven_line(host: str, given: Mapping[str, str]) -> str:
+def _unverified_tls_warning(host: str, given: Mapping[str, str]) -> str:
     """Return what to say of a connection over the network that checks no certificate; nothing of another."""
-    if host.startswith("/") or is_loopback(given.get("hostaddr") or host) or given.get("sslmode") in _PROVEN:
+    if (
+        host.startswith("/")
+        or is_loopback(given.get("hostaddr") or host)
+        or given.get("sslmode") in _VERIFYING_SSL_MODES
+    ):
         return ""
     return (
         "; but the server's certificate is not checked, and others could read the line or answer in its place: add"
@@ -117,39 +125,39 @@ def _unproven_line(host: str, given: Mapping[str, str]) -> str:
 
 
 def _database_settings(settings: Settings) -> str:
-    with _opened(settings) as database, database.read() as session:
+    with _open_database(settings) as database, database.read() as session:
         if database.is_sqlite:
             return "SQLite keeps its own"
-        asked = {**database.transaction_settings, "transaction_isolation": "repeatable read"}
+        expected = {**database.transaction_settings, "transaction_isolation": "repeatable read"}
         rows = session.execute(
-            text("select name, setting from pg_settings where name = any(:names)"), {"names": list(asked)}
+            text("select name, setting from pg_settings where name = any(:names)"), {"names": list(expected)}
         )
         in_force = {row.name: row.setting for row in rows}
         pooled = is_behind_pooler(session.connection().connection.driver_connection)
-    if lost := [name for name in asked if in_force.get(name) != asked[name]]:
-        found = ", ".join(f"{name} is {in_force.get(name)} and should be {asked[name]}" for name in lost)
-        raise Ailing(f"in a transaction, {found}")
-    return f"{len(asked)} hold in each transaction, {'through a pooler' if pooled else 'without a pooler'}"
+    if mismatched := [name for name in expected if in_force.get(name) != expected[name]]:
+        found = ", ".join(f"{name} is {in_force.get(name)} and should be {expected[name]}" for name in mismatched)
+        raise CheckFailed(f"in a transaction, {found}")
+    return f"{len(expected)} hold in each transaction, {'through a pooler' if pooled else 'without a pooler'}"
 
 
 def _migrations(settings: Settings) -> str:
-    with _opened(settings) as database:
-        stands = migrations.standing(database)
-    if stands is Standing.BEHIND:
-        raise Ailing("the tables are not those of this version")
-    if stands is Standing.AHEAD:
+    with _open_database(settings) as database:
+        status = migrations.standing(database)
+    if status is Standing.BEHIND:
+        raise CheckFailed("the tables are not those of this version")
+    if status is Standing.AHEAD:
         return "the tables are a newer version's, on which this one works until it is replaced"
     return "at the newest revision"
 
 
-def _walls(settings: Settings) -> str:
-    with _opened(settings) as database:
+def _row_security(settings: Settings) -> str:
+    with _open_database(settings) as database:
         if database.is_sqlite:
             return "SQLite has none; every query names the account"
         with translate_errors(), database.engine.connect() as connection:
-            if gone := row_security.missing(connection):
-                raise Ailing(
-                    f"row-level security is not as it should be on {', '.join(gone)}: run `exports migrate`, and drop every"
+            if unprotected := row_security.missing(connection):
+                raise CheckFailed(
+                    f"row-level security is not as it should be on {', '.join(unprotected)}: run `exports migrate`, and drop every"
                     f" policy there but {row_security.POLICY}"
                 )
             if row_security.passes_through(connection):
@@ -158,18 +166,18 @@ def _walls(settings: Settings) -> str:
 
 
 def _partner_secrets(settings: Settings) -> str:
-    with _opened(settings) as database, database.read() as session:
-        tried = secrets.check_secrets(session, settings)
-    if tried.unreadable:
-        raise Ailing(f"{len(tried.unreadable)} of {tried.count} do not open, such as of {tried.unreadable[0]}")
-    return f"{tried.count} open"
+    with _open_database(settings) as database, database.read() as session:
+        check = secrets.check_secrets(session, settings)
+    if check.unreadable:
+        raise CheckFailed(f"{len(check.unreadable)} of {check.count} do not open, such as of {check.unreadable[0]}")
+    return f"{check.count} open"
 
 
 def _message_broker(settings: Settings) -> str:
     if settings.embedded:
         return "inside the process of `exports serve`"
-    if wrong := find_weakness(settings.broker_url.get_secret_value()):
-        raise Ailing(f"it {wrong}")
+    if weakness := find_weakness(settings.broker_url.get_secret_value()):
+        raise CheckFailed(f"it {weakness}")
     queue_reader.check_connection(settings)
     return f"{settings.message_broker} answers"
 
@@ -177,16 +185,16 @@ def _message_broker(settings: Settings) -> str:
 def _queues(settings: Settings) -> str:
     if settings.message_broker != "redis":
         return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
-    with _opened(settings) as database, database.read() as session:
-        read = recipients.has_queue_recipients(session)
-    kept = queue_durability.check_durability(settings)
-    if kept.danger is not None and read:
-        raise Ailing(kept.danger)
-    return kept.found if read else f"{kept.found}; no partner is told by queue"
+    with _open_database(settings) as database, database.read() as session:
+        has_queue_readers = recipients.has_queue_recipients(session)
+    durability = queue_durability.check_durability(settings)
+    if durability.danger is not None and has_queue_readers:
+        raise CheckFailed(durability.danger)
+    return durability.found if has_queue_readers else f"{durability.found}; no partner is told by queue"
 
 
 def _artifact_store(settings: Settings) -> str:
-    with _opened(settings) as database:
+    with _open_database(settings) as database:
         open_store(settings, database).check()
     return "wrote, read and deleted an object"
 
@@ -198,13 +206,13 @@ def _documents(settings: Settings) -> str:
         .order_by(col(Artifact.id).desc())
         .limit(1)
     )
-    with _opened(settings) as database:
+    with _open_database(settings) as database:
         with database.read() as session:
             row = session.execute(newest).first()
         if row is None:
             return "no export has one yet"
         if not open_store(settings, database).has(row.sha256):
-            raise Ailing(f"{row.filename} of {row.export_id}, the newest, is not in the artifact store")
+            raise CheckFailed(f"{row.filename} of {row.export_id}, the newest, is not in the artifact store")
     return "the newest is in the artifact store"
 
 
@@ -217,7 +225,7 @@ def _mail_server(settings: Settings) -> str:
 def _fonts(_: Settings) -> str:
     files = fonts.font_files()
     if len(files) < MIN_FONTS:
-        raise Ailing(f"{len(files)} fonts in {fonts.FONTS}")
+        raise CheckFailed(f"{len(files)} fonts in {fonts.FONTS}")
     return f"{len(files)} files, {len(fonts.printable_characters())} characters"
 
 
@@ -234,7 +242,7 @@ def _rules(_: Settings) -> str:
     try:
         rules, _others = load_rules()
     except RulesInvalid as error:
-        raise Ailing(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
+        raise CheckFailed(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
     today = utc_now().date()
     age = f"ruleset {rules.id} as of {rules.as_of}, {(today - rules.as_of).days} days old"
     late = rules.too_old_by(today)
@@ -244,19 +252,19 @@ def _rules(_: Settings) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    with _opened(settings) as database, database.read() as session:
+    with _open_database(settings) as database, database.read() as session:
         before = utc_now()
         theirs = session.execute(select(database_now())).scalar_one()
         after = utc_now()
     # Anywhere between the two readings counts as equal.
     skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
     if skew > MAX_SKEW_SECONDS:
-        raise Ailing(f"this machine and the database are {skew:.1f} s apart")
+        raise CheckFailed(f"this machine and the database are {skew:.1f} s apart")
     return f"this machine and the database are less than {max(skew, 0.1):.1f} s apart"
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Database]:
+def _open_database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database_url, pool=1, timeout_seconds=min(5, settings.database_timeout_seconds))
     try:
         yield database
@@ -277,7 +285,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Let the pooler give a transaction one connection from BEGIN to COMMIT, and pass each SET LOCAL on to it.",
     ),
     ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
-    ("walls between accounts", _walls, "Run `exports migrate` as the role that owns the tables."),
+    ("row-level security", _row_security, "Run `exports migrate` as the role that owns the tables."),
     (
         "partner secrets",
         _partner_secrets,
@@ -309,13 +317,13 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
     ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
 )
-NEEDS: Final[Mapping[str, Sequence[str]]] = {
+DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "database settings": ["database"],
     "migrations": ["database"],
-    "walls between accounts": ["database"],
+    "row-level security": ["database"],
     "partner secrets": ["migrations"],
     "documents": ["migrations"],
     "clock": ["database"],
 }
 #: Elsewhere nothing is asked.
-NEEDS_ON_REDIS: Final[Mapping[str, Sequence[str]]] = {"messages in queues": ["migrations", "message broker"]}
+DEPENDENCIES_ON_REDIS: Final[Mapping[str, Sequence[str]]] = {"messages in queues": ["migrations", "message broker"]}

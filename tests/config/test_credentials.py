@@ -8,7 +8,7 @@ from config.settings import Settings
 from config.weak_credentials import find_weakness
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.runtime import reject_weak_credentials
-from pipeline.ops.doctor import examine
+from pipeline.ops.doctor import run_checks
 
 OWN = {"secret_key": "k" * 32}
 
@@ -50,7 +50,7 @@ def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
 def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
     with pytest.raises(UnsafeSettings, match="DATABASE_URL signs in as"):
         reject_weak_credentials(settings(database_url=url))
-    (found,) = (check for check in examine(settings(database_url=url)) if check.name == "database")
+    (found,) = (check for check in run_checks(settings(database_url=url)) if check.name == "database")
     assert (found.ok, "everybody knows" in found.found) == (False, True)
 
 
@@ -90,7 +90,7 @@ def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, b
 def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it(url: str) -> None:
     with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in without a password.*make a user of its own"):
         reject_weak_credentials(settings(broker_url=url))
-    (found,) = (check for check in examine(settings(broker_url=url)) if check.name == "message broker")
+    (found,) = (check for check in run_checks(settings(broker_url=url)) if check.name == "message broker")
     assert (found.ok, "without a password" in found.found) == (False, True)
 
 
@@ -139,7 +139,7 @@ def test_a_secret_key_that_can_be_tried_is_refused_where_others_come(name: str, 
     shown = Settings.model_validate(OWN | keys | {"broker_url": "redis://127.0.0.1/0"})
     with pytest.raises(UnsafeSettings, match=rf"^{name} has {len(key)} characters"):
         reject_weak_credentials(shown)
-    (found,) = (check for check in examine(shown) if check.name == "secret key")
+    (found,) = (check for check in run_checks(shown) if check.name == "secret key")
     assert (found.ok, found.found) == (False, f"{name} has {len(key)} characters, which can be tried")
 
 

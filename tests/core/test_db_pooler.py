@@ -253,7 +253,7 @@ def test_doctor_compares_what_is_in_force_with_what_was_asked_for(
     pooled_url: str, pgbouncer_server: PgBouncer, postgres_server: PostgreSQL
 ) -> None:
     def found(url: str) -> tuple[bool, str]:
-        checks = {check.name: check for check in doctor.examine(settings_of(url))}
+        checks = {check.name: check for check in doctor.run_checks(settings_of(url))}
         return checks["database settings"].ok, checks["database settings"].found
 
     direct = pooled_url.replace(f":{pgbouncer_server.port}/", f":{postgres_server.port}/")

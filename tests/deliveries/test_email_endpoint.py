@@ -173,7 +173,7 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
         made = Settings.model_validate(
             {"database_url": "sqlite://", "smtp_url": f"smtp://{LOOPBACK}:{port}", "mail_from": "exports@maple.example"}
         )
-        (check,) = [each for each in doctor.examine(made) if each.name == "mail server"]
+        (check,) = [each for each in doctor.run_checks(made) if each.name == "mail server"]
         return check.ok, check.found, check.remedy
 
     with Mailroom() as room:

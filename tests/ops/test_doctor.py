@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.ops.doctor import _unproven_line
+from pipeline.ops.doctor import _unverified_tls_warning
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ from pipeline.ops.doctor import _unproven_line
 def test_doctor_names_a_database_over_the_network_whose_certificate_is_not_checked(
     host: str, given: dict[str, str], *, named: bool
 ) -> None:
-    assert ("add sslmode=verify-full" in _unproven_line(host, given)) == named
+    assert ("add sslmode=verify-full" in _unverified_tls_warning(host, given)) == named

@@ -129,7 +129,7 @@ def examine(as_json: Json = False) -> None:
     """Try everything that the service stands on, and say how to mend what fails."""
     console = out()
     checks = []
-    for check in doctor.examine(get_settings()):
+    for check in doctor.run_checks(get_settings()):
         checks.append(check)
         if as_json:
             continue

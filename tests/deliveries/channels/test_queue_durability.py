@@ -70,8 +70,8 @@ def parts(runtime: Runtime) -> dict[str, readiness.Part]:
     return {part.name: part for part in readiness.parts(runtime)}
 
 
-def examined(runtime: Runtime) -> doctor.Check:
-    (check,) = [check for check in doctor.examine(runtime.settings) if check.name == "messages in queues"]
+def examined(runtime: Runtime) -> doctor.CheckResult:
+    (check,) = [check for check in doctor.run_checks(runtime.settings) if check.name == "messages in queues"]
     return check
 
 

@@ -183,7 +183,7 @@ def test_owner_can_dump_and_restore_everything(desk: Desk, own_url: str, postgre
 def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_server: PostgreSQL) -> None:
     def found(url: str) -> tuple[bool, str]:
         settings = Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
-        (check,) = (check for check in doctor.examine(settings) if check.name == "walls between accounts")
+        (check,) = (check for check in doctor.run_checks(settings) if check.name == "row-level security")
         return check.ok, check.found
 
     assert found(own_url) == (True, "row-level security holds this role")

@@ -27,7 +27,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     code, checks = outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "database settings", "migrations", "walls between accounts", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
+        "secret key", "database", "database settings", "migrations", "row-level security", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     age = (datetime.now(UTC).date() - ruleset().as_of).days
