@@ -25,7 +25,7 @@ from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
 from pipeline.ops import migrations
-from pipeline.ops.migrations import Standing, row_security
+from pipeline.ops.migrations import SchemaStatus, row_security
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -142,10 +142,10 @@ def _database_settings(settings: Settings) -> str:
 
 def _migrations(settings: Settings) -> str:
     with _open_database(settings) as database:
-        status = migrations.standing(database)
-    if status is Standing.BEHIND:
+        status = migrations.schema_status(database)
+    if status is SchemaStatus.BEHIND:
         raise CheckFailed("the tables are not those of this version")
-    if status is Standing.AHEAD:
+    if status is SchemaStatus.AHEAD:
         return "the tables are a newer version's, on which this one works until it is replaced"
     return "at the newest revision"
 
@@ -155,12 +155,12 @@ def _row_security(settings: Settings) -> str:
         if database.is_sqlite:
             return "SQLite has none; every query names the account"
         with translate_errors(), database.engine.connect() as connection:
-            if unprotected := row_security.missing(connection):
+            if unprotected := row_security.tables_without_policy(connection):
                 raise CheckFailed(
                     f"row-level security is not as it should be on {', '.join(unprotected)}: run `exports migrate`, and drop every"
                     f" policy there but {row_security.POLICY}"
                 )
-            if row_security.passes_through(connection):
+            if row_security.bypasses_policies(connection):
                 return "up, but this role is a superuser or has BYPASSRLS, and walks through them"
     return "row-level security holds this role"
 

@@ -21,7 +21,7 @@ from pipeline.deliveries.streams import is_claimable, is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops import migrations
-from pipeline.ops.migrations import Standing
+from pipeline.ops.migrations import SchemaStatus
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import export_is_active
 
@@ -41,11 +41,11 @@ class Part:
 def parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECONDS) -> list[Part]:
     """Return every part; where the database does not answer, nothing else is known."""
     try:
-        stands = migrations.standing(runtime.db)
-        if stands is Standing.BEHIND:
+        stands = migrations.schema_status(runtime.db)
+        if stands is SchemaStatus.BEHIND:
             return [Part("database", ok=False, message="its tables are not this version's; run `exports migrate`")]
         # Red would take every process of the older version away before one of the newer is there.
-        whose = "this version's" if stands is Standing.CURRENT else "a newer version's; replace this process"
+        whose = "this version's" if stands is SchemaStatus.CURRENT else "a newer version's; replace this process"
         put_off = runtime.settings.stalled_seconds
         watch = _Watch(stalled_after_seconds, min(put_off, stalled_after_seconds / 2), put_off)
         longest_pause = max(runtime.settings.step_retry_seconds, MAX_RETRY_PAUSE_SECONDS)

@@ -20,7 +20,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports.models import Account, Export, ExportPackage, Step
 from pipeline.ops import doctor, migrations
-from pipeline.ops.migrations import Standing, row_security
+from pipeline.ops.migrations import SchemaStatus, row_security
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
@@ -72,10 +72,13 @@ def together(work: Callable[[int], None], threads: int = 8) -> None:
 
 def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL) -> None:
     database = Database(pgbouncer_server.through(postgres_server.fresh_url(owner=OWNER)))
-    assert migrations.upgrade(database) is Standing.BEHIND
-    assert migrations.standing(database) is Standing.CURRENT
+    assert migrations.upgrade(database) is SchemaStatus.BEHIND
+    assert migrations.schema_status(database) is SchemaStatus.CURRENT
     with database.engine.connect() as connection:
-        assert (row_security.missing(connection), row_security.passes_through(connection)) == ([], False)
+        assert (row_security.tables_without_policy(connection), row_security.bypasses_policies(connection)) == (
+            [],
+            False,
+        )
     database.dispose()
 
 

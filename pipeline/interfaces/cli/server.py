@@ -19,7 +19,7 @@ from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.interfaces.cli.session import ensure_current
 from pipeline.ops import doctor, migrations
-from pipeline.ops.migrations import Standing
+from pipeline.ops.migrations import SchemaStatus
 
 app = typer.Typer()
 
@@ -100,9 +100,9 @@ def told_to_end() -> threading.Event:
 
 
 _FOUND: Final = {
-    Standing.BEHIND: "is now at the newest revision",
-    Standing.CURRENT: "was at the newest revision",
-    Standing.AHEAD: "is at a newer version's revision, and was left alone",
+    SchemaStatus.BEHIND: "is now at the newest revision",
+    SchemaStatus.CURRENT: "was at the newest revision",
+    SchemaStatus.AHEAD: "is at a newer version's revision, and was left alone",
 }
 
 
@@ -118,7 +118,7 @@ def migrate(as_json: Json = False) -> None:
     finally:
         database.dispose()
     if as_json:
-        print_json({"migrated": before is Standing.BEHIND})
+        print_json({"migrated": before is SchemaStatus.BEHIND})
     else:
         out().print(f"[green]✓[/] the database {_FOUND[before]}")
 

@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
 from pipeline.interfaces.cli.output import ExitCode, Failure
 from pipeline.ops import migrations
-from pipeline.ops.migrations import Standing
+from pipeline.ops.migrations import SchemaStatus
 
 _REMEDY: Final = (
     "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
@@ -82,7 +82,7 @@ def ensure_current(runtime: Runtime) -> None:
     A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
     Failure says so.
     """
-    if migrations.standing(runtime.db) is not Standing.BEHIND:
+    if migrations.schema_status(runtime.db) is not SchemaStatus.BEHIND:
         return
     if not runtime.db.is_sqlite:
         raise Failure(

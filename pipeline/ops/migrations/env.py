@@ -17,7 +17,7 @@ from pipeline.deliveries import models as delivery_models  # noqa: F401 - import
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
 
 
-def _rendered(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:
+def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:
     if kind == "type" and isinstance(item, AutoString):
         return "sa.String()"
     if kind == "type" and isinstance(item, Instant):
@@ -31,7 +31,7 @@ def _migrate(connection: Any) -> None:
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
-        render_item=_rendered,
+        render_item=_render_item,
         # SQLite alters a table by copying it.
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,

@@ -27,43 +27,43 @@ SETTING: Final = "exports.account"
 POLICY: Final = "own_rows"
 
 #: Tables that refer to others without a foreign key: column -> the table whose `id` it holds.
-_WITHOUT_A_KEY: Final[Mapping[str, tuple[str, str]]] = {"sandbox_handoffs": ("submission_id", "broker_submissions")}
+_IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {"sandbox_handoffs": ("submission_id", "broker_submissions")}
 
 #: Tables whose rows are nobody's, and therefore everybody's to see.
 SHARED: Final[frozenset[str]] = frozenset({"heartbeats"})
 
-_NOW: Final = f"current_setting('{SETTING}', true)"
+_CURRENT_ACCOUNT: Final = f"current_setting('{SETTING}', true)"
 
 
 #: Every policy of the tables on which row-level security holds, owners among those that it holds.
-_STANDING: Final = """
+_ALL_POLICIES: Final = """
 SELECT c.relname, p.polname, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
        p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
 WHERE c.relrowsecurity AND c.relforcerowsecurity AND c.relnamespace = to_regnamespace(current_schema())
 """
-_OURS: Final = """
+_OWN_POLICIES: Final = """
 SELECT c.relname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
 WHERE p.polname = :policy AND c.relnamespace = to_regnamespace(current_schema())
 """
-_ADDED: Final = re.compile(r"::(?:text|character varying)|[()\s]")
+_CASTS_AND_PARENTHESES: Final = re.compile(r"::(?:text|character varying)|[()\s]")
 
 
-def walled() -> Iterator[tuple[str, str]]:
+def protected_tables() -> Iterator[tuple[str, str]]:
     """Yield every table of an account's rows, with the condition under which a row is seen and written."""
     for name, table in sorted(SQLModel.metadata.tables.items()):
         if name not in SHARED:
             yield name, _condition(table)
 
 
-def raise_walls(connection: Connection) -> None:
+def apply_policies(connection: Connection) -> None:
     """Put up every wall that is not there yet, or is another than the models say; FORCE has the owner stand behind it, too.
 
-    A policy that is not ours is left: somebody else made it, and `missing` names its table until he takes it away.
+    A policy that is not ours is left: somebody else made it, and `tables_without_policy` names its table until he takes it away.
     """
-    ailing = set(missing(connection))
-    for name, condition in walled():
-        if name not in ailing:
+    unprotected = set(tables_without_policy(connection))
+    for name, condition in protected_tables():
+        if name not in unprotected:
             continue
         for statement in (
             f"DROP POLICY IF EXISTS {POLICY} ON {name}",
@@ -74,29 +74,33 @@ def raise_walls(connection: Connection) -> None:
     connection.commit()
 
 
-def lower_walls(connection: Connection) -> None:
+def drop_policies(connection: Connection) -> None:
     """Take every wall down."""
-    for name in connection.scalars(sa.text(_OURS), {"policy": POLICY}).all():
+    for name in connection.scalars(sa.text(_OWN_POLICIES), {"policy": POLICY}).all():
         connection.exec_driver_sql(f"DROP POLICY {POLICY} ON {name}")
         connection.exec_driver_sql(f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
     connection.commit()
 
 
-def missing(connection: Connection) -> list[str]:
+def tables_without_policy(connection: Connection) -> list[str]:
     """Return the tables whose wall is not there, is another than the models say, or has another policy beside it.
 
     A row is seen that any one policy lets through: one too many is a hole.
     """
-    standing: dict[str, list[_Policy]] = {}
-    for name, policy, condition, of_all in connection.execute(sa.text(_STANDING)):
-        standing.setdefault(name, []).append(_Policy(policy, _spelt(condition), of_all))
-    return [name for name, condition in walled() if standing.get(name) != [_Policy(POLICY, _spelt(condition))]]
+    existing: dict[str, list[_Policy]] = {}
+    for name, policy, condition, is_default in connection.execute(sa.text(_ALL_POLICIES)):
+        existing.setdefault(name, []).append(_Policy(policy, _normalized(condition), is_default))
+    return [
+        name
+        for name, condition in protected_tables()
+        if existing.get(name) != [_Policy(POLICY, _normalized(condition))]
+    ]
 
 
-def passes_through(connection: Connection) -> bool:
+def bypasses_policies(connection: Connection) -> bool:
     """Tell whether the role of this connection walks through every wall: superusers do, and roles with BYPASSRLS."""
-    asked = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
-    return bool(connection.exec_driver_sql(asked).scalar_one())
+    query = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    return bool(connection.exec_driver_sql(query).scalar_one())
 
 
 @dataclass(frozen=True)
@@ -105,25 +109,25 @@ class _Policy:
 
     name: str
     condition: str
-    of_all: bool = True
+    is_default: bool = True
 
 
 def _condition(table: sa.Table) -> str:
     if table.name == "accounts":
-        return f"{_NOW} = '{ALL_ACCOUNTS}' OR {_NOW} = id"
+        return f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR {_CURRENT_ACCOUNT} = id"
     if "account_id" in table.columns:
-        return f"{_NOW} = '{ALL_ACCOUNTS}' OR {_NOW} = account_id"
+        return f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR {_CURRENT_ACCOUNT} = account_id"
     joined, owner = _owner(table)
     # Nothing is looked up for those who see everything.
     return (
-        f"{_NOW} = '{ALL_ACCOUNTS}' OR EXISTS (SELECT FROM {owner} of_account"
-        f" WHERE {joined} AND of_account.account_id = {_NOW})"
+        f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR EXISTS (SELECT FROM {owner} of_account"
+        f" WHERE {joined} AND of_account.account_id = {_CURRENT_ACCOUNT})"
     )
 
 
 def _owner(table: sa.Table) -> tuple[str, str]:
-    if table.name in _WITHOUT_A_KEY:
-        column, owner = _WITHOUT_A_KEY[table.name]
+    if table.name in _IMPLICIT_KEYS:
+        column, owner = _IMPLICIT_KEYS[table.name]
         return f"of_account.id = {table.name}.{column}", owner
     for key in sorted(table.foreign_key_constraints, key=lambda each: each.referred_table.name):
         if "account_id" in key.referred_table.columns:
@@ -135,6 +139,6 @@ def _owner(table: sa.Table) -> tuple[str, str]:
     )
 
 
-def _spelt(condition: str) -> str:
+def _normalized(condition: str) -> str:
     """Return the condition without what PostgreSQL adds to its spelling: casts of text, parentheses and room."""
-    return _ADDED.sub("", condition)
+    return _CASTS_AND_PARENTHESES.sub("", condition)

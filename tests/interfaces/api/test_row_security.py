@@ -83,11 +83,11 @@ def counted(runtime: Runtime, whose: str) -> dict[str, int]:
         }
 
 
-def test_every_table_has_its_wall(own_url: str) -> None:
+def test_every_table_has_its_policy(own_url: str) -> None:
     database = Database(own_url)
     with database.engine.connect() as connection:
-        assert row_security.missing(connection) == []
-        assert not row_security.passes_through(connection)
+        assert row_security.tables_without_policy(connection) == []
+        assert not row_security.bypasses_policies(connection)
         forced = connection.execute(
             sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind = 'r'")
         )
@@ -227,7 +227,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
             assert ask(factories.ACCOUNT) == []
 
 
-def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
+def test_policies_that_are_missing_are_found_and_made_again(own_url: str) -> None:
     database = Database(own_url)
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE exports DISABLE ROW LEVEL SECURITY"))
@@ -235,10 +235,10 @@ def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
         connection.execute(sa.text("DROP POLICY own_rows ON steps"))
         connection.execute(sa.text("CREATE POLICY own_rows ON steps USING (true)"))
     with database.engine.connect() as connection:
-        assert row_security.missing(connection) == ["events", "exports", "steps"]
+        assert row_security.tables_without_policy(connection) == ["events", "exports", "steps"]
     migrations.upgrade(database)
     with database.engine.connect() as connection:
-        assert row_security.missing(connection) == []
+        assert row_security.tables_without_policy(connection) == []
     database.dispose()
 
 
@@ -254,17 +254,19 @@ def test_walls_that_are_gone_are_found_and_put_up_again(own_url: str) -> None:
         (("CREATE POLICY another ON {table} USING (true)",), False),
     ],
 )
-def test_wall_with_a_hole_in_it_is_none(own_url: str, statements: tuple[str, ...], *, mends_itself: bool) -> None:
+def test_table_with_another_policy_beside_ours_is_unprotected(
+    own_url: str, statements: tuple[str, ...], *, mends_itself: bool
+) -> None:
     database = Database(own_url)
     with database.engine.begin() as connection:
         for table in ("exports", "steps"):
             for statement in statements:
                 connection.execute(sa.text(statement.format(table=table)))
     with database.engine.connect() as connection:
-        assert row_security.missing(connection) == ["exports", "steps"]
+        assert row_security.tables_without_policy(connection) == ["exports", "steps"]
     migrations.upgrade(database)
     with database.engine.connect() as connection:
-        assert (row_security.missing(connection) == []) == mends_itself
+        assert (row_security.tables_without_policy(connection) == []) == mends_itself
     database.dispose()
 
 
