@@ -23,7 +23,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.exports.hash_chain import canonical_bytes, format_instant, hash_event
 from pipeline.exports.models import Account, Event, Export
-from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, any_text, cell, unreadable
+from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, tolerant_column, undecoded_text_as_bytes, unreadable_columns
 
 #: A checkpoint speaks of what happened so long ago that no transaction of then is still under way.
 SETTLED_SECONDS: Final = 300
@@ -65,7 +65,7 @@ class Chain:
             self._record_break(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
             return
         hash_matches, links_to_previous = _hash_matches(event), event["prev_hash"] == self.hash
-        if damaged := unreadable(event):
+        if damaged := unreadable_columns(event):
             self._record_break(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
         elif not hash_matches and not links_to_previous:
             self._record_break(
@@ -152,7 +152,7 @@ def _check_chains(
     runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
 ) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
     """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
-    rows = select(col(Export.id).label("export_id"), cell(table(Export).c.next_seq))
+    rows = select(col(Export.id).label("export_id"), tolerant_column(table(Export).c.next_seq))
     # An export whose own row is gone is known by its log; whose it was is not.
     rowless = select(col(Event.export_id), cast(null(), Integer)).where(
         ~exists().where(col(Export.id) == col(Event.export_id))
@@ -161,7 +161,7 @@ def _check_chains(
         exports = rows.union_all(rowless.distinct()).subquery().c
     else:
         exports = rows.where(col(Export.account_id) == account_id).subquery().c
-    columns = [cell(column) for column in table(Event).c if column.name != "export_id"]
+    columns = [tolerant_column(column) for column in table(Event).c if column.name != "export_id"]
     query = (
         select(exports.export_id, exports.next_seq, *columns)
         .join(Event, col(Event.export_id) == exports.export_id, isouter=True)
@@ -172,7 +172,7 @@ def _check_chains(
     chain: Chain | None = None
     last: Mapping[str, Any] | None = None
     count = 0
-    with runtime.db.read() as session, any_text(session):
+    with runtime.db.read() as session, undecoded_text_as_bytes(session):
         streamed = session.execute(query, execution_options={"stream_results": True, "yield_per": _BATCH_SIZE})
         for row in streamed.mappings():
             event: Mapping[str, Any] = dict(row)

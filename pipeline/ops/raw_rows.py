@@ -36,21 +36,21 @@ _TYPES: Final[tuple[tuple[type[TypeEngine[Any]], type], ...]] = (
 )
 
 
-class _Cell(TypeDecorator[Any]):
+class _TolerantType(TypeDecorator[Any]):
     """A column's type, but that it gives UNREADABLE where that type cannot be read."""
 
     impl = NullType
     cache_ok = True
 
-    def __init__(self, of: TypeEngine[Any]) -> None:
+    def __init__(self, inner: TypeEngine[Any]) -> None:
         super().__init__()
-        self.of = of
+        self.inner = inner
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         """Read as the column's own type does."""
-        process = self.of.dialect_impl(dialect).result_processor(dialect, coltype)
-        kind: type = next((kind for each, kind in _TYPES if isinstance(self.of, each)), object)
-        boolean = isinstance(self.of, Boolean)
+        process = self.inner.dialect_impl(dialect).result_processor(dialect, coltype)
+        kind: type = next((kind for each, kind in _TYPES if isinstance(self.inner, each)), object)
+        boolean = isinstance(self.inner, Boolean)
 
         def read(value: Any) -> Any:
             if value is None or (boolean and value not in (0, 1)):
@@ -64,49 +64,49 @@ class _Cell(TypeDecorator[Any]):
         return read
 
 
-def cell(column: Column[Any]) -> ColumnElement[Any]:
+def tolerant_column(column: Column[Any]) -> ColumnElement[Any]:
     """Return the column to be selected, which gives UNREADABLE where its type cannot be read; a key is given as it is."""
-    return column if column.primary_key else readable(column).label(column.name)
+    return column if column.primary_key else tolerant(column).label(column.name)
 
 
-def readable(asked: ColumnElement[Any]) -> ColumnElement[Any]:
+def tolerant(expression: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return what is asked for so that it gives UNREADABLE where its type cannot be read."""
-    return type_coerce(asked, _Cell(asked.type))
+    return type_coerce(expression, _TolerantType(expression.type))
 
 
-def rows(session: Session, model: type[M], *where: ColumnElement[bool], order_by: tuple[Any, ...] = ()) -> list[M]:
+def read_rows(session: Session, model: type[M], *where: ColumnElement[bool], order_by: tuple[Any, ...] = ()) -> list[M]:
     """Return the rows as objects of no session."""
-    asked = select(*map(cell, table(model).columns)).where(*where).order_by(*order_by)
-    with any_text(session):
-        return [model(**row) for row in session.execute(asked).mappings()]
+    query = select(*map(tolerant_column, table(model).columns)).where(*where).order_by(*order_by)
+    with undecoded_text_as_bytes(session):
+        return [model(**row) for row in session.execute(query).mappings()]
 
 
 @contextmanager
-def any_text(session: Session) -> Iterator[None]:
+def undecoded_text_as_bytes(session: Session) -> Iterator[None]:
     """Have text that is no UTF-8, which SQLite keeps as well, read as bytes in the block: else it ends the whole query."""
     driver: Any = session.connection().connection.driver_connection
     if session.get_bind().dialect.name != "sqlite":
         yield
         return
-    driver.text_factory = _text
+    driver.text_factory = _decode
     try:
         yield
     finally:
         driver.text_factory = str
 
 
-def _text(held: bytes) -> str | bytes:
+def _decode(raw: bytes) -> str | bytes:
     try:
-        return held.decode()
+        return raw.decode()
     except UnicodeDecodeError:
-        return held
+        return raw
 
 
-def values(row: SQLModel) -> dict[str, Any]:
+def row_values(row: SQLModel) -> dict[str, Any]:
     """Return what each column holds."""
     return {column.name: getattr(row, column.name) for column in table(type(row)).columns}
 
 
-def unreadable(held: Mapping[str, Any]) -> list[str]:
+def unreadable_columns(values: Mapping[str, Any]) -> list[str]:
     """Return the columns that cannot be read."""
-    return [name for name, value in held.items() if value is UNREADABLE]
+    return [name for name, value in values.items() if value is UNREADABLE]

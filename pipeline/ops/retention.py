@@ -32,7 +32,7 @@ from pipeline.exports.models import (
 )
 from pipeline.exports.states import ACTIVE_STATES, SubmissionState
 from pipeline.ops import legal_holds
-from pipeline.ops.raw_rows import MALFORMED, any_text, readable
+from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
 
 ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.
@@ -96,7 +96,7 @@ def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
     for query, place in ((_ended_exports(entered_by), _EXPORT), (_plans_alone(entered_by), _PLAN)):
         after = ""
         while True:
-            with runtime.db.read() as session, any_text(session):
+            with runtime.db.read() as session, undecoded_text_as_bytes(session):
                 rows = session.execute(query.where(place > after).order_by(place).limit(_IN_ONE_STRETCH)).all()
             yield from (each for row in rows if (each := _read(*row, years=years, on=on)) is not None)
             if len(rows) < _IN_ONE_STRETCH:
@@ -133,7 +133,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
             col(Export.account_id),
             col(Export.batch_id),
             col(PlanSnapshot.document),
-            readable(_entered_at()),
+            tolerant(_entered_at()),
             legal_holds.oldest_hold_of_export(),
         )
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)

@@ -108,13 +108,13 @@ def check(session: Session, export_id: str) -> Rebuilt:
 
 def _check(session: Session, found: Rebuilt) -> None:
     export_id = found.export_id
-    log = raw_rows.rows(session, Event, col(Event.export_id) == export_id, order_by=(col(Event.seq),))
+    log = raw_rows.read_rows(session, Event, col(Event.export_id) == export_id, order_by=(col(Event.seq),))
     export = _export(session, export_id)
     # A number that is too low comes back; one that is too high tells that the end of the log is gone.
     given_out = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
     chain = audit.Chain(export_id, max(given_out, len(log) + 1))
     for event in log:
-        chain.follow_event(raw_rows.values(event))
+        chain.follow_event(raw_rows.row_values(event))
     chain.finish()
     if chain.first_break is not None:
         found.refused = f"its log cannot be believed: event {chain.first_break.seq} is {chain.first_break.kind}"
@@ -130,7 +130,7 @@ def _check(session: Session, found: Rebuilt) -> None:
 
 
 def _export(session: Session, export_id: str) -> Export | None:
-    return next(iter(raw_rows.rows(session, Export, col(Export.id) == export_id)), None)
+    return next(iter(raw_rows.read_rows(session, Export, col(Export.id) == export_id)), None)
 
 
 def read_sayings(session: Session, export_id: str) -> Sayings:
@@ -139,16 +139,16 @@ def read_sayings(session: Session, export_id: str) -> Sayings:
     Raises Untold where a try cannot be read: what became of a message is told by its tries.
     """
     of_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
-    notifications = raw_rows.rows(session, Notification, of_export[0], order_by=(col(Notification.position),))
-    deliveries = raw_rows.rows(session, Delivery, of_export[1])
+    notifications = raw_rows.read_rows(session, Notification, of_export[0], order_by=(col(Notification.position),))
+    deliveries = raw_rows.read_rows(session, Delivery, of_export[1])
     attempts: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in raw_rows.rows(
+    for attempt in raw_rows.read_rows(
         session,
         Attempt,
         col(Attempt.delivery_id).in_(select(col(Delivery.id)).where(of_export[1])),
         order_by=(col(Attempt.delivery_id), col(Attempt.number)),
     ):
-        if damaged := raw_rows.unreadable(raw_rows.values(attempt)):
+        if damaged := raw_rows.unreadable_columns(raw_rows.row_values(attempt)):
             raise Untold(
                 f"{', '.join(damaged)} of try {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
             )
@@ -159,7 +159,7 @@ def read_sayings(session: Session, export_id: str) -> Sayings:
 def _known(session: Session, told: History, export: Export | None, found: Rebuilt) -> Known:
     plan_hash, batch_id = told.accepted["planHash"], told.accepted["batchId"]
     account_id = None if export is None or export.account_id is UNREADABLE else export.account_id
-    plans = raw_rows.rows(
+    plans = raw_rows.read_rows(
         session,
         PlanSnapshot,
         col(PlanSnapshot.plan_hash) == plan_hash,
@@ -233,7 +233,7 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
         names = [column.name for column in table(model).primary_key]
         there = {
             tuple(getattr(row, name) for name in names): row
-            for row in raw_rows.rows(session, model, _of_export(model, known.history.export_id))
+            for row in raw_rows.read_rows(session, model, _of_export(model, known.history.export_id))
         }
         for row in by_model[model]:
             actual = there.pop(tuple(row.key[name] for name in names), None)
@@ -269,7 +269,7 @@ def _of_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
 def _by_key(session: Session, row: Row) -> SQLModel | None:
     columns = table(row.model).c
     return next(
-        iter(raw_rows.rows(session, row.model, *(columns[name] == value for name, value in row.key.items()))), None
+        iter(raw_rows.read_rows(session, row.model, *(columns[name] == value for name, value in row.key.items()))), None
     )
 
 
@@ -294,14 +294,16 @@ def _compare_row(found: Rebuilt, row: Row, actual: SQLModel | None) -> None:
         kept = f", and not its {', '.join(wanting)}, which only a backup has" if wanting else ""
         differs("missing", f"the log says that there is such a row{kept}", restorable=not wanting)
         return
-    held = raw_rows.values(actual)
+    held = raw_rows.row_values(actual)
     changed = [column for column, value in row.holds.items() if held[column] != value]
     changed += [column for column, values in row.may.items() if held[column] not in values]
     if changed:
         differs("changed", f"not as the log says: {', '.join(changed)}", changed)
     # What is told of by a digest is not told twice.
     damaged = [
-        each for each in raw_rows.unreadable(held) if each not in row.derived | _BY_DIGEST.get(name, frozenset())
+        each
+        for each in raw_rows.unreadable_columns(held)
+        if each not in row.derived | _BY_DIGEST.get(name, frozenset())
     ]
     for mends in (True, False):
         if columns := [each for each in damaged if row.mends(each) is mends]:

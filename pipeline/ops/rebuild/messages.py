@@ -12,7 +12,7 @@ from pipeline.deliveries.outbox import messages_digest
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED
 from pipeline.exports.states import DeliveryState, SubmissionState
-from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, values
+from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, row_values
 from pipeline.ops.rebuild.history import History, Told
 from pipeline.ops.rebuild.projections import Row
 
@@ -43,7 +43,7 @@ class Stretch:
             return len(self.notifications) == self.told.notifications
         try:
             return (
-                messages_digest(list(map(values, self.notifications)), list(map(values, self.deliveries)))
+                messages_digest(list(map(row_values, self.notifications)), list(map(row_values, self.deliveries)))
                 == self.told.digest
             )
         except MALFORMED:  # what cannot be read has no digest
