@@ -92,7 +92,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
     app.state.links = Keys(email_replies.REQUESTS_PER_MINUTE)
     app.state.registry = registry
-    app.state.parts = Lately(lambda: readiness.parts(runtime), most_seconds=system.READY_SECONDS)
+    app.state.parts = Lately(lambda: readiness.check_parts(runtime), most_seconds=system.READY_SECONDS)
     # The last one added is the outermost.
     bounds = runtime.settings
     app.add_middleware(RequestDeadline)

@@ -35,7 +35,7 @@ STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 
 def failing(house: House) -> list[str]:
-    return [part.name for part in readiness.parts(house.runtime) if not part.ok]
+    return [part.name for part in readiness.check_parts(house.runtime) if not part.ok]
 
 
 def sweep_for(house: House, seconds: int) -> list[TaskMessage]:
@@ -135,7 +135,7 @@ def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> Non
     house.step(stuck, 1, "record_packages")
     sweep_for(house, STALLED_AFTER + 12)
     house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
-    (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+    (part,) = [part for part in readiness.check_parts(house.runtime) if not part.ok]
     assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
     house.step(stuck, 1, "render_documents")
     assert failing(house) == []
@@ -252,7 +252,7 @@ def test_engine_that_does_not_start_is_an_outage_that_is_seen(house: House, monk
         for _ in range(house.runtime.settings.step_max_attempts):
             house.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
             assert house.step(export_id, 1, "render_documents") == ()
-        (part,) = [part for part in readiness.parts(house.runtime) if not part.ok]
+        (part,) = [part for part in readiness.check_parts(house.runtime) if not part.ok]
     assert part.name == "outage"
     assert part.message == (
         "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
@@ -291,19 +291,19 @@ def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
 def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(house: House) -> None:
     settings = house.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
     runtime = replace(house.runtime, settings=settings)
-    (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
+    (part,) = [part for part in readiness.check_parts(runtime) if part.name == "intake"]
     assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
     heartbeats.expect(runtime, heartbeats.INTAKE)
     house.clock.pass_seconds(STALLED_AFTER - 1)
     heartbeats.expect(runtime, heartbeats.INTAKE)
-    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
     house.clock.pass_seconds(1)
-    (part,) = [part for part in readiness.parts(runtime) if not part.ok]
+    (part,) = [part for part in readiness.check_parts(runtime) if not part.ok]
     assert part.name == "intake"
     assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
     assert failing(house) == [], "the one process that is everything has no intake beside it"
     heartbeats.record(runtime, heartbeats.INTAKE)
-    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
     house.clock.pass_seconds(STALLED_AFTER)
     heartbeats.forget(runtime, heartbeats.INTAKE)
-    assert [part for part in readiness.parts(runtime) if not part.ok] == []
+    assert [part for part in readiness.check_parts(runtime) if not part.ok] == []

@@ -185,7 +185,7 @@ def expected(runtime: Runtime) -> bool:
 
 
 def intake_is_ready(runtime: Runtime) -> bool:
-    (part,) = [part for part in readiness.parts(runtime) if part.name == "intake"]
+    (part,) = [part for part in readiness.check_parts(runtime) if part.name == "intake"]
     return part.ok
 
 

@@ -177,7 +177,7 @@ def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> Non
     house.finish(exports[3])
     house.clock.pass_seconds(readiness.STALLED_AFTER_SECONDS * 2)
     assert {task.step for task in find_due(house.runtime)} <= {None}
-    left = {part.name: part.message for part in readiness.parts(house.runtime) if not part.ok}
+    left = {part.name: part.message for part in readiness.check_parts(house.runtime) if not part.ok}
     assert "3 have been due and nothing moved" in left["steps"]
 
 

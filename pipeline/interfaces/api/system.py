@@ -16,7 +16,7 @@ from pipeline.interfaces.api.single_flight import Lately
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
 from pipeline.ops import readiness
-from pipeline.ops.readiness import Part
+from pipeline.ops.readiness import ServicePart
 from pipeline.ops.schemas import Health, PartView
 
 #: For how long `/readyz`, which needs no key, may be answered with what was found before.
@@ -35,7 +35,7 @@ async def alive() -> dict[str, str]:
 @router.get("/readyz", responses=refusals())
 def ready(request: Request) -> dict[str, str]:
     """Answer whether work put here now is done: 503 names the part that fails."""
-    parts: Lately[list[Part]] = request.app.state.parts
+    parts: Lately[list[ServicePart]] = request.app.state.parts
     failing = [part for part in parts.told() if not part.ok]
     if failing:
         raise NotReady(
@@ -49,7 +49,7 @@ def ready(request: Request) -> dict[str, str]:
 @router.get("/api/system/health", response_model=Health, responses=refusals())
 def health(runtime: RuntimeDep, _: Reader) -> Health:
     """Tell how every part of the service is."""
-    parts = readiness.parts(runtime)
+    parts = readiness.check_parts(runtime)
     return Health(
         status="ok" if all(part.ok for part in parts) else "degraded",
         version=version("exports"),

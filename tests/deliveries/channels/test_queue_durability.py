@@ -66,8 +66,8 @@ def on_redis(server: Redis, opened: OpenRuntime) -> Runtime:
     return runtime
 
 
-def parts(runtime: Runtime) -> dict[str, readiness.Part]:
-    return {part.name: part for part in readiness.parts(runtime)}
+def parts(runtime: Runtime) -> dict[str, readiness.ServicePart]:
+    return {part.name: part for part in readiness.check_parts(runtime)}
 
 
 def examined(runtime: Runtime) -> doctor.CheckResult:

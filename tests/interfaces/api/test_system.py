@@ -150,14 +150,14 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
     monkeypatch.setattr(single_flight, "KEPT_TIMES", 10**6)
     desk = open_desk()
     asked: list[Runtime] = []
-    real = readiness.parts
+    real = readiness.check_parts
 
-    def parts(runtime: Runtime) -> list[readiness.Part]:
+    def parts(runtime: Runtime) -> list[readiness.ServicePart]:
         asked.append(runtime)
         return real(runtime)
 
     nobody, client = desk.bearing(None), desk.client("read")
-    monkeypatch.setattr(readiness, "parts", parts)
+    monkeypatch.setattr(readiness, "check_parts", parts)
     assert {nobody.get("/readyz").status_code for _ in range(5)} == {200}
     assert len(asked) == 1
     # Whoever has a key is told how it is now.

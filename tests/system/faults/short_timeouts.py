@@ -13,6 +13,6 @@ PATIENCE: Final = "TEST_PATIENCE_SECONDS"
 def shorten() -> None:
     """Have this process wait only as long as the environment says, if it says so, before it calls anything overdue."""
     if PATIENCE in os.environ:
-        defaults = readiness.parts.__kwdefaults__
+        defaults = readiness.check_parts.__kwdefaults__
         assert defaults is not None
         defaults["patience_seconds"] = float(os.environ[PATIENCE])
