@@ -88,12 +88,12 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
     for name, column, value in MENDED:
         spoil(house, export_id, name, column, value)
         assert audit.verify_chains(house.runtime).intact == ((name, column) != ("exports", "next_seq"))
-        found = service.survey(house.runtime)
+        found = service.rebuild_exports(house.runtime)
         assert (found.exports, [one.export_id for one in found.damaged]) == (2, [export_id])
-        (one,) = service.survey(house.runtime, apply=True).damaged
+        (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
         assert [(d.table, d.kind, d.columns) for d in one.differences] == [(name, "changed", [column])]
-        assert one.left is not None
-        assert one.left.intact, (name, column, one.left)
+        assert one.after_restore is not None
+        assert one.after_restore.intact, (name, column, one.after_restore)
         assert content(house) == before, (name, column)
         assert audit.verify_chains(house.runtime).intact
     house.finish(other)
@@ -116,11 +116,11 @@ def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
 ) -> None:
     export_id, _ = handed_off(house), executed(house, factories.plan(batch="batch_2"))
     spoil(house, export_id, name, column, value)
-    found = service.survey(house.runtime, apply=True)
+    found = service.rebuild_exports(house.runtime, apply=True)
     (one,) = found.damaged
     assert (found.exports, one.export_id, told in {d.table for d in one.differences}) == (2, export_id, True)
-    assert one.left is not None
-    assert one.left.intact == comes_back, one.left
+    assert one.after_restore is not None
+    assert one.after_restore.intact == comes_back, one.after_restore
 
 
 def handed_off(house: House) -> str:
@@ -141,10 +141,10 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House,
     spoil(house, other, "packages", "contents", "garbage")
     verified = audit.verify_chains(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
     assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.breaks] == [(export_id, 1, "changed")]
-    refused, mended = service.survey(house.runtime, apply=True).damaged
-    assert (refused.export_id, refused.refused) == (export_id, "its log cannot be believed: event 1 is changed")
-    assert mended.left is not None
-    assert mended.left.intact
+    refused, mended = service.rebuild_exports(house.runtime, apply=True).damaged
+    assert (refused.export_id, refused.refusal) == (export_id, "its log cannot be believed: event 1 is changed")
+    assert mended.after_restore is not None
+    assert mended.after_restore.intact
 
 
 def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -> None:
@@ -152,9 +152,9 @@ def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -
     deliver_all(house, export_id)
     with unguarded(house.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
-    (one,) = service.survey(house.runtime, apply=True).damaged
-    assert one.refused is not None
-    assert (one.export_id, "at of try 1 of" in one.refused, other != export_id) == (export_id, True, True)
+    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+    assert one.refusal is not None
+    assert (one.export_id, "at of try 1 of" in one.refusal, other != export_id) == (export_id, True, True)
 
 
 def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House) -> None:
@@ -170,12 +170,12 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
         session.execute(sa.insert(Event).values(**row))
         session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))
         session.execute(sa.update(ExportPackage).where(col(ExportPackage.export_id) == other).values(type="PLT"))
-    found = {one.export_id: one for one in service.survey(either.runtime, apply=True).damaged}
-    refused = found.pop(export_id).refused
+    found = {one.export_id: one for one in service.rebuild_exports(either.runtime, apply=True).damaged}
+    refused = found.pop(export_id).refusal
     assert refused is not None
     assert "EXPORT_BLESSED, which this version does not know" in refused
     assert audit.verify_chains(either.runtime).intact
-    left = found.pop(other).left
+    left = found.pop(other).after_restore
     assert left is not None
     assert (left.intact, found) == (True, {})
 
@@ -185,9 +185,9 @@ def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: House) 
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))
         connection.execute(sa.delete(table(Export)))
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     wanting = next(d for d in one.differences if d.table == "exports")
     assert (one.export_id, wanting.kind, wanting.restorable) == (export_id, "missing", False)
     assert "not its broker_id, warehouse_id" in wanting.message
-    assert one.left is not None
-    assert not one.left.intact
+    assert one.after_restore is not None
+    assert not one.after_restore.intact

@@ -190,7 +190,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 
     assert house.events(export_id) == [*log, "EXPORT_PURGED"]
     assert audit.verify_chains(house.runtime).intact
-    assert service.survey(house.runtime, export_id=export_id).intact
+    assert service.rebuild_exports(house.runtime, export_id=export_id).intact
     assert [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)] == before  # type: ignore[attr-defined]
     for table in (models.ExportPackage, LineTreatment, IdempotencyRecord):
         assert (len(rows(house, table, export_id)), len(rows(house, table, kept_id)) > 0) == (0, True)

@@ -267,7 +267,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: Exp
     # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.
     assert house.events(export_id).count("STEP_RETRIED") == 5
     with house.runtime.db.read() as session:
-        assert service.check(session, export_id).intact
+        assert service.compare_export(session, export_id).intact
     house.store.breaks_with = RendererCrashed("the PDF engine died")
     house.finish(export_id)
     assert house.state(export_id) == "failed"

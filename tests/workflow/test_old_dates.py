@@ -57,7 +57,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
     assert [check.failure for check in verify(bundle).checks if check.failure is not None] == []
-    assert service.survey(house.runtime, export_id=export_id).intact
+    assert service.rebuild_exports(house.runtime, export_id=export_id).intact
     assert read(house, export_id).state == "executed"
     for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
         if each.is_file():

@@ -11,7 +11,7 @@ from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Json, out, print_json, reported
 from pipeline.interfaces.cli.session import opened
 from pipeline.ops.rebuild import service
-from pipeline.ops.rebuild.service import Rebuilt, Survey
+from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
 
 #: How many differences of one export are shown; all are counted, and `--json` has them all.
 SHOWN = 20
@@ -31,8 +31,8 @@ def rebuild(
 ) -> None:
     """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
     with opened(is_there=True) as runtime:
-        found = service.survey(runtime, export_id=export, apply=apply)
-    left = sum(1 for one in found.damaged if one.left is None or not one.left.intact)
+        found = service.rebuild_exports(runtime, export_id=export, apply=apply)
+    left = sum(1 for one in found.damaged if one.after_restore is None or not one.after_restore.intact)
     if as_json:
         print_json({"exports": found.exports, "damaged": [_as_json(one) for one in found.damaged], "left": left})
     else:
@@ -41,18 +41,18 @@ def rebuild(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(one: Rebuilt) -> dict[str, Any]:
+def _as_json(one: RebuildResult) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "exportId": one.export_id,
-        "refused": one.why_refused,
+        "refused": one.refusal_reason,
         "differences": [each.model_dump(by_alias=True) for each in one.differences],
     }
-    if one.left is not None:
-        shown["left"] = [each.model_dump(by_alias=True) for each in one.left.differences]
+    if one.after_restore is not None:
+        shown["left"] = [each.model_dump(by_alias=True) for each in one.after_restore.differences]
     return shown
 
 
-def _show(found: Survey, left: int, *, applied: bool) -> None:
+def _show(found: RebuildReport, left: int, *, applied: bool) -> None:
     console = out()
     if found.damaged:
         shown = table("export", "table", "row", "is", "because")
@@ -67,7 +67,7 @@ def _show(found: Survey, left: int, *, applied: bool) -> None:
         console.print(f"[green]✓[/] restored: {restored} of {len(found.damaged)} damaged exports", soft_wrap=True)
     if left:
         restorable = any(
-            one.refused is None and any(each.restorable for each in one.differences) for one in found.damaged
+            one.refusal is None and any(each.restorable for each in one.differences) for one in found.damaged
         )
         remedy = "what is left cannot be made again from log and plan"
         if not applied:
@@ -75,9 +75,9 @@ def _show(found: Survey, left: int, *, applied: bool) -> None:
         console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
 
 
-def _rows(shown: Any, one: Rebuilt) -> None:
-    if one.why_refused is not None:
-        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.why_refused))
+def _rows(shown: Any, one: RebuildResult) -> None:
+    if one.refusal_reason is not None:
+        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.refusal_reason))
     for each in one.differences[:SHOWN]:
         key = ", ".join(str(value) for name, value in each.key.items() if name != "export_id")
         why = each.message if each.restorable else f"{each.message} (cannot be restored)"

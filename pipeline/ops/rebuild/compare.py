@@ -1,4 +1,4 @@
-"""One export's tables held against its log: what is missing, changed or added, and the row that mends it."""
+"""One export's tables held against its log: what is missing, changed or added, and the row that repairs it."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from pipeline.exports.states import StepState
 from pipeline.ops import audit, raw_rows
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE
 from pipeline.ops.rebuild import messages, projections
-from pipeline.ops.rebuild.history import History, Untold, history
-from pipeline.ops.rebuild.messages import Sayings, Stretch
-from pipeline.ops.rebuild.projections import Known, Row
+from pipeline.ops.rebuild.history import ExportHistory, MissingFact, fold_log
+from pipeline.ops.rebuild.messages import MessageBatch, MessageRows
+from pipeline.ops.rebuild.projections import ExpectedRow, ExportFacts
 from pipeline.workflow.preflight import load_snapshot
 from pipeline.workflow.steps import NOTIFY_STEPS
 
 Kind = Literal["missing", "changed", "added"]
 
 #: The tables that only a plan can fill: without it they are left alone.
-_OF_THE_PLAN: Final = (ExportPackage, LineTreatment)
+_PLAN_TABLES: Final = (ExportPackage, LineTreatment)
 
 
 #: The columns that the log holds by their digest alone.
-_BY_DIGEST: Final = {
+_DIGESTED_COLUMNS: Final = {
     "exports": frozenset({"findings"}),
     "notifications": frozenset({"audience", "event_type", "position", "data"}),
     "deliveries": frozenset({"notification_id", "partner_id", "channel"}),
@@ -66,153 +66,162 @@ class Difference(BaseModel):
 
 
 @dataclass
-class Rebuilt:
+class RebuildResult:
     """What was found of one export: `differences`, or why its log says too little or cannot be believed."""
 
     export_id: str
     differences: list[Difference] = field(default_factory=list)
-    refused: str | None = None
-    mends: list[tuple[Difference, Row | None]] = field(default_factory=list, repr=False)
-    handed_off: Stretch | None = field(default=None, repr=False)  # what the handoff owed, as it is now
-    left: Rebuilt | None = None  # what differed still once it was restored
+    refusal: str | None = None
+    repairs: list[tuple[Difference, ExpectedRow | None]] = field(default_factory=list, repr=False)
+    handed_off: MessageBatch | None = field(default=None, repr=False)  # what the handoff owed, as it is now
+    after_restore: RebuildResult | None = None  # what differed still once it was restored
 
     @property
-    def why_refused(self) -> str | None:
+    def refusal_reason(self) -> str | None:
         """Why nothing of it was restored, as it was found or once it was tried."""
-        return self.refused or (None if self.left is None else self.left.refused)
+        return self.refusal or (None if self.after_restore is None else self.after_restore.refusal)
 
     @property
     def intact(self) -> bool:
         """Whether every table holds what the log says."""
-        return not self.differences and self.refused is None
+        return not self.differences and self.refusal is None
 
-    def differs(self, difference: Difference, row: Row | None = None) -> None:
-        """Add a difference, and the row that mends it."""
+    def add_difference(self, difference: Difference, row: ExpectedRow | None = None) -> None:
+        """Add a difference, and the row that repairs it."""
         self.differences.append(difference)
         if difference.restorable:
-            self.mends.append((difference, row))
+            self.repairs.append((difference, row))
 
 
-def check(session: Session, export_id: str) -> Rebuilt:
+def compare_export(session: Session, export_id: str) -> RebuildResult:
     """Derive the tables of one export and compare them with what is there; what cannot be read is a difference as well."""
-    found = Rebuilt(export_id)
+    result = RebuildResult(export_id)
     try:
-        _check(session, found)
-    except Untold as untold:
-        found.refused = f"its log does not say enough: {untold}"
+        _compare_with_log(session, result)
+    except MissingFact as missing:
+        result.refusal = f"its log does not say enough: {missing}"
     except MALFORMED as error:
         # Every hash holds, but not what we write: one export that nobody foresaw stops no other.
-        found.refused = f"what is kept of it does not fit together ({type(error).__name__})"
-    return found
+        result.refusal = f"what is kept of it does not fit together ({type(error).__name__})"
+    return result
 
 
-def _check(session: Session, found: Rebuilt) -> None:
-    export_id = found.export_id
+def _compare_with_log(session: Session, result: RebuildResult) -> None:
+    export_id = result.export_id
     log = raw_rows.read_rows(session, Event, col(Event.export_id) == export_id, order_by=(col(Event.seq),))
-    export = _export(session, export_id)
+    export = _read_export(session, export_id)
     # A number that is too low comes back; one that is too high tells that the end of the log is gone.
-    given_out = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
-    chain = audit.Chain(export_id, max(given_out, len(log) + 1))
+    last_number = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
+    chain = audit.Chain(export_id, max(last_number, len(log) + 1))
     for event in log:
         chain.follow_event(raw_rows.row_values(event))
     chain.finish()
     if chain.first_break is not None:
-        found.refused = f"its log cannot be believed: event {chain.first_break.seq} is {chain.first_break.kind}"
+        result.refusal = f"its log cannot be believed: event {chain.first_break.seq} is {chain.first_break.kind}"
         return
-    told = history(export_id, log)
-    known = _known(session, told, export, found)
-    sayings = read_sayings(session, export_id)
-    derived = [*projections.rows(known), *messages.rows(told, sayings, known.account_id)]
-    _compare(session, found, _merged(derived), known, _tried(sayings))
-    if not known.purged:
-        _compare_findings(found, told, export)
-    _compare_sayings(found, told, sayings)
+    history = fold_log(export_id, log)
+    facts = _gather_facts(session, history, export, result)
+    message_rows = read_message_rows(session, export_id)
+    derived = [
+        *projections.expected_rows(facts),
+        *messages.expected_message_rows(history, message_rows, facts.account_id),
+    ]
+    _compare_tables(session, result, _merge_rows(derived), facts, _attempted_ids(message_rows))
+    if not facts.purged:
+        _compare_findings(result, history, export)
+    _compare_messages(result, history, message_rows)
 
 
-def _export(session: Session, export_id: str) -> Export | None:
+def _read_export(session: Session, export_id: str) -> Export | None:
     return next(iter(raw_rows.read_rows(session, Export, col(Export.id) == export_id)), None)
 
 
-def read_sayings(session: Session, export_id: str) -> Sayings:
+def read_message_rows(session: Session, export_id: str) -> MessageRows:
     """Return the messages of an export, to whom they are owed, and the tries.
 
-    Raises Untold where a try cannot be read: what became of a message is told by its tries.
+    Raises MissingFact where a try cannot be read: what became of a message is told by its tries.
     """
-    of_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
-    notifications = raw_rows.read_rows(session, Notification, of_export[0], order_by=(col(Notification.position),))
-    deliveries = raw_rows.read_rows(session, Delivery, of_export[1])
+    belongs_to_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
+    notifications = raw_rows.read_rows(
+        session, Notification, belongs_to_export[0], order_by=(col(Notification.position),)
+    )
+    deliveries = raw_rows.read_rows(session, Delivery, belongs_to_export[1])
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in raw_rows.read_rows(
         session,
         Attempt,
-        col(Attempt.delivery_id).in_(select(col(Delivery.id)).where(of_export[1])),
+        col(Attempt.delivery_id).in_(select(col(Delivery.id)).where(belongs_to_export[1])),
         order_by=(col(Attempt.delivery_id), col(Attempt.number)),
     ):
         if damaged := raw_rows.unreadable_columns(raw_rows.row_values(attempt)):
-            raise Untold(
+            raise MissingFact(
                 f"{', '.join(damaged)} of try {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
             )
         attempts[attempt.delivery_id].append(attempt)
-    return Sayings(notifications, deliveries, attempts)
+    return MessageRows(notifications, deliveries, attempts)
 
 
-def _known(session: Session, told: History, export: Export | None, found: Rebuilt) -> Known:
-    plan_hash, batch_id = told.accepted["planHash"], told.accepted["batchId"]
+def _gather_facts(
+    session: Session, history: ExportHistory, export: Export | None, result: RebuildResult
+) -> ExportFacts:
+    plan_hash, batch_id = history.accepted["planHash"], history.accepted["batchId"]
     account_id = None if export is None or export.account_id is UNREADABLE else export.account_id
     plans = raw_rows.read_rows(
         session,
         PlanSnapshot,
         col(PlanSnapshot.plan_hash) == plan_hash,
         col(PlanSnapshot.batch_id) == batch_id,
-        col(PlanSnapshot.test) == told.accepted["test"],
+        col(PlanSnapshot.test) == history.accepted["test"],
     )
     # Only where the export's own row is gone or names another account, the plan is whosever it is.
-    kept = next((plan for plan in plans if plan.account_id == account_id), plans[0] if plans else None)
-    read = None if kept is None else _read(kept, plan_hash)
-    purged = told.purged_at is not None and kept is not None and kept.document == PURGED
-    if read is None and not purged:
+    snapshot_row = next((plan for plan in plans if plan.account_id == account_id), plans[0] if plans else None)
+    plan = None if snapshot_row is None else _read_plan(snapshot_row, plan_hash)
+    purged = history.purged_at is not None and snapshot_row is not None and snapshot_row.document == PURGED
+    if plan is None and not purged:
         key = {"batch_id": batch_id, "plan_hash": plan_hash}
         message = "the plan that was accepted is not there any more; only a backup has it"
-        kind: Kind = "missing" if kept is None else "changed"
-        found.differs(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
+        kind: Kind = "missing" if snapshot_row is None else "changed"
+        result.add_difference(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
     notified = select(func.count()).where(
-        col(Step.export_id) == told.export_id, col(Step.name).in_(NOTIFY_STEPS), col(Step.state) == StepState.DONE
+        col(Step.export_id) == history.export_id, col(Step.name).in_(NOTIFY_STEPS), col(Step.state) == StepState.DONE
     )
     all_notified = session.scalar(notified) == len(NOTIFY_STEPS)
-    if kept is not None and read is not None:
-        return Known(told, read.plan.account_id, kept.id, read, all_notified)
-    owner = account_id or (kept.account_id if kept is not None else None)
+    if snapshot_row is not None and plan is not None:
+        return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, all_notified)
+    owner = account_id or (snapshot_row.account_id if snapshot_row is not None else None)
     if not isinstance(owner, str):
-        raise Untold("neither the export's row nor its plan is there to say whose it is")
-    return Known(told, owner, None if kept is None else kept.id, None, all_notified)
+        raise MissingFact("neither the export's row nor its plan is there to say whose it is")
+    return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, all_notified)
 
 
-def _read(kept: PlanSnapshot, plan_hash: str) -> HashedPlan | None:
+def _read_plan(snapshot_row: PlanSnapshot, plan_hash: str) -> HashedPlan | None:
     try:
-        read = load_snapshot(kept)
+        read = load_snapshot(snapshot_row)
     except (PlanHashMismatch, InvalidState, *MALFORMED):
         return None
     return read if read.plan_hash == plan_hash else None
 
 
-def _tried(sayings: Sayings) -> set[str]:
+def _attempted_ids(message_rows: MessageRows) -> set[str]:
     """Return the deliveries that were tried, and their messages: a try is never deleted, nor what it is of."""
-    tried = [delivery for delivery in sayings.deliveries if sayings.attempts.get(delivery.id)]
-    return {delivery.id for delivery in tried} | {delivery.notification_id for delivery in tried}
+    attempted = [delivery for delivery in message_rows.deliveries if message_rows.attempts.get(delivery.id)]
+    return {delivery.id for delivery in attempted} | {delivery.notification_id for delivery in attempted}
 
 
-def _merged(derived: Sequence[Row]) -> list[Row]:
+def _merge_rows(derived: Sequence[ExpectedRow]) -> list[ExpectedRow]:
     """Return one row a key: what two parts derive of the same row belongs together."""
-    merged: dict[tuple[str, tuple[Any, ...]], Row] = {}
+    merged: dict[tuple[str, tuple[Any, ...]], ExpectedRow] = {}
     for row in derived:
-        place = (str(row.model.__tablename__), tuple(row.key.values()))
-        before = merged.get(place)
-        merged[place] = row if before is None else before.with_more(row)
+        table_key = (str(row.model.__tablename__), tuple(row.key.values()))
+        before = merged.get(table_key)
+        merged[table_key] = row if before is None else before.merged_with(row)
     return list(merged.values())
 
 
-def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Known, tried: set[str]) -> None:
-    by_model: dict[type[SQLModel], list[Row]] = defaultdict(list)
+def _compare_tables(
+    session: Session, result: RebuildResult, derived: Sequence[ExpectedRow], facts: ExportFacts, attempted: set[str]
+) -> None:
+    by_model: dict[type[SQLModel], list[ExpectedRow]] = defaultdict(list)
     for row in derived:
         by_model[row.model].append(row)
     models: list[type[SQLModel]] = [
@@ -228,36 +237,36 @@ def _compare(session: Session, found: Rebuilt, derived: Sequence[Row], known: Kn
         Delivery,
     ]
     for model in models:
-        if known.read is None and model in _OF_THE_PLAN and not known.purged:
+        if facts.plan is None and model in _PLAN_TABLES and not facts.purged:
             continue
         names = [column.name for column in table(model).primary_key]
-        there = {
+        actual_rows = {
             tuple(getattr(row, name) for name in names): row
-            for row in raw_rows.read_rows(session, model, _of_export(model, known.history.export_id))
+            for row in raw_rows.read_rows(session, model, _belongs_to_export(model, facts.history.export_id))
         }
         for row in by_model[model]:
-            actual = there.pop(tuple(row.key[name] for name in names), None)
+            actual = actual_rows.pop(tuple(row.key[name] for name in names), None)
             # A row that names another export is this one's all the same.
-            _compare_row(found, row, actual or _by_key(session, row))
-        for key in there:
-            stays = model in (Notification, Delivery) and not tried.isdisjoint(key)
-            found.differs(
+            _compare_row(result, row, actual or _find_by_key(session, row))
+        for key in actual_rows:
+            is_kept = model in (Notification, Delivery) and not attempted.isdisjoint(key)
+            result.add_difference(
                 Difference(
                     table=str(model.__tablename__),
                     key={
-                        name: held if isinstance(held, str | int) else repr(held)
-                        for name, held in zip(names, key, strict=True)
+                        name: value if isinstance(value, str | int) else repr(value)
+                        for name, value in zip(names, key, strict=True)
                     },
                     kind="added",
                     message="the log knows nothing of this row"
-                    + ("; it was tried, and tries are kept" if stays else ""),
-                    restorable=not stays,
+                    + ("; it was tried, and tries are kept" if is_kept else ""),
+                    restorable=not is_kept,
                 ),
-                Row(model, dict(zip(names, key, strict=True))),
+                ExpectedRow(model, dict(zip(names, key, strict=True))),
             )
 
 
-def _of_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
+def _belongs_to_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
     if model is Export:
         return col(Export.id) == export_id
     if model is Acknowledgement:
@@ -266,18 +275,18 @@ def _of_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
     return table(model).c.export_id == export_id
 
 
-def _by_key(session: Session, row: Row) -> SQLModel | None:
+def _find_by_key(session: Session, row: ExpectedRow) -> SQLModel | None:
     columns = table(row.model).c
     return next(
         iter(raw_rows.read_rows(session, row.model, *(columns[name] == value for name, value in row.key.items()))), None
     )
 
 
-def _compare_row(found: Rebuilt, row: Row, actual: SQLModel | None) -> None:
+def _compare_row(result: RebuildResult, row: ExpectedRow, actual: SQLModel | None) -> None:
     name = str(row.model.__tablename__)
 
-    def differs(kind: Kind, message: str, columns: Sequence[str] = (), *, restorable: bool = True) -> None:
-        found.differs(
+    def add_difference(kind: Kind, message: str, columns: Sequence[str] = (), *, restorable: bool = True) -> None:
+        result.add_difference(
             Difference(
                 table=name,
                 key=dict(row.key),
@@ -290,33 +299,33 @@ def _compare_row(found: Rebuilt, row: Row, actual: SQLModel | None) -> None:
         )
 
     if actual is None:
-        wanting = [column.name for column in table(row.model).c if not row.mends(column.name)]
-        kept = f", and not its {', '.join(wanting)}, which only a backup has" if wanting else ""
-        differs("missing", f"the log says that there is such a row{kept}", restorable=not wanting)
+        unrestorable = [column.name for column in table(row.model).c if not row.can_restore(column.name)]
+        suffix = f", and not its {', '.join(unrestorable)}, which only a backup has" if unrestorable else ""
+        add_difference("missing", f"the log says that there is such a row{suffix}", restorable=not unrestorable)
         return
-    held = raw_rows.row_values(actual)
-    changed = [column for column, value in row.holds.items() if held[column] != value]
-    changed += [column for column, values in row.may.items() if held[column] not in values]
+    actual_values = raw_rows.row_values(actual)
+    changed = [column for column, value in row.values.items() if actual_values[column] != value]
+    changed += [column for column, values in row.allowed.items() if actual_values[column] not in values]
     if changed:
-        differs("changed", f"not as the log says: {', '.join(changed)}", changed)
+        add_difference("changed", f"not as the log says: {', '.join(changed)}", changed)
     # What is told of by a digest is not told twice.
     damaged = [
         each
-        for each in raw_rows.unreadable_columns(held)
-        if each not in row.derived | _BY_DIGEST.get(name, frozenset())
+        for each in raw_rows.unreadable_columns(actual_values)
+        if each not in row.derived_columns | _DIGESTED_COLUMNS.get(name, frozenset())
     ]
-    for mends in (True, False):
-        if columns := [each for each in damaged if row.mends(each) is mends]:
-            differs("changed", f"cannot be read: {', '.join(columns)}", columns, restorable=mends)
+    for restorable in (True, False):
+        if columns := [each for each in damaged if row.can_restore(each) is restorable]:
+            add_difference("changed", f"cannot be read: {', '.join(columns)}", columns, restorable=restorable)
 
 
-def _compare_findings(found: Rebuilt, told: History, export: Export | None) -> None:
-    if export is None or _digest(export.findings) == told.accepted.get("findingsDigest"):
+def _compare_findings(result: RebuildResult, history: ExportHistory, export: Export | None) -> None:
+    if export is None or _digest(export.findings) == history.accepted.get("findingsDigest"):
         return
-    found.differs(
+    result.add_difference(
         Difference(
             table="exports",
-            key={"id": told.export_id},
+            key={"id": history.export_id},
             kind="changed",
             columns=["findings"],
             message="not the findings that it was accepted with, of which the log has the digest; only a backup has them",
@@ -332,28 +341,26 @@ def _digest(findings: Sequence[Any]) -> str | None:
         return None
 
 
-def _compare_sayings(found: Rebuilt, told: History, sayings: Sayings) -> None:
-    for stretch in messages.stretches(told, sayings):
-        handed_off = stretch.told.seq == told.handed_off_seq
+def _compare_messages(result: RebuildResult, history: ExportHistory, message_rows: MessageRows) -> None:
+    for batch in messages.message_batches(history, message_rows):
+        handed_off = batch.enqueued.seq == history.handed_off_seq
         if handed_off:
-            found.handed_off = stretch
-        if stretch.intact:
+            result.handed_off = batch
+        if batch.intact:
             continue
-        owed, there = stretch.told.notifications, len(stretch.notifications)
-        if there > owed:
-            message = (
-                f"event {stretch.told.seq} owed {owed} messages, and {there} are there: which were added cannot be told"
-            )
-        elif there < owed:
-            message = f"event {stretch.told.seq} owed {owed} messages, of which {there} are there"
+        expected, actual = batch.enqueued.notifications, len(batch.notifications)
+        if actual > expected:
+            message = f"event {batch.enqueued.seq} owed {expected} messages, and {actual} are there: which were added cannot be told"
+        elif actual < expected:
+            message = f"event {batch.enqueued.seq} owed {expected} messages, of which {actual} are there"
         else:
-            message = f"of what event {stretch.told.seq} owed a message, or whom it was owed, is not as it was"
-        found.differs(
+            message = f"of what event {batch.enqueued.seq} owed a message, or whom it was owed, is not as it was"
+        result.add_difference(
             Difference(
                 table="notifications",
-                key={"export_id": told.export_id, "event": stretch.told.seq},
+                key={"export_id": history.export_id, "event": batch.enqueued.seq},
                 kind="changed",
                 message=message,
-                restorable=handed_off and not stretch.purged,
+                restorable=handed_off and not batch.purged,
             )
         )

@@ -22,8 +22,8 @@ from pipeline.exports.models import Export, Step
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.exports.step_context import build_context
 from pipeline.ops.raw_rows import MALFORMED
-from pipeline.ops.rebuild.compare import Difference, Rebuilt, check
-from pipeline.ops.rebuild.projections import Row
+from pipeline.ops.rebuild.compare import Difference, RebuildResult, compare_export
+from pipeline.ops.rebuild.projections import ExpectedRow
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 
 ACTOR: Final = "rebuild"
@@ -31,62 +31,72 @@ ACTOR: Final = "rebuild"
 _notifications, _deliveries = table(Notification).c, table(Delivery).c
 
 
-def restore(runtime: Runtime, export_id: str) -> Rebuilt:
+def restore_export(runtime: Runtime, export_id: str) -> RebuildResult:
     """Make the rows of an export what its log says, as far as that can be proven, and return what differs still.
 
     Whatever is owed by a row that comes back is due at once. A log that is broken, or says too little, restores nothing.
     """
     try:
-        found = _restored(runtime, export_id)
+        result = _restore_rows(runtime, export_id)
     except IntegrityError as error:
-        found = Rebuilt(export_id, refused=f"the database takes no row back: {str(error.orig).splitlines()[0]}")
-    if found.refused is not None:
-        return found
-    if any(difference.table == "notifications" and difference.restorable for difference in found.differences):
+        result = RebuildResult(export_id, refusal=f"the database takes no row back: {str(error.orig).splitlines()[0]}")
+    if result.refusal is not None:
+        return result
+    if any(difference.table == "notifications" and difference.restorable for difference in result.differences):
         # What is made of rows that cannot be read is not made.
         with suppress(*MALFORMED):
-            _say_again(runtime, export_id)
+            _rewrite_handoff_messages(runtime, export_id)
     with runtime.db.read() as session:
-        return check(session, export_id)
+        return compare_export(session, export_id)
 
 
-def _restored(runtime: Runtime, export_id: str) -> Rebuilt:
+def _restore_rows(runtime: Runtime, export_id: str) -> RebuildResult:
     with runtime.db.write() as session:
-        there = session.scalar(select(col(Export.id)).where(col(Export.id) == export_id)) is not None
-        if there:
+        export_exists = session.scalar(select(col(Export.id)).where(col(Export.id) == export_id)) is not None
+        if export_exists:
             events.lock_export(session, export_id)
-        found = check(session, export_id)
+        result = compare_export(session, export_id)
         # Nothing can stand beneath a row that is gone for good.
-        comes_back = any(difference.table == "exports" and difference.restorable for difference in found.differences)
-        if found.refused is not None or not (there or comes_back):
-            return found
-        mends = [(difference, row) for difference, row in found.mends if row is not None]
+        is_restorable = any(
+            difference.table == "exports" and difference.restorable for difference in result.differences
+        )
+        if result.refusal is not None or not (export_exists or is_restorable):
+            return result
+        repairs = [(difference, row) for difference, row in result.repairs if row is not None]
         # What is too much goes first, for it may hold what belongs to a row that comes back, and children first.
-        added = [mend for mend in reversed(mends) if mend[0].kind == "added"]
-        for difference, row in (*added, *(mend for mend in mends if mend[0].kind != "added")):
-            _mend(session, runtime.settings, difference, row)
-        if mends:
-            _say(session, export_id, [difference for difference, _ in mends])
-    return found
+        added = [repair for repair in reversed(repairs) if repair[0].kind == "added"]
+        for difference, row in (*added, *(repair for repair in repairs if repair[0].kind != "added")):
+            _repair_row(session, runtime.settings, difference, row)
+        if repairs:
+            _record_repair(session, export_id, [difference for difference, _ in repairs])
+    return result
 
 
-def _mend(session: Session, settings: Settings, difference: Difference, row: Row) -> None:
+def _repair_row(session: Session, settings: Settings, difference: Difference, row: ExpectedRow) -> None:
     columns = table(row.model).c
-    here = [columns[name] == value for name, value in row.key.items()]
+    is_row = [columns[name] == value for name, value in row.key.items()]
     match difference.kind:
         case "added":
-            session.execute(delete(table(row.model)).where(*here))
+            session.execute(delete(table(row.model)).where(*is_row))
         case "missing":
             session.execute(
-                insert(table(row.model)).values(**(_owed(settings, row.model, row.restored) | row.restored))
+                insert(table(row.model)).values(
+                    **(_bookkeeping(settings, row.model, row.restored_values) | row.restored_values)
+                )
             )
         case "changed":
-            values = {name: row.restored.get(name, _anew(row.model, name)) for name in difference.columns}
-            owed = _owed(settings, row.model, row.restored) if {"state", "deadline_at"} & values.keys() else {}
-            session.execute(update(table(row.model)).where(*here).values(**(owed | values)))
+            values = {
+                name: row.restored_values.get(name, _initial_value(row.model, name)) for name in difference.columns
+            }
+            bookkeeping = (
+                _bookkeeping(settings, row.model, row.restored_values)
+                if {"state", "deadline_at"} & values.keys()
+                else {}
+            )
+            session.execute(update(table(row.model)).where(*is_row).values(**(bookkeeping | values)))
 
 
-def _anew(model: type[SQLModel], name: str) -> Any:
+def _initial_value(model: type[SQLModel], name: str) -> Any:
     """Return how bookkeeping begins anew; what may be due is, for that makes nothing due that is not owed."""
     default = table(model).c[name].default
     if name == "due_at":
@@ -94,7 +104,7 @@ def _anew(model: type[SQLModel], name: str) -> Any:
     return None if default is None else cast(ColumnDefault, default).arg
 
 
-def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> dict[str, Any]:
+def _bookkeeping(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the bookkeeping of a row that comes back in its state: held by nobody, and due at once if it is owed."""
     state = row.get("state")
     if model is Step:
@@ -104,20 +114,20 @@ def _owed(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> 
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        until = submissions.status_deadline(settings, SubmissionState(str(state)))
-        return {"deadline_at": row.get("deadline_at", until), "overdue_at": None}
+        deadline = submissions.status_deadline(settings, SubmissionState(str(state)))
+        return {"deadline_at": row.get("deadline_at", deadline), "overdue_at": None}
     return {}
 
 
-def _say(session: Session, export_id: str, mended: Sequence[Difference]) -> None:
-    counted = Counter((difference.table, difference.kind) for difference in mended)
+def _record_repair(session: Session, export_id: str, repaired: Sequence[Difference]) -> None:
+    counted = Counter((difference.table, difference.kind) for difference in repaired)
     fact: dict[str, dict[str, int]] = {}
     for (name, kind), count in sorted(counted.items()):
         fact.setdefault(name, {})[kind] = count
     events.append(session, export_id, ACTOR, [NewEvent(EventType.ROWS_RESTORED, {"tables": fact})])
 
 
-def _say_again(runtime: Runtime, export_id: str) -> None:
+def _rewrite_handoff_messages(runtime: Runtime, export_id: str) -> None:
     """Make the messages of the handoff again, where they come out as those that the log has the digest of."""
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)
@@ -125,40 +135,42 @@ def _say_again(runtime: Runtime, export_id: str) -> None:
     prepared = handoff.prepare_handoff(runtime, context)
     with runtime.db.write() as session:
         events.lock_export(session, export_id)
-        found = check(session, export_id)
-        stretch = found.handed_off
-        if stretch is None or stretch.intact or prepared.rows.fact["messagesDigest"] != stretch.told.digest:
+        result = compare_export(session, export_id)
+        batch = result.handed_off
+        if batch is None or batch.intact or prepared.rows.fact["messagesDigest"] != batch.enqueued.digest:
             return
-        _write_again(session, prepared.rows, stretch.first)
-        _say(session, export_id, [each for each in found.differences if each.table == "notifications"])
+        _write_messages(session, prepared.rows, batch.first_position)
+        _record_repair(session, export_id, [each for each in result.differences if each.table == "notifications"])
 
 
-def _write_again(session: Session, made: outbox.OutboxRows, first: int) -> None:
+def _write_messages(session: Session, prepared: outbox.OutboxRows, first_position: int) -> None:
     """Write messages and deliveries that the log has proven; a delivery that is there keeps its state and its tries."""
-    moved = first - made.notifications[0]["position"]
-    ids = [row["id"] for row in made.notifications]
-    said = set(session.scalars(select(col(Notification.id)).where(col(Notification.id).in_(ids))))
-    for row in made.notifications:
-        values = {**row, "position": row["position"] + moved}
-        if row["id"] in said:
+    offset = first_position - prepared.notifications[0]["position"]
+    ids = [row["id"] for row in prepared.notifications]
+    existing = set(session.scalars(select(col(Notification.id)).where(col(Notification.id).in_(ids))))
+    for row in prepared.notifications:
+        values = {**row, "position": row["position"] + offset}
+        if row["id"] in existing:
             session.execute(update(table(Notification)).where(_notifications.id == row["id"]).values(**values))
         else:
             session.execute(insert(table(Notification)).values(**values))
     recipient = (col(Delivery.notification_id), col(Delivery.partner_id), col(Delivery.channel))
-    owed = {
+    leftover = {
         (notification_id, partner_id, channel): name
         for name, notification_id, partner_id, channel in session.execute(
             select(col(Delivery.id), *recipient).where(col(Delivery.notification_id).in_(ids))
         )
     }
     due = {DeliveryState.PENDING.value: database_now(), DeliveryState.WAITING.value: None}
-    for row in (*made.pending, *made.waiting):
-        values = {**row, "position": row["position"] + moved}
-        name = owed.pop((row["notification_id"], row["partner_id"], row["channel"]), None)
+    for row in (*prepared.pending, *prepared.waiting):
+        values = {**row, "position": row["position"] + offset}
+        name = leftover.pop((row["notification_id"], row["partner_id"], row["channel"]), None)
         if name is None:
             session.execute(insert(table(Delivery)).values(**values, due_at=due[row["state"]]))
         else:
-            kept = {column: values[column] for column in ("export_id", "account_id", "audience", "position")}
-            session.execute(update(table(Delivery)).where(_deliveries.id == name).values(**kept))
+            updates = {column: values[column] for column in ("export_id", "account_id", "audience", "position")}
+            session.execute(update(table(Delivery)).where(_deliveries.id == name).values(**updates))
     # What nobody was owed and nobody was sent.
-    session.execute(delete(table(Delivery)).where(_deliveries.id.in_(list(owed.values())), _deliveries.attempts == 0))
+    session.execute(
+        delete(table(Delivery)).where(_deliveries.id.in_(list(leftover.values())), _deliveries.attempts == 0)
+    )

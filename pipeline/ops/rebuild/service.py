@@ -10,18 +10,18 @@ from sqlmodel import col
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Event, Export
-from pipeline.ops.rebuild.compare import Difference, Rebuilt, check
-from pipeline.ops.rebuild.repair import restore
+from pipeline.ops.rebuild.compare import Difference, RebuildResult, compare_export
+from pipeline.ops.rebuild.repair import restore_export
 
-__all__ = ["Difference", "Rebuilt", "Survey", "check", "restore", "survey"]
+__all__ = ["Difference", "RebuildReport", "RebuildResult", "compare_export", "rebuild_exports", "restore_export"]
 
 
 @dataclass
-class Survey:
+class RebuildReport:
     """What was found of all exports: how many there are, and those that are not as their logs say."""
 
     exports: int = 0
-    damaged: list[Rebuilt] = field(default_factory=list)
+    damaged: list[RebuildResult] = field(default_factory=list)
 
     @property
     def intact(self) -> bool:
@@ -29,30 +29,30 @@ class Survey:
         return not self.damaged
 
 
-def survey(runtime: Runtime, *, export_id: str | None = None, apply: bool = False) -> Survey:
+def rebuild_exports(runtime: Runtime, *, export_id: str | None = None, apply: bool = False) -> RebuildReport:
     """Derive the tables of every export, or of one, and compare; with `apply` restore what can be, and tell what is left.
 
     One export at a time is in memory. Raises NotFound.
     """
-    found = Survey()
-    for name in _exports(runtime, export_id):
+    report = RebuildReport()
+    for name in _export_ids(runtime, export_id):
         with runtime.db.read() as session:
-            one = check(session, name)
-        found.exports += 1
-        if one.intact:
+            result = compare_export(session, name)
+        report.exports += 1
+        if result.intact:
             continue
-        if apply and one.refused is None:
-            one.left = restore(runtime, name)
-        found.damaged.append(one)
-    return found
+        if apply and result.refusal is None:
+            result.after_restore = restore_export(runtime, name)
+        report.damaged.append(result)
+    return report
 
 
-def _exports(runtime: Runtime, export_id: str | None) -> list[str]:
+def _export_ids(runtime: Runtime, export_id: str | None) -> list[str]:
     # An export whose own row is gone is known by its log.
-    everywhere = union(select(col(Export.id)), select(col(Event.export_id))).subquery()
-    query = select(everywhere.c[0]).order_by(everywhere.c[0])
+    known_ids = union(select(col(Export.id)), select(col(Event.export_id))).subquery()
+    query = select(known_ids.c[0]).order_by(known_ids.c[0])
     if export_id is not None:
-        query = query.where(everywhere.c[0] == export_id)
+        query = query.where(known_ids.c[0] == export_id)
     with runtime.db.read() as session:
         names = list(session.scalars(query))
     if export_id is not None and not names:

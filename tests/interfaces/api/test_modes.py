@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.models import Export, ExportPackage
-from pipeline.ops.rebuild.service import survey
+from pipeline.ops.rebuild.service import rebuild_exports
 from tests.interfaces.api.conftest import Desk, execution
 from tests.support import factories
 
@@ -75,7 +75,7 @@ def test_a_batch_is_tried_out_and_then_executed(desk: Desk) -> None:
     with desk.runtime.db.read() as session:
         carried = select(ExportPackage.export_id, ExportPackage.released).where(col(ExportPackage.sscc) == LABEL)
         assert dict(session.exec(carried).all()) == {made["test"]: True, made["live"]: False}
-    found = survey(desk.runtime)
+    found = rebuild_exports(desk.runtime)
     assert (found.exports, found.damaged) == (2, [])
 
 

@@ -20,7 +20,7 @@ from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.models import Account, Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
-from pipeline.ops.rebuild.compare import read_sayings
+from pipeline.ops.rebuild.compare import read_message_rows
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import unguarded
@@ -68,8 +68,8 @@ def either(make_house: Callable[[str], House], database_url: str) -> House:
 
 def differences(house: House, export_id: str) -> list[tuple[str, str, list[str]]]:
     with house.runtime.db.read() as session:
-        found = service.check(session, export_id)
-    assert found.refused is None
+        found = service.compare_export(session, export_id)
+    assert found.refusal is None
     return [(each.table, each.kind, each.columns) for each in found.differences]
 
 
@@ -227,11 +227,11 @@ def test_every_column_that_is_changed_is_named_and_comes_back(model: type[SQLMod
     for column in columns:
         with unguarded(either.runtime.db) as connection:
             changed = _damage(connection, model, column)
-        found = service.survey(either.runtime, apply=True)
+        found = service.rebuild_exports(either.runtime, apply=True)
         (one,) = found.damaged
         assert (name, "changed", [column]) in [(d.table, d.kind, d.columns) for d in one.differences], column
-        assert one.left is not None
-        assert one.left.intact, (column, changed, one.left)
+        assert one.after_restore is not None
+        assert one.after_restore.intact, (column, changed, one.after_restore)
         assert content(either) == before, column
 
 
@@ -269,10 +269,10 @@ def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], e
     before = content(either)
     with unguarded(either.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(model))).rowcount
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     assert [(d.table, d.kind) for d in one.differences] == [(str(model.__tablename__), "missing")] * gone
-    assert one.left is not None
-    assert one.left.intact
+    assert one.after_restore is not None
+    assert one.after_restore.intact
     assert content(either) == before
 
 
@@ -290,9 +290,9 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(house: Ho
     assert after == (numbered + 7 + 1, issued + 11 + 2)
     with unguarded(house.runtime.db) as connection:
         connection.execute(sa.delete(table(ExportPackage)))
-    assert service.survey(house.runtime, apply=True).damaged
+    assert service.rebuild_exports(house.runtime, apply=True).damaged
     assert (content(house), counters()) == (before, after)
-    assert service.survey(house.runtime).damaged == []
+    assert service.rebuild_exports(house.runtime).damaged == []
     assert audit.verify_chains(house.runtime).intact
 
 
@@ -304,7 +304,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: House) -
         assert row is not None
         connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
     assert differences(either, export_id) == [("packages", "added", [])]
-    service.survey(either.runtime, apply=True)
+    service.rebuild_exports(either.runtime, apply=True)
     assert content(either) == before
 
 
@@ -318,16 +318,16 @@ def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(either: H
             sa.update(table(Notification)).where(col(Notification.audience) == "customs_broker").values(data="{}")
         )
     with either.runtime.db.read() as session:
-        found = service.check(session, export_id)
+        found = service.compare_export(session, export_id)
     assert [(d.table, d.restorable) for d in found.differences if d.table == "notifications"] == [
         ("notifications", True)
     ]
-    service.restore(either.runtime, export_id)
+    service.restore_export(either.runtime, export_id)
     assert content(either)["notifications"] == before["notifications"]
     assert len(content(either)["deliveries"]) == len(before["deliveries"])
     deliver_all(either, export_id)
     with either.runtime.db.read() as session:
-        sayings = read_sayings(session, export_id)
+        sayings = read_message_rows(session, export_id)
     assert {each.attempts for each in sayings.deliveries if each.audience == "warehouse"} == {1}
 
 
@@ -337,7 +337,7 @@ def test_step_that_was_marked_done_but_never_made_is_owed_again(house: House) ->
     with house.runtime.db.write() as session:
         session.execute(sa.update(Step).where(col(Step.name) == "render_documents").values(state="done"))
     assert house.sweep() == []
-    (one,) = service.survey(house.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("steps", ["state"])]
     house.finish(export_id)
     assert house.state(export_id) == "executed"

@@ -35,7 +35,7 @@ def test_check_writes_nothing(house: House) -> None:
     with house.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(sscc=None))
     before, log = content(house), house.events(export_id)
-    assert not service.survey(house.runtime).intact
+    assert not service.rebuild_exports(house.runtime).intact
     assert (content(house), house.events(export_id)) == (before, log)
 
 
@@ -45,8 +45,8 @@ def test_broken_log_restores_nothing(either: House) -> None:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
         connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
     before = content(either)
-    (one,) = service.survey(either.runtime, apply=True).damaged
-    assert one.refused == "its log cannot be believed: event 2 is changed"
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    assert one.refusal == "its log cannot be believed: event 2 is changed"
     assert content(either) == before
 
 
@@ -57,8 +57,8 @@ def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> 
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
     before = content(either)
-    (one,) = service.survey(either.runtime, apply=True).damaged
-    assert one.refused == f"its log cannot be believed: event {last + 1} is missing"
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    assert one.refusal == f"its log cannot be believed: event {last + 1} is missing"
     assert (content(either), len(either.events(export_id))) == (before, last)
     assert not audit.verify_chains(either.runtime).intact
 
@@ -68,10 +68,10 @@ def test_number_that_is_too_low_comes_back(either: House) -> None:
     events = len(either.events(export_id))
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(next_seq=3))
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
-    assert one.left is not None
-    assert one.left.intact
+    assert one.after_restore is not None
+    assert one.after_restore.intact
     assert len(either.events(export_id)) == events + 1
     assert audit.verify_chains(either.runtime).intact
 
@@ -85,9 +85,9 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: H
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
         connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
-    (one,) = service.survey(either.runtime, apply=True).damaged
-    assert one.left is not None
-    assert {(d.table, d.kind, d.restorable) for d in one.left.differences} == {
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    assert one.after_restore is not None
+    assert {(d.table, d.kind, d.restorable) for d in one.after_restore.differences} == {
         ("notifications", "added", False),
         ("deliveries", "added", False),
     }
@@ -99,7 +99,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: H
 def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
     export_id = executed(either, told=False)
     assert either.events(export_id)[-1] == "HANDED_OFF"
-    service.restore(either.runtime, export_id)
+    service.restore_export(either.runtime, export_id)
     assert differences(either, export_id) == []
     states = either.step_states(export_id)
     assert {states[0, name] for name in NOTIFY_STEPS} == {"ready"}
@@ -113,7 +113,7 @@ def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None
         session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
         session.execute(sa.update(Artifact).values(size=1))
         session.execute(sa.update(ExportPackage).values(type="PLT"))
-    found = service.restore(house.runtime, export_id)
+    found = service.restore_export(house.runtime, export_id)
     assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
     with house.runtime.db.read() as session:
         assert set(session.scalars(select(ExportPackage.type))) == {"PLT"}
@@ -125,7 +125,7 @@ def test_findings_are_held_to_their_digest(house: House) -> None:
     with house.runtime.db.write() as session:
         session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
     with house.runtime.db.read() as session:
-        (found,) = service.check(session, export_id).differences
+        (found,) = service.compare_export(session, export_id).differences
     assert (found.columns, found.restorable) == (["findings"], False)
 
 
@@ -134,7 +134,7 @@ def test_restoring_is_in_the_log(house: House) -> None:
     with house.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(type="PLT"))
         packages = session.scalar(sa.select(sa.func.count()).select_from(ExportPackage))
-    service.restore(house.runtime, export_id)
+    service.restore_export(house.runtime, export_id)
     with house.runtime.db.read() as session:
         event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
     assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
@@ -166,23 +166,23 @@ def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_w
     export_id = lived(either)
     before = content(either)
     added(either, export_id, messages=1, tried=tried)
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
         ("notifications", "added", not tried),
         ("deliveries", "added", not tried),
     }
-    assert one.left is not None
-    assert one.left.intact != tried
+    assert one.after_restore is not None
+    assert one.after_restore.intact != tried
     assert (content(either) == before) != tried
-    assert all("it was tried, and tries are kept" in d.message for d in one.left.differences)
+    assert all("it was tried, and tries are kept" in d.message for d in one.after_restore.differences)
 
 
 def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: House) -> None:
     export_id = lived(house)
     added(house, export_id, messages=2)
-    (one,) = service.survey(house.runtime, apply=True).damaged
-    assert one.left is not None
-    (left,) = (d for d in one.left.differences if d.table == "notifications")
+    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+    assert one.after_restore is not None
+    (left,) = (d for d in one.after_restore.differences if d.table == "notifications")
     assert "are there: which were added cannot be told" in left.message
 
 
@@ -228,10 +228,10 @@ def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: House
             assert first is not None
             here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
             connection.execute(sa.update(rows).where(*here).values({column: value}))
-        (one,) = service.survey(either.runtime, apply=True).damaged
+        (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
         assert (rows.name, [column]) in [(d.table, d.columns) for d in one.differences], column
-        assert one.left is not None
-        assert one.left.intact, (column, one.left)
+        assert one.after_restore is not None
+        assert one.after_restore.intact, (column, one.after_restore)
         assert content(either) == before, column
 
 
@@ -248,11 +248,11 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: Hou
     with unguarded(either.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(Artifact))).rowcount
         connection.execute(sa.insert(table(LineTreatment)).values(treated))
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
     assert len(one.differences) == gone + 1
-    assert one.left is not None
-    assert one.left.intact
+    assert one.after_restore is not None
+    assert one.after_restore.intact
 
 
 def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) -> None:
@@ -266,6 +266,6 @@ def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) 
     assert "the export's row is not there" in fault.message
     (only,) = audit.verify_chains(either.runtime, export_id=export_id).breaks
     assert only == fault
-    (one,) = service.survey(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
     (row,) = (d for d in one.differences if d.table == "exports")
     assert (one.export_id, row.kind, row.restorable, kept != export_id) == (export_id, "missing", False, True)

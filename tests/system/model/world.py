@@ -310,7 +310,7 @@ class World:
                     ).all(),
                 )
                 # Every table is what the log says, and the log is as it was written.
-                found = rebuild_service.check(session, export.id)
+                found = rebuild_service.compare_export(session, export.id)
                 assert found.intact, found
             kinds = Counter(
                 f"{export_id}/{unit_no}/{kind}"
