@@ -36,8 +36,8 @@ from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
 
 ACTOR: Final = "retention"
 #: Each comes with its plan, which may have megabytes.
-_IN_ONE_STRETCH: Final = 20
-_HASHES_IN_ONE_STRETCH: Final = 200
+_PAGE_SIZE: Final = 20
+_HASHES_PER_BATCH: Final = 200
 
 #: The statuses of which each says that customs have the entry.
 _ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
@@ -47,7 +47,7 @@ _PLAN: Final = col(PlanSnapshot.id)
 
 
 @dataclass(frozen=True)
-class Due:
+class ExpiredRecord:
     """A plan that need not be kept any more, and the export that was made of it: from which day, for how long, by whose law.
 
     `entry_on` is the day that the plan says, or that on which the customs broker last said that it was filed, released or
@@ -66,7 +66,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadablePlan:
     """A plan that is kept and of which the day of entry cannot be read, so that nobody can say for how long; it is kept."""
 
     export_id: str | None
@@ -75,7 +75,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Purge:
+class PurgeResult:
     """What one purge came to."""
 
     exports: int
@@ -84,7 +84,7 @@ class Purge:
     unreadable: tuple[str, ...] = ()  # ids of plans that are kept, for nobody can say whether they are due
 
 
-def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
+def find_expired(runtime: Runtime, on: date) -> Iterator[ExpiredRecord | UnreadablePlan]:
     """Yield what need not be kept on the day `on`, the held among it, each oldest first, and what cannot be read.
 
     First come the exports that have ended, then the plans that were registered and of which no export is kept.
@@ -93,39 +93,39 @@ def due(runtime: Runtime, on: date) -> Iterator[Due | Unreadable]:
     if not years:
         return
     entered_by = _years_after(on, -min(years.values()))
-    for query, place in ((_ended_exports(entered_by), _EXPORT), (_plans_alone(entered_by), _PLAN)):
+    for query, id_column in ((_ended_exports(entered_by), _EXPORT), (_plans_without_export(entered_by), _PLAN)):
         after = ""
         while True:
             with runtime.db.read() as session, undecoded_text_as_bytes(session):
-                rows = session.execute(query.where(place > after).order_by(place).limit(_IN_ONE_STRETCH)).all()
-            yield from (each for row in rows if (each := _read(*row, years=years, on=on)) is not None)
-            if len(rows) < _IN_ONE_STRETCH:
+                rows = session.execute(query.where(id_column > after).order_by(id_column).limit(_PAGE_SIZE)).all()
+            yield from (each for row in rows if (each := _read_record(*row, years=years, on=on)) is not None)
+            if len(rows) < _PAGE_SIZE:
                 break
             after = rows[-1][0] or rows[-1][1]
 
 
-def purge(runtime: Runtime, on: date) -> Purge:
+def purge_expired(runtime: Runtime, on: date) -> PurgeResult:
     """Take away the payload of every export and plan that is due and not held, one transaction each, then the documents.
 
     Hashes stay, and the log as it is: every chain is proven as before. What was broken off is done by the next purge.
     """
     exports = plans = 0
     unreadable = []
-    for each in due(runtime, on):
-        if isinstance(each, Unreadable):
+    for each in find_expired(runtime, on):
+        if isinstance(each, UnreadablePlan):
             unreadable.append(each.plan_id)
             continue
         if each.held_by is not None:
             continue
         if each.export_id is None:
-            plans += _purged_plan(runtime, each)
+            plans += _purge_plan(runtime, each)
         else:
-            exports += _purged(runtime, each.export_id, each)
-    return Purge(exports, plans, _purge_documents(runtime), tuple(unreadable))
+            exports += _purge_export(runtime, each.export_id, each)
+    return PurgeResult(exports, plans, _purge_documents(runtime), tuple(unreadable))
 
 
 def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
-    """Return the query of what `_due` is given of the exports that have ended, may be entered by then, and are not purged."""
+    """Return the query of what `_to_expired_record` is given of the exports that have ended, may be entered by then, and are not purged."""
     return (
         select(
             _EXPORT,
@@ -133,7 +133,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
             col(Export.account_id),
             col(Export.batch_id),
             col(PlanSnapshot.document),
-            tolerant(_entered_at()),
+            tolerant(_entry_confirmed_at()),
             legal_holds.oldest_hold_of_export(),
         )
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
@@ -145,7 +145,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _plans_alone(entered_by: date) -> Select[*tuple[Any, ...]]:
+def _plans_without_export(entered_by: date) -> Select[*tuple[Any, ...]]:
     """Return the query of the same of the plans that are there and of which no export is kept."""
     return select(
         literal(None),
@@ -167,7 +167,7 @@ def _may_be_entered(by: date) -> ColumnElement[bool]:
     return or_(col(PlanSnapshot.entry_on).is_(None), col(PlanSnapshot.entry_on) <= by)
 
 
-def _entered_at() -> ColumnElement[datetime]:
+def _entry_confirmed_at() -> ColumnElement[datetime]:
     """Return when the customs broker last said of the export, as a subquery on `exports`, that its entry is made."""
     return (
         select(func.max(col(Acknowledgement.received_at)))
@@ -182,14 +182,16 @@ def _export_is_kept(plan_id: Mapped[str] | str) -> ColumnElement[bool]:
     return exists().where(and_(col(Export.plan_id) == plan_id, col(Export.purged_at).is_(None)))
 
 
-def _read(export_id: str | None, plan_id: str, account_id: str, *said: Any, **law: Any) -> Due | Unreadable | None:
+def _read_record(
+    export_id: str | None, plan_id: str, account_id: str, *columns: Any, **law: Any
+) -> ExpiredRecord | UnreadablePlan | None:
     try:
-        return _due(export_id, plan_id, account_id, *said, **law)
+        return _to_expired_record(export_id, plan_id, account_id, *columns, **law)
     except MALFORMED:
-        return Unreadable(export_id, plan_id, account_id)
+        return UnreadablePlan(export_id, plan_id, account_id)
 
 
-def _due(
+def _to_expired_record(
     export_id: str | None,
     plan_id: str,
     account_id: str,
@@ -200,20 +202,24 @@ def _due(
     *,
     years: Mapping[str, int],
     on: date,
-) -> Due | None:
+) -> ExpiredRecord | None:
     # Read as it lies there: what was valid years ago need not be what a plan may say today.
-    said: dict[str, Any] = json.loads(plan)
-    entry_on = max(_entry_on(unit["entry"]) for unit in said["units"])
+    document: dict[str, Any] = json.loads(plan)
+    entry_on = max(_entry_on(unit["entry"]) for unit in document["units"])
     if entered_at is not None:
         entry_on = max(entry_on, _day(entered_at))
-    concerned = [country for country in (said["destinationCountry"], said["exportCountry"]) if country in years]
-    if not concerned:
+    jurisdictions = [
+        country for country in (document["destinationCountry"], document["exportCountry"]) if country in years
+    ]
+    if not jurisdictions:
         return None
-    longest = max(concerned, key=lambda country: years[country])
-    kept_until = _years_after(entry_on, years[longest])
+    jurisdiction = max(jurisdictions, key=lambda country: years[country])
+    kept_until = _years_after(entry_on, years[jurisdiction])
     if on <= kept_until:
         return None
-    return Due(export_id, plan_id, account_id, batch_id, entry_on, longest, years[longest], kept_until, held_by)
+    return ExpiredRecord(
+        export_id, plan_id, account_id, batch_id, entry_on, jurisdiction, years[jurisdiction], kept_until, held_by
+    )
 
 
 def _entry_on(entry: Mapping[str, Any]) -> date:
@@ -237,11 +243,11 @@ def _years_after(day: date, years: int) -> date:
         return date(day.year + years, 3, 1)
 
 
-def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
+def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bool:
     with runtime.db.write() as session:
         events.lock_export(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
-        legal_holds.lock_holds(session, each.account_id)
+        legal_holds.lock_holds(session, record.account_id)
         # Looked for once more: a hold may have been placed since the export was found to be due.
         if export.purged_at is not None or session.scalar(
             select(legal_holds.oldest_hold_of_export()).where(col(Export.id) == export_id)
@@ -249,22 +255,24 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
             return False
         fact = {
             "planHash": export.plan_hash,
-            "entryOn": each.entry_on.isoformat(),
-            "jurisdiction": each.jurisdiction,
-            "years": each.years,
+            "entryOn": record.entry_on.isoformat(),
+            "jurisdiction": record.jurisdiction,
+            "years": record.years,
         }
         at = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
         # What a paused partner was not sent in all those years has no body any more.
         outbox.cancel_unsent(session, export_id)
-        _clear(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
-        _clear(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
-        _clear(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
-        _clear(session, Step, col(Step.export_id) == export_id, error=None)
-        _clear(session, Delivery, col(Delivery.export_id) == export_id, error=None)
+        _clear_columns(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
+        _clear_columns(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
+        _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
+        _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)
+        _clear_columns(session, Delivery, col(Delivery.export_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
-        _clear(session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[])
+        _clear_columns(
+            session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[]
+        )
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
-        _clear(
+        _clear_columns(
             session,
             BrokerSubmission,
             col(BrokerSubmission.export_id) == export_id,
@@ -278,24 +286,24 @@ def _purged(runtime: Runtime, export_id: str, each: Due) -> bool:
         for table in (ExportPackage, LineTreatment, IdempotencyRecord):
             session.execute(delete(table).where(col(table.export_id) == export_id))
         _lock_plan(session, export.plan_id)
-        _empty_plan(session, export.plan_id)
+        _clear_plan(session, export.plan_id)
     return True
 
 
-def _purged_plan(runtime: Runtime, each: Due) -> bool:
+def _purge_plan(runtime: Runtime, record: ExpiredRecord) -> bool:
     with runtime.db.write() as session:
-        legal_holds.lock_holds(session, each.account_id)
-        _lock_plan(session, each.plan_id)
-        if session.scalar(select(legal_holds.oldest_hold_of_plan()).where(col(PlanSnapshot.id) == each.plan_id)):
+        legal_holds.lock_holds(session, record.account_id)
+        _lock_plan(session, record.plan_id)
+        if session.scalar(select(legal_holds.oldest_hold_of_plan()).where(col(PlanSnapshot.id) == record.plan_id)):
             return False
-        return _empty_plan(session, each.plan_id)
+        return _clear_plan(session, record.plan_id)
 
 
-def _empty_plan(session: Session, plan_id: str) -> bool:
+def _clear_plan(session: Session, plan_id: str) -> bool:
     """Take away the locked plan's payload unless an export of it is kept; tell whether it did."""
     if session.scalar(select(_export_is_kept(plan_id))):
         return False
-    _clear(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
+    _clear_columns(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
     return True
 
 
@@ -304,23 +312,23 @@ def _lock_plan(session: Session, plan_id: str) -> None:
     session.execute(select(_PLAN).where(col(PlanSnapshot.id) == plan_id).with_for_update())
 
 
-def _clear(session: Session, table: type[SQLModel], *which: ColumnElement[bool], **values: Any) -> None:
+def _clear_columns(session: Session, table: type[SQLModel], *which: ColumnElement[bool], **values: Any) -> None:
     session.execute(update(table).where(*which).values(**values).execution_options(synchronize_session=False))
 
 
 def _purge_documents(runtime: Runtime) -> int:
     """Let go of the documents of purged exports and return of how many the bytes were deleted; each is found until it is."""
-    of_purged = (
+    purged_hashes = (
         select(col(Artifact.sha256))
         .join(Export, col(Artifact.export_id) == _EXPORT)
         .where(col(Export.purged_at).is_not(None), col(Artifact.purged_at).is_(None))
         .distinct()
-        .limit(_HASHES_IN_ONE_STRETCH)
+        .limit(_HASHES_PER_BATCH)
     )
     count = 0
     while True:
         with runtime.db.read() as session:
-            found = session.scalars(of_purged).all()
-        if not found:
+            hashes = session.scalars(purged_hashes).all()
+        if not hashes:
             return count
-        count += sum(repository.let_go(runtime, sha256) for sha256 in found)
+        count += sum(repository.let_go(runtime, sha256) for sha256 in hashes)

@@ -42,7 +42,7 @@ def amend(house: House, export_id: str) -> None:
 
 
 def purge(house: House, _: str) -> None:
-    assert retention.purge(house.runtime, date(2040, 1, 1)).exports
+    assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports
 
 
 @pytest.mark.parametrize("end", [amend, purge])

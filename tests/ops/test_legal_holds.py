@@ -36,22 +36,22 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
         )
         found = due(house, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
-        assert retention.purge(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
+        assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
         assert (rows(house, ExportPackage, first) != [], rows(house, ExportPackage, second) != []) == (True, True)
         assert sorted(documents(house).values()) == [False, True, True]
         legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
     assert rows(house, ExportPackage, other) == []
-    assert retention.purge(house.runtime, date(2040, 1, 1)).exports == 2
+    assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports == 2
 
 
 def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
     house: House, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = registered(house, plan("one"))
-    found = list(retention.due(house.runtime, date(2032, 11, 27)))
+    found = list(retention.find_expired(house.runtime, date(2032, 11, 27)))
     legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
-    monkeypatch.setattr(retention, "due", lambda *_: iter(found))
-    assert retention.purge(house.runtime, date(2032, 11, 27)).plans == 0
+    monkeypatch.setattr(retention, "find_expired", lambda *_: iter(found))
+    assert retention.purge_expired(house.runtime, date(2032, 11, 27)).plans == 0
     assert documents(house) == {one: True}
 
 
@@ -62,7 +62,7 @@ def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: H
         house.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal"
     )
     assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
-    assert retention.purge(house.runtime, day).exports == 1
+    assert retention.purge_expired(house.runtime, day).exports == 1
     assert rows(house, ExportPackage, one)
     with pytest.raises(InvalidState, match="nothing is left"):
         legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
@@ -72,11 +72,11 @@ def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: H
     )
     legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
     assert due(house, day) == {one: ("CA", whole.id)}
-    assert retention.purge(house.runtime, day).exports == 0
+    assert retention.purge_expired(house.runtime, day).exports == 0
     with pytest.raises(InvalidState, match="was released by Counsel already"):
         legal_holds.release_hold(house.runtime, held.id, released_by="Somebody")
     legal_holds.release_hold(house.runtime, whole.id, released_by="Counsel")
-    assert retention.purge(house.runtime, day).exports == 1
+    assert retention.purge_expired(house.runtime, day).exports == 1
     assert [(row.reason, row.placed_by, row.released_by) for row in legal_holds.list_holds(house.runtime)] == [
         ("audit of 2026", "Legal", "Counsel"),
         ("a dispute", "Legal", "Counsel"),

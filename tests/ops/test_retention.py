@@ -63,11 +63,11 @@ def ended(house: House, export_id: str) -> str:
 
 def due(house: House, on: date) -> dict[str, tuple[str, str | None]]:
     """Return what is due by the id of its export, or of its plan where there is none."""
-    found = list(retention.due(house.runtime, on))
+    found = list(retention.find_expired(house.runtime, on))
     return {
         each.export_id or each.plan_id: (each.jurisdiction, each.held_by)
         for each in found
-        if isinstance(each, retention.Due)
+        if isinstance(each, retention.ExpiredRecord)
     }
 
 
@@ -106,13 +106,13 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: d
     ):
         expected = {exports[name] for name in names}
         assert set(due(house, day)) == expected
-        assert retention.purge(house.runtime, day).exports == len(expected)
+        assert retention.purge_expired(house.runtime, day).exports == len(expected)
         purged |= expected
         for export_id in (*exports.values(), open_still):
             packages = len(rows(house, models.ExportPackage, export_id))
             assert packages == (0 if export_id in purged or export_id == open_still else 2)
     assert house.state(open_still) == "accepted"
-    assert retention.purge(house.runtime, date(2040, 1, 1)) == retention.Purge(0, 0, 0)
+    assert retention.purge_expired(house.runtime, date(2040, 1, 1)) == retention.PurgeResult(0, 0, 0)
 
 
 @alone("F27")
@@ -130,11 +130,11 @@ def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_ma
     answered(house, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC))  # the evening of the 5th, by the rules' clock
     answered(house, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
     assert set(due(house, date(2033, 4, 5))) == {other}
-    (found,) = (each for each in retention.due(house.runtime, date(2033, 4, 6)) if each.export_id == late)
-    assert isinstance(found, retention.Due)
+    (found,) = (each for each in retention.find_expired(house.runtime, date(2033, 4, 6)) if each.export_id == late)
+    assert isinstance(found, retention.ExpiredRecord)
     assert (found.entry_on, found.kept_until) == (date(2027, 4, 5), date(2033, 4, 5))
-    assert retention.purge(house.runtime, date(2033, 4, 5)).exports == 1
-    assert retention.purge(house.runtime, date(2033, 4, 6)).exports == 1
+    assert retention.purge_expired(house.runtime, date(2033, 4, 5)).exports == 1
+    assert retention.purge_expired(house.runtime, date(2033, 4, 6)).exports == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -155,7 +155,7 @@ def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over
     assert due(house, date(2025, 2, 28)) == {}
     assert due(house, date(2025, 3, 1)) == {export_id: ("US", None)}
     assert due(house, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
-    assert retention.purge(house.runtime, date(2025, 3, 2)) == retention.Purge(
+    assert retention.purge_expired(house.runtime, date(2025, 3, 2)) == retention.PurgeResult(
         1, 1, len(rows(house, Artifact, export_id))
     )
 
@@ -165,8 +165,8 @@ def test_only_plans_that_can_be_due_are_read(house: House) -> None:
         registered(house, plan(name))
     with house.runtime.db.write() as session:
         session.execute(update(PlanSnapshot).values(document="garbage"))
-    assert list(retention.due(house.runtime, date(2031, 11, 25))) == []
-    assert len(list(retention.due(house.runtime, date(2031, 11, 26)))) == 2
+    assert list(retention.find_expired(house.runtime, date(2031, 11, 25))) == []
+    assert len(list(retention.find_expired(house.runtime, date(2031, 11, 26)))) == 2
 
 
 def answered(house: House, export_id: str, status: str, at: datetime) -> None:
@@ -185,7 +185,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     export_id, kept_id = executed(house, plan("gone")), executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
     before = [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)]  # type: ignore[attr-defined]
     log = house.events(export_id)
-    made = retention.purge(house.runtime, date(2032, 11, 27))
+    made = retention.purge_expired(house.runtime, date(2032, 11, 27))
     assert (made.exports, made.documents) == (1, len(before))
 
     assert house.events(export_id) == [*log, "EXPORT_PURGED"]
@@ -235,20 +235,18 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     day = date(2031, 11, 27)
     assert due(house, date(2031, 11, 26)) == {}
     assert due(house, day) == {us5: ("US", None), beside: ("US", held.id)}
-    assert retention.purge(house.runtime, day) == retention.Purge(0, 1, 0)
+    assert retention.purge_expired(house.runtime, day) == retention.PurgeResult(0, 1, 0)
     kept = documents(house)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = legal_holds.place_hold(
-        house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
-    )
+    whole = legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="claim", placed_by="Legal")
     legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
     assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
     )}  # fmt: skip
-    assert retention.purge(house.runtime, date(2033, 1, 1)) == retention.Purge(0, 0, 0)
+    assert retention.purge_expired(house.runtime, date(2033, 1, 1)) == retention.PurgeResult(0, 0, 0)
     legal_holds.release_hold(house.runtime, whole.id, released_by="Counsel")
-    made = retention.purge(house.runtime, date(2033, 1, 1))
+    made = retention.purge_expired(house.runtime, date(2033, 1, 1))
     assert (made.exports, made.plans) == (1, 2)
     assert not any(documents(house).values())
     assert due(house, date(2040, 1, 1)) == {}
@@ -258,7 +256,7 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
     house: House, today: date
 ) -> None:
     one = registered(house, plan("one"))
-    retention.purge(house.runtime, date(2032, 11, 27))
+    retention.purge_expired(house.runtime, date(2032, 11, 27))
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
     with pytest.raises(InvalidState, match="was purged"):
         accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
@@ -266,7 +264,7 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
     assert documents(house) == {one: True}
     export_id = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None).export_id
     house.finish(export_id)
-    retention.purge(house.runtime, date(2032, 11, 27))
+    retention.purge_expired(house.runtime, date(2032, 11, 27))
 
     # Once its export was purged it answers with that, and nothing of it is kept.
     again = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
@@ -288,7 +286,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
     first = executed(house, plan("one"))
     second = amended(first, plan("one", arrival="2026-12-20T12:00:00Z"))
     house.finish(second)
-    assert retention.purge(house.runtime, date(2032, 11, 27)).exports == 1
+    assert retention.purge_expired(house.runtime, date(2032, 11, 27)).exports == 1
     third = amended(second, plan("one"))
     with house.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
@@ -301,7 +299,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house:
     house.finish(export_id)
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
     assert sender.deliver_stream(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
-    retention.purge(house.runtime, date(2032, 11, 27))
+    retention.purge_expired(house.runtime, date(2032, 11, 27))
     streams.resume_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
     states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
@@ -318,7 +316,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
     (artifact, *_) = rows(house, Artifact, export_id)
     with house.runtime.db.read() as session:
         delivery_id = queries.list_deliveries(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
-    retention.purge(house.runtime, date(2032, 11, 27))
+    retention.purge_expired(house.runtime, date(2032, 11, 27))
     with house.runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
@@ -343,7 +341,7 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
 def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp_path: Path) -> None:
     executed(house, plan("gone"))
     kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    retention.purge(house.runtime, date(2032, 11, 27))
+    retention.purge_expired(house.runtime, date(2032, 11, 27))
     made = backup.create_backup(house.runtime, tmp_path / "copy")
     assert made.documents == len({row.sha256 for row in rows(house, Artifact, kept_id)})  # type: ignore[attr-defined]
 
@@ -364,7 +362,7 @@ def test_purge_while_a_backup_is_taken_is_no_loss(house: House, today: date, tmp
     kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
     kept, gone = ({row.sha256 for row in rows(house, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
     store = PurgedWhenAsked(house.runtime.store.url)
-    store.purge = lambda: retention.purge(house.runtime, date(2032, 11, 27))
+    store.purge = lambda: retention.purge_expired(house.runtime, date(2032, 11, 27))
     made = backup.create_backup(replace(house.runtime, store=store), tmp_path / "copy")
     assert (made.documents, made.purged, made.missing) == (len(kept), len(gone - kept), [])
 
@@ -376,13 +374,13 @@ def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: Hou
         for plan_id, document in zip(ids, (text("CAST(x'ff' AS TEXT)"), '{"units": []}'), strict=False):
             session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == plan_id).values(document=document))
     day = date(2032, 11, 27)
-    found = list(retention.due(house.runtime, day))
+    found = list(retention.find_expired(house.runtime, day))
     assert [(type(each).__name__, each.export_id) for each in found] == [
         ("Unreadable", exports[0]),
         ("Unreadable", exports[1]),
         ("Due", exports[2]),
     ]
-    made = retention.purge(house.runtime, day)
+    made = retention.purge_expired(house.runtime, day)
     assert (made.exports, made.unreadable) == (1, tuple(ids[:2]))
     assert [len(rows(house, models.ExportPackage, export_id)) for export_id in exports] == [2, 2, 0]
 
@@ -395,6 +393,8 @@ def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
     with monkeypatch.context() as patched:
         patched.setattr(type(house.store), "delete", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         with pytest.raises(RuntimeError):
-            retention.purge(house.runtime, day)
+            retention.purge_expired(house.runtime, day)
     assert rows(house, models.ExportPackage, export_id) == []
-    assert retention.purge(house.runtime, day) == retention.Purge(0, 0, len(rows(house, Artifact, export_id)))
+    assert retention.purge_expired(house.runtime, day) == retention.PurgeResult(
+        0, 0, len(rows(house, Artifact, export_id))
+    )

@@ -114,7 +114,7 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: Hous
     assert {column for column, words in before.items() if len(words) >= 50} >= {"plans.document", "notifications.data"}
     assert {"units.document", "packages.package_ref", "broker_submissions.recipient"} <= before.keys()
 
-    made = retention.purge(mailing.runtime, date(2040, 1, 1))
+    made = retention.purge_expired(mailing.runtime, date(2040, 1, 1))
     assert (made.exports, made.plans) == (1, 1)
     left = dict(standing(mailing))
     assert left.pop("partner_channels.way") == {"canary901x"}, "a partner's way is the partner's, and no record"

@@ -57,7 +57,7 @@ def record(house: House, row: repository.Row) -> None:
 @contextmanager
 def purging(house: House) -> Iterator[threading.Thread]:
     """Purge meanwhile, and wait for its end."""
-    thread = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    thread = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
     thread.start()
     try:
         yield thread
@@ -69,13 +69,13 @@ def purging(house: House) -> Iterator[threading.Thread]:
 def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
     context = under_way(house)
     row = repository.keep(house.runtime, context, 1, SHARED)
-    assert retention.purge(house.runtime, DAY).exports == 1
+    assert retention.purge_expired(house.runtime, DAY).exports == 1
     assert not house.store.has(row["sha256"])
     with pytest.raises(StoreUnavailable, match="purged"):
         record(house, row)
     record(house, repository.keep(house.runtime, context, 1, SHARED))
     assert house.store.get(row["sha256"]) == SHARED.body
-    assert retention.purge(house.runtime, DAY).documents == 0
+    assert retention.purge_expired(house.runtime, DAY).documents == 0
     assert house.store.has(row["sha256"])
 
 
@@ -105,7 +105,7 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
             purge.join(0.5)
             waited.append(purge.is_alive())
 
-    purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+    purge = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
     monkeypatch.setattr(acceptance, "failpoint", meanwhile)
     export_id = house.accept(made).export_id
     purge.join(20)
@@ -121,7 +121,7 @@ def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House
     with house.runtime.db.write() as session:
         # As `legal_holds.place` does, before it has committed.
         session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
-        purge = threading.Thread(target=retention.purge, args=(house.runtime, DAY))
+        purge = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
         purge.start()
         purge.join(0.5)
         assert purge.is_alive(), "it has not waited"
@@ -146,9 +146,9 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
     def hold() -> None:
         legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
 
-    holding, original = threading.Thread(target=hold), retention._empty_plan
-    monkeypatch.setattr(retention, "_empty_plan", emptied)
-    retention.purge(house.runtime, DAY)
+    holding, original = threading.Thread(target=hold), retention._clear_plan
+    monkeypatch.setattr(retention, "_clear_plan", emptied)
+    retention.purge_expired(house.runtime, DAY)
     holding.join(20)
     assert (placed, len(legal_holds.list_holds(house.runtime)), whole(house, one)) == ([False], 1, False)
 

@@ -197,7 +197,7 @@ def test_purged_documents_are_not_missed_and_never_put_back(house: House) -> Non
     executed(house)
     recorded = rows(house)
     before = files(house)
-    retention.purge(house.runtime, date(2040, 1, 1))
+    retention.purge_expired(house.runtime, date(2040, 1, 1))
     assert files(house) == {}
     for restore in (False, True):
         survey, bad = look(house.runtime, restore=restore)
@@ -213,7 +213,7 @@ def test_what_is_purged_while_it_is_looked_at_is_not_missed(house: House, monkey
 
     def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._Row]:
         found = list(real(runtime, of))
-        retention.purge(runtime, date(2040, 1, 1))
+        retention.purge_expired(runtime, date(2040, 1, 1))
         yield from found
 
     monkeypatch.setattr(store_check, "_rows", purged_then)
@@ -365,7 +365,7 @@ def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: Hous
     assert not folder.exists()
     executed(reopened)
     assert look(reopened.runtime)[0].left == 0
-    retention.purge(reopened.runtime, date(2040, 1, 1))
+    retention.purge_expired(reopened.runtime, date(2040, 1, 1))
     shutil.rmtree(folder)
     reopened.runtime.store.check()
     assert folder.is_dir(), "nothing is kept in it any more"

@@ -69,7 +69,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
 
 def test_what_is_entered_in_the_last_year_is_never_due(house: House) -> None:
     executed(house, old_plan("last"))
-    assert list(retention.due(house.runtime, date(9999, 12, 31))) == []
+    assert list(retention.find_expired(house.runtime, date(9999, 12, 31))) == []
 
 
 @pytest.mark.parametrize("end", TAKEN)

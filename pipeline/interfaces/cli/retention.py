@@ -17,7 +17,7 @@ from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
 from pipeline.interfaces.cli.session import ensure_account, opened
 from pipeline.ops import legal_holds, retention
-from pipeline.ops.retention import Due, Unreadable
+from pipeline.ops.retention import ExpiredRecord, UnreadablePlan
 
 app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
 
@@ -47,11 +47,11 @@ def purge(
         raise Failure(f"--on {today} is before any record; give a day such as 2032-11-27", code=ExitCode.USAGE)
     with opened(is_there=True) as runtime:
         if dry_run:
-            found = list(retention.due(runtime, today))
-            _list([each for each in found if isinstance(each, Due)], today, as_json=as_json)
-            _kept_unread([each.plan_id for each in found if isinstance(each, Unreadable)])
+            found = list(retention.find_expired(runtime, today))
+            _list([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
+            _kept_unread([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
-        made = retention.purge(runtime, today)
+        made = retention.purge_expired(runtime, today)
     if as_json:
         print_json(vars(made))
     else:
@@ -69,7 +69,7 @@ def _kept_unread(plans: Sequence[str]) -> None:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _list(found: list[Due], today: date, *, as_json: bool) -> None:
+def _list(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
     if as_json:
         print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
         return

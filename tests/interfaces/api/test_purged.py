@@ -24,7 +24,7 @@ def purged(desk: Desk) -> dict[str, Any]:
     desk.run(export_id)
     view: dict[str, Any] = desk.client().get(f"/api/exports/{export_id}").json()
     assert view["state"] == "executed"
-    assert retention.purge(desk.runtime, date(2040, 1, 1)).exports == 1
+    assert retention.purge_expired(desk.runtime, date(2040, 1, 1)).exports == 1
     return view
 
 

@@ -192,7 +192,7 @@ def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: Ho
 def purged(house: House) -> str:
     """Execute an export whose customs broker has answered, and purge it."""
     export_id = lived(house)
-    made = retention.purge(house.runtime, date(2040, 1, 1))
+    made = retention.purge_expired(house.runtime, date(2040, 1, 1))
     assert (made.exports, made.documents > 0) == (1, True)
     assert differences(house, export_id) == []
     return export_id
