@@ -28,7 +28,7 @@ from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, ExportPackage, Step
 from pipeline.exports.step_context import StepContext
 from pipeline.ops import retention, store_check
-from pipeline.ops.store_check import Bad, Survey
+from pipeline.ops.store_check import DamagedDocument, StoreReport
 from pipeline.workflow import render_documents
 from pipeline.workflow.steps import TaskMessage
 from tests.core.test_blob_store import Bucket
@@ -79,33 +79,33 @@ def place(house: House, sha256: str) -> Path:
 
 def look(
     runtime: Runtime, *, restore: bool = False, export_id: str | None = None
-) -> tuple[Survey, dict[tuple[str, int, str], Bad]]:
+) -> tuple[StoreReport, dict[tuple[str, int, str], DamagedDocument]]:
     """Look through the store; return the counts and what is bad."""
-    found: list[Bad] = []
-    survey = store_check.look_through(runtime, found.append, lambda _: None, export_id=export_id, restore=restore)
+    found: list[DamagedDocument] = []
+    survey = store_check.check_store(runtime, found.append, lambda _: None, export_id=export_id, restore=restore)
     by_row = {(bad.export_id, bad.unit_no, bad.artifact_type): bad for bad in found}
     assert len(by_row) == len(found)
     return survey, by_row
 
 
-def unexpected(bad: Bad) -> None:
+def unexpected(bad: DamagedDocument) -> None:
     pytest.fail(str(bad))
 
 
 def test_a_store_that_has_everything_is_read_whole_and_left_alone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_check, "_PAGE", 5)
+    monkeypatch.setattr(store_check, "_PAGE_SIZE", 5)
     with_profile(house)
     executed(house, "a", units=2)
     executed(house, "b")
     before = files(house)
     heard: list[int] = []
     for restore in (False, True):
-        survey = store_check.look_through(
+        survey = store_check.check_store(
             house.runtime, unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
         )
-        assert (survey.documents, survey.left, survey.restored) == (len(rows(house)), 0, 0)
+        assert (survey.documents, survey.unrestored, survey.restored) == (len(rows(house)), 0, 0)
         assert survey.size == sum(map(len, before.values()))
     assert heard == sorted(heard[:3]) * 2
     assert len(heard) == 6, "after each unit"
@@ -129,16 +129,16 @@ def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(ho
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(changed, "damaged"),
     }
-    assert (survey.documents, survey.left, survey.restored) == (len(recorded), 5, 0)
+    assert (survey.documents, survey.unrestored, survey.restored) == (len(recorded), 5, 0)
     assert files(house) == damaged, "a check writes nothing"
 
     survey, bad = look(house.runtime, restore=True)
-    assert (survey.left, survey.restored) == (0, 5)
+    assert (survey.unrestored, survey.restored) == (0, 5)
     assert {key: (each.restored, each.reason) for key, each in bad.items()} == dict.fromkeys(
         lost | changed, (True, None)
     )
     assert files(house) == before
-    assert look(house.runtime)[0].left == 0
+    assert look(house.runtime)[0].unrestored == 0
     assert rows(house) == recorded
 
 
@@ -151,7 +151,7 @@ def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
     place(house, rows(house)[key]).unlink()
     monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the others are there"))
     survey, bad = look(house.runtime, restore=True)
-    assert (survey.left, bad[key].restored) == (0, True)
+    assert (survey.unrestored, bad[key].restored) == (0, True)
 
 
 def test_one_export_alone_is_looked_at_where_it_is_named(house: House) -> None:
@@ -159,7 +159,7 @@ def test_one_export_alone_is_looked_at_where_it_is_named(house: House) -> None:
     shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
     survey, bad = look(house.runtime, export_id=second, restore=True)
     assert {key[0] for key in bad} == {second}
-    assert survey.left == 0
+    assert survey.unrestored == 0
     assert {key[0] for key in look(house.runtime)[1]} == {first}
     with pytest.raises(NotFound, match="there is no export exp_none"):
         look(house.runtime, export_id="exp_none")
@@ -186,9 +186,9 @@ def test_every_kind_of_store_is_checked_and_filled_again(house: House, other_sto
     executed(house)
     elsewhere = replace(house.runtime, store=other_store)
     survey, bad = look(elsewhere)
-    assert (survey.left, {each.condition for each in bad.values()}) == (len(rows(house)), {"missing"})
-    assert look(elsewhere, restore=True)[0].left == 0
-    assert look(elsewhere)[0].left == 0
+    assert (survey.unrestored, {each.condition for each in bad.values()}) == (len(rows(house)), {"missing"})
+    assert look(elsewhere, restore=True)[0].unrestored == 0
+    assert look(elsewhere)[0].unrestored == 0
     for sha256, body in files(house).items():
         assert other_store.get(sha256) == body
 
@@ -211,7 +211,7 @@ def test_what_is_purged_while_it_is_looked_at_is_not_missed(house: House, monkey
     export_id = executed(house)
     real = store_check._rows
 
-    def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._Row]:
+    def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._DocumentRow]:
         found = list(real(runtime, of))
         retention.purge_expired(runtime, date(2040, 1, 1))
         yield from found
@@ -236,7 +236,7 @@ def test_other_bytes_than_the_recorded_are_never_written(house: House) -> None:
     place(house, rows(house)[export_id, 1, "broker_profile"]).unlink()
     before = files(house)
     survey, bad = look(house.runtime, restore=True)
-    assert (survey.left, survey.restored) == (3, 0)
+    assert (survey.unrestored, survey.restored) == (3, 0)
     reasons = {key[2]: str(each.reason) for key, each in bad.items()}
     assert reasons["cci_csv"].startswith("template 0 made it, and this version has ")
     assert reasons["cci_csv"].endswith("; restore it with the release that made it")
@@ -256,12 +256,12 @@ def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profi
     for artifact_type in ("broker_profile", *also):
         place(house, rows(house)[export_id, 1, artifact_type]).unlink()
     survey, bad = look(house.runtime, restore=True)
-    assert (survey.left, survey.restored) == (1, len(also))
+    assert (survey.unrestored, survey.restored) == (1, len(also))
     reason = bad[export_id, 1, "broker_profile"].reason
     assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
     with_profile(house)
     survey, _ = look(house.runtime, restore=True)
-    assert (survey.left, files(house)) == (0, before)
+    assert (survey.unrestored, files(house)) == (0, before)
 
 
 def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
@@ -278,7 +278,7 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
 
     monkeypatch.setattr(render_documents, "render_unit", breaks)
     survey, bad = look(house.runtime, restore=True)
-    assert survey.left == sum(1 for key in bad if key[0] == broken) > 0
+    assert survey.unrestored == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {
         "its unit cannot be made again: the PDF engine died of SIGSEGV; `exports rebuild --check` says more"
     }
@@ -301,7 +301,7 @@ def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_
     monkeypatch.setattr(ArtifactStore, "condition", condition)
     survey, bad = look(house.runtime, restore=True)
     (one,) = bad.values()
-    assert (survey.left, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
+    assert (survey.unrestored, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
     assert str(one.reason).endswith("cannot be read: PermissionDeniedError")
     unreadable |= set(recorded.values())
     with pytest.raises(StoreUnavailable, match="cannot be read"):
@@ -341,7 +341,7 @@ def test_a_folder_that_is_missing_is_never_quietly_made_again(house: House, reop
     with house.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
         session.execute(update(Step).where(*at_documents(export_id)).values(lease_until=None, due_at=database_now()))
     assert "render_documents" in reopened.step(export_id, 1, "render_documents")
-    assert look(reopened.runtime)[0].left == 0
+    assert look(reopened.runtime)[0].unrestored == 0
 
 
 def at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -354,7 +354,7 @@ def test_an_empty_folder_in_its_place_is_filled_again(house: House, reopened: Ho
     folder = Path(house.store.url.removeprefix("file:"))
     shutil.rmtree(folder)
     folder.mkdir()
-    assert look(reopened.runtime, restore=True)[0].left == 0
+    assert look(reopened.runtime, restore=True)[0].unrestored == 0
     assert files(house) == before
 
 
@@ -364,7 +364,7 @@ def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: Hous
     assert look(reopened.runtime)[0].documents == 0
     assert not folder.exists()
     executed(reopened)
-    assert look(reopened.runtime)[0].left == 0
+    assert look(reopened.runtime)[0].unrestored == 0
     retention.purge_expired(reopened.runtime, date(2040, 1, 1))
     shutil.rmtree(folder)
     reopened.runtime.store.check()
@@ -378,5 +378,5 @@ def test_records_that_are_lost_are_named_too(house: House) -> None:
     place(house, rows(house)[export_id, 1, "packing_list"]).unlink()
     survey, bad = look(house.runtime, restore=True)
     (one,) = bad.values()
-    assert (survey.left, one.restored) == (1, False)
+    assert (survey.unrestored, one.restored) == (1, False)
     assert "records were changed since" in str(one.reason)

@@ -62,7 +62,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
         if each.is_file():
             each.unlink()
-    survey = store_check.look_through(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
+    survey = store_check.check_store(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
     assert survey.documents == survey.restored > 0
     assert packed(house.runtime, export_id) == raw
 

@@ -18,7 +18,7 @@ from pipeline.interfaces.cli.output import ExitCode, aside, out, reported
 from pipeline.interfaces.cli.progress import kilobytes
 
 if TYPE_CHECKING:
-    from pipeline.ops.store_check import Bad, Survey
+    from pipeline.ops.store_check import DamagedDocument, StoreReport
 
 #: How many documents are shown in the table; all are counted, and `--json` has them all.
 SHOWN: Final = 20
@@ -73,36 +73,36 @@ def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
     from pipeline.interfaces.cli.session import opened  # noqa: PLC0415
     from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
 
-    shown: list[Bad] = []
+    shown: list[DamagedDocument] = []
 
-    def found(bad: Bad) -> None:
+    def found(bad: DamagedDocument) -> None:
         if as_json:
             typer.echo(json.dumps(_as_json(bad), ensure_ascii=False))
         elif len(shown) < SHOWN:
             shown.append(bad)
 
     with opened(is_there=True) as runtime, _progress() as tell:
-        survey = store_check.look_through(runtime, found, tell, export_id=export, restore=restore)
+        survey = store_check.check_store(runtime, found, tell, export_id=export, restore=restore)
     if as_json:
         typer.echo(json.dumps(_counts(survey)))
     else:
         _show(survey, shown, restore=restore)
-    if survey.left:
+    if survey.unrestored:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Survey], None]]:
+def _progress() -> Iterator[Callable[[StoreReport], None]]:
     """Give what shows on standard error how far it is: in one place of a terminal, else in a line now and then."""
     console = aside()
     last = time.monotonic()
 
-    def say(survey: Survey) -> str:
+    def say(survey: StoreReport) -> str:
         bad = f", {survey.conditions.total()} are not as recorded" if survey.conditions else ""
         restored = f", {survey.restored} restored" if survey.restored else ""
         return f"{survey.documents} documents ({kilobytes(survey.size)}) looked at{bad}{restored}"
 
-    def print_line(survey: Survey) -> None:
+    def print_line(survey: StoreReport) -> None:
         nonlocal last
         if time.monotonic() - last >= _BETWEEN_LINES_SECONDS:
             last = time.monotonic()
@@ -115,7 +115,7 @@ def _progress() -> Iterator[Callable[[Survey], None]]:
         yield lambda survey: status.update(say(survey))
 
 
-def _as_json(bad: Bad) -> dict[str, Any]:
+def _as_json(bad: DamagedDocument) -> dict[str, Any]:
     return {
         "exportId": bad.export_id,
         "unitNo": bad.unit_no,
@@ -128,19 +128,19 @@ def _as_json(bad: Bad) -> dict[str, Any]:
     }
 
 
-def _counts(survey: Survey) -> dict[str, int]:
+def _counts(survey: StoreReport) -> dict[str, int]:
     conditions = {name: survey.conditions[name] for name in ("missing", "damaged", "unreadable")}
     return (
         {"documents": survey.documents, "bytes": survey.size}
         | conditions
         | {
             "restored": survey.restored,
-            "left": survey.left,
+            "left": survey.unrestored,
         }
     )
 
 
-def _show(survey: Survey, shown: Sequence[Bad], *, restore: bool) -> None:
+def _show(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = out()
     if shown:
         rows = table("export", "unit", "document", "is", "because")
@@ -155,10 +155,10 @@ def _show(survey: Survey, shown: Sequence[Bad], *, restore: bool) -> None:
         console.print(
             f"[green]✓[/] {survey.restored} documents are restored, each with its recorded hash", soft_wrap=True
         )
-    if not survey.left:
+    if not survey.unrestored:
         console.print(f"[green]✓[/] {looked_at} are in the store as recorded", soft_wrap=True)
         return
     remedy = "" if restore else "; `exports artifacts restore` makes again what can be proven"
     console.print(
-        f"[bold red]✗[/] {survey.left} of {looked_at} are not in the store as recorded{remedy}", soft_wrap=True
+        f"[bold red]✗[/] {survey.unrestored} of {looked_at} are not in the store as recorded{remedy}", soft_wrap=True
     )
