@@ -21,7 +21,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.ops import retention, store_check
 from pipeline.ops.rebuild import service
-from pipeline.ops.verification.verifier import verify
+from pipeline.ops.verification.verifier import verify_bundle
 from pipeline.workflow import preflight
 from tests.ops.verification.bundles import packed
 from tests.support import factories
@@ -56,7 +56,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     raw = packed(house.runtime, export_id)
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
-    assert [check.failure for check in verify(bundle).checks if check.failure is not None] == []
+    assert [check.failure for check in verify_bundle(bundle).checks if check.failure is not None] == []
     assert service.rebuild_exports(house.runtime, export_id=export_id).intact
     assert read(house, export_id).state == "executed"
     for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):

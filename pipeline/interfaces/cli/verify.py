@@ -28,10 +28,10 @@ def verify(
 ) -> None:
     """Prove offline that a bundle is as it was packed and that all its formats carry one treatment, the plan's."""
     try:
-        report = verifier.verify(bundle)
+        report = verifier.verify_bundle(bundle)
     except OSError as error:
         raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
-    except verifier.Unreadable as error:
+    except verifier.UnreadableBundle as error:
         raise Failure(f"{bundle} is no bundle: {error}", remedy="Download it again.") from error
     if as_json:
         print_json(_as_json(report))
@@ -41,7 +41,7 @@ def verify(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(report: verifier.Report) -> dict[str, object]:
+def _as_json(report: verifier.BundleReport) -> dict[str, object]:
     return {
         "intact": report.intact,
         "batchId": report.batch_id,
@@ -55,7 +55,7 @@ def _as_json(report: verifier.Report) -> dict[str, object]:
     }
 
 
-def _show(report: verifier.Report) -> None:
+def _show(report: verifier.BundleReport) -> None:
     shown = table("", "file", "held to the plan by", "lines", "digest", "what differs")
     for check in report.checks:
         digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]

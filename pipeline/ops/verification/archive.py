@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from pipeline.documents.bundle import MANIFEST, Member, zipped
-from pipeline.ops.verification.treatment import Unreadable
+from pipeline.ops.verification.treatment import UnreadableBundle
 
 MAX_MEMBERS: Final = 100_000
-_BROKEN: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, KeyError, ValueError, RuntimeError, OSError)
+_ZIP_ERRORS: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, KeyError, ValueError, RuntimeError, OSError)
 
 #: Before a member's bytes: the signature, 22 bytes of what the directory says too, and the lengths of name and extra.
 _HEADER: Final = struct.Struct("<4s22xHH")
@@ -28,36 +28,36 @@ class Archive:
         self._file = file
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS:
-            raise Unreadable(f"it has {len(infos)} members, more than any bundle")
+            raise UnreadableBundle(f"it has {len(infos)} members, more than any bundle")
         self._infos = {info.filename: info for info in infos}
         if len(self._infos) != len(infos):
-            raise Unreadable("two members have one name")
+            raise UnreadableBundle("two members have one name")
         # Members are stored as they are, side by side, which bounds what is read of them by the file.
         if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
-            raise Unreadable("a member is compressed or encrypted, which no bundle's is")
+            raise UnreadableBundle("a member is compressed or encrypted, which no bundle's is")
         if any(info.header_offset < 0 for info in infos):
-            raise Unreadable("a member claims to lie before the file")
+            raise UnreadableBundle("a member claims to lie before the file")
         if sum(info.file_size for info in infos) > file.seek(0, os.SEEK_END):
-            raise Unreadable("its members claim to be larger than the file")
+            raise UnreadableBundle("its members claim to be larger than the file")
         self.paths: tuple[str, ...] = tuple(self._infos)
 
     def read(self, path: str) -> bytes:
         """Return the member's bytes as they are, whatever their checksum says: what changed in them is for readers to tell.
 
-        Raises Unreadable where there are none.
+        Raises UnreadableBundle where there are none.
         """
         info = self._infos.get(path)
         if info is None:
-            raise Unreadable("it is missing")
+            raise UnreadableBundle("it is missing")
         self._file.seek(info.header_offset)
         header = self._file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
-            raise Unreadable("it does not lie where the zip says")
+            raise UnreadableBundle("it does not lie where the zip says")
         _, name, extra = _HEADER.unpack(header)
         self._file.seek(name + extra, os.SEEK_CUR)
         return self._file.read(info.file_size)
 
-    def unlike_packed(self, members: Sequence[Member]) -> str | None:
+    def find_packing_difference(self, members: Sequence[Member]) -> str | None:
         """Return in what the file is not the zip that its own members give, as a sentence; None where it is that zip.
 
         Whatever lies between, behind or around the members, or is said of them in the zip, is thus noticed.
@@ -67,25 +67,25 @@ class Archive:
             self._file.seek(at)
             found = self._file.read(len(part))
             if found != part:
-                same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, part, strict=False)))
-                return f"the zip is not as it was packed from byte {at + same} on"
+                equal_bytes = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, part, strict=False)))
+                return f"the zip is not as it was packed from byte {at + equal_bytes} on"
             at += len(part)
         return f"the zip goes on behind byte {at}, where the bundle ends" if self._file.read(1) else None
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path) -> Iterator[Archive]:
     """Open the bundle at `path`.
 
-    Raises Unreadable where it is no bundle, and OSError where there is no such file.
+    Raises UnreadableBundle where it is no bundle, and OSError where there is no such file.
     """
     with path.open("rb") as file:
         try:
             archive = zipfile.ZipFile(file)
-        except _BROKEN as error:
-            raise Unreadable(f"it is no zip file: {error}") from error
+        except _ZIP_ERRORS as error:
+            raise UnreadableBundle(f"it is no zip file: {error}") from error
         with archive:
-            made = Archive(file, archive)
-            if MANIFEST not in made.paths:
-                raise Unreadable(f"it has no {MANIFEST}, as every bundle has")
-            yield made
+            bundle = Archive(file, archive)
+            if MANIFEST not in bundle.paths:
+                raise UnreadableBundle(f"it has no {MANIFEST}, as every bundle has")
+            yield bundle

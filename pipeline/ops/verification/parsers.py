@@ -11,38 +11,38 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from pipeline.ops.verification.treatment import Unreadable
+from pipeline.ops.verification.treatment import UnreadableBundle
 
 
-def elements(parts: Iterable[bytes], name: str) -> Iterator[Element]:
+def iter_elements(parts: Iterable[bytes], name: str) -> Iterator[Element]:
     """Yield each whole element `name`, written `{namespace}local`, from XML that comes in parts; then it is let go.
 
     Neither workbooks (ECMA-376, part 2) nor UBL may have a document type declaration, so that one is refused here,
-    before any entity is declared: no entity can grow, and nothing is ever fetched. Raises Unreadable.
+    before any entity is declared: no entity can grow, and nothing is ever fetched. Raises UnreadableBundle.
     """
     # All XML of ours is UTF-8; another name of an encoding in it is a change, and at worst one that there is not.
     parser = expat.ParserCreate("utf-8", namespace_separator="}")
     parser.buffer_text = True
-    reader = _Reader(name)
+    reader = _ElementReader(name)
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.data
-    parser.StartDoctypeDeclHandler = _refused
+    parser.StartDoctypeDeclHandler = _reject_doctype
     try:
         for part in parts:
             parser.Parse(part, False)
-            yield from reader.taken()
+            yield from reader.take()
         parser.Parse(b"", True)
-        yield from reader.taken()
+        yield from reader.take()
     except expat.ExpatError as error:
-        raise Unreadable(f"it is no XML: {expat.ErrorString(error.code)} in line {error.lineno}") from error
+        raise UnreadableBundle(f"it is no XML: {expat.ErrorString(error.code)} in line {error.lineno}") from error
 
 
-def _refused(*_: Any) -> None:
-    raise Unreadable("it has a document type declaration, which no document of ours has")
+def _reject_doctype(*_: Any) -> None:
+    raise UnreadableBundle("it has a document type declaration, which no document of ours has")
 
 
-class _Reader:
+class _ElementReader:
     """Builds the wanted elements, and nothing of what is around them."""
 
     def __init__(self, name: str) -> None:
@@ -52,18 +52,18 @@ class _Reader:
         self._whole: list[Element] = []
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        full = _full(name)
+        full = _qualified_name(name)
         if self._builder is None:
             if full != self._name:
                 return
             self._builder = TreeBuilder()
-        self._builder.start(full, {_full(key): value for key, value in attributes.items()})
+        self._builder.start(full, {_qualified_name(key): value for key, value in attributes.items()})
         self._depth += 1
 
     def end(self, name: str) -> None:
         if self._builder is None:
             return
-        self._builder.end(_full(name))
+        self._builder.end(_qualified_name(name))
         self._depth -= 1
         if self._depth == 0:
             self._whole.append(self._builder.close())
@@ -73,12 +73,12 @@ class _Reader:
         if self._builder is not None:
             self._builder.data(text)
 
-    def taken(self) -> list[Element]:
+    def take(self) -> list[Element]:
         whole, self._whole = self._whole, []
         return whole
 
 
-def _full(name: str) -> str:
+def _qualified_name(name: str) -> str:
     return "{" + name if "}" in name else name
 
 
@@ -94,41 +94,41 @@ _LETTERS = re.compile(r"([A-Z]{1,3})[0-9]+")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
-def rows(workbook: bytes, sheet: str) -> Iterator[dict[int, str]]:
+def sheet_rows(workbook: bytes, sheet: str) -> Iterator[dict[int, str]]:
     """Yield the rows of the sheet: column, counted from 0, to text; numbers stand as they are written in the file.
 
-    Raises Unreadable where this is no workbook, has no such sheet, or unpacks to more than any of ours.
+    Raises UnreadableBundle where this is no workbook, has no such sheet, or unpacks to more than any of ours.
     """
     try:
         with zipfile.ZipFile(BytesIO(workbook)) as archive:
             strings = _strings(archive)
-            for row in elements(_part(archive, _place(archive, sheet)), f"{_MAIN}row"):
+            for row in iter_elements(_read_part(archive, _sheet_path(archive, sheet)), f"{_MAIN}row"):
                 yield dict(_cells(row, strings))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, IndexError, ValueError) as error:
-        raise Unreadable(f"it is no workbook: {error}") from error
+        raise UnreadableBundle(f"it is no workbook: {error}") from error
 
 
-def _place(archive: zipfile.ZipFile, name: str) -> str:
-    for sheet in elements(_part(archive, "xl/workbook.xml"), f"{_MAIN}sheet"):
+def _sheet_path(archive: zipfile.ZipFile, name: str) -> str:
+    for sheet in iter_elements(_read_part(archive, "xl/workbook.xml"), f"{_MAIN}sheet"):
         if sheet.get("name") == name:
             wanted = sheet.get(_REFERENCE)
-            for relation in elements(_part(archive, "xl/_rels/workbook.xml.rels"), _RELATIONSHIP):
+            for relation in iter_elements(_read_part(archive, "xl/_rels/workbook.xml.rels"), _RELATIONSHIP):
                 if relation.get("Id") == wanted:
                     return "xl/" + (relation.get("Target") or "")
-    raise Unreadable(f"it has no sheet {name}")
+    raise UnreadableBundle(f"it has no sheet {name}")
 
 
 def _strings(archive: zipfile.ZipFile) -> list[str]:
     if "xl/sharedStrings.xml" not in archive.namelist():
         return []
-    return [_text(item) for item in elements(_part(archive, "xl/sharedStrings.xml"), f"{_MAIN}si")]
+    return [_text(item) for item in iter_elements(_read_part(archive, "xl/sharedStrings.xml"), f"{_MAIN}si")]
 
 
 def _cells(row: Element, strings: list[str]) -> Iterator[tuple[int, str]]:
     for cell in row.iter(f"{_MAIN}c"):
         match = _LETTERS.fullmatch(cell.get("r", ""))
         if match is None:
-            raise Unreadable("a cell does not say where it stands")
+            raise UnreadableBundle("a cell does not say where it stands")
         column = 0
         for letter in match[1]:
             column = column * 26 + ord(letter) - ord("A") + 1
@@ -141,15 +141,15 @@ def _cells(row: Element, strings: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _text(element: Element) -> str:
-    written = "".join(part.text or "" for part in element.iter(f"{_MAIN}t"))
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), written)
+    text = "".join(part.text or "" for part in element.iter(f"{_MAIN}t"))
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
-def _part(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
-    left = MAX_PART_BYTES
+def _read_part(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    remaining = MAX_PART_BYTES
     with archive.open(name) as part:
         while chunk := part.read(_CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                raise Unreadable(f"{name} unpacks to more than {MAX_PART_BYTES} bytes")
+            remaining -= len(chunk)
+            if remaining < 0:
+                raise UnreadableBundle(f"{name} unpacks to more than {MAX_PART_BYTES} bytes")
             yield chunk

@@ -19,8 +19,8 @@ from pipeline.documents.formats.columns import read_treatment, undefused
 from pipeline.documents.formats.xlsx import TOO_LONG
 from pipeline.exports.schemas.plan import Treatment
 from pipeline.ops.verification import parsers
-from pipeline.ops.verification.parsers import elements
-from pipeline.ops.verification.treatment import CarriedLine, MergedLines, Unreadable
+from pipeline.ops.verification.parsers import iter_elements
+from pipeline.ops.verification.treatment import CarriedLine, MergedLines, UnreadableBundle
 
 MAX_JSON_DEPTH: Final = 64
 
@@ -33,29 +33,29 @@ _AGGREGATE, _BASIC = f"{_UBL}AggregateComponents-2}}", f"{_UBL}BasicComponents-2
 #: It tells its log of each thing that it tolerates in a file; whether the file is ours is told by what comes of it.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
-Reader = Callable[[bytes], Iterator[CarriedLine]]
+LineReader = Callable[[bytes], Iterator[CarriedLine]]
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that `body` is; raises Unreadable."""
+    """Return the JSON object that `body` is; raises UnreadableBundle."""
     try:
         check_shape(body, MAX_JSON_DEPTH)
-        read = load_json(body)
+        document = load_json(body)
     except Refused as error:
-        raise Unreadable(error.message.replace("the body", "it", 1)) from error
-    if not isinstance(read, dict):
-        raise Unreadable("it is no JSON object")
-    return read
+        raise UnreadableBundle(error.message.replace("the body", "it", 1)) from error
+    if not isinstance(document, dict):
+        raise UnreadableBundle("it is no JSON object")
+    return document
 
 
 def json_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read `lines` of a JSON document: with their treatment where they carry it, else the digests that they state."""
     lines = json_object(body).get("lines")
     if not isinstance(lines, list):
-        raise Unreadable("it has no list of lines")
+        raise UnreadableBundle("it has no list of lines")
     for place, line in enumerate(lines):
         if not isinstance(line, dict) or not isinstance(line.get("lineRef"), str):
-            raise Unreadable(f"/lines/{place} is no line")
+            raise UnreadableBundle(f"/lines/{place} is no line")
         if "treatment" not in line:
             yield CarriedLine(line["lineRef"], _text(line, "treatmentDigest"))
             continue
@@ -76,35 +76,35 @@ def csv_lines(body: bytes) -> Iterator[CarriedLine]:
         table = csv.DictReader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         for row in table:
             cells = {name: cell or "" for name, cell in row.items() if isinstance(name, str)}
-            yield _flat(cells, undefused)
+            yield _flat_line(cells, undefused)
     except UnicodeDecodeError as error:
-        raise Unreadable(f"it is not UTF-8 at byte {error.start}") from error
+        raise UnreadableBundle(f"it is not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
-        raise Unreadable(f"it is no table: {error}") from error
+        raise UnreadableBundle(f"it is no table: {error}") from error
 
 
 def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read the sheet of the lines, which has the columns of the flat table."""
-    table = parsers.rows(body, "Lines")
+    table = parsers.sheet_rows(body, "Lines")
     names = next(table, {})
     for row in table:
-        yield _flat({name: row.get(column, "") for column, name in names.items()}, str)
+        yield _flat_line({name: row.get(column, "") for column, name in names.items()}, str)
 
 
 def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read the extension of the lines, and hold what UBL itself says of code and origin against it."""
-    said = [_classified(line) for line in elements([body], f"{_AGGREGATE}InvoiceLine")]
-    lines = list(elements([body], f"{{{ubl.NAMESPACE}}}Line"))
-    if len(said) != len(lines):
-        raise Unreadable(f"it has {len(said)} lines, and {len(lines)} in its extension")
-    for line, (code, origin) in zip(lines, said, strict=True):
+    classified = [_ubl_classification(line) for line in iter_elements([body], f"{_AGGREGATE}InvoiceLine")]
+    lines = list(iter_elements([body], f"{{{ubl.NAMESPACE}}}Line"))
+    if len(classified) != len(lines):
+        raise UnreadableBundle(f"it has {len(classified)} lines, and {len(lines)} in its extension")
+    for line, (code, origin) in zip(lines, classified, strict=True):
         where = line.get("lineRef", "without a lineRef")
         if (code, origin) != (line.get("htsCode"), line.get("countryOfOrigin")):
-            raise Unreadable(f"line {where}: UBL says {code} of {origin}, its extension something else")
+            raise UnreadableBundle(f"line {where}: UBL says {code} of {origin}, its extension something else")
         try:
             treatment = ubl.read_treatment(line)
         except ValidationError as error:
-            raise Unreadable(f"line {where}: its extension holds what no treatment does") from error
+            raise UnreadableBundle(f"line {where}: its extension holds what no treatment does") from error
         yield CarriedLine(where, line.get("digest"), line.get("htsCode"), line.get("countryOfOrigin"), treatment)
 
 
@@ -112,54 +112,54 @@ def merged_lines(body: bytes) -> Iterator[CarriedLine]:
     """Read the digests of the lines that merged ones stand for, in the order of the invoice."""
     found: list[tuple[int, CarriedLine]] = []
     try:
-        for row in _merged(body):
+        for row in _merged_objects(body):
             linked = zip(row["lineNumbers"], row["lineRefs"], row["treatmentDigests"], strict=True)
             found += [(int(number), CarriedLine(str(line_ref), str(digest))) for number, line_ref, digest in linked]
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable("its merged lines do not name the lines that they stand for") from error
+        raise UnreadableBundle("its merged lines do not name the lines that they stand for") from error
     yield from (line for _, line in sorted(found, key=lambda each: each[0]))
 
 
 def merged_rows(body: bytes) -> Iterator[MergedLines]:
     """Read what is said of the lines that were merged, row by row."""
-    for place, row in enumerate(_merged(body)):
+    for place, row in enumerate(_merged_objects(body)):
         treatment = _treatment(row.get("treatment"), f"/consolidation/lines/{place}")
         yield MergedLines(row["lineRefs"], _text(row, "htsCode"), _text(row, "countryOfOrigin"), treatment)
 
 
-def _merged(body: bytes) -> list[dict[str, Any]]:
+def _merged_objects(body: bytes) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = json_object(body)["consolidation"]["lines"]
     except (KeyError, TypeError) as error:
-        raise Unreadable("it has no list of merged lines") from error
+        raise UnreadableBundle("it has no list of merged lines") from error
     return rows
 
 
-def _treatment(told: object, where: str) -> Treatment:
+def _treatment(value: object, where: str) -> Treatment:
     try:
-        return Treatment.model_validate(told)
+        return Treatment.model_validate(value)
     except ValidationError as error:
         inner = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise Unreadable(f"{where}/treatment/{inner} is not what a treatment holds") from None
+        raise UnreadableBundle(f"{where}/treatment/{inner} is not what a treatment holds") from None
 
 
-def attached(body: bytes, name: str) -> bytes:
-    """Return the file `name` that the PDF carries; raises Unreadable where it carries none, or several."""
+def attached_file(body: bytes, name: str) -> bytes:
+    """Return the file `name` that the PDF carries; raises UnreadableBundle where it carries none, or several."""
     try:
         found = PdfReader(BytesIO(body)).attachments.get(name, [])
     except Exception as error:  # what pypdf raises of a broken file has no common class
-        raise Unreadable(f"it is no PDF that can be read: {type(error).__name__}") from error
+        raise UnreadableBundle(f"it is no PDF that can be read: {type(error).__name__}") from error
     if len(found) != 1:
-        raise Unreadable(f"it carries {len(found)} files {name}, where one is due")
+        raise UnreadableBundle(f"it carries {len(found)} files {name}, where one is due")
     return bytes(found[0])
 
 
-def _classified(line: Element) -> tuple[str | None, str | None]:
+def _ubl_classification(line: Element) -> tuple[str | None, str | None]:
     code = line.findtext(f".//{_BASIC}ItemClassificationCode")
     return code, line.findtext(f".//{_AGGREGATE}OriginCountry/{_BASIC}IdentificationCode")
 
 
-def _flat(cells: Mapping[str, str], read: Callable[[str], str]) -> CarriedLine:
+def _flat_line(cells: Mapping[str, str], read: Callable[[str], str]) -> CarriedLine:
     line = _line({name: read(cell) for name, cell in cells.items()})
     if line.recomputed == line.stated:
         return line
@@ -177,7 +177,7 @@ def _line(row: Mapping[str, str]) -> CarriedLine:
     try:
         treatment = read_treatment(row)
     except ValueError as error:
-        raise Unreadable(f"line {where}: {error}") from error
+        raise UnreadableBundle(f"line {where}: {error}") from error
     return CarriedLine(where, stated, row.get("hts10") or None, row.get("origin") or None, treatment)
 
 
@@ -187,7 +187,7 @@ def _text(line: Mapping[str, Any], name: str) -> str | None:
 
 
 #: Kind of document -> how the treatment in it is read. What is not here is held to its hash alone.
-READERS: Final[Mapping[str, Reader]] = {
+READERS: Final[Mapping[str, LineReader]] = {
     "cci_json": json_lines,
     "cci_csv": csv_lines,
     "cci_xlsx": xlsx_lines,

@@ -16,7 +16,7 @@ from pipeline.exports.schemas.plan import Treatment, as_json
 _LONGEST_VALUE = 60
 
 
-class Unreadable(Exception):
+class UnreadableBundle(Exception):
     """What was to be read is not what it says it is; the message names what is wrong, as a sentence of its own."""
 
 
@@ -51,20 +51,20 @@ class MergedLines:
     treatment: Treatment
 
 
-def difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -> str | None:
+def find_difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -> str | None:
     """Return the first line that differs and in what, as a sentence; None where the lines are the plan's."""
     for number, (plan, found) in enumerate(zip_longest(planned, carried), start=1):
         if found is None:
             return f"line {plan.line_ref} (number {number}) is missing"
         if plan is None:
             return f"line {found.line_ref} (number {number}) is not in the plan"
-        said = _line_difference(plan, found)
-        if said is not None:
-            return f"line {plan.line_ref}: {said}"
+        reason = _line_difference(plan, found)
+        if reason is not None:
+            return f"line {plan.line_ref}: {reason}"
     return None
 
 
-def merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLines]) -> str | None:
+def find_merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLines]) -> str | None:
     """Return the first line of which the row that it was merged into says something else, and what; None where none does.
 
     Metal weights of a row are those of its lines, added up; in all else each of its lines says what the row does.
@@ -77,13 +77,13 @@ def merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLin
             for metals in zip_longest(*(line.treatment.section232 for line in group if line.treatment))
         ]
         for line in group:
-            failure = next(_differences(_facts(_weighing(line, weights)), _facts(row), ""), None)
+            failure = next(_differences(_comparable(_with_weights(line, weights)), _comparable(row), ""), None)
             if failure is not None:
                 return f"line {line.line_ref}, merged: {failure}"
     return None
 
 
-def _weighing(line: CarriedLine, weights: Sequence[Decimal]) -> CarriedLine:
+def _with_weights(line: CarriedLine, weights: Sequence[Decimal]) -> CarriedLine:
     if line.treatment is None:
         return line
     metals = [
@@ -99,13 +99,13 @@ def _line_difference(plan: CarriedLine, found: CarriedLine) -> str | None:
     digest = plan.recomputed
     recomputed = found.recomputed
     if recomputed is not None and recomputed != digest:
-        return next(_differences(_facts(plan), _facts(found), ""), "its treatment is written in another way")
+        return next(_differences(_comparable(plan), _comparable(found), ""), "its treatment is written in another way")
     if found.stated is not None and found.stated != digest:
         return f"its treatment digest says {_shown(found.stated)}, the plan's is {digest}"
     return None
 
 
-def _facts(line: CarriedLine | MergedLines) -> dict[str, Any]:
+def _comparable(line: CarriedLine | MergedLines) -> dict[str, Any]:
     return {
         "htsCode": line.hts_code,
         "countryOfOrigin": line.country_of_origin,

@@ -18,11 +18,11 @@ from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from pipeline.documents.formats import broker_profile
 from pipeline.exports.plans import UNHASHED, canonical_json, hash_json
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.ops.verification.archive import Archive, opened
-from pipeline.ops.verification.readers import READERS, attached, json_object, merged_rows
-from pipeline.ops.verification.treatment import CarriedLine, Unreadable, difference, merged_difference
+from pipeline.ops.verification.archive import Archive, open_archive
+from pipeline.ops.verification.readers import READERS, attached_file, json_object, merged_rows
+from pipeline.ops.verification.treatment import CarriedLine, UnreadableBundle, find_difference, find_merged_difference
 
-__all__ = ["Check", "Report", "Unreadable", "verify"]
+__all__ = ["BundleReport", "MemberCheck", "UnreadableBundle", "verify_bundle"]
 
 #: The file of each kind of document, the one that the PDF carries, and the documents that every unit has.
 FILES: Final = {kind.artifact_type: kind.filename for kind in registry.KINDS}
@@ -33,7 +33,7 @@ Proof = Literal["treatment", "digests", "bytes"]
 
 
 @dataclass(frozen=True)
-class Check:
+class MemberCheck:
     """One member of the bundle: by what it was held to the plan, and why it fails, as a sentence; None where it holds.
 
     `digest` is the digest over the unit's treatment, or over the export's, recomputed from what the member says.
@@ -48,14 +48,14 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class BundleReport:
     """What came of verifying a bundle; `container` says what is wrong with the zip itself."""
 
     batch_id: str | None
     plan_hash: str | None
     treatment_digest: str | None
     container: str | None
-    checks: Sequence[Check]
+    checks: Sequence[MemberCheck]
 
     @property
     def intact(self) -> bool:
@@ -63,20 +63,20 @@ class Report:
         return self.container is None and all(check.failure is None for check in self.checks)
 
 
-def verify(path: Path) -> Report:
+def verify_bundle(path: Path) -> BundleReport:
     """Return what the bundle at `path` proves, member by member.
 
     Every member is held to the manifest by its hash, the manifest and the zip to what the members make of them, and
     every format to the plan, line by line. It proves that the bundle agrees with itself, not who packed it: compare
-    `plan_hash` with the hash that was approved. Raises Unreadable where it is no bundle or has no plan that can be
+    `plan_hash` with the hash that was approved. Raises UnreadableBundle where it is no bundle or has no plan that can be
     read, and OSError where there is no such file.
     """
-    with opened(path) as archive:
+    with open_archive(path) as archive:
         return _Verification(archive).report()
 
 
 @dataclass(frozen=True)
-class _Planned:
+class _PlannedUnit:
     """A unit as the plan has it."""
 
     unit: Unit
@@ -93,28 +93,28 @@ class _Verification:
         self._members = [bundle.member(path, archive.read(path)) for path in archive.paths]
         self._hashes = {member.path: member.sha256 for member in self._members}
         self._plan, self._plan_hash, plan_failure = _read_plan(archive)
-        self._units = [_planned(unit_no, unit) for unit_no, unit in enumerate(self._plan.units, start=1)]
+        self._units = [_planned_unit(unit_no, unit) for unit_no, unit in enumerate(self._plan.units, start=1)]
         self._digest = treatment.export_digest({each.unit.unit_ref: each.digest for each in self._units})
-        self._checks: dict[str, Check] = {
-            PLAN: Check(PLAN, None, "treatment", _count(self._units), self._digest, plan_failure)
+        self._checks: dict[str, MemberCheck] = {
+            PLAN: MemberCheck(PLAN, None, "treatment", _count_lines(self._units), self._digest, plan_failure)
         }
         self._message: HandoffReady | None = None
 
-    def report(self) -> Report:
+    def report(self) -> BundleReport:
         """Examine everything, and say what came of it."""
-        self._checks[MESSAGE] = self._checked(Check(MESSAGE, None, "treatment"), self._check_message)
+        self._checks[MESSAGE] = self._run_check(MemberCheck(MESSAGE, None, "treatment"), self._check_message)
         for planned in self._units:
             self._check_unit(planned)
         for path in self._archive.paths:
             if path not in self._checks and path != MANIFEST:
-                self._checks[path] = Check(path, None, "bytes", failure="no unit and no message names it")
-        self._checks[MANIFEST] = self._checked(Check(MANIFEST, None, "digests"), self._check_manifest)
+                self._checks[path] = MemberCheck(path, None, "bytes", failure="no unit and no message names it")
+        self._checks[MANIFEST] = self._run_check(MemberCheck(MANIFEST, None, "digests"), self._check_manifest)
         # What has changed at all is told first where nothing else is wrong with it.
-        listed = _listed(self._archive)
+        listed = _manifest_hashes(self._archive)
         for path, check in self._checks.items():
             if check.failure is None and path != MANIFEST and listed.get(path) != self._hashes.get(path):
-                self._checks[path] = _failing(check, "its bytes are not those that the manifest lists")
-        return Report(
+                self._checks[path] = _failed(check, "its bytes are not those that the manifest lists")
+        return BundleReport(
             batch_id=self._plan.batch_id,
             plan_hash=self._plan_hash,
             treatment_digest=self._digest,
@@ -124,112 +124,112 @@ class _Verification:
 
     def _container(self) -> str | None:
         try:
-            return self._archive.unlike_packed(sorted(self._members, key=lambda member: member.path))
-        except Unreadable as error:
+            return self._archive.find_packing_difference(sorted(self._members, key=lambda member: member.path))
+        except UnreadableBundle as error:
             return str(error)
 
-    def _checked(self, check: Check, examine: Callable[[Check], Check]) -> Check:
+    def _run_check(self, check: MemberCheck, examine: Callable[[MemberCheck], MemberCheck]) -> MemberCheck:
         try:
             return examine(check)
-        except Unreadable as error:
-            return _failing(check, str(error))
+        except UnreadableBundle as error:
+            return _failed(check, str(error))
 
-    def _check_message(self, check: Check) -> Check:
+    def _check_message(self, check: MemberCheck) -> MemberCheck:
         event = json_object(self._archive.read(MESSAGE))
         if event.get("type") != MessageType.HANDOFF_READY.value:
-            raise Unreadable(f"its type is not {MessageType.HANDOFF_READY.value}")
+            raise UnreadableBundle(f"its type is not {MessageType.HANDOFF_READY.value}")
         try:
             message = HandoffReady.model_validate(event.get("data"))
         except ValidationError as error:
             where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            raise Unreadable(f"/data/{where} is not what a handoff says") from None
+            raise UnreadableBundle(f"/data/{where} is not what a handoff says") from None
         self._message = message
         expected = (self._plan.batch_id, self._plan_hash, self._digest, self._plan.ruleset)
-        said = (message.batch_id, message.plan_hash, message.treatment_digest, message.ruleset)
+        actual = (message.batch_id, message.plan_hash, message.treatment_digest, message.ruleset)
         if event.get("subject") != message.export_id:
-            return _failing(check, "its subject is not the export that it tells of")
-        if said != expected:
-            return _failing(check, "batch, plan hash, treatment digest or ruleset are not the plan's")
+            return _failed(check, "its subject is not the export that it tells of")
+        if actual != expected:
+            return _failed(check, "batch, plan hash, treatment digest or ruleset are not the plan's")
         if [unit.unit_ref for unit in message.units] != [each.unit.unit_ref for each in self._units]:
-            return _failing(check, "its units are not the plan's")
-        for told, planned in zip(message.units, self._units, strict=True):
-            failure = self._told_otherwise(told, planned)
+            return _failed(check, "its units are not the plan's")
+        for message_unit, planned in zip(message.units, self._units, strict=True):
+            failure = self._find_unit_mismatch(message_unit, planned)
             if failure is not None:
-                return _failing(check, f"unit {told.unit_ref}: {failure}")
+                return _failed(check, f"unit {message_unit.unit_ref}: {failure}")
         lines = [line for unit in message.units for line in unit.lines or ()]
-        return Check(check.path, None, "treatment" if lines else "digests", len(lines) or None, self._digest)
+        return MemberCheck(check.path, None, "treatment" if lines else "digests", len(lines) or None, self._digest)
 
-    def _told_otherwise(self, told: HandedUnit, planned: _Planned) -> str | None:
-        if told.lines is not None:
-            failure = difference(planned.lines, [_told_line(line) for line in told.lines])
+    def _find_unit_mismatch(self, message_unit: HandedUnit, planned: _PlannedUnit) -> str | None:
+        if message_unit.lines is not None:
+            failure = find_difference(planned.lines, [_message_line(line) for line in message_unit.lines])
             if failure is not None:
                 return failure
         unit = planned.unit
-        if told.treatment_digest != planned.digest:
+        if message_unit.treatment_digest != planned.digest:
             return "its treatment digest is not the plan's"
-        if (told.entry, told.parties, told.invoice) != (unit.entry, unit.parties, unit.invoice):
+        if (message_unit.entry, message_unit.parties, message_unit.invoice) != (unit.entry, unit.parties, unit.invoice):
             return "entry, parties or invoice are not the plan's"
-        links = [*told.artifacts, *([told.invoice_data] if told.invoice_data else [])]
+        links = [*message_unit.artifacts, *([message_unit.invoice_data] if message_unit.invoice_data else [])]
         for link in links:
             if self._hashes.get(f"{planned.folder}/{bundle.safe(link.filename)}") != link.sha256:
                 return f"{link.filename} is not the document in the bundle"
         return None
 
-    def _check_unit(self, planned: _Planned) -> None:
+    def _check_unit(self, planned: _PlannedUnit) -> None:
         path = f"{planned.folder}/{registry.MANIFEST[1]}"
         try:
             manifest = json_object(self._archive.read(path))
-            listed = _documents(manifest)
-        except Unreadable as error:
-            self._checks[path] = Check(path, "manifest", "digests", failure=str(error))
+            listed = _listed_documents(manifest)
+        except UnreadableBundle as error:
+            self._checks[path] = MemberCheck(path, "manifest", "digests", failure=str(error))
             return
-        self._checks[path] = self._checked(Check(path, "manifest", "digests"), self._carrying(planned))
+        self._checks[path] = self._run_check(MemberCheck(path, "manifest", "digests"), self._treatment_check(planned))
         missing = REQUIRED - {kind for kind, _, _ in listed}
         if missing and self._checks[path].failure is None:
-            self._checks[path] = _failing(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
-        for kind, filename, sha256 in [*listed, *self._profiled(planned)]:
+            self._checks[path] = _failed(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
+        for kind, filename, sha256 in [*listed, *self._profile_files(planned)]:
             at = f"{planned.folder}/{bundle.safe(filename)}"
             proof: Proof = "treatment" if kind in READERS or kind == "cci_pdf" else "bytes"
-            check = Check(at, kind, proof)
+            check = MemberCheck(at, kind, proof)
             if at in self._checks:
-                check = _failing(check, "it is listed twice")
+                check = _failed(check, "it is listed twice")
             elif FILES.get(kind) != filename and kind != broker_profile.ARTIFACT_TYPE:
-                check = _failing(check, f"it is not the file of a document {kind}")
+                check = _failed(check, f"it is not the file of a document {kind}")
             elif at not in self._hashes:
-                check = _failing(check, "it is missing")
+                check = _failed(check, "it is missing")
             else:
-                check = self._checked(check, self._carrying(planned))
+                check = self._run_check(check, self._treatment_check(planned))
                 if check.failure is None and self._hashes[at] != sha256:
-                    check = _failing(check, "its bytes are not those that the unit's manifest lists")
+                    check = _failed(check, "its bytes are not those that the unit's manifest lists")
             self._checks[at] = check
 
-    def _profiled(self, planned: _Planned) -> Iterator[tuple[str, str, str]]:
+    def _profile_files(self, planned: _PlannedUnit) -> Iterator[tuple[str, str, str]]:
         """The files of the broker's own profile, which the message alone names: they are made for the handoff."""
-        for told in () if self._message is None else self._message.units:
-            if told.unit_ref == planned.unit.unit_ref:
-                for link in told.artifacts:
+        for message_unit in () if self._message is None else self._message.units:
+            if message_unit.unit_ref == planned.unit.unit_ref:
+                for link in message_unit.artifacts:
                     if link.artifact_type == broker_profile.ARTIFACT_TYPE:
                         yield link.artifact_type, link.filename, link.sha256
 
-    def _carrying(self, planned: _Planned) -> Callable[[Check], Check]:
-        def examine(check: Check) -> Check:
+    def _treatment_check(self, planned: _PlannedUnit) -> Callable[[MemberCheck], MemberCheck]:
+        def examine(check: MemberCheck) -> MemberCheck:
             body = self._archive.read(check.path)
             kind = check.artifact_type
             if kind == "cci_pdf":
-                body, kind = attached(body, ATTACHED), "cci_json"
+                body, kind = attached_file(body, ATTACHED), "cci_json"
                 if hashlib.sha256(body).hexdigest() != self._hashes.get(f"{planned.folder}/{ATTACHED}"):
-                    inside = difference(planned.lines, READERS[kind](body))
-                    return _failing(check, inside or f"the {ATTACHED} inside is not the one beside it")
+                    inside = find_difference(planned.lines, READERS[kind](body))
+                    return _failed(check, inside or f"the {ATTACHED} inside is not the one beside it")
             reader = READERS.get(kind or "")
             if reader is None:
                 return check
             found = list(reader(body))
-            failure = difference(planned.lines, found)
+            failure = find_difference(planned.lines, found)
             if kind == "cci_consolidated":
-                failure = failure or merged_difference(planned.lines, merged_rows(body))
+                failure = failure or find_merged_difference(planned.lines, merged_rows(body))
             digests = {line.line_ref: line.recomputed or line.stated or "" for line in found}
             recomputed = kind == "cci_consolidated" or any(line.recomputed for line in found)
-            return Check(
+            return MemberCheck(
                 check.path,
                 check.artifact_type,
                 "treatment" if recomputed else "digests",
@@ -240,10 +240,10 @@ class _Verification:
 
         return examine
 
-    def _check_manifest(self, check: Check) -> Check:
+    def _check_manifest(self, check: MemberCheck) -> MemberCheck:
         if self._message is None:
-            raise Unreadable(f"it cannot be made again without {MESSAGE}")
-        about = bundle.About(
+            raise UnreadableBundle(f"it cannot be made again without {MESSAGE}")
+        info = bundle.About(
             export_id=self._message.export_id,
             account_id=self._plan.account_id,
             batch_id=self._plan.batch_id,
@@ -255,10 +255,10 @@ class _Verification:
             ruleset_as_of=self._plan.ruleset.as_of,
             units=[bundle.BundledUnit(each.unit.unit_ref, each.folder, each.digest) for each in self._units],
         )
-        made = bundle.manifest(about, [member for member in self._members if member.path != MANIFEST])
-        if self._archive.read(MANIFEST) != made:
-            return _failing(check, "it is not the manifest that plan, message and documents make")
-        return Check(check.path, None, "digests", None, self._digest)
+        expected = bundle.manifest(info, [member for member in self._members if member.path != MANIFEST])
+        if self._archive.read(MANIFEST) != expected:
+            return _failed(check, "it is not the manifest that plan, message and documents make")
+        return MemberCheck(check.path, None, "digests", None, self._digest)
 
 
 def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
@@ -268,10 +268,10 @@ def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
         plan = Plan.model_validate_json(body)
     except ValidationError as error:
         where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise Unreadable(f"{PLAN}: /{where} is not what a plan holds") from None
-    except (Unreadable, ExportsError) as error:
-        said = str(error) if isinstance(error, Unreadable) else "it does not fit the schema of plans"
-        raise Unreadable(f"{PLAN}: {said}") from error
+        raise UnreadableBundle(f"{PLAN}: /{where} is not what a plan holds") from None
+    except (UnreadableBundle, ExportsError) as error:
+        reason = str(error) if isinstance(error, UnreadableBundle) else "it does not fit the schema of plans"
+        raise UnreadableBundle(f"{PLAN}: {reason}") from error
     plan_hash = hash_json({name: value for name, value in raw.items() if name not in UNHASHED})
     failure = None
     if plan.plan_hash not in (None, plan_hash):
@@ -281,39 +281,39 @@ def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
     return plan, plan_hash, failure
 
 
-def _planned(unit_no: int, unit: Unit) -> _Planned:
+def _planned_unit(unit_no: int, unit: Unit) -> _PlannedUnit:
     digests = treatment.line_digests(unit)
     lines = [
         CarriedLine(line.line_ref, digests[line.line_ref], line.hts_code, line.country_of_origin, line.treatment)
         for line in unit.lines
     ]
-    return _Planned(unit, bundle.folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
+    return _PlannedUnit(unit, bundle.folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
 
 
-def _told_line(line: Any) -> CarriedLine:
+def _message_line(line: Any) -> CarriedLine:
     return CarriedLine(line.line_ref, line.treatment_digest, line.hts_code, line.country_of_origin, line.treatment)
 
 
-def _documents(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _listed_documents(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     try:
         return [
             (str(entry["artifactType"]), str(entry["filename"]), str(entry["sha256"]))
             for entry in manifest["documents"]
         ]
     except (KeyError, TypeError) as error:
-        raise Unreadable("it does not list the unit's documents") from error
+        raise UnreadableBundle("it does not list the unit's documents") from error
 
 
-def _listed(archive: Archive) -> Mapping[str, str]:
+def _manifest_hashes(archive: Archive) -> Mapping[str, str]:
     try:
         return {str(each["path"]): str(each["sha256"]) for each in json_object(archive.read(MANIFEST))["members"]}
-    except (Unreadable, KeyError, TypeError):
+    except (UnreadableBundle, KeyError, TypeError):
         return {}
 
 
-def _failing(check: Check, failure: str) -> Check:
-    return Check(check.path, check.artifact_type, check.proof, check.lines, check.digest, failure)
+def _failed(check: MemberCheck, failure: str) -> MemberCheck:
+    return MemberCheck(check.path, check.artifact_type, check.proof, check.lines, check.digest, failure)
 
 
-def _count(units: Sequence[_Planned]) -> int:
+def _count_lines(units: Sequence[_PlannedUnit]) -> int:
     return sum(len(each.lines) for each in units)

@@ -21,7 +21,7 @@ from pipeline.documents import bundle as document_bundle
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import StepState
-from pipeline.ops.verification.verifier import Report
+from pipeline.ops.verification.verifier import BundleReport
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from tests.support import factories
@@ -72,7 +72,7 @@ def packed(runtime: Runtime, export_id: str) -> bytes:
     return b"".join(handoff_bundle.stream_bundle(runtime.store, gathered))
 
 
-def failures(report: Report) -> dict[str, str]:
+def failures(report: BundleReport) -> dict[str, str]:
     """Return why members fail, by path."""
     return {check.path: check.failure for check in report.checks if check.failure is not None}
 

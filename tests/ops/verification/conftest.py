@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ops.verification.verifier import Report, verify
+from pipeline.ops.verification.verifier import BundleReport, verify_bundle
 from tests.ops.verification.bundles import Bundle, desk, executed, packed
 from tests.support import factories
 
-Verify = Callable[[bytes], Report]
+Verify = Callable[[bytes], BundleReport]
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +35,9 @@ def bundle(raw_bundle: bytes) -> Bundle:
 def verified(tmp_path: Path) -> Verify:
     """Verifies bytes as `exports verify` would a file."""
 
-    def check(raw: bytes) -> Report:
+    def check(raw: bytes) -> BundleReport:
         path = tmp_path / "bundle.zip"
         path.write_bytes(raw)
-        return verify(path)
+        return verify_bundle(path)
 
     return check

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.documents import bundle
-from pipeline.ops.verification.verifier import Unreadable
+from pipeline.ops.verification.verifier import UnreadableBundle
 from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
@@ -70,7 +70,7 @@ def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verified: V
         changed = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         try:
             report = verified(bundle.with_({path: changed}))
-        except Unreadable:
+        except UnreadableBundle:
             assert path in (PLAN, MANIFEST)
             continue
         assert path in failures(report), path

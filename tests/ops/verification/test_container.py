@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.documents import bundle as document_bundle
-from pipeline.ops.verification.archive import opened
-from pipeline.ops.verification.verifier import Unreadable
+from pipeline.ops.verification.archive import open_archive
+from pipeline.ops.verification.verifier import UnreadableBundle
 from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
@@ -53,13 +53,13 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
     def noticed(changed: bytes) -> bool:
         path.write_bytes(changed)
         try:
-            with opened(path) as archive:
+            with open_archive(path) as archive:
                 found = sorted(
                     (document_bundle.member(each, archive.read(each)) for each in archive.paths),
                     key=lambda each: each.path,
                 )
-                return found != members or archive.unlike_packed(found) is not None
-        except Unreadable:
+                return found != members or archive.find_packing_difference(found) is not None
+        except UnreadableBundle:
             return True
 
     assert not noticed(raw)
@@ -78,7 +78,7 @@ def test_a_changed_byte_of_any_member_is_told_of_that_member(
     changed = flipped(raw_bundle, at, data.draw(st.integers(1, 255)))
     try:
         report = verified(changed)
-    except Unreadable as error:
+    except UnreadableBundle as error:
         # Without a plan there is nothing to hold the rest to.
         assert str(error).startswith(PLAN)  # noqa: PT017 - not every change makes a plan unreadable
         assert path == PLAN
@@ -149,7 +149,7 @@ def test_what_the_zip_says_of_a_member_counts(raw_bundle: bytes, verified: Verif
 
 
 def test_a_compressed_member_is_refused(raw_bundle: bytes, verified: Verify) -> None:
-    with pytest.raises(Unreadable, match="a member is compressed"):
+    with pytest.raises(UnreadableBundle, match="a member is compressed"):
         verified(rewritten(raw_bundle, unchanged, compress_type=zipfile.ZIP_DEFLATED))
 
 
@@ -182,7 +182,7 @@ def test_a_second_member_of_one_name_is_refused(bundle: Bundle, verified: Verify
     with zipfile.ZipFile(out, "w") as archive:
         for path, body in [*([] if last else [added]), *bundle.members.items(), *([added] if last else [])]:
             archive.writestr(zipfile.ZipInfo(path), body)
-    with pytest.raises(Unreadable, match="two members have one name"):
+    with pytest.raises(UnreadableBundle, match="two members have one name"):
         verified(out.getvalue())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ops.verification.verifier import verify
+from pipeline.ops.verification.verifier import verify_bundle
 from tests.ops.verification.bundles import Bundle
 
 #: Two processes with everything in them: however busy the machine is.
@@ -34,7 +34,7 @@ def begun(folder: Path, python: str | Path, **environment: str) -> subprocess.Po
 
 def ended(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
     assert process.wait(500) == 0
-    report = verify(folder / "bundle.zip")
+    report = verify_bundle(folder / "bundle.zip")
     assert report.intact, report
     return (folder / "bundle.zip").read_bytes()
 

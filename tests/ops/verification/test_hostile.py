@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from pipeline.ops.verification import parsers
-from pipeline.ops.verification.parsers import elements
-from pipeline.ops.verification.readers import READERS, attached
-from pipeline.ops.verification.verifier import Unreadable
+from pipeline.ops.verification.parsers import iter_elements
+from pipeline.ops.verification.readers import READERS, attached_file
+from pipeline.ops.verification.verifier import UnreadableBundle
 from tests.ops.verification.bundles import Bundle, failures
 from tests.ops.verification.conftest import Verify
 
@@ -43,7 +43,7 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
     ],
 )
 def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verified: Verify) -> None:
-    with pytest.raises(Unreadable, match=said):
+    with pytest.raises(UnreadableBundle, match=said):
         verified(raw)
 
 
@@ -62,7 +62,7 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
                 + changed[at + 20 : at + 28].replace(old, size.to_bytes(4, "little"))
                 + changed[at + 28 :]
             )
-    with pytest.raises(Unreadable, match="claim to be larger than the file"):
+    with pytest.raises(UnreadableBundle, match="claim to be larger than the file"):
         verified(changed)
 
 
@@ -76,21 +76,21 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
     ],
 )
 def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, said: str) -> None:
-    with pytest.raises(Unreadable, match=said):
-        list(elements([document], "a"))
+    with pytest.raises(UnreadableBundle, match=said):
+        list(iter_elements([document], "a"))
 
 
 @pytest.mark.parametrize("encoding", ["aTF-8", "utf-7", "shift_jis", "ISO-8859-1"])
 def test_the_encoding_that_xml_claims_is_not_asked_for(encoding: str) -> None:
     document = f'<?xml version="1.0" encoding="{encoding}"?><a>é</a>'.encode()
-    assert [element.text for element in elements([document], "a")] == ["é"]
+    assert [element.text for element in iter_elements([document], "a")] == ["é"]
 
 
 def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
     document = b'<r xmlns="urn:x"><row a="1"><c>one</c><row/></row><other/><row>two</row></r>'
     for size in (1, 7, len(document)):
         parts = [document[at : at + size] for at in range(0, len(document), size)]
-        rows = list(elements(parts, "{urn:x}row"))
+        rows = list(iter_elements(parts, "{urn:x}row"))
         assert [(row.get("a"), "".join(row.itertext())) for row in rows] == [("1", "one"), (None, "two")]
 
 
@@ -113,7 +113,7 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
         b'<row><c r="A1" t="inlineStr"><is><t>in_x005F_x0041_line</t></is></c><c r="C1" t="s"><v>0</v></c>'
         b'<c r="AA1"><v>1.5</v></c><c r="AB1"/></row>'
     )
-    assert list(parsers.rows(workbook_of(sheet), "Lines")) == [{0: "in_x0041_line", 2: "shared", 26: "1.5"}]
+    assert list(parsers.sheet_rows(workbook_of(sheet), "Lines")) == [{0: "in_x0041_line", 2: "shared", 26: "1.5"}]
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
     ],
 )
 def test_a_workbook_of_nonsense_is_refused(sheet: bytes, said: str) -> None:
-    with pytest.raises(Unreadable, match=said):
-        list(parsers.rows(workbook_of(sheet), "Lines"))
+    with pytest.raises(UnreadableBundle, match=said):
+        list(parsers.sheet_rows(workbook_of(sheet), "Lines"))
 
 
 def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "MAX_PART_BYTES", 1_000_000)
-    with pytest.raises(Unreadable, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
-        list(parsers.rows(workbook_of(b"<row/>" * 1_000_000), "Lines"))
+    with pytest.raises(UnreadableBundle, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
+        list(parsers.sheet_rows(workbook_of(b"<row/>" * 1_000_000), "Lines"))
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -140,7 +140,7 @@ def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.
     "body", [b"", b"\xff\xfe\x00", b"{}", b"[]", b'{"lines":[1]}', b'{"lines":{}}', b"PK\x03\x04" * 9, b'a,"b\n']
 )
 def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
-    with suppress(Unreadable):
+    with suppress(UnreadableBundle):
         assert list(READERS[kind](body)) == []
 
 
@@ -158,5 +158,5 @@ def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
     "body", [b"", b"%PDF-1.7\n", b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF"]
 )
 def test_a_pdf_without_its_data_is_told(body: bytes) -> None:
-    with pytest.raises(Unreadable):
-        attached(body, "commercial_customs_invoice.json")
+    with pytest.raises(UnreadableBundle):
+        attached_file(body, "commercial_customs_invoice.json")

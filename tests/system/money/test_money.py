@@ -23,9 +23,9 @@ from pipeline.documents.registry import KINDS, Kind
 from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.ops.verification.parsers import elements, rows
+from pipeline.ops.verification.parsers import iter_elements, sheet_rows
 from pipeline.ops.verification.readers import READERS
-from pipeline.ops.verification.treatment import CarriedLine, difference
+from pipeline.ops.verification.treatment import CarriedLine, find_difference
 from tests.support import factories
 from tests.system.money.strategies import CURRENCIES, plans
 
@@ -201,18 +201,18 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
     ]
     for kind, body in documents.items():
         if kind in READERS:
-            assert difference(planned, READERS[kind](body)) is None, kind
+            assert find_difference(planned, READERS[kind](body)) is None, kind
         if kind in ("cci_json", "packing_list"):
             json.loads(body, parse_float=no_float)
     told = json.loads(documents["cci_json"])
     assert [Decimal(line["lineValue"]) for line in told["lines"]] == [line.line_value for line in unit.lines]
     assert told["totals"]["invoiceTotal"] == f"{unit.invoice.total:f}"
     table = list(csv.DictReader(StringIO(documents["cci_csv"].decode("utf-8-sig"), newline="")))
-    workbook = rows(documents["cci_xlsx"], "Lines")
+    workbook = sheet_rows(documents["cci_xlsx"], "Lines")
     columns = {name: column for column, name in next(workbook).items()}
     ubl = documents["cci_ubl"]
-    in_ubl = list(elements([ubl], f"{AGGREGATE}InvoiceLine"))
-    (sums,) = elements([ubl], f"{AGGREGATE}LegalMonetaryTotal")
+    in_ubl = list(iter_elements([ubl], f"{AGGREGATE}InvoiceLine"))
+    (sums,) = iter_elements([ubl], f"{AGGREGATE}LegalMonetaryTotal")
     assert sums.findtext(f"{BASIC}PayableAmount") == f"{unit.invoice.total:f}"
     rate = Decimal(1) if unit.invoice.currency == "USD" else unit.invoice.exchange_rate
     for row, cells, element, line in zip(table, workbook, in_ubl, unit.lines, strict=True):
