@@ -1,4 +1,4 @@
-"""`exports drill`: kills a scratch instance at random under load, and says whether anything was lost or doubled."""
+"""`exports drill`: kills a scratch instance at random under load, and says whether anything was lost or duplicated."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
-from pipeline.simulation.drill import environment as places
+from pipeline.simulation.drill import environment
 from pipeline.simulation.drill.history import Kill
 from pipeline.simulation.drill.processes import DrillFailed
-from pipeline.simulation.drill.report import Report, seconds
-from pipeline.simulation.drill.svg import drawn
+from pipeline.simulation.drill.report import DrillReport, round_seconds
+from pipeline.simulation.drill.svg import draw_report
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -44,7 +44,7 @@ def drill(
     broker_url: Annotated[str | None, typer.Option(help="An empty Redis database or RabbitMQ virtual host.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Kill a scratch instance at random under load, on this machine; fail if anything was lost or doubled."""
+    """Kill a scratch instance at random under load, on this machine; fail if anything was lost or duplicated."""
     from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
 
     console = aside()
@@ -56,25 +56,27 @@ def drill(
         _ensure_writable(svg)
     signal.signal(signal.SIGTERM, _interrupted)
     chosen = (
-        places.embedded() if database_url is None or broker_url is None else places.served(database_url, broker_url)
+        environment.embedded_environment()
+        if database_url is None or broker_url is None
+        else environment.server_environment(database_url, broker_url)
     )
     where = escape(str(chosen.folder))
     console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {where}", soft_wrap=True)
 
     def tell(kill: Kill, number: int) -> None:
         console.print(
-            f"  {number:>4} of {kills}  at {kill.at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
-            f" {kill.answering - kill.at:5.2f} s"
+            f"  {number:>4} of {kills}  at {kill.killed_at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
+            f" {kill.ready_at - kill.killed_at:5.2f} s"
         )
 
     try:
-        report = runner.hold(chosen, kills, seed, lease, tell)
+        report = runner.run_drill(chosen, kills, seed, lease, tell)
     except KeyboardInterrupt:
         chosen.remove()
         aside().print("\nstopped; nothing is left running")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except DrillFailed as error:
-        raise Failure(str(error), remedy=chosen.kept) from error
+        raise Failure(str(error), remedy=chosen.kept_notice) from error
     if as_json:
         print_json(report.figures())
     else:
@@ -82,7 +84,7 @@ def drill(
     if report.judgement.sound:
         chosen.remove()
     else:
-        console.print(escape(chosen.kept), soft_wrap=True)
+        console.print(escape(chosen.kept_notice), soft_wrap=True)
     is_drawn = svg is None or _draw(report, svg)
     if not (report.judgement.sound and is_drawn):
         raise typer.Exit(int(ExitCode.REFUSED))
@@ -99,10 +101,10 @@ def _ensure_writable(svg: Path) -> None:
         raise Failure(f"--svg {svg} cannot be written: {error.strerror}", code=ExitCode.USAGE) from error
 
 
-def _draw(report: Report, svg: Path) -> bool:
+def _draw(report: DrillReport, svg: Path) -> bool:
     """Draw the report, and tell whether it could be written: by then the figures are told, and nothing may take them back."""
     try:
-        svg.write_text(drawn(report), encoding="utf-8")
+        svg.write_text(draw_report(report), encoding="utf-8")
     except OSError as error:
         aside().print(f"[bold red]error[/] {escape(str(svg))} cannot be written: {error.strerror}", soft_wrap=True)
         return False
@@ -113,7 +115,7 @@ def _interrupted(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(console: Console, report: Report) -> None:
+def _show(console: Console, report: DrillReport) -> None:
     judgement = report.judgement
     mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
     made = table("", "")
@@ -122,10 +124,10 @@ def _show(console: Console, report: Report) -> None:
         ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_by_process(report)}"),
         ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed and everybody told"),
         ("lost", f"{mark} {judgement.exports_lost}"),
-        ("doubled", f"{mark} {judgement.exports_doubled}"),
+        ("duplicated", f"{mark} {judgement.exports_duplicated}"),
         ("recovery", f"p50 {_felt(report, 0.5)}, p99 {_felt(report, 0.99)}, longest {_felt(report, 1)}"),
-        ("requests", f"{report.repeated} had no answer, and were made again under the same key"),
-        ("messages", f"{report.messages} arrived; {judgement.told_again} of them again, under the same id"),
+        ("requests", f"{report.repeated_requests} had no answer, and were made again under the same key"),
+        ("messages", f"{report.messages} arrived; {judgement.redelivered} of them again, under the same id"),
         (
             "again",
             f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
@@ -134,18 +136,18 @@ def _show(console: Console, report: Report) -> None:
         made.add_row(f"[bold]{name}[/]", value)
     console.print()
     console.print(made)
-    for title, findings in (("lost", judgement.lost), ("doubled", judgement.doubled)):
+    for title, findings in (("lost", judgement.lost), ("duplicated", judgement.duplicated)):
         for finding in findings[:_SHOWN]:
             console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)
         if len(findings) > _SHOWN:
             console.print(f"  [red]{title}[/]  and {len(findings) - _SHOWN} more; --json has all")
 
 
-def _by_process(report: Report) -> str:
+def _by_process(report: DrillReport) -> str:
     counted = Counter(kill.process for kill in report.history.kills)
     return ", ".join(f"{process} {count}" for process, count in sorted(counted.items()))
 
 
-def _felt(report: Report, share: float) -> str:
-    value = seconds(report.recovery(share))
+def _felt(report: DrillReport, share: float) -> str:
+    value = round_seconds(report.recovery_percentile(share))
     return "without end" if value is None else f"{value:.2f} s"

@@ -32,7 +32,7 @@ from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.message_broker import make_connection
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.ops import migrations
-from pipeline.simulation.drill.processes import DrillFailed, Process, commands, free_port
+from pipeline.simulation.drill.processes import DrillFailed, ServiceProcess, free_port, process_commands
 from pipeline.simulation.partners.http import Came, Receiver
 
 EMBEDDED: Final = "memory://"
@@ -41,7 +41,7 @@ _CONNECT_SECONDS: Final = 5
 
 
 @dataclass(frozen=True)
-class Place:
+class DrillEnvironment:
     """One drill's own; `remove` leaves nothing of it."""
 
     folder: Path
@@ -55,7 +55,7 @@ class Place:
         return f"{'SQLite' if database == 'sqlite' else 'PostgreSQL'}, {_NAMES[broker]}"
 
     @property
-    def kept(self) -> str:
+    def kept_notice(self) -> str:
         """Where everything lies until it is removed, as a sentence."""
         if self.broker_url == EMBEDDED:
             return f"Its database, documents and logs are kept in {self.folder}."
@@ -67,19 +67,19 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.broker_url != EMBEDDED:
             url = make_url(self.database_url)
-            with _administrator(url.set(database="postgres")) as connection:
+            with _connect_as_admin(url.set(database="postgres")) as connection:
                 name = sql.Identifier(str(url.database))
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-            cleared(_place_settings(self.broker_url))
+            clear_queues(_broker_settings(self.broker_url))
 
 
-def embedded() -> Place:
+def embedded_environment() -> DrillEnvironment:
     """Return a place that needs no server."""
     folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
-    return Place(folder, f"sqlite:///{folder / 'exports.db'}")
+    return DrillEnvironment(folder, f"sqlite:///{folder / 'exports.db'}")
 
 
-def served(database_url: str, broker_url: str) -> Place:
+def server_environment(database_url: str, broker_url: str) -> DrillEnvironment:
     """Return a place on servers: a new database of the PostgreSQL at `database_url`, and the message broker, if nobody uses it.
 
     Raises DrillFailed where one of them is not to be had, and MessageBrokerDown.
@@ -89,19 +89,19 @@ def served(database_url: str, broker_url: str) -> Place:
         raise DrillFailed(
             "--broker-url names no message broker; give redis://HOST/NUMBER or amqp://USER:PASSWORD@HOST/VHOST"
         )
-    if used(_place_settings(broker_url)):
+    if broker_in_use(_broker_settings(broker_url)):
         raise DrillFailed(
             "the message broker is in use; give an empty one, such as another Redis database or virtual host"
         )
     name = f"exports_drill_{secrets.token_hex(4)}"
     try:
-        with _administrator(url) as connection:
+        with _connect_as_admin(url) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         raise DrillFailed(f"PostgreSQL makes no database: {str(error).splitlines()[0]}") from error
     folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
-    own = url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    return Place(folder, own, broker_url)
+    own_url = url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    return DrillEnvironment(folder, own_url, broker_url)
 
 
 def _postgresql(text: str) -> URL:
@@ -122,7 +122,7 @@ def _names_a_message_broker(text: str) -> bool:
     return scheme in _NAMES and text != EMBEDDED
 
 
-def _administrator(url: URL) -> psycopg.Connection[tuple[str]]:
+def _connect_as_admin(url: URL) -> psycopg.Connection[tuple[str]]:
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
         return psycopg.connect(address, autocommit=True, connect_timeout=_CONNECT_SECONDS)
@@ -133,7 +133,7 @@ def _administrator(url: URL) -> psycopg.Connection[tuple[str]]:
         raise DrillFailed(f"PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
 
 
-def _place_settings(broker_url: str) -> Settings:
+def _broker_settings(broker_url: str) -> Settings:
     return Settings.model_construct(broker_url=SecretStr(broker_url))
 
 
@@ -144,69 +144,69 @@ PARTNERS: Final[Mapping[str, PartnerKind]] = {
     "op_demo": "operator",
 }
 START_SECONDS: Final = 120.0
-LOOK_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.05
 
 _GS1_PREFIX: Final = "0614141"
 _SECRET_FIELDS: Final = frozenset({"broker_url", "secret_key"})
 
 
 @dataclass(frozen=True)
-class Instance:
+class ServiceInstance:
     """The processes, how they are reached, and what lies below them."""
 
-    processes: Sequence[Process]
+    processes: Sequence[ServiceProcess]
     runtime: Runtime
     api: Exports
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the API answers that it is ready."""
         return self.api.ready()
 
-    def wait_until_it_answers(self) -> None:
+    def wait_until_ready(self) -> None:
         """Return once it does; raises DrillFailed where a process ends by itself, or the time is up."""
         deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
+        while not self.is_ready():
             for process in self.processes:
                 process.check()
             if time.monotonic() > deadline:
                 raise DrillFailed(f"the API did not answer within {START_SECONDS:g} s")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager
-def running(
-    place: Place, lease_seconds: float, chance: random.Random, seen: Callable[[Came], None]
-) -> Iterator[Instance]:
-    """Give an instance whose partners' endpoints tell `seen` of every message; afterwards nothing of it runs.
+def run_instance(
+    environment: DrillEnvironment, lease_seconds: float, rng: random.Random, on_request: Callable[[Came], None]
+) -> Iterator[ServiceInstance]:
+    """Give an instance whose partners' endpoints tell `on_request` of every message; afterwards nothing of it runs.
 
     Raises DrillFailed where it does not start.
     """
-    with ExitStack() as end:
-        port = free_port(chance)
-        values = _values(place, f"http://{LOOPBACK}:{port}", lease_seconds)
-        environment = {f"EXPORTS_{name.upper()}": _text(value) for name, value in values.items()}
+    with ExitStack() as stack:
+        port = free_port(rng)
+        values = _setting_values(environment, f"http://{LOOPBACK}:{port}", lease_seconds)
+        environment_variables = {f"EXPORTS_{name.upper()}": _text(value) for name, value in values.items()}
         runtime = open_runtime(_settings(values))
-        end.callback(runtime.close)
-        key = _prepared(runtime, end, seen)
-        api = end.enter_context(Exports(values["public_url"], key, timeout_seconds=15, retries=NO_RETRIES))
-        started = [
-            Process(name, arguments, environment, place.folder)
-            for name, arguments in commands(port, embedded=runtime.settings.embedded).items()
+        stack.callback(runtime.close)
+        key = _prepare_account(runtime, stack, on_request)
+        api = stack.enter_context(Exports(values["public_url"], key, timeout_seconds=15, retries=NO_RETRIES))
+        processes = [
+            ServiceProcess(name, arguments, environment_variables, environment.folder)
+            for name, arguments in process_commands(port, embedded=runtime.settings.embedded).items()
         ]
-        end.callback(_stop, started)
-        for process in started:
+        stack.callback(_stop, processes)
+        for process in processes:
             process.start()
-        instance = Instance(started, runtime, api)
-        instance.wait_until_it_answers()
+        instance = ServiceInstance(processes, runtime, api)
+        instance.wait_until_ready()
         yield instance
 
 
-def _values(place: Place, url: str, lease_seconds: float) -> dict[str, Any]:
+def _setting_values(environment: DrillEnvironment, url: str, lease_seconds: float) -> dict[str, Any]:
     """Return the settings in which a drill differs from the defaults; the environment has no part in them."""
     return {
-        "database_url": place.database_url,
-        "broker_url": place.broker_url,
-        "artifacts_url": f"file:{place.folder / 'artifacts'}",
+        "database_url": environment.database_url,
+        "broker_url": environment.broker_url,
+        "artifacts_url": f"file:{environment.folder / 'artifacts'}",
         "public_url": url,
         "secret_key": secrets.token_urlsafe(32),
         "log_level": "WARNING",
@@ -232,13 +232,13 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     return Settings.model_construct(**given)
 
 
-def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) -> str:
+def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[Came], None]) -> str:
     """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
     migrations.upgrade(runtime.db)
     service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
-        known: list[str] = []
-        receiver = end.enter_context(Receiver(known, seen=seen))
+        signing_secrets: list[str] = []
+        receiver = stack.enter_context(Receiver(signing_secrets, seen=on_request))
         partner = NewPartner(
             id=partner_id,
             kind=kind,
@@ -248,29 +248,29 @@ def _prepared(runtime: Runtime, end: ExitStack, seen: Callable[[Came], None]) ->
             path="byob" if kind == "customs_broker" else None,
             channels=[WebhookEndpoint(address=receiver.url)],
         )
-        known.append(partners.create_partner(runtime, ACCOUNT, partner).secret)
+        signing_secrets.append(partners.create_partner(runtime, ACCOUNT, partner).secret)
     return api_keys.create_key(runtime, ACCOUNT, "drill", mode="test", roles=[api_keys.ADMIN]).bearer
 
 
-def _stop(processes: Sequence[Process]) -> None:
+def _stop(processes: Sequence[ServiceProcess]) -> None:
     for process in processes:
-        process.told_to_end()
+        process.terminate()
     for process in processes:
-        process.ended()
+        process.wait_ended()
 
 
-_OURS: Final = (*TASK_QUEUES, *BINDINGS, DEAD, HEARTBEAT)
+_OWN_QUEUES: Final = (*TASK_QUEUES, *BINDINGS, DEAD, HEARTBEAT)
 
 
-def used(settings: Settings) -> bool:
+def broker_in_use(settings: Settings) -> bool:
     """Tell whether anybody's queues are there: on Redis any key at all.
 
     Raises MessageBrokerDown.
     """
-    with _opened(settings) as opened:
+    with _open_broker(settings) as opened:
         if settings.message_broker == "redis":
             return bool(opened.default_channel.client.dbsize())
-        for name in _OURS:
+        for name in _OWN_QUEUES:
             try:
                 with opened.channel() as channel:
                     channel.queue_declare(queue=name, passive=True)
@@ -280,22 +280,22 @@ def used(settings: Settings) -> bool:
         return False
 
 
-def cleared(settings: Settings) -> None:
+def clear_queues(settings: Settings) -> None:
     """Take away every queue of ours, with what lies in it.
 
     Raises MessageBrokerDown.
     """
-    with _opened(settings) as opened:
+    with _open_broker(settings) as opened:
         if settings.message_broker == "redis":
             opened.default_channel.client.flushdb()
             return
-        for name in _OURS:
+        for name in _OWN_QUEUES:
             with opened.channel() as channel:
                 channel.queue_delete(name)
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Any]:
+def _open_broker(settings: Settings) -> Iterator[Any]:
     try:
         with make_connection(settings) as opened:
             yield opened

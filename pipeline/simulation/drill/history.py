@@ -16,32 +16,32 @@ from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState
 
 #: Partner and kind of message by which an export is known to have ended well: the last that is sent of it.
-ENDED: Final = "exports.export.executed.v1"
-HANDOFF: Final = "exports.handoff.ready.v1"
-PACKAGE: Final = "exports.package.recorded.v1"
+EXPORT_EXECUTED: Final = "exports.export.executed.v1"
+HANDOFF_READY: Final = "exports.handoff.ready.v1"
+PACKAGE_RECORDED: Final = "exports.package.recorded.v1"
 
 
 @dataclass
-class Submission:
+class SubmittedPlan:
     """One plan that a caller had executed; all instants are seconds since the drill began.
 
-    `answers` are the export ids of all answers that came, in order; `tries` counts the requests, so that those without an
+    `export_ids` are the export ids of all answers that came, in order; `requests` counts the requests, so that those without an
     answer are the rest. `packages` is how many messages the warehouse is owed.
     """
 
     batch_id: str
     packages: int
-    began: float
-    tries: int = 0
-    answers: list[str] = field(default_factory=list)
-    answered: float | None = None
+    started_at: float
+    requests: int = 0
+    export_ids: list[str] = field(default_factory=list)
+    answered_at: float | None = None
 
 
 @dataclass(frozen=True)
-class Receipt:
+class ReceivedMessage:
     """One message as a partner's endpoint took it."""
 
-    at: float
+    received_at: float
     message_id: str
     event_type: str
     export_id: str
@@ -51,9 +51,9 @@ class Receipt:
 class Kill:
     """One kill -9: of which process, and when the API next answered."""
 
-    at: float
+    killed_at: float
     process: str
-    answering: float
+    ready_at: float
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class StoredDocument:
-    """A document's row; `kept` says whether the store has its very bytes."""
+    """A document's row; `is_intact` says whether the store has its very bytes."""
 
     export_id: str
     name: str
-    kept: bool
+    is_intact: bool
 
 
 @dataclass(frozen=True)
-class Owed:
+class StoredDelivery:
     """A message that the database says is owed to a partner, and what became of it."""
 
     export_id: str
@@ -95,23 +95,23 @@ class Owed:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredState:
     """What lies in the database and in the document store, once all is at rest."""
 
     exports: Sequence[StoredExport]
     events: Sequence[StoredEvent]
     documents: Sequence[StoredDocument]
-    owed: Sequence[Owed]
+    deliveries: Sequence[StoredDelivery]
 
 
 @dataclass(frozen=True)
-class History:
+class DrillHistory:
     """Everything that the judge goes by; `inspected` is the state that the API says each export is in at the end."""
 
-    submissions: Sequence[Submission]
-    receipts: Sequence[Receipt]
+    submissions: Sequence[SubmittedPlan]
+    received: Sequence[ReceivedMessage]
     kills: Sequence[Kill]
-    stored: Stored
+    stored: StoredState
     inspected: Mapping[str, str]
     seconds: float
 
@@ -119,39 +119,39 @@ class History:
 _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
 
-def unsettled(runtime: Runtime) -> bool:
+def is_unsettled(runtime: Runtime) -> bool:
     """Tell whether any export has not ended, or any message is still owed."""
-    left = or_(
+    remaining = or_(
         select(col(Export.id)).where(col(Export.state).in_(ACTIVE_STATES)).exists(),
         select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED)).exists(),
     )
     with runtime.db.read() as session:
-        return bool(session.scalar(select(left)))
+        return bool(session.scalar(select(remaining)))
 
 
-def read(runtime: Runtime) -> Stored:
+def read_stored_state(runtime: Runtime) -> StoredState:
     """Return everything that the judge asks for."""
     with runtime.db.read() as session:
         exports = session.execute(select(col(Export.id), col(Export.batch_id), col(Export.state), col(Export.failure)))
-        stored = [StoredExport(*row) for row in exports]
+        stored_exports = [StoredExport(*row) for row in exports]
         events = session.execute(select(col(Event.export_id), col(Event.seq), col(Event.type), col(Event.data)))
-        happened = [StoredEvent(export_id, seq, kind, _subject(data)) for export_id, seq, kind, data in events]
+        stored_events = [StoredEvent(export_id, seq, kind, _subject(data)) for export_id, seq, kind, data in events]
         documents = session.execute(
             select(col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type), col(Artifact.sha256))
         ).all()
         deliveries = session.execute(
             select(col(Delivery.export_id), col(Delivery.notification_id), col(Delivery.state))
         )
-        owed = [Owed(*row) for row in deliveries]
-    kept = {sha256: _is_kept(runtime, sha256) for sha256 in {row.sha256 for row in documents}}
-    return Stored(
-        stored,
-        happened,
+        stored_deliveries = [StoredDelivery(*row) for row in deliveries]
+    intact = {sha256: _is_intact(runtime, sha256) for sha256 in {row.sha256 for row in documents}}
+    return StoredState(
+        stored_exports,
+        stored_events,
         [
-            StoredDocument(row.export_id, f"{row.artifact_type} of unit {row.unit_no}", kept[row.sha256])
+            StoredDocument(row.export_id, f"{row.artifact_type} of unit {row.unit_no}", intact[row.sha256])
             for row in documents
         ],
-        owed,
+        stored_deliveries,
     )
 
 
@@ -159,7 +159,7 @@ def _subject(data: dict[str, Any]) -> str:
     return " ".join(str(data[name]) for name in ("unitNo", "artifactType") if name in data)
 
 
-def _is_kept(runtime: Runtime, sha256: str) -> bool:
+def _is_intact(runtime: Runtime, sha256: str) -> bool:
     try:
         runtime.store.get(sha256)
     except (StoreUnavailable, ArtifactConflict):

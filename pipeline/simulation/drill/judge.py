@@ -1,4 +1,4 @@
-"""Decides of a history what was lost and what was doubled: a pure function over database, HTTP answers and receivers' log."""
+"""Decides of a history what was lost and what was duplicated: a pure function over database, HTTP answers and receivers' log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.exports.states import DeliveryState, ExportState
-from pipeline.simulation.drill.history import ENDED, HANDOFF, PACKAGE, History, StoredEvent, Submission
+from pipeline.simulation.drill.history import (
+    EXPORT_EXECUTED,
+    HANDOFF_READY,
+    PACKAGE_RECORDED,
+    DrillHistory,
+    StoredEvent,
+    SubmittedPlan,
+)
 
 #: What happens once to an export, or once to each subject of it.
-ONCE: Final = frozenset(
+ONCE_ONLY_EVENTS: Final = frozenset(
     {
         "EXPORT_ACCEPTED",
         "PACKAGES_RECORDED",
@@ -25,23 +32,23 @@ ONCE: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One thing that should not be: of which export (or batch, where it has none), in a sentence."""
 
     about: str
-    sentence: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.about}: {self.sentence}"
+        return f"{self.about}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was lost and what was doubled, and how often a partner was told again under the same id, which it tells by."""
+    """What was lost and what was duplicated, and how often a partner was told again under the same id, which it tells by."""
 
-    lost: Sequence[Finding]
-    doubled: Sequence[Finding]
-    told_again: int
+    lost: Sequence[Violation]
+    duplicated: Sequence[Violation]
+    redelivered: int
 
     @property
     def exports_lost(self) -> int:
@@ -49,125 +56,140 @@ class Judgement:
         return len({finding.about for finding in self.lost})
 
     @property
-    def exports_doubled(self) -> int:
+    def exports_duplicated(self) -> int:
         """Of how many exports something was done twice."""
-        return len({finding.about for finding in self.doubled})
+        return len({finding.about for finding in self.duplicated})
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was lost and nothing was doubled."""
-        return not self.lost and not self.doubled
+        """Whether nothing was lost and nothing was duplicated."""
+        return not self.lost and not self.duplicated
 
 
-def judge(history: History) -> Judgement:
-    """Return what was lost and what was doubled of what was submitted."""
-    told = Counter(receipt.message_id for receipt in history.receipts)
+def judge_history(history: DrillHistory) -> Judgement:
+    """Return what was lost and what was duplicated of what was submitted."""
+    received = Counter(receipt.message_id for receipt in history.received)
     return Judgement(
-        sorted({*_not_carried_out(history), *_gaps(history), *_undocumented(history), *_untold(history)}, key=str),
-        sorted({*_accepted_twice(history), *_done_twice(history), *_said_twice(history)}, key=str),
-        sum(count - 1 for count in told.values()),
+        sorted(
+            {
+                *_find_unexecuted(history),
+                *_find_log_gaps(history),
+                *_find_lost_documents(history),
+                *_find_undelivered(history),
+            },
+            key=str,
+        ),
+        sorted(
+            {*_find_duplicate_exports(history), *_find_duplicate_effects(history), *_find_duplicate_messages(history)},
+            key=str,
+        ),
+        sum(count - 1 for count in received.values()),
     )
 
 
-def _not_carried_out(history: History) -> Iterator[Finding]:
+def _find_unexecuted(history: DrillHistory) -> Iterator[Violation]:
     """Whatever was accepted is stored, has been executed, and the API says so."""
     stored = {export.export_id: export for export in history.stored.exports}
     for submission in history.submissions:
-        if not submission.answers:
-            yield Finding(submission.batch_id, f"was never accepted, asked {submission.tries} times")
-        for export_id in submission.answers:
+        if not submission.export_ids:
+            yield Violation(submission.batch_id, f"was never accepted, asked {submission.requests} times")
+        for export_id in submission.export_ids:
             export = stored.get(export_id)
             if export is None:
-                yield Finding(export_id, "was accepted and is not in the database")
+                yield Violation(export_id, "was accepted and is not in the database")
             elif export.state != ExportState.EXECUTED:
-                yield Finding(export_id, f"was accepted and is {export.state}: {export.failure or 'it says no reason'}")
+                yield Violation(
+                    export_id, f"was accepted and is {export.state}: {export.failure or 'it says no reason'}"
+                )
             elif history.inspected.get(export_id) != ExportState.EXECUTED:
-                yield Finding(export_id, f"is executed and the API says {history.inspected.get(export_id)}")
+                yield Violation(export_id, f"is executed and the API says {history.inspected.get(export_id)}")
 
 
-def _gaps(history: History) -> Iterator[Finding]:
+def _find_log_gaps(history: DrillHistory) -> Iterator[Violation]:
     """The log of an export is numbered from 1 without a gap, and ends in its execution."""
     logs = _by_export(history.stored.events)
     for export in history.stored.exports:
         log = logs.get(export.export_id, [])
         if sorted(event.seq for event in log) != list(range(1, len(log) + 1)):
-            yield Finding(export.export_id, "has a log with gaps")
+            yield Violation(export.export_id, "has a log with gaps")
         if export.state == ExportState.EXECUTED:
-            missing = ONCE - {event.type for event in log}
-            yield from (Finding(export.export_id, f"was executed without {name}") for name in sorted(missing))
+            missing = ONCE_ONLY_EVENTS - {event.type for event in log}
+            yield from (Violation(export.export_id, f"was executed without {name}") for name in sorted(missing))
 
 
-def _undocumented(history: History) -> Iterator[Finding]:
+def _find_lost_documents(history: DrillHistory) -> Iterator[Violation]:
     """Every document that is recorded can be read as it was recorded."""
     for document in history.stored.documents:
-        if not document.kept:
-            yield Finding(document.export_id, f"has lost its document {document.name}")
+        if not document.is_intact:
+            yield Violation(document.export_id, f"has lost its document {document.name}")
 
 
-def _untold(history: History) -> Iterator[Finding]:
+def _find_undelivered(history: DrillHistory) -> Iterator[Violation]:
     """Every message that is owed has arrived, and an executed export has told everybody all that its plan calls for."""
-    told = {receipt.message_id for receipt in history.receipts}
-    for owed in history.stored.owed:
-        if owed.message_id not in told:
-            yield Finding(owed.export_id, f"message {owed.message_id} is {owed.state} and reached nobody")
-        elif owed.state != DeliveryState.DELIVERED:
-            yield Finding(owed.export_id, f"message {owed.message_id} has arrived and is {owed.state}")
-    for export_id, kind, said, wanted in _said(history):
-        if said < wanted:
-            yield Finding(export_id, f"has told {said} of {wanted} {kind}")
+    received = {receipt.message_id for receipt in history.received}
+    for delivery in history.stored.deliveries:
+        if delivery.message_id not in received:
+            yield Violation(delivery.export_id, f"message {delivery.message_id} is {delivery.state} and reached nobody")
+        elif delivery.state != DeliveryState.DELIVERED:
+            yield Violation(delivery.export_id, f"message {delivery.message_id} has arrived and is {delivery.state}")
+    for export_id, kind, received_count, expected in _message_counts(history):
+        if received_count < expected:
+            yield Violation(export_id, f"has told {received_count} of {expected} {kind}")
 
 
-def _accepted_twice(history: History) -> Iterator[Finding]:
+def _find_duplicate_exports(history: DrillHistory) -> Iterator[Violation]:
     """A batch is one export, whoever asks and how often."""
     for submission in history.submissions:
-        if len(set(submission.answers)) > 1:
-            yield Finding(submission.batch_id, f"was answered with {len(set(submission.answers))} exports")
+        if len(set(submission.export_ids)) > 1:
+            yield Violation(submission.batch_id, f"was answered with {len(set(submission.export_ids))} exports")
     rows = Counter(export.batch_id for export in history.stored.exports)
-    yield from (Finding(batch, f"is {count} exports in the database") for batch, count in rows.items() if count > 1)
+    yield from (Violation(batch, f"is {count} exports in the database") for batch, count in rows.items() if count > 1)
 
 
-def _done_twice(history: History) -> Iterator[Finding]:
+def _find_duplicate_effects(history: DrillHistory) -> Iterator[Violation]:
     """Each step took effect once: its event is there once, and each document has one row."""
     events = Counter(
-        (event.export_id, event.type, event.subject) for event in history.stored.events if event.type in ONCE
+        (event.export_id, event.type, event.subject)
+        for event in history.stored.events
+        if event.type in ONCE_ONLY_EVENTS
     )
     for (export_id, kind, subject), count in events.items():
         if count > 1:
-            yield Finding(export_id, f"has {kind} {subject}".rstrip() + f" {count} times")
+            yield Violation(export_id, f"has {kind} {subject}".rstrip() + f" {count} times")
     documents = Counter((document.export_id, document.name) for document in history.stored.documents)
     for (export_id, name), count in documents.items():
         if count > 1:
-            yield Finding(export_id, f"has {name} {count} times")
+            yield Violation(export_id, f"has {name} {count} times")
 
 
-def _said_twice(history: History) -> Iterator[Finding]:
+def _find_duplicate_messages(history: DrillHistory) -> Iterator[Violation]:
     """Nobody was told one thing under two ids, or of what the database knows nothing."""
-    for export_id, kind, said, wanted in _said(history):
-        if said > wanted:
-            yield Finding(export_id, f"has told {said} {kind} where {wanted} were due")
-    owed = {owed.message_id for owed in history.stored.owed}
-    for receipt in history.receipts:
-        if receipt.message_id not in owed:
-            yield Finding(receipt.export_id, f"sent message {receipt.message_id}, which it did not owe")
+    for export_id, kind, received_count, expected in _message_counts(history):
+        if received_count > expected:
+            yield Violation(export_id, f"has told {received_count} {kind} where {expected} were due")
+    known_ids = {delivery.message_id for delivery in history.stored.deliveries}
+    for receipt in history.received:
+        if receipt.message_id not in known_ids:
+            yield Violation(receipt.export_id, f"sent message {receipt.message_id}, which it did not owe")
 
 
-def _said(history: History) -> Iterator[tuple[str, str, int, int]]:
+def _message_counts(history: DrillHistory) -> Iterator[tuple[str, str, int, int]]:
     """Yield of each export and kind of message how many different ones arrived, and how many its plan calls for."""
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for receipt in history.receipts:
+    for receipt in history.received:
         ids[receipt.export_id, receipt.event_type].add(receipt.message_id)
     for submission in history.submissions:
-        for export_id in dict.fromkeys(submission.answers):
-            for kind, wanted in _called_for(submission).items():
-                yield export_id, kind, len(ids[export_id, kind]), wanted
+        for export_id in dict.fromkeys(submission.export_ids):
+            for kind, expected in _expected_messages(submission).items():
+                yield export_id, kind, len(ids[export_id, kind]), expected
 
 
-def _called_for(submission: Submission) -> Mapping[str, int]:
-    return {HANDOFF: 1, PACKAGE: submission.packages, ENDED: 1}
+def _expected_messages(submission: SubmittedPlan) -> Mapping[str, int]:
+    return {HANDOFF_READY: 1, PACKAGE_RECORDED: submission.packages, EXPORT_EXECUTED: 1}
 
 
 def _by_export(events: Iterable[StoredEvent]) -> Mapping[str, list[StoredEvent]]:
-    found: dict[str, list[StoredEvent]] = defaultdict(list)
+    by_export: dict[str, list[StoredEvent]] = defaultdict(list)
     for event in events:
-        found[event.export_id].append(event)
-    return found
+        by_export[event.export_id].append(event)
+    return by_export

@@ -20,7 +20,7 @@ from config.settings import HOME
 from pipeline.core.errors import ExportsError
 
 STOP_SECONDS: Final = 15.0
-_LOG_END: Final = 3000
+_LOG_TAIL_CHARACTERS: Final = 3000
 
 #: Below the range that systems give to outgoing connections: the port of a killed process is still free when it comes back.
 _PORTS: Final = range(20_000, 32_000)
@@ -41,7 +41,7 @@ class DrillFailed(ExportsError):
     """The drill could not be held: its sentence says what stood in the way. It is no judgement of the service."""
 
 
-def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
+def process_commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
     """Return the arguments of Python for each process, by name: one for all on the embedded message broker, else four."""
     if embedded:
         return {
@@ -69,7 +69,7 @@ def commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
     }
 
 
-class Process:
+class ServiceProcess:
     """One process of the service; its log goes on from start to start."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
@@ -109,14 +109,14 @@ class Process:
         """Raise DrillFailed where it has ended otherwise than by being killed here."""
         status = self._running().poll()
         if status is not None:
-            raise DrillFailed(f"{self.name} ended by itself with {status}; its log ends in\n{self.log_end()}")
+            raise DrillFailed(f"{self.name} ended by itself with {status}; its log ends in\n{self.log_tail()}")
 
-    def told_to_end(self) -> None:
+    def terminate(self) -> None:
         """Tell it to end as its supervisor would."""
         if self._process is not None:
             self._process.terminate()
 
-    def ended(self) -> None:
+    def wait_ended(self) -> None:
         """Return once it and whatever it left in its group are gone."""
         if self._process is None:
             return
@@ -128,9 +128,9 @@ class Process:
         self._process.wait()
         self._process = None
 
-    def log_end(self) -> str:
+    def log_tail(self) -> str:
         """Return the end of what it wrote."""
-        return self.log_file.read_text(encoding="utf-8", errors="replace")[-_LOG_END:]
+        return self.log_file.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -138,9 +138,9 @@ class Process:
         return self._process
 
 
-def free_port(chance: random.Random) -> int:
+def free_port(rng: random.Random) -> int:
     """Return a port of loopback on which nobody listens."""
     while True:
-        port = chance.choice(_PORTS)
+        port = rng.choice(_PORTS)
         with contextlib.suppress(OSError), socket.create_server((LOOPBACK, port)):
             return port

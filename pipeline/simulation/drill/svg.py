@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from pipeline.simulation.drill.report import Report
+from pipeline.simulation.drill.report import DrillReport
 
 WIDTH: Final = 1160
 HEIGHT: Final = 760
@@ -23,63 +23,84 @@ _TICKS: Final = 6
 _STEPS: Final = (1, 2, 5, 10)
 
 
-def sheet(sentence: str, title: str, about: str, tiles: Sequence[tuple[str, str, str]]) -> Element:
+def new_sheet(description: str, title: str, about: str, tiles: Sequence[tuple[str, str, str]]) -> Element:
     """Return a picture with nothing but its head: a title, what it is about, and a tile for each name, value and colour.
 
-    `sentence` is what is read out of it.
+    `description` is what is read out of it.
     """
     svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "width": f"{WIDTH}",
                           "height": f"{HEIGHT}", "role": "img", "font-family": "ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"})  # fmt: skip
-    SubElement(svg, "title").text = sentence
+    SubElement(svg, "title").text = description
     SubElement(svg, "rect", {"width": f"{WIDTH}", "height": f"{HEIGHT}", "rx": "12", "fill": PAPER, "stroke": GRID})
-    label(svg, LEFT - 36, 46, title, size=24, weight=700)
-    label(svg, LEFT - 36, 72, about, fill=SOFT)
+    draw_label(svg, LEFT - 36, 46, title, size=24, weight=700)
+    draw_label(svg, LEFT - 36, 72, about, fill=SOFT)
     gap, left = 12, LEFT - 36
     wide = (EDGE - left - gap * (len(tiles) - 1)) / len(tiles)
     for number, (name, value, colour) in enumerate(tiles):
         x = left + number * (wide + gap)
-        box = {"x": n(x), "y": "92", "width": n(wide), "height": "74", "rx": "8", "fill": "#f6f8fa", "stroke": GRID}
+        box = {
+            "x": format_number(x),
+            "y": "92",
+            "width": format_number(wide),
+            "height": "74",
+            "rx": "8",
+            "fill": "#f6f8fa",
+            "stroke": GRID,
+        }
         SubElement(svg, "rect", box)
-        label(svg, x + 16, 116, name, size=13, fill=SOFT)
-        label(svg, x + 16, 150, value, size=26, weight=700, fill=colour)
+        draw_label(svg, x + 16, 116, name, size=13, fill=SOFT)
+        draw_label(svg, x + 16, 150, value, size=26, weight=700, fill=colour)
     return svg
 
 
-def written(svg: Element) -> str:
+def to_text(svg: Element) -> str:
     """Return the picture as a file's text."""
     return tostring(svg, encoding="unicode") + "\n"
 
 
-def heading(svg: Element, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
+def draw_heading(svg: Element, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
     """Write what a field shows, and what its colours are."""
-    label(svg, LEFT - 36, top - 22, title, size=15, weight=600)
+    draw_label(svg, LEFT - 36, top - 22, title, size=15, weight=600)
     # One text, so that whoever draws it sets the marks and the words apart by their true widths.
-    words = label(svg, EDGE, top - 22, "", size=13, fill=SOFT, anchor="end")
+    words = draw_label(svg, EDGE, top - 22, "", size=13, fill=SOFT, anchor="end")
     for number, (name, colour) in enumerate(legend):
         SubElement(words, "tspan", {"fill": colour}).text = f"{chr(0xA0) * 5 if number else ''}\u25a0{chr(0xA0)}"
         SubElement(words, "tspan").text = name
 
 
-def grid(svg: Element, place: tuple[int, int], ticks: Sequence[float], end: float, unit: str) -> None:
+def draw_grid(svg: Element, field: tuple[int, int], ticks: Sequence[float], end: float, unit: str) -> None:
     """Draw the lines of a field, and the numbers beside and below it."""
-    top, bottom = place
+    top, bottom = field
     for tick in ticks:
         y = bottom - tick / ticks[-1] * (bottom - top)
-        SubElement(svg, "line", {"x1": n(LEFT), "x2": n(RIGHT), "y1": n(y), "y2": n(y), "stroke": GRID})
-        label(svg, LEFT - 10, y + 4, f"{tick:,g}{unit}", size=12, fill=SOFT, anchor="end")
-    for tick in ticks_of(end, 10):
+        SubElement(
+            svg,
+            "line",
+            {
+                "x1": format_number(LEFT),
+                "x2": format_number(RIGHT),
+                "y1": format_number(y),
+                "y2": format_number(y),
+                "stroke": GRID,
+            },
+        )
+        draw_label(svg, LEFT - 10, y + 4, f"{tick:,g}{unit}", size=12, fill=SOFT, anchor="end")
+    for tick in round_ticks(end, 10):
         if tick <= end:
-            label(svg, x_of(tick, end), bottom + 20, f"{tick:,g}", size=12, fill=SOFT, anchor="middle")
+            draw_label(svg, x_position(tick, end), bottom + 20, f"{tick:,g}", size=12, fill=SOFT, anchor="middle")
 
 
-def curves(svg: Element, begun: Sequence[float], ended: Sequence[float], end: float, most: float) -> None:
+def draw_curves(svg: Element, begun: Sequence[float], ended: Sequence[float], end: float, most: float) -> None:
     """Draw in the upper field how many had begun and how many had ended at each moment; what lies between is under way."""
     top, bottom = UPPER
 
     def points(corners: Iterable[tuple[float, int]]) -> str:
-        return " ".join(f"{n(x_of(at, end))},{n(bottom - count / most * (bottom - top))}" for at, count in corners)
+        return " ".join(
+            f"{format_number(x_position(at, end))},{format_number(bottom - count / most * (bottom - top))}"
+            for at, count in corners
+        )
 
-    upper, lower = list(_stairs(begun, end)), list(_stairs(ended, end))
+    upper, lower = list(_step_points(begun, end)), list(_step_points(ended, end))
     area = points((*upper, *reversed(lower)))
     SubElement(svg, "polygon", {"points": area, "fill": UNDER_WAY, "fill-opacity": "0.9"})
     for corners, colour in ((upper, SUBMITTED), (lower, EXECUTED)):
@@ -87,7 +108,7 @@ def curves(svg: Element, begun: Sequence[float], ended: Sequence[float], end: fl
         SubElement(svg, "polyline", line)
 
 
-def _stairs(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]]:
+def _step_points(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]]:
     """Yield the corners of a curve that goes up by one at each instant; of very many instants, by a few at some of them."""
     yield 0.0, 0
     before = 0
@@ -99,24 +120,24 @@ def _stairs(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]
     yield end, len(instants)
 
 
-def ticks_of(most: float, about: int = _TICKS) -> list[float]:
+def round_ticks(most: float, about: int = _TICKS) -> list[float]:
     """Return round numbers from 0 on, the last of them at least `most`."""
     unit = 10.0 ** math.floor(math.log10(most / about))
     step = next(unit * by for by in _STEPS if unit * by * about >= most)
     return [number * step for number in range(math.ceil(most / step) + 1)]
 
 
-def x_of(seconds: float, end: float) -> float:
+def x_position(seconds: float, end: float) -> float:
     """Return where a moment lies, of all `end` seconds."""
     return LEFT + seconds / end * (RIGHT - LEFT)
 
 
-def span(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return a length of time in words."""
     return "none" if seconds == math.inf else f"{seconds:.1f} s"
 
 
-def label(
+def draw_label(
     svg: Element,
     x: float,
     y: float,
@@ -128,103 +149,107 @@ def label(
     anchor: str = "start",
 ) -> Element:
     """Write a text, and return it."""
-    given = {
-        "x": n(x),
-        "y": n(y),
+    attributes = {
+        "x": format_number(x),
+        "y": format_number(y),
         "font-size": f"{size}",
         "font-weight": f"{weight}",
         "fill": fill,
         "text-anchor": anchor,
     }
-    made = SubElement(svg, "text", given)
-    made.text = words
-    return made
+    element = SubElement(svg, "text", attributes)
+    element.text = words
+    return element
 
 
-def n(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number as it is written in a picture."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 #: One colour a process, in the order of their names.
-PROCESSES: Final = ("#c2410c", "#2563eb", "#7c3aed", "#a16207", "#0e7490")
+PROCESS_COLOURS: Final = ("#c2410c", "#2563eb", "#7c3aed", "#a16207", "#0e7490")
 _LINE: Final = 15  # from one line of small text to the next
 
 
-def drawn(report: Report) -> str:
+def draw_report(report: DrillReport) -> str:
     """Return the drill as a picture."""
-    kills, found = len(report.history.kills), report.judgement
+    kills, judgement = len(report.history.kills), report.judgement
     about = f"{report.stack}; kill -9 at random moments, seed {report.seed}; a lease lasts {report.lease_seconds:g} s"
     tiles = (
         ("exports", f"{len(report.history.submissions):,}", INK),
         ("executed, all told", f"{report.executed:,}", GOOD),
-        ("lost", f"{found.exports_lost}", BAD if found.lost else GOOD),
-        ("done twice", f"{found.exports_doubled}", BAD if found.doubled else GOOD),
-        ("recovery, median", span(report.recovery(0.5)), INK),
-        ("recovery, p99", span(report.recovery(0.99)), INK),
+        ("lost", f"{judgement.exports_lost}", BAD if judgement.lost else GOOD),
+        ("done twice", f"{judgement.exports_duplicated}", BAD if judgement.duplicated else GOOD),
+        ("recovery, median", format_seconds(report.recovery_percentile(0.5)), INK),
+        ("recovery, p99", format_seconds(report.recovery_percentile(0.99)), INK),
     )
-    svg = sheet(_sentence(report), f"{kills} kills under load", about, tiles)
-    _curves(svg, report)
-    _felt(svg, report)
-    return written(svg)
+    svg = new_sheet(_description(report), f"{kills} kills under load", about, tiles)
+    _draw_exports(svg, report)
+    _draw_recoveries(svg, report)
+    return to_text(svg)
 
 
-def _sentence(report: Report) -> str:
-    found = report.judgement
+def _description(report: DrillReport) -> str:
+    judgement = report.judgement
     return (
-        f"{len(report.history.kills)} kills, {len(report.history.submissions)} exports, {found.exports_lost} lost,"
-        f" {found.exports_doubled} doubled, recovery p50 {span(report.recovery(0.5))}, p99 {span(report.recovery(0.99))}"
+        f"{len(report.history.kills)} kills, {len(report.history.submissions)} exports, {judgement.exports_lost} lost,"
+        f" {judgement.exports_duplicated} duplicated, recovery p50 {format_seconds(report.recovery_percentile(0.5))}, p99 {format_seconds(report.recovery_percentile(0.99))}"
     )
 
 
-def _curves(svg: Element, report: Report) -> None:
+def _draw_exports(svg: Element, report: DrillReport) -> None:
     """Exports submitted and executed over time; what lies between the two curves is under way. A red line is a kill."""
     top, bottom = UPPER
-    end = _end(report)
+    end = _duration(report)
     begun = sorted(began for began, _ in report.spans)
     ended = sorted(end for _, end in report.spans if end != math.inf)
-    y_ticks = ticks_of(max(len(begun), 1))
-    heading(
+    y_ticks = round_ticks(max(len(begun), 1))
+    draw_heading(
         svg,
         top,
         "Exports over time",
         (("submitted", SUBMITTED), ("executed, everybody told", EXECUTED), ("kill -9", KILL)),
     )
-    grid(svg, UPPER, y_ticks, end, "")
+    draw_grid(svg, UPPER, y_ticks, end, "")
     for each in report.recoveries:
-        x = n(x_of(each.kill.at, end))
-        SubElement(svg, "line", {"x1": x, "x2": x, "y1": n(top), "y2": n(bottom), "stroke": KILL, "stroke-opacity": "0.45"})  # fmt: skip
-    curves(svg, begun, ended, end, y_ticks[-1])
+        x = format_number(x_position(each.kill.killed_at, end))
+        SubElement(svg, "line", {"x1": x, "x2": x, "y1": format_number(top), "y2": format_number(bottom), "stroke": KILL, "stroke-opacity": "0.45"})  # fmt: skip
+    draw_curves(svg, begun, ended, end, y_ticks[-1])
 
 
-def _felt(svg: Element, report: Report) -> None:
+def _draw_recoveries(svg: Element, report: DrillReport) -> None:
     """How long each kill was felt, at the moment of the kill."""
     top, bottom = LOWER
-    end = _end(report)
-    known = [each.seconds for each in report.recoveries if each.seconds != math.inf]
-    ticks = ticks_of(max([*known, 1.0]), 4)
+    end = _duration(report)
+    finite = [each.seconds for each in report.recoveries if each.seconds != math.inf]
+    ticks = round_ticks(max([*finite, 1.0]), 4)
     names = sorted({each.kill.process for each in report.recoveries})
-    colours = dict(zip(names, PROCESSES * len(names), strict=False))
-    heading(svg, top, "Recovery: until the API answers and all that was under way has ended", tuple(colours.items()))
-    grid(svg, LOWER, ticks, end, " s")
+    colours = dict(zip(names, PROCESS_COLOURS * len(names), strict=False))
+    draw_heading(
+        svg, top, "Recovery: until the API answers and all that was under way has ended", tuple(colours.items())
+    )
+    draw_grid(svg, LOWER, ticks, end, " s")
 
     def y(seconds: float) -> float:
         return bottom - min(seconds, ticks[-1]) / ticks[-1] * (bottom - top)
 
-    apart = 0.0
+    label_y = 0.0
     for share, name in ((0.5, "median"), (0.99, "p99")):
-        value = report.recovery(share)
+        value = report.recovery_percentile(share)
         if value != math.inf:
-            SubElement(svg, "line", {"x1": n(LEFT), "x2": n(RIGHT), "y1": n(y(value)), "y2": n(y(value)), "stroke": INK, "stroke-dasharray": "5 4", "stroke-opacity": "0.6"})  # fmt: skip
+            SubElement(svg, "line", {"x1": format_number(LEFT), "x2": format_number(RIGHT), "y1": format_number(y(value)), "y2": format_number(y(value)), "stroke": INK, "stroke-dasharray": "5 4", "stroke-opacity": "0.6"})  # fmt: skip
             # Beside its line, and above the one before it where the two are as good as one.
-            apart = min(y(value) + 4, apart - _LINE) if apart else y(value) + 4
-            label(svg, RIGHT + 8, apart, f"{name} {span(value)}", size=12)
+            label_y = min(y(value) + 4, label_y - _LINE) if label_y else y(value) + 4
+            draw_label(svg, RIGHT + 8, label_y, f"{name} {format_seconds(value)}", size=12)
     for each in report.recoveries:
-        x, colour = n(x_of(each.kill.at, end)), colours[each.kill.process]
-        SubElement(svg, "line", {"x1": x, "x2": x, "y1": n(bottom), "y2": n(y(each.seconds)), "stroke": colour, "stroke-width": "2", "stroke-opacity": "0.55"})  # fmt: skip
-        SubElement(svg, "circle", {"cx": x, "cy": n(y(each.seconds)), "r": "4", "fill": colour})
-    label(svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the drill began", size=13, fill=SOFT, anchor="middle")
+        x, colour = format_number(x_position(each.kill.killed_at, end)), colours[each.kill.process]
+        SubElement(svg, "line", {"x1": x, "x2": x, "y1": format_number(bottom), "y2": format_number(y(each.seconds)), "stroke": colour, "stroke-width": "2", "stroke-opacity": "0.55"})  # fmt: skip
+        SubElement(svg, "circle", {"cx": x, "cy": format_number(y(each.seconds)), "r": "4", "fill": colour})
+    draw_label(
+        svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the drill began", size=13, fill=SOFT, anchor="middle"
+    )
 
 
-def _end(report: Report) -> float:
+def _duration(report: DrillReport) -> float:
     return max(report.history.seconds, 1.0)

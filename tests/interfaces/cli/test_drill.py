@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.simulation.drill import runner
-from pipeline.simulation.drill.report import Report
+from pipeline.simulation.drill.report import DrillReport
 from tests.interfaces.cli.conftest import Commands
 from tests.simulation.drill.test_report import report
 
@@ -43,11 +43,11 @@ def test_figures_are_told_though_the_picture_fails(
 ) -> None:
     svg = tmp_path / "drill.svg"
 
-    def held(*_: object) -> Report:
+    def held(*_: object) -> DrillReport:
         svg.mkdir()  # the check has passed by now
         return report()
 
-    monkeypatch.setattr(runner, "hold", held)
+    monkeypatch.setattr(runner, "run_drill", held)
     told = commands("drill", "--kills", "1", "--svg", str(svg), *form)
     assert (told.exit_code, "drill.svg cannot be written" in told.stderr) == (ExitCode.REFUSED, True)
     assert json.loads(told.stdout)["lost"] == 0 if form else "recovery" in told.stdout

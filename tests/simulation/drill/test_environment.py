@@ -36,7 +36,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: str, postgres_server: PostgreSQL) -> None:
     before = databases(postgres_server)
-    made = environment.served(postgres_server.url, broker_url)
+    made = environment.server_environment(postgres_server.url, broker_url)
     (name,) = databases(postgres_server) - before
     assert name.startswith("exports_drill_")
     assert made.database_url.endswith(f"/{name}")
@@ -45,14 +45,14 @@ def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: st
     made.remove()
     assert databases(postgres_server) == before
     assert not made.folder.exists()
-    assert not environment.used(Settings(broker_url=SecretStr(broker_url)))
+    assert not environment.broker_in_use(Settings(broker_url=SecretStr(broker_url)))
 
 
 def test_message_broker_that_somebody_uses_is_left_alone(broker_url: str, postgres_server: PostgreSQL) -> None:
     published(broker_url, "exports.steps")
     before = databases(postgres_server)
     with pytest.raises(DrillFailed, match="in use; give an empty one"):
-        environment.served(postgres_server.url, broker_url)
+        environment.server_environment(postgres_server.url, broker_url)
     assert databases(postgres_server) == before
     with Connection(broker_url) as connection:
         assert connection.SimpleQueue("exports.steps").qsize() == 1
@@ -77,35 +77,37 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
 )
 def test_address_that_is_none_is_refused(database_url: str, broker_url: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        environment.served(database_url, broker_url)
+        environment.server_environment(database_url, broker_url)
 
 
 def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
-    monkeypatch.setattr(environment, "used", unused)
+    monkeypatch.setattr(environment, "broker_in_use", unused)
     for address in (NOWHERE, f"{NOWHERE}?nonsense=1"):
         with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
-            environment.served(address, "redis://127.0.0.1:9/0")
+            environment.server_environment(address, "redis://127.0.0.1:9/0")
 
 
 def test_database_that_may_not_be_made_is_told(postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
-    monkeypatch.setattr(environment, "used", unused)
+    monkeypatch.setattr(environment, "broker_in_use", unused)
     theirs = postgres_server.fresh_url(owner=OWNER)
     with pytest.raises(DrillFailed, match="PostgreSQL makes no database: permission denied"):
-        environment.served(theirs, "redis://127.0.0.1:9/0")
+        environment.server_environment(theirs, "redis://127.0.0.1:9/0")
 
 
 def test_what_is_kept_is_said_to_be_where_it_is(tmp_path: Path) -> None:
-    here = environment.Place(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
-    assert here.kept == f"Its database, documents and logs are kept in {tmp_path}."
-    there = environment.Place(tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0")
-    assert "Its database exports_drill_1 is kept on the server" in there.kept
-    assert "canary" not in there.kept
+    here = environment.DrillEnvironment(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
+    assert here.kept_notice == f"Its database, documents and logs are kept in {tmp_path}."
+    there = environment.DrillEnvironment(
+        tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0"
+    )
+    assert "Its database exports_drill_1 is kept on the server" in there.kept_notice
+    assert "canary" not in there.kept_notice
 
 
 def test_embedded_place_needs_no_server() -> None:
-    made = environment.embedded()
+    made = environment.embedded_environment()
     assert made.stack == "SQLite, embedded"
     assert made.folder.is_dir()
     made.remove()

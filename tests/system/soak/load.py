@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from pipeline.simulation.drill.load import Crowd
+from pipeline.simulation.drill.load import ClientThreads
 from tests.system.faults.client import Client
 from tests.system.soak.history import Acceptance, Record
 
@@ -20,7 +20,7 @@ _LATER: Final = frozenset({409, 429, 503})
 _ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
 
 
-class Load(Crowd):
+class Load(ClientThreads):
     """Ask until they are told to `finish`, and look at what was begun until it has ended; each looks after its own exports."""
 
     def __init__(self, clients: Sequence[Client], record: Record) -> None:
@@ -28,23 +28,23 @@ class Load(Crowd):
         self.exports: list[str] = []
         self._clients, self._record = clients, record
 
-    def ask(self, number: int) -> None:
+    def run_client(self, number: int) -> None:
         """Have one plan after another executed, with a chance of its own."""
         chance = random.Random(f"{self._record.seed}/caller/{number}")
         own: list[str] = []
-        while not self._abandoned.is_set() and (own or not self._finished.is_set()):
+        while not self._stopped.is_set() and (own or not self._finished.is_set()):
             if len(own) < UNDER_WAY and not self._finished.is_set():
                 accepted = self._accepted(chance)
                 own += [accepted] if accepted else []
             if own:
                 looked_at = own.pop(0)
                 own += [] if self._has_ended(looked_at, chance) else [looked_at]
-            self._abandoned.wait(_LOOK_SECONDS)
+            self._stopped.wait(_LOOK_SECONDS)
 
     def _accepted(self, chance: random.Random) -> str | None:
         """Return the id of a new export, once some API has accepted it; None where the soak is given up."""
         plan = self._clients[0].plan(units=1 + (chance.random() < 0.1))
-        while not self._abandoned.is_set():
+        while not self._stopped.is_set():
             began = self._record.now()
             answer = chance.choice(self._clients).execute(plan)
             if answer is not None and answer.status_code in {200, 202}:
@@ -56,7 +56,7 @@ class Load(Crowd):
             if answer is not None and answer.status_code not in _LATER and answer.status_code < 500:
                 self._record.refused.append(f"{answer.status_code} {answer.text[:500]}")
                 return None
-            self._abandoned.wait(_PAUSE_SECONDS)
+            self._stopped.wait(_PAUSE_SECONDS)
         return None
 
     def _has_ended(self, export_id: str, chance: random.Random) -> bool:

@@ -19,16 +19,16 @@ from pipeline.simulation.drill.svg import (
     SOFT,
     SUBMITTED,
     UPPER,
-    curves,
-    grid,
-    heading,
-    label,
-    n,
-    sheet,
-    span,
-    ticks_of,
-    written,
-    x_of,
+    draw_curves,
+    draw_grid,
+    draw_heading,
+    draw_label,
+    format_number,
+    format_seconds,
+    new_sheet,
+    round_ticks,
+    to_text,
+    x_position,
 )
 from tests.system.faults.records import Row
 from tests.system.soak.history import Fault, Record
@@ -57,62 +57,77 @@ def drawn(record: Record, exports: Sequence[Row], *, stack: str, violations: int
         ("faults", f"{len(record.faults):,}", INK),
         ("violations", f"{violations}", BAD if violations else GOOD),
         ("acceptance, p95", "none" if accept is None else f"{accept * 1000:.0f} ms", INK),
-        ("to the end, p99", span(math.inf if terminal is None else terminal), INK),
+        ("to the end, p99", format_seconds(math.inf if terminal is None else terminal), INK),
     )
     minutes = round(end / 60)
     sentence = f"{len(exports)} exports and {len(record.faults)} faults in {minutes} minutes, {violations} violations"
     about = f"{stack}; three workers, a process for deliveries, two APIs, every task message twice or lost, seed {record.seed}; the last two tiles outside outages"
-    svg = sheet(sentence, f"{minutes} minutes of faults under load", about, tiles)
+    svg = new_sheet(sentence, f"{minutes} minutes of faults under load", about, tiles)
     _exports(svg, record.faults, spans, end)
     _times(svg, spans, end)
-    return written(svg)
+    return to_text(svg)
 
 
 def _exports(svg: Element, faults: Sequence[Fault], spans: Sequence[Span], end: float) -> None:
-    ticks = ticks_of(max(len(spans), 1))
+    ticks = round_ticks(max(len(spans), 1))
     legend = (
         ("accepted", SUBMITTED),
         ("ended", EXECUTED),
         ("fault", KILL),
         ("database or message broker away", OUTAGE),
     )
-    heading(svg, UPPER[0], "Exports over time", legend)
-    grid(svg, UPPER, ticks, end, "")
+    draw_heading(svg, UPPER[0], "Exports over time", legend)
+    draw_grid(svg, UPPER, ticks, end, "")
     top, bottom = UPPER
     for fault in faults:
-        x = x_of(fault.at, end)
+        x = x_position(fault.at, end)
         if fault.outage:
-            wide = max(x_of(fault.until, end) - x, 0.5)
-            box = {"x": n(x), "y": n(top), "width": f"{wide:.2f}", "height": n(bottom - top), "fill": OUTAGE}
+            wide = max(x_position(fault.until, end) - x, 0.5)
+            box = {
+                "x": format_number(x),
+                "y": format_number(top),
+                "width": f"{wide:.2f}",
+                "height": format_number(bottom - top),
+                "fill": OUTAGE,
+            }
             SubElement(svg, "rect", box)
         else:
             # Ticks at the foot: a line through the field for each of a thousand would be all that one sees.
-            line = {"x1": n(x), "x2": n(x), "y1": n(bottom - 10), "y2": n(bottom), "stroke": KILL}
+            line = {
+                "x1": format_number(x),
+                "x2": format_number(x),
+                "y1": format_number(bottom - 10),
+                "y2": format_number(bottom),
+                "stroke": KILL,
+            }
             SubElement(svg, "line", line | {"stroke-opacity": "0.45"})
-    curves(svg, sorted(began for began, _ in spans), sorted(ended for _, ended in spans), end, ticks[-1])
+    draw_curves(svg, sorted(began for began, _ in spans), sorted(ended for _, ended in spans), end, ticks[-1])
 
 
 def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
     stretches = list(_stretches(spans, end))
-    ticks = ticks_of(max([1.0, *(longest for _, _, longest in stretches)]), 4)
-    heading(
+    ticks = round_ticks(max([1.0, *(longest for _, _, longest in stretches)]), 4)
+    draw_heading(
         svg,
         LOWER[0],
         "From acceptance to the end, by when it ended",
         (("half of them within", EXECUTED), ("all within", SLOW)),
     )
-    grid(svg, LOWER, ticks, end, " s")
+    draw_grid(svg, LOWER, ticks, end, " s")
     top, bottom = LOWER
     for place, colour in ((2, SLOW), (1, EXECUTED)):
         points = (
-            f"{n(x_of(each[0], end))},{n(bottom - each[place] / ticks[-1] * (bottom - top))}" for each in stretches
+            f"{format_number(x_position(each[0], end))},{format_number(bottom - each[place] / ticks[-1] * (bottom - top))}"
+            for each in stretches
         )
         SubElement(
             svg,
             "polyline",
             {"points": " ".join(points), "fill": "none", "stroke": colour, "stroke-width": "1.5"},
         )
-    label(svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the soak began", size=13, fill=SOFT, anchor="middle")
+    draw_label(
+        svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the soak began", size=13, fill=SOFT, anchor="middle"
+    )
 
 
 def _stretches(spans: Sequence[Span], end: float) -> Iterator[tuple[float, float, float]]:

@@ -112,15 +112,15 @@ def soak(
                 gauges.tick()
                 told(record)
             healed = nemesis.heal()
-            load.finish()
+            load.finish_submitting()
             for _ in _ticks(REST_SECONDS):
                 nemesis.heal()
-                load.check()
-                if not load.working and not _unsettled(site, client):
+                load.raise_errors()
+                if not load.is_running and not _unsettled(site, client):
                     break
             rest = record.now() - healed
         finally:
-            load.abandon()
+            load.stop()
         for export_id in load.exports:
             client.look(export_id)
         chosen = random.Random(seed).sample(load.exports, min(MADE_AGAIN, len(load.exports)))
