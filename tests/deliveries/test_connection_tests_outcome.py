@@ -24,7 +24,7 @@ from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
-from pipeline.simulation.partners.http import Came, Receiver
+from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 from pipeline.workflow import preflight
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
@@ -34,7 +34,7 @@ from tests.deliveries.support.sftp_server import SftpServer
 from tests.support import factories
 from tests.support.ports import LOOPBACK
 
-Start = Callable[..., Receiver]
+Start = Callable[..., WebhookReceiver]
 NAME = "wh_new"
 ACTIVATE = (
     " `exports partners test wh_new --account acc_demo`, then `exports partners activate wh_new --account acc_demo`"
@@ -47,7 +47,7 @@ MODES: tuple[Literal["live", "test"], ...] = ("live", "test")
 def receiver() -> Iterator[Start]:
     """Starts receivers, which end with the test."""
     with ExitStack() as running:
-        yield lambda *secrets, **how: running.enter_context(Receiver(secrets, **how))
+        yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets, **how))
 
 
 def drafted(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
@@ -170,7 +170,7 @@ def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_t
 
 
 def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
-    def change(_: Came) -> None:
+    def change(_: ReceivedRequest) -> None:
         clock.pass_seconds(1)
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
@@ -263,7 +263,7 @@ def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, rec
     """A writer gets through in the middle of a test; SQLite would make it wait for one that is open."""
     written = threading.Event()
 
-    def write(_: Came) -> None:
+    def write(_: ReceivedRequest) -> None:
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
@@ -289,7 +289,7 @@ def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(opened: OpenRunti
 
 
 def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver: Start) -> None:
-    came: list[Came] = []
+    came: list[ReceivedRequest] = []
     drafted(runtime, receiver("none", seen=came.append).url)
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)

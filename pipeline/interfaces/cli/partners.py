@@ -35,7 +35,7 @@ from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, 
 from pipeline.interfaces.cli.progress import BAD, GOOD
 from pipeline.interfaces.cli.server import told_to_end
 from pipeline.interfaces.cli.session import ensure_account, opened
-from pipeline.simulation.partners.http import Came, Fault, Receiver
+from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
 from pipeline.simulation.partners.sftp import FileFault, FileReceiver
 from pipeline.simulation.partners.smtp import MailFault, MailReceiver
 
@@ -267,7 +267,7 @@ def receiver(
     token: Annotated[
         str | None, typer.Option(metavar="TOKEN", help="The bearer token of the borderbuddy path, instead.")
     ] = None,
-    bad: Annotated[Fault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    bad: Annotated[WebhookFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -275,13 +275,13 @@ def receiver(
     if not secret and token is None:
         raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
 
-    def seen(came: Came) -> None:
+    def seen(came: ReceivedRequest) -> None:
         if as_json:
             print_json(json.dumps({"status": came.status, "id": came.event_id, "type": came.event_type}))
         else:
             out().print(f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]")
 
-    with _standing(lambda: Receiver(secret or (), token=token, fault=bad, port=port, seen=seen)) as made:
+    with _standing(lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=seen)) as made:
         if as_json:
             print_json(json.dumps({"address": made.url}))
         else:
@@ -332,7 +332,7 @@ def mail_receiver(
             out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
 
 
-_Standing = TypeVar("_Standing", bound=Receiver | FileReceiver | MailReceiver)
+_Standing = TypeVar("_Standing", bound=WebhookReceiver | FileReceiver | MailReceiver)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from pipeline.core.message_broker import make_connection
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.ops import migrations
 from pipeline.simulation.drill.processes import DrillFailed, ServiceProcess, free_port, process_commands
-from pipeline.simulation.partners.http import Came, Receiver
+from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 
 EMBEDDED: Final = "memory://"
 _NAMES: Final = {"memory": "embedded", "redis": "Redis", "rediss": "Redis", "amqp": "RabbitMQ", "amqps": "RabbitMQ"}
@@ -175,7 +175,10 @@ class ServiceInstance:
 
 @contextmanager
 def run_instance(
-    environment: DrillEnvironment, lease_seconds: float, rng: random.Random, on_request: Callable[[Came], None]
+    environment: DrillEnvironment,
+    lease_seconds: float,
+    rng: random.Random,
+    on_request: Callable[[ReceivedRequest], None],
 ) -> Iterator[ServiceInstance]:
     """Give an instance whose partners' endpoints tell `on_request` of every message; afterwards nothing of it runs.
 
@@ -232,13 +235,13 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     return Settings.model_construct(**given)
 
 
-def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[Came], None]) -> str:
+def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[ReceivedRequest], None]) -> str:
     """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
     migrations.upgrade(runtime.db)
     service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
         signing_secrets: list[str] = []
-        receiver = stack.enter_context(Receiver(signing_secrets, seen=on_request))
+        receiver = stack.enter_context(WebhookReceiver(signing_secrets, on_request=on_request))
         partner = NewPartner(
             id=partner_id,
             kind=kind,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
 from pipeline.simulation.drill.history import EXPORT_EXECUTED, ReceivedMessage, SubmittedPlan
-from pipeline.simulation.partners.http import Came
+from pipeline.simulation.partners.http import ReceivedRequest
 
 
 class ClientThreads(ABC):
@@ -91,7 +91,7 @@ class DrillLog:
         """Return the seconds since the drill began."""
         return time.monotonic() - self._started_at
 
-    def record_request(self, request: Came) -> None:
+    def record_request(self, request: ReceivedRequest) -> None:
         """Write down a message that a partner's endpoint has taken; what it refused it does not know."""
         if not 200 <= request.status < 300:
             return

@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, Self, get_args
 from config.network import LOOPBACK
 from pipeline.core.errors import InvalidApiKey
 from pipeline.deliveries.channels.webhook import check_signature
-from pipeline.simulation.partners.server import self_signed
+from pipeline.simulation.partners.server import create_self_signed
 
 #: What a receiver does wrong.
-Fault = Literal[
+WebhookFault = Literal[
     "accepts-forged",  # takes whatever comes, signed or not
     "refuses-all",  # believes nothing, as with another secret
     "redirects",
@@ -29,14 +29,20 @@ Fault = Literal[
     "hangs-up",  # closes the connection without an answer
     "self-signed",  # https with a certificate that nobody issued
 ]
-FAULTS: Final[Sequence[Fault]] = get_args(Fault)
+WEBHOOK_FAULTS: Final[Sequence[WebhookFault]] = get_args(WebhookFault)
 
-_STATUSES: Final[dict[Fault, int]] = {"redirects": 308, "missing": 404, "gone": 410, "errors": 500, "busy": 503}
+_FAULT_STATUSES: Final[dict[WebhookFault, int]] = {
+    "redirects": 308,
+    "missing": 404,
+    "gone": 410,
+    "errors": 500,
+    "busy": 503,
+}
 _MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Came:
+class ReceivedRequest:
     """One request as it was answered."""
 
     status: int
@@ -45,10 +51,10 @@ class Came:
     subject: str = ""  # what the event is about: an export, or in a connection test the partner
 
 
-class Receiver:
+class WebhookReceiver:
     """An HTTP server on loopback that takes what one of `secrets` signs, or what bears `token`, and refuses all else.
 
-    It speaks HTTPS by `tls`. With a `fault` it does that wrong. `seen` is told of each request, from the thread that
+    It speaks HTTPS by `tls`. With a `fault` it does that wrong. `on_request` is told of each request, from the thread that
     answers it.
     """
 
@@ -57,19 +63,19 @@ class Receiver:
         secrets: Sequence[str] = (),
         *,
         token: str | None = None,
-        fault: Fault | None = None,
+        fault: WebhookFault | None = None,
         tls: ssl.SSLContext | None = None,
         port: int = 0,
-        seen: Callable[[Came], None] = lambda _: None,
+        on_request: Callable[[ReceivedRequest], None] = lambda _: None,
     ) -> None:
         """Raises OSError where the port is taken; 0 takes a free one."""
         self._secrets = secrets
         self._token = token
         self._fault = fault
-        self._seen = seen
+        self._seen = on_request
         self._ended = threading.Event()
-        self._server = _Server((LOOPBACK, port), _handler(self))
-        context = self_signed()[0] if fault == "self-signed" else tls
+        self._server = _Server((LOOPBACK, port), _make_handler(self))
+        context = create_self_signed()[0] if fault == "self-signed" else tls
         if context is not None:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
@@ -93,13 +99,13 @@ class Receiver:
             self._ended.wait()
         if self._fault in ("slow", "hangs-up"):
             return None
-        if self._fault in _STATUSES:
-            return _STATUSES[self._fault]
+        if self._fault in _FAULT_STATUSES:
+            return _FAULT_STATUSES[self._fault]
         if self._fault == "accepts-forged":
             return 204
-        return 204 if self._fault != "refuses-all" and self._believed(headers, body) else 401
+        return 204 if self._fault != "refuses-all" and self._is_authentic(headers, body) else 401
 
-    def _believed(self, headers: dict[str, str], body: bytes) -> bool:
+    def _is_authentic(self, headers: dict[str, str], body: bytes) -> bool:
         if self._token is not None:
             return hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {self._token}".encode())
         try:
@@ -108,13 +114,15 @@ class Receiver:
             return False
         return True
 
-    def tell(self, status: int | None, body: bytes) -> None:
-        """Have `seen` know of a request that is answered so."""
+    def report_request(self, status: int | None, body: bytes) -> None:
+        """Have `on_request` know of a request that is answered so."""
         try:
             event = json.loads(body)
-            self._seen(Came(status or 0, str(event["id"]), str(event["type"]), str(event.get("subject", ""))))
+            self._seen(
+                ReceivedRequest(status or 0, str(event["id"]), str(event["type"]), str(event.get("subject", "")))
+            )
         except (ValueError, TypeError, KeyError):
-            self._seen(Came(status or 0, "", "no event", ""))
+            self._seen(ReceivedRequest(status or 0, "", "no event", ""))
 
 
 class _Server(ThreadingHTTPServer):
@@ -124,7 +132,7 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: whoever tests a connection breaks it off at times."""
 
 
-def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+def _make_handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
@@ -133,17 +141,17 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             length = self.headers.get("content-length", "")
             body = self.rfile.read(min(int(length), _MAX_BYTES)) if length.isdigit() else b""
             status = receiver.answer({name.lower(): value for name, value in self.headers.items()}, body)
-            receiver.tell(status, body)
+            receiver.report_request(status, body)
             if status is None:
                 self.close_connection = True
                 return
             self.send_response(status)
-            if status == _STATUSES["redirects"]:
+            if status == _FAULT_STATUSES["redirects"]:
                 self.send_header("location", "/elsewhere")
             self.send_header("content-length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: `seen` is told."""
+            """Say nothing: `on_request` is told."""
 
     return Handler

@@ -22,25 +22,25 @@ from config.network import LOOPBACK
 from pipeline.core.db import utc_now
 
 
-def self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
+def create_self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
     """Return the TLS settings of a server at the IP address or DNS name, and its certificate in PEM, good for a day."""
     now = utc_now()
     key = ec.generate_private_key(ec.SECP256R1())
-    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
     is_address = name.replace(".", "").isdigit()
-    shown_for = x509.IPAddress(ip_address(name)) if is_address else x509.DNSName(name)
+    alternative_name = x509.IPAddress(ip_address(name)) if is_address else x509.DNSName(name)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(own)
-        .issuer_name(own)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([shown_for]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([alternative_name]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    shown = certificate.public_bytes(serialization.Encoding.PEM)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         # The library reads a chain and its key from files alone.
@@ -50,13 +50,13 @@ def self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            + shown
+            + pem
         )
         context.load_cert_chain(path)
-    return context, shown
+    return context, pem
 
 
-class Looped(ABC):
+class LoopServer(ABC):
     """Listens from the start, serves while it is entered, and breaks off what is under way when it is left."""
 
     def __init__(self, name: str, port: int) -> None:

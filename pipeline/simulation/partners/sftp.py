@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import asyncssh
 
 from config.network import LOOPBACK
-from pipeline.simulation.partners.server import Looped
+from pipeline.simulation.partners.server import LoopServer
 
 #: What a file receiver does wrong.
 FileFault = Literal[
@@ -27,7 +27,7 @@ FILE_FAULTS: Final[tuple[FileFault, ...]] = get_args(FileFault)
 _USERNAME: Final = "partner"
 
 
-class FileReceiver(Looped):
+class FileReceiver(LoopServer):
     """An SFTP server on loopback over `folder`, at which `password` signs in; with a `fault` it does that wrong."""
 
     def __init__(self, folder: Path, *, fault: FileFault | None = None, port: int = 0) -> None:
@@ -37,18 +37,18 @@ class FileReceiver(Looped):
         self.fault = fault
         self.folder = folder
         self.password = secrets.token_urlsafe(18)
-        shown = asyncssh.generate_private_key("ssh-ed25519")
-        told = asyncssh.generate_private_key("ssh-ed25519") if fault == "another-key" else shown
-        self._key = shown
-        self.host_key = told.export_public_key().decode().strip()
+        server_key = asyncssh.generate_private_key("ssh-ed25519")
+        published_key = asyncssh.generate_private_key("ssh-ed25519") if fault == "another-key" else server_key
+        self._key = server_key
+        self.host_key = published_key.export_public_key().decode().strip()
         self._acceptor: asyncssh.SSHAcceptor | None = None
 
     async def _start(self) -> None:
         self._acceptor = await asyncssh.listen(
             sock=self._listener,
-            server_factory=lambda: _Door(self),
+            server_factory=lambda: _LoginServer(self),
             server_host_keys=[self._key],
-            sftp_factory=lambda channel: _Files(channel, self),
+            sftp_factory=lambda channel: _FaultyFileServer(channel, self),
         )
 
     async def _stop(self) -> None:
@@ -57,7 +57,7 @@ class FileReceiver(Looped):
             await self._acceptor.wait_closed()
 
 
-class _Door(asyncssh.SSHServer):
+class _LoginServer(asyncssh.SSHServer):
     def __init__(self, receiver: FileReceiver) -> None:
         self._receiver = receiver
 
@@ -72,7 +72,7 @@ class _Door(asyncssh.SSHServer):
         return right and username == _USERNAME and self._receiver.fault != "refuses-all"
 
 
-class _Files(asyncssh.SFTPServer):
+class _FaultyFileServer(asyncssh.SFTPServer):
     def __init__(self, channel: Any, receiver: FileReceiver) -> None:
         self._fault = receiver.fault
         super().__init__(channel, chroot=str(receiver.folder).encode())

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.network import LOOPBACK
-from pipeline.simulation.partners.server import Looped, self_signed
+from pipeline.simulation.partners.server import LoopServer, create_self_signed
 
 #: What a mail receiver does wrong.
 MailFault = Literal[
@@ -30,7 +30,7 @@ _USERNAME: Final = "exports"
 _MAX_BYTES: Final = 32 * 1024 * 1024
 
 
-class MailReceiver(Looped):
+class MailReceiver(LoopServer):
     """An SMTP server with STARTTLS over `folder`, at which `url` signs in; with a `fault` it does that wrong.
 
     The certificate to believe lies in `certificate`, each mail beside it as it came: 1.eml, 2.eml, and so on.
@@ -45,8 +45,8 @@ class MailReceiver(Looped):
         self._password = password
         self._fault = fault
         self._folder = folder
-        self._tls, shown = self_signed("192.0.2.1" if fault == "another-name" else LOOPBACK)
-        self.certificate.write_bytes(shown)
+        self._tls, certificate = create_self_signed("192.0.2.1" if fault == "another-name" else LOOPBACK)
+        self.certificate.write_bytes(certificate)
         self._server: asyncio.Server | None = None
 
     async def _start(self) -> None:
@@ -60,35 +60,35 @@ class MailReceiver(Looped):
 
     def _serve(self) -> asyncio.Protocol:
         if self._fault == "hangs-up":
-            return _HangUp()
+            return _HangUpProtocol()
         # Nobody signs in over a connection that anybody could read.
         encrypted = self._fault != "no-tls"
         return SMTP(
-            _Desk(self._folder, self._fault),
+            _MailHandler(self._folder, self._fault),
             hostname="receiver",
             ident="exports receiver",
             data_size_limit=_MAX_BYTES,
             tls_context=self._tls if encrypted else None,
-            authenticator=self._known,
+            authenticator=self._authenticate,
             auth_required=encrypted,
             auth_require_tls=encrypted,
             loop=self._loop,
         )
 
-    def _known(
+    def _authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
     ) -> AuthResult:
-        right = secrets.compare_digest(given.password, self._password.encode())
-        believed = right and given.login == _USERNAME.encode() and self._fault != "refuses-all"
-        return AuthResult(success=believed, handled=False)
+        password_matches = secrets.compare_digest(given.password, self._password.encode())
+        is_authentic = password_matches and given.login == _USERNAME.encode() and self._fault != "refuses-all"
+        return AuthResult(success=is_authentic, handled=False)
 
 
-class _HangUp(asyncio.Protocol):
+class _HangUpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
 
 
-class _Desk:
+class _MailHandler:
     def __init__(self, folder: Path, fault: MailFault | None) -> None:
         self._folder = folder
         self._fault = fault

@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST
-from pipeline.simulation.partners.http import FAULTS, Came, Fault, Receiver
+from pipeline.simulation.partners.http import WEBHOOK_FAULTS, ReceivedRequest, WebhookFault, WebhookReceiver
 from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support.ports import free_port
@@ -36,14 +36,14 @@ MESSAGE = OutgoingMessage(
 )
 WEBHOOK_STAGES = ["resolve", "connect", "TLS", "signed event", "wrongly signed event", "old event"]
 
-Start = Callable[..., Receiver]
+Start = Callable[..., WebhookReceiver]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Start]:
     """Starts receivers, which end with the test."""
     with ExitStack() as running:
-        yield lambda *secrets, **how: running.enter_context(Receiver(secrets or (SECRET,), **how))
+        yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets or (SECRET,), **how))
 
 
 def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
@@ -68,17 +68,17 @@ def failed(stages: list[Stage]) -> tuple[str, str, str]:
 
 
 def test_a_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
-    came: list[Came] = []
+    came: list[ReceivedRequest] = []
     good = receiver(seen=came.append)
     stages = tried(good.url)
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
     assert stages[0].found == "127.0.0.1 is 127.0.0.1, a private address, which the settings allow"
     assert stages[2].found.startswith("skipped: over http anybody on the way can read")
     assert [stage.found for stage in stages[3:]] == ["it answered 204", "it answered 401", "it answered 401"]
-    assert came == [Came(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
+    assert came == [ReceivedRequest(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
 
 
-BAD: list[tuple[Fault, str, str, str]] = [
+BAD: list[tuple[WebhookFault, str, str, str]] = [
     ("accepts-forged", "wrongly signed event", "it answered 204", "have it verify webhook-signature before anything"),
     ("refuses-all", "signed event", "it answered 401", "the secret that was shown for this partner"),
     ("redirects", "signed event", "it answered 308", "register the address that it redirects to"),
@@ -94,7 +94,7 @@ BAD: list[tuple[Fault, str, str, str]] = [
 
 @pytest.mark.parametrize(("fault", "stage", "found", "remedy"), BAD, ids=[row[0] for row in BAD])
 def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
-    receiver: Start, fault: Fault, stage: str, found: str, remedy: str
+    receiver: Start, fault: WebhookFault, stage: str, found: str, remedy: str
 ) -> None:
     bad = receiver(fault=fault)
     name, what, todo = failed(tried(bad.url, delivery_timeout_seconds=0.3 if fault == "slow" else 2))
@@ -103,7 +103,7 @@ def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
 
 
 def test_every_fault_of_the_receivers_is_tried_above() -> None:
-    assert [row[0] for row in BAD] == list(FAULTS)
+    assert [row[0] for row in BAD] == list(WEBHOOK_FAULTS)
 
 
 def test_while_two_secrets_count_the_newest_must_pass_by_itself(receiver: Start) -> None:
@@ -136,7 +136,7 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.7", "2130706433"])
 def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
-    came: list[Came] = []
+    came: list[ReceivedRequest] = []
     port = receiver(seen=came.append).url.split(":")[2]
     stages = tried(f"http://{host}:{port}", allow_private_destinations=False)
     name, found, remedy = failed(stages)

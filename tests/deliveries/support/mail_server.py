@@ -20,7 +20,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, EmailBody, OutgoingMessage
-from pipeline.simulation.partners.server import self_signed
+from pipeline.simulation.partners.server import create_self_signed
 from tests.support.ports import LOOPBACK, free_port
 
 USER, PASSWORD = "exports", "p@ss/word"
@@ -169,7 +169,7 @@ class Certificate:
 
 def certificate(name: str = LOOPBACK) -> Certificate:
     """Return a fresh certificate for `name`, trusted by nobody but its own `trusted`."""
-    server, shown = self_signed(name)
+    server, shown = create_self_signed(name)
     return Certificate(server, ssl.create_default_context(cadata=shown.decode()))
 
 

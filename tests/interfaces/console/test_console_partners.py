@@ -13,7 +13,7 @@ import pytest
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender
-from pipeline.simulation.partners.http import Receiver
+from pipeline.simulation.partners.http import WebhookReceiver
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.interfaces.api.conftest import OTHER, Desk, Open
 from tests.interfaces.console.test_console import browser
@@ -76,11 +76,11 @@ def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
 def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Desk) -> None:
     client = browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
-    with Receiver() as placeholder:
+    with WebhookReceiver() as placeholder:
         secret = register(hooked, placeholder.url, live=False)
         port = int(placeholder.url.rsplit(":", 1)[1].split("/", 1)[0])
     assert "run its connection test, and activate it" in client.get(page).text
-    with Receiver([secret], port=port):
+    with WebhookReceiver([secret], port=port):
         response = post(client, page, f"{page}/test")
     assert (response.status_code, response.headers["location"]) == (303, page)
     shown = client.get(page).text
@@ -97,7 +97,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Des
 def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
     client = browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
-    with Receiver(fault="accepts-forged") as bad:
+    with WebhookReceiver(fault="accepts-forged") as bad:
         register(hooked, bad.url, live=False)
         post(client, page, f"{page}/test")
     shown = client.get(page).text
