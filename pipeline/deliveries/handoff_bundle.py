@@ -17,7 +17,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import BROKER
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents import bundle
-from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, Member, safe
+from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 
 __all__ = ["Bundle", "gather_bundle", "safe", "stream_bundle"]
@@ -27,7 +27,7 @@ __all__ = ["Bundle", "gather_bundle", "safe", "stream_bundle"]
 class Bundle:
     """Everything that goes into the zip: documents lie in the store, `bodies` are what was made of the export's rows."""
 
-    members: Sequence[Member]
+    members: Sequence[BundleMember]
     bodies: Mapping[str, bytes]
 
     @property
@@ -74,32 +74,32 @@ def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundl
         )
         .where(col(Artifact.export_id) == export.id)
     ).all()
-    members = [bundle.member(path, body) for path, body in bodies.items()] + [
-        Member(f"{bundle.folder(unit_no, unit_ref)}/{safe(filename)}", size, sha256)
+    members = [bundle.bundle_member(path, body) for path, body in bodies.items()] + [
+        BundleMember(f"{bundle.unit_folder(unit_no, unit_ref)}/{safe_filename(filename)}", size, sha256)
         for unit_no, unit_ref, filename, size, sha256 in documents
     ]
-    bodies[MANIFEST] = bundle.manifest(_describe_export(session, export), members)
-    members.append(bundle.member(MANIFEST, bodies[MANIFEST]))
+    bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)
+    members.append(bundle.bundle_member(MANIFEST, bodies[MANIFEST]))
     return Bundle(sorted(members, key=lambda member: member.path), bodies)
 
 
 def stream_bundle(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:
     """Yield the zip, one document in memory at a time."""
 
-    def read(member: Member) -> bytes:
+    def read(member: BundleMember) -> bytes:
         body = packed.bodies.get(member.path)
         return store.get(member.sha256) if body is None else body
 
-    return bundle.zipped(packed.members, read)
+    return bundle.zip_members(packed.members, read)
 
 
-def _describe_export(session: Session, export: Export) -> bundle.About:
+def _describe_export(session: Session, export: Export) -> bundle.BundleInfo:
     units = session.execute(
         select(col(ExportUnit.unit_no), col(ExportUnit.unit_ref), col(ExportUnit.treatment_digest))
         .where(col(ExportUnit.export_id) == export.id)
         .order_by(col(ExportUnit.unit_no))
     ).all()
-    return bundle.About(
+    return bundle.BundleInfo(
         export_id=export.id,
         account_id=export.account_id,
         batch_id=export.batch_id,
@@ -110,7 +110,7 @@ def _describe_export(session: Session, export: Export) -> bundle.About:
         ruleset_id=export.ruleset_id,
         ruleset_as_of=export.ruleset_as_of,
         units=[
-            bundle.BundledUnit(unit_ref, bundle.folder(unit_no, unit_ref), digest)
+            bundle.BundledUnit(unit_ref, bundle.unit_folder(unit_no, unit_ref), digest)
             for unit_no, unit_ref, digest in units
         ],
     )

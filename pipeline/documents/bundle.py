@@ -16,13 +16,13 @@ from typing import Final
 PLAN, MESSAGE, MANIFEST = "plan.json", "broker_message.json", "manifest.json"
 
 #: The earliest moment that a zip can name: the bytes tell nothing of when they were packed.
-_MOMENT: Final = (1980, 1, 1, 0, 0, 0)
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _READABLE_BY_ALL: Final = 0o100644 << 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
-class Member:
+class BundleMember:
     """One file of the bundle and its place in it; `sha256` in hex."""
 
     path: str
@@ -40,7 +40,7 @@ class BundledUnit:
 
 
 @dataclass(frozen=True)
-class About:
+class BundleInfo:
     """What the manifest says of the export; every word of it stands in the plan or in the message to the broker too."""
 
     export_id: str
@@ -55,31 +55,31 @@ class About:
     units: Sequence[BundledUnit]
 
 
-def member(path: str, body: bytes) -> Member:
+def bundle_member(path: str, body: bytes) -> BundleMember:
     """Return the member that holds `body`."""
-    return Member(path, len(body), hashlib.sha256(body).hexdigest())
+    return BundleMember(path, len(body), hashlib.sha256(body).hexdigest())
 
 
-def folder(unit_no: int, unit_ref: str) -> str:
+def unit_folder(unit_no: int, unit_ref: str) -> str:
     """Return the name of the folder of a unit's documents."""
-    return f"{unit_no:04d}-{safe(unit_ref)}"
+    return f"{unit_no:04d}-{safe_filename(unit_ref)}"
 
 
-def manifest(about: About, members: Iterable[Member]) -> bytes:
+def bundle_manifest(info: BundleInfo, members: Iterable[BundleMember]) -> bytes:
     """Return the manifest of the bundle as UTF-8 JSON: what it is, and every other member with size and SHA-256."""
     content = {
         "schemaVersion": "1",
-        "exportId": about.export_id,
-        "accountId": about.account_id,
-        "batchId": about.batch_id,
-        "revision": about.revision,
-        "test": about.test,
-        "planHash": about.plan_hash,
-        "treatmentDigest": about.treatment_digest,
-        "ruleset": {"id": about.ruleset_id, "asOf": about.ruleset_as_of.isoformat()},
+        "exportId": info.export_id,
+        "accountId": info.account_id,
+        "batchId": info.batch_id,
+        "revision": info.revision,
+        "test": info.test,
+        "planHash": info.plan_hash,
+        "treatmentDigest": info.treatment_digest,
+        "ruleset": {"id": info.ruleset_id, "asOf": info.ruleset_as_of.isoformat()},
         "units": [
             {"unitRef": unit.unit_ref, "folder": unit.folder, "treatmentDigest": unit.treatment_digest}
-            for unit in about.units
+            for unit in info.units
         ],
         "members": [
             {"path": each.path, "size": each.size, "sha256": each.sha256}
@@ -89,28 +89,28 @@ def manifest(about: About, members: Iterable[Member]) -> bytes:
     return json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def zipped(members: Iterable[Member], read: Callable[[Member], bytes]) -> Iterator[bytes]:
+def zip_members(members: Iterable[BundleMember], read: Callable[[BundleMember], bytes]) -> Iterator[bytes]:
     """Yield the zip of `members` in their order, one of them in memory at a time.
 
     They are stored as they are: what a deflater makes of them depends on the library of the machine.
     """
-    out = _Outlet()
+    out = _StreamBuffer()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for each in members:
-            info = zipfile.ZipInfo(each.path, _MOMENT)
+            info = zipfile.ZipInfo(each.path, _EPOCH)
             info.create_system = 3
             info.external_attr = _READABLE_BY_ALL
             archive.writestr(info, read(each))
-            yield out.taken()
-    yield out.taken()
+            yield out.take()
+    yield out.take()
 
 
-def safe(name: str) -> str:
+def safe_filename(name: str) -> str:
     """Return `name` as a file name that no system misreads."""
     return _UNSAFE.sub("-", name).strip(".-") or "unnamed"
 
 
-class _Outlet(io.BytesIO):
+class _StreamBuffer(io.BytesIO):
     """A file of which what is finished is taken away; places count from the beginning of all of it.
 
     One can go back in what is not taken yet: so the head of each member names its size and checksum. They would else
@@ -119,18 +119,18 @@ class _Outlet(io.BytesIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self._gone = 0
+        self._taken_bytes = 0
 
     def tell(self) -> int:
-        return self._gone + super().tell()
+        return self._taken_bytes + super().tell()
 
-    def seek(self, place: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._gone + super().seek(place - self._gone if whence == io.SEEK_SET else place, whence)
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._taken_bytes + super().seek(offset - self._taken_bytes if whence == io.SEEK_SET else offset, whence)
 
-    def taken(self) -> bytes:
+    def take(self) -> bytes:
         """Return what was written since the last time."""
         whole = self.getvalue()
-        self._gone += len(whole)
+        self._taken_bytes += len(whole)
         super().seek(0)
         self.truncate()
         return whole

@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.core.errors import PreconditionFailed
-from pipeline.documents.bundle import safe
+from pipeline.documents.bundle import safe_filename
 
 _WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 
@@ -23,7 +23,7 @@ def etag_of(content: bytes) -> str:
 def download_headers(filename: str) -> dict[str, str]:
     """Return what a document is sent with: a file under a name of harmless characters, never a page."""
     return {
-        "Content-Disposition": f'attachment; filename="{safe(filename)}"',
+        "Content-Disposition": f'attachment; filename="{safe_filename(filename)}"',
         # A document may hold what somebody typed: it must not act as a page of ours.
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from pipeline.deliveries.handoff_bundle import safe
+from pipeline.deliveries.handoff_bundle import safe_filename
 from pipeline.deliveries.schemas.views import SandboxHandoffView
 from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
-__all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe", "state_links"]
+__all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe_filename", "state_links"]
 
 _GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
 _BAD_STATUSES: Final = frozenset(

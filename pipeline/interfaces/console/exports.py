@@ -197,7 +197,7 @@ def download(id: str, request: Request) -> Response:  # noqa: A002 - the contrac
     with runtime.db.read() as session:
         row = repository.find_artifact(session, caller.account_id, id).artifact
     headers = {
-        "Content-Disposition": f'attachment; filename="{export_views.safe(row.filename)}"',
+        "Content-Disposition": f'attachment; filename="{export_views.safe_filename(row.filename)}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "no-store",
     }

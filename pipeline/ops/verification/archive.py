@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.documents.bundle import MANIFEST, Member, zipped
+from pipeline.documents.bundle import MANIFEST, BundleMember, zip_members
 from pipeline.ops.verification.treatment import UnreadableBundle
 
 MAX_MEMBERS: Final = 100_000
@@ -57,13 +57,13 @@ class Archive:
         self._file.seek(name + extra, os.SEEK_CUR)
         return self._file.read(info.file_size)
 
-    def find_packing_difference(self, members: Sequence[Member]) -> str | None:
+    def find_packing_difference(self, members: Sequence[BundleMember]) -> str | None:
         """Return in what the file is not the zip that its own members give, as a sentence; None where it is that zip.
 
         Whatever lies between, behind or around the members, or is said of them in the zip, is thus noticed.
         """
         at = 0
-        for part in zipped(members, lambda member: self.read(member.path)):
+        for part in zip_members(members, lambda member: self.read(member.path)):
             self._file.seek(at)
             found = self._file.read(len(part))
             if found != part:

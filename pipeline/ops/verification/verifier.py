@@ -90,7 +90,7 @@ class _Verification:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._members = [bundle.member(path, archive.read(path)) for path in archive.paths]
+        self._members = [bundle.bundle_member(path, archive.read(path)) for path in archive.paths]
         self._hashes = {member.path: member.sha256 for member in self._members}
         self._plan, self._plan_hash, plan_failure = _read_plan(archive)
         self._units = [_planned_unit(unit_no, unit) for unit_no, unit in enumerate(self._plan.units, start=1)]
@@ -171,7 +171,7 @@ class _Verification:
             return "entry, parties or invoice are not the plan's"
         links = [*message_unit.artifacts, *([message_unit.invoice_data] if message_unit.invoice_data else [])]
         for link in links:
-            if self._hashes.get(f"{planned.folder}/{bundle.safe(link.filename)}") != link.sha256:
+            if self._hashes.get(f"{planned.folder}/{bundle.safe_filename(link.filename)}") != link.sha256:
                 return f"{link.filename} is not the document in the bundle"
         return None
 
@@ -188,7 +188,7 @@ class _Verification:
         if missing and self._checks[path].failure is None:
             self._checks[path] = _failed(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
         for kind, filename, sha256 in [*listed, *self._profile_files(planned)]:
-            at = f"{planned.folder}/{bundle.safe(filename)}"
+            at = f"{planned.folder}/{bundle.safe_filename(filename)}"
             proof: Proof = "treatment" if kind in READERS or kind == "cci_pdf" else "bytes"
             check = MemberCheck(at, kind, proof)
             if at in self._checks:
@@ -243,7 +243,7 @@ class _Verification:
     def _check_manifest(self, check: MemberCheck) -> MemberCheck:
         if self._message is None:
             raise UnreadableBundle(f"it cannot be made again without {MESSAGE}")
-        info = bundle.About(
+        info = bundle.BundleInfo(
             export_id=self._message.export_id,
             account_id=self._plan.account_id,
             batch_id=self._plan.batch_id,
@@ -255,7 +255,7 @@ class _Verification:
             ruleset_as_of=self._plan.ruleset.as_of,
             units=[bundle.BundledUnit(each.unit.unit_ref, each.folder, each.digest) for each in self._units],
         )
-        expected = bundle.manifest(info, [member for member in self._members if member.path != MANIFEST])
+        expected = bundle.bundle_manifest(info, [member for member in self._members if member.path != MANIFEST])
         if self._archive.read(MANIFEST) != expected:
             return _failed(check, "it is not the manifest that plan, message and documents make")
         return MemberCheck(check.path, None, "digests", None, self._digest)
@@ -287,7 +287,7 @@ def _planned_unit(unit_no: int, unit: Unit) -> _PlannedUnit:
         CarriedLine(line.line_ref, digests[line.line_ref], line.hts_code, line.country_of_origin, line.treatment)
         for line in unit.lines
     ]
-    return _PlannedUnit(unit, bundle.folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
+    return _PlannedUnit(unit, bundle.unit_folder(unit_no, unit.unit_ref), lines, treatment.unit_digest(digests))
 
 
 def _message_line(line: Any) -> CarriedLine:

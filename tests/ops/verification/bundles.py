@@ -96,6 +96,6 @@ class Bundle:
         """Return the zip with members replaced or added, or left out where they are None; packed as bundles are."""
         bodies = {path: body for path, body in {**self.members, **changes}.items() if body is not None}
         members = sorted(
-            (document_bundle.member(path, body) for path, body in bodies.items()), key=lambda each: each.path
+            (document_bundle.bundle_member(path, body) for path, body in bodies.items()), key=lambda each: each.path
         )
-        return b"".join(document_bundle.zipped(members, lambda member: bodies[member.path]))
+        return b"".join(document_bundle.zip_members(members, lambda member: bodies[member.path]))

@@ -178,13 +178,13 @@ GOLDEN = "2ca7d34d65dfa2a7de201c943e2025203e74ad2b51d6aa741fb13ad07c64afd6"
 
 def test_packing_is_the_same_on_every_machine() -> None:
     bodies = {"0001-U1/a.json": b"{}\n", "broker_message.json": b"[]", "plan.json": "{é}".encode()}
-    members = [bundle.member(path, body) for path, body in bodies.items()]
-    about = bundle.About(
+    members = [bundle.bundle_member(path, body) for path, body in bodies.items()]
+    about = bundle.BundleInfo(
         export_id="exp_1", account_id="acc_1", batch_id="batch_1", revision=1, test=False, plan_hash="sha256:1",
         treatment_digest="sha256:2", ruleset_id="us-1", ruleset_as_of=date(2026, 11, 24),
-        units=[bundle.BundledUnit("U1", bundle.folder(1, "U1"), "sha256:3")],
+        units=[bundle.BundledUnit("U1", bundle.unit_folder(1, "U1"), "sha256:3")],
     )  # fmt: skip
-    bodies["manifest.json"] = bundle.manifest(about, members)
-    members.insert(2, bundle.member("manifest.json", bodies["manifest.json"]))
-    raw = b"".join(bundle.zipped(members, lambda member: bodies[member.path]))
+    bodies["manifest.json"] = bundle.bundle_manifest(about, members)
+    members.insert(2, bundle.bundle_member("manifest.json", bodies["manifest.json"]))
+    raw = b"".join(bundle.zip_members(members, lambda member: bodies[member.path]))
     assert hashlib.sha256(raw).hexdigest() == GOLDEN

@@ -46,8 +46,8 @@ def flipped(raw: bytes, at: int, bits: int) -> bytes:
 def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
     """Headers, directory, ends and bodies: what is read is something else, or the zip is not as it was packed."""
     bodies = {"0001-U1/a.json": b"{}\n", "broker_message.json": b"[]", "manifest.json": b"{}", PLAN: b"{}"}
-    members = [document_bundle.member(path, body) for path, body in bodies.items()]
-    raw = b"".join(document_bundle.zipped(members, lambda member: bodies[member.path]))
+    members = [document_bundle.bundle_member(path, body) for path, body in bodies.items()]
+    raw = b"".join(document_bundle.zip_members(members, lambda member: bodies[member.path]))
     path = tmp_path / "bundle.zip"
 
     def noticed(changed: bytes) -> bool:
@@ -55,7 +55,7 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
         try:
             with open_archive(path) as archive:
                 found = sorted(
-                    (document_bundle.member(each, archive.read(each)) for each in archive.paths),
+                    (document_bundle.bundle_member(each, archive.read(each)) for each in archive.paths),
                     key=lambda each: each.path,
                 )
                 return found != members or archive.find_packing_difference(found) is not None
@@ -187,8 +187,8 @@ def test_a_second_member_of_one_name_is_refused(bundle: Bundle, verified: Verify
 
 
 def test_members_in_another_order_are_another_zip(bundle: Bundle, verified: Verify) -> None:
-    members = [document_bundle.member(path, body) for path, body in [*bundle.members.items()][::-1]]
-    report = verified(b"".join(document_bundle.zipped(members, lambda member: bundle[member.path])))
+    members = [document_bundle.bundle_member(path, body) for path, body in [*bundle.members.items()][::-1]]
+    report = verified(b"".join(document_bundle.zip_members(members, lambda member: bundle[member.path])))
     assert failures(report) == {}
     assert (report.container or "").startswith("the zip is not as it was packed from byte")
 
