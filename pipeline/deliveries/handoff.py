@@ -27,7 +27,7 @@ from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
 from pipeline.documents import repository
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
-from pipeline.documents.repository import Row
+from pipeline.documents.repository import ArtifactRow
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment
 from pipeline.exports.schemas import plan
@@ -43,7 +43,7 @@ class PreparedHandoff:
 
     submission: Mapping[str, Any]
     rows: outbox.OutboxRows
-    documents: Sequence[Row]
+    documents: Sequence[ArtifactRow]
     store: ArtifactStore  # where the documents lie
     due_seconds: float
     deadline_at: database_now | None
@@ -120,13 +120,13 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
         "channel": prepared.submission["channel"],
         **rows.fact,
     }
-    recorded = repository.record(session, prepared.store, prepared.documents)
+    recorded = repository.record_documents(session, prepared.store, prepared.documents)
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
 def _render_profile_files(
     runtime: Runtime, context: StepContext, contents: _ExportContents, broker: Recipient
-) -> list[Row]:
+) -> list[ArtifactRow]:
     """Make and keep the file of each unit that the broker's profile asks for, if it has one."""
     if broker.profile is None:
         return []
@@ -140,12 +140,12 @@ def _render_profile_files(
             raise StepFailed(
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
-        files.append(repository.keep(runtime, context, row.unit_no, document))
+        files.append(repository.store_document(runtime, context, row.unit_no, document))
         shutdown.raise_if_requested()
     return files
 
 
-def _add_documents(contents: _ExportContents, documents: Sequence[Row]) -> _ExportContents:
+def _add_documents(contents: _ExportContents, documents: Sequence[ArtifactRow]) -> _ExportContents:
     added = {row["unit_no"]: [Artifact(**row)] for row in documents}
     units = contents.artifacts.keys() | added.keys()
     return replace(contents, artifacts={no: [*contents.artifacts.get(no, ()), *added.get(no, ())] for no in units})

@@ -36,12 +36,12 @@ class Document:
         return f"sha256:{sha256(self.body).hexdigest()}"
 
 
-def _every(_: Invoice) -> bool:
+def _always(_: Invoice) -> bool:
     return True
 
 
 @dataclass(frozen=True)
-class Kind:
+class DocumentKind:
     """A kind of document: its names, the function that makes its bytes from the invoice, and which invoices have it."""
 
     artifact_type: str
@@ -49,37 +49,39 @@ class Kind:
     media_type: str
     template_version: str
     make: Callable[[Invoice], bytes]
-    wanted: Callable[[Invoice], bool] = _every
+    applies_to: Callable[[Invoice], bool] = _always
 
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 #: Every kind but the manifest, in the order of their making; a unit has those that its invoice has use for.
-KINDS: tuple[Kind, ...] = (
-    Kind(
+KINDS: tuple[DocumentKind, ...] = (
+    DocumentKind(
         "cci_json",
         "commercial_customs_invoice.json",
         "application/json",
         invoice.JSON_VERSION,
         invoice.invoice_json,
     ),
-    Kind(
+    DocumentKind(
         "cci_csv",
         "commercial_customs_invoice.csv",
         "text/csv; charset=utf-8",
         invoice.CSV_VERSION,
         invoice.invoice_csv,
     ),
-    Kind(
+    DocumentKind(
         "cci_human_readable",
         "commercial_customs_invoice.html",
         "text/html; charset=utf-8",
         invoice.HTML_VERSION,
         invoice.invoice_html,
     ),
-    Kind("cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf),
-    Kind("cci_ubl", "commercial_customs_invoice.xml", "application/xml", ubl.VERSION, ubl.invoice_ubl),
-    Kind(
+    DocumentKind(
+        "cci_pdf", "commercial_customs_invoice.pdf", "application/pdf", invoice_pdf.VERSION, invoice_pdf.invoice_pdf
+    ),
+    DocumentKind("cci_ubl", "commercial_customs_invoice.xml", "application/xml", ubl.VERSION, ubl.invoice_ubl),
+    DocumentKind(
         "cci_consolidated",
         "commercial_customs_invoice_consolidated.json",
         "application/json",
@@ -87,22 +89,22 @@ KINDS: tuple[Kind, ...] = (
         invoice.invoice_consolidated,
         invoice.can_be_merged,
     ),
-    Kind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, xlsx.VERSION, xlsx.invoice_xlsx),
-    Kind(
+    DocumentKind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, xlsx.VERSION, xlsx.invoice_xlsx),
+    DocumentKind(
         "packing_list",
         "packing_list.json",
         "application/json",
         formats_packing_list.JSON_VERSION,
         formats_packing_list.packing_list,
     ),
-    Kind(
+    DocumentKind(
         "packing_list_pdf",
         "packing_list.pdf",
         "application/pdf",
         formats_packing_list.PDF_VERSION,
         formats_packing_list.packing_list_pdf,
     ),
-    Kind(
+    DocumentKind(
         "pga_worksheet",
         "pga_worksheet.pdf",
         "application/pdf",
@@ -110,7 +112,7 @@ KINDS: tuple[Kind, ...] = (
         pga_worksheet.pga_worksheet,
         pga_worksheet.has_agencies,
     ),
-    Kind(
+    DocumentKind(
         "pga_records",
         "pga_records.txt",
         "text/plain; charset=us-ascii",
@@ -118,7 +120,7 @@ KINDS: tuple[Kind, ...] = (
         pga_records.pga_records,
         pga_worksheet.has_agencies,
     ),
-    Kind(
+    DocumentKind(
         "section_232_statement",
         "section_232_statement.pdf",
         "application/pdf",
@@ -135,7 +137,7 @@ ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANI
 
 def artifact_types(invoice: Invoice) -> tuple[str, ...]:
     """Return the kinds of document that the unit of `invoice` has, in the order of their making."""
-    return (*(kind.artifact_type for kind in KINDS if kind.wanted(invoice)), MANIFEST[0])
+    return (*(kind.artifact_type for kind in KINDS if kind.applies_to(invoice)), MANIFEST[0])
 
 
 def render_documents(invoice: Invoice) -> Iterator[Document]:
@@ -143,16 +145,16 @@ def render_documents(invoice: Invoice) -> Iterator[Document]:
 
     Raises RendererCrashed where the PDF engine died, StepFailed where a template cannot be set.
     """
-    entries: list[manifest.Entry] = []
+    entries: list[manifest.ManifestEntry] = []
     for kind in KINDS:
-        if not kind.wanted(invoice):
+        if not kind.applies_to(invoice):
             continue
         body = kind.make(invoice)
         document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
         entries.append(
-            manifest.Entry(
+            manifest.ManifestEntry(
                 kind.artifact_type, kind.filename, kind.media_type, kind.template_version, len(body), document.digest
             )
         )
         yield document
-    yield Document(*MANIFEST, manifest.manifest(invoice, entries))
+    yield Document(*MANIFEST, manifest.unit_manifest(invoice, entries))

@@ -331,4 +331,4 @@ def _purge_documents(runtime: Runtime) -> int:
             hashes = session.scalars(purged_hashes).all()
         if not hashes:
             return count
-        count += sum(repository.let_go(runtime, sha256) for sha256 in hashes)
+        count += sum(repository.delete_unreferenced(runtime, sha256) for sha256 in hashes)

@@ -243,7 +243,7 @@ def _restore_document(
     sha256 = document.digest.removeprefix("sha256:")
     if sha256 != row.sha256:
         return replace(damaged, reason=_hash_mismatch(row, document, sha256))
-    if not repository.put_back(runtime, row.sha256, document.body):
+    if not repository.restore_document(runtime, row.sha256, document.body):
         return replace(damaged, reason="its export was purged meanwhile")
     return replace(damaged, restored=True)
 

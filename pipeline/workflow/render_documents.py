@@ -15,7 +15,7 @@ from pipeline.customs.pga.worksheet import worksheet
 from pipeline.documents import repository
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.registry import Document, render_documents
-from pipeline.documents.repository import Row
+from pipeline.documents.repository import ArtifactRow
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet
@@ -27,7 +27,7 @@ class RenderedDocuments:
     """The documents of a unit as they are to be recorded, and where they lie."""
 
     store: ArtifactStore
-    rows: Sequence[Row]
+    rows: Sequence[ArtifactRow]
 
 
 def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
@@ -37,7 +37,7 @@ def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
     """
     rows = []
     for document in render_unit(runtime, context):
-        rows.append(repository.keep(runtime, context, context.unit_no, document))
+        rows.append(repository.store_document(runtime, context, context.unit_no, document))
         shutdown.raise_if_requested()
     return RenderedDocuments(runtime.store, rows)
 
@@ -55,7 +55,7 @@ def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:
     """Record the documents; raises StoreUnavailable, which is worth another try."""
-    return repository.record(session, rendered.store, rendered.rows)
+    return repository.record_documents(session, rendered.store, rendered.rows)
 
 
 def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:

@@ -41,7 +41,7 @@ def under_way(house: House) -> StepContext:
     old_id = executed(house, plan("old"))
     with house.runtime.db.read() as session:
         old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
-    record(house, repository.keep(house.runtime, old, 1, SHARED))
+    record(house, repository.store_document(house.runtime, old, 1, SHARED))
     export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     house.step(export_id, 1, "record_packages")
     made = claim_step(house.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
@@ -49,9 +49,9 @@ def under_way(house: House) -> StepContext:
     return made
 
 
-def record(house: House, row: repository.Row) -> None:
+def record(house: House, row: repository.ArtifactRow) -> None:
     with house.runtime.db.write() as session:
-        repository.record(session, house.store, [row])
+        repository.record_documents(session, house.store, [row])
 
 
 @contextmanager
@@ -68,12 +68,12 @@ def purging(house: House) -> Iterator[threading.Thread]:
 
 def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
     context = under_way(house)
-    row = repository.keep(house.runtime, context, 1, SHARED)
+    row = repository.store_document(house.runtime, context, 1, SHARED)
     assert retention.purge_expired(house.runtime, DAY).exports == 1
     assert not house.store.has(row["sha256"])
     with pytest.raises(StoreUnavailable, match="purged"):
         record(house, row)
-    record(house, repository.keep(house.runtime, context, 1, SHARED))
+    record(house, repository.store_document(house.runtime, context, 1, SHARED))
     assert house.store.get(row["sha256"]) == SHARED.body
     assert retention.purge_expired(house.runtime, DAY).documents == 0
     assert house.store.has(row["sha256"])
@@ -81,9 +81,9 @@ def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(ho
 
 def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(house: House) -> None:
     context = under_way(house)
-    row = repository.keep(house.runtime, context, 1, SHARED)
+    row = repository.store_document(house.runtime, context, 1, SHARED)
     with purging(house) as thread, house.runtime.db.write() as session:
-        repository.record(session, house.store, [row])
+        repository.record_documents(session, house.store, [row])
         thread.join(0.5)
         assert thread.is_alive(), "it has not waited"
     assert house.store.get(row["sha256"]) == SHARED.body

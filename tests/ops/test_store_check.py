@@ -203,7 +203,7 @@ def test_purged_documents_are_not_missed_and_never_put_back(house: House) -> Non
         survey, bad = look(house.runtime, restore=restore)
         assert (survey.documents, bad) == (0, {})
     for sha256 in recorded.values():
-        assert not repository.put_back(house.runtime, sha256, before[sha256])
+        assert not repository.restore_document(house.runtime, sha256, before[sha256])
     assert files(house) == {}
 
 

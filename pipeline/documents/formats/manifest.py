@@ -12,7 +12,7 @@ VERSION = "1"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """What the manifest says of one document."""
 
     artifact_type: str
@@ -23,7 +23,7 @@ class Entry:
     digest: str
 
 
-def manifest(invoice: Invoice, entries: Sequence[Entry]) -> bytes:
+def unit_manifest(invoice: Invoice, entries: Sequence[ManifestEntry]) -> bytes:
     """Return the manifest of `entries` as UTF-8 JSON."""
     content = {
         "schemaVersion": "1",

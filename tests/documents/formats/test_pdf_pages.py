@@ -134,7 +134,7 @@ def paper(kind: str, invoice: Invoice) -> Paper:
 def test_nothing_leaves_the_margins_or_is_set_over_anything_else(name: str) -> None:
     invoice = INVOICES[name]()
     for kind in KINDS:
-        if kind.media_type == "application/pdf" and kind.wanted(invoice):
+        if kind.media_type == "application/pdf" and kind.applies_to(invoice):
             assert not list(read_paper(kind.make(invoice)).faults()), kind.artifact_type
 
 

@@ -19,7 +19,7 @@ from pipeline.core import money
 from pipeline.customs import treatment
 from pipeline.customs.checks import run
 from pipeline.documents.invoice.builder import Facts, build_invoice
-from pipeline.documents.registry import KINDS, Kind
+from pipeline.documents.registry import KINDS, DocumentKind
 from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, Unit
@@ -105,8 +105,8 @@ def built(unit: Unit) -> Invoice:
     )  # fmt: skip
 
 
-def made_without_the_engine(kind: Kind, invoice: Invoice) -> bool:
-    return kind.media_type != "application/pdf" and kind.wanted(invoice)
+def made_without_the_engine(kind: DocumentKind, invoice: Invoice) -> bool:
+    return kind.media_type != "application/pdf" and kind.applies_to(invoice)
 
 
 def values(of: Any) -> Iterator[Any]:
