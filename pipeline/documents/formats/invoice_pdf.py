@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.documents.formats.invoice import invoice_json
-from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
 VERSION = f"5/{ENGINE}"
@@ -37,7 +37,7 @@ _UNPRINTED: dict[str, Any] = {
 
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, cuts(LINE_CHARACTERS + _wording(line) for line in invoice.lines))
+    return typeset(invoice, TEMPLATE, split_rows(LINE_CHARACTERS + _wording(line) for line in invoice.lines))
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -71,4 +71,4 @@ def _wording(line: InvoiceLine) -> int:
     return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
 
 
-TEMPLATE = Template("commercial_customs_invoice.typ", _facts, _remarks, invoice_json)
+TEMPLATE = TypstTemplate("commercial_customs_invoice.typ", _facts, _remarks, invoice_json)

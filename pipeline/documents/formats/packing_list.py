@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
 JSON_VERSION = "1"
@@ -56,7 +56,7 @@ _PRINTED: dict[str, Any] = {
 
 def packing_list_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, cuts(map(_size, invoice.packages)))
+    return typeset(invoice, TEMPLATE, split_rows(map(_size, invoice.packages)))
 
 
 def _size(package: PackageRow) -> int:
@@ -72,4 +72,4 @@ def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
 
 
-TEMPLATE = Template("packing_list.typ", _facts, _remarks)
+TEMPLATE = TypstTemplate("packing_list.typ", _facts, _remarks)

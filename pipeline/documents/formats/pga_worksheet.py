@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 
@@ -30,7 +30,7 @@ def has_agencies(invoice: Invoice) -> bool:
 
 def pga_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, cuts(map(_size, _worksheet(invoice).lines)))
+    return typeset(invoice, TEMPLATE, split_rows(map(_size, _worksheet(invoice).lines)))
 
 
 def _worksheet(invoice: Invoice) -> PgaWorksheet:
@@ -61,4 +61,4 @@ def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
 
 
-TEMPLATE = Template("pga_worksheet.typ", _facts, _remarks)
+TEMPLATE = TypstTemplate("pga_worksheet.typ", _facts, _remarks)

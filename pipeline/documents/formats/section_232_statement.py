@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, Template, cuts, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
 from pipeline.documents.schemas.declarations import MetalRow
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
@@ -35,7 +35,7 @@ def has_metals(invoice: Invoice) -> bool:
 
 def section_232_statement(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, cuts(map(_size, invoice.metals)))
+    return typeset(invoice, TEMPLATE, split_rows(map(_size, invoice.metals)))
 
 
 def _size(row: MetalRow) -> int:
@@ -51,4 +51,4 @@ def _remarks(invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {"lines": len({row.line_number for row in invoice.metals})}
 
 
-TEMPLATE = Template("section_232_statement.typ", _facts, _remarks)
+TEMPLATE = TypstTemplate("section_232_statement.typ", _facts, _remarks)

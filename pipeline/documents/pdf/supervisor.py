@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
-from pipeline.documents.pdf.worker import Message, read_message, write_message
+from pipeline.documents.pdf.worker import EngineMessage, read_message, write_message
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
-class Limits:
+class RendererLimits:
     """When the process is renewed or stopped.
 
     Typst keeps what it has laid out and never gives it back, so a process is renewed once it holds `resident_bytes`
@@ -40,8 +40,8 @@ class Limits:
 class Renderer:
     """One process for one request at a time; safe to share between threads."""
 
-    def __init__(self, limits: Limits | None = None, engine: str = "pipeline.documents.pdf.worker") -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: RendererLimits | None = None, engine: str = "pipeline.documents.pdf.worker") -> None:
+        self._limits = limits or RendererLimits()
         self._engine = engine
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,7 @@ class Renderer:
         """The process id, while there is a process."""
         return None if self._process is None else self._process.pid
 
-    def set(
+    def set_document(
         self,
         template: str,
         facts: bytes,
@@ -71,16 +71,18 @@ class Renderer:
         Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document, and
         RendererUnavailable where the process does not start, or its machine lacks what it needs.
         """
-        asked = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
-        return self._ask(Message(asked, [facts] if attached is None else [facts, attached])).bodies[0]
+        head = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
+        return self._request(EngineMessage(head, [facts] if attached is None else [facts, attached])).bodies[0]
 
-    def count(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
-        """Return how many pages `set` would give."""
-        return int(self._ask(Message({"task": "count", "template": template, "part": part}, [facts])).head["pages"])
+    def count_pages(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
+        """Return how many pages `set_document` would give."""
+        return int(
+            self._request(EngineMessage({"task": "count", "template": template, "part": part}, [facts])).head["pages"]
+        )
 
-    def join(self, parts: Sequence[bytes]) -> bytes:
+    def join_documents(self, parts: Sequence[bytes]) -> bytes:
         """Return the PDFs `parts` as one."""
-        return self._ask(Message({"task": "join"}, parts)).bodies[0]
+        return self._request(EngineMessage({"task": "join"}, parts)).bodies[0]
 
     def close(self) -> None:
         """End the process; the next request starts another."""
@@ -91,46 +93,46 @@ class Renderer:
     def start(self) -> None:
         """Have the process run, which sets a page of no document first; raises RendererUnavailable where it does not."""
         with self._lock:
-            self._running()
+            self._ensure_running()
 
-    def _ask(self, asked: Message) -> Message:
+    def _request(self, message: EngineMessage) -> EngineMessage:
         with self._lock:
-            process = self._running()
+            process = self._ensure_running()
             number = next(self._numbers)
             bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
-            limited = Message({**asked.head, **bounds, "number": number}, asked.bodies)
-            answer, late = self._answer(process, self._limits.seconds, limited)
-            document = asked.head.get("template", "a document of several parts")
-            if answer is None:
+            limited = EngineMessage({**message.head, **bounds, "number": number}, message.bodies)
+            response, timed_out = self._exchange(process, self._limits.seconds, limited)
+            document = message.head.get("template", "a document of several parts")
+            if response is None:
                 self._stop(process)
                 raise RendererCrashed(
-                    f"the PDF engine {self._end_of(process, self._limits.seconds, late=late)} at {document}"
+                    f"the PDF engine {self._exit_reason(process, self._limits.seconds, timed_out=timed_out)} at {document}"
                 )
-            answered = answer.head.get("number")
-            if answered != number:  # its document may be another account's
+            response_number = response.head.get("number")
+            if response_number != number:  # its document may be another account's
                 self._stop(process)
                 raise RendererCrashed(
-                    f"the PDF engine answered request {number} with number {answered} and was ended at {document}"
+                    f"the PDF engine answered request {number} with number {response_number} and was ended at {document}"
                 )
             self._requests += 1
-            full = answer.head["resident_bytes"] > self._limits.resident_bytes or answer.head["spent"]
+            full = response.head["resident_bytes"] > self._limits.resident_bytes or response.head["spent"]
             if full or self._requests >= self._limits.requests:
                 self._stop(process)
-        if "unavailable" in answer.head:
-            raise RendererUnavailable(_unavailable(answer.head["unavailable"]))
-        if "error" in answer.head:
-            raise StepFailed(f"A document cannot be set: {answer.head['error']}")
-        return answer
+        if "unavailable" in response.head:
+            raise RendererUnavailable(_unavailable(response.head["unavailable"]))
+        if "error" in response.head:
+            raise StepFailed(f"A document cannot be set: {response.head['error']}")
+        return response
 
-    def _answer(
-        self, process: subprocess.Popen[bytes], seconds: float, asked: Message | None
-    ) -> tuple[Message | None, bool]:
-        """Return the next message of the process, after `asked` where that is something; None where it ended.
+    def _exchange(
+        self, process: subprocess.Popen[bytes], seconds: float, message: EngineMessage | None
+    ) -> tuple[EngineMessage | None, bool]:
+        """Return the next message of the process, after `message` where that is something; None where it ended.
 
         Beside it, whether it was killed because it took longer than `seconds`. Whatever is raised meanwhile ends the process.
         """
         try:
-            return self._exchanged(process, seconds, asked)
+            return self._write_and_read(process, seconds, message)
         except BaseException:
             # What was not read still comes. The next request would take it for its own answer.
             process.kill()
@@ -138,35 +140,35 @@ class Renderer:
             raise
 
     @staticmethod
-    def _exchanged(
-        process: subprocess.Popen[bytes], seconds: float, asked: Message | None
-    ) -> tuple[Message | None, bool]:
-        late = threading.Event()
+    def _write_and_read(
+        process: subprocess.Popen[bytes], seconds: float, message: EngineMessage | None
+    ) -> tuple[EngineMessage | None, bool]:
+        timed_out = threading.Event()
 
-        def end() -> None:
-            late.set()
+        def kill() -> None:
+            timed_out.set()
             process.kill()
 
         # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
-        watch = threading.Timer(seconds, end)
+        watch = threading.Timer(seconds, kill)
         watch.daemon = True
         try:
             watch.start()
         except RuntimeError as error:  # this process may have no more threads
             raise RendererUnavailable(_unavailable(str(error))) from error
         try:
-            if asked is not None:
-                write_message(cast(BinaryIO, process.stdin), asked)
-            answer = read_message(cast(BinaryIO, process.stdout))
+            if message is not None:
+                write_message(cast(BinaryIO, process.stdin), message)
+            response = read_message(cast(BinaryIO, process.stdout))
         except OSError:
-            answer = None
+            response = None
         finally:
             watch.cancel()
-        return answer, late.is_set()
+        return response, timed_out.is_set()
 
-    def _end_of(self, process: subprocess.Popen[bytes], seconds: float, *, late: bool) -> str:
+    def _exit_reason(self, process: subprocess.Popen[bytes], seconds: float, *, timed_out: bool) -> str:
         code = process.returncode
-        if late or code == -signal.SIGALRM:
+        if timed_out or code == -signal.SIGALRM:
             return f"took longer than {seconds:g} s and was ended"
         if code == -signal.SIGXCPU:
             return f"worked longer than {self._limits.cpu_seconds} s and was ended"
@@ -174,7 +176,7 @@ class Renderer:
             return f"died of {signal.Signals(-code).name}"
         return f"died with code {code}"
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _ensure_running(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
             if self._process.poll() is None:
                 return self._process
@@ -190,13 +192,13 @@ class Renderer:
         except (OSError, subprocess.SubprocessError) as error:
             raise RendererUnavailable(_unavailable(str(error))) from error
         # No document is in its hands yet: what ends it now is no fault of any.
-        ready, late = self._answer(process, self._limits.start_seconds, None)
+        ready, timed_out = self._exchange(process, self._limits.start_seconds, None)
         if ready is None or "unavailable" in ready.head:
             self._stop(process)
             reason = (
                 ready.head["unavailable"]
                 if ready
-                else f"it {self._end_of(process, self._limits.start_seconds, late=late)}"
+                else f"it {self._exit_reason(process, self._limits.start_seconds, timed_out=timed_out)}"
             )
             raise RendererUnavailable(_unavailable(reason))
         self._process = process
@@ -216,7 +218,7 @@ class Renderer:
         if process.stdout is not None:
             process.stdout.close()
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
         self._lock = threading.Lock()
         self._process = None
@@ -231,4 +233,4 @@ RENDERER = Renderer()
 
 atexit.register(RENDERER.close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=RENDERER.forget)
+    os.register_at_fork(after_in_child=RENDERER.detach)

@@ -29,14 +29,14 @@ MISSING = "\u25a1"
 
 # Marks that turn the direction of all that follows: one value must not make its neighbours read backwards. Each value with
 # a letter that is written from right to left is set apart instead, and turned by its own first letter.
-_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
-_LEFTWARD = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+_DIRECTION_MARKS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_APART = ("\u2068", "\u2069")
+_ISOLATE_MARKS = ("\u2068", "\u2069")
 
 
 @dataclass(frozen=True)
-class Template:
+class TypstTemplate:
     """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part.
 
     `attachment` makes the file (UTF-8) that travels inside the PDF, where there is one.
@@ -48,7 +48,7 @@ class Template:
     attachment: Callable[[Invoice], bytes] | None = None
 
 
-def cuts(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
+def split_rows(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
     """Return the slices that cut rows of `sizes` characters into parts of at most `limit`, each of one row or more."""
     parts: list[slice] = []
     start = end = filled = 0
@@ -60,38 +60,38 @@ def cuts(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
     return [*parts, slice(start, end + 1)]
 
 
-def typeset(invoice: Invoice, template: Template, parts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
+def typeset(invoice: Invoice, template: TypstTemplate, parts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
     """Return the PDF of `invoice`, set in `parts` (slices of its rows), numbered page x of y throughout."""
     midnight = datetime.combine(invoice.header.invoice_date, datetime.min.time(), UTC)
     timestamp = int(midnight.timestamp())
 
     def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
         place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
-        return _drawable(template.facts(invoice, parts[at])), {**place, **template.remarks(invoice, parts[at])}
+        return _printable_facts(template.facts(invoice, parts[at])), {**place, **template.remarks(invoice, parts[at])}
 
     attached = template.attachment(invoice) if template.attachment else None
     if len(parts) == 1:
         tagged = parts[0].stop - parts[0].start <= TAGGED_ROWS
-        return renderer.set(template.name, *part(0, 1, None), timestamp, attached, tagged=tagged)
+        return renderer.set_document(template.name, *part(0, 1, None), timestamp, attached, tagged=tagged)
     # The last page's number stands on the first page: count all parts, then set them.
-    counts = [renderer.count(template.name, *part(at, 1, None)) for at in range(len(parts))]
+    counts = [renderer.count_pages(template.name, *part(at, 1, None)) for at in range(len(parts))]
     numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
-    return renderer.join(
+    return renderer.join_documents(
         [
-            renderer.set(template.name, *part(at, *pages), timestamp, attached if at == 0 else None)
+            renderer.set_document(template.name, *part(at, *pages), timestamp, attached if at == 0 else None)
             for at, pages in enumerate(numbered)
         ]
     )
 
 
-def _drawable(facts: bytes) -> bytes:
+def _printable_facts(facts: bytes) -> bytes:
     if facts.isascii():
         return facts
     text = facts.decode()
     # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
-    text = text.translate({**_TURNS, **dict.fromkeys(map(ord, unsupported_characters(text)), MISSING)})
-    return (_STRING.sub(_set_apart, text) if _LEFTWARD.search(text) else text).encode()
+    text = text.translate({**_DIRECTION_MARKS, **dict.fromkeys(map(ord, unsupported_characters(text)), MISSING)})
+    return (_STRING.sub(_isolate, text) if _RIGHT_TO_LEFT.search(text) else text).encode()
 
 
-def _set_apart(string: re.Match[str]) -> str:
-    return f'"{_APART[0]}{string[1]}{_APART[1]}"' if _LEFTWARD.search(string[1]) else string[0]
+def _isolate(string: re.Match[str]) -> str:
+    return f'"{_ISOLATE_MARKS[0]}{string[1]}{_ISOLATE_MARKS[1]}"' if _RIGHT_TO_LEFT.search(string[1]) else string[0]

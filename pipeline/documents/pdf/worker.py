@@ -28,14 +28,14 @@ import typst
 
 
 @dataclass(frozen=True)
-class Message:
+class EngineMessage:
     """What is asked or answered, and the bytes that belong to it."""
 
     head: Mapping[str, Any]
     bodies: Sequence[bytes] = ()
 
 
-def write_message(stream: BinaryIO, message: Message) -> None:
+def write_message(stream: BinaryIO, message: EngineMessage) -> None:
     """Write `message` whole; raises BrokenPipeError where the other side has gone."""
     frames = [json.dumps({**message.head, "frames": len(message.bodies)}).encode(), *message.bodies]
     for frame in frames:
@@ -44,7 +44,7 @@ def write_message(stream: BinaryIO, message: Message) -> None:
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> Message | None:
+def read_message(stream: BinaryIO) -> EngineMessage | None:
     """Return the next message; None where the other side has gone, even in the middle of one."""
     raw = _read_frame(stream)
     if raw is None:
@@ -56,7 +56,7 @@ def read_message(stream: BinaryIO) -> Message | None:
         if body is None:
             return None
         bodies.append(body)
-    return Message(head, bodies)
+    return EngineMessage(head, bodies)
 
 
 def _read_frame(stream: BinaryIO) -> bytes | None:
@@ -81,13 +81,13 @@ ADDRESS_SPACE_BYTES = 3 * 1024**3
 LEAST_MEMORY_BYTES = 640 * 1024**2
 
 #: What is set before anything is asked: it needs fonts, memory, threads and a folder for temporary files, as all documents do.
-_TRIAL: Final = b'#set text(font: "Inter")\nA page'
+_TEST_PAGE: Final = b'#set text(font: "Inter")\nA page'
 
 #: Where memory is short the system ends this process before any other, and not the worker that waits for it.
-_ENDED_FIRST = "1000"
+_OOM_SCORE = "1000"
 
 
-class Engine:
+class TypstEngine:
     """Typst with the vendored fonts alone, without packages, in a root with nothing in it."""
 
     def __init__(self) -> None:
@@ -95,41 +95,41 @@ class Engine:
             include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(TEMPLATES / "fonts")]
         )
 
-    def answer(self, asked: Message) -> Message:
+    def handle_request(self, request: EngineMessage) -> EngineMessage:
         """Return the answer to one request; raises RuntimeError where a document cannot be set."""
-        match asked.head["task"]:
+        match request.head["task"]:
             case "set":
-                return self._set(asked)
+                return self._set_document(request)
             case "count":
-                return Message({"pages": int(self._compiler(asked).query("<end>", field="value", one=True))})
+                return EngineMessage({"pages": int(self._compiler(request).query("<end>", field="value", one=True))})
             case "join":
-                return _joined(asked)
+                return _join(request)
             case task:
                 raise RuntimeError(f"the PDF engine does not know the task {task!r}")
 
-    def try_out(self) -> None:
+    def self_test(self) -> None:
         """Set one page of no document; raises RuntimeError or OSError where this machine does not let it."""
-        _compiled(self._compiler_of(_TRIAL, {}), 0, STANDARD, tagged=True)
+        _compile(self._compiler_of(_TEST_PAGE, {}), 0, STANDARD, tagged=True)
 
-    def _set(self, asked: Message) -> Message:
-        compiler = self._compiler(asked)
+    def _set_document(self, request: EngineMessage) -> EngineMessage:
+        compiler = self._compiler(request)
         try:
-            body = _compiled(compiler, asked.head["timestamp"], STANDARD, tagged=asked.head["tagged"])
+            body = _compile(compiler, request.head["timestamp"], STANDARD, tagged=request.head["tagged"])
         except typst.TypstError as error:
             if "PDF/A" not in str(error):
                 raise
             # A sign that no font can draw in its place: a page with an empty box is better than none.
-            body = _compiled(compiler, asked.head["timestamp"], "1.7", tagged=asked.head["tagged"])
-        return Message({}, [body])
+            body = _compile(compiler, request.head["timestamp"], "1.7", tagged=request.head["tagged"])
+        return EngineMessage({}, [body])
 
-    def _compiler(self, asked: Message) -> typst.Compiler:
+    def _compiler(self, request: EngineMessage) -> typst.Compiler:
         folder = TEMPLATES / "documents"
         inputs = {
-            "facts": asked.bodies[0].decode(),
-            "part": json.dumps(asked.head["part"]),
-            **({"attached": asked.bodies[1].decode()} if len(asked.bodies) > 1 else {}),
+            "facts": request.bodies[0].decode(),
+            "part": json.dumps(request.head["part"]),
+            **({"attached": request.bodies[1].decode()} if len(request.bodies) > 1 else {}),
         }
-        source = b"\n".join((folder / name).read_bytes() for name in ("page.typ", asked.head["template"]))
+        source = b"\n".join((folder / name).read_bytes() for name in ("page.typ", request.head["template"]))
         return self._compiler_of(source, inputs)
 
     def _compiler_of(self, source: bytes, inputs: dict[str, str]) -> typst.Compiler:
@@ -146,59 +146,59 @@ class Engine:
             )
 
 
-def _compiled(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
+def _compile(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
     body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard)
     if not isinstance(body, bytes):
         raise RuntimeError("the PDF engine gave no single document")
     return body
 
 
-def _joined(asked: Message) -> Message:
+def _join(request: EngineMessage) -> EngineMessage:
     from pypdf import PdfReader, PdfWriter  # noqa: PLC0415 - only a document in parts needs it
     from pypdf.generic import ArrayObject, ByteStringObject, DecodedStreamObject, NameObject  # noqa: PLC0415
 
     # The first part's catalogue is the document's: colour profile, language, attached files. Only what says how many
     # pages there are and which document this is has to be said anew.
-    first, *others = (PdfReader(BytesIO(body)) for body in asked.bodies)
+    first, *others = (PdfReader(BytesIO(body)) for body in request.bodies)
     writer = PdfWriter(clone_from=first)
     for other in others:
         writer.append(other, import_outline=False)
-    identity = b64encode(sha256(b"".join(asked.bodies)).digest()[:16])
-    described = cast(DecodedStreamObject, first.root_object["/Metadata"].get_object()).get_data()
-    described = re.sub(rb"(<xmpTPg:NPages>)\d+", rb"\g<1>%d" % len(writer.pages), described)
-    described = re.sub(rb"(<xmpMM:(?:Instance|Document)ID>)[^<]*", rb"\g<1>" + identity, described)
+    identity = b64encode(sha256(b"".join(request.bodies)).digest()[:16])
+    metadata_xml = cast(DecodedStreamObject, first.root_object["/Metadata"].get_object()).get_data()
+    metadata_xml = re.sub(rb"(<xmpTPg:NPages>)\d+", rb"\g<1>%d" % len(writer.pages), metadata_xml)
+    metadata_xml = re.sub(rb"(<xmpMM:(?:Instance|Document)ID>)[^<]*", rb"\g<1>" + identity, metadata_xml)
     metadata = DecodedStreamObject()
-    metadata.set_data(described)
+    metadata.set_data(metadata_xml)
     metadata.update({NameObject("/Type"): NameObject("/Metadata"), NameObject("/Subtype"): NameObject("/XML")})
     writer.root_object[NameObject("/Metadata")] = writer._add_object(metadata)  # noqa: SLF001 - no public way
     writer._ID = ArrayObject([ByteStringObject(identity)] * 2)  # noqa: SLF001
     out = BytesIO()
     writer.write(out)
-    return Message({}, [out.getvalue()])
+    return EngineMessage({}, [out.getvalue()])
 
 
-def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
+def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
     """Answer requests until stdin ends.
 
     A document that cannot be set is answered with `error`, and `unavailable` says what the machine did not give. `spent`
     says that the next document would not have all the processor's time that it may take. `number` is the request's own.
     """
-    while (asked := read_message(stdin)) is not None:
+    while (request := read_message(stdin)) is not None:
         # Should the parent die while Typst works, nobody is left to stop this process but itself.
-        signal.setitimer(signal.ITIMER_REAL, asked.head["seconds"])
-        _allow_cpu(asked.head["cpu_seconds"])
+        signal.setitimer(signal.ITIMER_REAL, request.head["seconds"])
+        _allow_cpu(request.head["cpu_seconds"])
         try:
-            answer = engine.answer(asked)
+            response = engine.handle_request(request)
         except RuntimeError as error:  # typst.TypstError is one
-            answer = Message({"error": str(error)})
+            response = EngineMessage({"error": str(error)})
         except (
             OSError
         ) as error:  # no document names a file: a template is gone, or there is no room for temporary files
-            answer = Message({"unavailable": str(error)})
+            response = EngineMessage({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
-        spent = _cpu_left() < asked.head["cpu_seconds"]
-        state = {"number": asked.head.get("number"), "resident_bytes": resident_bytes(), "spent": spent}
-        write_message(stdout, Message({**answer.head, **state}, answer.bodies))
+        spent = _cpu_left() < request.head["cpu_seconds"]
+        state = {"number": request.head.get("number"), "resident_bytes": resident_bytes(), "spent": spent}
+        write_message(stdout, EngineMessage({**response.head, **state}, response.bodies))
 
 
 def resident_bytes() -> int:
@@ -213,8 +213,8 @@ def resident_bytes() -> int:
 
 def _allow_cpu(seconds: int) -> None:
     """Allow this process so much more of the processor's time; beyond it the system ends it, whatever it is doing."""
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (_at_most(_cpu_used() + seconds, most), most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (_within_limit(_cpu_used() + seconds, hard_limit), hard_limit))
 
 
 def _cpu_used() -> int:
@@ -224,37 +224,37 @@ def _cpu_used() -> int:
 
 def _cpu_left() -> float:
     """Return how many seconds of the processor's time this process may still be allowed."""
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    return inf if most == resource.RLIM_INFINITY else most - _cpu_used()
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
+    return inf if hard_limit == resource.RLIM_INFINITY else hard_limit - _cpu_used()
 
 
-def _at_most(wanted: int, most: int) -> int:
+def _within_limit(value: int, limit: int) -> int:
     # Only root may go beyond a hard limit, and whoever set it meant it for root as well.
-    return wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    return value if limit == resource.RLIM_INFINITY else min(value, limit)
 
 
-def confine() -> None:
+def limit_resources() -> None:
     """Bound what this process may take, and leave no image of its memory behind, which holds invoices.
 
     Raises RuntimeError where it was started with less memory than a document may take.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        space = _at_most(ADDRESS_SPACE_BYTES, most)
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        space = _within_limit(ADDRESS_SPACE_BYTES, hard_limit)
         data, _ = resource.getrlimit(resource.RLIMIT_DATA)
-        for name, given in (("address space (RLIMIT_AS)", space), ("data (RLIMIT_DATA)", data)):
-            if given != resource.RLIM_INFINITY and given < LEAST_MEMORY_BYTES:
+        for name, limit in (("address space (RLIMIT_AS)", space), ("data (RLIMIT_DATA)", data)):
+            if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY_BYTES:
                 raise RuntimeError(
-                    f"this process may have {given // 1024**2} MB of {name}, and a document may take"
+                    f"this process may have {limit // 1024**2} MB of {name}, and a document may take"
                     f" {LEAST_MEMORY_BYTES // 1024**2} MB; raise the limit"
                 )
         resource.setrlimit(resource.RLIMIT_AS, (space, space))
         with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_ENDED_FIRST)
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
-def main(make: Callable[[], Engine] = Engine) -> None:
+def main(make: Callable[[], TypstEngine] = TypstEngine) -> None:
     """Serve on stdin and stdout, within bounds, once a page could be set; the first message says so, or why not."""
     # Ctrl-C reaches the whole foreground group: the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -262,13 +262,13 @@ def main(make: Callable[[], Engine] = Engine) -> None:
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        confine()
+        limit_resources()
         engine = make()
-        engine.try_out()
+        engine.self_test()
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
-        write_message(stdout, Message({"unavailable": str(error) or type(error).__name__}))
+        write_message(stdout, EngineMessage({"unavailable": str(error) or type(error).__name__}))
         return
-    write_message(stdout, Message({}))
+    write_message(stdout, EngineMessage({}))
     serve(sys.stdin.buffer, stdout, engine)
 
 

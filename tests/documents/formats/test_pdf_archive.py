@@ -14,7 +14,7 @@ from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.formats.section_232_statement import section_232_statement
-from pipeline.documents.pdf.typesetter import TAGGED_ROWS, cuts, typeset
+from pipeline.documents.pdf.typesetter import TAGGED_ROWS, split_rows, typeset
 from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import sample
 
@@ -22,7 +22,7 @@ NAME = "commercial_customs_invoice.json"
 
 
 def in_parts(invoice: Invoice) -> bytes:
-    return typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * len(invoice.lines), limit=10))
+    return typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * len(invoice.lines), limit=10))
 
 
 def assert_archivable(body: bytes) -> None:

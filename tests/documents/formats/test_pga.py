@@ -15,7 +15,7 @@ from pipeline.documents.formats import pga_worksheet as worksheet_kind
 from pipeline.documents.formats.pga_records import pga_records
 from pipeline.documents.formats.pga_worksheet import pga_worksheet
 from pipeline.documents.pdf.supervisor import RENDERER
-from pipeline.documents.pdf.typesetter import cuts, typeset
+from pipeline.documents.pdf.typesetter import split_rows, typeset
 from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import digest, sample
@@ -104,7 +104,7 @@ def test_every_page_carries_the_treatment_and_every_line_its_own() -> None:
 
 def test_a_worksheet_in_parts_loses_no_line() -> None:
     invoice = answered(food(), lines=9)
-    body = typeset(invoice, worksheet_kind.TEMPLATE, cuts([1] * 9, limit=4))
+    body = typeset(invoice, worksheet_kind.TEMPLATE, split_rows([1] * 9, limit=4))
     pages = PdfReader(BytesIO(body)).pages
     text = squeezed("".join(page.extract_text() for page in pages))
     assert all(line.treatment_digest in text for line in invoice.lines)
@@ -126,7 +126,7 @@ def test_long_and_foreign_wording_is_printed_whole() -> None:
 
 def test_missing_fact_fails_the_template() -> None:
     with pytest.raises(StepFailed, match="dictionary does not contain key"):
-        RENDERER.set("pga_worksheet.typ", b"{}", WHOLE, 0)
+        RENDERER.set_document("pga_worksheet.typ", b"{}", WHOLE, 0)
 
 
 def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:

@@ -11,7 +11,7 @@ from pypdf import PdfReader
 
 from pipeline.documents.formats import section_232_statement as kind
 from pipeline.documents.formats.section_232_statement import has_metals, section_232_statement
-from pipeline.documents.pdf.typesetter import cuts, typeset
+from pipeline.documents.pdf.typesetter import split_rows, typeset
 from tests.documents.samples import sample
 
 COPPER = {
@@ -69,7 +69,7 @@ def test_unit_without_metals_has_no_statement() -> None:
 
 def test_statement_in_parts_loses_no_metal() -> None:
     invoice = sample(30)
-    body = typeset(invoice, kind.TEMPLATE, cuts([1] * len(invoice.metals), limit=7))
+    body = typeset(invoice, kind.TEMPLATE, split_rows([1] * len(invoice.metals), limit=7))
     text = squeezed(body)
     assert all(row.treatment_digest in text for row in invoice.metals)
     assert text.count("TOTALSBYMETAL") + text.count("Totalsbymetal") == 1

@@ -22,9 +22,9 @@ from pipeline.documents.formats import invoice_pdf as invoice_kind
 from pipeline.documents.formats import packing_list as packing_kind
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
-from pipeline.documents.pdf.supervisor import Limits, Renderer
-from pipeline.documents.pdf.typesetter import cuts, typeset
-from pipeline.documents.pdf.worker import Message, write_message
+from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
+from pipeline.documents.pdf.typesetter import split_rows, typeset
+from pipeline.documents.pdf.worker import EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.support.servers import lives, poll
 
@@ -98,7 +98,7 @@ def test_five_hundred_lines_stay_under_a_megabyte() -> None:
 
 def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Renderer) -> None:
     invoice = sample(60)
-    body = typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * 60, limit=25), renderer)
+    body = typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * 60, limit=25), renderer)
     pages = reader(body).pages
     for number, page in enumerate(pages, start=1):
         assert f"Page {number} of {len(pages)}" in page.extract_text()
@@ -107,21 +107,21 @@ def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Render
         assert line.treatment_digest in text
     assert text.count("Invoicetotal") == 1
     assert text.count("SELLERANDEXPORTER") == 1
-    again = typeset(invoice, invoice_kind.TEMPLATE, cuts([1] * 60, limit=25), renderer)
+    again = typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * 60, limit=25), renderer)
     assert again == body
 
 
 def test_packing_list_in_parts_loses_no_package(renderer: Renderer) -> None:
     invoice = sample(30)
-    text = squeezed(typeset(invoice, packing_kind.TEMPLATE, cuts([1] * 32, limit=10), renderer))
+    text = squeezed(typeset(invoice, packing_kind.TEMPLATE, split_rows([1] * 32, limit=10), renderer))
     for box in invoice.packages:
         assert box.mark.shown.replace(" ", "") in text
 
 
 def test_cuts_cover_all_rows_once() -> None:
-    assert cuts([5, 5, 5], limit=10) == [slice(0, 2), slice(2, 3)]
-    assert cuts([50, 5, 50], limit=10) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert cuts([1], limit=10) == [slice(0, 1)]
+    assert split_rows([5, 5, 5], limit=10) == [slice(0, 2), slice(2, 3)]
+    assert split_rows([50, 5, 50], limit=10) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert split_rows([1], limit=10) == [slice(0, 1)]
 
 
 def test_wording_longer_than_a_page_is_printed_whole() -> None:
@@ -138,63 +138,63 @@ def test_wording_longer_than_a_page_is_printed_whole() -> None:
 def test_missing_fact_fails_the_template(renderer: Renderer) -> None:
     for template in ("commercial_customs_invoice.typ", "packing_list.typ"):
         with pytest.raises(StepFailed, match="dictionary does not contain key"):
-            renderer.set(template, b"{}", WHOLE, 0)
+            renderer.set_document(template, b"{}", WHOLE, 0)
     assert renderer.pid is not None
 
 
 def test_killed_engine_is_told_and_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = sample(3)
     facts = invoice_kind.TEMPLATE.facts(invoice, slice(0, 3))
-    before = renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    before = renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
     # Stopped, it cannot answer: the request is in its hands when it dies.
     os.kill(pid, signal.SIGSTOP)
 
-    def write_and_kill(stream: BinaryIO, asked: Message) -> None:
+    def write_and_kill(stream: BinaryIO, asked: EngineMessage) -> None:
         write_message(stream, asked)
         os.kill(pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.documents.pdf.supervisor.write_message", write_and_kill)
         with pytest.raises(RendererCrashed, match="SIGKILL"):
-            renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
-    assert renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0) == before
+            renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    assert renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0) == before
     assert renderer.pid != pid
 
 
 def test_engine_that_hangs_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = Renderer()
     facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
-    renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
     # Only now: a busy machine may take as long for an honest document.
-    monkeypatch.setattr(renderer, "_limits", Limits(seconds=0.5))
+    monkeypatch.setattr(renderer, "_limits", RendererLimits(seconds=0.5))
     os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(RendererCrashed):
-        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
-    assert time.monotonic() - started < Limits().seconds / 2
+        renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    assert time.monotonic() - started < RendererLimits().seconds / 2
     assert not psutil.pid_exists(pid)
 
 
 def test_engine_is_renewed_by_count_and_by_memory() -> None:
     facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
-    for limits in (Limits(requests=1), Limits(resident_bytes=1)):
+    for limits in (RendererLimits(requests=1), RendererLimits(resident_bytes=1)):
         renderer = Renderer(limits)
-        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+        renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
         assert renderer.pid is None
-        renderer.set(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+        renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
 
 
 def test_one_renderer_serves_many_threads(renderer: Renderer) -> None:
     facts = [invoice_kind.TEMPLATE.facts(sample(lines), slice(0, lines)) for lines in (1, 2, 3)]
-    alone = [renderer.set(invoice_kind.TEMPLATE.name, fact, WHOLE, 0) for fact in facts]
+    alone = [renderer.set_document(invoice_kind.TEMPLATE.name, fact, WHOLE, 0) for fact in facts]
     got: dict[int, bytes] = {}
 
     def work(at: int) -> None:
-        got[at] = renderer.set(invoice_kind.TEMPLATE.name, facts[at % 3], WHOLE, 0)
+        got[at] = renderer.set_document(invoice_kind.TEMPLATE.name, facts[at % 3], WHOLE, 0)
 
     threads = [threading.Thread(target=work, args=(at,)) for at in range(12)]
     for thread in threads:
@@ -206,7 +206,7 @@ def test_one_renderer_serves_many_threads(renderer: Renderer) -> None:
 
 def test_engine_gets_none_of_our_environment(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@localhost/db")
-    renderer.set(invoice_kind.TEMPLATE.name, invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1)), WHOLE, 0)
+    renderer.set_document(invoice_kind.TEMPLATE.name, invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1)), WHOLE, 0)
     assert renderer.pid is not None
     assert "DATABASE_URL" not in psutil.Process(renderer.pid).environ()
 

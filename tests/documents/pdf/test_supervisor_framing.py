@@ -12,7 +12,7 @@ from pipeline.core.errors import RendererCrashed, RendererUnavailable
 from pipeline.documents.formats.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf import supervisor as keeper
 from pipeline.documents.pdf.supervisor import Renderer
-from pipeline.documents.pdf.worker import Message, write_message
+from pipeline.documents.pdf.worker import EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.system.faults import late_engine
 
@@ -26,7 +26,7 @@ def renderer() -> Iterator[Renderer]:
 
 def made(renderer: Renderer, lines: int) -> bytes:
     """Return the invoice of so many lines."""
-    return renderer.set(TEMPLATE.name, TEMPLATE.facts(sample(lines), slice(0, lines)), WHOLE, 0)
+    return renderer.set_document(TEMPLATE.name, TEMPLATE.facts(sample(lines), slice(0, lines)), WHOLE, 0)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_after_an_answer_was_not_read_each_gets_its_own_document(
     *,
     begun: bool,
 ) -> None:
-    def fail(_: BinaryIO) -> Message | None:
+    def fail(_: BinaryIO) -> EngineMessage | None:
         raise error
 
     if begun:
@@ -87,7 +87,7 @@ def test_after_an_answer_was_not_read_each_gets_its_own_document(
 def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
     renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, whole: bool
 ) -> None:
-    def fail(stream: BinaryIO, message: Message) -> None:
+    def fail(stream: BinaryIO, message: EngineMessage) -> None:
         if whole:
             write_message(stream, message)
         else:
@@ -117,11 +117,13 @@ def test_the_message_of_a_start_answers_no_request(own: dict[int, bytes]) -> Non
 
         unread = True
 
-        def _answer(self, process: Any, seconds: float, asked: Message | None) -> tuple[Message | None, bool]:
+        def _answer(
+            self, process: Any, seconds: float, asked: EngineMessage | None
+        ) -> tuple[EngineMessage | None, bool]:
             if asked is None and self.unread:
                 self.unread = False
-                return Message({}), False
-            return super()._answer(process, seconds, asked)
+                return EngineMessage({}), False
+            return super()._exchange(process, seconds, asked)
 
     renderer = Hasty()
     try:

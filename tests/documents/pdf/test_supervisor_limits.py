@@ -13,12 +13,12 @@ from typing import Any, Final
 import pytest
 
 from pipeline.core.errors import RendererUnavailable
-from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
 from pipeline.documents.pdf.worker import (
     ADDRESS_SPACE_BYTES,
     LEAST_MEMORY_BYTES,
-    Engine,
-    Message,
+    EngineMessage,
+    TypstEngine,
     read_message,
     serve,
     write_message,
@@ -117,7 +117,7 @@ def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit:
     ],
 )
 def test_an_engine_that_does_not_become_ready_is_an_outage(engine: str, end: str) -> None:
-    renderer = Renderer(Limits(start_seconds=0.2 if engine == silent_engine.__name__ else 30), engine)
+    renderer = Renderer(RendererLimits(start_seconds=0.2 if engine == silent_engine.__name__ else 30), engine)
     for _ in range(2):
         with pytest.raises(RendererUnavailable, match=f": {end}; run `exports doctor` here"):
             renderer.start()
@@ -127,16 +127,16 @@ def test_an_engine_that_does_not_become_ready_is_an_outage(engine: str, end: str
 def test_a_program_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(RendererUnavailable, match="No such file or directory: '/nowhere/python'"):
-        Renderer().count("packing_list.typ", b"{}", {})
+        Renderer().count_pages("packing_list.typ", b"{}", {})
 
 
 def test_what_the_machine_does_not_give_while_a_document_is_set_is_no_fault_of_it() -> None:
-    class Roomless(Engine):
-        def answer(self, asked: Message) -> Message:
+    class Roomless(TypstEngine):
+        def answer(self, asked: EngineMessage) -> EngineMessage:
             raise OSError(28, "No space left on device")
 
     asked, answered = BytesIO(), BytesIO()
-    write_message(asked, Message({"task": "set", "number": 1, "seconds": 60, "cpu_seconds": 30}, [b"{}"]))
+    write_message(asked, EngineMessage({"task": "set", "number": 1, "seconds": 60, "cpu_seconds": 30}, [b"{}"]))
     asked.seek(0)
     limits = resource.getrlimit(resource.RLIMIT_CPU)
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.documents.pdf.worker import Message, read_message, write_message
+from pipeline.documents.pdf.worker import EngineMessage, read_message, write_message
 
 if __name__ == "__main__":
     stdout = sys.stdout.buffer
-    write_message(stdout, Message({}))
+    write_message(stdout, EngineMessage({}))
     while (asked := read_message(sys.stdin.buffer)) is not None:
         state = {"number": asked.head["number"] - 1, "resident_bytes": 0, "spent": False}
-        write_message(stdout, Message(state, [b"another account's document"]))
+        write_message(stdout, EngineMessage(state, [b"another account's document"]))

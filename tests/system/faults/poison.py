@@ -13,7 +13,7 @@ from typing import Final
 
 from config.celery import app
 from pipeline.documents import registry
-from pipeline.documents.pdf.supervisor import RENDERER, Limits
+from pipeline.documents.pdf.supervisor import RENDERER, RendererLimits
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.interfaces.cli import main
@@ -47,7 +47,7 @@ def poisoned(invoice: Invoice) -> Iterator[Document]:
 def take_poison() -> None:
     """Have the worker of this process break by such plans, and its PDF engine by others."""
     setattr(render_documents, registry.render_documents.__name__, poisoned)
-    RENDERER._limits = Limits(cpu_seconds=ENGINE_SECONDS)
+    RENDERER._limits = RendererLimits(cpu_seconds=ENGINE_SECONDS)
     RENDERER._engine = poisoned_engine.__name__
 
 

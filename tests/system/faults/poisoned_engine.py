@@ -7,7 +7,7 @@ import re
 import signal
 from typing import Final
 
-from pipeline.documents.pdf.worker import Engine, Message, main
+from pipeline.documents.pdf.worker import EngineMessage, TypstEngine, main
 
 #: What an invoice number begins with, and so what becomes of the engine.
 CRASHES, LOOPS, EATS_MEMORY = "ASEGV", "ALOOP", "AEAT"
@@ -20,10 +20,10 @@ def loop() -> None:
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
-class PoisonedEngine(Engine):
+class PoisonedEngine(TypstEngine):
     """The PDF engine, unless the document is poison to it."""
 
-    def answer(self, asked: Message) -> Message:
+    def answer(self, asked: EngineMessage) -> EngineMessage:
         """Answer a request, or break."""
         facts = bytes(asked.bodies[0])
         if CRASHES.encode() in facts:
@@ -33,7 +33,7 @@ class PoisonedEngine(Engine):
         eaten = []
         while EATS_MEMORY.encode() in facts:
             eaten.append(bytes(_PIECE))
-        return super().answer(asked)
+        return super().handle_request(asked)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.core.errors import RendererCrashed
 from pipeline.documents.formats.invoice_pdf import TEMPLATE
-from pipeline.documents.pdf.supervisor import Limits, Renderer
+from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
 from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES
 from tests.documents.samples import WHOLE, sample
 from tests.support.interpreter import interpreted
@@ -23,7 +23,7 @@ from tests.system.faults.matrix import alone
 @pytest.fixture
 def renderer(request: pytest.FixtureRequest) -> Iterator[Renderer]:
     """A renderer whose engine takes poison, with a second of the processor unless the test names another bound."""
-    renderer = Renderer(Limits(cpu_seconds=getattr(request, "param", 1)), engine=poisoned_engine.__name__)
+    renderer = Renderer(RendererLimits(cpu_seconds=getattr(request, "param", 1)), engine=poisoned_engine.__name__)
     yield renderer
     renderer.close()
 
@@ -44,15 +44,15 @@ def facts(number: str = "A-1") -> bytes:
     indirect=["renderer"],
 )
 def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer, poison: str, end: str) -> None:
-    sound = renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    sound = renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     with pytest.raises(RendererCrashed, match=f"^the PDF engine {end} at commercial_customs_invoice.typ$"):
-        renderer.set(TEMPLATE.name, facts(f"{poison}-1"), WHOLE, 0)
-    assert renderer.set(TEMPLATE.name, facts(), WHOLE, 0) == sound
+        renderer.set_document(TEMPLATE.name, facts(f"{poison}-1"), WHOLE, 0)
+    assert renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0) == sound
 
 
 @alone("F28")
 def test_engine_is_bounded(renderer: Renderer) -> None:
-    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
     engine = psutil.Process(renderer.pid)
     assert engine.rlimit(psutil.RLIMIT_AS) == (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)
@@ -64,11 +64,11 @@ def test_engine_is_bounded(renderer: Renderer) -> None:
 
 
 def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Renderer) -> None:
-    renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+    renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
     engine = psutil.Process(renderer.pid)
     while sum(engine.cpu_times()[:2]) < 2.5:
-        renderer.set(TEMPLATE.name, facts(), WHOLE, 0)
+        renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid == engine.pid
 
 
