@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import worksheet
-from pipeline.documents.invoice.builder import Facts, build_invoice
+from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
@@ -215,9 +215,9 @@ def _box(ref: str, kind: str, parent: str | None, side: str, weight: str) -> dic
     }
 
 
-def facts_of(unit: Unit, *, test: bool = False) -> Facts:
+def facts_of(unit: Unit, *, test: bool = False) -> InvoiceFacts:
     """Return facts that are the same on every run; the first package gets an SSCC."""
-    return Facts(
+    return InvoiceFacts(
         batch_id="batch_2026_1124_01",
         account_id="acc_123",
         plan_hash=digest("plan"),

@@ -52,7 +52,7 @@ WORDING: dict[str, Any] = {
         "manufacturers": {"__all__": {"address_lines", "lines_shown"}},
     },
     "lines": {"__all__": {"marks", "packages_shown", "attributes_shown"}},
-    "certificates": {"__all__": {"lines_shown", "told"}},
+    "certificates": {"__all__": {"lines_shown", "details"}},
     "metals": True,
     "consolidation": {"lines"},
     "package_summary": {"shown", "marks_shown"},

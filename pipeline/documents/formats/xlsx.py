@@ -243,7 +243,7 @@ def _certified(row: Certificate) -> Iterator[str]:
     if row.blanket_from is not None and row.blanket_to is not None:
         yield f"blanket period {row.blanket_from} to {row.blanket_to}"
     yield f"lines {row.lines_shown or 'none'}"
-    yield from (f"{pair.name}: {pair.value}" for pair in row.told)
+    yield from (f"{pair.name}: {pair.value}" for pair in row.details)
 
 
 def _told(value: object) -> Cell:

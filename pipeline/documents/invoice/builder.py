@@ -12,7 +12,7 @@ from pipeline.core.findings import Finding
 from pipeline.documents.invoice import declarations, wording
 from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
-from pipeline.documents.invoice.consolidation import consolidated
+from pipeline.documents.invoice.consolidation import consolidate_lines
 from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
@@ -26,16 +26,16 @@ STATEMENT = (
 )
 
 #: What the values are: the prices of a sale (19 CFR 141.86(a)(5)), or of goods that are not sold (a)(6) what they would bring.
-PRICES = "the prices and charges are those of the transaction"
-WORTH = (
+SOLD_VALUES = "the prices and charges are those of the transaction"
+UNSOLD_VALUES = (
     "the goods are not sold, and the values are the prices that the shipper would have received, or was willing to "
     "receive, for them"
 )
-BASIS = "the goods are not sold, and their values rest on what is stated as their basis"
+UNSOLD_VALUES_WITH_BASIS = "the goods are not sold, and their values rest on what is stated as their basis"
 
 
 @dataclass(frozen=True)
-class Facts:
+class InvoiceFacts:
     """What the documents of a unit print beside the plan; the same plan and facts give the same bytes.
 
     `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`. `findings` are those of the
@@ -58,7 +58,7 @@ class Facts:
     findings: Sequence[Finding] = ()
 
 
-def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
+def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     """Return the invoice of `unit`, finished for print.
 
     Raises StepFailed where the unit names a line, package, manufacturer or certificate that it does not have.
@@ -88,39 +88,44 @@ def build_invoice(unit: plan.Unit, facts: Facts) -> out.Invoice:
         charges=tuple(
             out.ChargeRow(
                 code=charge.code,
-                name=charge.name or wording.spaced(charge.code).capitalize(),
-                amount=wording.amount(charge.amount, currency),
+                name=charge.name or wording.space_words(charge.code).capitalize(),
+                amount=wording.format_amount(charge.amount, currency),
                 included_in_prices=charge.included_in_prices,
             )
             for charge in header.charges
         ),
         discounts=tuple(
             out.ChargeRow(
-                code="discount", name=row.name, amount=wording.amount(row.amount, currency), included_in_prices=False
+                code="discount",
+                name=row.name,
+                amount=wording.format_amount(row.amount, currency),
+                included_in_prices=False,
             )
             for row in header.discounts
         ),
         rebates=tuple(
-            out.RebateRow(name=row.name, amount=wording.amount(row.amount, currency)) for row in header.rebates
+            out.RebateRow(name=row.name, amount=wording.format_amount(row.amount, currency)) for row in header.rebates
         ),
         assist_items=tuple(
-            out.AssistRow(name=row.name, amount=None if row.amount is None else wording.amount(row.amount, currency))
+            out.AssistRow(
+                name=row.name, amount=None if row.amount is None else wording.format_amount(row.amount, currency)
+            )
             for row in header.assist_items
         ),
         totals=out.Totals(
             currency=currency,
             line_count=len(lines),
             quantities=rows.unit_totals(unit.lines),
-            goods_value=wording.amount(money.sum_exact(line.line_value for line in unit.lines), currency),
-            invoice_total=wording.amount(header.total, currency),
-            net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in unit.lines)),
-            gross_weight_kg=wording.number(money.sum_exact(line.gross_weight_kg for line in unit.lines)),
+            goods_value=wording.format_amount(money.sum_exact(line.line_value for line in unit.lines), currency),
+            invoice_total=wording.format_amount(header.total, currency),
+            net_weight_kg=wording.format_number(money.sum_exact(line.net_weight_kg for line in unit.lines)),
+            gross_weight_kg=wording.format_number(money.sum_exact(line.gross_weight_kg for line in unit.lines)),
         ),
         classifications=tuple(rows.classifications(unit.lines, currency)),
         certificates=certificate_rows(unit),
         metals=declarations.metal_rows(lines),
         metal_totals=declarations.metal_totals(unit.lines, currency),
-        consolidation=consolidated(lines, currency),
+        consolidation=consolidate_lines(lines, currency),
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
         declaration=_declaration(unit),
@@ -139,13 +144,13 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
         incoterm_place=header.incoterm_place,
         sale_date=header.sale_date,
         sale_place=header.sale_place,
-        reason_for_export=wording.code(header.reason_for_export),
+        reason_for_export=wording.format_code(header.reason_for_export),
         valuation_basis=header.valuation_basis,
         usmca_statement=header.usmca_statement,
         related_parties=header.related_parties,
         payment_terms=header.payment_terms,
         purchase_order=header.purchase_order,
-        assists=wording.code(header.assists),
+        assists=wording.format_code(header.assists),
     )
 
 
@@ -155,7 +160,7 @@ def _transport(entry: plan.Entry) -> out.Transport:
     return out.Transport(
         entry_type=entry.type,
         port_of_entry=entry.port_of_entry,
-        mode_of_transport=wording.code(entry.mode_of_transport),
+        mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,
         shipment_control_number=entry.shipment_control_number,
         export_date=entry.export_date,
@@ -165,23 +170,25 @@ def _transport(entry: plan.Entry) -> out.Transport:
         manifest_quantity=entry.manifest_quantity,
         manifest_gross_weight_kg=None
         if entry.manifest_gross_weight_kg is None
-        else wording.number(entry.manifest_gross_weight_kg),
+        else wording.format_number(entry.manifest_gross_weight_kg),
     )
 
 
 def _parties(unit: plan.Unit) -> out.PartyBlocks:
     parties = unit.parties
-    made: dict[str, list[int]] = {}
+    lines_by_maker: dict[str, list[int]] = {}
     for number, line in enumerate(unit.lines, start=1):
-        made.setdefault(line.manufacturer_ref, []).append(number)
+        lines_by_maker.setdefault(line.manufacturer_ref, []).append(number)
     importer = parties.importer_of_record
-    shown = _party(importer.name or parties.buyer.name, importer.address or parties.buyer.address, importer.contact, {})
+    importer_block = _party(
+        importer.name or parties.buyer.name, importer.address or parties.buyer.address, importer.contact, {}
+    )
     return out.PartyBlocks(
-        seller=_named(parties.seller),
-        buyer=_named(parties.buyer),
-        ship_to=_named(parties.ship_to),
+        seller=_party_block(parties.seller),
+        buyer=_party_block(parties.buyer),
+        ship_to=_party_block(parties.ship_to),
         importer_of_record=out.ImporterBlock(
-            **dict(shown), importer_number=Printed(importer.importer_number, importer.masked_number)
+            **dict(importer_block), importer_number=Printed(importer.importer_number, importer.masked_number)
         ),
         manufacturers=tuple(
             out.ManufacturerBlock(
@@ -189,15 +196,15 @@ def _parties(unit: plan.Unit) -> out.PartyBlocks:
                 name=maker.name,
                 mid=maker.mid,
                 address=maker.address,
-                address_lines=wording.address_lines(maker.address),
-                lines_shown=wording.line_numbers(made.get(maker.ref, [])),
+                address_lines=wording.format_address(maker.address),
+                lines_shown=wording.format_line_numbers(lines_by_maker.get(maker.ref, [])),
             )
             for maker in parties.manufacturers
         ),
     )
 
 
-def _named(party: plan.Party) -> out.PartyBlock:
+def _party_block(party: plan.Party) -> out.PartyBlock:
     return _party(party.name, party.address, party.contact, party.identifiers)
 
 
@@ -208,7 +215,7 @@ def _party(
     return out.PartyBlock(
         name=name,
         address=address,
-        address_lines=wording.address_lines(address),
+        address_lines=wording.format_address(address),
         contact=contact,
         contact_lines=tuple(answer for answer in answers if answer),
         identifiers=tuple(
@@ -240,8 +247,8 @@ def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[schemas_dec
 
 def _declaration(unit: plan.Unit) -> out.Declaration:
     contact = unit.parties.exporter_contact
-    unsold = BASIS if unit.invoice.valuation_basis else WORTH
-    values = PRICES if unit.invoice.reason_for_export == "sale" else unsold
+    unsold = UNSOLD_VALUES_WITH_BASIS if unit.invoice.valuation_basis else UNSOLD_VALUES
+    values = SOLD_VALUES if unit.invoice.reason_for_export == "sale" else unsold
     return out.Declaration(
         statement=STATEMENT.format(values=values),
         name=contact.name,

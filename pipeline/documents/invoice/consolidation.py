@@ -13,25 +13,25 @@ from pipeline.documents.schemas.invoice import Printed
 from pipeline.exports.schemas.plan import Treatment
 
 
-def consolidated(lines: Sequence[out.InvoiceLine], currency: str) -> declarations.Consolidation | None:
+def consolidate_lines(lines: Sequence[out.InvoiceLine], currency: str) -> declarations.Consolidation | None:
     """Return the lines merged by code, origin, manufacturer, preference and treatment; None where no two can be.
 
     Metal weights add up as the net weights do; in all else that customs is told, merged lines are alike.
     """
     groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
     for line in lines:
-        groups.setdefault(_sameness(line), []).append(line)
+        groups.setdefault(_merge_key(line), []).append(line)
     if len(groups) == len(lines):
         return None
     return declarations.Consolidation(
         line_count=len(lines),
         merged_line_count=len(groups),
         lines_saved=len(lines) - len(groups),
-        lines=tuple(_merged(number, group, currency) for number, group in enumerate(groups.values(), start=1)),
+        lines=tuple(_merge_group(number, group, currency) for number, group in enumerate(groups.values(), start=1)),
     )
 
 
-def _sameness(line: out.InvoiceLine) -> tuple[object, ...]:
+def _merge_key(line: out.InvoiceLine) -> tuple[object, ...]:
     return (
         line.hts_code.exact,
         line.country_of_origin,
@@ -50,14 +50,14 @@ def _without_weights(treatment: Treatment) -> Treatment:
     return treatment.model_copy(update={"section232": metals})
 
 
-def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> declarations.MergedLine:
+def _merge_group(number: int, group: Sequence[out.InvoiceLine], currency: str) -> declarations.MergedLine:
     first = group[0]
     prices = {line.unit_price.exact for line in group}
     return declarations.MergedLine(
         number=number,
         line_numbers=tuple(line.number for line in group),
         line_refs=tuple(line.line_ref for line in group),
-        lines_shown=wording.line_numbers([line.number for line in group]),
+        lines_shown=wording.format_line_numbers([line.number for line in group]),
         descriptions=tuple(dict.fromkeys(line.description for line in group)),
         hts_code=first.hts_code,
         country_of_origin=first.country_of_origin,
@@ -67,18 +67,18 @@ def _merged(number: int, group: Sequence[out.InvoiceLine], currency: str) -> dec
         mid=first.mid,
         spi=first.spi,
         usmca_certificate_ref=first.usmca_certificate_ref,
-        quantity=wording.number(_sum(line.quantity for line in group)),
+        quantity=wording.format_number(_sum(line.quantity for line in group)),
         unit=first.unit,
         unit_price=first.unit_price if len(prices) == 1 else None,
-        line_value=wording.amount(_sum(line.line_value for line in group), currency),
-        net_weight_kg=wording.number(_sum(line.net_weight_kg for line in group)),
-        gross_weight_kg=wording.number(_sum(line.gross_weight_kg for line in group)),
-        treatment=_treatment(group),
+        line_value=wording.format_amount(_sum(line.line_value for line in group), currency),
+        net_weight_kg=wording.format_number(_sum(line.net_weight_kg for line in group)),
+        gross_weight_kg=wording.format_number(_sum(line.gross_weight_kg for line in group)),
+        treatment=_merge_treatment(group),
         treatment_digests=tuple(line.treatment_digest for line in group),
     )
 
 
-def _treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
+def _merge_treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
     # Alike but for the metals' weights, which add up place by place.
     first = group[0].treatment
     metals = [

@@ -15,10 +15,10 @@ from pipeline.exports.schemas import plan
 
 def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[declarations.MetalRow, ...]:
     """Return the metals of the lines, in the order of the lines."""
-    return tuple(_rows(lines))
+    return tuple(_metal_rows(lines))
 
 
-def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
+def _metal_rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
     for line in lines:
         net = money.to_decimal(str(line.net_weight_kg.exact))
         for row in line.treatment.section232:
@@ -29,15 +29,15 @@ def _rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
                 hts_code=line.hts_code,
                 description=line.description,
                 headings=_headings(line.treatment),
-                metal=wording.code(row.metal),
-                metal_weight_kg=wording.number(row.metal_weight_kg),
+                metal=wording.format_code(row.metal),
+                metal_weight_kg=wording.format_number(row.metal_weight_kg),
                 net_weight_kg=line.net_weight_kg,
-                share_percent=None if share is None else wording.number(share),
+                share_percent=None if share is None else wording.format_number(share),
                 country_of_melt_and_pour=row.country_of_melt_and_pour,
                 primary_country_of_smelt=row.primary_country_of_smelt,
                 secondary_country_of_smelt=row.secondary_country_of_smelt,
                 country_of_cast=row.country_of_cast,
-                us_metal_percent=None if row.us_metal_percent is None else _percent(row.us_metal_percent),
+                us_metal_percent=None if row.us_metal_percent is None else _format_percent(row.us_metal_percent),
                 line_value=line.line_value,
                 treatment_digest=line.treatment_digest,
             )
@@ -50,14 +50,14 @@ def _headings(treatment: plan.Treatment) -> tuple[declarations.MetalHeading, ...
         declarations.MetalHeading(
             heading=row.heading,
             program=row.program,
-            rate_percent=None if row.rate_percent is None else _percent(row.rate_percent),
-            basis=wording.code(row.basis),
+            rate_percent=None if row.rate_percent is None else _format_percent(row.rate_percent),
+            basis=wording.format_code(row.basis),
         )
         for row in named
     )
 
 
-def _percent(value: Decimal) -> Printed:
+def _format_percent(value: Decimal) -> Printed:
     return Printed(value, f"{money.format_plain(value)} %")
 
 
@@ -72,18 +72,18 @@ def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declaration
         holders = {line.line_ref: line for line, _ in rows}.values()
         totals.append(
             declarations.MetalTotal(
-                metal=wording.code(metal),
+                metal=wording.format_code(metal),
                 line_count=len(holders),
-                metal_weight_kg=wording.number(money.sum_exact(row.metal_weight_kg for _, row in rows)),
-                net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in holders)),
-                line_value=wording.amount(money.sum_exact(line.line_value for line in holders), currency),
+                metal_weight_kg=wording.format_number(money.sum_exact(row.metal_weight_kg for _, row in rows)),
+                net_weight_kg=wording.format_number(money.sum_exact(line.net_weight_kg for line in holders)),
+                line_value=wording.format_amount(money.sum_exact(line.line_value for line in holders), currency),
             )
         )
     return tuple(totals)
 
 
 #: A certificate for more goods than this names their number: the lines of the invoice have the rest.
-MOST_GOODS_TOLD = 12
+MAX_GOODS_SHOWN = 12
 
 
 def certificate_rows(unit: plan.Unit) -> tuple[declarations.Certificate, ...]:
@@ -108,31 +108,31 @@ def certificate_rows(unit: plan.Unit) -> tuple[declarations.Certificate, ...]:
             blanket_from=certificate.blanket_from,
             blanket_to=certificate.blanket_to,
             signed_on=certificate.signed_on,
-            lines_shown=wording.line_numbers(claims.get(certificate.ref, [])),
-            told=tuple(_told(certificate)),
+            lines_shown=wording.format_line_numbers(claims.get(certificate.ref, [])),
+            details=tuple(_certificate_details(certificate)),
         )
         for certificate in unit.usmca_certificates
     )
 
 
-def _told(certificate: plan.UsmcaCertificate) -> Iterator[out.Pair]:
+def _certificate_details(certificate: plan.UsmcaCertificate) -> Iterator[out.Pair]:
     contact = certificate.certifier_contact
     reached = [] if contact is None else [contact.name, contact.title, contact.phone, contact.email]
-    where = [] if certificate.certifier_address is None else wording.address_lines(certificate.certifier_address)
-    if told := ", ".join(part for part in (*where, *reached) if part):
-        yield out.Pair(name="Certifier", value=told)
+    where = [] if certificate.certifier_address is None else wording.format_address(certificate.certifier_address)
+    if certifier := ", ".join(part for part in (*where, *reached) if part):
+        yield out.Pair(name="Certifier", value=certifier)
     for role, party in (
         ("Exporter", certificate.exporter),
         ("Producer", certificate.producer),
         ("Importer", certificate.importer),
     ):
         if party is not None:
-            yield out.Pair(name=role, value=", ".join((party.name, *wording.address_lines(party.address))))
+            yield out.Pair(name=role, value=", ".join((party.name, *wording.format_address(party.address))))
     if certificate.producer_on_request:
         yield out.Pair(name="Producer", value="named to customs on request")
     if certificate.goods:
         shown = [
-            f"{row.hs_code[:4]}.{row.hs_code[4:]} {row.description}" for row in certificate.goods[:MOST_GOODS_TOLD]
+            f"{row.hs_code[:4]}.{row.hs_code[4:]} {row.description}" for row in certificate.goods[:MAX_GOODS_SHOWN]
         ]
         more = len(certificate.goods) - len(shown)
         yield out.Pair(name="Goods", value="; ".join(shown) + (f"; and {more} more" if more else ""))

@@ -24,8 +24,8 @@ def line_rows(
     currency = unit.invoice.currency
     lines: list[out.InvoiceLine] = []
     for number, line in enumerate(unit.lines, start=1):
-        maker = wording.found(makers, line.manufacturer_ref, "manufacturer", line.line_ref)
-        certificate = line.usmca_certificate_ref and wording.found(
+        maker = wording.look_up(makers, line.manufacturer_ref, "manufacturer", line.line_ref)
+        certificate = line.usmca_certificate_ref and wording.look_up(
             certificates, line.usmca_certificate_ref, "USMCA certificate", line.line_ref
         )
         boxes = packed.get(line.line_ref, [])
@@ -36,28 +36,28 @@ def line_rows(
                 order_id=line.order_id,
                 sku=line.sku,
                 description=line.description,
-                hts_code=wording.hts(line.hts_code),
+                hts_code=wording.format_hts(line.hts_code),
                 country_of_origin=line.country_of_origin,
                 country_of_export=line.country_of_export,
                 manufacturer_ref=maker.ref,
                 manufacturer_name=maker.name,
                 mid=maker.mid,
-                quantity=wording.number(line.quantity),
+                quantity=wording.format_number(line.quantity),
                 unit=line.unit,
-                unit_price=wording.amount(line.unit_price, currency),
-                line_value=wording.amount(line.line_value, currency),
-                net_weight_kg=wording.number(line.net_weight_kg),
-                gross_weight_kg=wording.number(line.gross_weight_kg),
+                unit_price=wording.format_amount(line.unit_price, currency),
+                line_value=wording.format_amount(line.line_value, currency),
+                net_weight_kg=wording.format_number(line.net_weight_kg),
+                gross_weight_kg=wording.format_number(line.gross_weight_kg),
                 spi=line.spi,
                 usmca_certificate_ref=line.usmca_certificate_ref,
                 usmca_criterion=certificate.criterion if certificate else None,
-                attributes=wording.pairs(line.attributes),
-                attributes_shown=wording.named(wording.pairs(line.attributes)),
+                attributes=wording.sorted_pairs(line.attributes),
+                attributes_shown=wording.spell_names(wording.sorted_pairs(line.attributes)),
                 treatment=_sorted_data(line.treatment),
-                treatment_digest=wording.found(digests, line.line_ref, "treatment digest", line.line_ref),
+                treatment_digest=wording.look_up(digests, line.line_ref, "treatment digest", line.line_ref),
                 marks=tuple(_marks(line)),
                 package_refs=tuple(box.package_ref for box in boxes),
-                packages_shown=wording.ranges(sorted({box.number for box in boxes})),
+                packages_shown=wording.format_ranges(sorted({box.number for box in boxes})),
             )
         )
     return tuple(lines)
@@ -73,12 +73,12 @@ def _marks(line: plan.Line) -> Iterator[out.Mark]:
     treatment = line.treatment
     for heading in treatment.chapter99:
         rate = None if heading.rate_percent is None else f"{money.format_plain(heading.rate_percent)} %"
-        yield _mark("chapter99", heading.heading, heading.program, rate, wording.spaced(heading.basis))
+        yield _mark("chapter99", heading.heading, heading.program, rate, wording.space_words(heading.basis))
     for metal in treatment.section232:
         yield _mark(
             "metal",
             metal.metal.capitalize(),
-            f"{wording.grouped(metal.metal_weight_kg)} kg",
+            f"{wording.group_digits(metal.metal_weight_kg)} kg",
             metal.country_of_melt_and_pour and f"melted and poured {metal.country_of_melt_and_pour}",
             metal.primary_country_of_smelt and f"primary smelt {metal.primary_country_of_smelt}",
             metal.secondary_country_of_smelt and f"secondary smelt {metal.secondary_country_of_smelt}",
@@ -121,13 +121,13 @@ def classifications(lines: Sequence[plan.Line], currency: str) -> Iterator[out.C
         groups.setdefault((line.hts_code, line.country_of_origin, headings), []).append(line)
     for (hts_code, origin, headings), group in sorted(groups.items()):
         yield out.ClassificationRow(
-            hts_code=wording.hts(hts_code),
+            hts_code=wording.format_hts(hts_code),
             country_of_origin=origin,
             headings=headings,
             line_count=len(group),
             quantities=unit_totals(group),
-            net_weight_kg=wording.number(money.sum_exact(line.net_weight_kg for line in group)),
-            value=wording.amount(money.sum_exact(line.line_value for line in group), currency),
+            net_weight_kg=wording.format_number(money.sum_exact(line.net_weight_kg for line in group)),
+            value=wording.format_amount(money.sum_exact(line.line_value for line in group), currency),
         )
 
 
@@ -137,6 +137,6 @@ def unit_totals(lines: Iterable[plan.Line]) -> tuple[out.UnitTotal, ...]:
     for line in lines:
         by_unit.setdefault(line.unit, []).append(line.quantity)
     return tuple(
-        out.UnitTotal(unit=unit, quantity=wording.number(money.sum_exact(values)))
+        out.UnitTotal(unit=unit, quantity=wording.format_number(money.sum_exact(values)))
         for unit, values in sorted(by_unit.items())
     )

@@ -14,7 +14,7 @@ from pipeline.exports.schemas import plan
 CM3_IN_M3 = money.to_decimal("0.000001")
 
 #: Marks that are told on the invoice itself.
-MOST_MARKS = 8
+MAX_MARKS_SHOWN = 8
 
 PACKAGE_TYPES = {
     "BAG": "bag",
@@ -32,18 +32,18 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
     numbered = {line.line_ref: (number, line) for number, line in enumerate(unit.lines, start=1)}
     numbers: dict[str, int] = {}
     rows: list[out.PackageRow] = []
-    for depth, package in _tree(unit.packages):
+    for depth, package in _walk_packages(unit.packages):
         number = numbers[package.package_ref] = len(rows) + 1
         contents: list[out.PackedLine] = []
         for content in package.contents:
-            line_number, line = wording.found(numbered, content.line_ref, "line", package.package_ref)
+            line_number, line = wording.look_up(numbered, content.line_ref, "line", package.package_ref)
             contents.append(
                 out.PackedLine(
                     line_number=line_number,
                     line_ref=line.line_ref,
                     sku=line.sku,
                     description=line.description,
-                    quantity=wording.number(content.quantity),
+                    quantity=wording.format_number(content.quantity),
                     unit=line.unit,
                 )
             )
@@ -60,12 +60,12 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
                 parent_ref=package.parent_ref,
                 parent_number=numbers[package.parent_ref] if package.parent_ref else None,
                 depth=depth,
-                length_cm=wording.number(package.length_cm),
-                width_cm=wording.number(package.width_cm),
-                height_cm=wording.number(package.height_cm),
-                size_shown=" x ".join(wording.grouped(side) for side in sides),
-                gross_weight_kg=wording.number(package.gross_weight_kg),
-                tare_weight_kg=wording.number(package.tare_weight_kg),
+                length_cm=wording.format_number(package.length_cm),
+                width_cm=wording.format_number(package.width_cm),
+                height_cm=wording.format_number(package.height_cm),
+                size_shown=" x ".join(wording.group_digits(side) for side in sides),
+                gross_weight_kg=wording.format_number(package.gross_weight_kg),
+                tare_weight_kg=wording.format_number(package.tare_weight_kg),
                 tracking_number=package.tracking_number,
                 order_id=package.order_id,
                 contents=tuple(contents),
@@ -74,7 +74,7 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
     return tuple(rows)
 
 
-def _tree(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]]:
+def _walk_packages(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]]:
     # Each package with how deep it lies, parents before what they carry; without recursion, whatever the depth.
     carried: dict[str | None, list[plan.Package]] = {}
     for package in packages:
@@ -105,23 +105,23 @@ def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.Package
     by_type = tuple(
         out.PackageTypeTotal(type=_package_type(code), count=count) for code, count in sorted(counts.items())
     )
-    told = ", ".join(f"{row.count:,} {row.type.shown}{'' if row.count == 1 else 's'}" for row in by_type)
+    shown_types = ", ".join(f"{row.count:,} {row.type.shown}{'' if row.count == 1 else 's'}" for row in by_type)
     return out.PackageSummary(
         count=len(packages),
         outermost_count=len(outermost),
         by_type=by_type,
-        gross_weight_kg=wording.number(money.sum_exact(box.gross_weight_kg for box in outermost)),
+        gross_weight_kg=wording.format_number(money.sum_exact(box.gross_weight_kg for box in outermost)),
         volume_m3=Printed(volume, f"{volume:,.3f}"),
         marks_shown=_marks(rows),
-        shown=told
+        shown=shown_types
         if len(outermost) == len(packages)
-        else f"{told}; {len(outermost):,} handling unit{'' if len(outermost) == 1 else 's'} to load",
+        else f"{shown_types}; {len(outermost):,} handling unit{'' if len(outermost) == 1 else 's'} to load",
     )
 
 
 def _marks(rows: Sequence[out.PackageRow]) -> str:
     # Marks and numbers belong on an invoice (19 CFR 141.86(a)(3)); a long list is the packing list's.
-    if len(rows) > MOST_MARKS:
+    if len(rows) > MAX_MARKS_SHOWN:
         return f"numbers 1-{len(rows):,} with their marks on the packing list"
     # A number stays on the line of what it is: the spaces inside do not break.
     return ", ".join(f"{row.number}: {row.mark.shown}".replace(" ", "\u00a0") for row in rows)

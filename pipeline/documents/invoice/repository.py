@@ -8,7 +8,7 @@ from sqlmodel import col
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
-from pipeline.documents.invoice.builder import Facts, build_invoice
+from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Export, ExportPackage, LineTreatment
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
@@ -37,7 +37,7 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         findings = session.execute(select(col(Export.findings)).where(col(Export.id) == context.export_id)).scalar_one()
     if row.package_number is None:
         raise StepFailed(f"unit {row.unit_ref} has no customs package number; its packages were never recorded")
-    facts = Facts(
+    facts = InvoiceFacts(
         batch_id=context.batch_id,
         account_id=context.account_id,
         plan_hash=context.plan_hash,

@@ -29,7 +29,7 @@ class Certificate(Fact):
     blanket_to: date | None
     signed_on: date
     lines_shown: Wording[str]
-    told: Wording[tuple[Pair, ...]]
+    details: Wording[tuple[Pair, ...]]
 
 
 class MetalHeading(Fact):

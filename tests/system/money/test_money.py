@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline.core import money
 from pipeline.customs import treatment
 from pipeline.customs.checks import run
-from pipeline.documents.invoice.builder import Facts, build_invoice
+from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import KINDS, DocumentKind
 from pipeline.documents.schemas.invoice import Invoice, Printed
 from pipeline.exports import packages
@@ -97,7 +97,7 @@ def built(unit: Unit) -> Invoice:
     digests = treatment.line_digests(unit)
     return build_invoice(
         unit,
-        Facts(
+        InvoiceFacts(
             batch_id="batch_1", account_id="acc_demo", plan_hash="sha256:" + "1" * 64, revision=1,
             package_number="CP-000001", ruleset_id="us-1", ruleset_as_of=TODAY, ssccs={}, line_digests=digests,
             unit_digest=treatment.unit_digest(digests), treatment_digest="sha256:" + "2" * 64, test=False,
