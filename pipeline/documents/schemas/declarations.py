@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic.json_schema import SkipJsonSchema as Wording  # words for people are in no published schema
 
-from pipeline.documents.schemas.values import Fact, Pair, Value
+from pipeline.documents.schemas.values import DocumentModel, Pair, Value
 from pipeline.exports.schemas.plan import Address, CertifiedGoods, Contact, Party, Treatment
 
 
-class Certificate(Fact):
+class Certificate(DocumentModel):
     """A USMCA certification of origin that lines refer to: the elements of annex 5-A, and in words, for print."""
 
     ref: str
@@ -32,7 +32,7 @@ class Certificate(Fact):
     details: Wording[tuple[Pair, ...]]
 
 
-class MetalHeading(Fact):
+class MetalHeading(DocumentModel):
     """A Section 232 heading of a line, its rate in percent, and what that is charged on."""
 
     heading: str
@@ -41,7 +41,7 @@ class MetalHeading(Fact):
     basis: Value
 
 
-class MetalRow(Fact):
+class MetalRow(DocumentModel):
     """One metal of one line, as the importer declares it; `share_percent` is of the line's net weight."""
 
     line_number: int
@@ -62,7 +62,7 @@ class MetalRow(Fact):
     treatment_digest: str
 
 
-class MetalTotal(Fact):
+class MetalTotal(DocumentModel):
     """One metal of the whole invoice."""
 
     metal: Value
@@ -72,7 +72,7 @@ class MetalTotal(Fact):
     line_value: Value
 
 
-class MergedLine(Fact):
+class MergedLine(DocumentModel):
     """Lines of one code, origin, manufacturer, preference and treatment as one, with the lines that it stands for.
 
     Metal weights are added up; `unit_price` is there where all lines have the same one.
@@ -101,7 +101,7 @@ class MergedLine(Fact):
     treatment_digests: tuple[str, ...]
 
 
-class Consolidation(Fact):
+class Consolidation(DocumentModel):
     """The lines of the invoice merged as far as nothing that customs is told of them differs."""
 
     line_count: int
@@ -110,7 +110,7 @@ class Consolidation(Fact):
     lines: Wording[tuple[MergedLine, ...]]
 
 
-class FindingRow(Fact):
+class FindingRow(DocumentModel):
     """What the checks found at acceptance; `line_number` where it is about one line of this invoice."""
 
     rule: str

@@ -11,17 +11,17 @@ from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema as Wording
 
 from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
-from pipeline.documents.schemas.values import FOR_PEOPLE, Fact, Identifier, Pair, Printed, Value
+from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
 
 __all__ = [
-    "FOR_PEOPLE", "Certificate", "Consolidation", "Fact", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
+    "FOR_PEOPLE", "Certificate", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
     "Printed", "Value",
 ]  # fmt: skip
 
 
-class Provenance(Fact):
+class Provenance(DocumentModel):
     """Where the document comes from: enough to find the plan, the treatment and the rules again."""
 
     account_id: str
@@ -36,7 +36,7 @@ class Provenance(Fact):
     ruleset_as_of: date
 
 
-class Header(Fact):
+class Header(DocumentModel):
     """Number, dates and terms of the invoice."""
 
     number: str
@@ -56,7 +56,7 @@ class Header(Fact):
     assists: Value
 
 
-class Transport(Fact):
+class Transport(DocumentModel):
     """What the entry header needs: where, how and when the goods cross the border."""
 
     entry_type: str
@@ -70,7 +70,7 @@ class Transport(Fact):
     manifest_gross_weight_kg: Value | None
 
 
-class PartyBlock(Fact):
+class PartyBlock(DocumentModel):
     """A party; `address_lines` is the address as it is printed, `contact_lines` who answers questions."""
 
     name: str
@@ -87,7 +87,7 @@ class ImporterBlock(PartyBlock):
     importer_number: Value
 
 
-class ManufacturerBlock(Fact):
+class ManufacturerBlock(DocumentModel):
     """Who made the goods of one or more lines."""
 
     ref: str
@@ -98,7 +98,7 @@ class ManufacturerBlock(Fact):
     lines_shown: Wording[str]
 
 
-class PartyBlocks(Fact):
+class PartyBlocks(DocumentModel):
     """Everyone named on the invoice."""
 
     seller: PartyBlock
@@ -108,7 +108,7 @@ class PartyBlocks(Fact):
     manufacturers: tuple[ManufacturerBlock, ...]
 
 
-class Mark(Fact):
+class Mark(DocumentModel):
     """One thing that customs must be told of a line, in words: a code that can be looked up, and what it says."""
 
     kind: Literal["chapter99", "metal", "pga", "preference", "undetermined"]
@@ -116,7 +116,7 @@ class Mark(Fact):
     text: str
 
 
-class InvoiceLine(Fact):
+class InvoiceLine(DocumentModel):
     """One line, numbered from 1 in the order of the plan; `treatment` is the plan's own, `marks` says it in words."""
 
     number: int
@@ -148,7 +148,7 @@ class InvoiceLine(Fact):
     packages_shown: Wording[str]
 
 
-class ChargeRow(Fact):
+class ChargeRow(DocumentModel):
     """A charge, or a discount, by name and amount."""
 
     code: str
@@ -157,28 +157,28 @@ class ChargeRow(Fact):
     included_in_prices: bool
 
 
-class RebateRow(Fact):
+class RebateRow(DocumentModel):
     """A rebate, drawback or bounty that the export is allowed, by name and amount; no part of the total."""
 
     name: str
     amount: Value
 
 
-class AssistRow(Fact):
+class AssistRow(DocumentModel):
     """What was given for the production and is not in the prices, and its worth where that is known; no part of the total."""
 
     name: str
     amount: Value | None
 
 
-class UnitTotal(Fact):
+class UnitTotal(DocumentModel):
     """The quantity of all lines that count in one unit."""
 
     unit: str
     quantity: Value
 
 
-class Totals(Fact):
+class Totals(DocumentModel):
     """The sums: `goods_value` of the lines, `invoice_total` as the plan states it."""
 
     currency: str
@@ -190,7 +190,7 @@ class Totals(Fact):
     gross_weight_kg: Value
 
 
-class ClassificationRow(Fact):
+class ClassificationRow(DocumentModel):
     """The lines of one HTS code, origin and chapter 99 headings, added up."""
 
     hts_code: Value
@@ -202,7 +202,7 @@ class ClassificationRow(Fact):
     value: Value
 
 
-class PackedLine(Fact):
+class PackedLine(DocumentModel):
     """How much of one line lies directly in a package."""
 
     line_number: int
@@ -213,7 +213,7 @@ class PackedLine(Fact):
     unit: str
 
 
-class PackageRow(Fact):
+class PackageRow(DocumentModel):
     """One handling unit, numbered from 1 so that a pallet stands before what it carries; `mark` is what its label says."""
 
     number: int
@@ -236,14 +236,14 @@ class PackageRow(Fact):
     contents: tuple[PackedLine, ...]
 
 
-class PackageTypeTotal(Fact):
+class PackageTypeTotal(DocumentModel):
     """The packages of one type."""
 
     type: Value
     count: int
 
 
-class PackageSummary(Fact):
+class PackageSummary(DocumentModel):
     """The packages added up; the weight and volume are those of the outermost ones, which carry all others."""
 
     count: int
@@ -255,7 +255,7 @@ class PackageSummary(Fact):
     marks_shown: Wording[str]
 
 
-class Declaration(Fact):
+class Declaration(DocumentModel):
     """The statement on the invoice, and the responsible employee of the exporter who knows the transaction (19 CFR 141.86)."""
 
     statement: str
@@ -265,7 +265,7 @@ class Declaration(Fact):
     phone: str | None
 
 
-class Invoice(Fact):
+class Invoice(DocumentModel):
     """The commercial invoice of one unit: every fact that a document prints, finished, in the order of the page."""
 
     model_config = ConfigDict(json_schema_extra={"$id": "urn:exports:schema:commercial-customs-invoice:1"})

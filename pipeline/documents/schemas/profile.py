@@ -12,7 +12,7 @@ from pipeline.exports.schemas.plan import StrictModel, Text
 MAX_COLUMNS: Final = 200
 
 #: What no file can be named where the broker unpacks it, whatever the ending.
-DEVICE: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
+RESERVED_NAME: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
 
 Header = Annotated[Text, Field(max_length=128)]
 
@@ -64,11 +64,11 @@ class BrokerProfile(StrictModel):
     columns: list[ProfileColumn] = Field(min_length=1, max_length=MAX_COLUMNS)
 
     @model_validator(mode="after")
-    def _fits(self) -> BrokerProfile:
+    def _is_consistent(self) -> BrokerProfile:
         ending = self.filename.rpartition(".")[2]
         if ending != self.format and (self.format, ending) != ("csv", "txt"):
             raise ValueError(f"a file in the format {self.format} does not end in .{ending}")
-        if DEVICE.fullmatch(self.filename.partition(".")[0]):
+        if RESERVED_NAME.fullmatch(self.filename.partition(".")[0]):
             raise ValueError(f"Windows keeps the name {self.filename} for a device; choose another")
         if self.format != "csv" and (self.delimiter, self.header_row, self.byte_order_mark) != (",", True, True):
             raise ValueError("delimiter, headerRow and byteOrderMark are for the format csv alone; leave them out")

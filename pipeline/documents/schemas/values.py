@@ -26,30 +26,30 @@ class Printed:
         return self.shown
 
 
-def _written(value: Printed, info: SerializationInfo) -> str:
+def _serialize_value(value: Printed, info: SerializationInfo) -> str:
     if info.context == FOR_PEOPLE:
         return value.shown
     return value.exact if isinstance(value.exact, str) else format_plain(value.exact)
 
 
 #: An amount of money in the invoice's currency, a quantity, a weight in kg, a length in cm, or a code.
-Value = Annotated[Printed, PlainSerializer(_written, return_type=str)]
+Value = Annotated[Printed, PlainSerializer(_serialize_value, return_type=str)]
 
 
-class Fact(BaseModel):
+class DocumentModel(BaseModel):
     """A frozen object in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Identifier(Fact):
+class Identifier(DocumentModel):
     """A number that a party is known by."""
 
     name: str
     value: Value
 
 
-class Pair(Fact):
+class Pair(DocumentModel):
     """A named value, such as an attribute of a line."""
 
     name: str
