@@ -270,7 +270,7 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
         return
     if kind != "customs_broker":
         raise ValidationFailed("only a customs broker has an import template; leave profile out", field="/profile")
-    profiles.check(profile, "/profile")
+    profiles.check_profile(profile, "/profile")
 
 
 def lock_partner(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:

@@ -87,7 +87,7 @@ KINDS: tuple[DocumentKind, ...] = (
         "application/json",
         invoice.CONSOLIDATED_VERSION,
         invoice.invoice_consolidated,
-        invoice.can_be_merged,
+        invoice.has_mergeable_lines,
     ),
     DocumentKind("cci_xlsx", "commercial_customs_invoice.xlsx", _XLSX, xlsx.VERSION, xlsx.invoice_xlsx),
     DocumentKind(

@@ -15,9 +15,9 @@ from typing import Final
 from pipeline.core.json_input import validation_failed
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
-from pipeline.documents.formats.columns import Cell, defused, rows
+from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
-from pipeline.documents.formats.xlsx import Book
+from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PartyBlock
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
@@ -105,14 +105,14 @@ OTHER_FIELDS: Final = (
 FIELDS: Final = frozenset((*LINE_FIELDS, *OTHER_FIELDS))
 DATES: Final = frozenset({"invoice_date", "export_date", "sale_date"})
 
-_TAKEN: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
+_RESERVED_FILENAMES: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
 
 
-def check(profile: BrokerProfile, pointer: str) -> None:
+def check_profile(profile: BrokerProfile, pointer: str) -> None:
     """Raise ValidationFailed, naming each place below `pointer`, where the profile asks for what there is not."""
     issues = []
     # Whatever the case: some systems unpack two such files into one.
-    if profile.filename.casefold() in _TAKEN:
+    if profile.filename.casefold() in _RESERVED_FILENAMES:
         message = "is the name of a document of the customs package; choose another"
         issues.append(Issue(path=f"{pointer}/filename", message=message, code="taken"))
     for place, column in enumerate(profile.columns):
@@ -136,8 +136,8 @@ def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
 
     Raises ValidationFailed where the profile names a field that there is no more.
     """
-    check(profile, "/profile")
-    made = {"csv": _csv, "xlsx": _xlsx, "json": _json}[profile.format](profile, invoice)
+    check_profile(profile, "/profile")
+    body = {"csv": _csv, "xlsx": _xlsx, "json": _json}[profile.format](profile, invoice)
     digest = hashlib.sha256(profile.model_dump_json(by_alias=True).encode()).hexdigest()
     version = WORKBOOK_VERSION.partition("/")[2] if profile.format == "xlsx" else ""
     return Document(
@@ -145,7 +145,7 @@ def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
         profile.filename,
         _MEDIA_TYPES[profile.format],
         "/".join(part for part in (VERSION, digest[:16], version) if part),
-        made,
+        body,
     )
 
 
@@ -155,21 +155,21 @@ def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
     # The delimiter of the file itself is quoted in a text; a spreadsheet that goes by another one cuts there.
     others = ";,".replace(profile.delimiter, "")
     if profile.header_row:
-        writer.writerow(_defused([column.header for column in profile.columns], others))
+        writer.writerow(_escape_cells([column.header for column in profile.columns], others))
     for row in _rows(profile, invoice):
-        writer.writerow(_defused(row, others))
+        writer.writerow(_escape_cells(row, others))
     return out.getvalue().encode("utf-8-sig" if profile.byte_order_mark else "utf-8")
 
 
-def _defused(row: Sequence[Cell], others: str) -> list[str]:
+def _escape_cells(row: Sequence[Cell], others: str) -> list[str]:
     return [
-        defused(cell, others, first=place == 0) if isinstance(cell, str) else _text(cell)
+        escape_formula(cell, others, first=place == 0) if isinstance(cell, str) else _text(cell)
         for place, cell in enumerate(row)
     ]
 
 
 def _xlsx(profile: BrokerProfile, invoice: Invoice) -> bytes:
-    book = Book(f"{profile.name}: invoice {invoice.header.number}", invoice.header.invoice_date)
+    book = WorkbookWriter(f"{profile.name}: invoice {invoice.header.number}", invoice.header.invoice_date)
     book.add_sheet(profile.sheet, _table(profile, invoice), {})
     return book.close()
 
@@ -181,11 +181,11 @@ def _table(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...
 
 def _json(profile: BrokerProfile, invoice: Invoice) -> bytes:
     headers = [column.header for column in profile.columns]
-    made = [
+    rows = [
         dict(zip(headers, (None if cell is None else _text(cell) for cell in row), strict=True))
         for row in _rows(profile, invoice)
     ]
-    return json.dumps(made, ensure_ascii=False, indent=1).encode() + b"\n"
+    return json.dumps(rows, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
@@ -194,7 +194,7 @@ def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]
         party: PartyBlock = getattr(invoice.parties, attribute)
         shared[f"{role}_name"] = party.name
         shared |= {f"{role}_{part}": getattr(party.address, name, None) for name, part in _ADDRESS.items()}
-    for line, row in zip(invoice.lines, rows(invoice), strict=True):
+    for line, row in zip(invoice.lines, table_rows(invoice), strict=True):
         facts = shared | row | {name: fact(line) for name, fact in _LINE.items()}
         yield tuple(_cell(column, facts) for column in profile.columns)
 
@@ -206,11 +206,11 @@ def _cell(column: ProfileColumn, facts: Mapping[str, Cell]) -> Cell:
     if value is None or value == "":
         return column.default
     if isinstance(value, date):
-        value = _written(value, column.date_format) if column.date_format else value
+        value = _format_date(value, column.date_format) if column.date_format else value
     return column.values.get(_text(value), value) if column.values else value
 
 
-def _written(day: date, form: str) -> str:
+def _format_date(day: date, form: str) -> str:
     parts = {"YYYY": f"{day.year:04d}", "YY": f"{day.year % 100:02d}", "MM": f"{day.month:02d}", "DD": f"{day.day:02d}"}
     for part, digits in parts.items():
         form = form.replace(part, digits)

@@ -38,7 +38,7 @@ _AGENCIES = {
     "pga_intended_use": "intendedUse",
 }
 
-_BETWEEN = re.compile(r"((?:[^\\|]|\\.)*)(?:\||$)", re.DOTALL)
+_VALUE = re.compile(r"((?:[^\\|]|\\.)*)(?:\||$)", re.DOTALL)
 _DATUM = re.compile(
     r"(?P<flag>[A-Z0-9]{3})(?:#(?P<place>[0-9]+))?\.(?P<name>[^=\[]+)(?P<list>\[\])?(?:=(?P<value>.*))?"
 )
@@ -50,23 +50,23 @@ def chapter99_columns(rows: Sequence[Chapter99]) -> dict[str, str | None]:
     padded: list[str | None] = [*headings, *[None] * CHAPTER99_COLUMNS]
     return {
         **{f"ch99_{at}": heading for at, heading in enumerate(padded[:CHAPTER99_COLUMNS], start=1)},
-        "ch99_more": joined(headings[CHAPTER99_COLUMNS:]),
-        "ch99_rates": joined(row.rate_percent for row in rows),
-        "ch99_programs": joined(row.program for row in rows),
-        "ch99_bases": joined(row.basis for row in rows),
+        "ch99_more": join_values(headings[CHAPTER99_COLUMNS:]),
+        "ch99_rates": join_values(row.rate_percent for row in rows),
+        "ch99_programs": join_values(row.program for row in rows),
+        "ch99_bases": join_values(row.basis for row in rows),
     }
 
 
 def metal_columns(rows: Sequence[Section232]) -> dict[str, str | Decimal | None]:
     """Return the metals with their weights and countries, in one order in every column; figures of one alone are numbers."""
     return {
-        "metal_type": joined(row.metal for row in rows),
-        "metal_kg": _figures([row.metal_weight_kg for row in rows]),
-        "melt_pour_country": joined(row.country_of_melt_and_pour for row in rows),
-        "primary_smelt": joined(row.primary_country_of_smelt for row in rows),
-        "secondary_smelt": joined(row.secondary_country_of_smelt for row in rows),
-        "cast_country": joined(row.country_of_cast for row in rows),
-        "us_metal_pct": _figures([row.us_metal_percent for row in rows]),
+        "metal_type": join_values(row.metal for row in rows),
+        "metal_kg": _join_figures([row.metal_weight_kg for row in rows]),
+        "melt_pour_country": join_values(row.country_of_melt_and_pour for row in rows),
+        "primary_smelt": join_values(row.primary_country_of_smelt for row in rows),
+        "secondary_smelt": join_values(row.secondary_country_of_smelt for row in rows),
+        "cast_country": join_values(row.country_of_cast for row in rows),
+        "us_metal_pct": _join_figures([row.us_metal_percent for row in rows]),
     }
 
 
@@ -77,17 +77,17 @@ def agency_columns(rows: Sequence[Pga]) -> dict[str, str | None]:
     of the second row of one flag. In the values `\` and `|` have a `\` before them.
     """
     return {
-        "pga_flags": joined(row.flag for row in rows),
-        "pga_agency": joined(row.agency for row in rows),
-        "pga_program": joined(row.program for row in rows),
-        "pga_processing": joined(row.processing for row in rows),
-        "pga_disclaim": joined(row.disclaimer for row in rows),
-        "pga_intended_use": joined(row.intended_use for row in rows),
-        "pga_data": "|".join(_data(rows)) or None,
+        "pga_flags": join_values(row.flag for row in rows),
+        "pga_agency": join_values(row.agency for row in rows),
+        "pga_program": join_values(row.program for row in rows),
+        "pga_processing": join_values(row.processing for row in rows),
+        "pga_disclaim": join_values(row.disclaimer for row in rows),
+        "pga_intended_use": join_values(row.intended_use for row in rows),
+        "pga_data": "|".join(_written_data(rows)) or None,
     }
 
 
-def joined(values: Iterable[object]) -> str | None:
+def join_values(values: Iterable[object]) -> str | None:
     """Return the values with `|` between them, empty places kept: the third weight is the third metal's."""
     texts = [
         "" if value is None else format_plain(value) if isinstance(value, Decimal) else str(value) for value in values
@@ -95,8 +95,8 @@ def joined(values: Iterable[object]) -> str | None:
     return "|".join(texts) if any(texts) else None
 
 
-def _figures(values: Sequence[Decimal | None]) -> str | Decimal | None:
-    return values[0] if len(values) == 1 else joined(values)
+def _join_figures(values: Sequence[Decimal | None]) -> str | Decimal | None:
+    return values[0] if len(values) == 1 else join_values(values)
 
 
 def read_treatment(row: Mapping[str, str | None]) -> Treatment:
@@ -106,15 +106,15 @@ def read_treatment(row: Mapping[str, str | None]) -> Treatment:
     """
     headings = [heading for at in range(1, CHAPTER99_COLUMNS + 1) if (heading := row.get(f"ch99_{at}"))]
     headings += _split(row.get("ch99_more"))
-    agencies = _rows(row, _AGENCIES, len(_split(row.get("pga_flags"))))
+    agencies = _read_rows(row, _AGENCIES, len(_split(row.get("pga_flags"))))
     for agency, data in zip(agencies, _read_data(row.get("pga_data"), agencies), strict=True):
         agency["data"] = data
     found = {
         "chapter99": [
             {"heading": heading, **rest}
-            for heading, rest in zip(headings, _rows(row, _HEADINGS, len(headings)), strict=True)
+            for heading, rest in zip(headings, _read_rows(row, _HEADINGS, len(headings)), strict=True)
         ],
-        "section232": _rows(row, _METALS, len(_split(row.get("metal_type")))),
+        "section232": _read_rows(row, _METALS, len(_split(row.get("metal_type")))),
         "pga": agencies,
         "undetermined": row.get("treatment_undetermined") or None,
     }
@@ -125,73 +125,73 @@ def read_treatment(row: Mapping[str, str | None]) -> Treatment:
         raise ValueError(f"the columns of the treatment hold what none can: {where}") from None
 
 
-def _rows(row: Mapping[str, str | None], fields: Mapping[str, str], count: int) -> list[dict[str, object]]:
-    made: list[dict[str, object]] = [{} for _ in range(count)]
+def _read_rows(row: Mapping[str, str | None], fields: Mapping[str, str], count: int) -> list[dict[str, object]]:
+    read: list[dict[str, object]] = [{} for _ in range(count)]
     for column, field in fields.items():
         values = _split(row.get(column)) or [""] * count
         if len(values) != count:
             raise ValueError(f"{column} holds {len(values)} values where {count} are due")
-        for target, value in zip(made, values, strict=True):
+        for target, value in zip(read, values, strict=True):
             target[field] = value or None
-    return made
+    return read
 
 
 def _split(cell: str | None) -> list[str]:
     return cell.split("|") if cell else []
 
 
-def _data(rows: Sequence[Pga]) -> Iterator[str]:
+def _written_data(rows: Sequence[Pga]) -> Iterator[str]:
     seen: Counter[str] = Counter()
     for row in rows:
         seen[row.flag] += 1
         flag = row.flag if seen[row.flag] == 1 else f"{row.flag}#{seen[row.flag]}"
         for name, value in row.data.items():
             if isinstance(value, str):
-                yield f"{flag}.{name}={_escaped(value)}"
+                yield f"{flag}.{name}={_escape(value)}"
             elif value:
-                yield from (f"{flag}.{name}[]={_escaped(each)}" for each in value)
+                yield from (f"{flag}.{name}[]={_escape(each)}" for each in value)
             else:
                 yield f"{flag}.{name}[]"
 
 
 def _read_data(cell: str | None, agencies: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    made: list[dict[str, object]] = [{} for _ in agencies]
+    read: list[dict[str, object]] = [{} for _ in agencies]
     places: dict[tuple[str, int], dict[str, object]] = {}
     seen: Counter[str] = Counter()
-    for agency, data in zip(agencies, made, strict=True):
+    for agency, data in zip(agencies, read, strict=True):
         flag = str(agency["flag"])
         seen[flag] += 1
         places[flag, seen[flag]] = data
-    for part in _parts(cell or ""):
+    for part in _split_data(cell or ""):
         match = _DATUM.fullmatch(part)
-        told = places.get((match["flag"], int(match["place"] or 1))) if match else None
-        if match is None or told is None:
+        target = places.get((match["flag"], int(match["place"] or 1))) if match else None
+        if match is None or target is None:
             raise ValueError("pga_data names a datum of no agency")
         name, value = match["name"], match["value"]
         if not match["list"]:
-            told[name] = _plain(value or "")
+            target[name] = _unescape(value or "")
             continue
-        values = told.setdefault(name, [])
+        values = target.setdefault(name, [])
         if isinstance(values, list) and value is not None:
-            values.append(_plain(value))
-    return made
+            values.append(_unescape(value))
+    return read
 
 
-def _parts(cell: str) -> Iterator[str]:
-    at = 0
-    while at < len(cell):
-        match = _BETWEEN.match(cell, at)
-        if match is None or match.end() == at:
+def _split_data(cell: str) -> Iterator[str]:
+    position = 0
+    while position < len(cell):
+        match = _VALUE.match(cell, position)
+        if match is None or match.end() == position:
             raise ValueError("pga_data ends in the middle of a value")
         yield match[1]
-        at = match.end()
+        position = match.end()
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _plain(text: str) -> str:
+def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
@@ -208,7 +208,7 @@ _FORMULA_SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 # function, or names another program, book or sheet: `name(`, `|`, `!`, `[`, `#`, quotes. So a text that begins with plus
 # or minus stays as it is if it has only letters, digits and the marks below, and no name before a parenthesis. A person
 # who opens it may see #NAME? or a sum there; nothing is run.
-_HARMLESS = re.compile(r"[+\-\uff0b\uff0d][\w .+\-/()\uff0b\uff0d]*")
+_HARMLESS_TEXT = re.compile(r"[+\-\uff0b\uff0d][\w .+\-/()\uff0b\uff0d]*")
 _CALL = re.compile(r"[^\W\d][\w.]*\s*\(")
 
 #: Signs at which a spreadsheet begins a new cell where its own delimiter is not that of the file: `;` in much of Europe.
@@ -218,12 +218,12 @@ CELL_SIGNS = ";"
 _ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
 
 # A quantity as the plan writes one; whatever else an attribute holds stays text.
-_PLAIN = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_QUANTITY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
 
 
-def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
+def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     """Yield the row of each line: column name to value, the same columns in the same order every time.
 
     First come the columns that an import mapper looks for, empty where the plan has no such fact, then those that prove
@@ -242,9 +242,9 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         treatment = line.treatment
         headings = chapter99_columns(treatment.chapter99)
         agencies = agency_columns(treatment.pga)
-        told = {pair.name: pair.value for pair in line.attributes}
-        asked = {column: told.get(name) for column, name in _ATTRIBUTES.items()}
-        second = asked["qty2"]
+        attributes = {pair.name: pair.value for pair in line.attributes}
+        attribute_columns = {column: attributes.get(name) for column, name in _ATTRIBUTES.items()}
+        second = attribute_columns["qty2"]
         yield {
             "invoice_no": header.number,
             "invoice_date": header.invoice_date,
@@ -265,8 +265,8 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "manufacturer_country": maker.address.country,
             "qty": line.quantity.exact,
             "uom": line.unit,
-            "qty2": to_decimal(second) if second and _PLAIN.fullmatch(second) else second,
-            "uom2": asked["uom2"],
+            "qty2": to_decimal(second) if second and _QUANTITY.fullmatch(second) else second,
+            "uom2": attribute_columns["uom2"],
             "unit_price": line.unit_price.exact,
             "line_value": line.line_value.exact,
             "currency": header.currency,
@@ -281,15 +281,15 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "pga_data_ref": f"pga_worksheet line {line.number}" if treatment.pga else None,
             "related_party": "Y" if header.related_parties else "N",
             "po_no": header.purchase_order,
-            "package_ids": _listed(line.package_refs),
-            "sscc_list": _listed(sscc for ref in line.package_refs if (sscc := ssccs[ref])),
+            "package_ids": _join_list(line.package_refs),
+            "sscc_list": _join_list(sscc for ref in line.package_refs if (sscc := ssccs[ref])),
             "usmca_criterion": line.usmca_criterion,
             "usmca_cert_ref": line.usmca_certificate_ref,
             "fda_product_code": _datum(line, "FDA", "fdaProductCode"),
-            "fcc_id": asked["fcc_id"],
+            "fcc_id": attribute_columns["fcc_id"],
             "cpsc_product_id": _datum(line, "CPS", "productId"),
             "cpsc_version": _datum(line, "CPS", "versionId"),
-            "ad_cvd_case": asked["ad_cvd_case"],
+            "ad_cvd_case": attribute_columns["ad_cvd_case"],
             "notes": " / ".join(notes.get(line.number, [])) or None,
             "line_ref": line.line_ref,
             "order_id": line.order_id,
@@ -297,7 +297,7 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             **headings,
             **agencies,
             "treatment_undetermined": treatment.undetermined,
-            "attributes": joined(f"{pair.name}={pair.value}" for pair in line.attributes),
+            "attributes": join_values(f"{pair.name}={pair.value}" for pair in line.attributes),
             "treatment_digest": line.treatment_digest,
             "export_treatment_digest": provenance.treatment_digest,
             "batch_id": provenance.batch_id,
@@ -308,34 +308,34 @@ def rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         }
 
 
-def defused(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
+def escape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
     """Return `text` with an apostrophe before whatever a spreadsheet would run as a formula.
 
     That is at its own beginning, and before any formula sign behind one of `cell_signs`. Where apostrophes stand there
-    already there is one more, so that `undefused` gives every text back. `first` is for the first column, from which
+    already there is one more, so that `unescape_formula` gives every text back. `first` is for the first column, from which
     a spreadsheet that cuts elsewhere reads on into the others: every sign counts there.
     """
-    return _beginnings(cell_signs).sub(
-        lambda found: f"{found[1]}'{found[2]}" if first or _counts(found) else found[0], text
+    return _formula_pattern(cell_signs).sub(
+        lambda found: f"{found[1]}'{found[2]}" if first or _is_formula(found) else found[0], text
     )
 
 
-def undefused(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
-    """Return the text that `defused` made a cell of; `first` also reads tables of older releases, which marked every sign."""
-    return _beginnings(cell_signs).sub(
-        lambda found: found[1] + found[2][1:] if first or _counts(found) else found[0], text
+def unescape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
+    """Return the text that `escape_formula` made a cell of; `first` also reads tables of older releases, which marked every sign."""
+    return _formula_pattern(cell_signs).sub(
+        lambda found: found[1] + found[2][1:] if first or _is_formula(found) else found[0], text
     )
 
 
-def _counts(found: re.Match[str]) -> bool:
+def _is_formula(found: re.Match[str]) -> bool:
     if found[1]:
         return True
     cell = found.string[found.end() :]
-    return _HARMLESS.fullmatch(cell) is None or _CALL.search(cell) is not None
+    return _HARMLESS_TEXT.fullmatch(cell) is None or _CALL.search(cell) is not None
 
 
 @cache
-def _beginnings(cell_signs: str) -> re.Pattern[str]:
+def _formula_pattern(cell_signs: str) -> re.Pattern[str]:
     return re.compile(rf"""(^|[{cell_signs}][\s"]*)('*)(?=[{_FORMULA_SIGNS}])""")
 
 
@@ -350,10 +350,10 @@ def _in_usd(line: InvoiceLine, header: Header) -> Cell:
 
 
 def _datum(line: InvoiceLine, agency: str, name: str) -> str | None:
-    told = [row.data.get(name) for row in line.treatment.pga if row.agency == agency]
-    return joined(value if isinstance(value, str) else ", ".join(value) for value in told if value)
+    values = [row.data.get(name) for row in line.treatment.pga if row.agency == agency]
+    return join_values(value if isinstance(value, str) else ", ".join(value) for value in values if value)
 
 
-def _listed(values: Iterable[str]) -> str | None:
+def _join_list(values: Iterable[str]) -> str | None:
     text = "|".join(values)
     return text or None if len(text) <= LONGEST_LIST else "see packing list"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core.money import format_plain
 from pipeline.core.templating import render
-from pipeline.documents.formats.columns import Cell, defused, rows
+from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.schemas.invoice import Invoice
 
 CSV_VERSION = "5"
@@ -20,22 +20,22 @@ def invoice_csv(invoice: Invoice) -> bytes:
     """Return the table; text that a spreadsheet would run as a formula has an apostrophe before it."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    for number, row in enumerate(rows(invoice)):
+    for number, row in enumerate(table_rows(invoice)):
         if number == 0:
             writer.writerow(row)
-        writer.writerow([_written(cell, first=place == 0) for place, cell in enumerate(row.values())])
+        writer.writerow([_format_cell(cell, first=place == 0) for place, cell in enumerate(row.values())])
     # Excel reads UTF-8 only after a byte order mark; import mappers skip it.
     return out.getvalue().encode("utf-8-sig")
 
 
-def _written(cell: Cell, *, first: bool) -> str:
+def _format_cell(cell: Cell, *, first: bool) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Decimal):
         return format_plain(cell)
     if isinstance(cell, date):
         return cell.isoformat()
-    return defused(cell, first=first) if isinstance(cell, str) else str(cell)
+    return escape_formula(cell, first=first) if isinstance(cell, str) else str(cell)
 
 
 JSON_VERSION = "2"
@@ -79,7 +79,7 @@ _SHOWN: dict[str, Any] = {
 _WORDING: dict[str, Any] = {"consolidation": {"lines": {"__all__": {"lines_shown"}}}}
 
 
-def can_be_merged(invoice: Invoice) -> bool:
+def has_mergeable_lines(invoice: Invoice) -> bool:
     """Tell whether any two lines of the invoice can be one."""
     return invoice.consolidation is not None
 

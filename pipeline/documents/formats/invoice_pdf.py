@@ -14,22 +14,22 @@ VERSION = f"5/{ENGINE}"
 LINE_CHARACTERS = 500
 
 #: A line with more wording than this may break across pages; a shorter one is kept together.
-TALL = 1_500
+BREAKABLE_CHARACTERS = 1_500
 
 #: A summary longer than this says less than the lines do.
-MOST_CLASSIFICATIONS = 100
+MAX_CLASSIFICATIONS = 100
 
 #: More than these are told by the lines alone, with their addresses in the data inside the PDF.
-MOST_MANUFACTURERS = 400
+MAX_MANUFACTURERS = 400
 
-_UNTOLD = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
+_UNPRINTED_CERTIFICATE_FIELDS = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
 _UNPRINTED: dict[str, Any] = {
     "packages": True,
     "metals": True,
     "metal_totals": True,
     "findings": True,
     "consolidation": {"lines": {"__all__": {"treatment", "treatment_digests", "line_refs", "line_numbers"}}},
-    "certificates": {"__all__": _UNTOLD},
+    "certificates": {"__all__": _UNPRINTED_CERTIFICATE_FIELDS},
     "lines": {"__all__": {"treatment", "package_refs", "attributes"}},
     "parties": {"manufacturers": {"__all__": {"address"}}},
 }
@@ -37,7 +37,7 @@ _UNPRINTED: dict[str, Any] = {
 
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, split_rows(LINE_CHARACTERS + _wording(line) for line in invoice.lines))
+    return typeset(invoice, TEMPLATE, split_rows(LINE_CHARACTERS + _wording_characters(line) for line in invoice.lines))
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -52,21 +52,21 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     kinds = len(invoice.classifications)
     merged = invoice.consolidation
     return {
-        "tall": [line.number for line in invoice.lines[cut] if _wording(line) > TALL],
-        "merged": merged is not None and merged.merged_line_count <= MOST_CLASSIFICATIONS,
-        "makers": _tells_makers(invoice),
-        "summary": 1 < kinds < len(invoice.lines) and kinds <= MOST_CLASSIFICATIONS,
+        "tall": [line.number for line in invoice.lines[cut] if _wording_characters(line) > BREAKABLE_CHARACTERS],
+        "merged": merged is not None and merged.merged_line_count <= MAX_CLASSIFICATIONS,
+        "makers": _lists_makers(invoice),
+        "summary": 1 < kinds < len(invoice.lines) and kinds <= MAX_CLASSIFICATIONS,
     }
 
 
-def _tells_makers(invoice: Invoice) -> bool:
+def _lists_makers(invoice: Invoice) -> bool:
     # Who is the seller at the same address stands at the head of the invoice already.
     seller, makers = invoice.parties.seller, invoice.parties.manufacturers
     others = [maker for maker in makers if (maker.name, maker.address) != (seller.name, seller.address)]
-    return bool(others) and len(makers) <= MOST_MANUFACTURERS
+    return bool(others) and len(makers) <= MAX_MANUFACTURERS
 
 
-def _wording(line: InvoiceLine) -> int:
+def _wording_characters(line: InvoiceLine) -> int:
     words = [line.packages_shown, line.description, *(pair.value for pair in line.attributes)]
     return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
 

@@ -43,14 +43,14 @@ def _lines(invoice: Invoice, worksheet: PgaWorksheet) -> Iterator[str]:
         for answer in line.answers:
             about = f"{answer.agency} {answer.flag}"
             codes = " ".join(code for code in (answer.program, answer.processing) if code is not None)
-            yield from _remark(", ".join(said for said in (about, codes, answer.outcome) if said))
+            yield from _remark(", ".join(part for part in (about, codes, answer.outcome) if part))
             for datum in answer.data:
                 if datum.state != "present":
-                    yield from _remark(f"{about} {_said(datum)}")
+                    yield from _remark(f"{about} {_format_datum(datum)}")
         yield from line.records
 
 
-def _said(datum: Datum) -> str:
+def _format_datum(datum: Datum) -> str:
     if datum.state == "missing":
         return f"{datum.label}: missing"
     values = f"; the plan says: {' | '.join(datum.values)}" if datum.values else ""

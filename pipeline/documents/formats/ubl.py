@@ -60,10 +60,10 @@ def read_treatment(line: Element) -> Treatment:
 
 
 def _data(row: Element) -> dict[str, str | list[str]]:
-    made: dict[str, str | list[str]] = {}
-    for told in row:
-        if told.tag == f"{{{NAMESPACE}}}Data":
-            made[told.get("name", "")] = [each.text or "" for each in told]
+    data: dict[str, str | list[str]] = {}
+    for element in row:
+        if element.tag == f"{{{NAMESPACE}}}Data":
+            data[element.get("name", "")] = [each.text or "" for each in element]
         else:
-            made[told.get("name", "")] = told.text or ""
-    return made
+            data[element.get("name", "")] = element.text or ""
+    return data

@@ -14,7 +14,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from pipeline.core.money import format_plain
-from pipeline.documents.formats.columns import Cell, defused, rows
+from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
 #: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
@@ -24,14 +24,14 @@ EXACT_DIGITS = 15
 LONGEST_TEXT, TOO_LONG = 32_767, "too long for a cell: see commercial_customs_invoice.csv"
 
 #: Characters of a column that is not named among the widths.
-NARROW, USUAL = 9, 16
+MIN_WIDTH, DEFAULT_WIDTH = 9, 16
 
 _HEAD = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#12395B", "text_wrap": True, "valign": "vcenter"}
 
 _DAY = "yyyy-mm-dd"
 
 
-class Book:
+class WorkbookWriter:
     """A workbook in the making; `close` gives its bytes."""
 
     def __init__(self, title: str, day: date) -> None:
@@ -70,7 +70,9 @@ class Book:
                 last = len(cells) - 1
                 sheet.set_row(0, 30)
                 for column, title in enumerate(map(str, cells)):
-                    sheet.set_column(column, column, widths.get(title, max(NARROW, min(USUAL, len(title) + 2))))
+                    sheet.set_column(
+                        column, column, widths.get(title, max(MIN_WIDTH, min(DEFAULT_WIDTH, len(title) + 2)))
+                    )
             for column, cell in enumerate(cells):
                 self._write(sheet, at, column, cell, self._head if at == 0 else None)
         sheet.autofilter(0, 0, at, last)
@@ -93,7 +95,7 @@ class Book:
             case None:
                 pass
             case str():
-                if style is None and defused(cell) != cell:
+                if style is None and escape_formula(cell) != cell:
                     style = self._quoted
                 # The writer drops a text that is too long for a cell without a word.
                 sheet.write_string(row, column, cell if len(cell) <= LONGEST_TEXT else TOO_LONG, style)
@@ -122,7 +124,7 @@ _WIDTHS = {
 
 def invoice_xlsx(invoice: Invoice) -> bytes:
     """Return the workbook; no text in it can become a formula or a link."""
-    book = Book(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date)
+    book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date)
     book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Packages", _package_table(invoice), _WIDTHS, frozen_columns=2)
@@ -133,7 +135,7 @@ def invoice_xlsx(invoice: Invoice) -> bytes:
 
 
 def _line_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
-    for at, row in enumerate(rows(invoice)):
+    for at, row in enumerate(table_rows(invoice)):
         if at == 0:
             yield tuple(row)
         yield tuple(row.values())
@@ -231,13 +233,13 @@ def _head_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
     for model in (invoice.header, invoice.transport, invoice.provenance):
         for name, value in model.model_dump(context=FOR_PEOPLE).items():
             if value is not None:
-                yield name, _told(value)
+                yield name, _to_cell(value)
     for row in invoice.certificates:
-        yield "usmca_certificate", "; ".join(_certified(row))
-    yield "test", _told(invoice.test)
+        yield "usmca_certificate", "; ".join(_describe_certificate(row))
+    yield "test", _to_cell(invoice.test)
 
 
-def _certified(row: Certificate) -> Iterator[str]:
+def _describe_certificate(row: Certificate) -> Iterator[str]:
     yield f"{row.ref}: criterion {row.criterion}, certified by the {row.certifier_role} {row.certifier_name}"
     yield f"signed {row.signed_on}"
     if row.blanket_from is not None and row.blanket_to is not None:
@@ -246,7 +248,7 @@ def _certified(row: Certificate) -> Iterator[str]:
     yield from (f"{pair.name}: {pair.value}" for pair in row.details)
 
 
-def _told(value: object) -> Cell:
+def _to_cell(value: object) -> Cell:
     if isinstance(value, bool):
         return "Y" if value else "N"
     return value if isinstance(value, date | int) else str(value)

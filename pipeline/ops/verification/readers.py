@@ -15,7 +15,7 @@ from pypdf import PdfReader
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import check_shape, load_json
 from pipeline.documents.formats import ubl
-from pipeline.documents.formats.columns import read_treatment, undefused
+from pipeline.documents.formats.columns import read_treatment, unescape_formula
 from pipeline.documents.formats.xlsx import TOO_LONG
 from pipeline.exports.schemas.plan import Treatment
 from pipeline.ops.verification import parsers
@@ -76,7 +76,7 @@ def csv_lines(body: bytes) -> Iterator[CarriedLine]:
         table = csv.DictReader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         for row in table:
             cells = {name: cell or "" for name, cell in row.items() if isinstance(name, str)}
-            yield _flat_line(cells, undefused)
+            yield _flat_line(cells, unescape_formula)
     except UnicodeDecodeError as error:
         raise UnreadableBundle(f"it is not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
@@ -164,7 +164,7 @@ def _flat_line(cells: Mapping[str, str], read: Callable[[str], str]) -> CarriedL
     if line.recomputed == line.stated:
         return line
     # A bundle of an older release has more apostrophes in its tables.
-    older = _line({name: undefused(cell, first=True) for name, cell in cells.items()})
+    older = _line({name: unescape_formula(cell, first=True) for name, cell in cells.items()})
     return older if older.recomputed == older.stated else line
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.formats.columns import rows, undefused
+from pipeline.documents.formats.columns import table_rows, unescape_formula
 from pipeline.documents.schemas.profile import BrokerProfile
 from tests.documents.samples import sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
@@ -36,7 +36,7 @@ def made(of: BrokerProfile, lines: int = 3) -> bytes:
 
 
 def test_fields_are_the_columns_of_the_flat_table_and_more() -> None:
-    assert tuple(next(rows(sample(1)))) == profiles.LINE_FIELDS
+    assert tuple(next(table_rows(sample(1)))) == profiles.LINE_FIELDS
     assert len(profiles.FIELDS) == len(profiles.LINE_FIELDS) + len(profiles.OTHER_FIELDS)
     every = profile(*({"header": name, "field": name} for name in sorted(profiles.FIELDS)))
     row = next(csv.DictReader(StringIO(made(every).decode("utf-8-sig"), newline="")))
@@ -58,7 +58,7 @@ def test_dates_are_exactly_those_fields_that_hold_one() -> None:
 
 def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
     shipped = BrokerProfile.model_validate_json(EXAMPLE.read_bytes())
-    profiles.check(shipped, "")
+    profiles.check_profile(shipped, "")
     body = made(shipped).decode("utf-8-sig")
     table = list(csv.reader(StringIO(body, newline="")))
     assert table[0] == [column.header for column in shipped.columns]
@@ -201,7 +201,7 @@ def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: st
     with pytest.raises(
         ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {said}")
     ):
-        profiles.check(profile({"header": "a", "field": field}), "/profile")
+        profiles.check_profile(profile({"header": "a", "field": field}), "/profile")
 
 
 @pytest.mark.parametrize(("delimiter", "other"), [(",", ";"), (";", ","), ("\t", ","), ("|", ";")])
@@ -224,7 +224,7 @@ def test_a_file_is_not_named_like_a_device(name: str) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "Manifest.json", "PACKING_LIST.json"])
 def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None:
     with pytest.raises(ValidationFailed, match="/profile/filename is the name of a document"):
-        profiles.check(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
+        profiles.check_profile(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
 
 
 @pytest.mark.parametrize("trick", SAID)
@@ -247,7 +247,7 @@ def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) ->
         body = profiles.profile_document(of, invoice).body.decode("utf-8-sig")
         others = ";,".replace(delimiter, "")
         cells = [
-            (undefused(cell, others, first=place == 0), cell)
+            (unescape_formula(cell, others, first=place == 0), cell)
             for row in csv.reader(StringIO(body, newline=""), delimiter=delimiter, strict=True)
             for place, cell in enumerate(row)
         ]
@@ -278,7 +278,7 @@ def test_every_field_that_there_is_not_is_named() -> None:
         filename="commercial_customs_invoice.csv",
     )
     with pytest.raises(ValidationFailed) as refused:
-        profiles.check(of, "/profile")
+        profiles.check_profile(of, "/profile")
     details = refused.value.details or {}
     assert [issue["path"] for issue in details["issues"]] == [
         "/profile/filename",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from pipeline.core.findings import Finding
-from pipeline.documents.formats.columns import defused, undefused
+from pipeline.documents.formats.columns import escape_formula, unescape_formula
 from pipeline.documents.formats.invoice import invoice_csv
 from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.invoice.builder import build_invoice
@@ -231,18 +231,18 @@ def test_what_begins_with_a_sign_and_runs_nothing_is_written_as_it_is(text: str)
 
 @given(st.text(min_size=1))
 def test_defused_text_never_begins_with_a_formula(text: str) -> None:
-    made = defused(text)
+    made = escape_formula(text)
     if made[0] in "+-\uff0b\uff0d":
         assert not set(made) & set("=@|![]#'\"\t\r\n,:{}\\^&%<>$~*")
     else:
         assert made[0] not in "=@\t\r\n\uff1d\uff20"
-    assert undefused(made) == text
+    assert unescape_formula(made) == text
 
 
 @pytest.mark.parametrize("text", [*FORMULAS, *SIGNED])
 def test_what_was_defused_comes_back_behind_any_number_of_apostrophes(text: str) -> None:
     for given_ in (text, f"'{text}", f"''{text}", f"Pan; {text}", f"Pan;'{text};{text}"):
-        assert undefused(defused(given_)) == given_
+        assert unescape_formula(escape_formula(given_)) == given_
 
 
 def test_no_cell_of_a_spreadsheet_with_another_delimiter_becomes_a_formula() -> None:
@@ -267,7 +267,7 @@ def test_no_row_that_a_spreadsheet_takes_for_one_cell_begins_with_a_sign() -> No
 
     row = csv_rows(sample(1, change=change))[0]
     assert row["invoice_no"] == "'-1"
-    assert undefused(row["invoice_no"], first=True) == "-1"
+    assert unescape_formula(row["invoice_no"], first=True) == "-1"
 
 
 def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
@@ -341,7 +341,7 @@ def test_any_text_of_a_plan_survives_both_tables(text: str) -> None:
         data["lines"][0]["description"] = text
 
     invoice = sample(1, change=change)
-    assert csv_rows(invoice)[0]["description"] == defused(text)
+    assert csv_rows(invoice)[0]["description"] == escape_formula(text)
     lines = load_workbook(BytesIO(invoice_xlsx(invoice)))["Lines"]
     cells = dict(zip([cell.value for cell in lines[1]], lines[2], strict=True))
     assert str(cells["description"].value).replace("_x005F_", "_") == text

@@ -13,10 +13,10 @@ from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import (
     agency_columns,
     chapter99_columns,
-    defused,
+    escape_formula,
     metal_columns,
     read_treatment,
-    undefused,
+    unescape_formula,
 )
 from pipeline.exports.schemas.plan import Treatment, as_json
 
@@ -77,21 +77,21 @@ def columns_of(treatment: Treatment) -> dict[str, str | None]:
 
 @given(TREATMENTS)
 def test_columns_give_the_treatment_back(treatment: Treatment) -> None:
-    cells = {name: defused(cell or "") for name, cell in columns_of(treatment).items()}
-    read = read_treatment({name: undefused(cell) for name, cell in cells.items()})
+    cells = {name: escape_formula(cell or "") for name, cell in columns_of(treatment).items()}
+    read = read_treatment({name: unescape_formula(cell) for name, cell in cells.items()})
     assert as_json(read) == as_json(treatment)
 
 
 @given(st.text(st.sampled_from("'=+-@a \t;,\""), max_size=8), st.sampled_from([";", ",", ";,"]))
 def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str) -> None:
-    made = defused(text, cell_signs)
-    assert undefused(made, cell_signs) == text
+    made = escape_formula(text, cell_signs)
+    assert unescape_formula(made, cell_signs) == text
     first, *others = re.split(f"[{cell_signs}]", made)
     assert first[:1] not in {"=", "@", "\t"}
     assert not first.startswith(("+", "-")) or not set(made) & set("=@'\t,;\"")
     assert not {cell.strip(' "\t')[:1] for cell in others} & set("=+-@\t")
-    marked = defused(text, cell_signs, first=True)
-    assert undefused(marked, cell_signs, first=True) == text
+    marked = escape_formula(text, cell_signs, first=True)
+    assert unescape_formula(marked, cell_signs, first=True) == text
     assert marked[:1] not in set("=+-@\t")
 
 
