@@ -11,7 +11,7 @@ from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.conditions import Verdict, why_not
 from pipeline.customs.chapter99.facts import LineFacts, entry_date, facts_of
 from pipeline.customs.chapter99.stack import Choice, Stack, decide, evidence
-from pipeline.customs.reference.base import Evidence, Row, evidence_of, spoken
+from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Plan
@@ -122,14 +122,14 @@ class _Checked:
             places = [place for place, heading in enumerate(headings) if within(heading, rule.headings)]
             divided = all(within(headings[place], rule.together) for place in places)
             if (
-                rule.holds(on)
+                rule.in_force(on)
                 and len(places) > 1
                 and not (divided and len({headings[p] for p in places}) == len(places))
             ):
-                named = spoken(headings[place] for place in places)
+                named = join_words(headings[place] for place in places)
                 said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
                 remedy = "Keep the one heading that fits the metal, its weight and its origin."
-                yield self._differs(places[1], said, remedy, evidence_of(rule))
+                yield self._differs(places[1], said, remedy, combine_evidence(rule))
                 self.contested.update(places)
         for place, heading in enumerate(headings):
             # An end that was transcribed may have been put off since: it is as sure as its own row, and no surer.
@@ -139,19 +139,19 @@ class _Checked:
                 until = f" to {row.effective_to}" if row.effective_to else ""
                 said = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
                 remedy = "Take the heading off the line."
-                yield self._differs(place, said, remedy, evidence_of(row))
+                yield self._differs(place, said, remedy, combine_evidence(row))
         for pair in self.rules.companions:
             for place, heading in enumerate(headings):
                 fits = within(heading, pair.headings) and not any(within(other, pair.needs) for other in headings)
-                if fits and pair.holds(on) and place not in self.contested:
+                if fits and pair.in_force(on) and place not in self.contested:
                     said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
                     remedy = "Take it off the line, or add the heading that it goes with."
-                    yield self._differs(place, said, remedy, evidence_of(pair))
+                    yield self._differs(place, said, remedy, combine_evidence(pair))
 
-    def _ended(self, heading: str) -> tuple[Row, str] | None:
+    def _ended(self, heading: str) -> tuple[ReferenceRow, str] | None:
         on = self.facts.on
         family = self.rules.family(heading)
-        if family is not None and not family.holds(on):
+        if family is not None and not family.in_force(on):
             return family, family.name
         rows = self.rules.by_heading.get(heading, ())
         if rows and self.rules.row(heading, on) is None:
@@ -200,7 +200,7 @@ class _Checked:
 
     def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
         if choice is not None and choice.yields:
-            return f"{spoken(choice.yields)} on the line keeps it off"
+            return f"{join_words(choice.yields)} on the line keeps it off"
         reason = why_not(self.rules, row, self.facts)
         if reason is not None:
             return reason
@@ -221,7 +221,7 @@ class _Checked:
                         message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles of which "
                         f"{least} % of the metal is of the United States, but does not give that share.",
                         remedy="Give usMetalPercent of every listed metal, or use the heading without it.",
-                        source=evidence_of(item.row).cited,
+                        source=combine_evidence(item.row).cited,
                     )
 
     def missing(self, stack: Stack) -> Iterator[Finding]:
@@ -252,9 +252,9 @@ class _Checked:
             lacking.setdefault((program.missing.rule, sentence, loud), []).append((said, found.cited))
         where = f"{self.line.hts_code} of {self.facts.origin}"
         lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
-        where += f" (on list {spoken(dict.fromkeys(lists))})" if lists else ""
+        where += f" (on list {join_words(dict.fromkeys(lists))})" if lists else ""
         for (rule, sentence, loud), found_ones in lacking.items():
-            named = spoken(said for said, _ in found_ones)
+            named = join_words(said for said, _ in found_ones)
             yield Finding(
                 rule=rule,
                 severity=loud,
@@ -282,7 +282,7 @@ class _Checked:
     def order(self) -> Iterator[Finding]:
         """Yield the first heading that stands behind one that is reported after it."""
         reporting = self.rules.reporting
-        if not reporting.holds(self.facts.on):
+        if not reporting.in_force(self.facts.on):
             return
         last: Program | None = None
         for place, heading in enumerate(self.headings):
@@ -292,7 +292,7 @@ class _Checked:
             if last is not None and program.rank < last.rank:
                 said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
                 remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
-                cited = evidence_of(reporting).cited
+                cited = combine_evidence(reporting).cited
                 yield self._carries(place, said, remedy, severity="warn", source=cited)
                 return
             last = program
@@ -311,7 +311,7 @@ class _Checked:
                     message=f"Line {self.line.line_ref} expects {format_plain(carried.rate_percent)} % under {row.heading}; "
                     f"on {self.facts.on} its rate is {format_plain(row.rate_percent)} %.",
                     remedy="Correct the rate, or the heading.",
-                    source=evidence_of(row).cited,
+                    source=combine_evidence(row).cited,
                 )
 
     def bans(self, pointer: str) -> Iterator[Finding]:
@@ -319,7 +319,7 @@ class _Checked:
         facts = self.facts
         lists = {listed.list.id: listed.placed for listed in self.rules.lists_of(facts.hts_code, facts.on)}
         for ban in self.rules.bans_of(facts.hts_code, facts.origin, facts.on):
-            found = evidence_of(ban, lists[ban.list])
+            found = combine_evidence(ban, lists[ban.list])
             yield Finding(
                 rule="V13",
                 severity="warn" if ban.unless else found.severity,
@@ -339,7 +339,7 @@ def _range(heading: str) -> str:
 
 
 def _to(ranges: tuple[str, ...]) -> str:
-    return spoken(text.replace("-", " to ") for text in ranges)
+    return join_words(text.replace("-", " to ") for text in ranges)
 
 
 def _instead(choice: Choice | None) -> str:

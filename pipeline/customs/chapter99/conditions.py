@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from pipeline.core.money import format_plain, multiply, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts
-from pipeline.customs.reference.base import Metal, evidence_of, spoken
+from pipeline.customs.reference.base import Metal, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import Goods, HeadingRow, MetalFrom, When, within
 from pipeline.customs.reference.hts_lists import Listed
 from pipeline.customs.reference.ruleset import Ruleset
@@ -74,7 +74,7 @@ def prospects(
 
 @lru_cache(maxsize=400)
 def _in_force(rules: Ruleset, on: date) -> tuple[HeadingRow, ...]:
-    return tuple(row for row in rules.rows if row.holds(on))
+    return tuple(row for row in rules.rows if row.in_force(on))
 
 
 def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
@@ -179,7 +179,7 @@ def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> It
     if when.light:
         yield (
             *_light(rules, facts),
-            f"its {spoken(listed_metals(rules, facts))} weighs less than {_share(rules, facts)}",
+            f"its {join_words(listed_metals(rules, facts))} weighs less than {_share(rules, facts)}",
         )
     if when.metal_from is not None:
         yield *_metal_from(when.metal_from, rules, facts), when.metal_from.words_of_metal
@@ -197,7 +197,7 @@ def _share(rules: Ruleset, facts: LineFacts) -> str:
 
 def _origins(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if when.origins and facts.origin not in when.origins:
-        return Verdict.NO, f"it is for goods of {spoken(sorted(when.origins))}, not of {facts.origin}", ""
+        return Verdict.NO, f"it is for goods of {join_words(sorted(when.origins))}, not of {facts.origin}", ""
     if facts.origin in when.not_origins:
         return Verdict.NO, f"it is not for goods of {facts.origin}", ""
     if when.not_goods:
@@ -242,7 +242,7 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
 
 
 def _membership(listed: Listed) -> str:
-    return f"{listed.code} is on list {listed.list.id} ({evidence_of(listed.placed).cited})"
+    return f"{listed.code} is on list {listed.list.id} ({combine_evidence(listed.placed).cited})"
 
 
 def _holds(metal: Metal, facts: LineFacts) -> Known:
@@ -273,20 +273,20 @@ def _light(rules: Ruleset, facts: LineFacts) -> Known:
     weight = facts.weight_of(metals)
     # No weight at all is a plan that says nothing of it: what is missing is said elsewhere.
     if not weight or not facts.net_kg:
-        return Verdict.UNKNOWN, f"the weight of its {spoken(metals)}, or the net weight, is not given"
-    share = f"{format_plain(weight)} kg of {spoken(metals)} in {format_plain(facts.net_kg)} kg net"
+        return Verdict.UNKNOWN, f"the weight of its {join_words(metals)}, or the net weight, is not given"
+    share = f"{format_plain(weight)} kg of {join_words(metals)} in {format_plain(facts.net_kg)} kg net"
     if multiply(weight, _HUNDRED) < multiply(facts.net_kg, test.least_percent):
         return Verdict.YES, f"{share} is below {test.least_percent} %"
     return Verdict.NO, f"{share} is {test.least_percent} % or more"
 
 
 def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Known:
-    where = spoken(sorted(wanted.countries))
+    where = join_words(sorted(wanted.countries))
     if wanted.or_origin and facts.origin in wanted.countries:
         return Verdict.YES, f"the goods are of {where}"
     metals = [metal for metal in listed_metals(rules, facts) if metal in wanted.metals] or wanted.metals
     known = facts.of_metals(metals)
-    said = spoken(metals)
+    said = join_words(metals)
     if wanted.share == "any":
         if any(country in wanted.countries for fact in known for country in fact.countries):
             return Verdict.YES, f"{said} in it is of {where}"
@@ -325,8 +325,8 @@ def _beside(when: When, beside: Beside) -> Reason:
             return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
         decided += [" or ".join(brings)] if brings else []
     if bool(claimed) != bool(decided):
-        named = spoken(claimed or decided)
+        named = join_words(claimed or decided)
         return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
     if claimed:
-        return Verdict.YES, f"{spoken(decided)} {'is' if len(decided) == 1 else 'are'} on the line", ""
+        return Verdict.YES, f"{join_words(decided)} {'is' if len(decided) == 1 else 'are'} on the line", ""
     return Verdict.NO, "no heading that would bring it about is on the line", ""

@@ -8,7 +8,7 @@ from datetime import date
 
 from pipeline.core.findings import Finding, Severity
 from pipeline.core.money import format_plain, multiply, sum_exact, to_decimal
-from pipeline.customs.reference.base import Row, spoken
+from pipeline.customs.reference.base import ReferenceRow, join_words
 from pipeline.customs.reference.chapter99 import within
 from pipeline.customs.reference.hts_lists import Listed
 from pipeline.customs.reference.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
@@ -54,7 +54,7 @@ def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = No
     for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
         fields = ["its weight in kg", "the net weight in kg"]
         untold = rules.metals.untold_of(metal, origin, on)
-        said: Row = untold or lists[0].version
+        said: ReferenceRow = untold or lists[0].version
         for needs in rules.metals.needs(metal, hts_code, on) if untold is None else ():
             unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
             fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
@@ -85,7 +85,7 @@ class _Checked:
 
     @property
     def _listed(self) -> str:
-        names = spoken(dict.fromkeys(listed.list.id for listed in self.lists))
+        names = join_words(dict.fromkeys(listed.list.id for listed in self.lists))
         return f"Line {self.line.line_ref}: {self.line.hts_code} is on Section 232 list {names}"
 
     @property
@@ -168,7 +168,7 @@ class _Checked:
 
     def _unknown_aluminum(self, row: Section232, here: str, unknown: UnknownAluminum) -> Iterator[Finding]:
         countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
-        if row.metal != "aluminum" or unknown.value not in countries or not unknown.holds(self.on):
+        if row.metal != "aluminum" or unknown.value not in countries or not unknown.in_force(self.on):
             return
         if self.carried.isdisjoint(unknown.headings):
             yield Finding(
@@ -216,7 +216,7 @@ class _Checked:
             elif not below and row.heading == test.heading:
                 said = (
                     f"{carries}, which is for articles with less than {test.least_percent} % metal "
-                    f"outside chapters {spoken(sorted(test.exempt_chapters))} {share}."
+                    f"outside chapters {join_words(sorted(test.exempt_chapters))} {share}."
                 )
                 remedy = "Use the heading of the list that the article is on, or correct the weights."
             else:

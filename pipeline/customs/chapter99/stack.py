@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from pipeline.customs.chapter99.conditions import Beside, Judged, Verdict, judge, prospects
 from pipeline.customs.chapter99.facts import LineFacts
-from pipeline.customs.reference.base import Evidence, evidence_of
+from pipeline.customs.reference.base import Evidence, combine_evidence
 from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
 from pipeline.customs.reference.hts_lists import Listed
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
@@ -293,4 +293,4 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
 def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
     """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
     lists = rules.lists_of(facts.hts_code, facts.on)
-    return evidence_of(row, *(listed.placed for listed in lists if listed.list.id in row.when.lists))
+    return combine_evidence(row, *(listed.placed for listed in lists if listed.list.id in row.when.lists))

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import multiply, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
@@ -32,7 +32,7 @@ def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
 
 def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
     rules = entry_rules()
-    ended = [each for each in rules.ended_entry_types if each.type == unit.entry.type and each.holds(entered_on)]
+    ended = [each for each in rules.ended_entry_types if each.type == unit.entry.type and each.in_force(entered_on)]
     for each in ended:
         yield Finding(
             rule="V22",
@@ -60,7 +60,7 @@ def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             pointer=here,
             message=f"Line {case.line_ref} is under an antidumping or countervailing duty case, "
             f"but the entry is of type {unit.entry.type}.",
-            remedy=f"Use an entry type for such goods ({spoken(sorted(cases.entry_types))}), or ask the broker.",
+            remedy=f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
             source=cases.source,
         )
     yield from _informal(unit, here)
@@ -124,7 +124,7 @@ def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
     here = f"{pointer}/parties/importerOfRecord/importerNumber"
     form = rules.importer_number(importer.importer_number)
     if form is None:
-        forms = spoken(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
+        forms = join_words(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
         yield Finding(
             rule="V20",
             severity=rules.importer_numbers.severity,
@@ -138,8 +138,8 @@ def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
     if not ((form is not None and form.foreign) or address.country != rules.destination):
         return
     barred = rules.foreign_importer
-    if unit.entry.type in barred.entry_types and not barred.ended(entered_on):
-        in_force = barred.holds(entered_on)
+    if unit.entry.type in barred.entry_types and not barred.has_ended(entered_on):
+        in_force = barred.in_force(entered_on)
         yield Finding(
             rule="V20",
             severity=barred.severity if in_force else "warn",
@@ -150,7 +150,7 @@ def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
             source=barred.source,
         )
     formal = rules.foreign_importer_formal
-    if unit.entry.type in formal.entry_types and formal.holds(entered_on):
+    if unit.entry.type in formal.entry_types and formal.in_force(entered_on):
         yield Finding(
             rule="V20",
             severity=formal.severity,

@@ -85,7 +85,7 @@ def _foreign(text: str) -> bool:
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
     """Yield what neither the line's attributes nor its description say, by the rules of the day of entry."""
-    asked = [row for row in _asked_of(line.hts_code) if row.holds(on)]
+    asked = [row for row in _asked_of(line.hts_code) if row.in_force(on)]
     if not asked:
         return
     described = line.description.lower()

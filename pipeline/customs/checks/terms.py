@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, fits_minor_unit, format_plain, sum_exact, to_decimal
-from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import Unit
 
@@ -124,7 +124,7 @@ def _incoterm(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V17",
             severity="warn",
             pointer=f"{here}/charges",
-            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no {spoken(missing)}.",
+            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no {join_words(missing)}.",
             remedy="Itemise the charge, included in the prices or not: only then is it left out of customs value.",
             source="19 CFR 141.86(a)(8)",
         )

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
 from pipeline.customs.checks.entry import in_usd
-from pipeline.customs.reference.base import spoken
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 
@@ -57,7 +57,7 @@ def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Fin
     certificate = claims.certificates.get(ref or "")
     if not _covers(certificate, line, on):
         low, worth = entry_rules().usmca_low_value, claims.worth_usd
-        if worth is not None and low.holds(on) and worth <= low.limit_usd:
+        if worth is not None and low.in_force(on) and worth <= low.limit_usd:
             # The service never makes up the words: the person who signs them answers for them.
             if not claims.stated:
                 yield _unstated(line, pointer, worth)
@@ -66,7 +66,7 @@ def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Fin
     if line.country_of_origin not in usmca.countries:
         message = (
             f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
-            f"they must originate in {spoken(sorted(usmca.countries))}."
+            f"they must originate in {join_words(sorted(usmca.countries))}."
         )
         yield _claim(f"{here}/spi", message, "Drop the claim, or correct the origin.")
 
@@ -150,7 +150,7 @@ def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
     if certificate.certifier_contact is not None and certificate.certifier_contact.title is None:
         lacks.append("title")
     if lacks:
-        yield "certifierContact", f"lacks the certifier's {spoken(lacks)} (element 2)", _COMPLETE
+        yield "certifierContact", f"lacks the certifier's {join_words(lacks)} (element 2)", _COMPLETE
     if certificate.certifier_address is None:
         yield "certifierAddress", "lacks the certifier's address (element 2)", _COMPLETE
     if role == "importer" and certificate.exporter is None:
@@ -170,7 +170,7 @@ def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
     )
     for name, element, party in parties:
         if party is not None and (lacks := _contact_lacks(party.contact)):
-            yield f"{name}/contact", f"lacks the {name}'s {spoken(lacks)} (element {element})", _COMPLETE
+            yield f"{name}/contact", f"lacks the {name}'s {join_words(lacks)} (element {element})", _COMPLETE
     if not certificate.goods:
         yield "goods", "does not say which goods it covers, by description and HS subheading (element 6)", _COMPLETE
 

@@ -10,7 +10,7 @@ from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga.answers import USE, USE_TEXT, Answer, answers
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, line_records
-from pipeline.customs.reference.base import Row, spoken
+from pipeline.customs.reference.base import ReferenceRow, join_words
 from pipeline.customs.reference.pga import Flag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Line, Unit
@@ -98,7 +98,7 @@ def _by_hand(line: Line, told: list[Answer], made: LineRecords, pointer: str) ->
                 severity="note",
                 pointer=f"{pointer}/treatment/pga/{answer.place}",
                 message=f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records leave out "
-                f"{spoken(labels)}, for which no place in them is known.",
+                f"{join_words(labels)}, for which no place in them is known.",
                 remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
                 source=record_rules().source,
             )
@@ -120,7 +120,7 @@ class _About:
         at: str,
         said: str,
         remedy: str,
-        by: Row | None = None,
+        by: ReferenceRow | None = None,
         source: str | None = None,
     ) -> Finding:
         row = by or self.answer.flag
@@ -173,7 +173,7 @@ def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]
     allowed = rules.disclaimers_of(flag, about.answer.program, entry_type)
     wrong = None
     if disclaimer.entry_types and entry_type not in disclaimer.entry_types:
-        wrong = f"disclaimer {row.disclaimer} is for entry type {spoken(sorted(disclaimer.entry_types))} alone"
+        wrong = f"disclaimer {row.disclaimer} is for entry type {join_words(sorted(disclaimer.entry_types))} alone"
     elif disclaimer.code not in allowed:
         wrong = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
     if wrong is not None:
@@ -204,7 +204,7 @@ def _program(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
         said = f"{code} is not a program of {flag.agency} that flag {row.flag} is known to ask for"
     else:
         return
-    yield about.finding("V14-PROGRAM", "warn", "/program", said, f"Use one of {spoken(known)}.")
+    yield about.finding("V14-PROGRAM", "warn", "/program", said, f"Use one of {join_words(known)}.")
 
 
 def _with_data(about: _About, flag: Flag) -> Iterator[Finding]:
@@ -217,7 +217,7 @@ def _with_data(about: _About, flag: Flag) -> Iterator[Finding]:
             "warn",
             "/processing",
             f"{row.processing or 'no processing code'} is not a processing code of {flag.agency} {code}",
-            f"Use one of {spoken(program.processing)}.",
+            f"Use one of {join_words(program.processing)}.",
             program,
         )
     # Only what both the flag and the program are known for refuses a plan.

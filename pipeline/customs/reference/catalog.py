@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.customs.reference.base import Data
+from pipeline.customs.reference.base import ReferenceData
 from pipeline.customs.reference.bundle import REFERENCE, load_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
 #: What a row is called by: the fields of the first line of which it has any, and the field that says what it is.
-_NAMES = (("agency", "program"), ("flag", "agency"), ("code",), ("metal",), ("type",), ("id",), ("name",))
-_WORDS = ("text", "title", "name")
+_NAME_FIELDS = (("agency", "program"), ("flag", "agency"), ("code",), ("metal",), ("type",), ("id",), ("name",))
+_TEXT_FIELDS = ("text", "title", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class DatedRow:
     confidence: str | None
     source: str | None
 
-    def holds(self, on: date) -> bool:
+    def in_force(self, on: date) -> bool:
         """Tell whether the row is in force on the day, both ends included."""
         return (self.effective_from is None or self.effective_from <= on) and (
             self.effective_to is None or on <= self.effective_to
@@ -41,44 +41,44 @@ class DatedRow:
 
 def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
     """Return the rows of the ruleset: headings, bans, lists, families, and what holds between headings."""
-    return tuple(_chapter99(rules or ruleset()))
+    return tuple(_chapter99_rows(rules or ruleset()))
 
 
-def every_row(loaded: tuple[Ruleset, Mapping[str, Data]] | None = None) -> tuple[DatedRow, ...]:
+def all_rows(loaded: tuple[Ruleset, Mapping[str, ReferenceData]] | None = None) -> tuple[DatedRow, ...]:
     """Return the rows of all reference data, chapter 99 first."""
     rules, reference = loaded or load_rules()
-    metals = (row for row, _ in _walk(rules.metals, "metals", "", None))
+    metals = (row for row, _ in _iter_dated_rows(rules.metals, "metals", "", None))
     return (*chapter99_rows(rules), *metals, *(row for row, _ in reference_rows(reference)))
 
 
-def reference_rows(reference: Mapping[str, Data]) -> Iterator[tuple[DatedRow, BaseModel]]:
+def reference_rows(reference: Mapping[str, ReferenceData]) -> Iterator[tuple[DatedRow, BaseModel]]:
     """Yield the rows of the rules beside chapter 99, each with what it holds."""
     for name, data in reference.items():
-        yield from _walk(data, REFERENCE[name][0], "", None)
+        yield from _iter_dated_rows(data, REFERENCE[name][0], "", None)
 
 
-def _chapter99(rules: Ruleset) -> Iterator[DatedRow]:
+def _chapter99_rows(rules: Ruleset) -> Iterator[DatedRow]:
     for row in rules.rows:
-        yield _row("heading", row.heading, row.description, row, row.program)
+        yield _dated_row("heading", row.heading, row.description, row, row.program)
     for held in rules.held:
-        yield _row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
+        yield _dated_row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
     for ban in rules.bans:
-        yield _row("ban", ban.list, ban.what, ban)
+        yield _dated_row("ban", ban.list, ban.what, ban)
     for group in rules.country_groups:
-        yield _row("group", group.name, ", ".join(group.countries), group)
+        yield _dated_row("group", group.name, ", ".join(group.countries), group)
     for family in rules.families:
-        yield _row("family", ", ".join(family.headings), family.name, family, family.program)
+        yield _dated_row("family", ", ".join(family.headings), family.name, family, family.program)
     for ranges in rules.exclusive:
-        yield _row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
+        yield _dated_row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
     for pair in rules.companions:
-        yield _row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
-    yield _row(
+        yield _dated_row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
+    yield _dated_row(
         "reporting", "order", f"{rules.reported_order}; the value on {rules.reporting.value_on}", rules.reporting
     )
-    yield _row("review", "age", f"the rules are trusted for {rules.review.within_days} days", rules.review)
+    yield _dated_row("review", "age", f"the rules are trusted for {rules.review.within_days} days", rules.review)
 
 
-def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:
+def _dated_row(kind: str, name: str, says: str, row: Any, program: str | None = None) -> DatedRow:
     return DatedRow(
         kind=kind,
         name=name,
@@ -92,25 +92,25 @@ def _row(kind: str, name: str, says: str, row: Any, program: str | None = None) 
     )
 
 
-def _walk(value: Any, kind: str, path: str, source: str | None) -> Iterator[tuple[DatedRow, BaseModel]]:
+def _iter_dated_rows(value: Any, kind: str, path: str, source: str | None) -> Iterator[tuple[DatedRow, BaseModel]]:
     if isinstance(value, BaseModel):
         source = getattr(value, "source", None) or source
         if isinstance(getattr(value, "status", None), str):
-            own = next((found for names in _NAMES if (found := _own(value, names))), "")
+            own = next((found for names in _NAME_FIELDS if (found := _own_name(value, names))), "")
             name = " ".join(dict.fromkeys(part for part in (*path.split("/"), own) if part)) or kind
-            words = next((str(getattr(value, name)) for name in _WORDS if getattr(value, name, None)), "")
-            row = _row(kind, name.replace("_", " "), "" if words in name else words, value)
+            words = next((str(getattr(value, name)) for name in _TEXT_FIELDS if getattr(value, name, None)), "")
+            row = _dated_row(kind, name.replace("_", " "), "" if words in name else words, value)
             yield row if row.source else replace(row, source=source), value
         for name in type(value).model_fields:
-            yield from _walk(getattr(value, name), kind, f"{path}/{name}", source)
+            yield from _iter_dated_rows(getattr(value, name), kind, f"{path}/{name}", source)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _walk(item, kind, f"{path}/{key}", source)
+            yield from _iter_dated_rows(item, kind, f"{path}/{key}", source)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _walk(item, kind, path, source)
+            yield from _iter_dated_rows(item, kind, path, source)
 
 
-def _own(value: BaseModel, names: tuple[str, ...]) -> str:
+def _own_name(value: BaseModel, names: tuple[str, ...]) -> str:
     given = [getattr(value, name, None) for name in names]
     return " ".join(str(part) for part in given) if all(given) else ""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.money import format_plain
-from pipeline.customs.reference.base import Chapter, Data, Figure, Metal, Row
+from pipeline.customs.reference.base import Chapter, Figure, Metal, ReferenceData, ReferenceRow
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 
@@ -72,7 +72,7 @@ def _ends(text: str) -> tuple[str, str]:
     return first, last or first
 
 
-class MetalFrom(Data):
+class MetalFrom(ReferenceData):
     """Where listed metal was melted and poured, smelted or cast: in the countries `any`, `most` or `all` of it.
 
     Where `any` of it may be, metal of which nothing is said decides nothing. `most` is of one metal, either smelted or cast there.
@@ -95,7 +95,7 @@ class MetalFrom(Data):
         return f"{self.share} of its {_either(self.metals)} is of {_either(sorted(self.countries))}"
 
 
-class Certified(Data):
+class Certified(ReferenceData):
     """What the importer certifies of goods on no list of a heading to take it; not of these chapters, nor on these lists."""
 
     what: str
@@ -113,7 +113,7 @@ class Certified(Data):
         return f"the importer certifies that {self.what}" + (f" ({', '.join(limits)})" if limits else "")
 
 
-class Goods(Data):
+class Goods(ReferenceData):
     """Goods of the countries that are on one of the lists."""
 
     origins: frozenset[Country]
@@ -125,7 +125,7 @@ class Goods(Data):
         return f"goods of {_either(sorted(self.origins))} on list {_either(self.lists)}"
 
 
-class When(Data):
+class When(ReferenceData):
     """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
 
     Whether a code on one of `perhaps_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
@@ -209,7 +209,7 @@ def _either(names: Sequence[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-class HeadingRow(Row):
+class HeadingRow(ReferenceRow):
     """One heading of chapter 99 in one time: when it applies, and at what rate."""
 
     heading: Heading
@@ -220,7 +220,7 @@ class HeadingRow(Row):
     when: When
 
 
-class Ban(Row):
+class Ban(ReferenceRow):
     """Goods whose import is excluded; `unless` is what only a person knows."""
 
     list: str
@@ -229,7 +229,7 @@ class Ban(Row):
     unless: str | None = None
 
 
-class HeadingSheet(Data):
+class HeadingSheet(ReferenceData):
     """A part of a headings file: rows and bans that share their `defaults`."""
 
     rows: tuple[HeadingRow, ...]
@@ -249,7 +249,7 @@ class HeadingSheet(Data):
         return made
 
 
-class Missing(Data):
+class Missing(ReferenceData):
     """By which rule it is said that a line lacks a heading.
 
     `one_applies`: to goods on its lists one of its headings applies, also where the plan's facts do not say which.
@@ -259,7 +259,7 @@ class Missing(Data):
     one_applies: bool = False
 
 
-class Program(Data):
+class Program(ReferenceData):
     """A program of duties, of whose headings a line takes one."""
 
     id: str
@@ -269,7 +269,7 @@ class Program(Data):
     yields_to: HeadingRanges = ()
 
 
-class Ranges(Row):
+class Ranges(ReferenceRow):
     """A rule about ranges of headings."""
 
     headings: HeadingRanges
@@ -294,26 +294,26 @@ class Family(Ranges):
     name: str
 
 
-class Reporting(Row):
+class Reporting(ReferenceRow):
     """The order of a line's headings, by the rank of their programs, and where the value stands."""
 
     value_on: str
 
 
-class Review(Row):
+class Review(ReferenceRow):
     """How long after their day the rules may be trusted, before somebody has to read the law again."""
 
     within_days: Annotated[int, Field(ge=1)]
 
 
-class CountryGroup(Row):
+class CountryGroup(ReferenceRow):
     """A name for countries that rows speak of together; a row that uses it holds in the group's time alone."""
 
     name: Annotated[str, AfterValidator(_group)]
     countries: tuple[Country, ...]
 
 
-class Manifest(Data):
+class Manifest(ReferenceData):
     """What makes up the ruleset; `reference` names the files of the other rules, which its hash is taken over too."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]

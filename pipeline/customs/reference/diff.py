@@ -11,7 +11,7 @@ from decimal import Decimal
 from pydantic import BaseModel
 
 from pipeline.core.money import format_plain
-from pipeline.customs.reference.base import Data, Row, spoken
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow, join_words
 from pipeline.customs.reference.catalog import DatedRow, reference_rows
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.metals import MetalNeeds, WeightTest
@@ -37,16 +37,16 @@ def between_days(rules: Ruleset, before: date, after: date) -> tuple[Change, ...
     )
 
 
-def reference_between_days(reference: Mapping[str, Data], before: date, after: date) -> tuple[Change, ...]:
+def reference_between_days(reference: Mapping[str, ReferenceData], before: date, after: date) -> tuple[Change, ...]:
     """Return which rows of the entry and the agencies begin, and which end, between the two days."""
     rows = [row for row, _ in reference_rows(reference)]
     return (
-        *(_event(row, "began") for row in rows if row.holds(after) and not row.holds(before)),
-        *(_event(row, "ended") for row in rows if row.holds(before) and not row.holds(after)),
+        *(_event(row, "began") for row in rows if row.in_force(after) and not row.in_force(before)),
+        *(_event(row, "ended") for row in rows if row.in_force(before) and not row.in_force(after)),
     )
 
 
-def between_references(before: Mapping[str, Data], after: Mapping[str, Data]) -> tuple[Change, ...]:
+def between_references(before: Mapping[str, ReferenceData], after: Mapping[str, ReferenceData]) -> tuple[Change, ...]:
     """Return what the second rules of the entry and the agencies have that the first have otherwise."""
     old, new = (_by_name(reference) for reference in (before, after))
     return (
@@ -60,7 +60,7 @@ def between_references(before: Mapping[str, Data], after: Mapping[str, Data]) ->
     )
 
 
-def _by_name(reference: Mapping[str, Data]) -> dict[tuple[str, str, int], tuple[DatedRow, BaseModel]]:
+def _by_name(reference: Mapping[str, ReferenceData]) -> dict[tuple[str, str, int], tuple[DatedRow, BaseModel]]:
     # Of rows with one name, one after the other in time, the first is compared with the first.
     seen: Counter[tuple[str, str]] = Counter()
     found = {}
@@ -94,7 +94,7 @@ def between_rulesets(before: Ruleset, after: Ruleset) -> tuple[Change, ...]:
 
 
 def _in_force(rules: Ruleset, on: date) -> dict[str, HeadingRow]:
-    return {row.heading: row for row in rules.rows if row.holds(on)}
+    return {row.heading: row for row in rules.rows if row.in_force(on)}
 
 
 def _dated(rules: Ruleset) -> dict[str, HeadingRow]:
@@ -106,7 +106,7 @@ def _held(rules: Ruleset, on: date | None = None) -> dict[str, frozenset[str]]:
     for held in rules.held:
         if on is None:
             found[f"{held.list.id} from {held.version.effective_from}"] = frozenset(held.codes.values())
-        elif held.version.holds(on):
+        elif held.version.in_force(on):
             found[held.list.id] = frozenset(held.codes.values())
     return found
 
@@ -132,7 +132,7 @@ def _differences(old: HeadingRow, new: HeadingRow) -> Iterator[str]:
         yield new.description
 
 
-def _dated_differences(old: Row, new: Row) -> Iterator[str]:
+def _dated_differences(old: ReferenceRow, new: ReferenceRow) -> Iterator[str]:
     if (old.effective_from, old.effective_to) != (new.effective_from, new.effective_to):
         yield f"from {new.effective_from} to {new.effective_to or 'further notice'}"
     if (old.source, old.confidence, old.status) != (new.source, new.confidence, new.status):
@@ -154,7 +154,7 @@ def _lists(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]) 
             yield Change("list", name, what, "  ".join(said))
 
 
-Others = dict[tuple[str, str], tuple[Row, str]]
+Others = dict[tuple[str, str], tuple[ReferenceRow, str]]
 
 
 def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
@@ -164,7 +164,7 @@ def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
         **{("family", family.name): (family, ", ".join(family.headings)) for family in rules.families},
         **{("exclusive", ", ".join(rule.headings)): (rule, "no more than one on a line") for rule in rules.exclusive},
         **{
-            ("companions", ", ".join(pair.headings)): (pair, f"only with {spoken(pair.needs)}")
+            ("companions", ", ".join(pair.headings)): (pair, f"only with {join_words(pair.needs)}")
             for pair in rules.companions
         },
     }
@@ -176,28 +176,28 @@ def _other_rows(rules: Ruleset, on: date | None = None) -> Others:
         ("reporting", "order", rules.reporting, rules.reported_order),
         ("review", "age", rules.review, f"{rules.review.within_days} days"),
         *(
-            ("metal data", f"not of {spoken(sorted(row.origins))}", row, spoken(sorted(row.metals)))
+            ("metal data", f"not of {join_words(sorted(row.origins))}", row, join_words(sorted(row.metals)))
             for row in metals.untold
         ),
-        ("metal data", f"{unknown.value} of aluminum", unknown, spoken(unknown.headings)),
+        ("metal data", f"{unknown.value} of aluminum", unknown, join_words(unknown.headings)),
         *(("weight test", test.heading, test, _weighs(test)) for test in rules.metals.weight_tests),
         *(("metal data", _of_metal(needs), needs, _asks(needs)) for needs in rules.metals.metals),
     ]
     if on is not None:
-        return {(kind, name): (row, said) for kind, name, row, said in dated if row.holds(on)}
+        return {(kind, name): (row, said) for kind, name, row, said in dated if row.in_force(on)}
     return {(kind, f"{name} from {row.effective_from}"): (row, said) for kind, name, row, said in dated}
 
 
 def _weighs(test: WeightTest) -> str:
-    return f"below {format_plain(test.least_percent)} % of the weight, outside chapters {spoken(sorted(test.exempt_chapters))}"
+    return f"below {format_plain(test.least_percent)} % of the weight, outside chapters {join_words(sorted(test.exempt_chapters))}"
 
 
 def _of_metal(needs: MetalNeeds) -> str:
-    return f"{needs.metal} of {spoken(needs.codes)}" if needs.codes else needs.metal
+    return f"{needs.metal} of {join_words(needs.codes)}" if needs.codes else needs.metal
 
 
 def _asks(needs: MetalNeeds) -> str:
-    return spoken(name.replace("_", " ") for name in needs.needs)
+    return join_words(name.replace("_", " ") for name in needs.needs)
 
 
 def _others(before: Others, after: Others) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.reference.base import Chapter, Data, Figure, Row, load, loaded_once
+from pipeline.customs.reference.base import Chapter, Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
 
 #: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
 Pattern = re.Pattern[str]
@@ -25,13 +25,13 @@ def _zone(name: str) -> str:
     return name
 
 
-class Clock(Row):
+class Clock(ReferenceRow):
     """The time zone in which the days of entry are counted."""
 
     zone: Annotated[str, AfterValidator(_zone)]
 
 
-class ImporterNumber(Data):
+class ImporterNumber(ReferenceData):
     """A form that an importer's number may take."""
 
     name: str
@@ -40,64 +40,64 @@ class ImporterNumber(Data):
     foreign: bool
 
 
-class ImporterNumbers(Row):
+class ImporterNumbers(ReferenceRow):
     """The forms that an importer's number may take."""
 
     forms: tuple[ImporterNumber, ...]
 
 
-class Countries(Row):
+class Countries(ReferenceRow):
     """The codes of the countries that there are."""
 
     codes: frozenset[str]
 
 
-class EndedEntryType(Row):
+class EndedEntryType(ReferenceRow):
     """An entry type that may no longer be filed."""
 
     type: str
     name: str
 
 
-class Informal(Row):
+class Informal(ReferenceRow):
     """Informal entry, and the most that it may be worth."""
 
     type: str
     limit_usd: Figure
 
 
-class ForeignImporter(Row):
+class ForeignImporter(ReferenceRow):
     """The entry types that a foreign importer of record may not use."""
 
     entry_types: frozenset[str]
 
 
-class InvoiceNumber(Row):
+class InvoiceNumber(ReferenceRow):
     """How an invoice number may be written."""
 
     pattern: Pattern
 
 
-class EntryTypes(Row):
+class EntryTypes(ReferenceRow):
     """The entry types that a plan may name, and what each is."""
 
     types: dict[str, str]
 
 
-class TradeRemedyCases(Row):
+class TradeRemedyCases(ReferenceRow):
     """The attribute that names a case of antidumping or countervailing duty, and the entry types for such goods."""
 
     attribute: str
     entry_types: frozenset[str]
 
 
-class Sale(Row):
+class Sale(ReferenceRow):
     """The reasons for export that are a sale, of which time and place are told."""
 
     reasons: frozenset[str]
 
 
-class Tariff(Row):
+class Tariff(ReferenceRow):
     """Which chapters there are, which are kept free, and which are claimed beside a heading of the goods."""
 
     last_chapter: str
@@ -105,14 +105,14 @@ class Tariff(Row):
     beside: frozenset[str]
 
 
-class Value(Row):
+class Value(ReferenceRow):
     """Values that customs is likely to query."""
 
     least_usd_per_kg: Figure
     denials: tuple[str, ...]
 
 
-class RateRange(Data):
+class RateRange(ReferenceData):
     """US dollars that one unit of a currency may be worth before a person should look."""
 
     least: Figure
@@ -125,33 +125,33 @@ class RateRange(Data):
         return self
 
 
-class ExchangeRates(Row):
+class ExchangeRates(ReferenceRow):
     """What currencies are usually worth, by their codes."""
 
     usual: dict[str, RateRange]
 
 
-class Consignee(Row):
+class Consignee(ReferenceRow):
     """The states and postal codes of the customs territory."""
 
     regions: frozenset[str]
     postal_code: Pattern
 
 
-class UsmcaElements(Row):
+class UsmcaElements(ReferenceRow):
     """What a certification must say, and how long a blanket one may be."""
 
     longest_months: int
 
 
-class WeightTolerance(Row):
+class WeightTolerance(ReferenceRow):
     """How far two weights may lie apart, whichever is more."""
 
     percent: Figure
     least_kg: Figure
 
 
-class Incoterms(Row):
+class Incoterms(ReferenceRow):
     """The terms under which the invoice itemises carriage, or carriage and insurance."""
 
     freight: frozenset[str]
@@ -161,20 +161,20 @@ class Incoterms(Row):
     by_water: frozenset[str]
 
 
-class Usmca(Row):
+class Usmca(ReferenceRow):
     """Who may claim USMCA, and by which special programs."""
 
     countries: frozenset[str]
     programs: frozenset[str]
 
 
-class UsmcaLowValue(Row):
+class UsmcaLowValue(ReferenceRow):
     """The most that goods which claim USMCA may be worth without a certification."""
 
     limit_usd: Figure
 
 
-class ForeignWords(Data):
+class ForeignWords(ReferenceData):
     """Small words that tell a description of another language from one in English."""
 
     fewest: int
@@ -182,7 +182,7 @@ class ForeignWords(Data):
     english: frozenset[str]
 
 
-class Vague(Row):
+class Vague(ReferenceRow):
     """When a description says too little, or says it in no English."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
@@ -193,7 +193,7 @@ class Vague(Row):
     names: ForeignWords
 
 
-class Attribute(Row):
+class Attribute(ReferenceRow):
     """One thing that an invoice must say of goods of certain tariff numbers."""
 
     name: str
@@ -204,7 +204,7 @@ class Attribute(Row):
     form: Pattern | None = None
 
 
-class AttributeRules(Data):
+class AttributeRules(ReferenceData):
     """What an invoice must say of goods, by the beginning of their tariff number."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
@@ -222,7 +222,7 @@ class AttributeRules(Data):
         return tuple(row for row in self.rows if hts_code.startswith(row.prefixes))
 
 
-class EntryRules(Data):
+class EntryRules(ReferenceData):
     """What holds of the entry header, the invoice and its lines."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
@@ -239,7 +239,7 @@ class EntryRules(Data):
     foreign_importer_formal: ForeignImporter
     invoice_number: InvoiceNumber
     weights: WeightTolerance
-    manifest: Row
+    manifest: ReferenceRow
     sale: Sale
     tariff: Tariff
     value: Value
@@ -248,7 +248,7 @@ class EntryRules(Data):
     incoterms: Incoterms
     usmca: Usmca
     usmca_low_value: UsmcaLowValue
-    usmca_statement: Row
+    usmca_statement: ReferenceRow
     usmca_elements: UsmcaElements
 
     @model_validator(mode="after")
@@ -263,13 +263,13 @@ class EntryRules(Data):
         return next((form for form in self.importer_numbers.forms if form.pattern.fullmatch(number)), None)
 
 
-class Textiles(Row):
+class Textiles(ReferenceRow):
     """The chapters of textiles, whose makers must be coded exactly."""
 
     chapters: frozenset[Chapter]
 
 
-class MidRules(Row):
+class MidRules(ReferenceRow):
     """How a manufacturer identification code is built."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
@@ -286,25 +286,25 @@ class MidRules(Row):
         return next((code for code, names in self.provinces.items() if region in names), None)
 
 
-@loaded_once
+@load_once
 def entry_rules() -> EntryRules:
     """Return the rules of the entry and the invoice."""
-    return load(EntryRules, "entry.yaml")
+    return load_rules_file(EntryRules, "entry.yaml")
 
 
-@loaded_once
+@load_once
 def mid_rules() -> MidRules:
     """Return the rules of manufacturer identification codes."""
-    return load(MidRules, "mid.yaml")
+    return load_rules_file(MidRules, "mid.yaml")
 
 
-@loaded_once
+@load_once
 def vague() -> Vague:
     """Return when a description says too little."""
-    return load(Vague, "descriptions.yaml")
+    return load_rules_file(Vague, "descriptions.yaml")
 
 
-@loaded_once
+@load_once
 def attribute_rules() -> AttributeRules:
     """Return what invoices must say of goods of certain tariff numbers."""
-    return load(AttributeRules, "attributes.yaml")
+    return load_rules_file(AttributeRules, "attributes.yaml")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from pipeline.customs.reference.base import Chapter, Data, Metal, Row, digits
+from pipeline.customs.reference.base import Chapter, Metal, ReferenceData, ReferenceRow, without_dots
 
 _PROVISION = re.compile(r"^\d{4}(\.\d{2}(\.\d{2}(\d{2})?)?)?$")
 
@@ -25,7 +25,7 @@ def _provision(code: str) -> str:
 Provision = Annotated[str, AfterValidator(_provision)]
 
 
-class ListVersion(Row):
+class ListVersion(ReferenceRow):
     """What a list holds in a time: all its codes, or its changes against the version before, or other lists taken in.
 
     `except_codes` are provisions that fall out of a listed one.
@@ -49,7 +49,7 @@ class ListVersion(Row):
         return self
 
 
-class HtsList(Data):
+class HtsList(ReferenceData):
     """A list of provisions as its note had it over time; a list of metals names the metal that is looked at."""
 
     id: str
@@ -69,7 +69,7 @@ class HtsList(Data):
         return self
 
 
-class ListFile(Data):
+class ListFile(ReferenceData):
     """A file of lists."""
 
     lists: tuple[HtsList, ...]
@@ -131,8 +131,8 @@ def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[tu
                     (listed.id, f"has a version from {since} that begins before the one above it ends. {_END}")
                 )
             if version.codes:
-                codes = MappingProxyType({digits(code): code for code in version.codes})
-                excepted = frozenset(digits(code) for code in version.except_codes)
+                codes = MappingProxyType({without_dots(code): code for code in version.codes})
+                excepted = frozenset(without_dots(code) for code in version.except_codes)
                 placed = MappingProxyType(dict.fromkeys(version.codes, version))
                 versions.append(Held(listed, version, codes, excepted, placed))
             elif before is None:
@@ -148,20 +148,20 @@ def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]],
     wrong += [
         (name, f"removes {code}, which it does not hold. Take it out of `remove`.")
         for code in version.remove
-        if codes.pop(digits(code), None) is None
+        if codes.pop(without_dots(code), None) is None
     ]
     wrong += [
         (name, f"adds {code}, which it holds already. Take it out of `add`.")
         for code in version.add
-        if digits(code) in codes
+        if without_dots(code) in codes
     ]
-    codes |= {digits(code): code for code in version.add}
+    codes |= {without_dots(code): code for code in version.add}
     for other in version.add_lists:
         if held.get(other):
             codes |= held[other][-1].codes
         else:
             wrong.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
-    excepted = before.excepted | {digits(code) for code in version.except_codes}
+    excepted = before.excepted | {without_dots(code) for code in version.except_codes}
     placed = {code: before.placed.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
     return Held(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(placed))
 
@@ -171,12 +171,12 @@ def lists_of(held: tuple[Held, ...], hts_code: str, on: date) -> tuple[Listed, .
     found = [
         Listed(version.list, version.version, code, version.placed[code])
         for version in held
-        if version.version.holds(on) and (code := version.match(hts_code)) is not None
+        if version.version.in_force(on) and (code := version.match(hts_code)) is not None
     ]
     return tuple(sorted(found, key=lambda listed: -len(listed.code)))
 
 
-def _follows(before: Row, after: Row) -> bool:
+def _follows(before: ReferenceRow, after: ReferenceRow) -> bool:
     return (
         before.effective_to is not None
         and after.effective_from is not None

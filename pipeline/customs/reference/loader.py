@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 else:
     _Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-Read = TypeVar("Read")
+Shape = TypeVar("Shape")
 
 #: What a row is called by, the first of these that it has.
-_NAMES: Final = ("heading", "flag", "id", "code", "list", "metal", "type", "program", "name", "headings")
+_NAME_KEYS: Final = ("heading", "flag", "id", "code", "list", "metal", "type", "program", "name", "headings")
 _REMEDIES: Final = (
     (re.compile("^missing$"), "Add it."),
     (re.compile("^extra_forbidden$"), "Take it out, or correct its name."),
@@ -32,12 +32,12 @@ _REMEDIES: Final = (
 )
 
 
-class Reader:
+class RulesReader:
     """Reads the files of one folder of rules; keeps what is wrong with them, and the hash of all it was asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
         self._hashes: dict[str, str] = {}
 
     @property
@@ -46,36 +46,36 @@ class Reader:
         lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self._hashes.items()))
         return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
-    def content(self, name: str) -> str | None:
+    def read_text(self, name: str) -> str | None:
         """Return the text of a file, or None where it cannot be read."""
         try:
             raw = (self.folder / name).read_bytes()
             self._hashes[name] = hashlib.sha256(raw).hexdigest()
             return raw.decode("utf-8")
         except FileNotFoundError:
-            self.wrong.append(f"{name}: there is no such file. Add it, or take its name out of ruleset.yaml.")
+            self.errors.append(f"{name}: there is no such file. Add it, or take its name out of ruleset.yaml.")
         except (OSError, UnicodeDecodeError) as error:
-            self.wrong.append(f"{name}: {error}. Write a file of UTF-8 text.")
+            self.errors.append(f"{name}: {error}. Write a file of UTF-8 text.")
         return None
 
-    def read(self, shape: type[Read], name: str) -> Read | None:
+    def read_as(self, shape: type[Shape], name: str) -> Shape | None:
         """Return what a file holds in its shape, or None where it cannot be right."""
-        text = self.content(name)
+        text = self.read_text(name)
         if text is None:
             return None
         try:
-            document = _document(text, name)
+            document = _parse(text, name)
         except (ValueError, yaml.YAMLError) as error:
-            self.wrong.append(f"{name}: {_unreadable(error)}")
+            self.errors.append(f"{name}: {_describe_syntax_error(error)}")
             return None
         try:
             return TypeAdapter(shape).validate_python(document)
         except ValidationError as error:
-            self.wrong += _spoken(error, document, name)
+            self.errors += _describe_errors(error, document, name)
         return None
 
 
-class _Loader(_Safe):
+class _StrictLoader(_Safe):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         seen = set()
         for key, _ in node.value:
@@ -93,58 +93,58 @@ class _Loader(_Safe):
             raise ConstructorError(None, None, f"there is no day {node.value}", node.start_mark) from None
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
 
 
-def _document(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> Any:
     # JSON is YAML too, but the reader of JSON takes the long lists in a hundredth of the time.
     if name.endswith(".json"):
-        return json.loads(text, object_pairs_hook=_once)
-    return yaml.load(text, _Loader)  # noqa: S506 -- a safe loader
+        return json.loads(text, object_pairs_hook=_unique_keys)
+    return yaml.load(text, _StrictLoader)  # noqa: S506 -- a safe loader
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} stands twice in {_called(made) or 'an object'}")
-    return made
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {duplicate!r} stands twice in {_row_name(result) or 'an object'}")
+    return result
 
 
-def _unreadable(error: Exception) -> str:
+def _describe_syntax_error(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}. Correct the line."
     return f"{error}. Correct the file."
 
 
-def _spoken(error: ValidationError, document: Any, name: str) -> Iterator[str]:
+def _describe_errors(error: ValidationError, document: Any, name: str) -> Iterator[str]:
     for item in error.errors(include_url=False):
-        said = item["msg"].removeprefix("Value error, ")
+        message = item["msg"].removeprefix("Value error, ")
         remedy = next((words for kind, words in _REMEDIES if kind.match(item["type"])), "Correct it.")
-        place = _place(document, item["loc"])
-        yield f"{name}: {place + ': ' if place else ''}{said}. {remedy}"
+        location = _locate(document, item["loc"])
+        yield f"{name}: {location + ': ' if location else ''}{message}. {remedy}"
 
 
-def _place(document: Any, location: tuple[int | str, ...]) -> str:
+def _locate(document: Any, location: tuple[int | str, ...]) -> str:
     """Return where in the document it is, rows by their names: rows[9903.82.09 from 2026-04-06].when.lists."""
-    place = ""
+    path = ""
     value = document
     for step in location:
         if isinstance(step, int) and isinstance(value, list) and step < len(value):
             value = value[step]
-            place += f"[{_called(value) or f'number {step + 1}'}]"
+            path += f"[{_row_name(value) or f'number {step + 1}'}]"
         else:
             value = value.get(step) if isinstance(value, dict) else None
-            place += f".{step}" if place else str(step)
-    return place
+            path += f".{step}" if path else str(step)
+    return path
 
 
-def _called(value: Any) -> str | None:
+def _row_name(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     shared = value.get("defaults")
-    name = next((value[key] for key in _NAMES if value.get(key)), _called(shared) if shared else None)
+    name = next((value[key] for key in _NAME_KEYS if value.get(key)), _row_name(shared) if shared else None)
     since = value.get("effective_from")
-    spelt = ", ".join(map(str, name)) if isinstance(name, list) else name
-    return f"{spelt} from {since}" if spelt and since else spelt and str(spelt)
+    text = ", ".join(map(str, name)) if isinstance(name, list) else name
+    return f"{text} from {since}" if text and since else text and str(text)

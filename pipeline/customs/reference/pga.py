@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.findings import Severity
-from pipeline.customs.reference.base import Data, Row, Status, load, loaded_once
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status, load_once, load_rules_file
 
 #: What of a plan stands in for a datum that the PGA row itself does not repeat.
 Carried = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
 
 
-class Source(Data):
+class Source(ReferenceData):
     """Where rows come from, and how sure they are unless they say otherwise."""
 
     text: str
@@ -25,7 +25,7 @@ class Source(Data):
     status: Status
 
 
-class Disclaimer(Row):
+class Disclaimer(ReferenceRow):
     """A reason why an agency need not be told."""
 
     code: Annotated[str, Field(pattern=r"^[A-G]$")]
@@ -35,7 +35,7 @@ class Disclaimer(Row):
     entry_types: frozenset[str] = frozenset()
 
 
-class IntendedUse(Row):
+class IntendedUse(ReferenceRow):
     """What goods are for (Appendix R)."""
 
     code: Annotated[str, Field(pattern=r"^[0-9]{3}\.[0-9]{3}$")]
@@ -43,14 +43,14 @@ class IntendedUse(Row):
     needs_text: bool = False
 
 
-class Role(Row):
+class Role(ReferenceRow):
     """What a named party is to the goods."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")]
     name: str
 
 
-class Flag(Row):
+class Flag(ReferenceRow):
     """A flag that an HTS number carries for an agency."""
 
     flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
@@ -70,10 +70,10 @@ class Flag(Row):
 
     def asked(self, on: date, entry_type: str) -> bool:
         """Tell whether the flag counts on the day, under the entry type."""
-        return self.holds(on) and self.later.get(entry_type, on) <= on
+        return self.in_force(on) and self.later.get(entry_type, on) <= on
 
 
-class Program(Row):
+class Program(ReferenceRow):
     """A program of an agency, and what its data must hold; `a|b` asks for one of the two."""
 
     agency: str
@@ -95,7 +95,7 @@ class Program(Row):
         )
 
 
-class Element(Data):
+class Element(ReferenceData):
     """A datum that an agency may ask for; `carried` is what else in the plan says it."""
 
     label: str
@@ -104,7 +104,7 @@ class Element(Data):
     carried: Annotated[Carried | None, Field(alias="from")] = None
 
 
-class PgaRules(Data):
+class PgaRules(ReferenceData):
     """What partner government agencies must be told."""
 
     schema_version: Annotated[Literal[2], Field(alias="schema")]
@@ -189,15 +189,15 @@ class PgaRules(Data):
 
     def flag(self, flag: str, on: date) -> Flag | None:
         """Return the row of a flag that holds on the day."""
-        return next((row for row in self.flag_rows(flag) if row.holds(on)), None)
+        return next((row for row in self.flag_rows(flag) if row.in_force(on)), None)
 
     def program(self, agency: str, program: str | None, on: date) -> Program | None:
         """Return the row of a program that holds on the day."""
-        return next((row for row in self._programs.get((agency, program or ""), ()) if row.holds(on)), None)
+        return next((row for row in self._programs.get((agency, program or ""), ()) if row.in_force(on)), None)
 
     def programs_of(self, agency: str, on: date) -> tuple[str, ...]:
         """Return the codes of the agency's programs on the day."""
-        return tuple(row.program for row in self.programs if row.agency == agency and row.holds(on))
+        return tuple(row.program for row in self.programs if row.agency == agency and row.in_force(on))
 
     def disclaimer(self, code: str) -> Disclaimer:
         """Return what a disclaimer says; the plan's schema lets none by that is not here."""
@@ -229,14 +229,14 @@ def _known(name: str, kind: str, given: Iterable[str], known: Iterable[str]) -> 
         raise ValueError(f"{name} names {kind} {code}, which the file does not have")
 
 
-def _one_at_a_time(kind: str, rows: Iterable[Row], keys: Iterable[tuple[str, ...]]) -> None:
+def _one_at_a_time(kind: str, rows: Iterable[ReferenceRow], keys: Iterable[tuple[str, ...]]) -> None:
     for (left, key), (right, other) in combinations(zip(rows, keys, strict=True), 2):
         if key == other and left.overlaps(right):
             begins = max(left.effective_from or date.min, right.effective_from or date.min)
             raise ValueError(f"{kind} {' '.join(key)} has two rows for {begins}")
 
 
-@loaded_once
+@load_once
 def pga_rules() -> PgaRules:
     """Return the rules of partner government agencies."""
-    return load(PgaRules, "pga.yaml")
+    return load_rules_file(PgaRules, "pga.yaml")

@@ -15,7 +15,7 @@ from pydantic import Field as Member
 from pydantic import model_validator
 
 from pipeline.core.money import EXACT, ZERO, format_plain, to_decimal
-from pipeline.customs.reference.base import Data, Row, load, loaded_once
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow, load_once, load_rules_file
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
 _ALLOWED = {"A": re.compile(r"[A-Z ]*"), "AN": re.compile(r"[A-Z0-9 ]*"), "X": re.compile(r"[ -~]*")}
@@ -60,7 +60,7 @@ class Written:
     troubles: tuple[Trouble, ...]
 
 
-class Place(Data):
+class Place(ReferenceData):
     """Where a datum stands in the records, and how its value is read."""
 
     record: str
@@ -81,14 +81,14 @@ class Place(Data):
         return {word.casefold(): code for word, code in self.codes.items()}.get(value.strip().casefold())
 
 
-class EntityId(Data):
+class EntityId(ReferenceData):
     """A kind of number that a party is known by."""
 
     type: str
     pattern: str
 
 
-class RecordRules(Row):
+class RecordRules(ReferenceRow):
     """The layouts of all records, their order, and where each datum stands."""
 
     schema_version: Annotated[Literal[1], Member(alias="schema")]
@@ -220,7 +220,7 @@ def _number(value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
     return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NONE)
 
 
-@loaded_once
+@load_once
 def record_rules() -> RecordRules:
     """Return the layouts of the message-set records."""
-    return load(RecordRules, "pga_records.yaml")
+    return load_rules_file(RecordRules, "pga_records.yaml")

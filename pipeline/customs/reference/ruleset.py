@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.base import RULES, loaded_once
+from pipeline.customs.reference.base import RULES, load_once
 from pipeline.customs.reference.chapter99 import (
     Ban,
     Companions,
@@ -28,7 +28,7 @@ from pipeline.customs.reference.chapter99 import (
     within,
 )
 from pipeline.customs.reference.hts_lists import Held, HtsList, Listed, ListFile, held_versions, lists_of
-from pipeline.customs.reference.loader import Reader
+from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.metals import MetalRules
 from pipeline.customs.reference.validation import Parts, contradictions
 
@@ -82,7 +82,7 @@ class Ruleset:
 
     def row(self, heading: str, on: date) -> HeadingRow | None:
         """Return the row of the heading that is in force on the day."""
-        return next((row for row in self.by_heading.get(heading, ()) if row.holds(on)), None)
+        return next((row for row in self.by_heading.get(heading, ()) if row.in_force(on)), None)
 
     def too_old_by(self, on: date) -> int:
         """Return by how many days the rules are too old for an entry on the day; 0 where they are not."""
@@ -106,7 +106,7 @@ class Ruleset:
     def bans_of(self, hts_code: str, origin: str, on: date) -> tuple[Ban, ...]:
         """Return what excludes goods of the ten digits and the origin from import on the day."""
         on_lists = {listed.list.id for listed in self.lists_of(hts_code, on)}
-        return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.holds(on))
+        return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.in_force(on))
 
 
 @lru_cache(maxsize=4096)
@@ -119,7 +119,7 @@ def _lists_of(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
     return lists_of(rules.held, hts_code, on)
 
 
-@loaded_once
+@load_once
 def ruleset() -> Ruleset:
     """Return the ruleset of config/rules."""
     return load_ruleset(RULES / MANIFEST)
@@ -130,24 +130,24 @@ def load_ruleset(manifest: Path) -> Ruleset:
 
     Raises RulesInvalid, with everything that is wrong, where the rules contradict their schema or one another.
     """
-    reader = Reader(manifest.parent)
-    head = reader.read(Manifest, manifest.name)
+    reader = RulesReader(manifest.parent)
+    head = reader.read_as(Manifest, manifest.name)
     if head is None:
-        raise RulesInvalid(reader.wrong)
-    files = {name: reader.read(ListFile, name) for name in head.lists}
+        raise RulesInvalid(reader.errors)
+    files = {name: reader.read_as(ListFile, name) for name in head.lists}
     lists = tuple((name, listed) for name, file in files.items() if file for listed in file.lists)
     sheets = tuple(
-        (name, sheet) for name in head.headings for sheet in reader.read(tuple[HeadingSheet, ...], name) or ()
+        (name, sheet) for name in head.headings for sheet in reader.read_as(tuple[HeadingSheet, ...], name) or ()
     )
-    metals = reader.read(MetalRules, head.metals)
+    metals = reader.read_as(MetalRules, head.metals)
     for name in head.reference:
-        reader.content(name)
+        reader.read_text(name)
     held, broken = held_versions(tuple(listed for _, listed in lists))
     parts = Parts(manifest.name, head, sheets, lists, held, tuple(broken), metals)
-    reader.wrong += contradictions(parts)
-    reader.wrong += _unnamed(reader.folder, manifest.name, head)
-    if reader.wrong or metals is None:
-        raise RulesInvalid(reader.wrong)
+    reader.errors += contradictions(parts)
+    reader.errors += _unnamed(reader.folder, manifest.name, head)
+    if reader.errors or metals is None:
+        raise RulesInvalid(reader.errors)
     return Ruleset(
         id=head.id,
         as_of=head.as_of,
@@ -188,7 +188,7 @@ def _unnamed(folder: Path, manifest: str, head: Manifest) -> list[str]:
 
 def _spread(row: HeadingRow, groups: tuple[CountryGroup, ...]) -> HeadingRow:
     when = row.when
-    named = {group.name: group.countries for group in groups if row.within(group)}
+    named = {group.name: group.countries for group in groups if row.lies_within(group)}
     if not (when.origins | when.not_origins) & named.keys():
         return row
     return row.model_copy(update={"when": _with_countries(when, named)})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from pipeline.customs.reference.base import Row
+from pipeline.customs.reference.base import ReferenceRow
 from pipeline.customs.reference.chapter99 import (
     Family,
     HeadingRanges,
@@ -58,7 +58,7 @@ def _named(ranges: HeadingRanges) -> str:
     return ", ".join(ranges)
 
 
-def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, Row]]:
+def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, ReferenceRow]]:
     yield from ((file, f"heading {row.heading}", row) for file, row in _rows(parts))
     yield from ((file, f"ban {ban.list}", ban) for file, sheet in parts.sheets for ban in sheet.bans)
     yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.held)
@@ -117,7 +117,7 @@ def _groups(row: HeadingRow, head: Manifest) -> list[str]:
     return [
         f"the group of countries {name}" + (" of its time" if rows[name] else "")
         for name in named
-        if (rows[name] or len(name) != 2) and not any(row.within(group) for group in rows[name])
+        if (rows[name] or len(name) != 2) and not any(row.lies_within(group) for group in rows[name])
     ]
 
 
@@ -185,7 +185,7 @@ def _misfit(file: str, row: HeadingRow, family: Family) -> Iterator[str]:
     where = f"{file}: {_called(row)}"
     if row.program != family.program:
         yield f"{where} is of program {row.program}, its family {family.name} of {family.program}. Make them agree."
-    if not row.within(family):
+    if not row.lies_within(family):
         until = family.effective_to or "further notice"
         yield f"{where} lies outside the time of {family.name}, {family.effective_from} to {until}. Make them agree."
 

@@ -21,9 +21,9 @@ from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import Choice, Reason, decide, explain
 from pipeline.customs.checks.parties import country_finding
-from pipeline.customs.reference.base import CHAPTERS, Data, Metal, Status, spoken
+from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Status, join_words
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.customs.reference.catalog import DatedRow, chapter99_rows, every_row
+from pipeline.customs.reference.catalog import DatedRow, all_rows, chapter99_rows
 from pipeline.customs.reference.diff import (
     between_days,
     between_references,
@@ -64,12 +64,12 @@ def list_rows(
     program = program.upper() if program else None
     if program is not None and program not in programs:
         raise Failure(f"{program} is no program", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
-    rows = every_row() if status or every else chapter99_rows()
+    rows = all_rows() if status or every else chapter99_rows()
     rows = tuple(row for row in rows if status is None or row.status == status)
     rows = tuple(row for row in rows if program is None or row.program == program)
     if on is not None:
         day = _day(on)
-        rows = tuple(row for row in rows if row.holds(day))
+        rows = tuple(row for row in rows if row.in_force(day))
     if as_json:
         print_json([_json(asdict(row)) for row in rows])
         return
@@ -93,16 +93,16 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
         raise Failure(
             f"these rules do not know {heading}",
             code=ExitCode.NOT_FOUND,
-            remedy=f"Near it are {spoken(near)}." if near else "`exports rules list` shows every heading.",
+            remedy=f"Near it are {join_words(near)}." if near else "`exports rules list` shows every heading.",
         )
     day = _day(on)
     if as_json:
-        documents = [row.model_dump(mode="json") | {"in_force": row.holds(day)} for row in rows]
+        documents = [row.model_dump(mode="json") | {"in_force": row.in_force(day)} for row in rows]
         known = family.model_dump(mode="json") if family else None
         print_json({"heading": heading, "on": day.isoformat(), "rows": documents, "family": known})
         return
     for row in rows:
-        state = "[green]in force[/]" if row.holds(day) else "[dim]not in force[/]"
+        state = "[green]in force[/]" if row.in_force(day) else "[dim]not in force[/]"
         rate = "-" if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
         out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
         out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
@@ -235,7 +235,7 @@ def check(
 ) -> None:
     """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
     loaded = load_rules() if file is None else _rules_of(file)
-    rules, rows = loaded[0], every_row(loaded)
+    rules, rows = loaded[0], all_rows(loaded)
     counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
     if as_json:
         print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
@@ -244,7 +244,7 @@ def check(
     out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 
-def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, Data]]:
+def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
     path = _manifest(file)
     try:
         return load_rules(path)

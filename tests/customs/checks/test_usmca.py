@@ -76,8 +76,8 @@ def test_a_certification_that_the_unit_does_not_carry_is_refused_at_any_value() 
 
 
 def test_before_the_rule_a_certification_was_needed_at_any_value() -> None:
-    assert not entry_rules().usmca_low_value.holds(date(2021, 7, 5))
-    assert entry_rules().usmca_low_value.holds(date(2021, 7, 6))
+    assert not entry_rules().usmca_low_value.in_force(date(2021, 7, 5))
+    assert entry_rules().usmca_low_value.in_force(date(2021, 7, 6))
 
 
 class Counted(list[UsmcaCertificate]):

@@ -24,19 +24,19 @@ def test_a_row_holds_on_its_first_and_its_last_day() -> None:
     surcharge = ruleset().family("9903.03.01")
     assert surcharge is not None
     assert [
-        surcharge.holds(day) for day in (date(2026, 2, 23), date(2026, 2, 24), date(2026, 7, 23), date(2026, 7, 24))
+        surcharge.in_force(day) for day in (date(2026, 2, 23), date(2026, 2, 24), date(2026, 7, 23), date(2026, 7, 24))
     ] == [False, True, True, False]
 
 
 def test_a_row_that_has_ended_is_not_one_that_is_to_come() -> None:
     surcharge = ruleset().family("9903.03.01")
     assert surcharge is not None
-    assert [surcharge.ended(day) for day in (date(2026, 2, 23), date(2026, 7, 23), date(2026, 7, 24))] == [
+    assert [surcharge.has_ended(day) for day in (date(2026, 2, 23), date(2026, 7, 23), date(2026, 7, 24))] == [
         False,
         False,
         True,
     ]
-    assert not entry.entry_rules().foreign_importer.ended(date(2099, 1, 1))
+    assert not entry.entry_rules().foreign_importer.has_ended(date(2099, 1, 1))
 
 
 def test_hearsay_refuses_no_plan() -> None:

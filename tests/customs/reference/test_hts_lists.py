@@ -31,7 +31,7 @@ def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
     counts = {
         held.list.id.removeprefix("16(c)"): len(held.codes)
         for held in ruleset().held
-        if held.list.metal and held.version.holds(APRIL)
+        if held.list.metal and held.version.in_force(APRIL)
     }
     # List (iv) was published with 139: one of them, of chapter 76, stands on list (ii) where it belongs.
     assert counts == {
@@ -43,7 +43,7 @@ def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
 def test_the_lists_of_metals_before_april_hold_as_many_provisions_as_were_published() -> None:
     before = date(2026, 4, 5)
     counts = {
-        held.list.id: len(held.codes) for held in ruleset().held if held.list.metal and held.version.holds(before)
+        held.list.id: len(held.codes) for held in ruleset().held if held.list.metal and held.version.in_force(before)
     }
     assert {name: count for name, count in counts.items() if name.startswith("19")} == {
         "19(g)": 8, "19(i)": 6, "19(j)": 24, "19(k)": 224,
@@ -57,7 +57,7 @@ def test_no_provision_is_on_two_tiers_of_one_metal() -> None:
     for on in (APRIL, JUNE, AUTUMN, LATER):
         found: dict[tuple[str, str], str] = {}
         for held in ruleset().held:
-            if held.list.id.startswith("16(c)") and held.version.holds(on):
+            if held.list.id.startswith("16(c)") and held.version.in_force(on):
                 for code in held.codes.values():
                     other = found.setdefault((code, str(held.list.metal)), held.list.id)
                     assert other == held.list.id, f"{code} is on {other} and {held.list.id} on {on}"
@@ -67,7 +67,7 @@ def test_june_moves_provisions_to_the_lower_tier_and_to_a_list_of_their_own() ->
     counts = {
         held.list.id.removeprefix("16(c)"): len(held.codes)
         for held in ruleset().held
-        if held.list.metal and held.version.holds(JUNE)
+        if held.list.metal and held.version.in_force(JUNE)
     }
     assert counts == {
         "(i)": 9, "(ii)": 17, "(iii)": 39, "(iv)": 138, "(v)": 76, "(vi)": 101, "(vii)": 242, "(viii)": 4,

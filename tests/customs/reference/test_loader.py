@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.base import RULES, Row
+from pipeline.customs.reference.base import RULES, ReferenceRow
 from pipeline.customs.reference.bundle import REFERENCE, load_rules
-from pipeline.customs.reference.catalog import every_row
+from pipeline.customs.reference.catalog import all_rows
 from pipeline.customs.reference.ruleset import load_ruleset, ruleset
 
 METALS = "headings/section232-metals.yaml"
@@ -67,15 +67,15 @@ def test_every_rule_of_the_entry_says_where_it_comes_from_and_how_sure_that_is()
     for name in type(entry).model_fields.keys() - {"schema_version", "as_of", "destination"}:
         held = getattr(entry, name)
         for row in held if isinstance(held, tuple) else (held,):
-            assert isinstance(row, Row), name
-    assert {name for name, data in load_rules()[1].items() if isinstance(data, Row)} == {
+            assert isinstance(row, ReferenceRow), name
+    assert {name for name, data in load_rules()[1].items() if isinstance(data, ReferenceRow)} == {
         "mid.yaml", "descriptions.yaml", "pga_records.yaml",
     }  # fmt: skip
-    assert all(isinstance(group, Row) for group in ruleset().country_groups)
+    assert all(isinstance(group, ReferenceRow) for group in ruleset().country_groups)
 
 
 def test_every_row_of_all_files_can_be_listed_with_its_source_and_status() -> None:
-    rows = every_row()
+    rows = all_rows()
     assert len(rows) > 480
     for row in rows:
         assert row.source or row.says, row

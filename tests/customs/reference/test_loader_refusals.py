@@ -9,10 +9,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.customs.reference.base import Data
+from pipeline.customs.reference.base import ReferenceData
 from pipeline.customs.reference.entry import AttributeRules, EntryRules, MidRules, Vague
 
-MODELS: dict[str, type[Data]] = {
+MODELS: dict[str, type[ReferenceData]] = {
     "entry": EntryRules,
     "mid": MidRules,
     "descriptions": Vague,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from pipeline.customs.reference.catalog import chapter99_rows, every_row
+from pipeline.customs.reference.catalog import all_rows, chapter99_rows
 from pipeline.customs.reference.diff import between_days, between_rulesets
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.rules import markdown_table
@@ -14,13 +14,13 @@ PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 
 
 def test_every_row_that_is_not_sure_is_on_the_page_of_open_questions() -> None:
-    rows = [row for row in every_row() if row.status == "check"]
+    rows = [row for row in all_rows() if row.status == "check"]
     written = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert written == markdown_table(rows).splitlines(), "run `make docs`"
 
 
 def test_a_row_that_is_not_sure_says_where_it_comes_from() -> None:
-    assert [row.name for row in every_row() if row.status == "check" and not (row.source or row.says)] == []
+    assert [row.name for row in all_rows() if row.status == "check" and not (row.source or row.says)] == []
 
 
 def test_every_heading_list_and_ban_is_among_the_rows() -> None:

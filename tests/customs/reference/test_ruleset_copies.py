@@ -26,7 +26,7 @@ def test_threads_that_begin_at_once_share_one_copy() -> None:
     threads, loads = 8, 0
     at_once = threading.Barrier(threads)
 
-    @base.loaded_once
+    @base.load_once
     def copy() -> object:
         nonlocal loads
         loads += 1
@@ -52,7 +52,7 @@ def test_all_rules_are_loaded_so() -> None:
         entry.vague,
         entry.attribute_rules,
     )
-    made = code(base.loaded_once(lambda: None))
+    made = code(base.load_once(lambda: None))
     assert [loader.__name__ for loader in loaders if code(loader) is not made] == []
 
 

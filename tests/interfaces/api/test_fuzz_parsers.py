@@ -19,7 +19,7 @@ from sqlmodel import select
 from pipeline.accounts.api_keys import parse_key_id
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse_json
-from pipeline.customs.reference.loader import Reader
+from pipeline.customs.reference.loader import RulesReader
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.sandbox_broker import _parse_event
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
@@ -47,8 +47,8 @@ def _json(name: str, **more: Any) -> bytes:
 
 def _rules(raw: bytes, folder: Path) -> None:
     (folder / "rules.yaml").write_bytes(raw)
-    reader = Reader(folder)
-    assert reader.read(dict[str, list[dict[str, str]]], "rules.yaml") is not None or reader.wrong
+    reader = RulesReader(folder)
+    assert reader.read_as(dict[str, list[dict[str, str]]], "rules.yaml") is not None or reader.errors
 
 
 def parsers(folder: Path) -> dict[str, Parser]:
@@ -181,9 +181,9 @@ def test_rules_of_any_shape_are_refused_in_words(raw: bytes, tmp_path: Path) -> 
 
 def test_rules_run_no_code(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
-    reader = Reader(tmp_path)
-    assert reader.read(dict[str, str], "rules.yaml") is None
-    assert "could not determine a constructor" in reader.wrong[0]
+    reader = RulesReader(tmp_path)
+    assert reader.read_as(dict[str, str], "rules.yaml") is None
+    assert "could not determine a constructor" in reader.errors[0]
     assert yaml.safe_load("a: 1") == {"a": 1}
 
 
