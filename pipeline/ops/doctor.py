@@ -245,7 +245,7 @@ def _rules(_: Settings) -> str:
         raise CheckFailed(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
     today = utc_now().date()
     age = f"ruleset {rules.id} as of {rules.as_of}, {(today - rules.as_of).days} days old"
-    late = rules.too_old_by(today)
+    late = rules.days_too_old(today)
     return (
         age if not late else f"{age}: look for changes of the law; they are trusted for {rules.review.within_days} days"
     )

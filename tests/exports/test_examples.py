@@ -58,7 +58,7 @@ def test_an_example_finds_on_the_day_of_its_use_only_what_it_always_does_and_tha
         always = [("V14-HAND", "note")] * 2 if name == "three-units" else []
         plan = Plan.model_validate(made)
         entered_on = max(entry_date(unit) for unit in plan.units)
-        old = [("R02", "warn")] if ruleset().too_old_by(entered_on) else []
+        old = [("R02", "warn")] if ruleset().days_too_old(entered_on) else []
         found = check_plan(plan, on=today) + packages.check_plan(plan)
         assert [(each.rule, each.severity) for each in found] == [*old, *always], name
 

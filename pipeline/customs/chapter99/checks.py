@@ -12,7 +12,7 @@ from pipeline.customs.chapter99.conditions import Verdict, why_not
 from pipeline.customs.chapter99.facts import LineFacts, entry_date, facts_of
 from pipeline.customs.chapter99.stack import Choice, Stack, decide, evidence
 from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
-from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
+from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Plan
 
@@ -63,7 +63,7 @@ def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
 
 def _old(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
-    if rules.too_old_by(entered_on):
+    if rules.days_too_old(entered_on):
         yield Finding(
             rule="R02",
             severity="warn",
@@ -119,8 +119,8 @@ class _Checked:
         """Yield headings that exclude one another, that are out of their time, and that lack a companion."""
         on, headings = self.facts.on, self.headings
         for rule in self.rules.exclusive:
-            places = [place for place, heading in enumerate(headings) if within(heading, rule.headings)]
-            divided = all(within(headings[place], rule.together) for place in places)
+            places = [place for place, heading in enumerate(headings) if in_ranges(heading, rule.headings)]
+            divided = all(in_ranges(headings[place], rule.together) for place in places)
             if (
                 rule.in_force(on)
                 and len(places) > 1
@@ -142,7 +142,7 @@ class _Checked:
                 yield self._differs(place, said, remedy, combine_evidence(row))
         for pair in self.rules.companions:
             for place, heading in enumerate(headings):
-                fits = within(heading, pair.headings) and not any(within(other, pair.needs) for other in headings)
+                fits = in_ranges(heading, pair.headings) and not any(in_ranges(other, pair.needs) for other in headings)
                 if fits and pair.in_force(on) and place not in self.contested:
                     said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
                     remedy = "Take it off the line, or add the heading that it goes with."
@@ -150,11 +150,11 @@ class _Checked:
 
     def _ended(self, heading: str) -> tuple[ReferenceRow, str] | None:
         on = self.facts.on
-        family = self.rules.family(heading)
+        family = self.rules.find_family(heading)
         if family is not None and not family.in_force(on):
             return family, family.name
         rows = self.rules.by_heading.get(heading, ())
-        if rows and self.rules.row(heading, on) is None:
+        if rows and self.rules.find_row(heading, on) is None:
             return rows[-1], rows[-1].description
         return None
 
@@ -163,7 +163,7 @@ class _Checked:
         for place, heading in enumerate(self.headings):
             if place in self.contested:
                 continue
-            program = self.rules.program(heading)
+            program = self.rules.find_program(heading)
             if program is None:
                 said = f"{heading}, which these rules do not know"
                 remedy = "Check the heading; if it is new, the rules of this installation are behind."
@@ -171,7 +171,7 @@ class _Checked:
                 yield self._carries(place, said, remedy, severity="note", source=source)
                 self.contested.discard(place)
                 continue
-            row = self.rules.row(heading, self.facts.on)
+            row = self.rules.find_row(heading, self.facts.on)
             choice = stack.choice(program.id)
             if row is None or (choice is not None and choice.candidate(heading) is not None):
                 continue
@@ -191,11 +191,11 @@ class _Checked:
 
     def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
         # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
-        test = self.rules.metals.weight_test(self.facts.on)
+        test = self.rules.metals.find_weight_test(self.facts.on)
         certain = choice.certain if choice is not None else None
         if test is None or certain is None or not self.line.treatment.section232:
             return False
-        duty = within(row.heading, test.duty_headings)
+        duty = in_ranges(row.heading, test.duty_headings)
         return row.heading == test.heading or (certain.heading == test.heading and duty)
 
     def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
@@ -265,16 +265,16 @@ class _Checked:
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 
-    def _contests(self, program: Program) -> bool:
+    def _contests(self, program: DutyProgram) -> bool:
         # What is wrong with a heading of the program was said: one mistake is said once.
-        return any(self.rules.program(self.headings[place]) is program for place in self.contested)
+        return any(self.rules.find_program(self.headings[place]) is program for place in self.contested)
 
     def _may_stand_for(self, choice: Choice) -> bool:
         # A heading without a row may be a newer one for what seems to lack, or one that keeps it off. Only one of these
         # ranges may: else any heading of chapter 99 would turn a refusal off.
         ranges = {_range(item.row.heading) for item in choice.candidates}
         return any(
-            _range(heading) in ranges or within(heading, choice.program.yields_to)
+            _range(heading) in ranges or in_ranges(heading, choice.program.yields_to)
             for heading in self.headings
             if heading not in self.rules.by_heading
         )
@@ -284,9 +284,9 @@ class _Checked:
         reporting = self.rules.reporting
         if not reporting.in_force(self.facts.on):
             return
-        last: Program | None = None
+        last: DutyProgram | None = None
         for place, heading in enumerate(self.headings):
-            program = self.rules.program(heading)
+            program = self.rules.find_program(heading)
             if program is None or place in self.contested:
                 continue
             if last is not None and program.rank < last.rank:
@@ -300,7 +300,7 @@ class _Checked:
     def rates(self) -> Iterator[Finding]:
         """Yield rates that differ from the rules' on headings whose rate does not hang on the value's parts."""
         for place, carried in enumerate(self.line.treatment.chapter99):
-            row = self.rules.row(carried.heading, self.facts.on)
+            row = self.rules.find_row(carried.heading, self.facts.on)
             if row is None or place in self.contested or carried.rate_percent is None or row.rate_percent is None:
                 continue
             if row.basis == "full_value" and carried.rate_percent != row.rate_percent:
@@ -317,8 +317,8 @@ class _Checked:
     def bans(self, pointer: str) -> Iterator[Finding]:
         """Yield goods whose import is excluded."""
         facts = self.facts
-        lists = {listed.list.id: listed.placed for listed in self.rules.lists_of(facts.hts_code, facts.on)}
-        for ban in self.rules.bans_of(facts.hts_code, facts.origin, facts.on):
+        lists = {listed.list.id: listed.source for listed in self.rules.find_lists(facts.hts_code, facts.on)}
+        for ban in self.rules.find_bans(facts.hts_code, facts.origin, facts.on):
             found = combine_evidence(ban, lists[ban.list])
             yield Finding(
                 rule="V13",

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pipeline.core.money import format_plain, multiply, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.reference.base import Metal, combine_evidence, join_words
-from pipeline.customs.reference.chapter99 import Goods, HeadingRow, MetalFrom, When, within
-from pipeline.customs.reference.hts_lists import Listed
+from pipeline.customs.reference.chapter99 import HeadingConditions, HeadingRow, ListedGoods, MetalFrom, in_ranges
+from pipeline.customs.reference.hts_lists import ListMatch
 from pipeline.customs.reference.ruleset import Ruleset
 
 _HUNDRED = to_decimal("100")
@@ -63,7 +63,7 @@ def prospects(
 ) -> Mapping[str, tuple[Judged, ...]]:
     """Return, by program, the rows in force that code, origin and special program do not rule out, judged by these alone."""
     facts = LineFacts(hts_code, origin, on, spi)
-    names = {listed.list.id for listed in rules.lists_of(hts_code, on)}
+    names = {listed.list.id for listed in rules.find_lists(hts_code, on)}
     found: dict[str, tuple[Judged, ...]] = {}
     for row in _in_force(rules, on):
         if _possible(row.when, facts, names):
@@ -77,7 +77,7 @@ def _in_force(rules: Ruleset, on: date) -> tuple[HeadingRow, ...]:
     return tuple(row for row in rules.rows if row.in_force(on))
 
 
-def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
+def _possible(when: HeadingConditions, facts: LineFacts, names: AbstractSet[str]) -> bool:
     # The same as the standing conditions, without the reasons: most rows are for goods of another country.
     return (
         (not when.origins or facts.origin in when.origins)
@@ -90,29 +90,29 @@ def _possible(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
     )
 
 
-def _excepted(when: When, facts: LineFacts, names: AbstractSet[str]) -> Goods | None:
+def _excepted(when: HeadingConditions, facts: LineFacts, names: AbstractSet[str]) -> ListedGoods | None:
     return next((goods for goods in when.not_goods if facts.origin in goods.origins and names & set(goods.lists)), None)
 
 
-def _asks_for_a_list(when: When) -> bool:
-    return bool(when.lists or when.perhaps_lists or when.certified)
+def _asks_for_a_list(when: HeadingConditions) -> bool:
+    return bool(when.lists or when.possible_lists or when.certified)
 
 
-def _may_certify(when: When, facts: LineFacts, names: AbstractSet[str]) -> bool:
+def _may_certify(when: HeadingConditions, facts: LineFacts, names: AbstractSet[str]) -> bool:
     certified = when.certified
     if certified is None or facts.chapter in certified.not_chapters:
         return False
     return names.isdisjoint(certified.not_lists)
 
 
-def _on_one_of(when: When, names: AbstractSet[str]) -> bool:
-    return not names.isdisjoint(when.lists) or not names.isdisjoint(when.perhaps_lists)
+def _on_one_of(when: HeadingConditions, names: AbstractSet[str]) -> bool:
+    return not names.isdisjoint(when.lists) or not names.isdisjoint(when.possible_lists)
 
 
 def judge(rules: Ruleset, prospect: Judged, facts: LineFacts, beside: Beside) -> Judged:
     """Return whether a row that code, origin and special program do not rule out applies to the line."""
     when = prospect.row.when
-    if not when.varies:
+    if not when.varies_by_line:
         return prospect
     varying = _judged(prospect.row, _varying(rules, when, facts, beside), listed=prospect.listed)
     if varying.verdict is Verdict.NO:
@@ -158,25 +158,25 @@ def listed_metals(rules: Ruleset, facts: LineFacts) -> tuple[Metal, ...]:
 
 @lru_cache(maxsize=20_000)
 def _metals(rules: Ruleset, hts_code: str, on: date) -> tuple[Metal, ...]:
-    lists = rules.lists_of(hts_code, on)
+    lists = rules.find_lists(hts_code, on)
     return tuple(dict.fromkeys(listed.list.metal for listed in lists if listed.list.metal is not None))
 
 
-def _standing(rules: Ruleset, when: When, facts: LineFacts) -> Iterator[Reason]:
+def _standing(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> Iterator[Reason]:
     for check in (_origins, _spi, _chapters, _lists):
         found = check(rules, when, facts)
         if found is not None:
             yield found
-    if when.asks is not None:
-        yield Verdict.ASKS, f"for a person to say: {when.asks}", when.asks
+    if when.person_decides is not None:
+        yield Verdict.ASKS, f"for a person to say: {when.person_decides}", when.person_decides
 
 
-def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> Iterator[Reason]:
-    if when.holds is not None:
-        yield *_holds(when.holds, facts), f"there is {when.holds} in it"
+def _varying(rules: Ruleset, when: HeadingConditions, facts: LineFacts, beside: Beside) -> Iterator[Reason]:
+    if when.contains is not None:
+        yield *_holds(when.contains, facts), f"there is {when.contains} in it"
     if when.no_metal:
         yield *_no_metal(facts), "there is no aluminum, steel or copper in it"
-    if when.light:
+    if when.below_weight_test:
         yield (
             *_light(rules, facts),
             f"its {join_words(listed_metals(rules, facts))} weighs less than {_share(rules, facts)}",
@@ -186,35 +186,35 @@ def _varying(rules: Ruleset, when: When, facts: LineFacts, beside: Beside) -> It
     if when.us_metal_percent is not None:
         share = f"at least {format_plain(when.us_metal_percent)} % of its listed metal is of the United States"
         yield *_us_metal(when, rules, facts), share
-    if when.beside:
+    if when.with_headings:
         yield _beside(when, beside)
 
 
 def _share(rules: Ruleset, facts: LineFacts) -> str:
-    test = rules.metals.weight_test(facts.on)
+    test = rules.metals.find_weight_test(facts.on)
     return f"{format_plain(test.least_percent)} % of the net weight" if test is not None else "a test by weight asks"
 
 
-def _origins(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+def _origins(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> Reason | None:
     if when.origins and facts.origin not in when.origins:
         return Verdict.NO, f"it is for goods of {join_words(sorted(when.origins))}, not of {facts.origin}", ""
     if facts.origin in when.not_origins:
         return Verdict.NO, f"it is not for goods of {facts.origin}", ""
     if when.not_goods:
-        names = {listed.list.id for listed in rules.lists_of(facts.hts_code, facts.on)}
+        names = {listed.list.id for listed in rules.find_lists(facts.hts_code, facts.on)}
         excepted = _excepted(when, facts, names)
         if excepted is not None:
             return Verdict.NO, f"it is not for {excepted.words}", ""
     return (Verdict.YES, f"the goods are of {facts.origin}", "") if when.origins or when.not_origins else None
 
 
-def _chapters(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+def _chapters(_: Ruleset, when: HeadingConditions, facts: LineFacts) -> Reason | None:
     if (when.chapters and facts.chapter not in when.chapters) or facts.chapter in when.not_chapters:
         return Verdict.NO, f"it is not for chapter {facts.chapter}", ""
     return (Verdict.YES, f"it is for chapter {facts.chapter}", "") if when.chapters or when.not_chapters else None
 
 
-def _spi(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+def _spi(_: Ruleset, when: HeadingConditions, facts: LineFacts) -> Reason | None:
     if not when.spi:
         return None
     if facts.spi in when.spi:
@@ -222,11 +222,11 @@ def _spi(_: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     return Verdict.NO, f"the line does not claim special program {' or '.join(sorted(when.spi))}", ""
 
 
-def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
+def _lists(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> Reason | None:
     if not _asks_for_a_list(when):
         return None
-    found = rules.lists_of(facts.hts_code, facts.on)
-    for names, verdict in ((when.lists, Verdict.YES), (when.perhaps_lists, Verdict.UNKNOWN)):
+    found = rules.find_lists(facts.hts_code, facts.on)
+    for names, verdict in ((when.lists, Verdict.YES), (when.possible_lists, Verdict.UNKNOWN)):
         for listed in found:
             if listed.list.id in names:
                 return verdict, _membership(listed), f"the goods were on list {listed.list.id}"
@@ -236,13 +236,13 @@ def _lists(rules: Ruleset, when: When, facts: LineFacts) -> Reason | None:
     if when.unlisted:
         reason = f"whether {facts.hts_code} was on a list of it is not known here"
         return Verdict.UNKNOWN, reason, "the goods were on its list"
-    if when.lists or when.perhaps_lists:
-        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.perhaps_lists))}", ""
+    if when.lists or when.possible_lists:
+        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.possible_lists))}", ""
     return Verdict.NO, f"{facts.hts_code} is of a chapter or on a list of which nothing can be certified", ""
 
 
-def _membership(listed: Listed) -> str:
-    return f"{listed.code} is on list {listed.list.id} ({combine_evidence(listed.placed).cited})"
+def _membership(listed: ListMatch) -> str:
+    return f"{listed.code} is on list {listed.list.id} ({combine_evidence(listed.source).cited})"
 
 
 def _holds(metal: Metal, facts: LineFacts) -> Known:
@@ -264,7 +264,7 @@ def _no_metal(facts: LineFacts) -> Known:
 
 
 def _light(rules: Ruleset, facts: LineFacts) -> Known:
-    test = rules.metals.weight_test(facts.on)
+    test = rules.metals.find_weight_test(facts.on)
     if test is None:
         return Verdict.NO, f"no test by weight was in force on {facts.on}"
     if facts.chapter in test.exempt_chapters:
@@ -305,7 +305,7 @@ def _metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Known:
     return Verdict.NO, f"its {said} is not all of {where}"
 
 
-def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Known:
+def _us_metal(when: HeadingConditions, rules: Ruleset, facts: LineFacts) -> Known:
     known = facts.of_metals(listed_metals(rules, facts))
     shares = [fact.us_percent for fact in known]
     if any(share is not None and share < (when.us_metal_percent or share) for share in shares):
@@ -315,11 +315,11 @@ def _us_metal(when: When, rules: Ruleset, facts: LineFacts) -> Known:
     return Verdict.YES, f"at least {when.us_metal_percent} % of its metal is of the United States"
 
 
-def _beside(when: When, beside: Beside) -> Reason:
-    claimed = sorted(heading for heading in beside.claimed if within(heading, when.beside))
-    decided = sorted(heading for heading in beside.decided if within(heading, when.beside))
+def _beside(when: HeadingConditions, beside: Beside) -> Reason:
+    claimed = sorted(heading for heading in beside.claimed if in_ranges(heading, when.with_headings))
+    decided = sorted(heading for heading in beside.decided if in_ranges(heading, when.with_headings))
     for choice in beside.choices if not decided else ():
-        brings = sorted(heading for heading in choice if within(heading, when.beside))
+        brings = sorted(heading for heading in choice if in_ranges(heading, when.with_headings))
         if 0 < len(brings) < len(choice):
             named = " or ".join(brings)
             return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"

@@ -9,9 +9,9 @@ from datetime import date
 from pipeline.core.findings import Finding, Severity
 from pipeline.core.money import format_plain, multiply, sum_exact, to_decimal
 from pipeline.customs.reference.base import ReferenceRow, join_words
-from pipeline.customs.reference.chapter99 import within
-from pipeline.customs.reference.hts_lists import Listed
-from pipeline.customs.reference.metals import MetalNeeds, UnknownAluminum, Untold, WeightTest
+from pipeline.customs.reference.chapter99 import in_ranges
+from pipeline.customs.reference.hts_lists import ListMatch
+from pipeline.customs.reference.metals import MetalNeeds, UnknownAluminum, UnreportableMetals, WeightTest
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Section232
 
@@ -53,9 +53,9 @@ def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = No
     found = []
     for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
         fields = ["its weight in kg", "the net weight in kg"]
-        untold = rules.metals.untold_of(metal, origin, on)
+        untold = rules.metals.find_unreportable(metal, origin, on)
         said: ReferenceRow = untold or lists[0].version
-        for needs in rules.metals.needs(metal, hts_code, on) if untold is None else ():
+        for needs in rules.metals.find_needs(metal, hts_code, on) if untold is None else ():
             unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
             fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
             fields += [f"the {_FIELDS[name][1]}, if there is one" for name in needs.if_any]
@@ -64,11 +64,11 @@ def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = No
     return tuple(found)
 
 
-def _metal_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
-    return tuple(listed for listed in rules.lists_of(hts_code, on) if listed.list.metal is not None)
+def _metal_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[ListMatch, ...]:
+    return tuple(listed for listed in rules.find_lists(hts_code, on) if listed.list.metal is not None)
 
 
-def _may_be_unknown(needs: MetalNeeds, lists: tuple[Listed, ...]) -> bool:
+def _may_be_unknown(needs: MetalNeeds, lists: tuple[ListMatch, ...]) -> bool:
     return any(listed.list.kind in needs.unknown_on for listed in lists if listed.list.metal == needs.metal)
 
 
@@ -80,7 +80,7 @@ class _Checked:
     line: Line
     pointer: str
     on: date
-    lists: tuple[Listed, ...]
+    lists: tuple[ListMatch, ...]
     carried: frozenset[str]
 
     @property
@@ -112,11 +112,11 @@ class _Checked:
             )
         for place, row in given:
             here = f"{self.pointer}/section232/{place}"
-            untold = self.rules.metals.untold_of(row.metal, self.line.country_of_origin, self.on)
+            untold = self.rules.metals.find_unreportable(row.metal, self.line.country_of_origin, self.on)
             if untold is not None:
                 yield from self._told(row, here, untold)
                 continue
-            for needs in self.rules.metals.needs(row.metal, self.line.hts_code, self.on):
+            for needs in self.rules.metals.find_needs(row.metal, self.line.hts_code, self.on):
                 yield from self._countries(row, here, needs)
             yield from self._unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
 
@@ -146,7 +146,7 @@ class _Checked:
                     source=needs.source,
                 )
 
-    def _told(self, row: Section232, here: str, untold: Untold) -> Iterator[Finding]:
+    def _told(self, row: Section232, here: str, untold: UnreportableMetals) -> Iterator[Finding]:
         for name, (key, words) in _FIELDS.items():
             if getattr(row, name) is not None:
                 yield Finding(
@@ -161,7 +161,7 @@ class _Checked:
 
     def _severity(self, needs: MetalNeeds) -> Severity:
         # Whether an article below the weight test must still name the countries is not certain.
-        test = self.rules.metals.weight_test(self.on)
+        test = self.rules.metals.find_weight_test(self.on)
         lenient = test is not None and test.heading in self.carried
         early = needs.fatal_from is not None and self.on < needs.fatal_from
         return "warn" if lenient or early or self._loudest == "warn" else needs.severity
@@ -184,7 +184,7 @@ class _Checked:
 
     def weights(self) -> Iterator[Finding]:
         """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
-        line, test = self.line, self.rules.metals.weight_test(self.on)
+        line, test = self.line, self.rules.metals.find_weight_test(self.on)
         every_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232)
         if every_kg > line.net_weight_kg:
             yield Finding(
@@ -210,7 +210,7 @@ class _Checked:
         share = f"({format_plain(metal_kg)} kg of {format_plain(line.net_weight_kg)} kg net)"
         for place, row in enumerate(line.treatment.chapter99):
             carries = f"Line {line.line_ref} carries {row.heading}"
-            if below and within(row.heading, test.duty_headings):
+            if below and in_ranges(row.heading, test.duty_headings):
                 said = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
                 remedy = f"Use {test.heading}, or correct the weights."
             elif not below and row.heading == test.heading:

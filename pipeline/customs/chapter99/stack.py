@@ -11,8 +11,8 @@ from functools import lru_cache
 from pipeline.customs.chapter99.conditions import Beside, Judged, Verdict, judge, prospects
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.reference.base import Evidence, combine_evidence
-from pipeline.customs.reference.chapter99 import HeadingRow, Program, within
-from pipeline.customs.reference.hts_lists import Listed
+from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
+from pipeline.customs.reference.hts_lists import ListMatch
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
 
@@ -23,7 +23,7 @@ class Choice:
     `yields` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
     """
 
-    program: Program
+    program: DutyProgram
     judged: tuple[Judged, ...]
     candidates: tuple[Judged, ...]
     yields: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Stack:
     """A line's headings as the rules have them: the choices of every program that looks at it, and its lists."""
 
     facts: LineFacts
-    lists: tuple[Listed, ...]
+    lists: tuple[ListMatch, ...]
     choices: tuple[Choice, ...]
 
     @property
@@ -159,32 +159,32 @@ def decide(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool =
     for program, rows, alone in _turns(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
         choice = alone or _choose(rules, program, rows, facts, choices, only_given=only_given)
         choices[program.id] = replace(choice, claimed=facts.claimed) if only_given else choice
-    return Stack(facts, rules.lists_of(facts.hts_code, facts.on), tuple(choices.values()))
+    return Stack(facts, rules.find_lists(facts.hts_code, facts.on), tuple(choices.values()))
 
 
 @lru_cache(maxsize=20_000)
 def _turns(
     rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
-) -> tuple[tuple[Program, tuple[Judged, ...], Choice | None], ...]:
+) -> tuple[tuple[DutyProgram, tuple[Judged, ...], Choice | None], ...]:
     # What others hang on is decided first: plain programs, those that yield to them, those that look beside them. A
     # program that hangs on nothing else of the line is decided once.
     by_program = prospects(rules, hts_code, origin, spi, on)
-    turns: list[tuple[int, Program, tuple[Judged, ...], Choice | None]] = []
+    turns: list[tuple[int, DutyProgram, tuple[Judged, ...], Choice | None]] = []
     for program in rules.programs:
         rows = by_program.get(program.id, ())
-        if any(item.row.when.beside for item in rows):
+        if any(item.row.when.with_headings for item in rows):
             turns.append((2, program, rows, None))
         elif program.yields_to and rows:
             turns.append((1, program, rows, None))
         elif rows:
-            varies = any(item.row.when.varies for item in rows)
+            varies = any(item.row.when.varies_by_line for item in rows)
             turns.append((0, program, rows, None if varies else Choice(program, rows, _candidates(rows))))
     return tuple((program, rows, alone) for _, program, rows, alone in sorted(turns, key=lambda turn: turn[0]))
 
 
 def _choose(
     rules: Ruleset,
-    program: Program,
+    program: DutyProgram,
     rows: tuple[Judged, ...],
     facts: LineFacts,
     before: dict[str, Choice],
@@ -194,7 +194,7 @@ def _choose(
     beside = _beside(rules, facts, before, only_given=only_given)
     if program.yields_to:
         carried = {heading for heading in facts.claimed if _may_stand(rules, heading, facts, before)}
-        yields = tuple(sorted(heading for heading in carried | beside.decided if within(heading, program.yields_to)))
+        yields = tuple(sorted(heading for heading in carried | beside.decided if in_ranges(heading, program.yields_to)))
         if yields:
             return Choice(program, (), (), yields)
     judged = tuple(judge(rules, row, facts, beside) for row in rows)
@@ -203,7 +203,7 @@ def _choose(
 
 def _may_stand(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, Choice]) -> bool:
     # A heading that the rules rule out for the line, or do not know, keeps no other off it.
-    row = rules.row(heading, facts.on)
+    row = rules.find_row(heading, facts.on)
     choice = before.get(row.program) if row is not None else None
     return choice is not None and choice.candidate(heading) is not None
 
@@ -223,7 +223,7 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice], *, only
     decided: set[str] = set()
     choices: list[frozenset[str]] = []
     for choice in before.values():
-        own = {heading for heading in facts.claimed if rules.program(heading) is choice.program}
+        own = {heading for heading in facts.claimed if rules.find_program(heading) is choice.program}
         possible = {item.row.heading for item in choice.candidates}
         certain = choice.certain
         here = possible
@@ -292,5 +292,5 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
 
 def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
     """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
-    lists = rules.lists_of(facts.hts_code, facts.on)
-    return combine_evidence(row, *(listed.placed for listed in lists if listed.list.id in row.when.lists))
+    lists = rules.find_lists(facts.hts_code, facts.on)
+    return combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import RULES, ReferenceData
-from pipeline.customs.reference.chapter99 import Manifest
+from pipeline.customs.reference.chapter99 import RulesetManifest
 from pipeline.customs.reference.entry import AttributeRules, EntryRules, MidRules, Vague
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
@@ -41,7 +41,7 @@ def load_rules(manifest: Path = RULES / MANIFEST) -> tuple[Ruleset, Mapping[str,
     except RulesInvalid as error:
         errors += error.errors
     reader = RulesReader(manifest.parent)
-    rules_manifest = reader.read_as(Manifest, manifest.name)
+    rules_manifest = reader.read_as(RulesetManifest, manifest.name)
     named_files = REFERENCE.keys() & (rules_manifest.reference if rules_manifest is not None else ())
     if rules_manifest is not None:
         errors += [

@@ -60,7 +60,7 @@ def reference_rows(reference: Mapping[str, ReferenceData]) -> Iterator[tuple[Dat
 def _chapter99_rows(rules: Ruleset) -> Iterator[DatedRow]:
     for row in rules.rows:
         yield _dated_row("heading", row.heading, row.description, row, row.program)
-    for held in rules.held:
+    for held in rules.resolved_lists:
         yield _dated_row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
     for ban in rules.bans:
         yield _dated_row("ban", ban.list, ban.what, ban)

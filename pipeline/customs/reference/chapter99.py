@@ -16,34 +16,34 @@ from pipeline.customs.reference.base import Chapter, Figure, Metal, ReferenceDat
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 
 
-def _heading(text: str) -> str:
+def _check_heading(text: str) -> str:
     if not _HEADING.match(text):
         raise ValueError(f"{text!r} is no heading of chapter 99 such as 9903.82.09")
     return text
 
 
-def _range(text: str) -> str:
+def _check_range(text: str) -> str:
     ends = text.split("-")
     for end in ends:
-        _heading(end)
+        _check_heading(end)
     if len(ends) > 2 or ends[0] > ends[-1]:
         raise ValueError(f"{text!r} is no range of headings such as 9903.82.04-9903.82.26")
     return text
 
 
-def _country(text: str) -> str:
+def _check_country(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}", text):
         raise ValueError(f"{text!r} is no country such as CA")
     return text
 
 
-def _group(text: str) -> str:
+def _check_group(text: str) -> str:
     if not re.fullmatch(r"EU|[A-Z][A-Z0-9_]{2,}", text):
         raise ValueError(f"{text!r} is no name of a group")
     return text
 
 
-def _origin(text: str) -> str:
+def _check_origin(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}|[A-Z][A-Z0-9_]{2,}", text):
         raise ValueError(f"{text!r} is neither a country nor the name of a group")
     return text
@@ -54,20 +54,20 @@ Basis = Literal[
     "full_value", "total_with_column_1", "metal_content", "non_metal_content", "non_us_content", "us_content",
     "special_rate_only",
 ]  # fmt: skip
-Country = Annotated[str, AfterValidator(_country)]
-Origin = Annotated[str, AfterValidator(_origin)]
-Heading = Annotated[str, AfterValidator(_heading)]
-HeadingRange = Annotated[str, AfterValidator(_range)]
+Country = Annotated[str, AfterValidator(_check_country)]
+Origin = Annotated[str, AfterValidator(_check_origin)]
+Heading = Annotated[str, AfterValidator(_check_heading)]
+HeadingRange = Annotated[str, AfterValidator(_check_range)]
 HeadingRanges = tuple[HeadingRange, ...]
 
 
 @lru_cache(maxsize=4096)
-def within(heading: str, ranges: HeadingRanges) -> bool:
+def in_ranges(heading: str, ranges: HeadingRanges) -> bool:
     """Tell whether the heading lies in one of the ranges; dotted codes of one length sort as they read."""
-    return any(first <= heading <= last for first, last in (_ends(text) for text in ranges))
+    return any(first <= heading <= last for first, last in (_range_ends(text) for text in ranges))
 
 
-def _ends(text: str) -> tuple[str, str]:
+def _range_ends(text: str) -> tuple[str, str]:
     first, _, last = text.partition("-")
     return first, last or first
 
@@ -87,15 +87,17 @@ class MetalFrom(ReferenceData):
     def words(self) -> str:
         """The condition in words."""
         goods = ", or the goods are" if self.or_origin else ""
-        return f"{self.share} of its {_either(self.metals)} is{goods} of {_either(sorted(self.countries))}"
+        return f"{self.share} of its {_join_alternatives(self.metals)} is{goods} of {_join_alternatives(sorted(self.countries))}"
 
     @property
     def words_of_metal(self) -> str:
         """The condition in words, of the metal alone."""
-        return f"{self.share} of its {_either(self.metals)} is of {_either(sorted(self.countries))}"
+        return (
+            f"{self.share} of its {_join_alternatives(self.metals)} is of {_join_alternatives(sorted(self.countries))}"
+        )
 
 
-class Certified(ReferenceData):
+class ImporterCertification(ReferenceData):
     """What the importer certifies of goods on no list of a heading to take it; not of these chapters, nor on these lists."""
 
     what: str
@@ -106,14 +108,14 @@ class Certified(ReferenceData):
     def words(self) -> str:
         """The condition in words."""
         limits = [
-            f"not {kind} {_either(names)}"
+            f"not {kind} {_join_alternatives(names)}"
             for kind, names in (("of chapter", sorted(self.not_chapters)), ("on list", self.not_lists))
             if names
         ]
         return f"the importer certifies that {self.what}" + (f" ({', '.join(limits)})" if limits else "")
 
 
-class Goods(ReferenceData):
+class ListedGoods(ReferenceData):
     """Goods of the countries that are on one of the lists."""
 
     origins: frozenset[Country]
@@ -122,50 +124,50 @@ class Goods(ReferenceData):
     @property
     def words(self) -> str:
         """The goods in words."""
-        return f"goods of {_either(sorted(self.origins))} on list {_either(self.lists)}"
+        return f"goods of {_join_alternatives(sorted(self.origins))} on list {_join_alternatives(self.lists)}"
 
 
-class When(ReferenceData):
-    """What must hold, all of it, for a heading to apply; `asks` is a fact that only a person knows.
+class HeadingConditions(ReferenceData):
+    """What must hold, all of it, for a heading to apply; `person_decides` is a fact that only a person knows.
 
-    Whether a code on one of `perhaps_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
+    Whether a code on one of `possible_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
     Goods on none of `lists` may be `certified` to take the heading all the same: a plan says so by carrying it.
     """
 
     lists: tuple[str, ...] = ()
-    perhaps_lists: tuple[str, ...] = ()
+    possible_lists: tuple[str, ...] = ()
     unlisted: bool = False
-    certified: Certified | None = None
+    certified: ImporterCertification | None = None
     origins: frozenset[Origin] = frozenset()
     not_origins: frozenset[Origin] = frozenset()
-    not_goods: tuple[Goods, ...] = ()
+    not_goods: tuple[ListedGoods, ...] = ()
     chapters: frozenset[Chapter] = frozenset()
     not_chapters: frozenset[Chapter] = frozenset()
     spi: frozenset[str] = frozenset()
-    holds: Metal | None = None
+    contains: Metal | None = None
     no_metal: bool = False
-    light: bool = False
+    below_weight_test: bool = False
     us_metal_percent: Figure | None = None
     metal_from: MetalFrom | None = None
-    beside: HeadingRanges = ()
-    asks: str | None = None
+    with_headings: HeadingRanges = ()
+    person_decides: str | None = None
 
     @cached_property
-    def varies(self) -> bool:
+    def varies_by_line(self) -> bool:
         """Tell whether it hangs on more than code, origin, special program and day."""
         tests = (
-            self.holds is not None,
+            self.contains is not None,
             self.no_metal,
-            self.light,
+            self.below_weight_test,
             self.metal_from is not None,
             self.us_metal_percent is not None,
         )
-        return any(tests) or bool(self.beside)
+        return any(tests) or bool(self.with_headings)
 
     def words(self) -> Iterator[str]:
         """Yield each of the conditions in words."""
         yield from self._list_words()
-        for said, names in (
+        for label, names in (
             ("goods of", self.origins),
             ("not goods of", self.not_origins),
             ("of chapter", self.chapters),
@@ -173,20 +175,20 @@ class When(ReferenceData):
             ("special program", self.spi),
         ):
             if names:
-                yield f"{said} {_either(sorted(names))}"
+                yield f"{label} {_join_alternatives(sorted(names))}"
         yield from (f"not {goods.words}" for goods in self.not_goods)
         yield from self._metal_words()
-        if self.beside:
-            yield f"beside one of {', '.join(self.beside)}"
-        if self.asks is not None:
-            yield f"for a person to say: {self.asks}"
+        if self.with_headings:
+            yield f"beside one of {', '.join(self.with_headings)}"
+        if self.person_decides is not None:
+            yield f"for a person to say: {self.person_decides}"
 
     def _metal_words(self) -> Iterator[str]:
-        if self.holds is not None:
-            yield f"there is {self.holds} in it"
+        if self.contains is not None:
+            yield f"there is {self.contains} in it"
         if self.no_metal:
             yield "no aluminum, steel or copper in it"
-        if self.light:
+        if self.below_weight_test:
             yield "its listed metal is below the share of the test by weight"
         if self.us_metal_percent is not None:
             yield f"at least {format_plain(self.us_metal_percent)} % of its listed metal is of the United States"
@@ -195,16 +197,16 @@ class When(ReferenceData):
 
     def _list_words(self) -> Iterator[str]:
         if self.lists:
-            yield f"the code is on list {_either(self.lists)}"
-        if self.perhaps_lists:
-            yield f"the code may be on list {_either(self.perhaps_lists)}"
+            yield f"the code is on list {_join_alternatives(self.lists)}"
+        if self.possible_lists:
+            yield f"the code may be on list {_join_alternatives(self.possible_lists)}"
         if self.unlisted:
             yield "or on one that is not known here"
         if self.certified is not None:
             yield ("or " if self.lists else "") + self.certified.words
 
 
-def _either(names: Sequence[str]) -> str:
+def _join_alternatives(names: Sequence[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} or {last}" if most else last
 
@@ -217,10 +219,10 @@ class HeadingRow(ReferenceRow):
     description: str
     rate_percent: Figure | None
     basis: Basis
-    when: When
+    when: HeadingConditions
 
 
-class Ban(ReferenceRow):
+class ImportBan(ReferenceRow):
     """Goods whose import is excluded; `unless` is what only a person knows."""
 
     list: str
@@ -233,23 +235,23 @@ class HeadingSheet(ReferenceData):
     """A part of a headings file: rows and bans that share their `defaults`."""
 
     rows: tuple[HeadingRow, ...]
-    bans: tuple[Ban, ...] = ()
+    bans: tuple[ImportBan, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, sheet: Any) -> Any:
         if not isinstance(sheet, dict) or not isinstance(sheet.get("defaults", {}), dict):
             return sheet
-        made = dict(sheet)
-        defaults = made.pop("defaults", {})
+        result = dict(sheet)
+        defaults = result.pop("defaults", {})
         common = {key: value for key, value in defaults.items() if key not in ("program", "basis")}
         for name, shared in (("rows", defaults), ("bans", common)):
-            if isinstance(made.get(name), list):
-                made[name] = [shared | row if isinstance(row, dict) else row for row in made[name]]
-        return made
+            if isinstance(result.get(name), list):
+                result[name] = [shared | row if isinstance(row, dict) else row for row in result[name]]
+        return result
 
 
-class Missing(ReferenceData):
+class MissingHeading(ReferenceData):
     """By which rule it is said that a line lacks a heading.
 
     `one_applies`: to goods on its lists one of its headings applies, also where the plan's facts do not say which.
@@ -259,48 +261,48 @@ class Missing(ReferenceData):
     one_applies: bool = False
 
 
-class Program(ReferenceData):
+class DutyProgram(ReferenceData):
     """A program of duties, of whose headings a line takes one."""
 
     id: str
     name: str
     rank: int
-    missing: Missing
+    missing: MissingHeading
     yields_to: HeadingRanges = ()
 
 
-class Ranges(ReferenceRow):
+class HeadingRangeRow(ReferenceRow):
     """A rule about ranges of headings."""
 
     headings: HeadingRanges
 
 
-class Exclusive(Ranges):
+class ExclusiveHeadings(HeadingRangeRow):
     """Headings of which a line takes one; those of `together` divide one value and count as one."""
 
     together: HeadingRanges = ()
 
 
-class Companions(Ranges):
+class CompanionHeadings(HeadingRangeRow):
     """Headings that need one of others beside them."""
 
     needs: HeadingRanges
 
 
-class Family(Ranges):
+class HeadingFamily(HeadingRangeRow):
     """Headings that could be claimed in their time alone."""
 
     program: str
     name: str
 
 
-class Reporting(ReferenceRow):
+class ReportingOrder(ReferenceRow):
     """The order of a line's headings, by the rank of their programs, and where the value stands."""
 
     value_on: str
 
 
-class Review(ReferenceRow):
+class ReviewPeriod(ReferenceRow):
     """How long after their day the rules may be trusted, before somebody has to read the law again."""
 
     within_days: Annotated[int, Field(ge=1)]
@@ -309,11 +311,11 @@ class Review(ReferenceRow):
 class CountryGroup(ReferenceRow):
     """A name for countries that rows speak of together; a row that uses it holds in the group's time alone."""
 
-    name: Annotated[str, AfterValidator(_group)]
+    name: Annotated[str, AfterValidator(_check_group)]
     countries: tuple[Country, ...]
 
 
-class Manifest(ReferenceData):
+class RulesetManifest(ReferenceData):
     """What makes up the ruleset; `reference` names the files of the other rules, which its hash is taken over too."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
@@ -325,9 +327,9 @@ class Manifest(ReferenceData):
     metals: str
     reference: tuple[str, ...]
     country_groups: tuple[CountryGroup, ...]
-    programs: tuple[Program, ...]
-    reporting: Reporting
-    review: Review
-    exclusive: tuple[Exclusive, ...]
-    companions: tuple[Companions, ...]
-    families: tuple[Family, ...]
+    programs: tuple[DutyProgram, ...]
+    reporting: ReportingOrder
+    review: ReviewPeriod
+    exclusive: tuple[ExclusiveHeadings, ...]
+    companions: tuple[CompanionHeadings, ...]
+    families: tuple[HeadingFamily, ...]

@@ -16,13 +16,13 @@ from pipeline.customs.reference.base import Chapter, Metal, ReferenceData, Refer
 _PROVISION = re.compile(r"^\d{4}(\.\d{2}(\.\d{2}(\d{2})?)?)?$")
 
 
-def _provision(code: str) -> str:
+def _check_provision(code: str) -> str:
     if not _PROVISION.match(code):
         raise ValueError(f"{code!r} is no HTS provision such as 7323, 7323.93, 7323.93.00 or 7323.93.0045")
     return code
 
 
-Provision = Annotated[str, AfterValidator(_provision)]
+Provision = Annotated[str, AfterValidator(_check_provision)]
 
 
 class ListVersion(ReferenceRow):
@@ -76,27 +76,27 @@ class ListFile(ReferenceData):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListMatch:
     """A list that a code is on, by which of its provisions, the version in force, and the version that put the code there."""
 
     list: HtsList
     version: ListVersion
     code: str
-    placed: ListVersion
+    source: ListVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ResolvedList:
     """A version with what it holds once its changes are applied: digits -> dotted code, and the digits that fall out.
 
-    `placed` gives, by dotted code, the version that put it on the list: a later version that leaves it there proves nothing of it.
+    `sources` gives, by dotted code, the version that put it on the list: a later version that leaves it there proves nothing of it.
     """
 
     list: HtsList
     version: ListVersion
     codes: Mapping[str, str]
     excepted: frozenset[str]
-    placed: Mapping[str, ListVersion]
+    sources: Mapping[str, ListVersion]
 
     def match(self, hts_code: str) -> str | None:
         """Return the longest listed provision that the ten digits begin with, or None."""
@@ -109,68 +109,76 @@ class Held:
         return None
 
 
-_END = "End a version the day before the next begins, and write them in that order."
+_ORDER_REMEDY = "End a version the day before the next begins, and write them in that order."
 
 
-def held_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[Held, ...], list[tuple[str, str]]]:
+def resolve_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[ResolvedList, ...], list[tuple[str, str]]]:
     """Return every version with what it holds, and what is wrong: a list's id, and a sentence with its remedy."""
-    held: dict[str, list[Held]] = {}
-    wrong: list[tuple[str, str]] = []
+    resolved: dict[str, list[ResolvedList]] = {}
+    errors: list[tuple[str, str]] = []
     # Lists that take in others come last.
-    for listed in sorted(lists, key=lambda listed: any(version.add_lists for version in listed.versions)):
-        if listed.id in held:
-            wrong.append((listed.id, "is defined twice. Give one of them another id."))
+    for hts_list in sorted(lists, key=lambda listed: any(version.add_lists for version in listed.versions)):
+        if hts_list.id in resolved:
+            errors.append((hts_list.id, "is defined twice. Give one of them another id."))
             continue
-        versions: list[Held] = []
-        held[listed.id] = versions
-        for version in listed.versions:
+        versions: list[ResolvedList] = []
+        resolved[hts_list.id] = versions
+        for version in hts_list.versions:
             before = versions[-1] if versions else None
             if before is not None and not _follows(before.version, version):
                 since = version.effective_from
-                wrong.append(
-                    (listed.id, f"has a version from {since} that begins before the one above it ends. {_END}")
+                errors.append(
+                    (
+                        hts_list.id,
+                        f"has a version from {since} that begins before the one above it ends. {_ORDER_REMEDY}",
+                    )
                 )
             if version.codes:
                 codes = MappingProxyType({without_dots(code): code for code in version.codes})
                 excepted = frozenset(without_dots(code) for code in version.except_codes)
-                placed = MappingProxyType(dict.fromkeys(version.codes, version))
-                versions.append(Held(listed, version, codes, excepted, placed))
+                sources = MappingProxyType(dict.fromkeys(version.codes, version))
+                versions.append(ResolvedList(hts_list, version, codes, excepted, sources))
             elif before is None:
-                wrong.append((listed.id, "begins with changes, to nothing. Give its first version all its codes."))
+                errors.append((hts_list.id, "begins with changes, to nothing. Give its first version all its codes."))
             else:
-                versions.append(_changed(before, version, held, wrong))
-    return tuple(version for versions in held.values() for version in versions), wrong
+                versions.append(_apply_changes(before, version, resolved, errors))
+    return tuple(version for versions in resolved.values() for version in versions), errors
 
 
-def _changed(before: Held, version: ListVersion, held: Mapping[str, list[Held]], wrong: list[tuple[str, str]]) -> Held:
+def _apply_changes(
+    before: ResolvedList,
+    version: ListVersion,
+    resolved: Mapping[str, list[ResolvedList]],
+    errors: list[tuple[str, str]],
+) -> ResolvedList:
     name = before.list.id
     codes = dict(before.codes)
-    wrong += [
+    errors += [
         (name, f"removes {code}, which it does not hold. Take it out of `remove`.")
         for code in version.remove
         if codes.pop(without_dots(code), None) is None
     ]
-    wrong += [
+    errors += [
         (name, f"adds {code}, which it holds already. Take it out of `add`.")
         for code in version.add
         if without_dots(code) in codes
     ]
     codes |= {without_dots(code): code for code in version.add}
     for other in version.add_lists:
-        if held.get(other):
-            codes |= held[other][-1].codes
+        if resolved.get(other):
+            codes |= resolved[other][-1].codes
         else:
-            wrong.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
+            errors.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
     excepted = before.excepted | {without_dots(code) for code in version.except_codes}
-    placed = {code: before.placed.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
-    return Held(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(placed))
+    sources = {code: before.sources.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
+    return ResolvedList(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(sources))
 
 
-def lists_of(held: tuple[Held, ...], hts_code: str, on: date) -> tuple[Listed, ...]:
+def find_matching_lists(resolved: tuple[ResolvedList, ...], hts_code: str, on: date) -> tuple[ListMatch, ...]:
     """Return the lists that the ten digits are on on the day, the longest matching code first."""
     found = [
-        Listed(version.list, version.version, code, version.placed[code])
-        for version in held
+        ListMatch(version.list, version.version, code, version.sources[code])
+        for version in resolved
         if version.version.in_force(on) and (code := version.match(hts_code)) is not None
     ]
     return tuple(sorted(found, key=lambda listed: -len(listed.code)))

@@ -11,7 +11,9 @@ from pipeline.customs.reference.base import Chapter, Day, Figure, Metal, Referen
 from pipeline.customs.reference.chapter99 import Country, Heading, HeadingRanges
 from pipeline.customs.reference.hts_lists import Provision
 
-Need = Literal["country_of_melt_and_pour", "primary_country_of_smelt", "secondary_country_of_smelt", "country_of_cast"]
+MetalField = Literal[
+    "country_of_melt_and_pour", "primary_country_of_smelt", "secondary_country_of_smelt", "country_of_cast"
+]
 
 
 class WeightTest(ReferenceRow):
@@ -30,19 +32,19 @@ class MetalNeeds(ReferenceRow):
     """
 
     metal: Metal
-    needs: tuple[Need, ...]
-    if_any: tuple[Need, ...] = ()
+    needs: tuple[MetalField, ...]
+    if_any: tuple[MetalField, ...] = ()
     codes: tuple[Provision, ...] = ()
     unknown: str
     unknown_on: frozenset[Literal["articles", "derivative"]]
     fatal_from: Day = None
 
-    def asked_of(self, hts_code: str) -> bool:
+    def applies_to(self, hts_code: str) -> bool:
         """Tell whether the metal is asked for under the ten digits of `hts_code`."""
         return not self.codes or any(hts_code.startswith(without_dots(code)) for code in self.codes)
 
 
-class Untold(ReferenceRow):
+class UnreportableMetals(ReferenceRow):
     """Goods of which the countries of the metals may not be told."""
 
     metals: frozenset[Metal]
@@ -63,18 +65,18 @@ class MetalRules(ReferenceData):
     no_metal_heading: Heading
     weight_tests: tuple[WeightTest, ...]
     metals: tuple[MetalNeeds, ...]
-    untold: tuple[Untold, ...] = ()
+    unreportable: tuple[UnreportableMetals, ...] = ()
     unknown_aluminum: UnknownAluminum
 
-    def weight_test(self, on: date) -> WeightTest | None:
+    def find_weight_test(self, on: date) -> WeightTest | None:
         """Return the test by weight that is in force on the day."""
         return next((test for test in self.weight_tests if test.in_force(on)), None)
 
-    def needs(self, metal: str, hts_code: str, on: date) -> tuple[MetalNeeds, ...]:
+    def find_needs(self, metal: str, hts_code: str, on: date) -> tuple[MetalNeeds, ...]:
         """Return what must be known of the metal under the ten digits on the day."""
-        return tuple(row for row in self.metals if row.metal == metal and row.in_force(on) and row.asked_of(hts_code))
+        return tuple(row for row in self.metals if row.metal == metal and row.in_force(on) and row.applies_to(hts_code))
 
-    def untold_of(self, metal: str, origin: str, on: date) -> Untold | None:
+    def find_unreportable(self, metal: str, origin: str, on: date) -> UnreportableMetals | None:
         """Return why the countries of the metal may not be told of goods of the origin, if they may not."""
-        rows = (row for row in self.untold if metal in row.metals and origin in row.origins)
+        rows = (row for row in self.unreportable if metal in row.metals and origin in row.origins)
         return next((row for row in rows if row.in_force(on)), None)

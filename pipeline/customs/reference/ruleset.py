@@ -13,24 +13,31 @@ from typing import Final
 from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import RULES, load_once
 from pipeline.customs.reference.chapter99 import (
-    Ban,
-    Companions,
+    CompanionHeadings,
     CountryGroup,
-    Exclusive,
-    Family,
+    DutyProgram,
+    ExclusiveHeadings,
+    HeadingConditions,
+    HeadingFamily,
     HeadingRow,
     HeadingSheet,
-    Manifest,
-    Program,
-    Reporting,
-    Review,
-    When,
-    within,
+    ImportBan,
+    ReportingOrder,
+    ReviewPeriod,
+    RulesetManifest,
+    in_ranges,
 )
-from pipeline.customs.reference.hts_lists import Held, HtsList, Listed, ListFile, held_versions, lists_of
+from pipeline.customs.reference.hts_lists import (
+    HtsList,
+    ListFile,
+    ListMatch,
+    ResolvedList,
+    find_matching_lists,
+    resolve_versions,
+)
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.metals import MetalRules
-from pipeline.customs.reference.validation import Parts, contradictions
+from pipeline.customs.reference.validation import RulesetParts, find_contradictions
 
 MANIFEST: Final = "ruleset.yaml"
 
@@ -46,18 +53,18 @@ class Ruleset:
     as_of: date
     content_hash: str
     predecessors: tuple[str, ...]
-    programs: tuple[Program, ...]
+    programs: tuple[DutyProgram, ...]
     country_groups: tuple[CountryGroup, ...]
     rows: tuple[HeadingRow, ...]
-    bans: tuple[Ban, ...]
+    bans: tuple[ImportBan, ...]
     lists: tuple[HtsList, ...]
-    held: tuple[Held, ...]
+    resolved_lists: tuple[ResolvedList, ...]
     metals: MetalRules
-    reporting: Reporting
-    review: Review
-    exclusive: tuple[Exclusive, ...]
-    companions: tuple[Companions, ...]
-    families: tuple[Family, ...]
+    reporting: ReportingOrder
+    review: ReviewPeriod
+    exclusive: tuple[ExclusiveHeadings, ...]
+    companions: tuple[CompanionHeadings, ...]
+    families: tuple[HeadingFamily, ...]
 
     @cached_property
     def by_heading(self) -> Mapping[str, tuple[HeadingRow, ...]]:
@@ -68,7 +75,7 @@ class Ruleset:
         return MappingProxyType(found)
 
     @cached_property
-    def program_of_id(self) -> Mapping[str, Program]:
+    def programs_by_id(self) -> Mapping[str, DutyProgram]:
         """The programs by their ids."""
         return MappingProxyType({program.id: program for program in self.programs})
 
@@ -80,43 +87,43 @@ class Ruleset:
             ranked.setdefault(program.rank, []).append(program.name.split(",", 1)[0])
         return ", ".join(" or ".join(dict.fromkeys(names)) for names in ranked.values())
 
-    def row(self, heading: str, on: date) -> HeadingRow | None:
+    def find_row(self, heading: str, on: date) -> HeadingRow | None:
         """Return the row of the heading that is in force on the day."""
         return next((row for row in self.by_heading.get(heading, ()) if row.in_force(on)), None)
 
-    def too_old_by(self, on: date) -> int:
+    def days_too_old(self, on: date) -> int:
         """Return by how many days the rules are too old for an entry on the day; 0 where they are not."""
         return max((on - self.as_of).days - self.review.within_days, 0)
 
-    def family(self, heading: str) -> Family | None:
+    def find_family(self, heading: str) -> HeadingFamily | None:
         """Return the family that the heading belongs to."""
-        return _family(self, heading)
+        return _find_family(self, heading)
 
-    def program(self, heading: str) -> Program | None:
+    def find_program(self, heading: str) -> DutyProgram | None:
         """Return the program that the heading belongs to."""
         rows = self.by_heading.get(heading)
-        family = None if rows else self.family(heading)
+        family = None if rows else self.find_family(heading)
         name = rows[0].program if rows else family.program if family else None
-        return self.program_of_id[name] if name else None
+        return self.programs_by_id[name] if name else None
 
-    def lists_of(self, hts_code: str, on: date) -> tuple[Listed, ...]:
+    def find_lists(self, hts_code: str, on: date) -> tuple[ListMatch, ...]:
         """Return the lists that the ten digits are on on the day, the longest matching code first."""
-        return _lists_of(self, hts_code, on)
+        return _find_lists(self, hts_code, on)
 
-    def bans_of(self, hts_code: str, origin: str, on: date) -> tuple[Ban, ...]:
+    def find_bans(self, hts_code: str, origin: str, on: date) -> tuple[ImportBan, ...]:
         """Return what excludes goods of the ten digits and the origin from import on the day."""
-        on_lists = {listed.list.id for listed in self.lists_of(hts_code, on)}
+        on_lists = {listed.list.id for listed in self.find_lists(hts_code, on)}
         return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.in_force(on))
 
 
 @lru_cache(maxsize=4096)
-def _family(rules: Ruleset, heading: str) -> Family | None:
-    return next((family for family in rules.families if within(heading, family.headings)), None)
+def _find_family(rules: Ruleset, heading: str) -> HeadingFamily | None:
+    return next((family for family in rules.families if in_ranges(heading, family.headings)), None)
 
 
 @lru_cache(maxsize=20_000)
-def _lists_of(rules: Ruleset, hts_code: str, on: date) -> tuple[Listed, ...]:
-    return lists_of(rules.held, hts_code, on)
+def _find_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[ListMatch, ...]:
+    return find_matching_lists(rules.resolved_lists, hts_code, on)
 
 
 @load_once
@@ -131,72 +138,72 @@ def load_ruleset(manifest: Path) -> Ruleset:
     Raises RulesInvalid, with everything that is wrong, where the rules contradict their schema or one another.
     """
     reader = RulesReader(manifest.parent)
-    head = reader.read_as(Manifest, manifest.name)
-    if head is None:
+    content = reader.read_as(RulesetManifest, manifest.name)
+    if content is None:
         raise RulesInvalid(reader.errors)
-    files = {name: reader.read_as(ListFile, name) for name in head.lists}
+    files = {name: reader.read_as(ListFile, name) for name in content.lists}
     lists = tuple((name, listed) for name, file in files.items() if file for listed in file.lists)
     sheets = tuple(
-        (name, sheet) for name in head.headings for sheet in reader.read_as(tuple[HeadingSheet, ...], name) or ()
+        (name, sheet) for name in content.headings for sheet in reader.read_as(tuple[HeadingSheet, ...], name) or ()
     )
-    metals = reader.read_as(MetalRules, head.metals)
-    for name in head.reference:
+    metals = reader.read_as(MetalRules, content.metals)
+    for name in content.reference:
         reader.read_text(name)
-    held, broken = held_versions(tuple(listed for _, listed in lists))
-    parts = Parts(manifest.name, head, sheets, lists, held, tuple(broken), metals)
-    reader.errors += contradictions(parts)
-    reader.errors += _unnamed(reader.folder, manifest.name, head)
+    resolved, list_errors = resolve_versions(tuple(listed for _, listed in lists))
+    parts = RulesetParts(manifest.name, content, sheets, lists, resolved, tuple(list_errors), metals)
+    reader.errors += find_contradictions(parts)
+    reader.errors += _find_unreferenced_files(reader.folder, manifest.name, content)
     if reader.errors or metals is None:
         raise RulesInvalid(reader.errors)
     return Ruleset(
-        id=head.id,
-        as_of=head.as_of,
+        id=content.id,
+        as_of=content.as_of,
         content_hash=reader.content_hash,
-        predecessors=head.predecessors,
-        programs=head.programs,
-        country_groups=head.country_groups,
-        rows=tuple(_spread(row, head.country_groups) for _, sheet in sheets for row in sheet.rows),
+        predecessors=content.predecessors,
+        programs=content.programs,
+        country_groups=content.country_groups,
+        rows=tuple(_expand_groups(row, content.country_groups) for _, sheet in sheets for row in sheet.rows),
         bans=tuple(ban for _, sheet in sheets for ban in sheet.bans),
         lists=tuple(listed for _, listed in lists),
-        held=held,
+        resolved_lists=resolved,
         metals=metals,
-        reporting=head.reporting,
-        review=head.review,
-        exclusive=head.exclusive,
-        companions=head.companions,
-        families=head.families,
+        reporting=content.reporting,
+        review=content.review,
+        exclusive=content.exclusive,
+        companions=content.companions,
+        families=content.families,
     )
 
 
-def named_files(head: Manifest) -> frozenset[str]:
+def referenced_files(manifest: RulesetManifest) -> frozenset[str]:
     """Return the files that make up the ruleset, beside its manifest."""
-    return frozenset((*head.headings, *head.lists, head.metals, *head.reference))
+    return frozenset((*manifest.headings, *manifest.lists, manifest.metals, *manifest.reference))
 
 
-def _unnamed(folder: Path, manifest: str, head: Manifest) -> list[str]:
+def _find_unreferenced_files(folder: Path, manifest: str, content: RulesetManifest) -> list[str]:
     # A file that nothing reads would seem to hold rules, and hold none.
-    found = {
+    existing = {
         file.relative_to(folder).as_posix()
         for ending in ("yaml", "yml", "json")
         for file in folder.rglob(f"*.{ending}")
     }
     return [
         f"{name}: {manifest} does not name this file. Name it there, or delete it."
-        for name in sorted(found - named_files(head) - {manifest})
+        for name in sorted(existing - referenced_files(content) - {manifest})
     ]
 
 
-def _spread(row: HeadingRow, groups: tuple[CountryGroup, ...]) -> HeadingRow:
+def _expand_groups(row: HeadingRow, groups: tuple[CountryGroup, ...]) -> HeadingRow:
     when = row.when
-    named = {group.name: group.countries for group in groups if row.lies_within(group)}
-    if not (when.origins | when.not_origins) & named.keys():
+    countries = {group.name: group.countries for group in groups if row.lies_within(group)}
+    if not (when.origins | when.not_origins) & countries.keys():
         return row
-    return row.model_copy(update={"when": _with_countries(when, named)})
+    return row.model_copy(update={"when": _with_countries(when, countries)})
 
 
-def _with_countries(when: When, groups: Mapping[str, tuple[str, ...]]) -> When:
-    spread = {
+def _with_countries(when: HeadingConditions, groups: Mapping[str, tuple[str, ...]]) -> HeadingConditions:
+    expanded = {
         name: frozenset(country for named in names for country in groups.get(named, (named,)))
         for name, names in (("origins", when.origins), ("not_origins", when.not_origins))
     }
-    return when.model_copy(update=spread)
+    return when.model_copy(update=expanded)

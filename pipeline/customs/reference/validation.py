@@ -8,75 +8,77 @@ from itertools import combinations
 
 from pipeline.customs.reference.base import ReferenceRow
 from pipeline.customs.reference.chapter99 import (
-    Family,
+    HeadingFamily,
+    HeadingRangeRow,
     HeadingRanges,
     HeadingRow,
     HeadingSheet,
-    Manifest,
-    Ranges,
-    within,
+    RulesetManifest,
+    in_ranges,
 )
-from pipeline.customs.reference.hts_lists import Held, HtsList
+from pipeline.customs.reference.hts_lists import HtsList, ResolvedList
 from pipeline.customs.reference.metals import MetalNeeds, MetalRules, WeightTest
 
-_ENDS = "End the older the day before the newer begins."
-_SPELT = "Define it, or correct the name."
+_OVERLAP_REMEDY = "End the older the day before the newer begins."
+_UNDEFINED_REMEDY = "Define it, or correct the name."
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a ruleset with the files that they stand in; `broken` is what is wrong with lists, by their ids."""
+class RulesetParts:
+    """The parts of a ruleset with the files that they stand in; `list_errors` is what is wrong with lists, by their ids."""
 
     manifest: str
-    head: Manifest
+    manifest_content: RulesetManifest
     sheets: tuple[tuple[str, HeadingSheet], ...]
     lists: tuple[tuple[str, HtsList], ...]
-    held: tuple[Held, ...]
-    broken: tuple[tuple[str, str], ...]
+    resolved: tuple[ResolvedList, ...]
+    list_errors: tuple[tuple[str, str], ...]
     metals: MetalRules | None
 
 
-def contradictions(parts: Parts) -> Iterator[str]:
+def find_contradictions(parts: RulesetParts) -> Iterator[str]:
     """Yield everything that cannot be right, as file, row, what is wrong and the remedy."""
     files = {listed.id: file for file, listed in parts.lists}
-    yield from (f"{files[name]}: list {name} {said}" for name, said in parts.broken)
-    yield from _undated(parts, files)
-    yield from _names(parts)
-    yield from _overlaps(parts)
-    yield from _families(parts)
+    yield from (f"{files[name]}: list {name} {problem}" for name, problem in parts.list_errors)
+    yield from _find_undated(parts, files)
+    yield from _find_unknown_names(parts)
+    yield from _find_overlaps(parts)
+    yield from _find_family_errors(parts)
 
 
-def _called(row: HeadingRow) -> str:
+def _row_name(row: HeadingRow) -> str:
     return f"heading {row.heading}" + (f" from {row.effective_from}" if row.effective_from else "")
 
 
-def _rows(parts: Parts) -> Iterator[tuple[str, HeadingRow]]:
+def _rows(parts: RulesetParts) -> Iterator[tuple[str, HeadingRow]]:
     return ((file, row) for file, sheet in parts.sheets for row in sheet.rows)
 
 
-def _named(ranges: HeadingRanges) -> str:
+def _join_ranges(ranges: HeadingRanges) -> str:
     return ", ".join(ranges)
 
 
-def _dated(parts: Parts, files: dict[str, str]) -> Iterator[tuple[str, str, ReferenceRow]]:
+def _dated(parts: RulesetParts, files: dict[str, str]) -> Iterator[tuple[str, str, ReferenceRow]]:
     yield from ((file, f"heading {row.heading}", row) for file, row in _rows(parts))
     yield from ((file, f"ban {ban.list}", ban) for file, sheet in parts.sheets for ban in sheet.bans)
-    yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.held)
-    head = parts.head
+    yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.resolved)
+    head = parts.manifest_content
     yield from ((parts.manifest, f"group {group.name}", group) for group in head.country_groups)
     yield from ((parts.manifest, f"family {family.name}", family) for family in head.families)
-    yield from ((parts.manifest, f"exclusive {_named(rule.headings)}", rule) for rule in head.exclusive)
-    yield from ((parts.manifest, f"companions {_named(rule.headings)}", rule) for rule in head.companions)
+    yield from ((parts.manifest, f"exclusive {_join_ranges(rule.headings)}", rule) for rule in head.exclusive)
+    yield from ((parts.manifest, f"companions {_join_ranges(rule.headings)}", rule) for rule in head.companions)
     yield parts.manifest, "reporting", head.reporting
     yield parts.manifest, "review", head.review
     if parts.metals is not None:
         yield from ((head.metals, f"weight test {test.heading}", test) for test in parts.metals.weight_tests)
         yield from ((head.metals, f"metal {needs.metal}", needs) for needs in parts.metals.metals)
-        yield from ((head.metals, f"untold {' '.join(sorted(row.origins))}", row) for row in parts.metals.untold)
+        yield from (
+            (head.metals, f"unreportable {' '.join(sorted(row.origins))}", row) for row in parts.metals.unreportable
+        )
         yield head.metals, "unknown_aluminum", parts.metals.unknown_aluminum
 
 
-def _undated(parts: Parts, files: dict[str, str]) -> Iterator[str]:
+def _find_undated(parts: RulesetParts, files: dict[str, str]) -> Iterator[str]:
     return (
         f"{file}: {what} has no first day. Give its effective_from."
         for file, what, row in _dated(parts, files)
@@ -84,34 +86,36 @@ def _undated(parts: Parts, files: dict[str, str]) -> Iterator[str]:
     )
 
 
-def _names(parts: Parts) -> Iterator[str]:
-    head = parts.head
+def _find_unknown_names(parts: RulesetParts) -> Iterator[str]:
+    head = parts.manifest_content
     lists = {listed.id for _, listed in parts.lists}
     programs = [program.id for program in head.programs]
-    for twice in sorted({name for name in programs if programs.count(name) > 1}):
-        yield f"{parts.manifest}: program {twice} is defined twice. Keep one of them."
+    for duplicate in sorted({name for name in programs if programs.count(name) > 1}):
+        yield f"{parts.manifest}: program {duplicate} is defined twice. Keep one of them."
     for family in head.families:
         if family.program not in programs:
-            said = f"family {family.name} names program {family.program}"
-            yield f"{parts.manifest}: {said}, which is not defined. {_SPELT}"
+            subject = f"family {family.name} names program {family.program}"
+            yield f"{parts.manifest}: {subject}, which is not defined. {_UNDEFINED_REMEDY}"
     for file, row in _rows(parts):
         unknown = [] if row.program in programs else [f"program {row.program}"]
         named = (
             *row.when.lists,
-            *row.when.perhaps_lists,
+            *row.when.possible_lists,
             *(row.when.certified.not_lists if row.when.certified else ()),
             *(name for goods in row.when.not_goods for name in goods.lists),
         )
         unknown += [f"list {name}" for name in named if name not in lists]
-        unknown += _groups(row, head)
-        yield from (f"{file}: {_called(row)} names {what}, which is not defined. {_SPELT}" for what in unknown)
+        unknown += _find_unknown_groups(row, head)
+        yield from (
+            f"{file}: {_row_name(row)} names {what}, which is not defined. {_UNDEFINED_REMEDY}" for what in unknown
+        )
     for file, sheet in parts.sheets:
         for ban in sheet.bans:
             if ban.list not in lists:
-                yield f"{file}: a ban names list {ban.list}, which is not defined. {_SPELT}"
+                yield f"{file}: a ban names list {ban.list}, which is not defined. {_UNDEFINED_REMEDY}"
 
 
-def _groups(row: HeadingRow, head: Manifest) -> list[str]:
+def _find_unknown_groups(row: HeadingRow, head: RulesetManifest) -> list[str]:
     named = sorted(row.when.origins | row.when.not_origins)
     rows = {name: [group for group in head.country_groups if group.name == name] for name in named}
     return [
@@ -121,7 +125,7 @@ def _groups(row: HeadingRow, head: Manifest) -> list[str]:
     ]
 
 
-def _overlaps(parts: Parts) -> Iterator[str]:
+def _find_overlaps(parts: RulesetParts) -> Iterator[str]:
     by_heading: dict[str, list[tuple[str, HeadingRow]]] = {}
     for file, row in _rows(parts):
         by_heading.setdefault(row.heading, []).append((file, row))
@@ -129,60 +133,60 @@ def _overlaps(parts: Parts) -> Iterator[str]:
         for (_, one), (file, other) in combinations(found, 2):
             if one.overlaps(other):
                 since = f"{one.effective_from} and {other.effective_from}"
-                yield f"{file}: heading {heading} has rows whose windows overlap, from {since}. {_ENDS}"
+                yield f"{file}: heading {heading} has rows whose windows overlap, from {since}. {_OVERLAP_REMEDY}"
     bans = [(file, ban) for file, sheet in parts.sheets for ban in sheet.bans]
     for (_, first), (file, second) in combinations(bans, 2):
         if first.list == second.list and first.origins & second.origins and first.overlaps(second):
             since = f"{first.effective_from} and {second.effective_from}"
-            yield f"{file}: ban {first.list} has rows whose windows overlap, from {since}. {_ENDS}"
-    for early, late in combinations(parts.head.country_groups, 2):
+            yield f"{file}: ban {first.list} has rows whose windows overlap, from {since}. {_OVERLAP_REMEDY}"
+    for early, late in combinations(parts.manifest_content.country_groups, 2):
         if early.name == late.name and early.overlaps(late):
-            yield f"{parts.manifest}: group {early.name} has rows whose windows overlap. {_ENDS}"
-    yield from _repeated(parts.manifest, "exclusive", parts.head.exclusive)
-    yield from _repeated(parts.manifest, "companions", parts.head.companions)
+            yield f"{parts.manifest}: group {early.name} has rows whose windows overlap. {_OVERLAP_REMEDY}"
+    yield from _find_repeated(parts.manifest, "exclusive", parts.manifest_content.exclusive)
+    yield from _find_repeated(parts.manifest, "companions", parts.manifest_content.companions)
     if parts.metals is not None:
-        yield from _overlapping_metals(parts.head.metals, parts.metals)
+        yield from _find_overlapping_metals(parts.manifest_content.metals, parts.metals)
 
 
-def _repeated(manifest: str, kind: str, rules: Sequence[Ranges]) -> Iterator[str]:
+def _find_repeated(manifest: str, kind: str, rules: Sequence[HeadingRangeRow]) -> Iterator[str]:
     for one, other in combinations(rules, 2):
         if one.headings == other.headings and one.overlaps(other):
-            yield f"{manifest}: {kind} {_named(one.headings)} has rows whose windows overlap. {_ENDS}"
+            yield f"{manifest}: {kind} {_join_ranges(one.headings)} has rows whose windows overlap. {_OVERLAP_REMEDY}"
 
 
-def _overlapping_metals(file: str, metals: MetalRules) -> Iterator[str]:
+def _find_overlapping_metals(file: str, metals: MetalRules) -> Iterator[str]:
     tests: Sequence[WeightTest] = metals.weight_tests
     if any(one.overlaps(other) for one, other in combinations(tests, 2)):
-        yield f"{file}: the weight tests have windows that overlap. {_ENDS}"
+        yield f"{file}: the weight tests have windows that overlap. {_OVERLAP_REMEDY}"
     for one, other in combinations(metals.metals, 2):
-        if one.metal == other.metal and one.overlaps(other) and _ask_of_one_code(one, other):
-            yield f"{file}: metal {one.metal} has rows whose windows overlap, for one code. {_ENDS}"
-    for early, late in combinations(metals.untold, 2):
+        if one.metal == other.metal and one.overlaps(other) and _share_a_code(one, other):
+            yield f"{file}: metal {one.metal} has rows whose windows overlap, for one code. {_OVERLAP_REMEDY}"
+    for early, late in combinations(metals.unreportable, 2):
         if early.metals & late.metals and early.origins & late.origins and early.overlaps(late):
             shared = " ".join(sorted(early.origins & late.origins))
-            yield f"{file}: untold has rows whose windows overlap, for {shared}. {_ENDS}"
+            yield f"{file}: unreportable has rows whose windows overlap, for {shared}. {_OVERLAP_REMEDY}"
 
 
-def _ask_of_one_code(one: MetalNeeds, other: MetalNeeds) -> bool:
+def _share_a_code(one: MetalNeeds, other: MetalNeeds) -> bool:
     return not one.codes or not other.codes or not set(one.codes).isdisjoint(other.codes)
 
 
-def _families(parts: Parts) -> Iterator[str]:
+def _find_family_errors(parts: RulesetParts) -> Iterator[str]:
     for file, row in _rows(parts):
-        for family in parts.head.families:
-            if within(row.heading, family.headings):
-                yield from _misfit(file, row, family)
-    for one, other in combinations(parts.head.families, 2):
-        shared = [text for text in other.headings if _meet(text, one.headings)]
+        for family in parts.manifest_content.families:
+            if in_ranges(row.heading, family.headings):
+                yield from _check_family_member(file, row, family)
+    for one, other in combinations(parts.manifest_content.families, 2):
+        shared = [text for text in other.headings if _ranges_meet(text, one.headings)]
         if shared and one.overlaps(other):
             yield (
-                f"{parts.manifest}: families {one.name} and {other.name} both have {_named(tuple(shared))}. "
+                f"{parts.manifest}: families {one.name} and {other.name} both have {_join_ranges(tuple(shared))}. "
                 "Leave it to one of them."
             )
 
 
-def _misfit(file: str, row: HeadingRow, family: Family) -> Iterator[str]:
-    where = f"{file}: {_called(row)}"
+def _check_family_member(file: str, row: HeadingRow, family: HeadingFamily) -> Iterator[str]:
+    where = f"{file}: {_row_name(row)}"
     if row.program != family.program:
         yield f"{where} is of program {row.program}, its family {family.name} of {family.program}. Make them agree."
     if not row.lies_within(family):
@@ -190,7 +194,7 @@ def _misfit(file: str, row: HeadingRow, family: Family) -> Iterator[str]:
         yield f"{where} lies outside the time of {family.name}, {family.effective_from} to {until}. Make them agree."
 
 
-def _meet(text: str, ranges: HeadingRanges) -> bool:
+def _ranges_meet(text: str, ranges: HeadingRanges) -> bool:
     first, _, last = text.partition("-")
     return any(
         first <= (end or start) and start <= (last or first) for start, _, end in (r.partition("-") for r in ranges)

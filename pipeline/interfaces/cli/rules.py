@@ -25,10 +25,10 @@ from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Stat
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.customs.reference.catalog import DatedRow, all_rows, chapter99_rows
 from pipeline.customs.reference.diff import (
-    between_days,
-    between_references,
-    between_rulesets,
-    reference_between_days,
+    diff_days,
+    diff_reference_days,
+    diff_references,
+    diff_rulesets,
 )
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
@@ -58,7 +58,7 @@ def list_rows(
     as_json: Json = False,
 ) -> None:
     """List the rows: of chapter 99, or with --all or --status those of the entry and the agencies too."""
-    programs = sorted(ruleset().program_of_id)
+    programs = sorted(ruleset().programs_by_id)
     if status is not None and status not in _STATUSES:
         raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
     program = program.upper() if program else None
@@ -87,7 +87,7 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
     rules = ruleset()
     heading = _heading(heading)
     rows = rules.by_heading.get(heading, ())
-    family = rules.family(heading)
+    family = rules.find_family(heading)
     if not rows and family is None:
         near = get_close_matches(heading, rules.by_heading, n=3)
         raise Failure(
@@ -155,7 +155,7 @@ def why(
             "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
         )
     stack = decide(facts, only_given=True)
-    bans = ruleset().bans_of(code, origin, facts.on)
+    bans = ruleset().find_bans(code, origin, facts.on)
     steps = explain(facts)
     if as_json:
         print_json(
@@ -210,10 +210,10 @@ def diff(
         if last < first:
             raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
         rules, reference = load_rules()
-        changes = (*between_days(rules, first, last), *reference_between_days(reference, first, last))
+        changes = (*diff_days(rules, first, last), *diff_reference_days(reference, first, last))
     else:
         (older, beside), (newer, beside_newer) = _rules_of(before), _rules_of(after)
-        changes = (*between_rulesets(older, newer), *between_references(beside, beside_newer))
+        changes = (*diff_rulesets(older, newer), *diff_references(beside, beside_newer))
     if as_json:
         print_json([asdict(change) for change in changes])
         return

@@ -110,9 +110,13 @@ def test_every_heading_of_the_primary_text_of_vehicles_and_chips_has_a_row() -> 
 
 def test_pharmaceutical_numbers_were_split_in_september() -> None:
     lists = {(listed.list.id, on) for on in (date(2026, 9, 28), date(2026, 9, 29))
-             for listed in ruleset().lists_of("3004200083", on)}  # fmt: skip
+             for listed in ruleset().find_lists("3004200083", on)}  # fmt: skip
     assert lists == {("40(c)", date(2026, 9, 28))}
-    counts = {str(held.version.effective_from): len(held.codes) for held in ruleset().held if held.list.id == "40(c)"}
+    counts = {
+        str(held.version.effective_from): len(held.codes)
+        for held in ruleset().resolved_lists
+        if held.list.id == "40(c)"
+    }
     assert counts == {"2026-07-31": 131, "2026-09-29": 149}
 
 

@@ -21,7 +21,7 @@ def test_every_rules_file_loads() -> None:
 
 
 def test_a_row_holds_on_its_first_and_its_last_day() -> None:
-    surcharge = ruleset().family("9903.03.01")
+    surcharge = ruleset().find_family("9903.03.01")
     assert surcharge is not None
     assert [
         surcharge.in_force(day) for day in (date(2026, 2, 23), date(2026, 2, 24), date(2026, 7, 23), date(2026, 7, 24))
@@ -29,7 +29,7 @@ def test_a_row_holds_on_its_first_and_its_last_day() -> None:
 
 
 def test_a_row_that_has_ended_is_not_one_that_is_to_come() -> None:
-    surcharge = ruleset().family("9903.03.01")
+    surcharge = ruleset().find_family("9903.03.01")
     assert surcharge is not None
     assert [surcharge.has_ended(day) for day in (date(2026, 2, 23), date(2026, 7, 23), date(2026, 7, 24))] == [
         False,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.customs.reference.hts_lists import HtsList, ListVersion, held_versions, lists_of
+from pipeline.customs.reference.hts_lists import HtsList, ListVersion, find_matching_lists, resolve_versions
 from pipeline.customs.reference.ruleset import ruleset
 
 APRIL, JUNE, AUTUMN, LATER = date(2026, 4, 6), date(2026, 6, 8), date(2026, 11, 24), date(2028, 1, 1)
@@ -24,13 +24,13 @@ def listed(*versions: ListVersion, chapters: tuple[str, ...] = ("73", "76")) -> 
 
 
 def metals(hts_code: str, on: date) -> list[str]:
-    return [found.list.id.removeprefix("16(c)") for found in ruleset().lists_of(hts_code, on) if found.list.metal]
+    return [found.list.id.removeprefix("16(c)") for found in ruleset().find_lists(hts_code, on) if found.list.metal]
 
 
 def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
     counts = {
         held.list.id.removeprefix("16(c)"): len(held.codes)
-        for held in ruleset().held
+        for held in ruleset().resolved_lists
         if held.list.metal and held.version.in_force(APRIL)
     }
     # List (iv) was published with 139: one of them, of chapter 76, stands on list (ii) where it belongs.
@@ -43,7 +43,9 @@ def test_the_lists_of_april_hold_as_many_provisions_as_were_published() -> None:
 def test_the_lists_of_metals_before_april_hold_as_many_provisions_as_were_published() -> None:
     before = date(2026, 4, 5)
     counts = {
-        held.list.id: len(held.codes) for held in ruleset().held if held.list.metal and held.version.in_force(before)
+        held.list.id: len(held.codes)
+        for held in ruleset().resolved_lists
+        if held.list.metal and held.version.in_force(before)
     }
     assert {name: count for name, count in counts.items() if name.startswith("19")} == {
         "19(g)": 8, "19(i)": 6, "19(j)": 24, "19(k)": 224,
@@ -56,7 +58,7 @@ def test_the_lists_of_metals_before_april_hold_as_many_provisions_as_were_publis
 def test_no_provision_is_on_two_tiers_of_one_metal() -> None:
     for on in (APRIL, JUNE, AUTUMN, LATER):
         found: dict[tuple[str, str], str] = {}
-        for held in ruleset().held:
+        for held in ruleset().resolved_lists:
             if held.list.id.startswith("16(c)") and held.version.in_force(on):
                 for code in held.codes.values():
                     other = found.setdefault((code, str(held.list.metal)), held.list.id)
@@ -66,7 +68,7 @@ def test_no_provision_is_on_two_tiers_of_one_metal() -> None:
 def test_june_moves_provisions_to_the_lower_tier_and_to_a_list_of_their_own() -> None:
     counts = {
         held.list.id.removeprefix("16(c)"): len(held.codes)
-        for held in ruleset().held
+        for held in ruleset().resolved_lists
         if held.list.metal and held.version.in_force(JUNE)
     }
     assert counts == {
@@ -113,8 +115,8 @@ def test_a_code_is_looked_up_on_its_day_by_its_longest_listed_beginning(
 
 def test_a_provision_that_a_note_leaves_out_is_not_on_its_list() -> None:
     on = date(2026, 11, 24)
-    assert [found.list.id for found in ruleset().lists_of("9401614001", on) if found.list.id == "20(g)"] == []
-    assert [found.list.id for found in ruleset().lists_of("9401614031", on) if found.list.id == "20(g)"] == ["20(g)"]
+    assert [found.list.id for found in ruleset().find_lists("9401614001", on) if found.list.id == "20(g)"] == []
+    assert [found.list.id for found in ruleset().find_lists("9401614031", on) if found.list.id == "20(g)"] == ["20(g)"]
 
 
 @pytest.mark.parametrize("code", ["73", "7323.9", "7323930045", "7323.93.00.45", "steel", "7323.93.004"])
@@ -148,7 +150,7 @@ def test_a_version_refuses_a_code_twice() -> None:
 def test_versions_that_overlap_are_refused() -> None:
     first, second = version(codes=["7323.93"]), version(effective_from="2026-06-01", add=["7323.94"])
     remedy = "End a version the day before the next begins, and write them in that order."
-    assert held_versions((listed(first, second),))[1] == [
+    assert resolve_versions((listed(first, second),))[1] == [
         ("a", f"has a version from 2026-06-01 that begins before the one above it ends. {remedy}")
     ]
 
@@ -163,28 +165,28 @@ def test_versions_that_overlap_are_refused() -> None:
 )
 def test_a_change_that_cannot_be_made_is_refused(change: dict[str, Any], wrong: str) -> None:
     first = version(effective_to="2026-05-31", codes=["7323.93"])
-    assert held_versions((listed(first, version(effective_from="2026-06-01", **change)),))[1] == [("a", wrong)]
+    assert resolve_versions((listed(first, version(effective_from="2026-06-01", **change)),))[1] == [("a", wrong)]
 
 
 def test_what_a_later_version_leaves_out_is_left_out_from_then_on() -> None:
     first = version(effective_to="2026-12-31", codes=["7323.93"])
     later = version(effective_from="2027-01-01", add=["7323.94"], except_codes=["7323.93.0045"])
-    held, _ = held_versions((listed(first, later),))
-    found = [[item.code for item in lists_of(held, "7323930045", date(year, 1, 1))] for year in (2026, 2027)]
+    held, _ = resolve_versions((listed(first, later),))
+    found = [[item.code for item in find_matching_lists(held, "7323930045", date(year, 1, 1))] for year in (2026, 2027)]
     assert found == [["7323.93"], []]
 
 
 def test_changes_to_nothing_and_lists_of_one_name_are_refused() -> None:
-    assert held_versions((listed(version(add=["7323.93"])),))[1] == [
+    assert resolve_versions((listed(version(add=["7323.93"])),))[1] == [
         ("a", "begins with changes, to nothing. Give its first version all its codes.")
     ]
     twice = (listed(version(codes=["7323.93"])), listed(version(codes=["7323.94"])))
-    assert held_versions(twice)[1] == [("a", "is defined twice. Give one of them another id.")]
+    assert resolve_versions(twice)[1] == [("a", "is defined twice. Give one of them another id.")]
 
 
 def test_a_new_version_of_a_list_is_data_alone() -> None:
     first = version(effective_to="2026-12-31", codes=["7323.93"])
-    held, wrong = held_versions((listed(first, version(effective_from="2027-01-01", add=["7615.10"])),))
+    held, wrong = resolve_versions((listed(first, version(effective_from="2027-01-01", add=["7615.10"])),))
     assert wrong == []
-    assert [found.code for found in lists_of(held, "7615107180", date(2026, 12, 31))] == []
-    assert [found.code for found in lists_of(held, "7615107180", date(2027, 1, 1))] == ["7615.10"]
+    assert [found.code for found in find_matching_lists(held, "7615107180", date(2026, 12, 31))] == []
+    assert [found.code for found in find_matching_lists(held, "7615107180", date(2027, 1, 1))] == ["7615.10"]

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.customs.reference.catalog import all_rows, chapter99_rows
-from pipeline.customs.reference.diff import between_days, between_rulesets
+from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.rules import markdown_table
 
@@ -26,28 +26,28 @@ def test_a_row_that_is_not_sure_says_where_it_comes_from() -> None:
 def test_every_heading_list_and_ban_is_among_the_rows() -> None:
     rules = ruleset()
     kinds = {kind: sum(1 for row in chapter99_rows() if row.kind == kind) for kind in ("heading", "list", "ban")}
-    assert kinds == {"heading": len(rules.rows), "list": len(rules.held), "ban": len(rules.bans)}
+    assert kinds == {"heading": len(rules.rows), "list": len(rules.resolved_lists), "ban": len(rules.bans)}
 
 
 def test_between_two_days_headings_begin_and_end_and_lists_change() -> None:
     changes = {
-        (change.kind, change.name): change for change in between_days(ruleset(), date(2026, 6, 7), date(2026, 6, 8))
+        (change.kind, change.name): change for change in diff_days(ruleset(), date(2026, 6, 7), date(2026, 6, 8))
     }
     assert changes["heading", "9903.82.22"].what == "began"
     assert changes["list", "16(c)(xi)"].what == "began"
     assert changes["list", "16(c)(vi)"].details == (
         "+ 3701.30.00  - 8415.90.8010, 8415.90.8020, 8415.90.8045, 8415.90.8085, 8708.29.21"
     )
-    ended = between_days(ruleset(), date(2026, 7, 23), date(2026, 7, 24))
+    ended = diff_days(ruleset(), date(2026, 7, 23), date(2026, 7, 24))
     assert "9903.03.01" in {change.name for change in ended if change.what == "ended"}
 
 
 def test_a_rate_that_steps_up_is_a_change() -> None:
-    changes = between_days(ruleset(), date(2026, 12, 31), date(2027, 1, 1))
+    changes = diff_days(ruleset(), date(2026, 12, 31), date(2027, 1, 1))
     said = {change.name: change.details for change in changes}
     assert said["9903.76.03"].startswith("25 % (full_value) is now 50 % (full_value); ")
 
 
 def test_a_ruleset_does_not_differ_from_itself() -> None:
-    assert between_rulesets(ruleset(), ruleset()) == ()
-    assert between_days(ruleset(), date(2026, 11, 24), date(2026, 11, 24)) == ()
+    assert diff_rulesets(ruleset(), ruleset()) == ()
+    assert diff_days(ruleset(), date(2026, 11, 24), date(2026, 11, 24)) == ()

@@ -15,7 +15,7 @@ from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import decide
 from pipeline.customs.reference.base import RULES
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.customs.reference.diff import between_days, between_rulesets
+from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
 EVE, DAY = date(2027, 2, 28), date(2027, 3, 1)
@@ -107,7 +107,7 @@ def test_a_new_share_of_the_test_by_weight_holds_from_its_day(proclaimed: Rulese
 
 
 def test_the_difference_is_read_aloud(proclaimed: Ruleset) -> None:
-    changes = {(change.kind, change.name): change for change in between_rulesets(ruleset(), proclaimed)}
+    changes = {(change.kind, change.name): change for change in diff_rulesets(ruleset(), proclaimed)}
     assert changes["heading", "9903.82.30 from 2027-03-01"].what == "began"
     assert changes["list", "16(c)(xii) from 2027-03-01"].details == "+ 7323.93.00, 8215.99.30"
     assert changes["weight test", "9903.82.03 from 2026-04-06"].details.endswith("from 2026-04-06 to 2027-02-28")
@@ -115,7 +115,7 @@ def test_the_difference_is_read_aloud(proclaimed: Ruleset) -> None:
     assert [name for kind, name in changes if kind == "family"] == [
         "Section 232, metals, mobile equipment and parts for equipment from 2026-06-08"
     ]
-    days = {(change.kind, change.name): change for change in between_days(proclaimed, EVE, DAY)}
+    days = {(change.kind, change.name): change for change in diff_days(proclaimed, EVE, DAY)}
     assert days["weight test", "9903.82.03"].details.startswith("below 15 % of the weight, outside chapters")
     assert days["list", "16(c)(vii)"].details == "- 7323.93.00"
     assert proclaimed.predecessors == (ruleset().id, *ruleset().predecessors)

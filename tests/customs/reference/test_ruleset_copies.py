@@ -68,4 +68,4 @@ def test_second_copy_decides_as_the_first() -> None:
     assert choices[0] == choices[1]
     for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST)):
         for choice in decide(facts, copy).choices:
-            assert copy.program_of_id[choice.program.id] is choice.program
+            assert copy.programs_by_id[choice.program.id] is choice.program
