@@ -122,7 +122,7 @@ def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
     rules = entry_rules()
     importer = unit.parties.importer_of_record
     here = f"{pointer}/parties/importerOfRecord/importerNumber"
-    form = rules.importer_number(importer.importer_number)
+    form = rules.match_importer_number(importer.importer_number)
     if form is None:
         forms = join_words(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
         yield Finding(

@@ -9,7 +9,7 @@ from datetime import date
 from functools import lru_cache
 
 from pipeline.core.findings import Finding
-from pipeline.customs.reference.entry import Attribute, ForeignWords, attribute_rules, vague
+from pipeline.customs.reference.entry import ForeignWords, RequiredAttribute, attribute_rules, description_rules
 from pipeline.exports.schemas.plan import Line, Unit
 
 _WORD = re.compile(r"[^\W_]+")
@@ -18,7 +18,7 @@ _SHOWN = 80
 
 def check_description(line: Line, here: str) -> Iterator[Finding]:
     """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
-    rules = vague()
+    rules = description_rules()
     words = _WORD.findall(line.description.lower())
     if _foreign(line.description) or _other_language(words, rules.foreign):
         yield Finding(
@@ -31,7 +31,7 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
         )
         return
     telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
-    if len(words) < rules.fewest_words or len(telling) < rules.fewest_telling:
+    if len(words) < rules.min_words or len(telling) < rules.min_telling_words:
         shown = line.description if len(line.description) <= _SHOWN else f"{line.description[:_SHOWN]}..."
         yield Finding(
             rule="V02",
@@ -66,12 +66,12 @@ def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
 
 
 def _foreign_name(name: str) -> bool:
-    return _foreign(name) or _other_language(_WORD.findall(name.lower()), vague().names)
+    return _foreign(name) or _other_language(_WORD.findall(name.lower()), description_rules().names)
 
 
 def _other_language(words: list[str], foreign: ForeignWords) -> bool:
     said = set(words)
-    return len(said & foreign.words) >= foreign.fewest and not said & foreign.english
+    return len(said & foreign.words) >= foreign.min_words and not said & foreign.english
 
 
 def _foreign(text: str) -> bool:
@@ -97,20 +97,20 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
                 severity=row.severity,
                 pointer=f"{here}/attributes/{key}",
                 message=f"Line {line.line_ref}: its {row.name} is not written as one.",
-                remedy=f"Say {row.asks}: the value must match {row.form.pattern} and nothing else.",
+                remedy=f"Say {row.requirement}: the value must match {row.form.pattern} and nothing else.",
                 source=row.source,
             )
-        if key is None and not row.said.search(described):
+        if key is None and not row.mentioned.search(described):
             yield Finding(
                 rule="V23",
                 severity=row.severity,
                 pointer=f"{here}/attributes",
-                message=f"Line {line.line_ref}: the invoice must say {row.asks}, for goods of {line.hts_code[:4]}.",
+                message=f"Line {line.line_ref}: the invoice must say {row.requirement}, for goods of {line.hts_code[:4]}.",
                 remedy=f"Give it as the attribute {row.keys[0]}, or in the description.",
                 source=row.source,
             )
 
 
 @lru_cache(maxsize=4096)
-def _asked_of(hts_code: str) -> tuple[Attribute, ...]:
-    return attribute_rules().asked_of(hts_code)
+def _asked_of(hts_code: str) -> tuple[RequiredAttribute, ...]:
+    return attribute_rules().find_required(hts_code)

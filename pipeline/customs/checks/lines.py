@@ -86,7 +86,7 @@ def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]
 def _code(line: Line, here: str) -> Iterator[Finding]:
     tariff = entry_rules().tariff
     chapter = line.hts_code[:2]
-    if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.beside):
+    if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.additional):
         yield Finding(
             rule="V08",
             severity=tariff.severity,
@@ -95,7 +95,7 @@ def _code(line: Line, here: str) -> Iterator[Finding]:
             remedy="Correct the tariff number.",
             source=tariff.source,
         )
-    elif chapter in tariff.beside:
+    elif chapter in tariff.additional:
         yield Finding(
             rule="V08",
             severity="warn",

@@ -10,7 +10,7 @@ from typing import Final
 from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import RULES, ReferenceData
 from pipeline.customs.reference.chapter99 import RulesetManifest
-from pipeline.customs.reference.entry import AttributeRules, EntryRules, MidRules, Vague
+from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
@@ -21,7 +21,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
     {
         "entry.yaml": ("entry", EntryRules),
         "mid.yaml": ("MID", MidRules),
-        "descriptions.yaml": ("descriptions", Vague),
+        "descriptions.yaml": ("descriptions", DescriptionRules),
         "attributes.yaml": ("attributes", AttributeRules),
         "pga.yaml": ("agencies", PgaRules),
         "pga_records.yaml": ("agency records", RecordRules),

@@ -17,7 +17,7 @@ Pattern = re.Pattern[str]
 TariffPrefix = Annotated[str, Field(pattern=r"^(0[1-9]|[1-9][0-9])[0-9]{0,8}$")]
 
 
-def _zone(name: str) -> str:
+def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
@@ -25,10 +25,10 @@ def _zone(name: str) -> str:
     return name
 
 
-class Clock(ReferenceRow):
+class EntryClock(ReferenceRow):
     """The time zone in which the days of entry are counted."""
 
-    zone: Annotated[str, AfterValidator(_zone)]
+    zone: Annotated[str, AfterValidator(_check_zone)]
 
 
 class ImporterNumber(ReferenceData):
@@ -46,7 +46,7 @@ class ImporterNumbers(ReferenceRow):
     forms: tuple[ImporterNumber, ...]
 
 
-class Countries(ReferenceRow):
+class CountryCodes(ReferenceRow):
     """The codes of the countries that there are."""
 
     codes: frozenset[str]
@@ -59,7 +59,7 @@ class EndedEntryType(ReferenceRow):
     name: str
 
 
-class Informal(ReferenceRow):
+class InformalEntry(ReferenceRow):
     """Informal entry, and the most that it may be worth."""
 
     type: str
@@ -91,21 +91,21 @@ class TradeRemedyCases(ReferenceRow):
     entry_types: frozenset[str]
 
 
-class Sale(ReferenceRow):
+class SaleReasons(ReferenceRow):
     """The reasons for export that are a sale, of which time and place are told."""
 
     reasons: frozenset[str]
 
 
-class Tariff(ReferenceRow):
+class TariffChapters(ReferenceRow):
     """Which chapters there are, which are kept free, and which are claimed beside a heading of the goods."""
 
     last_chapter: str
     reserved: frozenset[str]
-    beside: frozenset[str]
+    additional: frozenset[str]
 
 
-class Value(ReferenceRow):
+class LowValue(ReferenceRow):
     """Values that customs is likely to query."""
 
     least_usd_per_kg: Figure
@@ -131,7 +131,7 @@ class ExchangeRates(ReferenceRow):
     usual: dict[str, RateRange]
 
 
-class Consignee(ReferenceRow):
+class ConsigneeAddress(ReferenceRow):
     """The states and postal codes of the customs territory."""
 
     regions: frozenset[str]
@@ -161,7 +161,7 @@ class Incoterms(ReferenceRow):
     by_water: frozenset[str]
 
 
-class Usmca(ReferenceRow):
+class UsmcaClaims(ReferenceRow):
     """Who may claim USMCA, and by which special programs."""
 
     countries: frozenset[str]
@@ -177,30 +177,30 @@ class UsmcaLowValue(ReferenceRow):
 class ForeignWords(ReferenceData):
     """Small words that tell a description of another language from one in English."""
 
-    fewest: int
+    min_words: int
     words: frozenset[str]
     english: frozenset[str]
 
 
-class Vague(ReferenceRow):
+class DescriptionRules(ReferenceRow):
     """When a description says too little, or says it in no English."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    fewest_words: int
-    fewest_telling: int
+    min_words: int
+    min_telling_words: int
     words: frozenset[str]
     foreign: ForeignWords
     names: ForeignWords
 
 
-class Attribute(ReferenceRow):
+class RequiredAttribute(ReferenceRow):
     """One thing that an invoice must say of goods of certain tariff numbers."""
 
     name: str
-    asks: str
+    requirement: str
     keys: tuple[str, ...] = Field(min_length=1)
     prefixes: tuple[TariffPrefix, ...] = Field(min_length=1)
-    said: Pattern
+    mentioned: Pattern
     form: Pattern | None = None
 
 
@@ -208,16 +208,16 @@ class AttributeRules(ReferenceData):
     """What an invoice must say of goods, by the beginning of their tariff number."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    rows: tuple[Attribute, ...]
+    rows: tuple[RequiredAttribute, ...]
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _windows_do_not_overlap(self) -> Self:
         for one, other in combinations(self.rows, 2):
             if one.name == other.name and one.overlaps(other):
                 raise ValueError(f"attribute {one.name} has rows whose windows overlap")
         return self
 
-    def asked_of(self, hts_code: str) -> tuple[Attribute, ...]:
+    def find_required(self, hts_code: str) -> tuple[RequiredAttribute, ...]:
         """Return what must be said of goods of the ten digits."""
         return tuple(row for row in self.rows if hts_code.startswith(row.prefixes))
 
@@ -228,42 +228,42 @@ class EntryRules(ReferenceData):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
     destination: str
-    clock: Clock
-    countries: Countries
+    clock: EntryClock
+    countries: CountryCodes
     importer_numbers: ImporterNumbers
     ended_entry_types: tuple[EndedEntryType, ...]
     entry_types: EntryTypes
     trade_remedy_cases: TradeRemedyCases
-    informal: Informal
+    informal: InformalEntry
     foreign_importer: ForeignImporter
     foreign_importer_formal: ForeignImporter
     invoice_number: InvoiceNumber
     weights: WeightTolerance
     manifest: ReferenceRow
-    sale: Sale
-    tariff: Tariff
-    value: Value
+    sale: SaleReasons
+    tariff: TariffChapters
+    value: LowValue
     exchange_rates: ExchangeRates
-    consignee: Consignee
+    consignee: ConsigneeAddress
     incoterms: Incoterms
-    usmca: Usmca
+    usmca: UsmcaClaims
     usmca_low_value: UsmcaLowValue
     usmca_statement: ReferenceRow
     usmca_elements: UsmcaElements
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _windows_do_not_overlap(self) -> Self:
         for one, other in combinations(self.ended_entry_types, 2):
             if one.type == other.type and one.overlaps(other):
                 raise ValueError(f"ended_entry_types has rows for {one.type} whose windows overlap")
         return self
 
-    def importer_number(self, number: str) -> ImporterNumber | None:
+    def match_importer_number(self, number: str) -> ImporterNumber | None:
         """Return the form that `number` takes, if any."""
         return next((form for form in self.importer_numbers.forms if form.pattern.fullmatch(number)), None)
 
 
-class Textiles(ReferenceRow):
+class TextileMakers(ReferenceRow):
     """The chapters of textiles, whose makers must be coded exactly."""
 
     chapters: frozenset[Chapter]
@@ -274,7 +274,7 @@ class MidRules(ReferenceRow):
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     longest: int
-    textiles: Textiles
+    textiles: TextileMakers
     ignored_words: frozenset[str]
     ignored_prefixes: dict[str, tuple[str, ...]]
     ignored_in_city: frozenset[str]
@@ -299,9 +299,9 @@ def mid_rules() -> MidRules:
 
 
 @load_once
-def vague() -> Vague:
+def description_rules() -> DescriptionRules:
     """Return when a description says too little."""
-    return load_rules_file(Vague, "descriptions.yaml")
+    return load_rules_file(DescriptionRules, "descriptions.yaml")
 
 
 @load_once

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.customs.reference.entry import Attribute, attribute_rules
+from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
 from tests.customs.cases import PAN, UNIT, findings, said, with_changes
 from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPOKEN
 from tests.support.factories import changed, plan
@@ -43,7 +43,7 @@ def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() 
 
 
 @pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
-def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: Attribute) -> None:
+def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: RequiredAttribute) -> None:
     code = (row.prefixes[0] + "0" * 10)[:10]
     wording = "Thing of glass, painted blue, boxed singly"
     asked = [
@@ -54,7 +54,7 @@ def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: A
 
     def told(*more: tuple[str, Any]) -> bool:
         found = [finding for finding in findings(with_changes(*asked, *more)) if finding.rule == "V23"]
-        return any(row.asks in finding.message for finding in found)
+        return any(row.requirement in finding.message for finding in found)
 
     assert told()
     value = "UN3480" if row.form else "as said"

@@ -52,9 +52,9 @@ def test_words_that_yaml_takes_for_truth_values_stay_words() -> None:
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB", "123-45-6789", "261127-12345"])
 def test_the_forms_of_importers_numbers(number: str) -> None:
-    assert entry.entry_rules().importer_number(number) is not None
+    assert entry.entry_rules().match_importer_number(number) is not None
 
 
 @pytest.mark.parametrize("number", ["12-3456789", "123456789", "12-345678900 ", "12-345678900x", "261127-123456"])
 def test_other_numbers_have_no_form(number: str) -> None:
-    assert entry.entry_rules().importer_number(number) is None
+    assert entry.entry_rules().match_importer_number(number) is None

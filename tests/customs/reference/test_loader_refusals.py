@@ -10,12 +10,12 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.customs.reference.base import ReferenceData
-from pipeline.customs.reference.entry import AttributeRules, EntryRules, MidRules, Vague
+from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
 
 MODELS: dict[str, type[ReferenceData]] = {
     "entry": EntryRules,
     "mid": MidRules,
-    "descriptions": Vague,
+    "descriptions": DescriptionRules,
     "attributes": AttributeRules,
 }
 
@@ -62,13 +62,13 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("mid", "longest", "fifteen", "longest"),
         ("mid", "textiles/chapters", "50", "textiles.chapters"),
         ("mid", "textiles/chapters/0", "77", "there are no goods of chapter 77"),
-        ("descriptions", "fewest_words", None, "fewest_words"),
+        ("descriptions", "min_words", None, "min_words"),
         ("descriptions", "words", "gift", "words"),
         ("attributes", "rows/0/prefixes", ["73.23"], "rows.0.prefixes.0"),
         ("attributes", "rows/0/prefixes", ["00"], "rows.0.prefixes.0"),
         ("attributes", "rows/0/prefixes", [], "rows.0.prefixes"),
         ("attributes", "rows/0/keys", [], "rows.0.keys"),
-        ("attributes", "rows/0/said", "*", "rows.0.said"),
+        ("attributes", "rows/0/mentioned", "*", "rows.0.mentioned"),
         ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose windows overlap"),
     ],
 )

@@ -49,7 +49,7 @@ def test_all_rules_are_loaded_so() -> None:
         pga_layouts.record_rules,
         entry.entry_rules,
         entry.mid_rules,
-        entry.vague,
+        entry.description_rules,
         entry.attribute_rules,
     )
     made = code(base.load_once(lambda: None))
