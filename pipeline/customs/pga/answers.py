@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.core.money import format_plain
-from pipeline.customs.reference.pga import Carried, Flag, PgaRules, Program, pga_rules
+from pipeline.customs.reference.pga import AgencyFlag, AgencyProgram, PgaRules, PlanFact, pga_rules
 from pipeline.exports.schemas.plan import Line, Pga, Unit
 
 USE, USE_TEXT = "intendedUse", "intendedUseText"
@@ -36,8 +36,8 @@ class Answer:
 
     place: int
     row: Pga
-    flag: Flag | None
-    program: Program | None
+    flag: AgencyFlag | None
+    program: AgencyProgram | None
     program_code: str | None
     data: tuple[Asked, ...]
 
@@ -51,26 +51,28 @@ def answers(unit: Unit, line: Line, on: date) -> Iterator[Answer]:
     """Yield the line's answers in the order of the plan, as of the day of entry."""
     rules = pga_rules()
     for place, row in enumerate(line.treatment.pga):
-        flag = rules.flag(row.flag, on)
+        flag = rules.find_flag(row.flag, on)
         if flag is not None and flag.agency != row.agency:
             flag = None
         code = row.program or (flag.programs[0] if flag is not None and len(flag.programs) == 1 else None)
-        program = rules.program(row.agency, code, on)
+        program = rules.find_program(row.agency, code, on)
         asked = () if row.disclaimer is not None else tuple(_asked(rules, unit, line, row, flag, program))
         yield Answer(place, row, flag, program, code, asked)
 
 
 def _asked(
-    rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: Flag | None, program: Program | None
+    rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: AgencyFlag | None, program: AgencyProgram | None
 ) -> Iterator[Asked]:
     given = dict(row.data)
-    use = rules.intended_use(row.intended_use)
+    use = rules.find_intended_use(row.intended_use)
     if row.intended_use is not None or (program is not None and program.intended_use):
         yield Asked((USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True)
     if USE_TEXT in given or (use is not None and use.needs_text):
         label = rules.elements[USE_TEXT].label
         yield Asked((USE_TEXT,), label, _values(given.pop(USE_TEXT, ())), required=True)
-    needed = () if program is None else program.needs(row.processing, prior_notice=bool(flag and flag.prior_notice))
+    needed = (
+        () if program is None else program.required_keys(row.processing, prior_notice=bool(flag and flag.prior_notice))
+    )
     for some in needed:
         keys = tuple(some.split("|"))
         key = next((key for key in keys if key in given), keys[0])
@@ -89,7 +91,7 @@ def _values(value: str | list[str] | tuple[()]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _carried(carried: Carried | None, unit: Unit, line: Line) -> tuple[str, ...]:
+def _carried(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str, ...]:
     match carried:
         case "arrival":
             arrival = unit.entry.estimated_arrival_at

@@ -11,7 +11,7 @@ from pipeline.customs.pga.answers import USE, USE_TEXT, Answer, answers
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, line_records
 from pipeline.customs.reference.base import ReferenceRow, join_words
-from pipeline.customs.reference.pga import Flag, PgaRules, pga_rules
+from pipeline.customs.reference.pga import AgencyFlag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Line, Unit
 
@@ -56,7 +56,7 @@ def _checked(about: _About, entry_type: str, on: date) -> Iterator[Finding]:
         )
     elif about.answer.flag is None:
         yield from _out_of_time(about, rows, on)
-    elif about.answer.flag.asked(on, entry_type):
+    elif about.answer.flag.is_asked_for(on, entry_type):
         yield from _answered(about, about.answer.flag, entry_type, on)
 
 
@@ -134,7 +134,7 @@ class _About:
         )
 
 
-def _out_of_time(about: _About, rows: tuple[Flag, ...], on: date) -> Iterator[Finding]:
+def _out_of_time(about: _About, rows: tuple[AgencyFlag, ...], on: date) -> Iterator[Finding]:
     # A flag that is to come later asks for nothing yet; one that has gone should not be answered any more.
     ended = [row.effective_to for row in rows if row.effective_to is not None and row.effective_to < on]
     if len(ended) == len(rows):
@@ -148,7 +148,7 @@ def _out_of_time(about: _About, rows: tuple[Flag, ...], on: date) -> Iterator[Fi
         )
 
 
-def _answered(about: _About, flag: Flag, entry_type: str, on: date) -> Iterator[Finding]:
+def _answered(about: _About, flag: AgencyFlag, entry_type: str, on: date) -> Iterator[Finding]:
     row = about.answer.row
     if row.disclaimer is not None:
         yield from _program(about, flag, on)
@@ -167,10 +167,10 @@ def _answered(about: _About, flag: Flag, entry_type: str, on: date) -> Iterator[
         )
 
 
-def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]:
+def _disclaimed(about: _About, flag: AgencyFlag, entry_type: str) -> Iterator[Finding]:
     row, rules = about.answer.row, about.rules
-    disclaimer = rules.disclaimer(row.disclaimer or "")
-    allowed = rules.disclaimers_of(flag, about.answer.program, entry_type)
+    disclaimer = rules.find_disclaimer(row.disclaimer or "")
+    allowed = rules.allowed_disclaimers(flag, about.answer.program, entry_type)
     wrong = None
     if disclaimer.entry_types and entry_type not in disclaimer.entry_types:
         wrong = f"disclaimer {row.disclaimer} is for entry type {join_words(sorted(disclaimer.entry_types))} alone"
@@ -194,10 +194,10 @@ def _disclaimed(about: _About, flag: Flag, entry_type: str) -> Iterator[Finding]
         )
 
 
-def _program(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
+def _program(about: _About, flag: AgencyFlag, on: date) -> Iterator[Finding]:
     # PG01 has a program with a disclaimer, too: without one the filer would have to ask of which it is.
     row, code = about.answer.row, about.answer.program_code
-    known = flag.programs or about.rules.programs_of(flag.agency, on)
+    known = flag.programs or about.rules.find_programs(flag.agency, on)
     if code is None:
         said = f"flag {row.flag} is {'disclaimed' if row.disclaimer else 'answered'} for no program of {flag.agency}"
     elif about.answer.program is None or code not in known:
@@ -207,7 +207,7 @@ def _program(about: _About, flag: Flag, on: date) -> Iterator[Finding]:
     yield about.finding("V14-PROGRAM", "warn", "/program", said, f"Use one of {join_words(known)}.")
 
 
-def _with_data(about: _About, flag: Flag) -> Iterator[Finding]:
+def _with_data(about: _About, flag: AgencyFlag) -> Iterator[Finding]:
     row, program, code = about.answer.row, about.answer.program, about.answer.program_code
     if program is None:
         return
@@ -226,7 +226,7 @@ def _with_data(about: _About, flag: Flag) -> Iterator[Finding]:
         at = f"/{USE}" if asked.key == USE else f"/data/{asked.key}"
         rule = "V14-USE" if asked.key in {USE, USE_TEXT} else "V14-DATA"
         if asked.required and not asked.values:
-            use = about.rules.intended_use(row.intended_use)
+            use = about.rules.find_intended_use(row.intended_use)
             by = use if asked.key == USE_TEXT and use is not None else program
             yield about.finding(
                 rule,

@@ -64,4 +64,4 @@ def _made(maker: Manufacturer) -> Named:
 
 
 def _folded(text: str) -> str:
-    return " ".join(record_rules().spelt(text)[0].split())
+    return " ".join(record_rules().spell(text)[0].split())

@@ -12,7 +12,15 @@ from itertools import zip_longest
 from pipeline.core.money import format_plain
 from pipeline.customs.pga.answers import USE, USE_TEXT, Answer, Asked
 from pipeline.customs.pga.parties import Named, UnitParties
-from pipeline.customs.reference.pga_layouts import Fault, Field, Place, RecordRules, Trouble, Written, record_rules
+from pipeline.customs.reference.pga_layouts import (
+    FieldFault,
+    FieldProblem,
+    FormattedRecord,
+    RecordField,
+    RecordPosition,
+    RecordRules,
+    record_rules,
+)
 from pipeline.exports.schemas.plan import Line
 
 _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
@@ -92,12 +100,12 @@ def place_of(key: str, agency: str) -> str | None:
     """Return where a datum for an agency stands, such as `PG02 10-28`; None where no place is known."""
     rules = record_rules()
     if key in _HEAD:
-        return rules.columns("PG01", _HEAD[key])
+        return rules.describe_columns("PG01", _HEAD[key])
     place = _place(rules, key, agency)
-    return None if place is None else rules.columns(place.record, place.field or _READ_INTO[place.reading])
+    return None if place is None else rules.describe_columns(place.record, place.field or _READ_INTO[place.reading])
 
 
-def _place(rules: RecordRules, key: str, agency: str) -> Place | None:
+def _place(rules: RecordRules, key: str, agency: str) -> RecordPosition | None:
     place = rules.elements.get(key)
     return None if place is None or (place.agencies and agency not in place.agencies) else place
 
@@ -175,7 +183,7 @@ class _Writer:
             case "instant":
                 self._instant(asked, place)
             case _:
-                coded = [(value, place.coded(value)) for value in asked.values]
+                coded = [(value, place.code_for(value)) for value in asked.values]
                 for value in (value for value, code in coded if code is None):
                     self._tell(asked.key, f"{value}: left out; give one of {', '.join(place.codes)}", unfit=True)
                 for at, code in enumerate(code for _, code in coded if code is not None):
@@ -185,7 +193,7 @@ class _Writer:
                     draft.values[place.field or ""] = code
                     draft.keys[place.field or ""] = asked.key
 
-    def _draft(self, asked: Asked, place: Place, at: int) -> _Draft:
+    def _draft(self, asked: Asked, place: RecordPosition, at: int) -> _Draft:
         if place.role is not None:
             drafts = self._by_role.setdefault(place.role, [])
             draft = _Draft(place.record, asked.key)
@@ -203,7 +211,7 @@ class _Writer:
                 draft.values.setdefault(name, value)
         return draft
 
-    def _quantities(self, asked: Asked, place: Place) -> None:
+    def _quantities(self, asked: Asked, place: RecordPosition) -> None:
         for at, value in enumerate(asked.values):
             found = _LEVEL.match(value)
             quantity = found["quantity"] if found else None
@@ -218,7 +226,7 @@ class _Writer:
         if len(asked.values) > 1:
             self._tell(asked.key, "one value is sent; the further values are left to the filer", unfit=True)
 
-    def _instant(self, asked: Asked, place: Place) -> None:
+    def _instant(self, asked: Asked, place: RecordPosition) -> None:
         self._only_one(asked)
         try:
             instant = datetime.fromisoformat(asked.values[0])
@@ -231,7 +239,7 @@ class _Writer:
             return
         self._draft(asked, place, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
 
-    def _party(self, asked: Asked, place: Place) -> None:
+    def _party(self, asked: Asked, place: RecordPosition) -> None:
         role = place.role or ""
         for text in asked.values:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
@@ -266,7 +274,7 @@ class _Writer:
         return _put(self._rules, self._out, self._answer.place, draft, overflow=overflow)
 
     def _stands(self, asked: Asked, record: str, name: str) -> None:
-        self._out.places[self._answer.place, asked.key] = self._rules.columns(record, name)
+        self._out.places[self._answer.place, asked.key] = self._rules.describe_columns(record, name)
 
     def _tell(self, key: str, note: str, *, unfit: bool = False) -> None:
         self._out.told.append(Told(self._answer.place, key, note, unfit))
@@ -301,12 +309,12 @@ def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft,
     written = _written(draft.record, tuple(draft.values.items()))
     out.records.append(written.text)
     more: list[str] = []
-    for trouble in written.troubles:
+    for trouble in written.problems:
         qualifier = rules.overflow.get(draft.record, {}).get(trouble.field)
         if trouble.fault == "long" and qualifier is not None:
-            rest = rules.write("PG60", {"qualifier": qualifier, "text": draft.values[trouble.field]})
+            rest = rules.format_record("PG60", {"qualifier": qualifier, "text": draft.values[trouble.field]})
             more.append(rest.text)
-            if not any(each.fault == "long" for each in rest.troubles):
+            if not any(each.fault == "long" for each in rest.problems):
                 continue
         shortened = trouble.field in rules.shortened.get(draft.record, ())
         note = _note(rules, trouble, draft.values, shortened=shortened and trouble.fault == "long")
@@ -318,20 +326,20 @@ def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft,
 
 
 @lru_cache(maxsize=8192)
-def _written(record: str, values: tuple[tuple[str, str], ...]) -> Written:
+def _written(record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
     # The parties, and much else, are those of the line before.
-    return record_rules().write(record, dict(values))
+    return record_rules().format_record(record, dict(values))
 
 
-def _note(rules: RecordRules, trouble: Trouble, values: Mapping[str, str], *, shortened: bool) -> str:
+def _note(rules: RecordRules, trouble: FieldProblem, values: Mapping[str, str], *, shortened: bool) -> str:
     value = values.get(trouble.field, "")
-    field = rules.field(trouble.record, trouble.field)
+    field = rules.find_field(trouble.record, trouble.field)
     width = field.width
     if shortened:
         return f"shortened to the {width} columns of {trouble.columns}"
-    said: dict[Fault, str] = {
+    said: dict[FieldFault, str] = {
         "empty": f"{trouble.columns} ({trouble.field.replace('_', ' ')}) must be given, and the plan does not say it",
-        "characters": f"{trouble.columns} cannot carry {' '.join(dict.fromkeys(rules.spelt(value)[1]))}; "
+        "characters": f"{trouble.columns} cannot carry {' '.join(dict.fromkeys(rules.spell(value)[1]))}; "
         "give it in Latin letters",
         "long": f"longer than the {width} characters of {trouble.columns}",
         "class": f"{value} cannot stand in {trouble.columns}, which takes {_takes(field)}",
@@ -339,7 +347,7 @@ def _note(rules: RecordRules, trouble: Trouble, values: Mapping[str, str], *, sh
     return said[trouble.fault]
 
 
-def _takes(field: Field) -> str:
+def _takes(field: RecordField) -> str:
     if field.kind == "N":
         return f"a number of at most {field.decimals} decimals" if field.decimals else "a whole number"
     return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")

@@ -74,7 +74,7 @@ def _line(
 def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: date) -> AgencyAnswer:
     row, flag, program = answer.row, answer.flag, answer.program
     told = [one for one in made.told if one.place == answer.place]
-    due = flag is not None and flag.asked(on, unit.entry.type)
+    due = flag is not None and flag.is_asked_for(on, unit.entry.type)
     if row.disclaimer is not None:
         outcome: str | None = f"Disclaimed {row.disclaimer}"
         data = (*_disclaimed(rules, answer, told, unit.entry.type), *_unsent(rules, answer, told))
@@ -137,13 +137,13 @@ def _unsent(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[Datum
 
 def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: str) -> Iterator[Datum]:
     code, flag = answer.row.disclaimer or "", answer.flag
-    allowed = flag is not None and code in rules.disclaimers_of(flag, answer.program, entry_type)
-    columns = record_rules().columns("PG01", "disclaimer")
+    allowed = flag is not None and code in rules.allowed_disclaimers(flag, answer.program, entry_type)
+    columns = record_rules().describe_columns("PG01", "disclaimer")
     yield _made(
         "disclaimer",
         "Disclaimer",
         "present" if allowed else "person",
-        (f"{code}: {rules.disclaimer(code).text}",),
+        (f"{code}: {rules.find_disclaimer(code).text}",),
         columns,
         None if allowed else "the rules do not know it as allowed here",
     )
@@ -152,7 +152,7 @@ def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: s
 
 def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
     program, processing = answer.program, answer.row.processing
-    columns = record_rules().columns
+    columns = record_rules().describe_columns
     code, flag = answer.program_code, answer.flag
     notes = [one.note for one in told if one.key == "program"]
     if code is not None and (program is None or (flag is not None and flag.programs and code not in flag.programs)):

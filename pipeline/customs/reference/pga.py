@@ -14,10 +14,10 @@ from pipeline.core.findings import Severity
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status, load_once, load_rules_file
 
 #: What of a plan stands in for a datum that the PGA row itself does not repeat.
-Carried = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
+PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
 
 
-class Source(ReferenceData):
+class PgaSource(ReferenceData):
     """Where rows come from, and how sure they are unless they say otherwise."""
 
     text: str
@@ -43,14 +43,14 @@ class IntendedUse(ReferenceRow):
     needs_text: bool = False
 
 
-class Role(ReferenceRow):
+class PartyRole(ReferenceRow):
     """What a named party is to the goods."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")]
     name: str
 
 
-class Flag(ReferenceRow):
+class AgencyFlag(ReferenceRow):
     """A flag that an HTS number carries for an agency."""
 
     flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
@@ -68,12 +68,12 @@ class Flag(ReferenceRow):
         """Say how loud a breach is: an agency that only advises, and what was only heard of, refuse nothing."""
         return "warn" if self.advisory or self.status == "check" else "block"
 
-    def asked(self, on: date, entry_type: str) -> bool:
+    def is_asked_for(self, on: date, entry_type: str) -> bool:
         """Tell whether the flag counts on the day, under the entry type."""
         return self.in_force(on) and self.later.get(entry_type, on) <= on
 
 
-class Program(ReferenceRow):
+class AgencyProgram(ReferenceRow):
     """A program of an agency, and what its data must hold; `a|b` asks for one of the two."""
 
     agency: str
@@ -86,7 +86,7 @@ class Program(ReferenceRow):
     by_processing: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     prior_notice: tuple[str, ...] = ()
 
-    def needs(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
+    def required_keys(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
         """Return the keys that the data must hold, in the order that they are asked for."""
         return (
             *self.data,
@@ -95,13 +95,13 @@ class Program(ReferenceRow):
         )
 
 
-class Element(ReferenceData):
+class DatumElement(ReferenceData):
     """A datum that an agency may ask for; `carried` is what else in the plan says it."""
 
     label: str
     pattern: str | None = None
     shape: str | None = None
-    carried: Annotated[Carried | None, Field(alias="from")] = None
+    carried: Annotated[PlanFact | None, Field(alias="from")] = None
 
 
 class PgaRules(ReferenceData):
@@ -109,14 +109,14 @@ class PgaRules(ReferenceData):
 
     schema_version: Annotated[Literal[2], Field(alias="schema")]
     as_of: date
-    sources: Mapping[str, Source]
+    sources: Mapping[str, PgaSource]
     disclaimers: tuple[Disclaimer, ...]
     intended_uses: tuple[IntendedUse, ...]
-    roles: tuple[Role, ...]
+    roles: tuple[PartyRole, ...]
     agencies: Mapping[str, str]
-    flags: tuple[Flag, ...]
-    programs: tuple[Program, ...]
-    elements: Mapping[str, Element]
+    flags: tuple[AgencyFlag, ...]
+    programs: tuple[AgencyProgram, ...]
+    elements: Mapping[str, DatumElement]
 
     @model_validator(mode="before")
     @classmethod
@@ -126,51 +126,51 @@ class PgaRules(ReferenceData):
             return document
         known = document.get("sources", {})
         tables = ("disclaimers", "intended_uses", "roles", "flags", "programs")
-        return document | {table: [_sourced(row, known) for row in document.get(table, ())] for table in tables}
+        return document | {table: [_with_source(row, known) for row in document.get(table, ())] for table in tables}
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        _one_at_a_time("disclaimer", self.disclaimers, [(row.code,) for row in self.disclaimers])
-        _one_at_a_time("intended use", self.intended_uses, [(row.code,) for row in self.intended_uses])
-        _one_at_a_time("role", self.roles, [(row.code,) for row in self.roles])
-        _one_at_a_time("flag", self.flags, [(row.flag,) for row in self.flags])
-        _one_at_a_time("program", self.programs, [(row.agency, row.program) for row in self.programs])
+    def _is_consistent(self) -> Self:
+        _check_no_overlap("disclaimer", self.disclaimers, [(row.code,) for row in self.disclaimers])
+        _check_no_overlap("intended use", self.intended_uses, [(row.code,) for row in self.intended_uses])
+        _check_no_overlap("role", self.roles, [(row.code,) for row in self.roles])
+        _check_no_overlap("flag", self.flags, [(row.flag,) for row in self.flags])
+        _check_no_overlap("program", self.programs, [(row.agency, row.program) for row in self.programs])
         programs = {(row.agency, row.program) for row in self.programs}
         for flag in self.flags:
-            _known(f"flag {flag.flag}", "agency", [flag.agency], self.agencies)
+            _check_known(f"flag {flag.flag}", "agency", [flag.agency], self.agencies)
             for program in flag.programs:
                 if (flag.agency, program) not in programs:
                     raise ValueError(f"flag {flag.flag} names program {program}, which {flag.agency} does not have")
-            self._disclaimable(f"flag {flag.flag}", flag.agency, flag.disclaimers, flag.programs)
+            self._check_disclaimers(f"flag {flag.flag}", flag.agency, flag.disclaimers, flag.programs)
         for row in self.programs:
             name = f"program {row.agency} {row.program}"
-            _known(name, "agency", [row.agency], self.agencies)
-            _known(name, "processing code", row.by_processing, row.processing)
+            _check_known(name, "agency", [row.agency], self.agencies)
+            _check_known(name, "processing code", row.by_processing, row.processing)
             asked = (*row.data, *row.prior_notice, *(key for keys in row.by_processing.values() for key in keys))
-            _known(name, "element", [key for some in asked for key in some.split("|")], self.elements)
-            self._disclaimable(name, row.agency, row.disclaimers or (), (row.program,))
+            _check_known(name, "element", [key for some in asked for key in some.split("|")], self.elements)
+            self._check_disclaimers(name, row.agency, row.disclaimers or (), (row.program,))
         for code in self.disclaimers:
-            _known(f"disclaimer {code.code}", "agency", code.agencies, self.agencies)
+            _check_known(f"disclaimer {code.code}", "agency", code.agencies, self.agencies)
         return self
 
-    def _disclaimable(self, name: str, agency: str, codes: Iterable[str], programs: tuple[str, ...]) -> None:
+    def _check_disclaimers(self, name: str, agency: str, codes: Iterable[str], programs: tuple[str, ...]) -> None:
         by_code = {row.code: row for row in self.disclaimers}
-        _known(name, "disclaimer", codes, by_code)
+        _check_known(name, "disclaimer", codes, by_code)
         for code in codes:
             row = by_code[code]
             if (row.agencies and agency not in row.agencies) or (row.programs and not row.programs & {*programs}):
                 raise ValueError(f"{name} of {agency} allows disclaimer {code}, which is not for it")
 
     @cached_property
-    def _flags(self) -> Mapping[str, tuple[Flag, ...]]:
-        index: dict[str, tuple[Flag, ...]] = {}
+    def _flags(self) -> Mapping[str, tuple[AgencyFlag, ...]]:
+        index: dict[str, tuple[AgencyFlag, ...]] = {}
         for row in self.flags:
             index[row.flag] = (*index.get(row.flag, ()), row)
         return index
 
     @cached_property
-    def _programs(self) -> Mapping[tuple[str, str], tuple[Program, ...]]:
-        index: dict[tuple[str, str], tuple[Program, ...]] = {}
+    def _programs(self) -> Mapping[tuple[str, str], tuple[AgencyProgram, ...]]:
+        index: dict[tuple[str, str], tuple[AgencyProgram, ...]] = {}
         for row in self.programs:
             index[row.agency, row.program] = (*index.get((row.agency, row.program), ()), row)
         return index
@@ -183,53 +183,53 @@ class PgaRules(ReferenceData):
     def _uses(self) -> Mapping[str, IntendedUse]:
         return {row.code: row for row in self.intended_uses}
 
-    def flag_rows(self, flag: str) -> tuple[Flag, ...]:
+    def flag_rows(self, flag: str) -> tuple[AgencyFlag, ...]:
         """Return every row of a flag, whenever it holds; empty where the flag is not known."""
         return self._flags.get(flag, ())
 
-    def flag(self, flag: str, on: date) -> Flag | None:
+    def find_flag(self, flag: str, on: date) -> AgencyFlag | None:
         """Return the row of a flag that holds on the day."""
         return next((row for row in self.flag_rows(flag) if row.in_force(on)), None)
 
-    def program(self, agency: str, program: str | None, on: date) -> Program | None:
+    def find_program(self, agency: str, program: str | None, on: date) -> AgencyProgram | None:
         """Return the row of a program that holds on the day."""
         return next((row for row in self._programs.get((agency, program or ""), ()) if row.in_force(on)), None)
 
-    def programs_of(self, agency: str, on: date) -> tuple[str, ...]:
+    def find_programs(self, agency: str, on: date) -> tuple[str, ...]:
         """Return the codes of the agency's programs on the day."""
         return tuple(row.program for row in self.programs if row.agency == agency and row.in_force(on))
 
-    def disclaimer(self, code: str) -> Disclaimer:
+    def find_disclaimer(self, code: str) -> Disclaimer:
         """Return what a disclaimer says; the plan's schema lets none by that is not here."""
         return self._disclaimers[code]
 
-    def disclaimers_of(self, flag: Flag, program: Program | None, entry_type: str) -> tuple[str, ...]:
+    def allowed_disclaimers(self, flag: AgencyFlag, program: AgencyProgram | None, entry_type: str) -> tuple[str, ...]:
         """Return the disclaimers that the flag allows for the program, under the entry type."""
         codes = flag.disclaimers
         if program is not None and program.disclaimers is not None and not flag.required:
             codes = program.disclaimers
-        kinds = {code: self.disclaimer(code).entry_types for code in codes}
+        kinds = {code: self.find_disclaimer(code).entry_types for code in codes}
         return tuple(code for code in codes if not kinds[code] or entry_type in kinds[code])
 
-    def intended_use(self, code: str | None) -> IntendedUse | None:
+    def find_intended_use(self, code: str | None) -> IntendedUse | None:
         """Return the intended use of a code, where it is known."""
         return self._uses.get(code or "")
 
 
-def _sourced(row: Any, known: Mapping[str, Any]) -> Any:
-    if not isinstance(row, dict) or row.get("source") not in known:
+def _with_source(row: Any, sources: Mapping[str, Any]) -> Any:
+    if not isinstance(row, dict) or row.get("source") not in sources:
         raise ValueError(f"a row names no source that the file has: {row}")
-    source = known[row["source"]]
+    source = sources[row["source"]]
     given = {"confidence": source.get("confidence"), "status": source.get("status")}
     return given | row | {"source": source.get("text")}
 
 
-def _known(name: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+def _check_known(name: str, kind: str, given: Iterable[str], known: Iterable[str]) -> None:
     for code in sorted({*given} - {*known}):
         raise ValueError(f"{name} names {kind} {code}, which the file does not have")
 
 
-def _one_at_a_time(kind: str, rows: Iterable[ReferenceRow], keys: Iterable[tuple[str, ...]]) -> None:
+def _check_no_overlap(kind: str, rows: Iterable[ReferenceRow], keys: Iterable[tuple[str, ...]]) -> None:
     for (left, key), (right, other) in combinations(zip(rows, keys, strict=True), 2):
         if key == other and left.overlaps(right):
             begins = max(left.effective_from or date.min, right.effective_from or date.min)

@@ -20,13 +20,13 @@ from pipeline.customs.reference.base import ReferenceData, ReferenceRow, load_on
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
 _ALLOWED = {"A": re.compile(r"[A-Z ]*"), "AN": re.compile(r"[A-Z0-9 ]*"), "X": re.compile(r"[ -~]*")}
 
-Fault = Literal["empty", "characters", "long", "class"]
-_NONE: tuple[Fault, ...] = ()
-_EMPTY: tuple[Fault, ...] = ("empty",)
+FieldFault = Literal["empty", "characters", "long", "class"]
+_NO_FAULTS: tuple[FieldFault, ...] = ()
+_EMPTY_FAULT: tuple[FieldFault, ...] = ("empty",)
 
 
 @dataclass(frozen=True)
-class Field:
+class RecordField:
     """One field of a record: its columns, both inclusive and counted from 1, and what may stand in them."""
 
     name: str
@@ -43,24 +43,24 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FieldProblem:
     """What a field could not take as it came: nothing where it is mandatory, or a value that does not fit."""
 
     record: str
     field: str
-    fault: Fault
+    fault: FieldFault
     columns: str
 
 
 @dataclass(frozen=True)
-class Written:
+class FormattedRecord:
     """One record of 80 columns, and what it could not say."""
 
     text: str
-    troubles: tuple[Trouble, ...]
+    problems: tuple[FieldProblem, ...]
 
 
-class Place(ReferenceData):
+class RecordPosition(ReferenceData):
     """Where a datum stands in the records, and how its value is read."""
 
     record: str
@@ -74,14 +74,14 @@ class Place(ReferenceData):
     codes: Mapping[str, str] = Member(default_factory=dict)
     filer: str | None = None
 
-    def coded(self, value: str) -> str | None:
+    def code_for(self, value: str) -> str | None:
         """Return what the record carries for the value; None where it has codes, and none for this."""
         if not self.codes:
             return value
         return {word.casefold(): code for word, code in self.codes.items()}.get(value.strip().casefold())
 
 
-class EntityId(ReferenceData):
+class EntityIdType(ReferenceData):
     """A kind of number that a party is known by."""
 
     type: str
@@ -102,14 +102,14 @@ class RecordRules(ReferenceRow):
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
-    entity_ids: Mapping[str, EntityId]
-    elements: Mapping[str, Place]
+    entity_ids: Mapping[str, EntityIdType]
+    elements: Mapping[str, RecordPosition]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _is_consistent(self) -> Self:
         for record in self.layouts:
             end = len(record)
-            for field in self.fields(record):
+            for field in self.fields_of(record):
                 if not end < field.first <= field.last <= self.width:
                     raise ValueError(f"field {field.name} of {record} does not follow the one before it")
                 end = field.last
@@ -131,83 +131,85 @@ class RecordRules(ReferenceRow):
         return self
 
     @cached_property
-    def _fields(self) -> Mapping[str, tuple[Field, ...]]:
-        return {record: tuple(map(_field, fields, fields.values())) for record, fields in self.layouts.items()}
+    def _fields(self) -> Mapping[str, tuple[RecordField, ...]]:
+        return {record: tuple(map(_parse_field, fields, fields.values())) for record, fields in self.layouts.items()}
 
-    def fields(self, record: str) -> tuple[Field, ...]:
+    def fields_of(self, record: str) -> tuple[RecordField, ...]:
         """Return the fields of a record in the order of their columns."""
         return self._fields[record]
 
-    def field(self, record: str, name: str) -> Field:
+    def find_field(self, record: str, name: str) -> RecordField:
         """Return one field of a record."""
-        return next(field for field in self.fields(record) if field.name == name)
+        return next(field for field in self.fields_of(record) if field.name == name)
 
     @cached_property
     def _columns(self) -> Mapping[tuple[str, str], str]:
         spans = {
             (record, field.name): f"{field.first}" if field.width == 1 else f"{field.first}-{field.last}"
             for record in self.layouts
-            for field in self.fields(record)
+            for field in self.fields_of(record)
         }
         return {(record, name): f"{record} {span}" for (record, name), span in spans.items()}
 
-    def columns(self, record: str, name: str) -> str:
+    def describe_columns(self, record: str, name: str) -> str:
         """Return where a field stands, as a person says it: `PG02 10-28`."""
         return self._columns[record, name]
 
-    def spelt(self, text: str) -> tuple[str, Sequence[str]]:
+    def spell(self, text: str) -> tuple[str, Sequence[str]]:
         """Return `text` in the capitals that records carry, and the characters that have no spelling in them."""
         if text.isascii():
             return text.upper(), ()
         out, unknown = [], []
         for character in unicodedata.normalize("NFC", text):
-            spelt = self.characters.get(character)
-            if spelt is None:
-                apart = unicodedata.normalize("NFKD", character)
-                spelt = "".join(part for part in apart if not unicodedata.combining(part))
-                spelt = " " if spelt.isspace() else spelt
-            if not spelt.isascii() or not spelt.isprintable():
+            spelling = self.characters.get(character)
+            if spelling is None:
+                decomposed = unicodedata.normalize("NFKD", character)
+                spelling = "".join(part for part in decomposed if not unicodedata.combining(part))
+                spelling = " " if spelling.isspace() else spelling
+            if not spelling.isascii() or not spelling.isprintable():
                 unknown.append(character)
-                spelt = self.unknown
-            out.append(spelt)
+                spelling = self.unknown
+            out.append(spelling)
         return "".join(out).upper(), unknown
 
-    def write(self, record: str, values: Mapping[str, str]) -> Written:
+    def format_record(self, record: str, values: Mapping[str, str]) -> FormattedRecord:
         """Return the record with `values` by the names of its fields; a field that is not named is left blank."""
         line = record
-        troubles = []
-        for field in self.fields(record):
+        problems = []
+        for field in self.fields_of(record):
             value = values.get(field.name, "")
             if not value:
-                put, faults = "", _EMPTY if field.mandatory else _NONE
+                text, faults = "", _EMPTY_FAULT if field.mandatory else _NO_FAULTS
             elif field.kind == "N":
-                put, faults = _number(value, field)
+                text, faults = _format_number(value, field)
             else:
-                put, faults = self._letters(value, field)
-            if put:
-                line = line.ljust(field.first - 1) + put
-            troubles += [Trouble(record, field.name, fault, self.columns(record, field.name)) for fault in faults]
-        return Written(line.ljust(self.width), tuple(troubles))
+                text, faults = self._format_letters(value, field)
+            if text:
+                line = line.ljust(field.first - 1) + text
+            problems += [
+                FieldProblem(record, field.name, fault, self.describe_columns(record, field.name)) for fault in faults
+            ]
+        return FormattedRecord(line.ljust(self.width), tuple(problems))
 
-    def _letters(self, value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
-        put, unknown = self.spelt(value)
-        faults: list[Fault] = ["characters"] if unknown else []
-        if not _ALLOWED[field.kind].fullmatch(put):
+    def _format_letters(self, value: str, field: RecordField) -> tuple[str, tuple[FieldFault, ...]]:
+        text, unknown = self.spell(value)
+        faults: list[FieldFault] = ["characters"] if unknown else []
+        if not _ALLOWED[field.kind].fullmatch(text):
             faults.append("class")
-        if len(put) > field.width:
+        if len(text) > field.width:
             faults.append("long")
-        return put[: field.width], tuple(faults)
+        return text[: field.width], tuple(faults)
 
 
-def _field(name: str, said: str) -> Field:
-    found = _FIELD.match(said)
-    if found is None:
-        raise ValueError(f"field {name} is not written as first-last class need: {said}")
-    decimals = int(found["decimals"] or 0)
-    return Field(name, int(found["first"]), int(found["last"]), found["kind"], decimals, found["need"] == "M")
+def _parse_field(name: str, layout: str) -> RecordField:
+    match = _FIELD.match(layout)
+    if match is None:
+        raise ValueError(f"field {name} is not written as first-last class need: {layout}")
+    decimals = int(match["decimals"] or 0)
+    return RecordField(name, int(match["first"]), int(match["last"]), match["kind"], decimals, match["need"] == "M")
 
 
-def _number(value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
+def _format_number(value: str, field: RecordField) -> tuple[str, tuple[FieldFault, ...]]:
     # Digits finer than the field's are not rounded away: the filer is told, and the field stays blank.
     try:
         scaled = EXACT.scaleb(to_decimal(value), field.decimals)
@@ -217,7 +219,7 @@ def _number(value: str, field: Field) -> tuple[str, tuple[Fault, ...]]:
     if scaled < ZERO or whole != scaled:
         return "", ("class",)
     digits = format_plain(whole)
-    return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NONE)
+    return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NO_FAULTS)
 
 
 @load_once

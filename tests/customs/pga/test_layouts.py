@@ -11,10 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.customs.reference.pga import pga_rules
-from pipeline.customs.reference.pga_layouts import Field, RecordRules, record_rules
+from pipeline.customs.reference.pga_layouts import RecordField, RecordRules, record_rules
 
 RULES = record_rules()
-FIELDS = [(record, field) for record in RULES.layouts for field in RULES.fields(record)]
+FIELDS = [(record, field) for record in RULES.layouts for field in RULES.fields_of(record)]
 
 #: Fields as the chapter of 2026-07-01 has them, a second time and by hand: first and last column, class, need. The data
 #: file is held against them.
@@ -57,7 +57,7 @@ CHAPTER = {
 }
 
 
-def sample(field: Field) -> str:
+def sample(field: RecordField) -> str:
     """A value that the field can take, one column shorter than it is wide where it has more than one."""
     length = max(1, field.width - 1)
     if field.kind == "N":
@@ -70,7 +70,7 @@ def sample(field: Field) -> str:
 def test_fields_have_the_columns_the_class_and_the_need_of_the_chapter(record: str) -> None:
     got = [
         f"{field.first}-{field.last} {field.kind}{field.decimals or ''} {'M' if field.mandatory else 'C'}"
-        for field in RULES.fields(record)
+        for field in RULES.fields_of(record)
     ]
     assert ", ".join(got) == CHAPTER[record]
 
@@ -80,9 +80,9 @@ def test_there_is_a_layout_for_every_record_of_which_the_chapter_gives_columns()
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: Field) -> None:
+def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: RecordField) -> None:
     value = sample(field)
-    text = RULES.write(record, {field.name: value}).text
+    text = RULES.format_record(record, {field.name: value}).text
     assert len(text) == 80
     filled = text[field.first - 1 : field.last]
     if field.kind == "N":
@@ -94,18 +94,20 @@ def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: Fiel
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_a_field_that_is_not_said_is_spaces_and_told_of_where_it_must_be(record: str, field: Field) -> None:
-    written = RULES.write(record, {})
+def test_a_field_that_is_not_said_is_spaces_and_told_of_where_it_must_be(record: str, field: RecordField) -> None:
+    written = RULES.format_record(record, {})
     assert written.text == record.ljust(80)
-    assert (field.name in {trouble.field for trouble in written.troubles}) is field.mandatory
+    assert (field.name in {trouble.field for trouble in written.problems}) is field.mandatory
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_one_column_too_many_is_told_of(record: str, field: Field) -> None:
+def test_one_column_too_many_is_told_of(record: str, field: RecordField) -> None:
     long = "1" * (field.width + 1)
-    written = RULES.write(record, {field.name: "A" * len(long) if field.kind == "A" else long})
+    written = RULES.format_record(record, {field.name: "A" * len(long) if field.kind == "A" else long})
     assert len(written.text) == 80
-    assert ("long", RULES.columns(record, field.name)) in {(one.fault, one.columns) for one in written.troubles}
+    assert ("long", RULES.describe_columns(record, field.name)) in {
+        (one.fault, one.columns) for one in written.problems
+    }
     if field.kind == "N":
         assert written.text[field.first - 1 : field.last].strip() == "", "half a number is another number"
 
@@ -132,10 +134,10 @@ def test_one_column_too_many_is_told_of(record: str, field: Field) -> None:
     ],
 )
 def test_what_a_field_makes_of_a_value(record: str, field: str, value: str, put: str, fault: str | None) -> None:
-    written = RULES.write(record, {field: value})
-    at = RULES.field(record, field)
+    written = RULES.format_record(record, {field: value})
+    at = RULES.find_field(record, field)
     assert written.text[at.first - 1 : at.last] == put
-    assert {one.fault for one in written.troubles if one.field == field} == ({fault} if fault else set())
+    assert {one.fault for one in written.problems if one.field == field} == ({fault} if fault else set())
 
 
 def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:

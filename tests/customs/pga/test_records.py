@@ -286,6 +286,6 @@ def test_whatever_is_written_every_record_has_eighty_printable_columns(name: str
         assert record.isprintable()
         assert record[:4].strip() in record_rules().layouts
     sent = next(record for record in got.records if record.startswith("PG10"))[23:].rstrip()
-    whole, unknown = record_rules().spelt(product)
+    whole, unknown = record_rules().spell(product)
     assert sent == whole.rstrip() or any(one.key == "productName" and one.unfit for one in got.told)
     assert not unknown or any(one.key == "productName" for one in got.told)

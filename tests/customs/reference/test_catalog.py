@@ -47,7 +47,7 @@ def test_hearsay_refuses_no_plan() -> None:
 
 def test_words_that_yaml_takes_for_truth_values_stay_words() -> None:
     assert entry.mid_rules().province("ON") == "XO"
-    assert "OFF" in pga.pga_rules().programs_of("NHT", date(2026, 11, 24))
+    assert "OFF" in pga.pga_rules().find_programs("NHT", date(2026, 11, 24))
 
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB", "123-45-6789", "261127-12345"])

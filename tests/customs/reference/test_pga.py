@@ -104,7 +104,7 @@ def test_a_flag_may_change_from_one_day_to_the_next(document: Document) -> None:
     old["effective_to"] = date(2026, 12, 31)
     rules = PgaRules.model_validate(made)
     days = (date(2026, 12, 31), date(2027, 1, 1))
-    assert [flag.required for day in days if (flag := rules.flag("FD1", day))] == [False, True]
+    assert [flag.required for day in days if (flag := rules.find_flag("FD1", day))] == [False, True]
 
 
 def test_every_row_says_where_it_comes_from_and_how_sure_that_is() -> None:
@@ -119,9 +119,11 @@ def test_every_row_says_where_it_comes_from_and_how_sure_that_is() -> None:
 
 def test_what_is_only_recalled_refuses_nothing() -> None:
     rules = pga_rules()
-    severities = {name: flag.severity for name in ("AM1", "AT1", "CP1", "CP2") if (flag := rules.flag(name, TODAY))}
+    severities = {
+        name: flag.severity for name in ("AM1", "AT1", "CP1", "CP2") if (flag := rules.find_flag(name, TODAY))
+    }
     assert severities == {"AM1": "warn", "AT1": "warn", "CP1": "warn", "CP2": "warn"}
-    food, cosmetics = (rules.program("FDA", code, TODAY) for code in ("FOO", "COS"))
+    food, cosmetics = (rules.find_program("FDA", code, TODAY) for code in ("FOO", "COS"))
     assert food is not None
     assert cosmetics is not None
     assert (food.severity, cosmetics.severity) == ("block", "warn")
@@ -129,21 +131,21 @@ def test_what_is_only_recalled_refuses_nothing() -> None:
 
 def test_consumer_product_certificates_begin_later_for_goods_from_a_zone() -> None:
     rules = pga_rules()
-    flag = rules.flag("CP1", TODAY)
+    flag = rules.find_flag("CP1", TODAY)
     assert flag is not None
-    assert rules.flag("CP1", date(2026, 7, 7)) is None
-    assert [flag.asked(TODAY, kind) for kind in ("01", "06")] == [True, False]
-    assert flag.asked(date(2027, 1, 8), "06")
+    assert rules.find_flag("CP1", date(2026, 7, 7)) is None
+    assert [flag.is_asked_for(TODAY, kind) for kind in ("01", "06")] == [True, False]
+    assert flag.is_asked_for(date(2027, 1, 8), "06")
 
 
 def test_food_asks_more_where_it_needs_prior_notice() -> None:
-    food = pga_rules().program("FDA", "FOO", TODAY)
+    food = pga_rules().find_program("FDA", "FOO", TODAY)
     assert food is not None
-    plain = food.needs("PRO", prior_notice=False)
-    noticed = food.needs("PRO", prior_notice=True)
+    plain = food.required_keys("PRO", prior_notice=False)
+    noticed = food.required_keys("PRO", prior_notice=True)
     assert noticed[len(plain) :] == (
         "arrivalDatetime",
         "arrivalPort",
         "foodFacilityRegistration|foodFacilityExemption",
     )
-    assert food.needs("NSF", prior_notice=False) == (*plain, "sourceType")
+    assert food.required_keys("NSF", prior_notice=False) == (*plain, "sourceType")

@@ -10,7 +10,7 @@ import pytest
 from pipeline.customs.pga.checks import check_line
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import place_of
-from pipeline.customs.reference.pga import Program, pga_rules
+from pipeline.customs.reference.pga import AgencyProgram, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.documents.formats.pga_records import pga_records
 from pipeline.exports.schemas.plan import Pga, Plan
@@ -64,7 +64,7 @@ def value_of(key: str) -> str | list[str]:
     return shaped
 
 
-def keys_of(program: Program) -> list[str]:
+def keys_of(program: AgencyProgram) -> list[str]:
     asked = (*program.data, *program.prior_notice, *(key for some in program.by_processing.values() for key in some))
     return sorted({key for some in asked for key in some.split("|")} | {"intendedUseText", "thing"})
 
@@ -86,7 +86,7 @@ def findings_of(row: Json) -> list[tuple[str, str]]:
     return [(one.rule, one.message) for one in found]
 
 
-def whole(program: Program, processing: str | None, **more: Any) -> Json:
+def whole(program: AgencyProgram, processing: str | None, **more: Any) -> Json:
     keys = [key for key in keys_of(program) if key in pga_rules().elements]
     data = {key: value_of(key) for key in keys} | {"thing": "QTHING"}
     flag = next(
@@ -106,7 +106,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("program", "processing"), CASES)
-def test_every_answer_is_in_the_records_or_named_as_left_out(program: Program, processing: str | None) -> None:
+def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProgram, processing: str | None) -> None:
     row = whole(program, processing)
     records, remarks = text_of(row)
     said = findings_of(row)
