@@ -8,9 +8,9 @@ from datetime import date
 
 from pipeline.core.findings import Finding, Severity
 from pipeline.core.money import format_plain
-from pipeline.customs.chapter99.conditions import Verdict, why_not
-from pipeline.customs.chapter99.facts import LineFacts, entry_date, facts_of
-from pipeline.customs.chapter99.stack import Choice, Stack, decide, evidence
+from pipeline.customs.chapter99.conditions import Verdict, rejection_reason
+from pipeline.customs.chapter99.facts import LineFacts, entry_date, line_facts
+from pipeline.customs.chapter99.stack import HeadingStack, ProgramChoice, decide_headings, row_evidence
 from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
@@ -23,24 +23,24 @@ _FACTS = "may need {}, by facts that the plan does not give"
 _LISTS = "may need {}, by lists that these rules do not hold"
 
 
-def check_plan(plan: Plan) -> Iterator[Finding]:
+def check_ruleset(plan: Plan) -> Iterator[Finding]:
     """Yield R01 where the plan was decided by another state of the rules than is in force here, R02 where these are old."""
     rules = ruleset()
-    yield from _made_by(plan, rules)
-    yield from _old(plan, rules)
+    yield from _check_ruleset_version(plan, rules)
+    yield from _check_ruleset_age(plan, rules)
 
 
-def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
-    made = plan.ruleset
-    if (made.id, made.as_of) == (rules.id, rules.as_of):
+def _check_ruleset_version(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
+    plan_ruleset = plan.ruleset
+    if (plan_ruleset.id, plan_ruleset.as_of) == (rules.id, rules.as_of):
         return
-    known = made.id == rules.id or made.id in rules.predecessors
+    known = plan_ruleset.id == rules.id or plan_ruleset.id in rules.predecessors
     here = f"{rules.id} as of {rules.as_of}"
-    by = f"The plan was made by ruleset {made.id} as of {made.as_of}"
-    if made.id not in rules.predecessors and made.as_of > rules.as_of:
+    by = f"The plan was made by ruleset {plan_ruleset.id} as of {plan_ruleset.as_of}"
+    if plan_ruleset.id not in rules.predecessors and plan_ruleset.as_of > rules.as_of:
         message = f"{by}, which is newer than the rules of this service: they are {here}, and know nothing of what changed since."
         remedy = "Bring the rules of this installation up to date before the plan is executed."
-    elif not known and made.as_of == rules.as_of:
+    elif not known and plan_ruleset.as_of == rules.as_of:
         # A correction keeps the day, so that the day does not say which of the two was corrected.
         message = (
             f"{by}, which this service does not know. It may be newer than the rules of this service: they are {here}."
@@ -61,7 +61,7 @@ def _made_by(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     )
 
 
-def _old(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
+def _check_ruleset_age(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
     if rules.days_too_old(entered_on):
         yield Finding(
@@ -75,23 +75,23 @@ def _old(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
         )
 
 
-def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+def check_headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what differs: headings (V11, V13), their order and rates (V11), and goods whose import is excluded (V13)."""
     headings = tuple(row.heading for row in line.treatment.chapter99)
-    checked = _Checked(ruleset(), line, f"{pointer}/treatment", facts_of(line, on), headings)
-    stack = decide(checked.facts, checked.rules)
-    yield from checked.impossible()
-    yield from checked.wrong(stack)
-    yield from checked.unproven(stack)
+    check = _HeadingCheck(ruleset(), line, f"{pointer}/treatment", line_facts(line, on), headings)
+    stack = decide_headings(check.facts, check.rules)
+    yield from check.find_conflicts()
+    yield from check.find_wrong(stack)
+    yield from check.find_unproven(stack)
     if line.treatment.undetermined is None:
-        yield from checked.missing(stack)
-    yield from checked.order()
-    yield from checked.rates()
-    yield from checked.bans(f"{pointer}/htsCode")
+        yield from check.find_missing(stack)
+    yield from check.check_order()
+    yield from check.check_rates()
+    yield from check.find_bans(f"{pointer}/htsCode")
 
 
 @dataclass
-class _Checked:
+class _HeadingCheck:
     """A line under check; of a contested heading, at its place, nothing more is said."""
 
     rules: Ruleset
@@ -101,21 +101,21 @@ class _Checked:
     headings: tuple[str, ...]
     contested: set[int] = field(default_factory=set)
 
-    def _differs(self, place: int, said: str, remedy: str, evidence: Evidence) -> Finding:
-        return self._carries(place, said, remedy, severity=evidence.severity, source=evidence.cited)
+    def _differing_heading(self, place: int, text: str, remedy: str, evidence: Evidence) -> Finding:
+        return self._heading_finding(place, text, remedy, severity=evidence.severity, source=evidence.cited)
 
-    def _carries(self, place: int, said: str, remedy: str, *, severity: Severity, source: str) -> Finding:
+    def _heading_finding(self, place: int, text: str, remedy: str, *, severity: Severity, source: str) -> Finding:
         self.contested.add(place)
         return Finding(
             rule="V11",
             severity=severity,
             pointer=f"{self.pointer}/chapter99/{place}/heading",
-            message=f"Line {self.line.line_ref} carries {said}.",
+            message=f"Line {self.line.line_ref} carries {text}.",
             remedy=remedy,
             source=source,
         )
 
-    def impossible(self) -> Iterator[Finding]:
+    def find_conflicts(self) -> Iterator[Finding]:
         """Yield headings that exclude one another, that are out of their time, and that lack a companion."""
         on, headings = self.facts.on, self.headings
         for rule in self.rules.exclusive:
@@ -127,28 +127,28 @@ class _Checked:
                 and not (divided and len({headings[p] for p in places}) == len(places))
             ):
                 named = join_words(headings[place] for place in places)
-                said = f"{named}, but no more than one of {_to(rule.headings)} may apply"
+                text = f"{named}, but no more than one of {_join_ranges(rule.headings)} may apply"
                 remedy = "Keep the one heading that fits the metal, its weight and its origin."
-                yield self._differs(places[1], said, remedy, combine_evidence(rule))
+                yield self._differing_heading(places[1], text, remedy, combine_evidence(rule))
                 self.contested.update(places)
         for place, heading in enumerate(headings):
             # An end that was transcribed may have been put off since: it is as sure as its own row, and no surer.
-            ended = self._ended(heading)
+            ended = self._find_ended(heading)
             if ended is not None:
                 row, name = ended
                 until = f" to {row.effective_to}" if row.effective_to else ""
-                said = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
+                text = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
                 remedy = "Take the heading off the line."
-                yield self._differs(place, said, remedy, combine_evidence(row))
+                yield self._differing_heading(place, text, remedy, combine_evidence(row))
         for pair in self.rules.companions:
             for place, heading in enumerate(headings):
                 fits = in_ranges(heading, pair.headings) and not any(in_ranges(other, pair.needs) for other in headings)
                 if fits and pair.in_force(on) and place not in self.contested:
-                    said = f"{heading}, which may only be claimed with {_to(pair.needs)}"
+                    text = f"{heading}, which may only be claimed with {_join_ranges(pair.needs)}"
                     remedy = "Take it off the line, or add the heading that it goes with."
-                    yield self._differs(place, said, remedy, combine_evidence(pair))
+                    yield self._differing_heading(place, text, remedy, combine_evidence(pair))
 
-    def _ended(self, heading: str) -> tuple[ReferenceRow, str] | None:
+    def _find_ended(self, heading: str) -> tuple[ReferenceRow, str] | None:
         on = self.facts.on
         family = self.rules.find_family(heading)
         if family is not None and not family.in_force(on):
@@ -158,38 +158,40 @@ class _Checked:
             return rows[-1], rows[-1].description
         return None
 
-    def wrong(self, stack: Stack) -> Iterator[Finding]:
+    def find_wrong(self, stack: HeadingStack) -> Iterator[Finding]:
         """Yield headings that the rules do not have for the line, and headings that they do not know."""
         for place, heading in enumerate(self.headings):
             if place in self.contested:
                 continue
             program = self.rules.find_program(heading)
             if program is None:
-                said = f"{heading}, which these rules do not know"
+                text = f"{heading}, which these rules do not know"
                 remedy = "Check the heading; if it is new, the rules of this installation are behind."
                 source = f"ruleset {self.rules.id}"
-                yield self._carries(place, said, remedy, severity="note", source=source)
+                yield self._heading_finding(place, text, remedy, severity="note", source=source)
                 self.contested.discard(place)
                 continue
             row = self.rules.find_row(heading, self.facts.on)
-            choice = stack.choice(program.id)
-            if row is None or (choice is not None and choice.candidate(heading) is not None):
+            choice = stack.find_choice(program.id)
+            if row is None or (choice is not None and choice.find_candidate(heading) is not None):
                 continue
-            if self._weighed(row, choice):
+            if self._is_weight_test_case(row, choice):
                 self.contested.add(place)
                 continue
-            said = f"{heading}, which does not apply: {self._why_not(row, choice)}"
-            demanded = choice.demanded if choice is not None else None
-            found = evidence(self.rules, demanded or row, self.facts)
+            text = f"{heading}, which does not apply: {self._explain_rejection(row, choice)}"
+            required = choice.required if choice is not None else None
+            row_basis = row_evidence(self.rules, required or row, self.facts)
             # Law that demands another heading refuses as it would with none. Else the heading is one too many.
-            refuses = demanded is not None and (row.status == "confirmed" or not self._met(choice))
-            severity = found.severity if refuses else "warn"
-            yield self._carries(place, said, _instead(choice), severity=severity, source=found.cited)
+            refuses = required is not None and (row.status == "confirmed" or not self._is_met(choice))
+            severity = row_basis.severity if refuses else "warn"
+            yield self._heading_finding(
+                place, text, _replacement_remedy(choice), severity=severity, source=row_basis.cited
+            )
 
-    def _met(self, choice: Choice | None) -> bool:
-        return choice is not None and any(choice.candidate(heading) is not None for heading in self.headings)
+    def _is_met(self, choice: ProgramChoice | None) -> bool:
+        return choice is not None and any(choice.find_candidate(heading) is not None for heading in self.headings)
 
-    def _weighed(self, row: HeadingRow, choice: Choice | None) -> bool:
+    def _is_weight_test_case(self, row: HeadingRow, choice: ProgramChoice | None) -> bool:
         # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
         test = self.rules.metals.find_weight_test(self.facts.on)
         certain = choice.certain if choice is not None else None
@@ -198,16 +200,16 @@ class _Checked:
         duty = in_ranges(row.heading, test.duty_headings)
         return row.heading == test.heading or (certain.heading == test.heading and duty)
 
-    def _why_not(self, row: HeadingRow, choice: Choice | None) -> str:
-        if choice is not None and choice.yields:
-            return f"{join_words(choice.yields)} on the line keeps it off"
-        reason = why_not(self.rules, row, self.facts)
+    def _explain_rejection(self, row: HeadingRow, choice: ProgramChoice | None) -> str:
+        if choice is not None and choice.yields_to:
+            return f"{join_words(choice.yields_to)} on the line keeps it off"
+        reason = rejection_reason(self.rules, row, self.facts)
         if reason is not None:
             return reason
         certain = choice.certain if choice is not None else None
         return f"{certain.heading} ({certain.description}) comes before it" if certain else "another heading does"
 
-    def unproven(self, stack: Stack) -> Iterator[Finding]:
+    def find_unproven(self, stack: HeadingStack) -> Iterator[Finding]:
         """Yield headings for US metal whose share the line does not give."""
         claimed = {heading for place, heading in enumerate(self.headings) if place not in self.contested}
         for choice in stack.choices:
@@ -224,40 +226,40 @@ class _Checked:
                         source=combine_evidence(item.row).cited,
                     )
 
-    def missing(self, stack: Stack) -> Iterator[Finding]:
+    def find_missing(self, stack: HeadingStack) -> Iterator[Finding]:
         """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
         lacking: dict[tuple[str, str, Severity], list[tuple[str, str]]] = {}
         looked_at: set[str] = set()
         for choice in stack.choices:
             program = choice.program
-            if not choice.candidates or self._met(choice) or self._contests(program):
+            if not choice.candidates or self._is_met(choice) or self._is_contested(program):
                 continue
-            certain, demanded = choice.certain, choice.demanded
+            certain, required = choice.certain, choice.required
             if certain is not None or choice.listed:
                 looked_at.update(name for item in choice.candidates for name in item.row.when.lists)
-            found = evidence(self.rules, demanded or choice.candidates[-1].row, self.facts)
-            loud: Severity = "warn" if self._may_stand_for(choice) else found.severity
+            row_basis = row_evidence(self.rules, required or choice.candidates[-1].row, self.facts)
+            severity: Severity = "warn" if self._may_stand_for(choice) else row_basis.severity
             if certain is not None and certain.rate_percent is not None:
-                said, sentence = (
+                text, sentence = (
                     f"{certain.heading} ({certain.description}, {format_plain(certain.rate_percent)} %)",
                     _CERTAIN,
                 )
             elif choice.listed or choice.unlisted:
                 offered = " or ".join(dict.fromkeys(item.row.heading for item in choice.candidates))
-                said = f"{offered} ({program.name})"
-                sentence = _LISTS if choice.unlisted else _ONE_OF if demanded is not None else _FACTS
-                loud = loud if demanded is not None else "note"
+                text = f"{offered} ({program.name})"
+                sentence = _LISTS if choice.unlisted else _ONE_OF if required is not None else _FACTS
+                severity = severity if required is not None else "note"
             else:
                 continue
-            lacking.setdefault((program.missing.rule, sentence, loud), []).append((said, found.cited))
+            lacking.setdefault((program.missing.rule, sentence, severity), []).append((text, row_basis.cited))
         where = f"{self.line.hts_code} of {self.facts.origin}"
         lists = [item.list.id for item in stack.lists if item.list.id in looked_at]
         where += f" (on list {join_words(dict.fromkeys(lists))})" if lists else ""
-        for (rule, sentence, loud), found_ones in lacking.items():
-            named = join_words(said for said, _ in found_ones)
+        for (rule, sentence, severity), found_ones in lacking.items():
+            named = join_words(text for text, _ in found_ones)
             yield Finding(
                 rule=rule,
-                severity=loud,
+                severity=severity,
                 pointer=f"{self.pointer}/chapter99",
                 message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
                 remedy="Add the heading, or one that the rules allow instead;"
@@ -265,21 +267,21 @@ class _Checked:
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 
-    def _contests(self, program: DutyProgram) -> bool:
+    def _is_contested(self, program: DutyProgram) -> bool:
         # What is wrong with a heading of the program was said: one mistake is said once.
         return any(self.rules.find_program(self.headings[place]) is program for place in self.contested)
 
-    def _may_stand_for(self, choice: Choice) -> bool:
+    def _may_stand_for(self, choice: ProgramChoice) -> bool:
         # A heading without a row may be a newer one for what seems to lack, or one that keeps it off. Only one of these
         # ranges may: else any heading of chapter 99 would turn a refusal off.
-        ranges = {_range(item.row.heading) for item in choice.candidates}
+        ranges = {_heading_prefix(item.row.heading) for item in choice.candidates}
         return any(
-            _range(heading) in ranges or in_ranges(heading, choice.program.yields_to)
+            _heading_prefix(heading) in ranges or in_ranges(heading, choice.program.yields_to)
             for heading in self.headings
             if heading not in self.rules.by_heading
         )
 
-    def order(self) -> Iterator[Finding]:
+    def check_order(self) -> Iterator[Finding]:
         """Yield the first heading that stands behind one that is reported after it."""
         reporting = self.rules.reporting
         if not reporting.in_force(self.facts.on):
@@ -290,14 +292,14 @@ class _Checked:
             if program is None or place in self.contested:
                 continue
             if last is not None and program.rank < last.rank:
-                said = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
+                text = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
                 remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
                 cited = combine_evidence(reporting).cited
-                yield self._carries(place, said, remedy, severity="warn", source=cited)
+                yield self._heading_finding(place, text, remedy, severity="warn", source=cited)
                 return
             last = program
 
-    def rates(self) -> Iterator[Finding]:
+    def check_rates(self) -> Iterator[Finding]:
         """Yield rates that differ from the rules' on headings whose rate does not hang on the value's parts."""
         for place, carried in enumerate(self.line.treatment.chapter99):
             row = self.rules.find_row(carried.heading, self.facts.on)
@@ -314,15 +316,15 @@ class _Checked:
                     source=combine_evidence(row).cited,
                 )
 
-    def bans(self, pointer: str) -> Iterator[Finding]:
+    def find_bans(self, pointer: str) -> Iterator[Finding]:
         """Yield goods whose import is excluded."""
         facts = self.facts
         lists = {listed.list.id: listed.source for listed in self.rules.find_lists(facts.hts_code, facts.on)}
         for ban in self.rules.find_bans(facts.hts_code, facts.origin, facts.on):
-            found = combine_evidence(ban, lists[ban.list])
+            basis = combine_evidence(ban, lists[ban.list])
             yield Finding(
                 rule="V13",
-                severity="warn" if ban.unless else found.severity,
+                severity="warn" if ban.unless else basis.severity,
                 pointer=pointer,
                 message=f"Line {self.line.line_ref}: {ban.what} of {facts.origin} ({facts.hts_code}) "
                 f"are excluded from import since {ban.effective_from}"
@@ -330,19 +332,19 @@ class _Checked:
                 remedy="Take the line out of the export."
                 if ban.unless is None
                 else "Take the line out of the export, or have the broker confirm that the exception holds.",
-                source=found.cited,
+                source=basis.cited,
             )
 
 
-def _range(heading: str) -> str:
+def _heading_prefix(heading: str) -> str:
     return heading[:7]  # 9903.82 of 9903.82.09
 
 
-def _to(ranges: tuple[str, ...]) -> str:
+def _join_ranges(ranges: tuple[str, ...]) -> str:
     return join_words(text.replace("-", " to ") for text in ranges)
 
 
-def _instead(choice: Choice | None) -> str:
+def _replacement_remedy(choice: ProgramChoice | None) -> str:
     if choice is None or not choice.candidates:
         return "Take the heading off the line, or correct the code, the origin or the special program."
     certain = choice.certain

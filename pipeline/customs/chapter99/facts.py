@@ -50,19 +50,19 @@ class LineFacts:
         """The chapter of the code."""
         return self.hts_code[:2]
 
-    def of_metals(self, metals: Iterable[Metal]) -> tuple[MetalFacts, ...]:
+    def metal_facts(self, metals: Iterable[Metal]) -> tuple[MetalFacts, ...]:
         """Return what is known of the metals that weigh something."""
         wanted = set(metals)
         return tuple(fact for fact in self.metals or () if fact.metal in wanted and fact.weight_kg > 0)
 
-    def weight_of(self, metals: Iterable[Metal]) -> Decimal | None:
+    def total_weight(self, metals: Iterable[Metal]) -> Decimal | None:
         """Return the aggregate weight of the metals in kg, or None where it is not known."""
         if self.metals is None:
             return None
-        return sum_exact(fact.weight_kg for fact in self.of_metals(metals))
+        return sum_exact(fact.weight_kg for fact in self.metal_facts(metals))
 
 
-def facts_of(line: Line, on: date) -> LineFacts:
+def line_facts(line: Line, on: date) -> LineFacts:
     """Return the facts of a plan's line that is entered on the day."""
     treatment = line.treatment
     return LineFacts(
@@ -71,12 +71,12 @@ def facts_of(line: Line, on: date) -> LineFacts:
         on=on,
         spi=line.spi,
         net_kg=line.net_weight_kg,
-        metals=tuple(_metal(row) for row in treatment.section232) or None,
+        metals=tuple(_metal_facts(row) for row in treatment.section232) or None,
         claimed=frozenset(row.heading for row in treatment.chapter99),
     )
 
 
-def _metal(row: Section232) -> MetalFacts:
+def _metal_facts(row: Section232) -> MetalFacts:
     smelts = (row.primary_country_of_smelt, row.secondary_country_of_smelt)
     return MetalFacts(
         metal=row.metal,
@@ -94,9 +94,9 @@ def entry_date(unit: Unit) -> date:
     The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
     """
     arrival = unit.entry.estimated_arrival_at
-    return unit.entry.export_date if arrival is None else arrival.astimezone(_eastern()).date()
+    return unit.entry.export_date if arrival is None else arrival.astimezone(_entry_zone()).date()
 
 
 @cache
-def _eastern() -> ZoneInfo:
+def _entry_zone() -> ZoneInfo:
     return ZoneInfo(entry_rules().clock.zone)

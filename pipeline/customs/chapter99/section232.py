@@ -25,15 +25,15 @@ _FIELDS = {
 }
 
 
-def check_line(line: Line, pointer: str, on: date) -> Iterator[Finding]:
+def check_metals(line: Line, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with what a line, entered on the day, says of its metals (V09) and their weight (V10)."""
     rules = ruleset()
     lists = _metal_lists(rules, line.hts_code, on)
     carried = frozenset(row.heading for row in line.treatment.chapter99)
     if lists and rules.metals.no_metal_heading not in carried:
-        checked = _Checked(rules, line, f"{pointer}/treatment", on, lists, carried)
-        yield from checked.data()
-        yield from checked.weights()
+        check = _MetalCheck(rules, line, f"{pointer}/treatment", on, lists, carried)
+        yield from check.check_data()
+        yield from check.check_weights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,18 @@ def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = No
     """Return what a line of the ten digits and the origin, entered on the day, must say of each listed metal."""
     rules = rules or ruleset()
     lists = _metal_lists(rules, hts_code, on)
-    found = []
+    required = []
     for metal in dict.fromkeys(str(listed.list.metal) for listed in lists):
         fields = ["its weight in kg", "the net weight in kg"]
-        untold = rules.metals.find_unreportable(metal, origin, on)
-        said: ReferenceRow = untold or lists[0].version
-        for needs in rules.metals.find_needs(metal, hts_code, on) if untold is None else ():
+        unreportable = rules.metals.find_unreportable(metal, origin, on)
+        basis: ReferenceRow = unreportable or lists[0].version
+        for needs in rules.metals.find_needs(metal, hts_code, on) if unreportable is None else ():
             unknown = f" (or {needs.unknown})" if _may_be_unknown(needs, lists) else ""
             fields += [f"the {_FIELDS[name][1]}{unknown}" for name in needs.needs]
             fields += [f"the {_FIELDS[name][1]}, if there is one" for name in needs.if_any]
-            said = needs
-        found.append(DataNeeded(metal, tuple(fields), said.source, said.status))
-    return tuple(found)
+            basis = needs
+        required.append(DataNeeded(metal, tuple(fields), basis.source, basis.status))
+    return tuple(required)
 
 
 def _metal_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[ListMatch, ...]:
@@ -73,7 +73,7 @@ def _may_be_unknown(needs: MetalNeeds, lists: tuple[ListMatch, ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
+class _MetalCheck:
     """A line under check: the lists of metals that it is on, and the headings that it carries."""
 
     rules: Ruleset
@@ -89,11 +89,11 @@ class _Checked:
         return f"Line {self.line.line_ref}: {self.line.hts_code} is on Section 232 list {names}"
 
     @property
-    def _loudest(self) -> Severity:
+    def _max_severity(self) -> Severity:
         # Of lists that were only heard of, none refuses a plan.
         return "block" if any(listed.version.severity == "block" for listed in self.lists) else "warn"
 
-    def data(self) -> Iterator[Finding]:
+    def check_data(self) -> Iterator[Finding]:
         """Yield what the line does not say of its metals (V09)."""
         metals = list(dict.fromkeys(str(listed.list.metal) for listed in self.lists))
         given = [
@@ -104,7 +104,7 @@ class _Checked:
         if not given:
             yield Finding(
                 rule="V09",
-                severity=self._loudest,
+                severity=self._max_severity,
                 pointer=f"{self.pointer}/section232",
                 message=f"{self._listed}, but the weight of its {' or '.join(metals)} is not given.",
                 remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
@@ -112,15 +112,15 @@ class _Checked:
             )
         for place, row in given:
             here = f"{self.pointer}/section232/{place}"
-            untold = self.rules.metals.find_unreportable(row.metal, self.line.country_of_origin, self.on)
-            if untold is not None:
-                yield from self._told(row, here, untold)
+            unreportable = self.rules.metals.find_unreportable(row.metal, self.line.country_of_origin, self.on)
+            if unreportable is not None:
+                yield from self._check_unreportable(row, here, unreportable)
                 continue
             for needs in self.rules.metals.find_needs(row.metal, self.line.hts_code, self.on):
-                yield from self._countries(row, here, needs)
-            yield from self._unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
+                yield from self._check_countries(row, here, needs)
+            yield from self._check_unknown_aluminum(row, here, self.rules.metals.unknown_aluminum)
 
-    def _countries(self, row: Section232, here: str, needs: MetalNeeds) -> Iterator[Finding]:
+    def _check_countries(self, row: Section232, here: str, needs: MetalNeeds) -> Iterator[Finding]:
         may_be_unknown = _may_be_unknown(needs, self.lists)
         for name in needs.needs:
             key, words = _FIELDS[name]
@@ -146,7 +146,7 @@ class _Checked:
                     source=needs.source,
                 )
 
-    def _told(self, row: Section232, here: str, untold: UnreportableMetals) -> Iterator[Finding]:
+    def _check_unreportable(self, row: Section232, here: str, unreportable: UnreportableMetals) -> Iterator[Finding]:
         for name, (key, words) in _FIELDS.items():
             if getattr(row, name) is not None:
                 yield Finding(
@@ -156,7 +156,7 @@ class _Checked:
                     message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which may not be reported "
                     f"of goods of {self.line.country_of_origin}.",
                     remedy=f"Take the {words} off the line, or correct the origin.",
-                    source=untold.source,
+                    source=unreportable.source,
                 )
 
     def _severity(self, needs: MetalNeeds) -> Severity:
@@ -164,9 +164,9 @@ class _Checked:
         test = self.rules.metals.find_weight_test(self.on)
         lenient = test is not None and test.heading in self.carried
         early = needs.fatal_from is not None and self.on < needs.fatal_from
-        return "warn" if lenient or early or self._loudest == "warn" else needs.severity
+        return "warn" if lenient or early or self._max_severity == "warn" else needs.severity
 
-    def _unknown_aluminum(self, row: Section232, here: str, unknown: UnknownAluminum) -> Iterator[Finding]:
+    def _check_unknown_aluminum(self, row: Section232, here: str, unknown: UnknownAluminum) -> Iterator[Finding]:
         countries = (row.primary_country_of_smelt, row.secondary_country_of_smelt, row.country_of_cast)
         if row.metal != "aluminum" or unknown.value not in countries or not unknown.in_force(self.on):
             return
@@ -182,7 +182,7 @@ class _Checked:
                 source=unknown.source,
             )
 
-    def weights(self) -> Iterator[Finding]:
+    def check_weights(self) -> Iterator[Finding]:
         """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
         line, test = self.line, self.rules.metals.find_weight_test(self.on)
         every_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232)
@@ -197,9 +197,9 @@ class _Checked:
                 source=(test or self.lists[0].version).source,
             )
         elif test is not None:
-            yield from self._weighed(test)
+            yield from self._check_weight_test(test)
 
-    def _weighed(self, test: WeightTest) -> Iterator[Finding]:
+    def _check_weight_test(self, test: WeightTest) -> Iterator[Finding]:
         line = self.line
         metals = {listed.list.metal for listed in self.lists}
         metal_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232 if row.metal in metals)
@@ -211,10 +211,10 @@ class _Checked:
         for place, row in enumerate(line.treatment.chapter99):
             carries = f"Line {line.line_ref} carries {row.heading}"
             if below and in_ranges(row.heading, test.duty_headings):
-                said = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
+                message = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
                 remedy = f"Use {test.heading}, or correct the weights."
             elif not below and row.heading == test.heading:
-                said = (
+                message = (
                     f"{carries}, which is for articles with less than {test.least_percent} % metal "
                     f"outside chapters {join_words(sorted(test.exempt_chapters))} {share}."
                 )
@@ -223,5 +223,5 @@ class _Checked:
                 continue
             here = f"{self.pointer}/chapter99/{place}/heading"
             yield Finding(
-                rule="V10", severity=test.severity, pointer=here, message=said, remedy=remedy, source=test.source
+                rule="V10", severity=test.severity, pointer=here, message=message, remedy=remedy, source=test.source
             )

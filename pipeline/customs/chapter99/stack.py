@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 
-from pipeline.customs.chapter99.conditions import Beside, Judged, Verdict, judge, prospects
+from pipeline.customs.chapter99.conditions import LineHeadings, RowVerdict, Verdict, judge_row, prospective_rows
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.reference.base import Evidence, combine_evidence
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
@@ -17,16 +17,16 @@ from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ProgramChoice:
     """What a program has for a line: the rows that may apply, in their order, the last of them for certain if any is.
 
-    `yields` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
+    `yields_to` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
     """
 
     program: DutyProgram
-    judged: tuple[Judged, ...]
-    candidates: tuple[Judged, ...]
-    yields: tuple[str, ...] = ()
+    verdicts: tuple[RowVerdict, ...]
+    candidates: tuple[RowVerdict, ...]
+    yields_to: tuple[str, ...] = ()
     claimed: frozenset[str] = frozenset()
 
     @property
@@ -44,7 +44,7 @@ class Choice:
         return None if any(item.verdict is Verdict.UNKNOWN for item in self.candidates) else self.certain
 
     @property
-    def undecided(self) -> tuple[Judged, ...]:
+    def undecided(self) -> tuple[RowVerdict, ...]:
         """The candidates of which facts that were not given choose; none where the heading is decided.
 
         What only the importer can certify, of goods on no list, is left out.
@@ -54,7 +54,7 @@ class Choice:
         return tuple(item for item in self.candidates if item.listed or item.row.when.certified is None)
 
     @property
-    def demanded(self) -> HeadingRow | None:
+    def required(self) -> HeadingRow | None:
         """The row that a line without any heading of the program lacks: the certain one, or the last of those of which one applies."""
         if self.certain is None and self.listed and self.program.missing.one_applies:
             return self.candidates[-1].row
@@ -71,35 +71,35 @@ class Choice:
         return any(item.row.when.unlisted for item in self.candidates)
 
     @property
-    def outcomes(self) -> tuple[Outcome, ...]:
+    def outcomes(self) -> tuple[HeadingOutcome, ...]:
         """What each value of the facts that were not given leads to, in the order of deciding; none where it is decided.
 
         Of a program whose last row applies otherwise, the exceptions that a person has to claim are left out.
         """
         certain = self.certain
         return tuple(
-            Outcome(
+            HeadingOutcome(
                 item.row.heading,
                 item.row.description,
                 item.row.rate_percent,
-                None if item.verdict is Verdict.YES else " and ".join(item.hangs_on),
+                None if item.verdict is Verdict.YES else " and ".join(item.open_conditions),
             )
             for item in self.undecided
-            if certain is None or item.verdict is not Verdict.ASKS
+            if certain is None or item.verdict is not Verdict.NEEDS_PERSON
         )
 
-    def candidate(self, heading: str) -> Judged | None:
+    def find_candidate(self, heading: str) -> RowVerdict | None:
         """Return the candidate of the heading."""
         return next((item for item in self.candidates if item.row.heading == heading), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class HeadingStack:
     """A line's headings as the rules have them: the choices of every program that looks at it, and its lists."""
 
     facts: LineFacts
     lists: tuple[ListMatch, ...]
-    choices: tuple[Choice, ...]
+    choices: tuple[ProgramChoice, ...]
 
     @property
     def certain(self) -> tuple[HeadingRow, ...]:
@@ -114,17 +114,17 @@ class Stack:
         return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
 
     @property
-    def undecided(self) -> tuple[Choice, ...]:
+    def undecided(self) -> tuple[ProgramChoice, ...]:
         """The choices that hang on facts that were not given, in the order of reporting."""
         return tuple(sorted((each for each in self.choices if each.undecided), key=lambda each: each.program.rank))
 
-    def choice(self, program: str) -> Choice | None:
+    def find_choice(self, program: str) -> ProgramChoice | None:
         """Return the choice of the program, if it looks at the line."""
         return next((choice for choice in self.choices if choice.program.id == program), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HeadingOutcome:
     """What a fact that was not given would lead to: a heading, and when it applies; None where nothing before it does."""
 
     heading: str
@@ -134,7 +134,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class DecisionStep:
     """One step of a decision: a heading, whether it applies, why, and where that is written."""
 
     program: str
@@ -149,68 +149,70 @@ class Reason:
     status: str
 
 
-def decide(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool = False) -> Stack:
+def decide_headings(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool = False) -> HeadingStack:
     """Return the headings of a line by the rules in force on its day.
 
     With `only_given` a program whose heading hangs on a fact that was not given decides nothing of the programs beside it.
     """
     rules = rules or ruleset()
-    choices: dict[str, Choice] = {}
-    for program, rows, alone in _turns(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
-        choice = alone or _choose(rules, program, rows, facts, choices, only_given=only_given)
+    choices: dict[str, ProgramChoice] = {}
+    for program, rows, alone in _program_order(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
+        choice = alone or _choose_row(rules, program, rows, facts, choices, only_given=only_given)
         choices[program.id] = replace(choice, claimed=facts.claimed) if only_given else choice
-    return Stack(facts, rules.find_lists(facts.hts_code, facts.on), tuple(choices.values()))
+    return HeadingStack(facts, rules.find_lists(facts.hts_code, facts.on), tuple(choices.values()))
 
 
 @lru_cache(maxsize=20_000)
-def _turns(
+def _program_order(
     rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
-) -> tuple[tuple[DutyProgram, tuple[Judged, ...], Choice | None], ...]:
+) -> tuple[tuple[DutyProgram, tuple[RowVerdict, ...], ProgramChoice | None], ...]:
     # What others hang on is decided first: plain programs, those that yield to them, those that look beside them. A
     # program that hangs on nothing else of the line is decided once.
-    by_program = prospects(rules, hts_code, origin, spi, on)
-    turns: list[tuple[int, DutyProgram, tuple[Judged, ...], Choice | None]] = []
+    by_program = prospective_rows(rules, hts_code, origin, spi, on)
+    ordered: list[tuple[int, DutyProgram, tuple[RowVerdict, ...], ProgramChoice | None]] = []
     for program in rules.programs:
         rows = by_program.get(program.id, ())
         if any(item.row.when.with_headings for item in rows):
-            turns.append((2, program, rows, None))
+            ordered.append((2, program, rows, None))
         elif program.yields_to and rows:
-            turns.append((1, program, rows, None))
+            ordered.append((1, program, rows, None))
         elif rows:
             varies = any(item.row.when.varies_by_line for item in rows)
-            turns.append((0, program, rows, None if varies else Choice(program, rows, _candidates(rows))))
-    return tuple((program, rows, alone) for _, program, rows, alone in sorted(turns, key=lambda turn: turn[0]))
+            ordered.append((0, program, rows, None if varies else ProgramChoice(program, rows, _candidates(rows))))
+    return tuple((program, rows, alone) for _, program, rows, alone in sorted(ordered, key=lambda turn: turn[0]))
 
 
-def _choose(
+def _choose_row(
     rules: Ruleset,
     program: DutyProgram,
-    rows: tuple[Judged, ...],
+    rows: tuple[RowVerdict, ...],
     facts: LineFacts,
-    before: dict[str, Choice],
+    before: dict[str, ProgramChoice],
     *,
     only_given: bool,
-) -> Choice:
-    beside = _beside(rules, facts, before, only_given=only_given)
+) -> ProgramChoice:
+    line_headings = _line_headings(rules, facts, before, only_given=only_given)
     if program.yields_to:
-        carried = {heading for heading in facts.claimed if _may_stand(rules, heading, facts, before)}
-        yields = tuple(sorted(heading for heading in carried | beside.decided if in_ranges(heading, program.yields_to)))
-        if yields:
-            return Choice(program, (), (), yields)
-    judged = tuple(judge(rules, row, facts, beside) for row in rows)
-    return Choice(program, judged, _candidates(judged))
+        carried = {heading for heading in facts.claimed if _may_be_claimed(rules, heading, facts, before)}
+        yields_to = tuple(
+            sorted(heading for heading in carried | line_headings.decided if in_ranges(heading, program.yields_to))
+        )
+        if yields_to:
+            return ProgramChoice(program, (), (), yields_to)
+    verdicts = tuple(judge_row(rules, row, facts, line_headings) for row in rows)
+    return ProgramChoice(program, verdicts, _candidates(verdicts))
 
 
-def _may_stand(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, Choice]) -> bool:
+def _may_be_claimed(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, ProgramChoice]) -> bool:
     # A heading that the rules rule out for the line, or do not know, keeps no other off it.
     row = rules.find_row(heading, facts.on)
     choice = before.get(row.program) if row is not None else None
-    return choice is not None and choice.candidate(heading) is not None
+    return choice is not None and choice.find_candidate(heading) is not None
 
 
-def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
-    candidates: list[Judged] = []
-    for item in judged:
+def _candidates(verdicts: tuple[RowVerdict, ...]) -> tuple[RowVerdict, ...]:
+    candidates: list[RowVerdict] = []
+    for item in verdicts:
         if item.verdict is not Verdict.NO:
             candidates.append(item)
         if item.verdict is Verdict.YES:
@@ -218,7 +220,9 @@ def _candidates(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
     return tuple(candidates)
 
 
-def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice], *, only_given: bool) -> Beside:
+def _line_headings(
+    rules: Ruleset, facts: LineFacts, before: dict[str, ProgramChoice], *, only_given: bool
+) -> LineHeadings:
     claimed = set(facts.claimed)
     decided: set[str] = set()
     choices: list[frozenset[str]] = []
@@ -226,43 +230,43 @@ def _beside(rules: Ruleset, facts: LineFacts, before: dict[str, Choice], *, only
         own = {heading for heading in facts.claimed if rules.find_program(heading) is choice.program}
         possible = {item.row.heading for item in choice.candidates}
         certain = choice.certain
-        here = possible
+        headings = possible
         if own & possible:
-            here = own & possible
-            decided |= here
+            headings = own & possible
+            decided |= headings
         elif only_given and choice.undecided:
             choices.append(frozenset(possible))
         elif certain is not None:
-            here = {certain.heading}
-            decided |= here
+            headings = {certain.heading}
+            decided |= headings
         elif choice.listed and choice.program.missing.one_applies:
-            if any(item.verdict is Verdict.ASKS for item in choice.candidates):
+            if any(item.verdict is Verdict.NEEDS_PERSON for item in choice.candidates):
                 choices.append(frozenset(possible))
         else:
             continue
         if not own:
-            claimed |= here  # what is missing is said once, and not again of what hangs on it
-    return Beside(claimed, decided, tuple(choices))
+            claimed |= headings  # what is missing is said once, and not again of what hangs on it
+    return LineHeadings(claimed, decided, tuple(choices))
 
 
-def explain(facts: LineFacts, rules: Ruleset | None = None) -> tuple[Reason, ...]:
+def explain_headings(facts: LineFacts, rules: Ruleset | None = None) -> tuple[DecisionStep, ...]:
     """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source.
 
     No heading applies that hangs on a fact which was not given.
     """
-    return tuple(_reasons(decide(facts, rules, only_given=True)))
+    return tuple(_decision_steps(decide_headings(facts, rules, only_given=True)))
 
 
-def _reasons(stack: Stack) -> Iterator[Reason]:
+def _decision_steps(stack: HeadingStack) -> Iterator[DecisionStep]:
     for choice in sorted(stack.choices, key=lambda choice: choice.program.rank):
-        for item in choice.judged:
+        for item in choice.verdicts:
             row = item.row
             if row.when.certified is not None and not item.listed and row.heading not in stack.facts.claimed:
                 continue  # it is nobody's before somebody certifies it
             passed = item.verdict is not Verdict.NO and item not in choice.candidates
             reasons = ("a row before it applies",) if passed else item.reasons or ("it applies to all goods",)
             verdict = Verdict.NO if passed else item.verdict
-            yield Reason(
+            yield DecisionStep(
                 program=row.program,
                 heading=row.heading,
                 description=row.description,
@@ -274,9 +278,9 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
                 source=row.source,
                 status=row.status,
             )
-        if choice.yields:
+        if choice.yields_to:
             program = choice.program
-            yield Reason(
+            yield DecisionStep(
                 program=program.id,
                 heading="",
                 description=program.name,
@@ -284,13 +288,13 @@ def _reasons(stack: Stack) -> Iterator[Reason]:
                 basis="",
                 verdict=Verdict.NO.value,
                 applies=False,
-                reasons=(f"{', '.join(choice.yields)} on the line keeps it off",),
+                reasons=(f"{', '.join(choice.yields_to)} on the line keeps it off",),
                 source="",
                 status="",
             )
 
 
-def evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
+def row_evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
     """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
     lists = rules.find_lists(facts.hts_code, facts.on)
     return combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))

@@ -39,8 +39,8 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
         yield from _undetermined(line, here)
-        yield from chapter99_checks.check_line(line, here, on)
-        yield from section232.check_line(line, here, on)
+        yield from chapter99_checks.check_headings(line, here, on)
+        yield from section232.check_metals(line, here, on)
         yield from checks.check_line(unit, line, parties, here, on)
 
 

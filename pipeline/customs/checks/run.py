@@ -43,7 +43,7 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
         )
     if plan.export_country not in entry_rules().countries.codes:
         yield country_finding("/exportCountry", plan.export_country)
-    yield from checks.check_plan(plan)
+    yield from checks.check_ruleset(plan)
     for pointer, part in (("/approval", plan.approval), ("/ruleset", plan.ruleset)):
         if part is not None:
             yield from check_characters(part, pointer)

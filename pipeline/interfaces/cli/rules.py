@@ -19,7 +19,7 @@ from pipeline.core.db import utc_now
 from pipeline.core.money import ZERO, format_plain, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
-from pipeline.customs.chapter99.stack import Choice, Reason, decide, explain
+from pipeline.customs.chapter99.stack import DecisionStep, ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.checks.parties import country_finding
 from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Status, join_words
 from pipeline.customs.reference.bundle import load_rules
@@ -42,7 +42,7 @@ _DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _HUNDRED: Final = to_decimal("100")
 _UNKNOWN: Final = "OTH"
 _ANSWERS: Final = "Answer by --metal, --net, --us-percent and --metal-country, or by --claim HEADING."
-_COLOURS: Final = {"yes": "green", "no": "dim", "asks": "cyan", "unknown": "yellow"}
+_COLOURS: Final = {"yes": "green", "no": "dim", "needs_person": "cyan", "unknown": "yellow"}
 
 On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
 
@@ -154,9 +154,9 @@ def why(
         raise Failure(
             "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
         )
-    stack = decide(facts, only_given=True)
+    stack = decide_headings(facts, only_given=True)
     bans = ruleset().find_bans(code, origin, facts.on)
-    steps = explain(facts)
+    steps = explain_headings(facts)
     if as_json:
         print_json(
             {
@@ -337,7 +337,7 @@ def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalF
     )
 
 
-def _step(step: Reason) -> None:
+def _step(step: DecisionStep) -> None:
     colour = _COLOURS[step.verdict]
     mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
     out().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
@@ -347,7 +347,7 @@ def _step(step: Reason) -> None:
         out().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
 
 
-def _undecided(choice: Choice) -> None:
+def _undecided(choice: ProgramChoice) -> None:
     out().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
     for each in choice.outcomes:
         rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"

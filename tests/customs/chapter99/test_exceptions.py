@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from pipeline.customs.chapter99.facts import LineFacts
-from pipeline.customs.chapter99.stack import Choice, decide, explain
+from pipeline.customs.chapter99.stack import ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.ruleset import ruleset
 from tests.customs.cases import heading, with_changes
@@ -106,10 +106,10 @@ AGREED = [
 ]
 
 
-def chosen(general: str, code: str, origin: str, on: date = AUTUMN) -> Choice:
+def chosen(general: str, code: str, origin: str, on: date = AUTUMN) -> ProgramChoice:
     rules = ruleset()
     program = rules.by_heading[general][0].program
-    choice = decide(LineFacts(code, origin, on)).choice(program)
+    choice = decide_headings(LineFacts(code, origin, on)).find_choice(program)
     assert choice is not None
     return choice
 
@@ -126,10 +126,12 @@ def test_goods_of_an_agreement_take_its_heading_and_never_the_one_for_all_countr
 
 
 def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_given() -> None:
-    steps = {step.heading: step for step in explain(LineFacts(CAR, "JP", AUTUMN)) if step.program == "S232_AUTOS"}
+    steps = {
+        step.heading: step for step in explain_headings(LineFacts(CAR, "JP", AUTUMN)) if step.program == "S232_AUTOS"
+    }
     assert not any(step.applies for step in steps.values())
     assert "9903.94.01" not in steps
-    assert {steps["9903.94.40"].verdict, steps["9903.94.41"].verdict} == {"asks"}
+    assert {steps["9903.94.40"].verdict, steps["9903.94.41"].verdict} == {"needs_person"}
 
 
 def test_a_plan_that_overpays_for_a_japanese_car_is_refused_and_told_the_heading() -> None:

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from pipeline.customs.chapter99.facts import LineFacts
-from pipeline.customs.chapter99.stack import Choice, decide, explain
+from pipeline.customs.chapter99.stack import ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.reference.ruleset import ruleset
 
 AUTUMN = date(2026, 11, 24)
@@ -27,8 +27,8 @@ CAR, VAN, BRAKE, BUS, TRUCK, SERVER, TABLET, DRONE, PLASTIC, BOLT = (
 
 def chosen(
     program: str, hts_code: str, origin: str, on: date = AUTUMN, spi: str | None = None, *claimed: str
-) -> Choice | None:
-    return decide(LineFacts(hts_code, origin, on, spi, claimed=frozenset(claimed))).choice(program)
+) -> ProgramChoice | None:
+    return decide_headings(LineFacts(hts_code, origin, on, spi, claimed=frozenset(claimed))).find_choice(program)
 
 
 def offered(program: str, hts_code: str, origin: str, on: date = AUTUMN, spi: str | None = None) -> list[str]:
@@ -122,10 +122,10 @@ def test_pharmaceutical_numbers_were_split_in_september() -> None:
 
 def test_what_an_importer_may_certify_is_told_of_who_carries_it_alone() -> None:
     shirt = LineFacts("6105100010", "VN", AUTUMN)
-    assert not [step for step in explain(shirt) if step.heading.startswith("9903.94.")]
+    assert not [step for step in explain_headings(shirt) if step.heading.startswith("9903.94.")]
     certified = LineFacts(PLASTIC, "VN", AUTUMN, claimed=frozenset({"9903.94.07"}))
-    (step,) = [step for step in explain(certified) if step.heading.startswith("9903.94.")]
-    assert (step.heading, step.verdict) == ("9903.94.07", "asks")
+    (step,) = [step for step in explain_headings(certified) if step.heading.startswith("9903.94.")]
+    assert (step.heading, step.verdict) == ("9903.94.07", "needs_person")
     assert step.reasons == (
         "the goods are of VN",
         "for the importer to certify: the parts are for making or repairing automobiles in the United States",
@@ -135,7 +135,7 @@ def test_what_an_importer_may_certify_is_told_of_who_carries_it_alone() -> None:
 def test_a_chip_that_pays_keeps_the_duty_on_vehicle_parts_off() -> None:
     choice = chosen("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.01")
     assert choice is not None
-    assert (choice.candidates, choice.yields) == ((), ("9903.79.01",))
+    assert (choice.candidates, choice.yields_to) == ((), ("9903.79.01",))
     kept = chosen("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.02")
     assert kept is not None
     assert kept.candidates
@@ -144,13 +144,13 @@ def test_a_chip_that_pays_keeps_the_duty_on_vehicle_parts_off() -> None:
 def test_a_heading_that_cannot_apply_keeps_no_other_off() -> None:
     metals = chosen("S232_METALS", BOLT, "DE", AUTUMN, None, "9903.94.07")
     assert metals is not None
-    assert metals.yields == ()
+    assert metals.yields_to == ()
     assert metals.certain is not None
     assert metals.certain.heading == "9903.82.02"
 
 
 def test_forced_labor_waits_for_what_a_person_says_of_a_medicament() -> None:
-    assert [row.heading for row in decide(LineFacts(TABLET, "IN", AUTUMN)).certain] == ["9903.05.44"]
+    assert [row.heading for row in decide_headings(LineFacts(TABLET, "IN", AUTUMN)).certain] == ["9903.05.44"]
     for heading, borne in (("9903.04.60", "9903.05.90"), ("9903.04.67", "9903.05.44")):
-        stack = decide(LineFacts(TABLET, "IN", AUTUMN, claimed=frozenset({heading})))
+        stack = decide_headings(LineFacts(TABLET, "IN", AUTUMN, claimed=frozenset({heading})))
         assert [row.heading for row in stack.certain] == [borne]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.money import to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
-from pipeline.customs.chapter99.stack import decide, explain
+from pipeline.customs.chapter99.stack import decide_headings, explain_headings
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.ruleset import ruleset
 
@@ -51,11 +51,11 @@ def line(
 
 
 def headings(facts: LineFacts) -> list[str]:
-    return [row.heading for row in decide(facts).certain]
+    return [row.heading for row in decide_headings(facts).certain]
 
 
 def offered(facts: LineFacts, program: str) -> list[str]:
-    choice = decide(facts).choice(program)
+    choice = decide_headings(facts).find_choice(program)
     return [item.row.heading for item in choice.candidates] if choice else []
 
 
@@ -222,7 +222,7 @@ def test_a_line_is_decided_by_the_rules_of_its_day(case: str) -> None:
 
 @pytest.mark.parametrize(("on", "rate"), [(date(2026, 12, 31), "25"), (date(2027, 1, 1), "30")])
 def test_a_rate_steps_up_on_its_day(on: date, rate: str) -> None:
-    (row,) = [row for row in decide(line(SOFA, "VN", on)).certain if row.heading == "9903.76.02"]
+    (row,) = [row for row in decide_headings(line(SOFA, "VN", on)).certain if row.heading == "9903.76.02"]
     assert str(row.rate_percent) == rate
 
 
@@ -247,14 +247,14 @@ def test_metal_of_which_nothing_is_said_leaves_the_question_open() -> None:
 def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() -> None:
     pan = line(PAN, "CA", SUMMER, STEEL)
     assert offered(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
-    steps = {step.heading: step for step in explain(pan)}
+    steps = {step.heading: step for step in explain_headings(pan)}
     assert (steps["9903.81.89"].verdict, steps["9903.81.89"].status) == ("unknown", "check")
     assert any("were not read" in step.source for step in steps.values())
 
 
 def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
     shirt = line("6105100010", "CA", SUMMER)
-    choice = decide(shirt).choice("S232_STEEL_LEGACY")
+    choice = decide_headings(shirt).find_choice("S232_STEEL_LEGACY")
     assert choice is not None
     assert (choice.listed, choice.unlisted) == (False, True)
     assert offered(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
@@ -263,10 +263,10 @@ def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
 
 def test_a_vehicle_heading_keeps_metals_off() -> None:
     part = line("8708106000", "VN", AUTUMN, ALUMINUM, claimed=("9903.94.05",))
-    stack = decide(part)
-    choice = stack.choice("S232_METALS")
+    stack = decide_headings(part)
+    choice = stack.find_choice("S232_METALS")
     assert choice is not None
-    assert (choice.yields, choice.candidates) == (("9903.94.05",), ())
+    assert (choice.yields_to, choice.candidates) == (("9903.94.05",), ())
     assert headings(part) == ["9903.05.90"]
     assert "9903.82.09" in headings(line("8708106000", "VN", AUTUMN, ALUMINUM))
 
@@ -278,11 +278,11 @@ def test_a_claim_in_question_leaves_open_what_hangs_on_it() -> None:
 
 def test_thousands_of_codes_are_decided() -> None:
     codes = sorted({(code + "000000")[:10] for held in ruleset().resolved_lists for code in held.codes})[:3_000]
-    assert sum(len(decide(LineFacts(code, "CN", AUTUMN)).certain) for code in codes) > 3_000
+    assert sum(len(decide_headings(LineFacts(code, "CN", AUTUMN)).certain) for code in codes) > 3_000
 
 
 def test_the_decision_explains_itself_rule_by_rule() -> None:
-    steps = {step.heading: step for step in explain(line(PAN, "CA", AUTUMN, STEEL))}
+    steps = {step.heading: step for step in explain_headings(line(PAN, "CA", AUTUMN, STEEL))}
     applied = [heading for heading, step in steps.items() if step.applies]
     assert applied == ["9903.05.90", "9903.82.09"]
     duty = steps["9903.82.09"]

@@ -12,7 +12,7 @@ import pytest
 from pipeline.core.money import to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
-from pipeline.customs.chapter99.stack import decide
+from pipeline.customs.chapter99.stack import decide_headings
 from pipeline.customs.reference.base import RULES
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
@@ -36,7 +36,7 @@ def facts(hts_code: str, on: date, kg: str = "0.9") -> LineFacts:
 
 
 def metals_heading(rules: Ruleset, hts_code: str, on: date, kg: str = "0.9") -> str | None:
-    choice = decide(facts(hts_code, on, kg), rules).choice("S232_METALS")
+    choice = decide_headings(facts(hts_code, on, kg), rules).find_choice("S232_METALS")
     return choice.certain.heading if choice is not None and choice.certain is not None else None
 
 

@@ -10,7 +10,7 @@ from types import CodeType
 from typing import Any
 
 from pipeline.customs.chapter99.facts import LineFacts
-from pipeline.customs.chapter99.stack import decide
+from pipeline.customs.chapter99.stack import decide_headings
 from pipeline.customs.reference import base, entry, pga, pga_layouts, ruleset
 from tests.support import factories
 
@@ -60,12 +60,12 @@ def test_second_copy_decides_as_the_first() -> None:
     facts = LineFacts("7323930045", "CA", factories.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
     choices = [
         [
-            (choice.program.id, choice.yields, [item.verdict for item in choice.judged])
-            for choice in decide(facts, copy).choices
+            (choice.program.id, choice.yields_to, [item.verdict for item in choice.verdicts])
+            for choice in decide_headings(facts, copy).choices
         ]
         for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST))
     ]
     assert choices[0] == choices[1]
     for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST)):
-        for choice in decide(facts, copy).choices:
+        for choice in decide_headings(facts, copy).choices:
             assert copy.programs_by_id[choice.program.id] is choice.program
