@@ -11,7 +11,7 @@ from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.pga.worksheet import worksheet
+from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.documents import repository
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.registry import Document, render_documents
@@ -62,4 +62,4 @@ def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaW
     # Agencies ask for more than an invoice prints: their worksheet is made from the plan's own unit.
     with runtime.db.read() as session:
         unit = parse_unit(load_unit_row(session, context))
-    return worksheet(unit, entry_date(unit), {line.line_ref: line.treatment_digest for line in invoice.lines})
+    return build_worksheet(unit, entry_date(unit), {line.line_ref: line.treatment_digest for line in invoice.lines})

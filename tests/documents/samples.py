@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.pga.worksheet import worksheet
+from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
@@ -255,7 +255,7 @@ def kinds_of(data: dict[str, Any]) -> tuple[str, ...]:
 
 def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     facts = facts_of(unit, test=test)
-    told = worksheet(unit, entry_date(unit), facts.line_digests)
+    told = build_worksheet(unit, entry_date(unit), facts.line_digests)
     return build_invoice(unit, facts).model_copy(update={"worksheet": told})
 
 

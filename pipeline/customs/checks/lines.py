@@ -41,7 +41,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _undetermined(line, here)
         yield from chapter99_checks.check_headings(line, here, on)
         yield from section232.check_metals(line, here, on)
-        yield from checks.check_line(unit, line, parties, here, on)
+        yield from checks.check_agencies(unit, line, parties, here, on)
 
 
 def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ USE, USE_TEXT = "intendedUse", "intendedUseText"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedDatum:
     """One datum of an answer: `keys` of which one is enough, and the values that the plan has for it."""
 
     keys: tuple[str, ...]
@@ -31,23 +31,23 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The row at `place` of a line's PGA rows, with the flag and program that it answers to, where the rules know them."""
+class FlagAnswer:
+    """The row at `index` of a line's PGA rows, with the flag and program that it answers to, where the rules know them."""
 
-    place: int
+    index: int
     row: Pga
     flag: AgencyFlag | None
     program: AgencyProgram | None
     program_code: str | None
-    data: tuple[Asked, ...]
+    data: tuple[RequestedDatum, ...]
 
     @property
-    def answered(self) -> bool:
+    def is_answered(self) -> bool:
         """Tell whether the agency is told anything."""
         return self.row.disclaimer is not None or bool(self.row.data)
 
 
-def answers(unit: Unit, line: Line, on: date) -> Iterator[Answer]:
+def flag_answers(unit: Unit, line: Line, on: date) -> Iterator[FlagAnswer]:
     """Yield the line's answers in the order of the plan, as of the day of entry."""
     rules = pga_rules()
     for place, row in enumerate(line.treatment.pga):
@@ -56,20 +56,22 @@ def answers(unit: Unit, line: Line, on: date) -> Iterator[Answer]:
             flag = None
         code = row.program or (flag.programs[0] if flag is not None and len(flag.programs) == 1 else None)
         program = rules.find_program(row.agency, code, on)
-        asked = () if row.disclaimer is not None else tuple(_asked(rules, unit, line, row, flag, program))
-        yield Answer(place, row, flag, program, code, asked)
+        requested = () if row.disclaimer is not None else tuple(_requested_data(rules, unit, line, row, flag, program))
+        yield FlagAnswer(place, row, flag, program, code, requested)
 
 
-def _asked(
+def _requested_data(
     rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: AgencyFlag | None, program: AgencyProgram | None
-) -> Iterator[Asked]:
+) -> Iterator[RequestedDatum]:
     given = dict(row.data)
     use = rules.find_intended_use(row.intended_use)
     if row.intended_use is not None or (program is not None and program.intended_use):
-        yield Asked((USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True)
+        yield RequestedDatum(
+            (USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True
+        )
     if USE_TEXT in given or (use is not None and use.needs_text):
         label = rules.elements[USE_TEXT].label
-        yield Asked((USE_TEXT,), label, _values(given.pop(USE_TEXT, ())), required=True)
+        yield RequestedDatum((USE_TEXT,), label, _as_tuple(given.pop(USE_TEXT, ())), required=True)
     needed = (
         () if program is None else program.required_keys(row.processing, prior_notice=bool(flag and flag.prior_notice))
     )
@@ -77,21 +79,23 @@ def _asked(
         keys = tuple(some.split("|"))
         key = next((key for key in keys if key in given), keys[0])
         element = rules.elements[key]
-        values = _values(given.pop(key, ())) or _carried(element.carried, unit, line)
+        values = _as_tuple(given.pop(key, ())) or _plan_values(element.carried, unit, line)
         wrong = element.pattern is not None and not all(re.fullmatch(element.pattern, value) for value in values)
         label = " or ".join(rules.elements[each].label for each in keys) if not values else element.label
         ordered = (key, *(each for each in keys if each != key))
-        yield Asked(ordered, label, values, required=True, shape=element.shape if wrong else None)
+        yield RequestedDatum(ordered, label, values, required=True, shape=element.shape if wrong else None)
     for key, value in sorted(given.items()):
         known = rules.elements.get(key)
-        yield Asked((key,), _spaced(key) if known is None else known.label, _values(value), required=False)
+        yield RequestedDatum(
+            (key,), _separate_words(key) if known is None else known.label, _as_tuple(value), required=False
+        )
 
 
-def _values(value: str | list[str] | tuple[()]) -> tuple[str, ...]:
+def _as_tuple(value: str | list[str] | tuple[()]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _carried(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str, ...]:
+def _plan_values(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str, ...]:
     match carried:
         case "arrival":
             arrival = unit.entry.estimated_arrival_at
@@ -106,7 +110,7 @@ def _carried(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str, ...
             return ()
 
 
-def _spaced(key: str) -> str:
+def _separate_words(key: str) -> str:
     # A key that the rules do not know is said as it is written, its words apart.
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
     return words[:1].upper() + words[1:].lower()

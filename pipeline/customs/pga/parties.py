@@ -13,7 +13,7 @@ _WORD_END = re.compile(r"[^\w.]|$")
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedParty:
     """A party of the unit as records name it."""
 
     name: str
@@ -29,13 +29,13 @@ class UnitParties:
         self._makers = {maker.ref: maker for maker in reversed(unit.parties.manufacturers)}
         parties = unit.parties
         importer = parties.importer_of_record
-        known = [_made(maker) for maker in parties.manufacturers]
+        known = [_manufacturer_party(maker) for maker in parties.manufacturers]
         known += [
-            Named(party.name, party.address, party.contact, party.identifiers)
+            NamedParty(party.name, party.address, party.contact, party.identifiers)
             for party in (parties.seller, parties.buyer, parties.ship_to)
         ]
         known.append(
-            Named(
+            NamedParty(
                 importer.name or parties.buyer.name,
                 importer.address or parties.buyer.address,
                 importer.contact or parties.buyer.contact,
@@ -43,25 +43,25 @@ class UnitParties:
             )
         )
         # Of two with one name, the one that is named later says more: a seller has a contact, a manufacturer none.
-        self._by_name = {_folded(party.name): party for party in known}
+        self._by_name = {_fold(party.name): party for party in known}
 
-    def find(self, text: str, maker_ref: str | None = None) -> Named | None:
+    def find(self, text: str, maker_ref: str | None = None) -> NamedParty | None:
         """Return the party that `text` begins with the name of, the longest name first; the line's maker before others."""
-        said = _folded(text)
-        ends = sorted({found.start() for found in _WORD_END.finditer(said)}, reverse=True)
+        folded = _fold(text)
+        ends = sorted({match.start() for match in _WORD_END.finditer(folded)}, reverse=True)
         maker = self._makers.get(maker_ref or "")
         for end in ends:
-            name = said[:end].rstrip()
-            if maker is not None and name == _folded(maker.name):
-                return _made(maker)
+            name = folded[:end].rstrip()
+            if maker is not None and name == _fold(maker.name):
+                return _manufacturer_party(maker)
             if name in self._by_name:
                 return self._by_name[name]
         return None
 
 
-def _made(maker: Manufacturer) -> Named:
-    return Named(maker.name, maker.address, None, {})
+def _manufacturer_party(maker: Manufacturer) -> NamedParty:
+    return NamedParty(maker.name, maker.address, None, {})
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(record_rules().spell(text)[0].split())

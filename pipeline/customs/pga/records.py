@@ -10,8 +10,8 @@ from functools import lru_cache
 from itertools import zip_longest
 
 from pipeline.core.money import format_plain
-from pipeline.customs.pga.answers import USE, USE_TEXT, Answer, Asked
-from pipeline.customs.pga.parties import Named, UnitParties
+from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, RequestedDatum
+from pipeline.customs.pga.parties import NamedParty, UnitParties
 from pipeline.customs.reference.pga_layouts import (
     FieldFault,
     FieldProblem,
@@ -26,18 +26,18 @@ from pipeline.exports.schemas.plan import Line
 _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
 _HEAD = {USE: "intended_use", USE_TEXT: "intended_use_text"}
 _READ_INTO = {"party": "name", "quantities": "level", "instant": "date"}
-_TRIO = ("PG19", "PG20", "PG21")
+_ENTITY_RECORDS = ("PG19", "PG20", "PG21")
 _BY_HAND = "no place in the records is known for it: key it by hand"
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordNote:
     """What the filer must know of a datum's way into the records.
 
     `unfit` where they cannot take it as the plan has it; `by_hand` where no place in them is known.
     """
 
-    place: int | None
+    index: int | None
     key: str
     note: str
     unfit: bool
@@ -50,7 +50,7 @@ class LineRecords:
 
     records: list[str] = field(default_factory=list)
     places: dict[tuple[int, str], str] = field(default_factory=dict)
-    told: list[Told] = field(default_factory=list)
+    notes: list[RecordNote] = field(default_factory=list)
 
 
 @dataclass
@@ -63,49 +63,49 @@ class _Draft:
     keys: dict[str, str] = field(default_factory=dict)
 
 
-def line_records(line: Line, answers: Iterable[Answer], parties: UnitParties) -> LineRecords:
+def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties) -> LineRecords:
     """Return the records of the answers that tell an agency something; none where no agency is told anything.
 
     The answers to one agency stand together, in the order in which the plan first names it, numbered from 001.
     """
     rules = record_rules()
-    out = LineRecords()
-    by_agency: dict[str, list[Answer]] = {}
+    result = LineRecords()
+    by_agency: dict[str, list[FlagAnswer]] = {}
     for answer in answers:
-        out.told += _unsent(answer)
-        if answer.answered:
+        result.notes += _note_unsent(answer)
+        if answer.is_answered:
             by_agency.setdefault(answer.row.agency, []).append(answer)
     if not by_agency:
-        return out
-    _put(rules, out, None, _Draft("OI", "description", {"description": line.description}))
-    for told in by_agency.values():
-        for number, answer in enumerate(told, start=1):
-            _Writer(rules, out, line, answer, parties).write(number)
-    return out
+        return result
+    _append_record(rules, result, None, _Draft("OI", "description", {"description": line.description}))
+    for agency_answers in by_agency.values():
+        for number, answer in enumerate(agency_answers, start=1):
+            _Writer(rules, result, line, answer, parties).write_records(number)
+    return result
 
 
-def _unsent(answer: Answer) -> Iterator[Told]:
+def _note_unsent(answer: FlagAnswer) -> Iterator[RecordNote]:
     # A disclaimer is sent with PG01 alone; an answer with neither disclaimer nor data is not sent.
     row = answer.row
     if row.disclaimer is not None:
         for key in sorted(row.data):
-            yield Told(answer.place, key, "not sent: the flag is disclaimed", unfit=False)
+            yield RecordNote(answer.index, key, "not sent: the flag is disclaimed", unfit=False)
     elif not row.data:
         given = {"program": row.program, "processing": row.processing, USE: row.intended_use}
         for key in (key for key, value in given.items() if value is not None):
-            yield Told(answer.place, key, "not sent: the answer has neither data nor a disclaimer", unfit=False)
+            yield RecordNote(answer.index, key, "not sent: the answer has neither data nor a disclaimer", unfit=False)
 
 
-def place_of(key: str, agency: str) -> str | None:
+def describe_position(key: str, agency: str) -> str | None:
     """Return where a datum for an agency stands, such as `PG02 10-28`; None where no place is known."""
     rules = record_rules()
     if key in _HEAD:
         return rules.describe_columns("PG01", _HEAD[key])
-    place = _place(rules, key, agency)
+    place = _find_position(rules, key, agency)
     return None if place is None else rules.describe_columns(place.record, place.field or _READ_INTO[place.reading])
 
 
-def _place(rules: RecordRules, key: str, agency: str) -> RecordPosition | None:
+def _find_position(rules: RecordRules, key: str, agency: str) -> RecordPosition | None:
     place = rules.elements.get(key)
     return None if place is None or (place.agencies and agency not in place.agencies) else place
 
@@ -113,13 +113,15 @@ def _place(rules: RecordRules, key: str, agency: str) -> RecordPosition | None:
 class _Writer:
     """Writes the records of one answer."""
 
-    def __init__(self, rules: RecordRules, out: LineRecords, line: Line, answer: Answer, parties: UnitParties) -> None:
+    def __init__(
+        self, rules: RecordRules, out: LineRecords, line: Line, answer: FlagAnswer, parties: UnitParties
+    ) -> None:
         self._rules, self._out, self._line, self._answer, self._parties = rules, out, line, answer, parties
         self._drafts: dict[str, list[_Draft]] = {}
         self._entities: list[tuple[str, list[_Draft]]] = []
         self._by_role: dict[str, list[_Draft]] = {}
 
-    def write(self, number: int) -> None:
+    def write_records(self, number: int) -> None:
         row, answer = self._answer.row, self._answer
         head = _Draft("PG01", "program", {"line": str(number), "agency": row.agency})
         head.keys |= {"processing": "processing", "disclaimer": "disclaimer"}
@@ -139,148 +141,148 @@ class _Writer:
                     name = _HEAD[asked.key]
                     head.values[name] = asked.values[0]
                     head.keys[name] = asked.key
-                    self._stands(asked, "PG01", name)
-                    self._only_one(asked)
+                    self._note_position(asked, "PG01", name)
+                    self._note_surplus_values(asked)
                 elif asked.values:
-                    self._datum(asked)
-        self._put(head)
+                    self._add_datum(asked)
+        self._add_record(head)
         groups = {records[0]: records for records in self._rules.together}
         later = {record for records in self._rules.together for record in records[1:]}
         for record in self._rules.order:
             if record == "PG19":
-                self._put_entities()
-            elif record not in _TRIO and record not in later:
-                rows = zip_longest(*(self._sent(each) for each in groups.get(record, (record,))))
+                self._add_entities()
+            elif record not in _ENTITY_RECORDS and record not in later:
+                rows = zip_longest(*(self._sendable_drafts(each) for each in groups.get(record, (record,))))
                 for draft in (draft for row in rows for draft in row if draft is not None):
-                    self._put(draft)
+                    self._add_record(draft)
             if record == "PG22":
                 # Who certifies has no address: PG22 names the role, and PG21 follows it.
-                for draft in self._sent("PG21"):
-                    self._put(draft)
+                for draft in self._sendable_drafts("PG21"):
+                    self._add_record(draft)
 
-    def _sent(self, record: str) -> list[_Draft]:
+    def _sendable_drafts(self, record: str) -> list[_Draft]:
         drafts = self._drafts.get(record, [])
-        most = self._rules.most.get(record, len(drafts))
-        if len(drafts) > most:
-            times = "once" if most == 1 else f"{most} times"
+        limit = self._rules.most.get(record, len(drafts))
+        if len(drafts) > limit:
+            times = "once" if limit == 1 else f"{limit} times"
             note = f"{record} is sent {times} at most; the further values are left to the filer"
-            left = {key: None for draft in drafts[most:] for key in (draft.key, *draft.keys.values())}
+            left = {key: None for draft in drafts[limit:] for key in (draft.key, *draft.keys.values())}
             for key in left:
-                self._tell(key, note, unfit=True)
-        return drafts[:most]
+                self._add_note(key, note, unfit=True)
+        return drafts[:limit]
 
-    def _datum(self, asked: Asked) -> None:
-        place = _place(self._rules, asked.key, self._answer.row.agency)
-        if place is None:
-            self._out.told.append(Told(self._answer.place, asked.key, _BY_HAND, unfit=False, by_hand=True))
+    def _add_datum(self, asked: RequestedDatum) -> None:
+        position = _find_position(self._rules, asked.key, self._answer.row.agency)
+        if position is None:
+            self._out.notes.append(RecordNote(self._answer.index, asked.key, _BY_HAND, unfit=False, by_hand=True))
             return
-        self._stands(asked, place.record, place.field or _READ_INTO[place.reading])
-        match place.reading:
+        self._note_position(asked, position.record, position.field or _READ_INTO[position.reading])
+        match position.reading:
             case "party":
-                self._party(asked, place)
+                self._add_party(asked, position)
             case "quantities":
-                self._quantities(asked, place)
+                self._add_quantities(asked, position)
             case "instant":
-                self._instant(asked, place)
+                self._add_instant(asked, position)
             case _:
-                coded = [(value, place.code_for(value)) for value in asked.values]
+                coded = [(value, position.code_for(value)) for value in asked.values]
                 for value in (value for value, code in coded if code is None):
-                    self._tell(asked.key, f"{value}: left out; give one of {', '.join(place.codes)}", unfit=True)
+                    self._add_note(asked.key, f"{value}: left out; give one of {', '.join(position.codes)}", unfit=True)
                 for at, code in enumerate(code for _, code in coded if code is not None):
-                    if at == 0 and place.filer is not None:
-                        self._tell(asked.key, place.filer)
-                    draft = self._draft(asked, place, at)
-                    draft.values[place.field or ""] = code
-                    draft.keys[place.field or ""] = asked.key
+                    if at == 0 and position.filer is not None:
+                        self._add_note(asked.key, position.filer)
+                    draft = self._new_draft(asked, position, at)
+                    draft.values[position.field or ""] = code
+                    draft.keys[position.field or ""] = asked.key
 
-    def _draft(self, asked: Asked, place: RecordPosition, at: int) -> _Draft:
-        if place.role is not None:
-            drafts = self._by_role.setdefault(place.role, [])
-            draft = _Draft(place.record, asked.key)
+    def _new_draft(self, asked: RequestedDatum, position: RecordPosition, at: int) -> _Draft:
+        if position.role is not None:
+            drafts = self._by_role.setdefault(position.role, [])
+            draft = _Draft(position.record, asked.key)
             drafts.append(draft)
         else:
             # Data of one record share it, value by value; what another datum has filled is left to it.
-            drafts = self._drafts.setdefault(place.record, [])
-            while at < len(drafts) and place.field in drafts[at].keys:
+            drafts = self._drafts.setdefault(position.record, [])
+            while at < len(drafts) and position.field in drafts[at].keys:
                 at += 1
             while len(drafts) <= at:
-                drafts.append(_Draft(place.record, asked.key))
+                drafts.append(_Draft(position.record, asked.key))
             draft = drafts[at]
-        if self._answer.row.processing not in place.unless:
-            for name, value in place.others.items():
+        if self._answer.row.processing not in position.unless:
+            for name, value in position.others.items():
                 draft.values.setdefault(name, value)
         return draft
 
-    def _quantities(self, asked: Asked, place: RecordPosition) -> None:
+    def _add_quantities(self, asked: RequestedDatum, position: RecordPosition) -> None:
         for at, value in enumerate(asked.values):
             found = _LEVEL.match(value)
             quantity = found["quantity"] if found else None
             if found is not None and quantity is None and found["unit"].upper() == self._line.unit and at == 0:
                 quantity = format_plain(self._line.quantity)
             if found is None or quantity is None:
-                self._tell(asked.key, f"{value}: give each level as quantity and unit, such as 24 CAN", unfit=True)
+                self._add_note(asked.key, f"{value}: give each level as quantity and unit, such as 24 CAN", unfit=True)
                 continue
-            self._draft(asked, place, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
+            self._new_draft(asked, position, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
 
-    def _only_one(self, asked: Asked) -> None:
+    def _note_surplus_values(self, asked: RequestedDatum) -> None:
         if len(asked.values) > 1:
-            self._tell(asked.key, "one value is sent; the further values are left to the filer", unfit=True)
+            self._add_note(asked.key, "one value is sent; the further values are left to the filer", unfit=True)
 
-    def _instant(self, asked: Asked, place: RecordPosition) -> None:
-        self._only_one(asked)
+    def _add_instant(self, asked: RequestedDatum, position: RecordPosition) -> None:
+        self._note_surplus_values(asked)
         try:
             instant = datetime.fromisoformat(asked.values[0])
         except ValueError:
-            self._tell(asked.key, f"{asked.values[0]}: give day and time, such as 2026-11-27T13:00", unfit=True)
+            self._add_note(asked.key, f"{asked.values[0]}: give day and time, such as 2026-11-27T13:00", unfit=True)
             return
         if instant.tzinfo is not None and not instant.utcoffset():
             note = f"{asked.values[0]} is UTC: give the port's own time, such as 2026-11-27T13:00-05:00"
-            self._tell(asked.key, note, unfit=True)
+            self._add_note(asked.key, note, unfit=True)
             return
-        self._draft(asked, place, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
+        self._new_draft(asked, position, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
 
-    def _party(self, asked: Asked, place: RecordPosition) -> None:
-        role = place.role or ""
+    def _add_party(self, asked: RequestedDatum, position: RecordPosition) -> None:
+        role = position.role or ""
         for text in asked.values:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
             if named is None:
                 self._entities.append((role, [_Draft("PG19", asked.key, {"role": role, "name": text})]))
                 note = f"no party of the unit is named {text}: its address is not in the plan"
-                self._tell(asked.key, note, unfit=True)
+                self._add_note(asked.key, note, unfit=True)
                 continue
-            drafts = list(_trio(asked.key, role, named, self._rules, contact=place.contact))
-            if place.contact and len(drafts) < len(_TRIO):
-                self._tell(asked.key, f"the plan names no contact of {named.name} for PG21", unfit=True)
+            drafts = list(_entity_drafts(asked.key, role, named, self._rules, contact=position.contact))
+            if position.contact and len(drafts) < len(_ENTITY_RECORDS):
+                self._add_note(asked.key, f"the plan names no contact of {named.name} for PG21", unfit=True)
             self._entities.append((role, drafts))
 
-    def _put_entities(self) -> None:
+    def _add_entities(self) -> None:
         written = set()
         for role, drafts in self._entities:
             more = [] if role in written else self._by_role.get(role, [])
             written.add(role)
             # The trio is not parted: what did not fit follows it.
-            overflow = [text for draft in drafts for text in self._put(draft, overflow=False)]
+            overflow = [text for draft in drafts for text in self._add_record(draft, overflow=False)]
             self._out.records.extend(overflow)
             for draft in more:
-                self._put(draft)
+                self._add_record(draft)
         for role, drafts in self._by_role.items():
             if role not in written:
                 for draft in drafts:
-                    self._put(draft)
+                    self._add_record(draft)
                     note = f"the answer names no party in the role {role}, to which it belongs"
-                    self._tell(draft.key, note, unfit=True)
+                    self._add_note(draft.key, note, unfit=True)
 
-    def _put(self, draft: _Draft, *, overflow: bool = True) -> list[str]:
-        return _put(self._rules, self._out, self._answer.place, draft, overflow=overflow)
+    def _add_record(self, draft: _Draft, *, overflow: bool = True) -> list[str]:
+        return _append_record(self._rules, self._out, self._answer.index, draft, overflow=overflow)
 
-    def _stands(self, asked: Asked, record: str, name: str) -> None:
-        self._out.places[self._answer.place, asked.key] = self._rules.describe_columns(record, name)
+    def _note_position(self, asked: RequestedDatum, record: str, name: str) -> None:
+        self._out.places[self._answer.index, asked.key] = self._rules.describe_columns(record, name)
 
-    def _tell(self, key: str, note: str, *, unfit: bool = False) -> None:
-        self._out.told.append(Told(self._answer.place, key, note, unfit))
+    def _add_note(self, key: str, note: str, *, unfit: bool = False) -> None:
+        self._out.notes.append(RecordNote(self._answer.index, key, note, unfit))
 
 
-def _trio(key: str, role: str, named: Named, rules: RecordRules, *, contact: bool) -> Iterator[_Draft]:
+def _entity_drafts(key: str, role: str, named: NamedParty, rules: RecordRules, *, contact: bool) -> Iterator[_Draft]:
     address = named.address
     identity = next(
         (
@@ -304,50 +306,52 @@ def _trio(key: str, role: str, named: Named, rules: RecordRules, *, contact: boo
         yield _Draft("PG21", key, {"role": role} | {name: value for name, value in answers.items() if value})
 
 
-def _put(rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft, *, overflow: bool = True) -> list[str]:
+def _append_record(
+    rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft, *, overflow: bool = True
+) -> list[str]:
     """Add a record; return the overflow records that it needs, which are added too unless `overflow` is off."""
-    written = _written(draft.record, tuple(draft.values.items()))
-    out.records.append(written.text)
+    formatted = _format_record(draft.record, tuple(draft.values.items()))
+    out.records.append(formatted.text)
     more: list[str] = []
-    for trouble in written.problems:
-        qualifier = rules.overflow.get(draft.record, {}).get(trouble.field)
-        if trouble.fault == "long" and qualifier is not None:
-            rest = rules.format_record("PG60", {"qualifier": qualifier, "text": draft.values[trouble.field]})
+    for problem in formatted.problems:
+        qualifier = rules.overflow.get(draft.record, {}).get(problem.field)
+        if problem.fault == "long" and qualifier is not None:
+            rest = rules.format_record("PG60", {"qualifier": qualifier, "text": draft.values[problem.field]})
             more.append(rest.text)
             if not any(each.fault == "long" for each in rest.problems):
                 continue
-        shortened = trouble.field in rules.shortened.get(draft.record, ())
-        note = _note(rules, trouble, draft.values, shortened=shortened and trouble.fault == "long")
-        unfit = trouble.fault != "empty" and not (shortened and trouble.fault == "long")
-        out.told.append(Told(place, draft.keys.get(trouble.field, draft.key), note, unfit))
+        shortened = problem.field in rules.shortened.get(draft.record, ())
+        note = _describe_problem(rules, problem, draft.values, shortened=shortened and problem.fault == "long")
+        unfit = problem.fault != "empty" and not (shortened and problem.fault == "long")
+        out.notes.append(RecordNote(place, draft.keys.get(problem.field, draft.key), note, unfit))
     if overflow:
         out.records.extend(more)
     return more
 
 
 @lru_cache(maxsize=8192)
-def _written(record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
+def _format_record(record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
     # The parties, and much else, are those of the line before.
     return record_rules().format_record(record, dict(values))
 
 
-def _note(rules: RecordRules, trouble: FieldProblem, values: Mapping[str, str], *, shortened: bool) -> str:
-    value = values.get(trouble.field, "")
-    field = rules.find_field(trouble.record, trouble.field)
+def _describe_problem(rules: RecordRules, problem: FieldProblem, values: Mapping[str, str], *, shortened: bool) -> str:
+    value = values.get(problem.field, "")
+    field = rules.find_field(problem.record, problem.field)
     width = field.width
     if shortened:
-        return f"shortened to the {width} columns of {trouble.columns}"
-    said: dict[FieldFault, str] = {
-        "empty": f"{trouble.columns} ({trouble.field.replace('_', ' ')}) must be given, and the plan does not say it",
-        "characters": f"{trouble.columns} cannot carry {' '.join(dict.fromkeys(rules.spell(value)[1]))}; "
+        return f"shortened to the {width} columns of {problem.columns}"
+    texts: dict[FieldFault, str] = {
+        "empty": f"{problem.columns} ({problem.field.replace('_', ' ')}) must be given, and the plan does not say it",
+        "characters": f"{problem.columns} cannot carry {' '.join(dict.fromkeys(rules.spell(value)[1]))}; "
         "give it in Latin letters",
-        "long": f"longer than the {width} characters of {trouble.columns}",
-        "class": f"{value} cannot stand in {trouble.columns}, which takes {_takes(field)}",
+        "long": f"longer than the {width} characters of {problem.columns}",
+        "class": f"{value} cannot stand in {problem.columns}, which takes {_accepted_characters(field)}",
     }
-    return said[trouble.fault]
+    return texts[problem.fault]
 
 
-def _takes(field: RecordField) -> str:
+def _accepted_characters(field: RecordField) -> str:
     if field.kind == "N":
         return f"a number of at most {field.decimals} decimals" if field.decimals else "a whole number"
     return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")

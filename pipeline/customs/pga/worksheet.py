@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
-from pipeline.customs.pga.answers import USE, Answer, Asked, answers
+from pipeline.customs.pga.answers import USE, FlagAnswer, RequestedDatum, flag_answers
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import LineRecords, Told, line_records, place_of
+from pipeline.customs.pga.records import LineRecords, RecordNote, describe_position, line_records
 from pipeline.customs.reference.pga import PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.pga_worksheet import (
@@ -22,12 +22,12 @@ from pipeline.exports.schemas.pga_worksheet import (
 from pipeline.exports.schemas.plan import Line, Unit
 
 
-def worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
+def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
     """Return the worksheet of the unit's lines that an agency looks at, entered on the day; `digests` by `lineRef`."""
     rules = pga_rules()
     parties = UnitParties(unit)
     lines = tuple(
-        _line(rules, unit, number, line, on, parties, digests)
+        _worksheet_line(rules, unit, number, line, on, parties, digests)
         for number, line in enumerate(unit.lines, start=1)
         if line.treatment.pga
     )
@@ -39,14 +39,14 @@ def worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
         line_count=len(unit.lines),
         lines_seen=len(lines),
         lines=lines,
-        agencies=tuple(_agencies(lines)),
+        agencies=tuple(_agency_totals(lines)),
         present=counts["present"],
         missing=counts["missing"],
         person=counts["person"],
     )
 
 
-def _line(
+def _worksheet_line(
     rules: PgaRules,
     unit: Unit,
     number: int,
@@ -55,8 +55,8 @@ def _line(
     parties: UnitParties,
     digests: Mapping[str, str],
 ) -> WorksheetLine:
-    told = list(answers(unit, line, on))
-    made = line_records(line, told, parties)
+    answers = list(flag_answers(unit, line, on))
+    records = line_records(line, answers, parties)
     return WorksheetLine(
         number=number,
         line_ref=line.line_ref,
@@ -65,28 +65,28 @@ def _line(
         hts_code=f"{line.hts_code[:4]}.{line.hts_code[4:6]}.{line.hts_code[6:]}",
         country_of_origin=line.country_of_origin,
         treatment_digest=digests[line.line_ref],
-        answers=tuple(_answer(rules, unit, answer, made, on) for answer in told),
-        notes=tuple(f"OI: {one.note}" for one in made.told if one.place is None),
-        records=tuple(made.records),
+        answers=tuple(_agency_answer(rules, unit, answer, records, on) for answer in answers),
+        notes=tuple(f"OI: {one.note}" for one in records.notes if one.index is None),
+        records=tuple(records.records),
     )
 
 
-def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: date) -> AgencyAnswer:
+def _agency_answer(rules: PgaRules, unit: Unit, answer: FlagAnswer, records: LineRecords, on: date) -> AgencyAnswer:
     row, flag, program = answer.row, answer.flag, answer.program
-    told = [one for one in made.told if one.place == answer.place]
-    due = flag is not None and flag.is_asked_for(on, unit.entry.type)
+    notes = [one for one in records.notes if one.index == answer.index]
+    is_asked_for = flag is not None and flag.is_asked_for(on, unit.entry.type)
     if row.disclaimer is not None:
         outcome: str | None = f"Disclaimed {row.disclaimer}"
-        data = (*_disclaimed(rules, answer, told, unit.entry.type), *_unsent(rules, answer, told))
+        data = (*_disclaimer_data(rules, answer, notes, unit.entry.type), *_unsent_data(rules, answer, notes))
     elif row.data:
         outcome = None if flag is not None else "flag not known for this agency"
-        data = (*_codes(answer, told), *(_datum(answer, asked, made, told) for asked in answer.data))
-    elif flag is None or (due and not flag.silent):
+        data = (*_code_data(answer, notes), *(_requested_datum(answer, asked, records, notes) for asked in answer.data))
+    elif flag is None or (is_asked_for and not flag.silent):
         outcome = "Not answered"
-        data = (_unanswered(answer), *_unsent(rules, answer, told))
+        data = (_unanswered_datum(answer), *_unsent_data(rules, answer, notes))
     else:
-        outcome = "Nothing to say" if due else "Not asked on the day of entry"
-        data = tuple(_unsent(rules, answer, told))
+        outcome = "Nothing to say" if is_asked_for else "Not asked on the day of entry"
+        data = tuple(_unsent_data(rules, answer, notes))
     states = {datum.state for datum in data}
     by = program or flag
     return AgencyAnswer(
@@ -107,39 +107,43 @@ def _answer(rules: PgaRules, unit: Unit, answer: Answer, made: LineRecords, on: 
     )
 
 
-def _unanswered(answer: Answer) -> Datum:
+def _unanswered_datum(answer: FlagAnswer) -> Datum:
     flag = answer.flag
     choices = "" if flag is None else " or ".join(flag.disclaimers)
-    sure = flag is not None and flag.status != "check"
+    is_certain = flag is not None and flag.status != "check"
     note = "data"
     if flag is None:
         note = "the rules do not know this flag of the agency on the day of entry"
     elif choices:
         note = f"data, or disclaimer {choices}"
-    return _made("answer", "Answer to the flag", "missing" if sure else "person", (), None, note)
+    return _make_datum("answer", "Answer to the flag", "missing" if is_certain else "person", (), None, note)
 
 
-def _unsent(rules: PgaRules, answer: Answer, told: list[Told]) -> Iterator[Datum]:
+def _unsent_data(rules: PgaRules, answer: FlagAnswer, notes: list[RecordNote]) -> Iterator[Datum]:
     # What the plan gives beside a disclaimer, or in an answer that is not sent.
     row = answer.row
     codes = {"program": ("Program", row.program), "processing": ("Processing code", row.processing)}
     codes[USE] = ("Intended use", row.intended_use)
-    for one in told:
+    for one in notes:
         label, value = codes.get(one.key, (None, None))
         if one.key in row.data:
             given = row.data[one.key]
             known = rules.elements.get(one.key)
             label = one.key if known is None else known.label
-            yield _made(one.key, label, "person", (given,) if isinstance(given, str) else tuple(given), None, one.note)
-        elif label is not None and value is not None and not answer.answered:
-            yield _made(one.key, label, "person", (value,), None, one.note)
+            yield _make_datum(
+                one.key, label, "person", (given,) if isinstance(given, str) else tuple(given), None, one.note
+            )
+        elif label is not None and value is not None and not answer.is_answered:
+            yield _make_datum(one.key, label, "person", (value,), None, one.note)
 
 
-def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: str) -> Iterator[Datum]:
+def _disclaimer_data(
+    rules: PgaRules, answer: FlagAnswer, record_notes: list[RecordNote], entry_type: str
+) -> Iterator[Datum]:
     code, flag = answer.row.disclaimer or "", answer.flag
     allowed = flag is not None and code in rules.allowed_disclaimers(flag, answer.program, entry_type)
     columns = record_rules().describe_columns("PG01", "disclaimer")
-    yield _made(
+    yield _make_datum(
         "disclaimer",
         "Disclaimer",
         "present" if allowed else "person",
@@ -147,19 +151,19 @@ def _disclaimed(rules: PgaRules, answer: Answer, told: list[Told], entry_type: s
         columns,
         None if allowed else "the rules do not know it as allowed here",
     )
-    yield from _codes(answer, told)
+    yield from _code_data(answer, record_notes)
 
 
-def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
+def _code_data(answer: FlagAnswer, record_notes: list[RecordNote]) -> Iterator[Datum]:
     program, processing = answer.program, answer.row.processing
     columns = record_rules().describe_columns
     code, flag = answer.program_code, answer.flag
-    notes = [one.note for one in told if one.key == "program"]
+    notes = [one.note for one in record_notes if one.key == "program"]
     if code is not None and (program is None or (flag is not None and flag.programs and code not in flag.programs)):
         notes.append("the rules do not know it for this flag")
     state: DatumState = "person" if notes else "present"
     name = f" {program.name}" if program is not None and program.name else ""
-    yield _made(
+    yield _make_datum(
         "program", "Program", state, () if code is None else (f"{code}{name}",), columns("PG01", "program"), *notes
     )
     if answer.row.disclaimer is not None or (program is None and processing is None):
@@ -168,7 +172,7 @@ def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
     if processing is None and not known:
         return
     name = f" {known[processing]}" if processing is not None and known.get(processing) else ""
-    yield _made(
+    yield _make_datum(
         "processing",
         "Processing code",
         "present" if processing in known else "person",
@@ -178,29 +182,31 @@ def _codes(answer: Answer, told: list[Told]) -> Iterator[Datum]:
     )
 
 
-def _datum(answer: Answer, asked: Asked, made: LineRecords, told: list[Told]) -> Datum:
-    notes = [one.note for one in told if one.key == asked.key]
-    sure = all(row is not None and row.status != "check" for row in (answer.flag, answer.program))
+def _requested_datum(
+    answer: FlagAnswer, requested: RequestedDatum, records: LineRecords, record_notes: list[RecordNote]
+) -> Datum:
+    notes = [one.note for one in record_notes if one.key == requested.key]
+    is_certain = all(row is not None and row.status != "check" for row in (answer.flag, answer.program))
     state: DatumState = "present"
-    if not asked.values:
-        state = "missing" if sure else "person"
-        notes = notes or ["" if sure else "the rules know at second hand alone that it is asked for"]
-    elif notes or asked.shape is not None:
+    if not requested.values:
+        state = "missing" if is_certain else "person"
+        notes = notes or ["" if is_certain else "the rules know at second hand alone that it is asked for"]
+    elif notes or requested.shape is not None:
         state = "person"
-    if asked.shape is not None:
-        notes.insert(0, f"not {asked.shape}")
-    place = made.places.get((answer.place, asked.key)) or place_of(asked.key, answer.row.agency)
-    return _made(asked.key, asked.label, state, asked.values, place, *notes)
+    if requested.shape is not None:
+        notes.insert(0, f"not {requested.shape}")
+    place = records.places.get((answer.index, requested.key)) or describe_position(requested.key, answer.row.agency)
+    return _make_datum(requested.key, requested.label, state, requested.values, place, *notes)
 
 
-def _made(
+def _make_datum(
     key: str, label: str, state: DatumState, values: tuple[str, ...] = (), place: str | None = None, *notes: str | None
 ) -> Datum:
-    said = "; ".join(each for each in notes if each)
-    return Datum(key=key, label=label, state=state, values=values, place=place, note=said or None)
+    note = "; ".join(each for each in notes if each)
+    return Datum(key=key, label=label, state=state, values=values, place=place, note=note or None)
 
 
-def _agencies(lines: Iterable[WorksheetLine]) -> Iterator[AgencyTotal]:
+def _agency_totals(lines: Iterable[WorksheetLine]) -> Iterator[AgencyTotal]:
     names: dict[str, str] = {}
     seen: Counter[str] = Counter()
     states: Counter[tuple[str, str]] = Counter()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.customs.pga.answers import answers
+from pipeline.customs.pga.answers import flag_answers
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, line_records
 from pipeline.customs.reference.pga_layouts import record_rules
@@ -71,7 +71,7 @@ def made(rows: list[Json], *changes: tuple[str, Any]) -> LineRecords:
         *changes,
     )
     unit = Plan.model_validate(plan).units[0]
-    return line_records(unit.lines[0], answers(unit, unit.lines[0], ENTERED), UnitParties(unit))
+    return line_records(unit.lines[0], flag_answers(unit, unit.lines[0], ENTERED), UnitParties(unit))
 
 
 def kinds(records: list[str]) -> list[str]:
@@ -109,7 +109,7 @@ def test_dates_are_written_as_the_layout_has_them() -> None:
 def test_an_arrival_in_utc_leaves_day_and_time_to_the_filer() -> None:
     got = made([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
     assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
-    assert any(one.key == "arrivalDatetime" and one.unfit for one in got.told)
+    assert any(one.key == "arrivalDatetime" and one.unfit for one in got.notes)
 
 
 def test_a_disclaimer_is_sent_with_nothing_else() -> None:
@@ -183,7 +183,7 @@ def test_packing_has_six_levels_and_no_more() -> None:
     levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
     got = made([food(quantityBaseUom=levels)])
     assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
-    (told,) = [one for one in got.told if one.key == "quantityBaseUom"]
+    (told,) = [one for one in got.notes if one.key == "quantityBaseUom"]
     assert told.unfit
     assert told.note == "PG26 is sent 6 times at most; the further values are left to the filer"
 
@@ -225,19 +225,19 @@ def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
         "PG60AD112000 FRONT STREET WEST, BUILDING C                                      ",
         "PG60CITSAINT-LOUIS-DE-GONZAGUE-DU-CAP                                           ",
     ]
-    assert got.told == []
+    assert got.notes == []
 
 
 def test_a_name_that_even_the_overflow_cannot_hold_is_told_of() -> None:
     name = "Maple " * 13 + "Ltd"
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
     got = made([row])
-    assert [one.key for one in got.told] == ["manufacturer", "manufacturer"]
-    assert got.told[1].note == "longer than the 32 characters of PG19 26-57"
+    assert [one.key for one in got.notes] == ["manufacturer", "manufacturer"]
+    assert got.notes[1].note == "longer than the 32 characters of PG19 26-57"
 
 
 def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
-    (told,) = [one for one in made([food()]).told if one.key == "deliveredTo"]
+    (told,) = [one for one in made([food()]).notes if one.key == "deliveredTo"]
     assert told.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
     assert told.unfit
 
@@ -287,5 +287,5 @@ def test_whatever_is_written_every_record_has_eighty_printable_columns(name: str
         assert record[:4].strip() in record_rules().layouts
     sent = next(record for record in got.records if record.startswith("PG10"))[23:].rstrip()
     whole, unknown = record_rules().spell(product)
-    assert sent == whole.rstrip() or any(one.key == "productName" and one.unfit for one in got.told)
-    assert not unknown or any(one.key == "productName" for one in got.told)
+    assert sent == whole.rstrip() or any(one.key == "productName" and one.unfit for one in got.notes)
+    assert not unknown or any(one.key == "productName" for one in got.notes)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.customs.pga.checks import check_line
+from pipeline.customs.pga.checks import check_agencies
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import place_of
+from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.pga import AgencyProgram, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.documents.formats.pga_records import pga_records
@@ -82,7 +82,7 @@ def text_of(row: Json) -> tuple[str, str]:
 
 def findings_of(row: Json) -> list[tuple[str, str]]:
     unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", [row]))).units[0]
-    found = check_line(unit, unit.lines[0], UnitParties(unit), "/units/0/lines/0", ENTERED)
+    found = check_agencies(unit, unit.lines[0], UnitParties(unit), "/units/0/lines/0", ENTERED)
     return [(one.rule, one.message) for one in found]
 
 
@@ -113,7 +113,7 @@ def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProg
     for key, value in row["data"].items():
         first = value if isinstance(value, str) else value[0]
         label = pga_rules().elements[key].label if key in pga_rules().elements else "Thing"
-        if place_of(key, program.agency) is None:
+        if describe_position(key, program.agency) is None:
             assert f"{label}: needs a person" in remarks, key
             assert first in remarks, key
             assert any(rule == "V14-HAND" and label in message for rule, message in said), key
