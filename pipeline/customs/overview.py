@@ -22,7 +22,7 @@ _PGA = re.compile(r"^/treatment/pga/(\d+)")
 
 
 @dataclass
-class Standing:
+class AgencyStatus:
     """How one line stands with one agency: the unit as a whole where `line_ref` is empty, the plan where both are."""
 
     unit_ref: str
@@ -39,7 +39,7 @@ class Standing:
         return not self.missing and not self.person
 
 
-def overview(plan: Plan, findings: Sequence[Finding]) -> list[Standing]:
+def plan_overview(plan: Plan, findings: Sequence[Finding]) -> list[AgencyStatus]:
     """Return how the plan stands, in its own order: the plan itself, each unit, then its lines, each with its agencies.
 
     A finding that blocks is missing, a warning needs a person unless it is waived; a note is neither.
@@ -55,20 +55,22 @@ def overview(plan: Plan, findings: Sequence[Finding]) -> list[Standing]:
             line = matched["line"]
             place = (int(matched["unit"]), None if line is None else int(line))
             by_place.setdefault(place, []).append((matched["rest"] or "", finding))
-    rows = list(_filled(_plan(plan), by_place.get(None, ()), None))
+    rows = list(_add_findings(_plan_status(plan), by_place.get(None, ()), None))
     for number, unit in enumerate(plan.units):
-        rows += _filled(_unit(unit), by_place.get((number, None), ()), None)
+        rows += _add_findings(_unit_status(unit), by_place.get((number, None), ()), None)
         for position, each in enumerate(unit.lines):
-            rows += _filled(_line(unit, each), by_place.get((number, position), ()), each)
+            rows += _add_findings(_line_statuses(unit, each), by_place.get((number, position), ()), each)
     return rows
 
 
-def _filled(rows: dict[str, Standing], said: Sequence[tuple[str, Finding]], line: Line | None) -> Iterator[Standing]:
+def _add_findings(
+    rows: dict[str, AgencyStatus], findings: Sequence[tuple[str, Finding]], line: Line | None
+) -> Iterator[AgencyStatus]:
     first = next(iter(rows.values()))
-    for rest, finding in said:
+    for rest, finding in findings:
         agency = PLAN if first.agency == PLAN else _agency(rest, line)
-        row = rows.setdefault(agency, Standing(first.unit_ref, first.line_ref, agency))
-        label = f"{finding.rule} {_named(rest)}".strip()
+        row = rows.setdefault(agency, AgencyStatus(first.unit_ref, first.line_ref, agency))
+        label = f"{finding.rule} {_field_words(rest)}".strip()
         if finding.severity == "block":
             row.missing.append(label)
         elif finding.waived_by is None:
@@ -89,39 +91,39 @@ def _agency(rest: str, line: Line | None) -> str:
     return CBP
 
 
-def _named(rest: str) -> str:
+def _field_words(rest: str) -> str:
     """Return the last name of a pointer, as words: countryOfCast is country of cast."""
     names = [part for part in rest.split("/") if part and not part.isdigit()]
     return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", names[-1]) if names else ""
 
 
-def _plan(plan: Plan) -> dict[str, Standing]:
+def _plan_status(plan: Plan) -> dict[str, AgencyStatus]:
     present = [f"batch {plan.batch_id}", f"rules {plan.ruleset.id}"]
     if plan.approval is not None:
         ends = plan.approval.expires_at
         until = "" if ends is None else f" until {ends:%Y-%m-%d %H:%M}"
         present.append(f"approved by {plan.approval.approved_by}{until}")
-    return {PLAN: Standing("", "", PLAN, present)}
+    return {PLAN: AgencyStatus("", "", PLAN, present)}
 
 
-def _unit(unit: Unit) -> dict[str, Standing]:
+def _unit_status(unit: Unit) -> dict[str, AgencyStatus]:
     invoice = unit.invoice
     present = [
         f"entry {unit.entry.type} at {unit.entry.port_of_entry}",
         f"invoice {invoice.number}, {format_plain(invoice.total)} {invoice.currency} {invoice.incoterm}",
         f"{_count(unit.lines, 'line')} in {_count(unit.packages, 'package')}",
     ]
-    return {CBP: Standing(unit.unit_ref, "", CBP, present)}
+    return {CBP: AgencyStatus(unit.unit_ref, "", CBP, present)}
 
 
 def _count(things: Sequence[object], noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def _line(unit: Unit, line: Line) -> dict[str, Standing]:
+def _line_statuses(unit: Unit, line: Line) -> dict[str, AgencyStatus]:
     headings = [row.heading for row in line.treatment.chapter99]
     rows = {
-        CBP: Standing(
+        CBP: AgencyStatus(
             unit.unit_ref,
             line.line_ref,
             CBP,
@@ -134,13 +136,13 @@ def _line(unit: Unit, line: Line) -> dict[str, Standing]:
     }
     if headings or line.treatment.section232:
         metals = [_metal(row) for row in line.treatment.section232]
-        rows[DUTIES] = Standing(unit.unit_ref, line.line_ref, DUTIES, [*headings, *metals])
+        rows[DUTIES] = AgencyStatus(unit.unit_ref, line.line_ref, DUTIES, [*headings, *metals])
     if line.spi is not None or line.usmca_certificate_ref is not None:
         claim = [f"claim {line.spi}"] if line.spi else []
         certified = [f"certification {line.usmca_certificate_ref}"] if line.usmca_certificate_ref else []
-        rows[USMCA] = Standing(unit.unit_ref, line.line_ref, USMCA, [*claim, *certified])
+        rows[USMCA] = AgencyStatus(unit.unit_ref, line.line_ref, USMCA, [*claim, *certified])
     for pga in line.treatment.pga:
-        row = rows.setdefault(pga.agency, Standing(unit.unit_ref, line.line_ref, pga.agency))
+        row = rows.setdefault(pga.agency, AgencyStatus(unit.unit_ref, line.line_ref, pga.agency))
         code = " ".join(part for part in (pga.flag, pga.program, pga.processing) if part)
         if pga.disclaimer is not None:
             row.present.append(f"{code} disclaimed {pga.disclaimer}")
@@ -163,5 +165,5 @@ def _metal(row: Section232) -> str:
         ("smelt 2", row.secondary_country_of_smelt),
         ("cast", row.country_of_cast),
     )
-    told = "".join(f", {name} {country}" for name, country in countries if country)
-    return f"{row.metal} {format_plain(row.metal_weight_kg)} kg{told}"
+    countries_text = "".join(f", {name} {country}" for name, country in countries if country)
+    return f"{row.metal} {format_plain(row.metal_weight_kg)} kg{countries_text}"

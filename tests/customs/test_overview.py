@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, overview
+from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, plan_overview
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
 from tests.support.factories import plan
@@ -11,13 +11,13 @@ from tests.support.memory import times_dearer
 
 def standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
     made = with_changes(*changes)
-    rows = overview(Plan.model_validate(made), findings(made))
+    rows = plan_overview(Plan.model_validate(made), findings(made))
     return {(row.line_ref, row.agency): (row.present, row.missing, row.person) for row in rows}
 
 
 def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
     made = plan()
-    rows = overview(Plan.model_validate(made), findings(made))
+    rows = plan_overview(Plan.model_validate(made), findings(made))
     assert all(row.complete for row in rows)
     assert [(row.line_ref, row.agency) for row in rows] == [
         ("", PLAN),
@@ -60,7 +60,7 @@ def test_a_warning_needs_a_person_and_a_note_needs_nobody() -> None:
 def test_a_waived_warning_needs_nobody() -> None:
     made = with_changes((f"{UNIT}/invoice/charges/0/code", "handling"))
     waived = [finding.model_copy(update={"waived_by": "wvr_1"}) for finding in findings(made)]
-    (_, row, *_) = overview(Plan.model_validate(made), waived)
+    (_, row, *_) = plan_overview(Plan.model_validate(made), waived)
     assert (row.complete, row.waived) == (True, ["V17 charges"])
 
 
@@ -80,5 +80,5 @@ def test_agency_data_are_called_by_their_names() -> None:
 
 def test_ten_times_the_lines_are_looked_over_for_about_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
-    assert len(overview(many, [])) == 26_669
-    assert times_dearer(lambda made: overview(made, []), some, many) < 40
+    assert len(plan_overview(many, [])) == 26_669
+    assert times_dearer(lambda made: plan_overview(made, []), some, many) < 40

@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from pipeline.core.errors import PlanNotExecutable, Refused, ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.customs.overview import overview
+from pipeline.customs.overview import plan_overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.exports.schemas.plan import Plan
@@ -53,7 +53,7 @@ def judged(made: dict[str, Any], place: str) -> None:
     else:
         found = preflight.check_plan_alone(plan, on=TODAY)
         assert all(len(finding.message) < 2_000 for finding in found)
-        assert overview(plan, found)
+        assert plan_overview(plan, found)
         report = preflight.build_report(export_plans.hash_plan(plan, made), found)
         assert len(json.loads(report.model_dump_json(by_alias=True))["findings"]) == len(found)
         return

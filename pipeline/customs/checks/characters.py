@@ -16,12 +16,12 @@ def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:
     """Yield the texts of a part of the plan that hold characters which turn, hide, pile up or cannot be printed."""
     if part.model_dump_json().isascii():
         return  # as most are; to ask that of the whole costs a tenth of asking it of every text
-    for here, text in _texts(as_json(part), pointer):
+    for here, text in _iter_texts(as_json(part), pointer):
         if not text.isascii():
-            yield from _findings(text, here)
+            yield from _check_text(text, here)
 
 
-def _findings(text: str, here: str) -> Iterator[Finding]:
+def _check_text(text: str, here: str) -> Iterator[Finding]:
     turns, hides, piles = bidi_controls(text), invisible_characters(text), stacked_marks(text)
     for characters, why, remedy in (
         (
@@ -59,12 +59,12 @@ def _findings(text: str, here: str) -> Iterator[Finding]:
         )
 
 
-def _texts(value: object, here: str) -> Iterator[tuple[str, str]]:
+def _iter_texts(value: object, here: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield here, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _texts(inner, f"{here}/{str(name).replace('~', '~0').replace('/', '~1')}")
+            yield from _iter_texts(inner, f"{here}/{str(name).replace('~', '~0').replace('/', '~1')}")
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from _texts(inner, f"{here}/{place}")
+            yield from _iter_texts(inner, f"{here}/{place}")

@@ -25,12 +25,12 @@ def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's entry, looked at on the day `on`."""
     entered_on = entry_date(unit)
-    yield from _type(unit, f"{pointer}/entry/type", entered_on)
-    yield from _days(unit, pointer, entered_on, on)
-    yield from _importer(unit, pointer, entered_on)
+    yield from _check_type(unit, f"{pointer}/entry/type", entered_on)
+    yield from _check_days(unit, pointer, entered_on, on)
+    yield from _check_importer(unit, pointer, entered_on)
 
 
-def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
+def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
     rules = entry_rules()
     ended = [each for each in rules.ended_entry_types if each.type == unit.entry.type and each.in_force(entered_on)]
     for each in ended:
@@ -63,10 +63,10 @@ def _type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             remedy=f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
             source=cases.source,
         )
-    yield from _informal(unit, here)
+    yield from _check_informal(unit, here)
 
 
-def _informal(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
     informal = entry_rules().informal
     if unit.entry.type != informal.type:
         return
@@ -83,7 +83,7 @@ def _informal(unit: Unit, here: str) -> Iterator[Finding]:
         )
 
 
-def _days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Finding]:
+def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Finding]:
     if entered_on < on:
         yield Finding(
             rule="V26",
@@ -105,19 +105,19 @@ def _days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Find
             source="19 CFR 152.1(c)",
         )
     invoice = unit.invoice
-    for name, said, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):
+    for name, verb, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):
         if day is not None and day > max(exported_on, entered_on):
             yield Finding(
                 rule="V31",
                 severity="warn",
                 pointer=f"{pointer}/invoice/{name}",
-                message=f"Invoice {invoice.number} is {said} {day}, after its goods crossed the border.",
+                message=f"Invoice {invoice.number} is {verb} {day}, after its goods crossed the border.",
                 remedy="Correct the day; an invoice that is made out later is a pro forma until then.",
                 source="19 CFR 141.83, 141.86(a)(2)",
             )
 
 
-def _importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
+def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
     # The number itself is never repeated: it may be a person's Social Security number.
     rules = entry_rules()
     importer = unit.parties.importer_of_record

@@ -13,14 +13,14 @@ from pipeline.customs.reference.entry import ForeignWords, RequiredAttribute, at
 from pipeline.exports.schemas.plan import Line, Unit
 
 _WORD = re.compile(r"[^\W_]+")
-_SHOWN = 80
+_MAX_SHOWN = 80
 
 
 def check_description(line: Line, here: str) -> Iterator[Finding]:
     """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
     rules = description_rules()
     words = _WORD.findall(line.description.lower())
-    if _foreign(line.description) or _other_language(words, rules.foreign):
+    if _is_foreign_script(line.description) or _is_other_language(words, rules.foreign):
         yield Finding(
             rule="V34",
             severity="warn",
@@ -32,7 +32,7 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
         return
     telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
     if len(words) < rules.min_words or len(telling) < rules.min_telling_words:
-        shown = line.description if len(line.description) <= _SHOWN else f"{line.description[:_SHOWN]}..."
+        shown = line.description if len(line.description) <= _MAX_SHOWN else f"{line.description[:_MAX_SHOWN]}..."
         yield Finding(
             rule="V02",
             severity=rules.severity,
@@ -52,29 +52,29 @@ def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
         "rebates": ("rebate", [row.name for row in invoice.rebates]),
         "assistItems": ("assist", [row.name for row in invoice.assist_items]),
     }
-    for member, (said, names) in kinds.items():
+    for member, (kind, names) in kinds.items():
         for place, name in enumerate(names):
-            if name is not None and _foreign_name(name):
+            if name is not None and _is_foreign_name(name):
                 yield Finding(
                     rule="V34",
                     severity="warn",
                     pointer=f"{pointer}/invoice/{member}/{place}/name",
-                    message=f"The name of a {said} of invoice {invoice.number} is not in English: {name[:_SHOWN]}.",
+                    message=f"The name of a {kind} of invoice {invoice.number} is not in English: {name[:_MAX_SHOWN]}.",
                     remedy="Name it in English, such as Launch discount.",
                     source="19 CFR 141.86(d)",
                 )
 
 
-def _foreign_name(name: str) -> bool:
-    return _foreign(name) or _other_language(_WORD.findall(name.lower()), description_rules().names)
+def _is_foreign_name(name: str) -> bool:
+    return _is_foreign_script(name) or _is_other_language(_WORD.findall(name.lower()), description_rules().names)
 
 
-def _other_language(words: list[str], foreign: ForeignWords) -> bool:
-    said = set(words)
-    return len(said & foreign.words) >= foreign.min_words and not said & foreign.english
+def _is_other_language(words: list[str], foreign: ForeignWords) -> bool:
+    spoken_words = set(words)
+    return len(spoken_words & foreign.words) >= foreign.min_words and not spoken_words & foreign.english
 
 
-def _foreign(text: str) -> bool:
+def _is_foreign_script(text: str) -> bool:
     # Most letters of another script: a brand or a unit in Latin letters does not make English of it.
     if text.isascii():
         return False
@@ -85,11 +85,11 @@ def _foreign(text: str) -> bool:
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
     """Yield what neither the line's attributes nor its description say, by the rules of the day of entry."""
-    asked = [row for row in _asked_of(line.hts_code) if row.in_force(on)]
-    if not asked:
+    required = [row for row in _required_attributes(line.hts_code) if row.in_force(on)]
+    if not required:
         return
     described = line.description.lower()
-    for row in asked:
+    for row in required:
         key = next((key for key in row.keys if key in line.attributes), None)
         if key is not None and row.form is not None and not row.form.search(line.attributes[key]):
             yield Finding(
@@ -112,5 +112,5 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
 
 
 @lru_cache(maxsize=4096)
-def _asked_of(hts_code: str) -> tuple[RequiredAttribute, ...]:
+def _required_attributes(hts_code: str) -> tuple[RequiredAttribute, ...]:
     return attribute_rules().find_required(hts_code)

@@ -11,7 +11,7 @@ from pipeline.customs.chapter99 import checks as chapter99_checks
 from pipeline.customs.chapter99 import section232
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.checks.goods import check_attributes, check_description
-from pipeline.customs.checks.usmca import check_claim, claims_of
+from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.reference.entry import entry_rules
@@ -23,28 +23,28 @@ _TWO = to_decimal("2")
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
-    claims = claims_of(unit)
+    claims = unit_claims(unit)
     parties = UnitParties(unit)
     seen: set[str] = set()
     alike: dict[object, str] = {}
     for place, line in enumerate(unit.lines):
         here = f"{pointer}/lines/{place}"
-        yield from _references(line, here, seen, makers)
-        yield from _again(line, here, alike)
+        yield from _check_references(line, here, seen, makers)
+        yield from _check_repeated(line, here, alike)
         yield from check_description(line, here)
-        yield from _code(line, here)
-        yield from _origin(line, here, makers)
-        yield from _value(line, here, unit.invoice)
-        yield from _weights(line, here)
+        yield from _check_code(line, here)
+        yield from _check_origin(line, here, makers)
+        yield from _check_value(line, here, unit.invoice)
+        yield from _check_weights(line, here)
         yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
-        yield from _undetermined(line, here)
+        yield from _check_undetermined(line, here)
         yield from chapter99_checks.check_headings(line, here, on)
         yield from section232.check_metals(line, here, on)
         yield from checks.check_agencies(unit, line, parties, here, on)
 
 
-def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
+def _check_references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
     if line.line_ref in seen:
         yield Finding(
             rule="V24",
@@ -66,7 +66,7 @@ def _references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manu
         )
 
 
-def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]:
+def _check_repeated(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]:
     # Without an order that it belongs to, the same goods may well be sold twice.
     if line.order_id is None:
         return
@@ -83,7 +83,7 @@ def _again(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]
         )
 
 
-def _code(line: Line, here: str) -> Iterator[Finding]:
+def _check_code(line: Line, here: str) -> Iterator[Finding]:
     tariff = entry_rules().tariff
     chapter = line.hts_code[:2]
     if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.additional):
@@ -107,7 +107,7 @@ def _code(line: Line, here: str) -> Iterator[Finding]:
         )
 
 
-def _origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
+def _check_origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
     maker = makers.get(line.manufacturer_ref)
     if maker is None or line.country_of_origin != line.country_of_export:
         return
@@ -123,7 +123,7 @@ def _origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> Iterat
         )
 
 
-def _value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+def _check_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
     currency = invoice.currency
     product = multiply(line.quantity, line.unit_price)
     # Half a minor unit either way: invoices round halves up, banks to even.
@@ -150,10 +150,10 @@ def _value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
         )
 
     else:
-        yield from _little(line, here, invoice)
+        yield from _check_low_value(line, here, invoice)
 
 
-def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
+def _check_low_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
     rules = entry_rules().value
     described = line.description.lower()
     if any(denial in described for denial in rules.denials):
@@ -178,7 +178,7 @@ def _little(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
         )
 
 
-def _weights(line: Line, here: str) -> Iterator[Finding]:
+def _check_weights(line: Line, here: str) -> Iterator[Finding]:
     for name, weight in (("netWeightKg", line.net_weight_kg), ("grossWeightKg", line.gross_weight_kg)):
         if not weight:
             yield Finding(
@@ -201,7 +201,7 @@ def _weights(line: Line, here: str) -> Iterator[Finding]:
         )
 
 
-def _undetermined(line: Line, here: str) -> Iterator[Finding]:
+def _check_undetermined(line: Line, here: str) -> Iterator[Finding]:
     if line.treatment.undetermined is not None:
         yield Finding(
             rule="T01",

@@ -15,10 +15,10 @@ _HUNDRED = to_decimal("100")
 
 def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield where the packages of the unit agree neither with its invoice nor with the carrier's manifest."""
-    outermost = list(_outermost(unit))
+    outermost = list(_outermost_packages(unit))
     packed = sum_exact(package.gross_weight_kg for package in outermost)
     invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
-    if _apart(packed, invoiced):
+    if _differ(packed, invoiced):
         yield Finding(
             rule="V04",
             severity="block",
@@ -28,12 +28,12 @@ def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
             remedy="Correct the gross weights of the lines or of the packages that hold them; pallets do not count.",
             source="19 CFR 141.86(a)(4), (e)",
         )
-    yield from _manifested(unit, pointer, outermost, packed)
+    yield from _check_manifest(unit, pointer, outermost, packed)
 
 
-def _manifested(unit: Unit, pointer: str, outermost: Sequence[Package], packed: Decimal) -> Iterator[Finding]:
+def _check_manifest(unit: Unit, pointer: str, outermost: Sequence[Package], packed: Decimal) -> Iterator[Finding]:
     weighed = unit.entry.manifest_gross_weight_kg
-    if weighed is not None and _apart(packed, weighed):
+    if weighed is not None and _differ(packed, weighed):
         yield Finding(
             rule="V04",
             severity="block",
@@ -56,13 +56,13 @@ def _manifested(unit: Unit, pointer: str, outermost: Sequence[Package], packed: 
         )
 
 
-def _apart(one: Decimal, other: Decimal) -> bool:
+def _differ(one: Decimal, other: Decimal) -> bool:
     tolerance = entry_rules().weights
     apart = EXACT.abs(EXACT.subtract(one, other))
     return apart > tolerance.least_kg and multiply(apart, _HUNDRED) > multiply(max(one, other, ZERO), tolerance.percent)
 
 
-def _outermost(unit: Unit) -> Iterator[Package]:
+def _outermost_packages(unit: Unit) -> Iterator[Package]:
     """Yield the packages that count as the goods' gross weight: those with goods in them, in no other such package."""
     # A pallet is no part of the goods' weight. What is known of a holder is kept: a tower of packages is walked once.
     by_ref = {package.package_ref: package for package in unit.packages}

@@ -28,25 +28,25 @@ _NUMBER = re.compile(r"[0-9]+")
 _NUMBER_ALONE = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
 
 
-def check_unit(unit: Unit, pointer: str) -> Iterator[Finding]:
+def check_mids(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield what is wrong with the codes of the unit's manufacturers (V01)."""
     origins: dict[str, set[str]] = {}
-    of_textiles: set[str] = set()
+    textile_makers: set[str] = set()
     for line in unit.lines:
         origins.setdefault(line.manufacturer_ref, set()).add(line.country_of_origin)
         if line.hts_code[:2] in mid_rules().textiles.chapters:
-            of_textiles.add(line.manufacturer_ref)
+            textile_makers.add(line.manufacturer_ref)
     for place, manufacturer in enumerate(unit.parties.manufacturers):
         here = f"{pointer}/parties/manufacturers/{place}/mid"
         ref = manufacturer.ref
-        yield from _check(manufacturer, here, origins.get(ref, set()), exactly=ref in of_textiles)
+        yield from _check_mid(manufacturer, here, origins.get(ref, set()), exactly=ref in textile_makers)
 
 
-def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly: bool) -> Iterator[Finding]:
+def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly: bool) -> Iterator[Finding]:
     rules = mid_rules()
     severity, source = (rules.textiles.severity, rules.textiles.source) if exactly else ("warn", rules.source)
     mid, name = manufacturer.mid, manufacturer.name
-    expected = derive(name, manufacturer.address)
+    expected = derive_mid(name, manufacturer.address)
     if mid.startswith("CA"):
         yield Finding(
             rule="V01",
@@ -69,7 +69,7 @@ def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly:
         return
     if expected is not None and mid != expected:
         # Which number counts beside a letter is general knowledge: the other reading refuses nobody.
-        unsure = mid == derive(name, manufacturer.address, alone=True)
+        unsure = mid == derive_mid(name, manufacturer.address, alone=True)
         yield Finding(
             rule="V01",
             severity="warn" if unsure else severity,
@@ -89,40 +89,40 @@ def _check(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly:
             remedy="Give the Canadian province, and write name and city in Latin letters.",
             source=rules.source,
         )
-    for origin in sorted(origins - {country_of(mid)}):
+    for origin in sorted(origins - {country_of_mid(mid)}):
         yield Finding(
             rule="V01",
             severity=severity,
             pointer=here,
-            message=f"MID {mid} of {name} is of {country_of(mid)}, but the manufacturer's lines originate in {origin}.",
+            message=f"MID {mid} of {name} is of {country_of_mid(mid)}, but the manufacturer's lines originate in {origin}.",
             remedy="Name the maker in the country of origin, or correct the lines' origin.",
             source=source,
         )
 
 
-def derive(name: str, address: Address, *, alone: bool = False) -> str | None:
+def derive_mid(name: str, address: Address, *, alone: bool = False) -> str | None:
     """Return the code that the regulation builds, or None where the address says too little to build one.
 
     Two letters for the country (a Canadian province has its own), up to six from the name, up to four digits of the
     largest number in the street line, three letters of the city. The number of 120A is 120; with `alone` a number that
     touches a letter does not count: the regulation speaks of neither.
     """
-    country = country_code(address)
-    named = _name_part(name, address.country)
+    country = mid_country_code(address)
+    name_part = _name_part(name, address.country)
     city = _city_part(address)
-    if country is None or not named or not city:
+    if country is None or not name_part or not city:
         return None
-    return f"{country}{named}{_number_part(address, alone=alone)}{city}"[: mid_rules().longest]
+    return f"{country}{name_part}{_number_part(address, alone=alone)}{city}"[: mid_rules().longest]
 
 
-def country_code(address: Address) -> str | None:
+def mid_country_code(address: Address) -> str | None:
     """Return the code's first two letters; None for a Canadian address whose province is not known."""
     if address.country != "CA":
         return address.country
-    return mid_rules().province(_plain(address.region or "").removeprefix("CA-"))
+    return mid_rules().province(_fold(address.region or "").removeprefix("CA-"))
 
 
-def country_of(mid: str) -> str:
+def country_of_mid(mid: str) -> str:
     """Return the country, ISO 3166-1 alpha-2, that a code begins with: a Canadian province is Canada."""
     return "CA" if mid[:2] in mid_rules().provinces else mid[:2]
 
@@ -131,9 +131,9 @@ def _name_part(name: str, country: str) -> str:
     rules = mid_rules()
     words = _words(name)
     for prefix in rules.ignored_prefixes.get(country, ()):
-        begun = prefix.split()
-        if len(words) > len(begun) and words[: len(begun)] == begun:
-            words = words[len(begun) :]
+        prefix_words = prefix.split()
+        if len(words) > len(prefix_words) and words[: len(prefix_words)] == prefix_words:
+            words = words[len(prefix_words) :]
     telling = [word for word in words if word.lower() not in rules.ignored_words]
     # An initial by itself is passed over, unless the name is nothing else.
     longer = [word for word in telling if len(word) > 1 or word.isdigit()] or telling
@@ -144,7 +144,7 @@ def _words(name: str) -> list[str]:
     # Punctuation falls away within a word; initials that follow one another are one word, written A.B.C. or A B C.
     words: list[str] = []
     initials = ""
-    for piece in _HYPHEN.sub("-", _plain(name)).replace("/", " ").split():
+    for piece in _HYPHEN.sub("-", _fold(name)).replace("/", " ").split():
         word = "".join(_LETTERS_OR_DIGITS.findall(piece))
         if len(word) == 1 and word.isalpha():
             initials += word
@@ -158,7 +158,7 @@ def _number_part(address: Address, *, alone: bool) -> str:
     street = f"{address.line1} {address.line2 or ''}"
     # A fraction such as one half is no part of the number before it.
     whole = "".join(" " if unicodedata.category(c) == "No" else c for c in street)
-    joined = _BETWEEN_DIGITS.sub("", _plain(whole))
+    joined = _BETWEEN_DIGITS.sub("", _fold(whole))
     numbers = (
         _NUMBER_ALONE.findall(joined) if alone else _NUMBER.findall(_ORDINAL.sub(" ", _POSTAL_CODE.sub(" ", joined)))
     )
@@ -167,13 +167,13 @@ def _number_part(address: Address, *, alone: bool) -> str:
 
 def _city_part(address: Address) -> str:
     rules = mid_rules()
-    words = _LETTERS.findall(_plain(address.city))
+    words = _LETTERS.findall(_fold(address.city))
     if len(words) > 1 and words[0] in rules.ignored_in_city:
         words = words[1:]
     return rules.city_states.get(address.country) or "".join(words)[:3]
 
 
-def _plain(text: str) -> str:
+def _fold(text: str) -> str:
     if text.isascii():
         return text.upper()
     # Accents fall away: Québec and Quebec are one city.

@@ -21,7 +21,7 @@ _UNKNOWN = "OTH"
 def check_countries(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield each country code of the unit that no country has (V36)."""
     known = entry_rules().countries.codes
-    for here, code in _named(unit):
+    for here, code in _country_codes(unit):
         if code not in known:
             yield country_finding(f"{pointer}/{here}", code)
 
@@ -44,11 +44,11 @@ def country_finding(pointer: str, code: str) -> Finding:
     )
 
 
-def _named(unit: Unit) -> Iterator[tuple[str, str]]:
+def _country_codes(unit: Unit) -> Iterator[tuple[str, str]]:
     for here, address in _addresses(unit):
         yield f"{here}/country", address.country
     for place, line in enumerate(unit.lines):
-        for here, code in _of_line(line):
+        for here, code in _line_country_codes(line):
             yield f"lines/{place}/{here}", code
 
 
@@ -71,7 +71,7 @@ def _addresses(unit: Unit) -> Iterator[tuple[str, Address]]:
                 yield f"{here}/{name}/address", party.address
 
 
-def _of_line(line: Line) -> Iterator[tuple[str, str]]:
+def _line_country_codes(line: Line) -> Iterator[tuple[str, str]]:
     yield "countryOfOrigin", line.country_of_origin
     if line.country_of_export != line.country_of_origin:
         yield "countryOfExport", line.country_of_export
@@ -84,7 +84,7 @@ def _of_line(line: Line) -> Iterator[tuple[str, str]]:
 
 def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield what is wrong with the unit's parties; their identification codes are checked elsewhere."""
-    yield from _ship_to(unit, f"{pointer}/parties/shipTo/address")
+    yield from _check_ship_to(unit, f"{pointer}/parties/shipTo/address")
     contact = unit.parties.exporter_contact
     for name, value in (("email", contact.email), ("phone", contact.phone)):
         if value is None:
@@ -110,7 +110,7 @@ def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
         seen.add(manufacturer.ref)
 
 
-def _ship_to(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
     rules = entry_rules()
     address = unit.parties.ship_to.address
     if address.country != rules.destination:
@@ -132,13 +132,13 @@ def _ship_to(unit: Unit, here: str) -> Iterator[Finding]:
             consignee.postal_code.fullmatch(address.postal_code or "") is not None,
         ),
     )
-    for name, value, said, known in fields:
+    for name, value, label, known in fields:
         if value is None:
             yield Finding(
                 rule="V25",
                 severity="block",
                 pointer=f"{here}/{name}",
-                message=f"The ship-to address of unit {unit.unit_ref} lacks its {said}.",
+                message=f"The ship-to address of unit {unit.unit_ref} lacks its {label}.",
                 remedy="Complete the address of the consignee.",
                 source="19 CFR 141.86(a)(2)",
             )
@@ -147,7 +147,7 @@ def _ship_to(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V25",
                 severity=consignee.severity,
                 pointer=f"{here}/{name}",
-                message=f"{value} in the ship-to address of unit {unit.unit_ref} is no {said} that is known here.",
+                message=f"{value} in the ship-to address of unit {unit.unit_ref} is no {label} that is known here.",
                 remedy="Write the state by its two letters and the ZIP code by its digits, such as NY 14203.",
                 source=consignee.source,
             )

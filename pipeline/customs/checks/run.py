@@ -27,10 +27,10 @@ def check_plan(plan: Plan, *, on: date) -> list[Finding]:
     Effective-dated rules are judged by the day that each unit is expected to be entered, so that a plan is judged alike
     whenever it is looked at. `on` is the day of looking: it tells whether that day has passed.
     """
-    return list(_plan(plan, on))
+    return list(_check_plan(plan, on))
 
 
-def _plan(plan: Plan, on: date) -> Iterator[Finding]:
+def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
     destination = entry_rules().destination
     if plan.destination_country != destination:
         yield Finding(
@@ -71,16 +71,16 @@ def _plan(plan: Plan, on: date) -> Iterator[Finding]:
             )
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)
-        yield from _unit(unit, pointer, on)
+        yield from _check_unit(unit, pointer, on)
 
 
-def _unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+def _check_unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from check_entry(unit, pointer, on)
     yield from check_countries(unit, pointer)
     yield from check_parties(unit, pointer)
     yield from check_people(unit, pointer)
-    yield from mid.check_unit(unit, pointer)
+    yield from mid.check_mids(unit, pointer)
     yield from check_terms(unit, pointer)
     yield from check_names(unit, pointer)
     yield from check_certificates(unit, pointer)

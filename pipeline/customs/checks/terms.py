@@ -16,14 +16,14 @@ _ONE = to_decimal("1")
 def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield what is wrong with the invoice of the unit, apart from its lines."""
     here = f"{pointer}/invoice"
-    yield from _number(unit, here)
-    yield from _sale(unit, here)
-    yield from _incoterm(unit, here)
-    yield from _rate(unit, here)
-    yield from _total(unit, here)
+    yield from _check_number(unit, here)
+    yield from _check_sale(unit, here)
+    yield from _check_incoterm(unit, here)
+    yield from _check_rate(unit, here)
+    yield from _check_total(unit, here)
 
 
-def _number(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_number(unit: Unit, here: str) -> Iterator[Finding]:
     written = entry_rules().invoice_number
     if not written.pattern.fullmatch(unit.invoice.number):
         yield Finding(
@@ -37,17 +37,17 @@ def _number(unit: Unit, here: str) -> Iterator[Finding]:
         )
 
 
-def _sale(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_sale(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     sale = entry_rules().sale
     if invoice.reason_for_export in sale.reasons:
-        for name, value, said in (("saleDate", invoice.sale_date, "when"), ("salePlace", invoice.sale_place, "where")):
+        for name, value, word in (("saleDate", invoice.sale_date, "when"), ("salePlace", invoice.sale_place, "where")):
             if value is None:
                 yield Finding(
                     rule="V33",
                     severity=sale.severity,
                     pointer=f"{here}/{name}",
-                    message=f"Invoice {invoice.number} does not say {said} its goods were sold.",
+                    message=f"Invoice {invoice.number} does not say {word} its goods were sold.",
                     remedy="Give the day and the place of the sale, or the true reason for export.",
                     source=sale.source,
                 )
@@ -69,10 +69,10 @@ def _sale(unit: Unit, here: str) -> Iterator[Finding]:
             remedy="Have at hand how the price was set: customs may ask.",
             source="19 CFR 152.103(l)",
         )
-    yield from _assists(unit, here)
+    yield from _check_assists(unit, here)
 
 
-def _assists(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_assists(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     source = "19 CFR 141.86(a)(11), 152.103(d)"
     if invoice.assists == "none":
@@ -107,7 +107,7 @@ def _assists(unit: Unit, here: str) -> Iterator[Finding]:
             )
 
 
-def _incoterm(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_incoterm(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     terms = entry_rules().incoterms
     incoterm = invoice.incoterm
@@ -151,7 +151,7 @@ def _incoterm(unit: Unit, here: str) -> Iterator[Finding]:
         )
 
 
-def _rate(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     rate = invoice.exchange_rate
     pointer = f"{here}/exchangeRate"
@@ -190,18 +190,18 @@ def _rate(unit: Unit, here: str) -> Iterator[Finding]:
         )
 
 
-def _total(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_total(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     goods = sum_exact(line.line_value for line in unit.lines)
     charges = sum_exact(charge.amount for charge in invoice.charges if not charge.included_in_prices)
     discounts = sum_exact(discount.amount for discount in invoice.discounts)
-    made = EXACT.subtract(EXACT.add(goods, charges), discounts)
-    if made != invoice.total:
+    computed = EXACT.subtract(EXACT.add(goods, charges), discounts)
+    if computed != invoice.total:
         yield Finding(
             rule="V03",
             severity="block",
             pointer=f"{here}/total",
-            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(made)} "
+            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(computed)} "
             f"{invoice.currency}, its total says {format_plain(invoice.total)}.",
             remedy="Correct the total, or the lines, charges and discounts that make it.",
             source="19 CFR 141.86(a)(5), (8), (9)",

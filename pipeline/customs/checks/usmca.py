@@ -16,7 +16,7 @@ from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class UsmcaClaimBasis:
     """What a unit has for its claims of USMCA: certifications by ref, a statement, and what the claiming lines are worth."""
 
     certificates: Mapping[str, UsmcaCertificate]
@@ -24,24 +24,24 @@ class Claims:
     worth_usd: Decimal | None
 
 
-def claims_of(unit: Unit) -> Claims:
+def unit_claims(unit: Unit) -> UsmcaClaimBasis:
     """Return what the unit has for its claims; it is read once, as a unit has thousands of lines and of certifications."""
     claimed = sum_exact(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
-    return Claims(
+    return UsmcaClaimBasis(
         certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
         stated=unit.invoice.usmca_statement is not None,
         worth_usd=in_usd(claimed, unit.invoice),
     )
 
 
-def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Finding]:
+def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Iterator[Finding]:
     """Yield what is wrong with the line's claim, entered on the day (V12)."""
     usmca = entry_rules().usmca
     ref = line.usmca_certificate_ref
     pointer = f"{here}/usmcaCertificateRef"
     if ref is not None and ref not in claims.certificates:
         message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry."
-        yield _claim(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
+        yield _claim_finding(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
         return
     if line.spi not in usmca.programs:
         if ref is not None:
@@ -60,33 +60,35 @@ def check_claim(line: Line, here: str, on: date, claims: Claims) -> Iterator[Fin
         if worth is not None and low.in_force(on) and worth <= low.limit_usd:
             # The service never makes up the words: the person who signs them answers for them.
             if not claims.stated:
-                yield _unstated(line, pointer, worth)
+                yield _unstated_finding(line, pointer, worth)
         else:
-            yield _uncovered(line, pointer, certificate, on)
+            yield _uncovered_finding(line, pointer, certificate, on)
     if line.country_of_origin not in usmca.countries:
         message = (
             f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
             f"they must originate in {join_words(sorted(usmca.countries))}."
         )
-        yield _claim(f"{here}/spi", message, "Drop the claim, or correct the origin.")
+        yield _claim_finding(f"{here}/spi", message, "Drop the claim, or correct the origin.")
 
 
-def _claim(pointer: str, message: str, remedy: str) -> Finding:
+def _claim_finding(pointer: str, message: str, remedy: str) -> Finding:
     usmca = entry_rules().usmca
     return Finding(
         rule="V12", severity=usmca.severity, pointer=pointer, message=message, remedy=remedy, source=usmca.source
     )
 
 
-def _uncovered(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
+def _uncovered_finding(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
     if certificate is None or not _in_force(certificate, on):
         message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
-        return _claim(pointer, message, "Name a certification that is in force on the day of entry, or drop the claim.")
+        return _claim_finding(
+            pointer, message, "Name a certification that is in force on the day of entry, or drop the claim."
+        )
     message = (
         f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
         f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
     )
-    return _claim(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+    return _claim_finding(pointer, message, "Name a certification that covers the goods, or drop the claim.")
 
 
 def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
@@ -95,7 +97,7 @@ def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
     return not certificate.goods or any(line.hts_code.startswith(goods.hs_code) for goods in certificate.goods)
 
 
-def _unstated(line: Line, pointer: str, worth: Decimal) -> Finding:
+def _unstated_finding(line: Line, pointer: str, worth: Decimal) -> Finding:
     rules, low = entry_rules().usmca_statement, entry_rules().usmca_low_value
     return Finding(
         rule="V12",
@@ -130,7 +132,10 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
                 source=REFERENCES,
             )
         seen.add(certificate.ref)
-        for where, message, remedy in (*_missing(certificate), *_period(certificate, rules.longest_months)):
+        for where, message, remedy in (
+            *_missing_elements(certificate),
+            *_period_errors(certificate, rules.longest_months),
+        ):
             yield Finding(
                 rule="V30",
                 severity=rules.severity,
@@ -144,9 +149,9 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
 _COMPLETE = "Complete the certification and have it signed anew: customs refuses the claim for a missing element."
 
 
-def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
+def _missing_elements(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
     role = certificate.certifier_role
-    lacks = _contact_lacks(certificate.certifier_contact)
+    lacks = _missing_contact_fields(certificate.certifier_contact)
     if certificate.certifier_contact is not None and certificate.certifier_contact.title is None:
         lacks.append("title")
     if lacks:
@@ -169,18 +174,18 @@ def _missing(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
         ("importer", 5, certificate.importer),
     )
     for name, element, party in parties:
-        if party is not None and (lacks := _contact_lacks(party.contact)):
+        if party is not None and (lacks := _missing_contact_fields(party.contact)):
             yield f"{name}/contact", f"lacks the {name}'s {join_words(lacks)} (element {element})", _COMPLETE
     if not certificate.goods:
         yield "goods", "does not say which goods it covers, by description and HS subheading (element 6)", _COMPLETE
 
 
-def _contact_lacks(contact: Contact | None) -> list[str]:
+def _missing_contact_fields(contact: Contact | None) -> list[str]:
     values = (("e-mail", contact and contact.email), ("telephone", contact and contact.phone))
     return [name for name, value in values if value is None]
 
 
-def _period(certificate: UsmcaCertificate, longest_months: int) -> Iterator[tuple[str, str, str]]:
+def _period_errors(certificate: UsmcaCertificate, longest_months: int) -> Iterator[tuple[str, str, str]]:
     begins, ends = certificate.blanket_from, certificate.blanket_to
     if (begins is None) != (ends is None):
         where = "blanketFrom" if begins is None else "blanketTo"

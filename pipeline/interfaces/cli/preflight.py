@@ -17,7 +17,7 @@ from config.settings import get_settings
 from pipeline.core.db import utc_now
 from pipeline.core.findings import Finding
 from pipeline.core.json_input import parse_json
-from pipeline.customs.overview import Standing, overview
+from pipeline.customs.overview import AgencyStatus, plan_overview
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
@@ -75,7 +75,7 @@ def preflight(
         with connect(api_url, api_key) as api:
             report = api.preflight(body)
     # What the service has read fits the schema.
-    rows = overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
+    rows = plan_overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
     if as_json:
         print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
     else:
@@ -86,12 +86,12 @@ def preflight(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _json_of(row: Standing) -> dict[str, object]:
+def _json_of(row: AgencyStatus) -> dict[str, object]:
     named = {"unitRef": row.unit_ref, "lineRef": row.line_ref, "agency": row.agency}
     return named | {"present": row.present, "missing": row.missing, "person": row.person, "waived": row.waived}
 
 
-def _show(console: Console, rows: Sequence[Standing], report: PreflightReport, *, everything: bool) -> None:
+def _show(console: Console, rows: Sequence[AgencyStatus], report: PreflightReport, *, everything: bool) -> None:
     verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
     number = sum(each.findings for each in report.rules)
     waived = sum(each.waived for each in report.rules)
@@ -106,7 +106,7 @@ def _show(console: Console, rows: Sequence[Standing], report: PreflightReport, *
     _findings(console, report)
 
 
-def _table(rows: Sequence[Standing]) -> Table:
+def _table(rows: Sequence[AgencyStatus]) -> Table:
     made = table("unit", "line", "agency", "present", "missing", "needs a person")
     for row in rows:
         person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
@@ -121,7 +121,7 @@ def _table(rows: Sequence[Standing]) -> Table:
     return made
 
 
-def _closing(console: Console, rows: Sequence[Standing], shown: int, left_out: int) -> None:
+def _closing(console: Console, rows: Sequence[AgencyStatus], shown: int, left_out: int) -> None:
     if left_out:
         # Where findings are only counted, a row without one is not known to be complete.
         console.print(f"[dim]{shown} of {len(rows)} rows are shown; {left_out} findings are counted, not placed[/]")

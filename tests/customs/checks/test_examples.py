@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.customs.checks.mid import derive
+from pipeline.customs.checks.mid import derive_mid
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports import packages, sscc
 from pipeline.exports.schemas.plan import Plan, as_json
@@ -61,7 +61,7 @@ def test_an_example_belongs_to_the_demo_and_is_accepted_by_the_sandbox(name: str
 def test_an_example_codes_its_manufacturers_by_the_regulation(name: str) -> None:
     for unit in example(name).units:
         for manufacturer in unit.parties.manufacturers:
-            assert manufacturer.mid == derive(manufacturer.name, manufacturer.address)
+            assert manufacturer.mid == derive_mid(manufacturer.name, manufacturer.address)
 
 
 def test_the_examples_have_batches_of_their_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.customs.checks.mid import country_of, derive
+from pipeline.customs.checks.mid import country_of_mid, derive_mid
 from pipeline.exports.schemas.plan import Address
 from tests.customs.cases import SHIRT, UNIT, said, with_changes
 
@@ -40,11 +40,11 @@ def address(line1: str, city: str, country: str = "US", region: str | None = Non
     ],
 )
 def test_the_name_gives_three_letters_of_two_words(name: str, part: str) -> None:
-    assert derive(name, address("1 Main Street", "Erlanger")) == f"US{part}1ERL"
+    assert derive_mid(name, address("1 Main Street", "Erlanger")) == f"US{part}1ERL"
 
 
 def test_the_largest_number_of_the_street_line_counts() -> None:
-    assert derive("DHL Express", address("236 Wendell Ford Blvd Ste 1304", "Erlanger")) == "USDHLEXP1304ERL"
+    assert derive_mid("DHL Express", address("236 Wendell Ford Blvd Ste 1304", "Erlanger")) == "USDHLEXP1304ERL"
 
 
 EXAMPLES = [
@@ -68,11 +68,11 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("name", "line1", "city", "country", "code"), EXAMPLES, ids=[each[-1] for each in EXAMPLES])
 def test_the_worked_examples_come_out(name: str, line1: str, city: str, country: str, code: str) -> None:
-    assert derive(name, address(line1, city, country)) == code
+    assert derive_mid(name, address(line1, city, country)) == code
 
 
 def test_a_prefix_of_one_country_is_a_name_in_another() -> None:
-    assert derive("PT Industries", address("1 Main Street", "Erlanger")) == "USPTIND1ERL"
+    assert derive_mid("PT Industries", address("1 Main Street", "Erlanger")) == "USPTIND1ERL"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_prefix_of_one_country_is_a_name_in_another() -> None:
     [("Tokyo", "TOK"), ("St. Michel", "STM"), ("18-Mile High", "MIL"), ("The Hague", "HAG"), ("The", "THE")],
 )
 def test_the_city_gives_three_letters(city: str, part: str) -> None:
-    assert derive("Bergstrom", address("1 Main Street", city)) == f"USBER1{part}"
+    assert derive_mid("Bergstrom", address("1 Main Street", city)) == f"USBER1{part}"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_city_gives_three_letters(city: str, part: str) -> None:
     ],
 )
 def test_the_number_has_at_most_four_digits_and_is_no_street_name(line1: str, line2: str | None, number: str) -> None:
-    assert derive("Bergstrom", address(line1, "Erlanger", line2=line2)) == f"USBER{number}ERL"
+    assert derive_mid("Bergstrom", address(line1, "Erlanger", line2=line2)) == f"USBER{number}ERL"
 
 
 def knitted(mid: str) -> list[tuple[str, str, str]]:
@@ -150,20 +150,20 @@ def test_a_mill_at_120a_is_right_with_its_number_and_not_refused_without() -> No
      ("CA-ON", "XO"), ("Newfoundland & Labrador", "XW"), ("Île-du-Prince-Édouard", "XP"), ("Yukon Territory", "XY")],
 )  # fmt: skip
 def test_canada_is_coded_by_province(region: str, code: str) -> None:
-    made = derive("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA", region))
+    made = derive_mid("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA", region))
     assert made == f"{code}MAPGOO120TOR"
-    assert country_of(made) == "CA"
+    assert country_of_mid(made) == "CA"
 
 
 def test_a_canadian_address_without_a_province_gives_no_code() -> None:
-    assert derive("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA")) is None
+    assert derive_mid("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA")) is None
 
 
 @pytest.mark.parametrize(("name", "city"), [("株式会社", "Osaka"), ("Bergstrom", "大阪"), ("& .", "Osaka")])
 def test_what_has_no_latin_letters_gives_no_code(name: str, city: str) -> None:
-    assert derive(name, address("1-2-3 Chuo", city, "JP")) is None
+    assert derive_mid(name, address("1-2-3 Chuo", city, "JP")) is None
 
 
 def test_no_code_is_longer_than_fifteen_characters() -> None:
-    made = derive("Amalgamated Plastics Corp", address("99999 Long Street", "St. Catharines", "CA", "ON"))
+    made = derive_mid("Amalgamated Plastics Corp", address("99999 Long Street", "St. Catharines", "CA", "ON"))
     assert made == "XOAMAPLA9999STC"
