@@ -24,10 +24,10 @@ def line_digest(line: Line) -> str:
     12.50 are told apart, the order of fields is not, nor is an empty field from one that is not there. A field that a
     later version adds thus leaves the digests of plans without it as they are.
     """
-    return digest_of(line.hts_code, line.country_of_origin, line.treatment)
+    return digest_treatment(line.hts_code, line.country_of_origin, line.treatment)
 
 
-def digest_of(hts_code: str, country_of_origin: str, treatment: Treatment) -> str:
+def digest_treatment(hts_code: str, country_of_origin: str, treatment: Treatment) -> str:
     """Return the digest that a line of this code, origin and treatment has; see `line_digest`."""
     line = {"htsCode": hts_code, "countryOfOrigin": country_of_origin, "treatment": as_json(treatment)}
     return _digest(_without_empty(line))
@@ -48,7 +48,7 @@ def export_digest(by_unit: Mapping[str, str]) -> str:
     return _digest([[unit_ref, digest] for unit_ref, digest in by_unit.items()])
 
 
-def attach(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
+def attach_treatment(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
     """Write the treatment of every line of the unit, each with its digest.
 
     Raises StepFailed where the digests are not the ones that the export was accepted with.
@@ -61,12 +61,14 @@ def attach(session: Session, context: StepContext, _: object = None) -> Sequence
         raise StepFailed(
             f"the treatment of unit {row.unit_ref} has the digest {digest}, but was accepted with {row.treatment_digest}"
         )
-    session.execute(insert(LineTreatment), rows_of(unit, digests, export_id=context.export_id, unit_no=context.unit_no))
+    session.execute(
+        insert(LineTreatment), treatment_rows(unit, digests, export_id=context.export_id, unit_no=context.unit_no)
+    )
     data = {"unitNo": context.unit_no, "unitRef": row.unit_ref, "lines": len(unit.lines), "digest": digest}
     return (NewEvent(EventType.TREATMENT_ATTACHED, data),)
 
 
-def rows_of(unit: Unit, digests: Mapping[str, str], *, export_id: str, unit_no: int) -> list[dict[str, Any]]:
+def treatment_rows(unit: Unit, digests: Mapping[str, str], *, export_id: str, unit_no: int) -> list[dict[str, Any]]:
     """Return the rows of the unit's lines, in their order; `digests` are those of `line_digests`."""
     return [
         {
@@ -91,8 +93,8 @@ def _columns(line: Line) -> dict[str, Any]:
 def _without_empty(value: Any) -> Any:
     """Return JSON without the members of objects that are null or empty, from the inside out."""
     if isinstance(value, dict):
-        kept = {name: _without_empty(inner) for name, inner in value.items()}
-        return {name: inner for name, inner in kept.items() if inner not in (None, [], {})}
+        cleaned = {name: _without_empty(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in cleaned.items() if inner not in (None, [], {})}
     return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 

@@ -30,7 +30,9 @@ _IN_FORCE: Final = (
 )
 
 
-def grant(runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False) -> WaiverView:
+def grant_waiver(
+    runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False
+) -> WaiverView:
     """Put a waiver on record; raises InsufficientRole where `test_only`, and NotFound where there is no such account."""
     _refuse_test_keys(test_only=test_only)
     waiver_id = new_id("wvr")
@@ -50,17 +52,17 @@ def grant(runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, 
             )
         )
         session.flush()
-        return _view(session, account_id, waiver_id)
+        return _load_view(session, account_id, waiver_id)
 
 
-def listed(runtime: Runtime, account_id: str) -> list[WaiverView]:
+def list_waivers(runtime: Runtime, account_id: str) -> list[WaiverView]:
     """Return the account's waivers, oldest first, the revoked and the ended ones among them."""
     with runtime.db.read() as session:
         rows = session.scalars(select(Waiver).where(col(Waiver.account_id) == account_id).order_by(col(Waiver.id)))
-        return [_shown(row) for row in rows]
+        return [_to_view(row) for row in rows]
 
 
-def revoke(
+def revoke_waiver(
     runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
 ) -> WaiverView:
     """End a waiver now and return it; revoking it again changes nothing.
@@ -74,10 +76,10 @@ def revoke(
             .where(col(Waiver.id) == waiver_id, col(Waiver.account_id) == account_id, col(Waiver.revoked_at).is_(None))
             .values(revoked_at=database_now(), revoked_by=revoked_by)
         )
-        return _view(session, account_id, waiver_id)
+        return _load_view(session, account_id, waiver_id)
 
 
-def apply(
+def apply_waivers(
     session: Session, account_id: str, plan: Plan, findings: Sequence[Finding], *, on: date
 ) -> tuple[list[Finding], list[Waiver]]:
     """Return the findings, each warning that the account waives marked with its waiver, and the waivers that were used.
@@ -97,7 +99,7 @@ def apply(
     for finding in findings:
         waiver = None
         if finding.severity != "block":
-            waiver = next((each for each in in_force if _covers(each, finding)), None)
+            waiver = next((each for each in in_force if _applies_to(each, finding)), None)
         if waiver is None:
             marked.append(finding)
             continue
@@ -111,7 +113,7 @@ def _refuse_test_keys(*, test_only: bool) -> None:
         raise InsufficientRole("a waiver holds for live plans, and a test key must not change it; use a live key")
 
 
-def _covers(waiver: Waiver, finding: Finding) -> bool:
+def _applies_to(waiver: Waiver, finding: Finding) -> bool:
     if waiver.rule != finding.rule:
         return False
     scope = (waiver.pointer or "").split("/")[1:]
@@ -119,7 +121,7 @@ def _covers(waiver: Waiver, finding: Finding) -> bool:
     return len(scope) <= len(place) and all(wanted in ("*", part) for wanted, part in zip(scope, place, strict=False))
 
 
-def _view(session: Session, account_id: str, waiver_id: str) -> WaiverView:
+def _load_view(session: Session, account_id: str, waiver_id: str) -> WaiverView:
     row = session.scalars(
         select(Waiver)
         .where(col(Waiver.id) == waiver_id, col(Waiver.account_id) == account_id)
@@ -127,10 +129,10 @@ def _view(session: Session, account_id: str, waiver_id: str) -> WaiverView:
     ).first()
     if row is None:
         raise NotFound(f"there is no waiver {waiver_id}")
-    return _shown(row)
+    return _to_view(row)
 
 
-def _shown(row: Waiver) -> WaiverView:
+def _to_view(row: Waiver) -> WaiverView:
     return WaiverView(
         id=row.id,
         rule=row.rule,

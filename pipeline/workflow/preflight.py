@@ -61,7 +61,7 @@ def evaluate_plan(session: Session, account_id: str, plan: Plan, *, on: date, am
     `on` is the day of the check. `amends` is the export that the plan is to replace.
     """
     found = [*check_plan_alone(plan, on=on), *packages.check_used_ssccs(session, account_id, plan, amends)]
-    return Findings(*waivers.apply(session, account_id, plan, found, on=on))
+    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on))
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:

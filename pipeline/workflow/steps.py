@@ -72,7 +72,7 @@ def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewE
 
 STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("record_packages", True, packages.record_packages, opens=("attach_customs",), continues_inline=True),
-    StepSpec("attach_customs", True, treatment.attach, opens=("render_documents",)),
+    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("render_documents",)),
     StepSpec(
         "render_documents",
         True,

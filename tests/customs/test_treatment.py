@@ -21,7 +21,14 @@ from sqlmodel import col, select
 
 from pipeline.core.db import Database
 from pipeline.core.errors import StepFailed
-from pipeline.customs.treatment import attach, digest_of, export_digest, line_digest, line_digests, unit_digest
+from pipeline.customs.treatment import (
+    attach_treatment,
+    digest_treatment,
+    export_digest,
+    line_digest,
+    line_digests,
+    unit_digest,
+)
 from pipeline.exports.models import ExportUnit, LineTreatment
 from pipeline.exports.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
 from tests.exports.accepted import accept, open_account
@@ -63,7 +70,7 @@ TOLD: Json = {
 
 def test_the_digest_stays_what_it_was() -> None:
     # Kept here, so that a change of the canonical form cannot pass unseen: documents and messages repeat it.
-    digest = digest_of("7323930045", "CA", Treatment.model_validate(TOLD))
+    digest = digest_treatment("7323930045", "CA", Treatment.model_validate(TOLD))
     assert digest == "sha256:138235fa5b513520443e754dee8307959e88a43865cae2f84e5eee130b73dd27"
 
 
@@ -87,9 +94,9 @@ def test_a_field_that_a_later_version_adds_changes_no_digest_of_a_plan_without_i
     told = at(plan(), f"{PAN}/treatment")
     later = LaterTreatment.model_validate(told)
     assert as_json(later) != as_json(pan.treatment)
-    assert digest_of(pan.hts_code, pan.country_of_origin, later) == line_digest(pan)
+    assert digest_treatment(pan.hts_code, pan.country_of_origin, later) == line_digest(pan)
     used = LaterTreatment.model_validate(told | {"rulings": ["N301234"]})
-    assert digest_of(pan.hts_code, pan.country_of_origin, used) != line_digest(pan)
+    assert digest_treatment(pan.hts_code, pan.country_of_origin, used) != line_digest(pan)
 
 
 EMPTY: tuple[object, ...] = (None, [], {})
@@ -119,7 +126,7 @@ def test_the_worked_example_of_the_page_holds() -> None:
     assert stated == ["sha256:" + sha256(text.encode()).hexdigest() for text in texts]
     told = json.loads(canonical)
     treatment = Treatment.model_validate(told["treatment"])
-    by_line = {"L1": digest_of(told["htsCode"], told["countryOfOrigin"], treatment)}
+    by_line = {"L1": digest_treatment(told["htsCode"], told["countryOfOrigin"], treatment)}
     unit = unit_digest(by_line)
     assert stated == [by_line["L1"], unit, export_digest({"U1": unit})]
 
@@ -206,7 +213,7 @@ def test_the_step_keeps_every_lines_treatment_with_its_digest(database: Database
     made = plan(2, 3, 2)
     _, context = accept(database, made)
     with database.write() as session:
-        (happened,) = attach(session, context)
+        (happened,) = attach_treatment(session, context)
     unit = Unit.model_validate(made["units"][1])
     digests = line_digests(unit)
     assert happened.type == "TREATMENT_ATTACHED"
@@ -233,7 +240,7 @@ def test_another_treatment_than_the_accepted_one_fails_and_writes_nothing(databa
     with database.write() as session:
         session.get_one(ExportUnit, (context.export_id, 1)).treatment_digest = "sha256:" + "0" * 64
     with pytest.raises(StepFailed, match="was accepted with sha256:0000"), database.write() as session:
-        attach(session, replace(context, step="attach_customs"))
+        attach_treatment(session, replace(context, step="attach_customs"))
     with database.read() as session:
         assert session.exec(select(LineTreatment)).all() == []
 
@@ -247,6 +254,6 @@ def test_the_number_of_statements_does_not_grow_with_the_lines(database: Databas
         (context,) = accept(database, plan(1, lines, 2, batch=f"batch_{lines}"))
         heard.clear()
         with database.write() as session:
-            attach(session, context)
+            attach_treatment(session, context)
         counts.append(len(heard))
     assert counts[0] == counts[1]

@@ -26,7 +26,9 @@ async def waive(
     """Take a warning upon the account from now on; findings that block cannot be waived."""
 
     def grant() -> WaiverView:
-        return waivers.grant(runtime, caller.account_id, body.model, waived_by=caller.key_id, test_only=caller.test)
+        return waivers.grant_waiver(
+            runtime, caller.account_id, body.model, waived_by=caller.key_id, test_only=caller.test
+        )
 
     made = await run_in_threadpool(grant)
     response.headers["Location"] = "/api/waivers"
@@ -36,10 +38,10 @@ async def waive(
 @router.get("", response_model=WaiverList, responses=READING)
 def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
     """List the account's waivers, oldest first; revoked ones stay on record."""
-    return WaiverList(items=waivers.listed(runtime, caller.account_id))
+    return WaiverList(items=waivers.list_waivers(runtime, caller.account_id))
 
 
 @router.delete("/{id}", response_model=WaiverView, responses=LOOKING)
 def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:  # noqa: A002 - the contract's name
     """End a waiver now; what was accepted under it stays accepted."""
-    return waivers.revoke(runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test)
+    return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test)

@@ -47,7 +47,7 @@ def add(
         wrong = error.errors()[0]
         raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
     with opened() as runtime:
-        made = waivers.grant(runtime, account, new, waived_by=by)
+        made = waivers.grant_waiver(runtime, account, new, waived_by=by)
     _tell(made, "on record", as_json)
 
 
@@ -57,7 +57,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's waivers, the revoked ones among them."""
     with opened() as runtime:
         ensure_account(runtime, account)
-        rows = waivers.listed(runtime, account)
+        rows = waivers.list_waivers(runtime, account)
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
@@ -85,7 +85,7 @@ def revoke(
 ) -> None:
     """End a waiver now; it stays on record."""
     with opened() as runtime:
-        made = waivers.revoke(runtime, account, waiver, revoked_by=by)
+        made = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
     _tell(made, "revoked", as_json)
 
 

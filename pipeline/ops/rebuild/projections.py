@@ -250,7 +250,7 @@ def _package_rows(facts: ExportFacts, unit_no: int, recorded: Mapping[str, Any])
 def _treatment_rows(facts: ExportFacts, unit_no: int) -> Iterator[ExpectedRow]:
     unit = _plan_unit(facts, unit_no)
     digests = treatment.line_digests(unit)
-    for row in treatment.rows_of(unit, digests, export_id=facts.history.export_id, unit_no=unit_no):
+    for row in treatment.treatment_rows(unit, digests, export_id=facts.history.export_id, unit_no=unit_no):
         yield _to_expected_row(LineTreatment, ("export_id", "unit_no", "line_ref"), row)
 
 

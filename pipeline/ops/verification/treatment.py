@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from pipeline.core.money import sum_exact
-from pipeline.customs.treatment import digest_of
+from pipeline.customs.treatment import digest_treatment
 from pipeline.exports.schemas.plan import Treatment, as_json
 
 #: How much of a value a difference repeats.
@@ -38,7 +38,7 @@ class CarriedLine:
         """The digest of what the line says."""
         if self.treatment is None or self.hts_code is None or self.country_of_origin is None:
             return None
-        return digest_of(self.hts_code, self.country_of_origin, self.treatment)
+        return digest_treatment(self.hts_code, self.country_of_origin, self.treatment)
 
 
 @dataclass(frozen=True)

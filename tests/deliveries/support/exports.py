@@ -96,7 +96,7 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
             session.flush()
             step = build_context(export, unit_no=unit_no, step="record_packages", fence=1, attempt=1)
             packages.record_packages(session, step)
-            treatment.attach(session, step)
+            treatment.attach_treatment(session, step)
             session.execute(
                 insert(Artifact),
                 [

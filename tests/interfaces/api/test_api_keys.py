@@ -81,7 +81,9 @@ def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) ->
     export_id = desk.execute(plan)
     ids = {"id": export_id}
     if "{waiver}" in template:
-        waiver = waivers.grant(desk.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me")
+        waiver = waivers.grant_waiver(
+            desk.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
+        )
         ids["waiver"] = waiver.id
     if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
         desk.run(export_id)

@@ -217,7 +217,7 @@ def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> Non
         lambda whose: queries.list_deliveries(runtime, whose, limit=50).items,
         lambda whose: sandbox_broker.list_handoffs(runtime, whose).items,
         lambda whose: partners.list_partners(runtime, whose),
-        lambda whose: waivers.listed(runtime, whose),
+        lambda whose: waivers.list_waivers(runtime, whose),
         lambda whose: api_keys.list_keys(runtime, whose),
     ]
     for ask in asked:

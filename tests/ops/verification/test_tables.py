@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.customs.treatment import digest_of
+from pipeline.customs.treatment import digest_treatment
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.invoice import invoice_csv
 from pipeline.documents.formats.xlsx import WorkbookWriter, invoice_xlsx
@@ -25,7 +25,7 @@ def stored_cold() -> Invoice:
 
     invoice = sample(1, change=change)
     line = invoice.lines[0]
-    digest = digest_of(str(line.hts_code.exact), line.country_of_origin, line.treatment)
+    digest = digest_treatment(str(line.hts_code.exact), line.country_of_origin, line.treatment)
     return invoice.model_copy(update={"lines": (line.model_copy(update={"treatment_digest": digest}),)})
 
 
