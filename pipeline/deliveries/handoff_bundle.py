@@ -20,7 +20,7 @@ from pipeline.documents import bundle
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 
-__all__ = ["Bundle", "gather_bundle", "safe", "stream_bundle"]
+__all__ = ["Bundle", "gather_bundle", "safe_filename", "stream_bundle"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
-from pipeline.customs.reference.catalog import every_row
+from pipeline.customs.reference.catalog import all_rows
 from pipeline.interfaces.cli.config import setting_views
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
@@ -53,7 +53,7 @@ def with_tables(text: str) -> str:
             case "exit-codes":
                 lines = _table(("exit code", "means"), ((str(int(code)), code.meaning) for code in ExitCode))
             case "open-questions":
-                lines = [markdown_table([row for row in every_row() if row.status == "check"])]
+                lines = [markdown_table([row for row in all_rows() if row.status == "check"])]
             case unknown:
                 raise LookupError(f"there is no table {unknown}")
         return "\n".join([found["head"], *lines, "", found["end"]])
