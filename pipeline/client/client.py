@@ -14,21 +14,21 @@ import httpx
 from pipeline.client import export_requests, operator_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.client.event_stream import Following
-from pipeline.client.files import write
-from pipeline.client.methods import AsyncCarrier, Carrier, Surface
-from pipeline.client.request import Call, Stretch, header
+from pipeline.client.files import write_file
+from pipeline.client.methods import ApiMethods, AsyncTransport, Transport
+from pipeline.client.request import Call, ResultPage, check_header
 from pipeline.client.retry import Retries, Tries
 from pipeline.exports.schemas.export import EventView, ExportView
 
 T = TypeVar("T")
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_BROKEN: Final = (httpx.RequestError, ApiProblem, ApiUnreachable)
+_STREAM_ERRORS: Final = (httpx.RequestError, ApiProblem, ApiUnreachable)
 _SCHEMES: Final = frozenset({"http", "https"})
-_LAST_PORT: Final = 65_535
+_MAX_PORT: Final = 65_535
 
 
-class Exports(Surface, Carrier):
+class Exports(ApiMethods, Transport):
     """The API at `url`, called with `key`; one connection pool, to be closed. Threads may share it.
 
     Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time. What cannot be sent,
@@ -38,7 +38,7 @@ class Exports(Surface, Carrier):
     def __init__(
         self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None
     ) -> None:
-        self._http = httpx.Client(**_settings(url, key))
+        self._http = httpx.Client(**_http_options(url, key))
         self._timeout_seconds = timeout_seconds
         self._retries = retries or Retries()
 
@@ -57,21 +57,21 @@ class Exports(Surface, Carrier):
         tries = Tries(call, self._retries)
         while True:
             try:
-                response = self._http.request(call.method, call.path, **call.arguments(self._timeout_seconds))
+                response = self._http.request(call.method, call.path, **call.request_options(self._timeout_seconds))
             except httpx.RequestError as error:
                 pause = tries.broken(error)
             else:
-                if call.good(response):
-                    return call.read(response)
+                if call.accepts(response):
+                    return call.parse(response)
                 pause = tries.refused(response)
             time.sleep(pause)
 
-    def walk(self, stretch: Stretch[T]) -> Iterator[T]:
+    def iterate(self, page: ResultPage[T]) -> Iterator[T]:
         """Yield the items of a long answer, making a call for more where they end."""
-        yield from stretch.items
-        while stretch.more is not None:
-            stretch = self.perform(stretch.more)
-            yield from stretch.items
+        yield from page.items
+        while page.next_call is not None:
+            page = self.perform(page.next_call)
+            yield from page.items
 
     def follow(self, export: str, *, after: int = 0, timeout_seconds: float | None = None) -> Iterator[EventView]:
         """Yield each event as it happens, the past ones first; a broken stream goes on where it broke.
@@ -82,7 +82,7 @@ class Exports(Surface, Carrier):
         following = Following(export, after, timeout_seconds)
         while True:
             try:
-                with self._http.stream("GET", following.path, **following.arguments()) as response:
+                with self._http.stream("GET", following.path, **following.request_options()) as response:
                     if not response.is_success:
                         response.read()
                     following.opened(response)
@@ -90,7 +90,7 @@ class Exports(Surface, Carrier):
                         event = following.heard(line)
                         if event is not None:
                             yield event
-            except _BROKEN as error:
+            except _STREAM_ERRORS as error:
                 following.broke(error)
             if following.settled:
                 return
@@ -102,8 +102,8 @@ class Exports(Surface, Carrier):
         Raises Corrupted, before anything of that document is written, where the bytes are not those promised, and OSError
         where the folder does not take them.
         """
-        found = self.walk(export_requests.files(export, with_bundle=with_bundle))
-        return [write(folder / file.path, file.content) for file in found]
+        found = self.iterate(export_requests.files(export, with_bundle=with_bundle))
+        return [write_file(folder / file.path, file.content) for file in found]
 
     def ready(self) -> bool:
         """Whether the service answers and says that it is ready."""
@@ -114,13 +114,13 @@ class Exports(Surface, Carrier):
         return True
 
 
-class AsyncExports(Surface, AsyncCarrier):
+class AsyncExports(ApiMethods, AsyncTransport):
     """The same for asyncio: calls are awaited, and lists and events read with `async for`."""
 
     def __init__(
         self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None
     ) -> None:
-        self._http = httpx.AsyncClient(**_settings(url, key))
+        self._http = httpx.AsyncClient(**_http_options(url, key))
         self._timeout_seconds = timeout_seconds
         self._retries = retries or Retries()
 
@@ -141,22 +141,24 @@ class AsyncExports(Surface, AsyncCarrier):
         tries = Tries(call, self._retries)
         while True:
             try:
-                response = await self._http.request(call.method, call.path, **call.arguments(self._timeout_seconds))
+                response = await self._http.request(
+                    call.method, call.path, **call.request_options(self._timeout_seconds)
+                )
             except httpx.RequestError as error:
                 pause = tries.broken(error)
             else:
-                if call.good(response):
-                    return call.read(response)
+                if call.accepts(response):
+                    return call.parse(response)
                 pause = tries.refused(response)
             await anyio.sleep(pause)
 
-    async def walk(self, stretch: Stretch[T]) -> AsyncIterator[T]:
+    async def iterate(self, page: ResultPage[T]) -> AsyncIterator[T]:
         """Yield the items of a long answer, making a call for more where they end."""
-        for item in stretch.items:
+        for item in page.items:
             yield item
-        while stretch.more is not None:
-            stretch = await self.perform(stretch.more)
-            for item in stretch.items:
+        while page.next_call is not None:
+            page = await self.perform(page.next_call)
+            for item in page.items:
                 yield item
 
     async def follow(
@@ -166,7 +168,7 @@ class AsyncExports(Surface, AsyncCarrier):
         following = Following(export, after, timeout_seconds)
         while True:
             try:
-                async with self._http.stream("GET", following.path, **following.arguments()) as response:
+                async with self._http.stream("GET", following.path, **following.request_options()) as response:
                     if not response.is_success:
                         await response.aread()
                     following.opened(response)
@@ -174,7 +176,7 @@ class AsyncExports(Surface, AsyncCarrier):
                         event = following.heard(line)
                         if event is not None:
                             yield event
-            except _BROKEN as error:
+            except _STREAM_ERRORS as error:
                 following.broke(error)
             if following.settled:
                 return
@@ -182,8 +184,8 @@ class AsyncExports(Surface, AsyncCarrier):
 
     async def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
         """Write the export's documents into `folder`, as Exports.save does; a thread writes them."""
-        found = self.walk(export_requests.files(export, with_bundle=with_bundle))
-        return [await anyio.to_thread.run_sync(write, folder / file.path, file.content) async for file in found]
+        found = self.iterate(export_requests.files(export, with_bundle=with_bundle))
+        return [await anyio.to_thread.run_sync(write_file, folder / file.path, file.content) async for file in found]
 
     async def ready(self) -> bool:
         """Whether the service answers and says that it is ready."""
@@ -194,22 +196,22 @@ class AsyncExports(Surface, AsyncCarrier):
         return True
 
 
-def _settings(url: str, key: str | None) -> dict[str, Any]:
-    base = _address(url)
+def _http_options(url: str, key: str | None) -> dict[str, Any]:
+    base = _parse_base_url(url)
     return {
         "base_url": base,
-        "headers": {"Authorization": f"Bearer {header('key', key)}"} if key else {},
+        "headers": {"Authorization": f"Bearer {check_header('key', key)}"} if key else {},
         # A proxy of the environment cannot reach this machine's own addresses.
         "trust_env": base.host not in _LOOPBACK,
     }
 
 
-def _address(url: str) -> httpx.URL:
+def _parse_base_url(url: str) -> httpx.URL:
     try:
         found = httpx.URL(url.rstrip("/") + "/")
     except httpx.InvalidURL:
         found = httpx.URL()
-    if found.scheme not in _SCHEMES or not found.host or not 0 <= (found.port or 0) <= _LAST_PORT:
+    if found.scheme not in _SCHEMES or not found.host or not 0 <= (found.port or 0) <= _MAX_PORT:
         raise InvalidArgument("url", "is no address such as http://127.0.0.1:8000")
     if found.userinfo:
         # It would be sent in the key's place, and named wherever the address is.

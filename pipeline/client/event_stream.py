@@ -9,7 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from pipeline.client.errors import ApiProblem, ApiUnreachable, StillRunning
-from pipeline.client.request import segment
+from pipeline.client.request import encode_segment
 from pipeline.client.retry import refusal_of
 from pipeline.exports.schemas.export import EventView
 
@@ -26,7 +26,7 @@ class Following:
     """One reader of a log. It is told what comes, and says what to ask for; `settled` once nothing more is to come."""
 
     def __init__(self, export: str, after: int, timeout_seconds: float | None) -> None:
-        self.path = f"api/exports/{segment(export)}/events"
+        self.path = f"api/exports/{encode_segment(export)}/events"
         self.settled = False
         self._export = export
         self._seen = after
@@ -36,7 +36,7 @@ class Following:
         self._data: list[str] = []
         self._wish_seconds: float = 0
 
-    def arguments(self) -> dict[str, Any]:
+    def request_options(self) -> dict[str, Any]:
         """Return what httpx is called with to open the stream where it broke."""
         self._data.clear()
         left = SILENCE_SECONDS

@@ -13,7 +13,7 @@ import httpx
 
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
-from pipeline.client.request import Call, Repeat, Stretch, as_model, get, given, header, segment
+from pipeline.client.request import Call, Repeat, ResultPage, check_header, drop_none, encode_segment, get, parse_as
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.export import (
     ArtifactView,
@@ -56,11 +56,11 @@ class File:
     content: bytes
 
 
-_export = as_model(ExportView)
+_parse_export = parse_as(ExportView)
 
 
-def _version(response: httpx.Response) -> Version:
-    return Version(_export(response), response.headers.get("ETag", ""))
+def _parse_version(response: httpx.Response) -> Version:
+    return Version(_parse_export(response), response.headers.get("ETag", ""))
 
 
 def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None) -> Call[Execution]:
@@ -68,7 +68,7 @@ def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: flo
 
     With `wait_seconds` the answer comes when the export has ended, at the latest after so long.
     """
-    return _accepting("api/exports/execute", _inline(plan), idempotency_key, wait_seconds)
+    return _submit_call("api/exports/execute", _inline_plan(plan), idempotency_key, wait_seconds)
 
 
 def execute_registered(
@@ -80,8 +80,8 @@ def execute_registered(
     wait_seconds: float | None = None,
 ) -> Call[Execution]:
     """Ask for the execution of the plan that was registered for `batch`; only of the one with `plan_hash`, where given."""
-    body = given(accountId=account, batchId=batch, planHash=plan_hash)
-    return _accepting("api/exports/execute", body, idempotency_key, wait_seconds)
+    body = drop_none(accountId=account, batchId=batch, planHash=plan_hash)
+    return _submit_call("api/exports/execute", body, idempotency_key, wait_seconds)
 
 
 def amend(
@@ -93,41 +93,46 @@ def amend(
     wait_seconds: float | None = None,
 ) -> Call[Execution]:
     """Have a changed plan take an export's place; `if_match` is the entity tag of the version it is a change to."""
-    path = f"api/exports/{segment(export)}/amend"
+    path = f"api/exports/{encode_segment(export)}/amend"
     # Without a key the second of two same calls would find another version than `if_match` names.
     repeat = Repeat.ALWAYS if idempotency_key else Repeat.UNSENT
-    return _accepting(path, _inline(plan), idempotency_key, wait_seconds, _matching(if_match), repeat)
+    return _submit_call(path, _inline_plan(plan), idempotency_key, wait_seconds, _if_match_headers(if_match), repeat)
 
 
 def register_plan(plan: Plan) -> Call[PlanReceipt]:
     """Keep an approved plan for a later execution; it is never changed."""
-    return Call("POST", "api/exports/plans", as_model(PlanReceipt), json=plan, repeat=Repeat.ALWAYS)
+    return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, repeat=Repeat.ALWAYS)
 
 
 def preflight(plan: Plan) -> Call[PreflightReport]:
     """Ask what execution would say, without any effect."""
-    return Call("POST", "api/exports/preflight", as_model(PreflightReport), json=plan, repeat=Repeat.ALWAYS)
+    return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, repeat=Repeat.ALWAYS)
 
 
 def inspect(export: str) -> Call[ExportView]:
     """Return an export by its own id or by its batch's."""
-    return get(_path(export), _export)
+    return get(_export_path(export), _parse_export)
 
 
 def inspect_version(export: str) -> Call[Version]:
     """Return an export with its entity tag, to change only this version of it or to ask whether it has changed."""
-    return get(_path(export), _version)
+    return get(_export_path(export), _parse_version)
 
 
 def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
     """Return an export with its entity tag; None where it is still the version of `etag`."""
 
-    def read(response: httpx.Response) -> Version | None:
-        return None if response.status_code == _NOT_MODIFIED else _version(response)
+    def parse(response: httpx.Response) -> Version | None:
+        return None if response.status_code == _NOT_MODIFIED else _parse_version(response)
 
-    also = frozenset({_NOT_MODIFIED})
+    accepted_statuses = frozenset({_NOT_MODIFIED})
     return Call(
-        "GET", _path(export), read, headers={"If-None-Match": header("etag", etag)}, repeat=Repeat.ALWAYS, also=also
+        "GET",
+        _export_path(export),
+        parse,
+        headers={"If-None-Match": check_header("etag", etag)},
+        repeat=Repeat.ALWAYS,
+        accepted_statuses=accepted_statuses,
     )
 
 
@@ -146,7 +151,7 @@ def export_page(
     """Return one page of the account's exports, newest first, from behind `cursor` on."""
     return get(
         "api/exports",
-        as_model(ExportPage),
+        parse_as(ExportPage),
         state=state,
         outcome=list(outcomes) or None,
         broker=broker,
@@ -169,10 +174,10 @@ def exports(
     accepted_before: datetime | None = None,
     quarantined: bool | None = None,
     page_size: int = 200,
-) -> Stretch[ExportSummary]:
+) -> ResultPage[ExportSummary]:
     """Yield the account's exports, newest first, page after page."""
 
-    def page(cursor: str | None) -> Call[Stretch[ExportSummary]]:
+    def page_call(cursor: str | None) -> Call[ResultPage[ExportSummary]]:
         call = export_page(
             state=state,
             outcomes=outcomes,
@@ -184,34 +189,38 @@ def exports(
             cursor=cursor,
             limit=page_size,
         )
-        return call.then(lambda found: Stretch(found.items, page(found.next_cursor) if found.next_cursor else None))
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
+        )
 
-    return Stretch(more=page(None))
+    return ResultPage(next_call=page_call(None))
 
 
-def events(export: str, *, after: int = 0, page_size: int = 1000) -> Stretch[EventView]:
+def events(export: str, *, after: int = 0, page_size: int = 1000) -> ResultPage[EventView]:
     """Yield what has happened so far, in order, from behind the event whose `seq` is `after` on."""
 
-    def page(after: int) -> Call[Stretch[EventView]]:
-        call = get(f"{_path(export)}/events", as_model(EventPage), after=after, limit=page_size)
-        return call.then(lambda found: Stretch(found.items, page(found.next_after) if found.next_after else None))
+    def page_call(after: int) -> Call[ResultPage[EventView]]:
+        call = get(f"{_export_path(export)}/events", parse_as(EventPage), after=after, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
+        )
 
-    return Stretch(more=page(after))
+    return ResultPage(next_call=page_call(after))
 
 
 def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     """Stop an export that was not handed off yet."""
-    return Call("POST", f"{_path(export)}/cancel", _export, headers=_matching(if_match))
+    return Call("POST", f"{_export_path(export)}/cancel", _parse_export, headers=_if_match_headers(if_match))
 
 
 def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     """Let a failed export go on from where it failed."""
-    return Call("POST", f"{_path(export)}/retry", _export, headers=_matching(if_match))
+    return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
 
 
 def customs_package(package: str) -> Call[CustomsPackageView]:
     """Return a customs package: its documents, its handling units and its treatment, all of them."""
-    return get(f"api/customs-packages/{segment(package)}", as_model(CustomsPackageView))
+    return get(f"api/customs-packages/{encode_segment(package)}", parse_as(CustomsPackageView))
 
 
 def download(artifact: ArtifactView) -> Call[bytes]:
@@ -220,49 +229,53 @@ def download(artifact: ArtifactView) -> Call[bytes]:
     Raises Corrupted where they are not those whose hash the export names.
     """
 
-    def read(response: httpx.Response) -> bytes:
+    def parse(response: httpx.Response) -> bytes:
         if hashlib.sha256(response.content).hexdigest() != artifact.sha256:
             raise Corrupted(f"{artifact.filename} ({artifact.id}) arrived with other bytes than the export names")
         return response.content
 
     # By its id, not by the address in the answer: the key goes nowhere else than to the API.
-    return get(f"api/artifacts/{segment(artifact.id)}", read)
+    return get(f"api/artifacts/{encode_segment(artifact.id)}", parse)
 
 
 def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
     """Return an address where the document can be fetched without a key, for some minutes."""
-    return Call("POST", f"api/artifacts/{segment(artifact.id)}/links", as_model(DocumentLink), repeat=Repeat.ALWAYS)
+    return Call(
+        "POST", f"api/artifacts/{encode_segment(artifact.id)}/links", parse_as(DocumentLink), repeat=Repeat.ALWAYS
+    )
 
 
 def bundle(export: str) -> Call[bytes]:
     """Return the whole handoff as one zip file; `exports verify` proves it."""
-    return get(f"{_path(export)}/bundle", lambda response: response.content)
+    return get(f"{_export_path(export)}/bundle", lambda response: response.content)
 
 
-def files(export: ExportView, *, with_bundle: bool = False) -> Stretch[File]:
+def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[File]:
     """Yield the export's documents with their bytes, each checked as `download` checks it, and then the bundle."""
     names = {package.id: safe_name(package.package_number or package.id) for package in export.customs_packages}
     calls = [
-        download(artifact).then(_file(PurePosixPath(names[artifact.customs_package_id], safe_name(artifact.filename))))
+        download(artifact).map(
+            _to_file(PurePosixPath(names[artifact.customs_package_id], safe_name(artifact.filename)))
+        )
         for artifact in export.artifacts
     ]
     if with_bundle:
-        calls.append(bundle(export.export_id).then(_file(PurePosixPath("bundle.zip"))))
-    return _one_after_another(calls)
+        calls.append(bundle(export.export_id).map(_to_file(PurePosixPath("bundle.zip"))))
+    return _chain_calls(calls)
 
 
-def _file(path: PurePosixPath) -> Any:
+def _to_file(path: PurePosixPath) -> Any:
     return lambda content: File(path, content)
 
 
-def _one_after_another(calls: Sequence[Call[File]]) -> Stretch[File]:
+def _chain_calls(calls: Sequence[Call[File]]) -> ResultPage[File]:
     if not calls:
-        return Stretch()
+        return ResultPage()
     first, *rest = calls
-    return Stretch(more=first.then(lambda file: Stretch([file], _one_after_another(rest).more)))
+    return ResultPage(next_call=first.map(lambda file: ResultPage([file], _chain_calls(rest).next_call)))
 
 
-def _accepting(
+def _submit_call(
     path: str,
     body: Mapping[str, Any],
     key: str | None,
@@ -270,25 +283,25 @@ def _accepting(
     headers: Mapping[str, str] | None = None,
     repeat: Repeat = Repeat.ALWAYS,
 ) -> Call[Execution]:
-    wanted = dict(headers or {})
+    request_headers = dict(headers or {})
     if key is not None:
-        wanted["Idempotency-Key"] = header("idempotency_key", key)
+        request_headers["Idempotency-Key"] = check_header("idempotency_key", key)
     if wait_seconds is not None:
-        wanted["Prefer"] = f"wait={wait_seconds:.0f}"
+        request_headers["Prefer"] = f"wait={wait_seconds:.0f}"
 
-    def read(response: httpx.Response) -> Execution:
-        return Execution(_export(response), response.headers.get("Idempotent-Replayed") == "true")
+    def parse(response: httpx.Response) -> Execution:
+        return Execution(_parse_export(response), response.headers.get("Idempotent-Replayed") == "true")
 
-    return Call("POST", path, read, headers=wanted, json=body, repeat=repeat, extra_seconds=wait_seconds or 0)
+    return Call("POST", path, parse, headers=request_headers, json=body, repeat=repeat, extra_seconds=wait_seconds or 0)
 
 
-def _inline(plan: Plan) -> dict[str, Any]:
+def _inline_plan(plan: Plan) -> dict[str, Any]:
     return {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
 
 
-def _matching(etag: str | None) -> dict[str, str]:
-    return {"If-Match": header("if_match", etag)} if etag else {}
+def _if_match_headers(etag: str | None) -> dict[str, str]:
+    return {"If-Match": check_header("if_match", etag)} if etag else {}
 
 
-def _path(export: str) -> str:
-    return f"api/exports/{segment(export)}"
+def _export_path(export: str) -> str:
+    return f"api/exports/{encode_segment(export)}"

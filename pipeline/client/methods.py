@@ -8,13 +8,13 @@ from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from pipeline.client import export_requests, operator_requests
-from pipeline.client.request import Call, Stretch
+from pipeline.client.request import Call, ResultPage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Carrier(ABC):
+class Transport(ABC):
     """Carries calls out and returns when their answers are there."""
 
     @abstractmethod
@@ -22,11 +22,11 @@ class Carrier(ABC):
         """Make the call, again where that may help, and return what its answer becomes."""
 
     @abstractmethod
-    def walk(self, stretch: Stretch[T]) -> Iterator[T]:
+    def iterate(self, page: ResultPage[T]) -> Iterator[T]:
         """Yield the items of a long answer, making a call for more where they end."""
 
 
-class AsyncCarrier(ABC):
+class AsyncTransport(ABC):
     """Carries calls out while others go on."""
 
     @abstractmethod
@@ -34,7 +34,7 @@ class AsyncCarrier(ABC):
         """Make the call, again where that may help, and return what its answer becomes."""
 
     @abstractmethod
-    def walk(self, stretch: Stretch[T]) -> AsyncIterator[T]:
+    def iterate(self, page: ResultPage[T]) -> AsyncIterator[T]:
         """Yield the items of a long answer, making a call for more where they end."""
 
 
@@ -48,10 +48,10 @@ class Operation(Generic[P, T]):
     @overload
     def __get__(self, client: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, client: Carrier, owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: Transport, owner: type) -> Callable[P, T]: ...
     @overload
-    def __get__(self, client: AsyncCarrier, owner: type) -> Callable[P, Awaitable[T]]: ...
-    def __get__(self, client: Carrier | AsyncCarrier | None, owner: type) -> Any:
+    def __get__(self, client: AsyncTransport, owner: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: Transport | AsyncTransport | None, owner: type) -> Any:
         if client is None:
             return self
         describe, perform = self._describe, client.perform
@@ -66,29 +66,29 @@ class Operation(Generic[P, T]):
 class Listing(Generic[P, T]):
     """A long answer as a method: of a Carrier it gives an iterator, of an AsyncCarrier an asynchronous one."""
 
-    def __init__(self, describe: Callable[P, Stretch[T]]) -> None:
+    def __init__(self, describe: Callable[P, ResultPage[T]]) -> None:
         self._describe = describe
         self.__doc__ = describe.__doc__
 
     @overload
     def __get__(self, client: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, client: Carrier, owner: type) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, client: Transport, owner: type) -> Callable[P, Iterator[T]]: ...
     @overload
-    def __get__(self, client: AsyncCarrier, owner: type) -> Callable[P, AsyncIterator[T]]: ...
-    def __get__(self, client: Carrier | AsyncCarrier | None, owner: type) -> Any:
+    def __get__(self, client: AsyncTransport, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, client: Transport | AsyncTransport | None, owner: type) -> Any:
         if client is None:
             return self
-        describe, walk = self._describe, client.walk
+        describe, iterate = self._describe, client.iterate
 
         @wraps(describe)
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return walk(describe(*args, **kwargs))
+            return iterate(describe(*args, **kwargs))
 
         return method
 
 
-class Surface:
+class ApiMethods:
     """Everything that the API can be asked; `pipeline/client/export_requests.py` and its neighbours say what each call is."""
 
     execute: Final = Operation(export_requests.execute)

@@ -29,91 +29,91 @@ class Repeat(Enum):
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call of the API; `read` makes of a good answer what the caller gets.
+    """One call of the API; `parse` makes of a good answer what the caller gets.
 
     `also` are statuses that are good besides 2xx. The answer may take `extra_seconds` longer than others.
     """
 
     method: str
     path: str
-    read: Callable[[httpx.Response], T]
+    parse: Callable[[httpx.Response], T]
     params: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     repeat: Repeat = Repeat.UNSENT
-    also: frozenset[int] = frozenset()
+    accepted_statuses: frozenset[int] = frozenset()
     extra_seconds: float = 0
 
-    def arguments(self, timeout_seconds: float) -> dict[str, Any]:
+    def request_options(self, timeout_seconds: float) -> dict[str, Any]:
         """Return what httpx is called with."""
         body = {} if self.json is None else {"json": self.json}
         timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.extra_seconds)
         return {"params": dict(self.params), "headers": dict(self.headers), "timeout": timeout, **body}
 
-    def then(self, make: Callable[[T], U]) -> Call[U]:
+    def map(self, transform: Callable[[T], U]) -> Call[U]:
         """Return the same call, with what it gives made into something else."""
-        read = self.read
+        parse = self.parse
         return Call(
             self.method,
             self.path,
-            lambda response: make(read(response)),
+            lambda response: transform(parse(response)),
             self.params,
             self.headers,
             self.json,
             self.repeat,
-            self.also,
+            self.accepted_statuses,
             self.extra_seconds,
         )
 
-    def good(self, response: httpx.Response) -> bool:
-        """Whether the answer is one that `read` understands."""
-        return response.is_success or response.status_code in self.also
+    def accepts(self, response: httpx.Response) -> bool:
+        """Whether the answer is one that `parse` understands."""
+        return response.is_success or response.status_code in self.accepted_statuses
 
 
 @dataclass(frozen=True)
-class Stretch(Generic[T]):
+class ResultPage(Generic[T]):
     """Some of a long answer, and the call that brings more of it."""
 
     items: Sequence[T] = ()
-    more: Call[Stretch[T]] | None = None
+    next_call: Call[ResultPage[T]] | None = None
 
 
-def as_model(model: type[M]) -> Callable[[httpx.Response], M]:
+def parse_as(model: type[M]) -> Callable[[httpx.Response], M]:
     """Return what reads an answer as `model`; members of later versions are left alone."""
 
-    def read(response: httpx.Response) -> M:
+    def parse(response: httpx.Response) -> M:
         try:
             return model.model_validate_json(response.content, extra="ignore")
         except ValidationError as error:
             raise ApiUnreachable(f"{response.url} answers something else than this version's API") from error
 
-    return read
+    return parse
 
 
-def get(path: str, read: Callable[[httpx.Response], T], **params: str | int | list[str] | None) -> Call[T]:
+def get(path: str, parse: Callable[[httpx.Response], T], **params: str | int | list[str] | None) -> Call[T]:
     """Return a call that only looks; a parameter that is None is left out."""
-    return Call("GET", path, read, params=given(**params), repeat=Repeat.ALWAYS)
+    return Call("GET", path, parse, params=drop_none(**params), repeat=Repeat.ALWAYS)
 
 
-def given(**params: str | int | list[str] | None) -> dict[str, str | int | list[str]]:
+def drop_none(**params: str | int | list[str] | None) -> dict[str, str | int | list[str]]:
     """Return the parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 
-def body_of(model: BaseModel) -> Any:
+def to_request_body(model: BaseModel) -> Any:
     """Return what is said of a model: only what was set, so that the service's defaults stay its own, and secrets in clear."""
-    return to_jsonable_python(_revealed(model.model_dump(by_alias=True, include=set(model.model_fields_set))))
+    return to_jsonable_python(_reveal_secrets(model.model_dump(by_alias=True, include=set(model.model_fields_set))))
 
 
-def _revealed(value: Any) -> Any:
+def _reveal_secrets(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, dict):
-        return {name: _revealed(each) for name, each in value.items()}
-    return [_revealed(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _reveal_secrets(each) for name, each in value.items()}
+    return [_reveal_secrets(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def segment(value: str) -> str:
+def encode_segment(value: str) -> str:
     """Return `value` as one part of a path: an id that holds a slash must not become another path.
 
     Raises InvalidArgument where it is none.
@@ -126,7 +126,7 @@ def segment(value: str) -> str:
         raise InvalidArgument("id", "is not UTF-8 text") from None
 
 
-def header(argument: str, value: str) -> str:
+def check_header(argument: str, value: str) -> str:
     """Return `value`, given as `argument`, for a header: printable ASCII without space around it (RFC 9110, 5.5).
 
     Raises InvalidArgument where it is something else.

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint, SftpEndpoint
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
-from pipeline.client.request import Call, Repeat, segment
+from pipeline.client.request import Call, Repeat, encode_segment
 from pipeline.client.retry import Tries, refusal_of
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -266,7 +266,7 @@ def test_what_is_no_id_asks_for_nothing_else(server: Scripted, wrong: str) -> No
     with Exports(server.url, "key") as api, pytest.raises(InvalidArgument, match=r"^id is "):
         api.cancel(wrong)
     assert server.asked == []
-    assert segment("a/../b?c") == "a%2F..%2Fb%3Fc"
+    assert encode_segment("a/../b?c") == "a%2F..%2Fb%3Fc"
 
 
 @pytest.mark.parametrize("value", ["k-7\r", "k-\u00e97", "k-\n7", " k-7", "k-\udcff7"])
