@@ -13,11 +13,11 @@ import httpx
 
 from pipeline.client import export_requests, operator_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
-from pipeline.client.event_stream import Following
+from pipeline.client.event_stream import EventFollower
 from pipeline.client.files import write_file
 from pipeline.client.methods import ApiMethods, AsyncTransport, Transport
 from pipeline.client.request import Call, ResultPage, check_header
-from pipeline.client.retry import Retries, Tries
+from pipeline.client.retry import Retries, RetryState
 from pipeline.exports.schemas.export import EventView, ExportView
 
 T = TypeVar("T")
@@ -54,16 +54,16 @@ class Exports(ApiMethods, Transport):
 
     def perform(self, call: Call[T]) -> T:
         """Make the call, again where that may help, and return what its answer becomes."""
-        tries = Tries(call, self._retries)
+        retry_state = RetryState(call, self._retries)
         while True:
             try:
                 response = self._http.request(call.method, call.path, **call.request_options(self._timeout_seconds))
             except httpx.RequestError as error:
-                pause = tries.broken(error)
+                pause = retry_state.on_error(error)
             else:
                 if call.accepts(response):
                     return call.parse(response)
-                pause = tries.refused(response)
+                pause = retry_state.on_response(response)
             time.sleep(pause)
 
     def iterate(self, page: ResultPage[T]) -> Iterator[T]:
@@ -79,22 +79,22 @@ class Exports(ApiMethods, Transport):
         It ends once the export has ended, everybody was told and the customs broker has answered or is overdue. Raises
         StillRunning once `timeout_seconds` are over.
         """
-        following = Following(export, after, timeout_seconds)
+        follower = EventFollower(export, after, timeout_seconds)
         while True:
             try:
-                with self._http.stream("GET", following.path, **following.request_options()) as response:
+                with self._http.stream("GET", follower.path, **follower.request_options()) as response:
                     if not response.is_success:
                         response.read()
-                    following.opened(response)
+                    follower.on_response(response)
                     for line in response.iter_lines():
-                        event = following.heard(line)
+                        event = follower.feed_line(line)
                         if event is not None:
                             yield event
             except _STREAM_ERRORS as error:
-                following.broke(error)
-            if following.settled:
+                follower.on_error(error)
+            if follower.finished:
                 return
-            time.sleep(following.pause())
+            time.sleep(follower.next_pause())
 
     def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
         """Write the export's documents into `folder`, one folder a customs package, and return where they are.
@@ -138,18 +138,18 @@ class AsyncExports(ApiMethods, AsyncTransport):
 
     async def perform(self, call: Call[T]) -> T:
         """Make the call, again where that may help, and return what its answer becomes."""
-        tries = Tries(call, self._retries)
+        retry_state = RetryState(call, self._retries)
         while True:
             try:
                 response = await self._http.request(
                     call.method, call.path, **call.request_options(self._timeout_seconds)
                 )
             except httpx.RequestError as error:
-                pause = tries.broken(error)
+                pause = retry_state.on_error(error)
             else:
                 if call.accepts(response):
                     return call.parse(response)
-                pause = tries.refused(response)
+                pause = retry_state.on_response(response)
             await anyio.sleep(pause)
 
     async def iterate(self, page: ResultPage[T]) -> AsyncIterator[T]:
@@ -165,22 +165,22 @@ class AsyncExports(ApiMethods, AsyncTransport):
         self, export: str, *, after: int = 0, timeout_seconds: float | None = None
     ) -> AsyncIterator[EventView]:
         """Yield each event as it happens, as Exports.follow does; whoever leaves early closes it with contextlib.aclosing."""
-        following = Following(export, after, timeout_seconds)
+        follower = EventFollower(export, after, timeout_seconds)
         while True:
             try:
-                async with self._http.stream("GET", following.path, **following.request_options()) as response:
+                async with self._http.stream("GET", follower.path, **follower.request_options()) as response:
                     if not response.is_success:
                         await response.aread()
-                    following.opened(response)
+                    follower.on_response(response)
                     async for line in response.aiter_lines():
-                        event = following.heard(line)
+                        event = follower.feed_line(line)
                         if event is not None:
                             yield event
             except _STREAM_ERRORS as error:
-                following.broke(error)
-            if following.settled:
+                follower.on_error(error)
+            if follower.finished:
                 return
-            await anyio.sleep(following.pause())
+            await anyio.sleep(follower.next_pause())
 
     async def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
         """Write the export's documents into `folder`, as Exports.save does; a thread writes them."""

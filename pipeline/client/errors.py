@@ -55,10 +55,10 @@ class InvalidArgument(ClientError, ValueError):
     What was given is not repeated: it may be a secret.
     """
 
-    def __init__(self, argument: str, why: str) -> None:
-        super().__init__(f"{argument} {why}")
+    def __init__(self, argument: str, reason: str) -> None:
+        super().__init__(f"{argument} {reason}")
         self.argument = argument
-        self.why = why
+        self.reason = reason
 
 
 class InvalidWebhook(ClientError):

@@ -13,7 +13,7 @@ import httpx
 
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
-from pipeline.client.request import Call, Repeat, ResultPage, check_header, drop_none, encode_segment, get, parse_as
+from pipeline.client.request import Call, ResultPage, RetryWhen, check_header, drop_none, encode_segment, get, parse_as
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.export import (
     ArtifactView,
@@ -95,18 +95,20 @@ def amend(
     """Have a changed plan take an export's place; `if_match` is the entity tag of the version it is a change to."""
     path = f"api/exports/{encode_segment(export)}/amend"
     # Without a key the second of two same calls would find another version than `if_match` names.
-    repeat = Repeat.ALWAYS if idempotency_key else Repeat.UNSENT
-    return _submit_call(path, _inline_plan(plan), idempotency_key, wait_seconds, _if_match_headers(if_match), repeat)
+    retry_when = RetryWhen.ALWAYS if idempotency_key else RetryWhen.NOT_SENT
+    return _submit_call(
+        path, _inline_plan(plan), idempotency_key, wait_seconds, _if_match_headers(if_match), retry_when
+    )
 
 
 def register_plan(plan: Plan) -> Call[PlanReceipt]:
     """Keep an approved plan for a later execution; it is never changed."""
-    return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, repeat=Repeat.ALWAYS)
+    return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, retry_when=RetryWhen.ALWAYS)
 
 
 def preflight(plan: Plan) -> Call[PreflightReport]:
     """Ask what execution would say, without any effect."""
-    return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, repeat=Repeat.ALWAYS)
+    return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, retry_when=RetryWhen.ALWAYS)
 
 
 def inspect(export: str) -> Call[ExportView]:
@@ -131,7 +133,7 @@ def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
         _export_path(export),
         parse,
         headers={"If-None-Match": check_header("etag", etag)},
-        repeat=Repeat.ALWAYS,
+        retry_when=RetryWhen.ALWAYS,
         accepted_statuses=accepted_statuses,
     )
 
@@ -241,7 +243,10 @@ def download(artifact: ArtifactView) -> Call[bytes]:
 def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
     """Return an address where the document can be fetched without a key, for some minutes."""
     return Call(
-        "POST", f"api/artifacts/{encode_segment(artifact.id)}/links", parse_as(DocumentLink), repeat=Repeat.ALWAYS
+        "POST",
+        f"api/artifacts/{encode_segment(artifact.id)}/links",
+        parse_as(DocumentLink),
+        retry_when=RetryWhen.ALWAYS,
     )
 
 
@@ -281,7 +286,7 @@ def _submit_call(
     key: str | None,
     wait_seconds: float | None,
     headers: Mapping[str, str] | None = None,
-    repeat: Repeat = Repeat.ALWAYS,
+    retry_when: RetryWhen = RetryWhen.ALWAYS,
 ) -> Call[Execution]:
     request_headers = dict(headers or {})
     if key is not None:
@@ -292,7 +297,9 @@ def _submit_call(
     def parse(response: httpx.Response) -> Execution:
         return Execution(_parse_export(response), response.headers.get("Idempotent-Replayed") == "true")
 
-    return Call("POST", path, parse, headers=request_headers, json=body, repeat=repeat, extra_seconds=wait_seconds or 0)
+    return Call(
+        "POST", path, parse, headers=request_headers, json=body, retry_when=retry_when, extra_seconds=wait_seconds or 0
+    )
 
 
 def _inline_plan(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
     SecretRotation,
 )
-from pipeline.client.request import Call, Repeat, ResultPage, encode_segment, get, parse_as, to_request_body
+from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
 from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.deliveries.schemas.views import (
@@ -77,7 +77,7 @@ def trace(message: str) -> Call[NotificationTrace]:
 def document_links(submission: str) -> Call[DocumentLinks]:
     """Return new links to all documents of a handoff, each good without a key for some minutes."""
     path = f"api/broker-submissions/{encode_segment(submission)}/links"
-    return Call("POST", path, parse_as(DocumentLinks), repeat=Repeat.ALWAYS)
+    return Call("POST", path, parse_as(DocumentLinks), retry_when=RetryWhen.ALWAYS)
 
 
 def resend(delivery: str) -> Call[DeliveryView]:
@@ -110,7 +110,9 @@ def replay(partner: str, wanted: ReplayRequest) -> ResultPage[ReplayReport]:
 def acknowledge(submission: str, answer: AcknowledgementBody) -> Call[AcknowledgementReceipt]:
     """Record the customs broker's answer to a handoff; it counts once by its `id`, however often it is sent."""
     path = f"api/broker-submissions/{encode_segment(submission)}/acknowledgements"
-    return Call("POST", path, parse_as(AcknowledgementReceipt), json=to_request_body(answer), repeat=Repeat.ALWAYS)
+    return Call(
+        "POST", path, parse_as(AcknowledgementReceipt), json=to_request_body(answer), retry_when=RetryWhen.ALWAYS
+    )
 
 
 def sandbox_handoffs(*, page_size: int = 200) -> ResultPage[SandboxHandoffView]:
@@ -152,7 +154,9 @@ def create_partner(new: NewPartner) -> Call[CreatedPartner]:
 
 def change_partner(partner: str, changes: PartnerChanges) -> Call[PartnerView]:
     """Change what `changes` names; the rest, and the signing secret, stay."""
-    return Call("PATCH", _partner_path(partner), _parse_partner, json=to_request_body(changes), repeat=Repeat.ALWAYS)
+    return Call(
+        "PATCH", _partner_path(partner), _parse_partner, json=to_request_body(changes), retry_when=RetryWhen.ALWAYS
+    )
 
 
 def test_partner(partner: str) -> Call[PartnerTested]:
@@ -209,4 +213,4 @@ def health() -> Call[Health]:
 
 def readiness() -> Call[None]:
     """Return where the service is ready; asked once, without patience."""
-    return Call("GET", "readyz", lambda _: None, repeat=Repeat.NEVER)
+    return Call("GET", "readyz", lambda _: None, retry_when=RetryWhen.NEVER)

@@ -19,11 +19,11 @@ U = TypeVar("U")
 M = TypeVar("M", bound=BaseModel)
 
 
-class Repeat(Enum):
+class RetryWhen(Enum):
     """When a call that failed may be made again."""
 
     ALWAYS = auto()  # twice is as good as once
-    UNSENT = auto()  # only where it is sure that nothing was done
+    NOT_SENT = auto()  # only where it is sure that nothing was done
     NEVER = auto()
 
 
@@ -40,7 +40,7 @@ class Call(Generic[T]):
     params: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
-    repeat: Repeat = Repeat.UNSENT
+    retry_when: RetryWhen = RetryWhen.NOT_SENT
     accepted_statuses: frozenset[int] = frozenset()
     extra_seconds: float = 0
 
@@ -60,7 +60,7 @@ class Call(Generic[T]):
             self.params,
             self.headers,
             self.json,
-            self.repeat,
+            self.retry_when,
             self.accepted_statuses,
             self.extra_seconds,
         )
@@ -92,7 +92,7 @@ def parse_as(model: type[M]) -> Callable[[httpx.Response], M]:
 
 def get(path: str, parse: Callable[[httpx.Response], T], **params: str | int | list[str] | None) -> Call[T]:
     """Return a call that only looks; a parameter that is None is left out."""
-    return Call("GET", path, parse, params=drop_none(**params), repeat=Repeat.ALWAYS)
+    return Call("GET", path, parse, params=drop_none(**params), retry_when=RetryWhen.ALWAYS)
 
 
 def drop_none(**params: str | int | list[str] | None) -> dict[str, str | int | list[str]]:

@@ -48,14 +48,14 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Seque
     While a secret is being replaced give both, the newer first. Raises InvalidWebhook, whose `status` is what to answer,
     and ValueError where a secret is none.
     """
-    keys = [_key(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
+    keys = [_parse_secret(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
     if not keys:
         raise ValueError("there is no secret to verify with; give the one that was shown for the partner")
     lower = {name.lower(): value for name, value in headers.items()}
     missing = [name for name in SIGNATURE_HEADERS if not lower.get(name)]
     if missing:
         raise InvalidWebhook(f"the request is not signed: {', '.join(missing)} is missing", status=401)
-    reasons = [why for key in keys if (why := _why_not(key, body, lower)) is not None]
+    reasons = [reason for key in keys if (reason := _find_rejection(key, body, lower)) is not None]
     if len(reasons) == len(keys):
         raise InvalidWebhook(reasons[0], status=401)
     return read_message(body)
@@ -76,7 +76,7 @@ def read_message(body: bytes | str) -> Message:
         raise InvalidWebhook(f"the body is no message of the service: {where}: {first['msg']}", status=400) from error
 
 
-def _key(secret: str) -> Webhook:
+def _parse_secret(secret: str) -> Webhook:
     try:
         return Webhook(secret)
     except Exception as error:
@@ -84,7 +84,7 @@ def _key(secret: str) -> Webhook:
         raise ValueError("a secret is not what was shown for the partner: whsec_ and base64") from error
 
 
-def _why_not(key: Webhook, body: bytes, headers: Mapping[str, str]) -> str | None:
+def _find_rejection(key: Webhook, body: bytes, headers: Mapping[str, str]) -> str | None:
     try:
         key.verify(body, dict(headers), json_parse=False)
     except WebhookVerificationError as error:

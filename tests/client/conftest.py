@@ -21,7 +21,7 @@ from tests.interfaces.cli.conftest import service  # noqa: F401 - fixtures of ot
 Json = dict[str, Any]
 
 #: As often as by default, and hardly a pause between.
-QUICK = Retries(tries=4, first_seconds=0.001, longest_seconds=0.002, total_seconds=20)
+QUICK = Retries(tries=4, first_pause_seconds=0.001, max_pause_seconds=0.002, total_seconds=20)
 
 
 @dataclass(frozen=True)

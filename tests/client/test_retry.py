@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint, SftpEndpoint
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
-from pipeline.client.request import Call, Repeat, encode_segment
-from pipeline.client.retry import Tries, refusal_of
+from pipeline.client.request import Call, RetryWhen, encode_segment
+from pipeline.client.retry import RetryState, parse_refusal
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
@@ -125,8 +125,8 @@ def test_nobody_there_is_tried_again_and_said(client: Client) -> None:
     assert client.one(url, "ready") is False
 
 
-def tries(policy: Retries, repeat: Repeat = Repeat.ALWAYS) -> Tries:
-    return Tries(Call("GET", "x", lambda _: None, repeat=repeat), policy)
+def tries(policy: Retries, repeat: RetryWhen = RetryWhen.ALWAYS) -> RetryState:
+    return RetryState(Call("GET", "x", lambda _: None, retry_when=repeat), policy)
 
 
 def answer(said: Said) -> Any:
@@ -139,11 +139,11 @@ def answer(said: Said) -> Any:
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_pauses_double_up_to_a_bound_each_of_any_length_below(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: least + chance * (most - least))
-    made = tries(Retries(tries=6, first_seconds=0.5, longest_seconds=3))
-    pauses = [made.refused(answer(problem(503, "NOT_READY"))) for _ in range(5)]
+    made = tries(Retries(tries=6, first_pause_seconds=0.5, max_pause_seconds=3))
+    pauses = [made.on_response(answer(problem(503, "NOT_READY"))) for _ in range(5)]
     assert pauses == [chance * each for each in (0.5, 1, 2, 3, 3)]
     with pytest.raises(ApiProblem):
-        made.refused(answer(problem(503, "NOT_READY")))
+        made.on_response(answer(problem(503, "NOT_READY")))
 
 
 def retry_after(seconds: str) -> Said:
@@ -156,12 +156,12 @@ def retry_after(seconds: str) -> Said:
 )
 def test_pause_is_no_shorter_than_the_service_asks(monkeypatch: pytest.MonkeyPatch, asked: str, seconds: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: most)
-    assert tries(Retries(first_seconds=0.5)).refused(answer(retry_after(asked))) == seconds + 0.5
+    assert tries(Retries(first_pause_seconds=0.5)).on_response(answer(retry_after(asked))) == seconds + 0.5
 
 
 @pytest.mark.parametrize("asked", ["soon", "", "-1", "1.5", "9" * 400])
 def test_wish_that_cannot_be_read_is_none(asked: str) -> None:
-    refusal = refusal_of(answer(retry_after(asked)))
+    refusal = parse_refusal(answer(retry_after(asked)))
     assert isinstance(refusal, ApiProblem)
     assert refusal.retry_after_seconds is None
 

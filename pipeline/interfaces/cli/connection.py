@@ -20,7 +20,7 @@ ApiKey = Annotated[
 _NAMED: Final = {"url": ("--api-url", "EXPORTS_API_URL"), "key": ("--api-key", "EXPORTS_API_KEY")}
 
 #: Somebody waits at a terminal: a service that is not there is soon said to be not there.
-_RETRIES: Final = Retries(tries=3, first_seconds=0.2, longest_seconds=1, total_seconds=15)
+_RETRIES: Final = Retries(tries=3, first_pause_seconds=0.2, max_pause_seconds=1, total_seconds=15)
 
 
 def connect(api_url: str | None, api_key: str | None) -> Exports:
