@@ -12,7 +12,7 @@ from pipeline.client.errors import (
     InvalidWebhook,
     StillRunning,
 )
-from pipeline.client.export_requests import Execution, File, Version
+from pipeline.client.export_requests import Execution, ExportFile, ExportVersion
 from pipeline.client.files import safe_name
 from pipeline.client.retry import NO_RETRIES, Retries
 from pipeline.client.webhooks import Message, read_message, verify_webhook
@@ -26,13 +26,13 @@ __all__ = [
     "Corrupted",
     "Execution",
     "Exports",
-    "File",
+    "ExportFile",
     "InvalidArgument",
     "InvalidWebhook",
     "Message",
     "Retries",
     "StillRunning",
-    "Version",
+    "ExportVersion",
     "read_message",
     "safe_name",
     "verify_webhook",

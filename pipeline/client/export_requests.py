@@ -41,7 +41,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Version:
+class ExportVersion:
     """An export as it was at one moment, and the entity tag that tells this version from any other."""
 
     export: ExportView
@@ -49,7 +49,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class File:
+class ExportFile:
     """A document and its bytes; `path` is a place for it, below one folder a customs package."""
 
     path: PurePosixPath
@@ -59,8 +59,8 @@ class File:
 _parse_export = parse_as(ExportView)
 
 
-def _parse_version(response: httpx.Response) -> Version:
-    return Version(_parse_export(response), response.headers.get("ETag", ""))
+def _parse_version(response: httpx.Response) -> ExportVersion:
+    return ExportVersion(_parse_export(response), response.headers.get("ETag", ""))
 
 
 def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None) -> Call[Execution]:
@@ -116,15 +116,15 @@ def inspect(export: str) -> Call[ExportView]:
     return get(_export_path(export), _parse_export)
 
 
-def inspect_version(export: str) -> Call[Version]:
+def inspect_version(export: str) -> Call[ExportVersion]:
     """Return an export with its entity tag, to change only this version of it or to ask whether it has changed."""
     return get(_export_path(export), _parse_version)
 
 
-def inspect_if_changed(export: str, etag: str) -> Call[Version | None]:
+def inspect_if_changed(export: str, etag: str) -> Call[ExportVersion | None]:
     """Return an export with its entity tag; None where it is still the version of `etag`."""
 
-    def parse(response: httpx.Response) -> Version | None:
+    def parse(response: httpx.Response) -> ExportVersion | None:
         return None if response.status_code == _NOT_MODIFIED else _parse_version(response)
 
     accepted_statuses = frozenset({_NOT_MODIFIED})
@@ -255,7 +255,7 @@ def bundle(export: str) -> Call[bytes]:
     return get(f"{_export_path(export)}/bundle", lambda response: response.content)
 
 
-def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[File]:
+def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[ExportFile]:
     """Yield the export's documents with their bytes, each checked as `download` checks it, and then the bundle."""
     names = {package.id: safe_name(package.package_number or package.id) for package in export.customs_packages}
     calls = [
@@ -270,10 +270,10 @@ def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[File]:
 
 
 def _to_file(path: PurePosixPath) -> Any:
-    return lambda content: File(path, content)
+    return lambda content: ExportFile(path, content)
 
 
-def _chain_calls(calls: Sequence[Call[File]]) -> ResultPage[File]:
+def _chain_calls(calls: Sequence[Call[ExportFile]]) -> ResultPage[ExportFile]:
     if not calls:
         return ResultPage()
     first, *rest = calls

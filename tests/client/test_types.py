@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from typing import assert_type
 
 from pipeline.accounts.schemas import PartnerView
-from pipeline.client import AsyncExports, Execution, Exports, File, Version
+from pipeline.client import AsyncExports, Execution, ExportFile, Exports, ExportVersion
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
 from pipeline.interfaces.contracts.examples import example
@@ -18,11 +18,11 @@ def waiting(api: Exports, plan: dict[str, object]) -> None:
     """Say what each kind of call gives."""
     export = assert_type(api.inspect("exp_1"), ExportView)
     assert_type(api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
-    assert_type(api.inspect_if_changed("exp_1", '"tag"'), Version | None)
+    assert_type(api.inspect_if_changed("exp_1", '"tag"'), ExportVersion | None)
     assert_type(api.partners(), Sequence[PartnerView])
     assert_type(api.exports(state="executed"), Iterator[ExportSummary])
     assert_type(api.events("exp_1", after=3), Iterator[EventView])
-    assert_type(api.files(export), Iterator[File])
+    assert_type(api.files(export), Iterator[ExportFile])
     api.inspect(1)  # type: ignore[arg-type]
     api.execute(plan, key="k")  # type: ignore[call-arg]
 
