@@ -26,7 +26,7 @@ from pipeline.interfaces.api import (
     system,
     waivers,
 )
-from pipeline.interfaces.api.dependencies import Keys, TaskPublisher
+from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, RequestDeadline, RequestLimit
 from pipeline.interfaces.api.metrics import Work
@@ -89,8 +89,8 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     registry.register(Work(runtime))
     app.state.runtime = runtime
     app.state.publisher = publisher
-    app.state.keys = Keys(runtime.settings.rate_limit_per_minute)
-    app.state.links = Keys(email_replies.REQUESTS_PER_MINUTE)
+    app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
+    app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.registry = registry
     app.state.parts = Lately(lambda: readiness.check_parts(runtime), most_seconds=system.READY_SECONDS)
     # The last one added is the outermost.

@@ -36,11 +36,11 @@ from pipeline.interfaces.api.limits import COUNT
 from pipeline.workflow.steps import TaskMessage
 
 #: How long a key that was found good is believed; a revoked one works no longer than this.
-_BELIEVED_SECONDS: Final = 1.0
-_KEYS_REMEMBERED: Final = 10_000
+_CACHE_SECONDS: Final = 1.0
+_MAX_KEYS: Final = 10_000
 
 #: The loop itself holds its tasks by weak references alone.
-_NOTING: Final[set[asyncio.Task[None]]] = set()
+_TOUCH_TASKS: Final[set[asyncio.Task[None]]] = set()
 
 Monotonic = Callable[[], float]
 
@@ -62,49 +62,49 @@ class TaskPublisher(Protocol):
 
 
 @dataclass
-class _Known:
+class _CachedCaller:
     caller: Caller
     until: float
 
 
 @dataclass
-class Keys:
+class ApiKeyCache:
     """The keys seen in the last second, and how much each may still ask for."""
 
     per_minute: int
     clock: Monotonic = time.monotonic
-    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    _callers: OrderedDict[str, _CachedCaller] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-    _noted: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _touched: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
-    def believed(self, bearer: str) -> Caller | None:
+    def get(self, bearer: str) -> Caller | None:
         """Return who holds the key, if it was found good within the last second."""
         with self._lock:
-            known = self._known.get(bearer)
-            return known.caller if known is not None and known.until > self.clock() else None
+            cached = self._callers.get(bearer)
+            return cached.caller if cached is not None and cached.until > self.clock() else None
 
-    def believe(self, bearer: str, caller: Caller) -> None:
+    def put(self, bearer: str, caller: Caller) -> None:
         """Remember for a second that the key is good."""
         with self._lock:
-            self._known[bearer] = _Known(caller, self.clock() + _BELIEVED_SECONDS)
-            self._known.move_to_end(bearer)
-            if len(self._known) > _KEYS_REMEMBERED:
-                self._known.popitem(last=False)
+            self._callers[bearer] = _CachedCaller(caller, self.clock() + _CACHE_SECONDS)
+            self._callers.move_to_end(bearer)
+            if len(self._callers) > _MAX_KEYS:
+                self._callers.popitem(last=False)
 
-    def to_be_noted(self, key_id: str) -> bool:
+    def should_touch(self, key_id: str) -> bool:
         """Whether it is time to write down that the key is used: once a minute."""
         with self._lock:
             now = self.clock()
-            if now < self._noted.get(key_id, -math.inf) + LAST_USED_PRECISION_SECONDS:
+            if now < self._touched.get(key_id, -math.inf) + LAST_USED_PRECISION_SECONDS:
                 return False
-            self._noted[key_id] = now
-            self._noted.move_to_end(key_id)
-            if len(self._noted) > _KEYS_REMEMBERED:
-                self._noted.popitem(last=False)
+            self._touched[key_id] = now
+            self._touched.move_to_end(key_id)
+            if len(self._touched) > _MAX_KEYS:
+                self._touched.popitem(last=False)
             return True
 
-    def spend(self, key_id: str) -> tuple[int, float]:
+    def take_token(self, key_id: str) -> tuple[int, float]:
         """Take one request from the key's bucket; return how many are left, and the seconds until there is one again."""
         per_second = self.per_minute / 60
         with self._lock:
@@ -114,7 +114,7 @@ class Keys:
             allowed = tokens >= 1
             self._buckets[key_id] = (tokens - 1 if allowed else tokens, now)
             self._buckets.move_to_end(key_id)
-            if len(self._buckets) > _KEYS_REMEMBERED:
+            if len(self._buckets) > _MAX_KEYS:
                 self._buckets.popitem(last=False)
         return (int(tokens - 1), 0.0) if allowed else (0, (1 - tokens) / per_second)
 
@@ -135,7 +135,7 @@ async def caller_of(request: Request) -> Caller:
     Raises InvalidApiKey, and RateLimited where the key has asked too often.
     """
     caller = await identify(request, _bearer(request))
-    spend(request, caller)
+    count_request(request, caller)
     return caller
 
 
@@ -160,8 +160,8 @@ def _bearer(request: Request) -> str:
 
 async def identify(request: Request, bearer: str) -> Caller:
     """Return who holds the key; raises InvalidApiKey."""
-    keys: Keys = request.app.state.keys
-    caller = keys.believed(bearer)
+    keys: ApiKeyCache = request.app.state.keys
+    caller = keys.get(bearer)
     if caller is None:
         try:
             parse_key_id(bearer)
@@ -170,24 +170,24 @@ async def identify(request: Request, bearer: str) -> Caller:
             raise InvalidApiKey(
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
             ) from None
-        keys.believe(bearer, caller)
-        if keys.to_be_noted(caller.key_id):
+        keys.put(bearer, caller)
+        if keys.should_touch(caller.key_id):
             # Nobody waits for it.
-            noting = asyncio.create_task(run_in_threadpool(record_key_use, runtime_of(request), caller))
-            _NOTING.add(noting)
-            noting.add_done_callback(_NOTING.discard)
+            task = asyncio.create_task(run_in_threadpool(record_key_use, runtime_of(request), caller))
+            _TOUCH_TASKS.add(task)
+            task.add_done_callback(_TOUCH_TASKS.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
     tenancy.set_account(caller.account_id)
     return caller
 
 
-def spend(request: Request, caller: Caller) -> None:
+def count_request(request: Request, caller: Caller) -> None:
     """Count the request against the key, and have the answer say what is left; raises RateLimited.
 
     Also where the key's account has as many requests under way as it may.
     """
-    keys: Keys = request.app.state.keys
-    left, wait = keys.spend(caller.key_id)
+    keys: ApiKeyCache = request.app.state.keys
+    left, wait = keys.take_token(caller.key_id)
     headers: list[tuple[str, str]] = request.scope.setdefault("exports.headers", [])
     headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))

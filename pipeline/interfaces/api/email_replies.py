@@ -18,7 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import email_replies
 from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyForm, ReplyLink
-from pipeline.interfaces.api.dependencies import Keys, RuntimeDep, retry_after
+from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after
 from pipeline.interfaces.api.request_body import at_most
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
@@ -109,8 +109,8 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, H
     """Return the handoff that the token leads to, or the page that says why there is none."""
     try:
         given = email_replies.parse_reply_link(runtime.settings, token)
-        links: Keys = request.app.state.links
-        _, wait = links.spend(given.notification_id)
+        links: ApiKeyCache = request.app.state.links
+        _, wait = links.take_token(given.notification_id)
         if wait:
             return _plain("Too often", "This page was asked for too often. Wait a minute.", 429, retry_after(wait))
         if utc_now() >= given.ends_at:

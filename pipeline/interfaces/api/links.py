@@ -17,7 +17,15 @@ from pipeline.core.templating import render
 from pipeline.deliveries import links
 from pipeline.deliveries.schemas.views import DocumentLink, DocumentLinks
 from pipeline.documents import repository
-from pipeline.interfaces.api.dependencies import PARTNER, KeyHolder, Keys, RuntimeDep, caller_of, let_in, too_often
+from pipeline.interfaces.api.dependencies import (
+    PARTNER,
+    ApiKeyCache,
+    KeyHolder,
+    RuntimeDep,
+    caller_of,
+    let_in,
+    too_often,
+)
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.api.openapi import LOOKING, refusals
 from pipeline.interfaces.api.request_body import at_most
@@ -84,7 +92,7 @@ def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
         claim = links.verify_token(runtime.settings, token, utc_now())
         if request.method not in (links.METHOD, "HEAD"):
             raise links.link_not_found()
-        _spend(request, f"{claim.holder}/{claim.artifact_id}")
+        _count_request(request, f"{claim.holder}/{claim.artifact_id}")
         row = links.find_linked_document(runtime, claim)
     except NotFound as nothing:
         if "text/html" not in request.headers.get("accept", ""):
@@ -106,8 +114,8 @@ _SAID: Final = (
 )
 
 
-def _spend(request: Request, what: str) -> None:
-    budget: Keys = request.app.state.links
-    _, wait = budget.spend(what)
+def _count_request(request: Request, what: str) -> None:
+    limits: ApiKeyCache = request.app.state.links
+    _, wait = limits.take_token(what)
     if wait:
         raise too_often("this link was followed too often", wait)

@@ -216,7 +216,7 @@ def caller_or_none(request: Request) -> Caller | None:
         caller = signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
     except Refused:
         return None
-    if request.app.state.keys.to_be_noted(caller.key_id):
+    if request.app.state.keys.should_touch(caller.key_id):
         record_key_use(runtime_of(request), caller)
     return caller
 

@@ -25,7 +25,7 @@ from pipeline.exports import models
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api import events, exports, limits
-from pipeline.interfaces.api.dependencies import Keys
+from pipeline.interfaces.api.dependencies import ApiKeyCache
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import run_step
@@ -120,7 +120,7 @@ Open = Callable[..., Desk]
 
 
 @contextmanager
-def served(runtime: Runtime, publisher: RecordingPublisher, keys: Keys | None = None) -> Iterator[str]:
+def served(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache | None = None) -> Iterator[str]:
     """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
     app = create_app(runtime, publisher)
     app.state.keys = keys or app.state.keys

@@ -14,7 +14,7 @@ from pipeline.accounts.models import ApiKey
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
-from pipeline.interfaces.api.dependencies import Keys
+from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import OTHER, Desk, execution
 from tests.support import factories
 from tests.support.servers import poll
@@ -253,21 +253,21 @@ def test_roles_and_accounts_are_checked(desk: Desk) -> None:
 
 def test_a_bucket_refills_with_time() -> None:
     moment = 1000.0
-    keys = Keys(per_minute=60, clock=lambda: moment)
-    assert [keys.spend("k")[0] for _ in range(60)] == list(range(59, -1, -1))
-    assert keys.spend("k") == (0, 1.0)
-    assert keys.spend("other")[1] == 0.0
+    keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
+    assert [keys.take_token("k")[0] for _ in range(60)] == list(range(59, -1, -1))
+    assert keys.take_token("k") == (0, 1.0)
+    assert keys.take_token("other")[1] == 0.0
     moment += 0.5
-    assert keys.spend("k") == (0, 0.5)
+    assert keys.take_token("k") == (0, 0.5)
     moment += 1.5
-    assert keys.spend("k") == (1, 0.0)
+    assert keys.take_token("k") == (1, 0.0)
 
 
 def test_a_key_is_believed_for_a_second() -> None:
     moment = 1000.0
-    keys = Keys(per_minute=60, clock=lambda: moment)
+    keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
     caller = Caller("acc_1", "k", "live", frozenset({"read"}))
-    keys.believe("bearer", caller)
-    assert keys.believed("bearer") == caller
+    keys.put("bearer", caller)
+    assert keys.get("bearer") == caller
     moment += 1.0
-    assert keys.believed("bearer") is None
+    assert keys.get("bearer") is None

@@ -19,7 +19,7 @@ from pipeline.core.db import database_now, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
-from pipeline.interfaces.api.dependencies import Keys
+from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import Desk, Open, RecordingPublisher, served
 from tests.support import factories
 from tests.support.servers import poll
@@ -71,13 +71,13 @@ def test_use_is_written_once_a_minute_by_all_processes_together(desk: Desk) -> N
 
 def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
     moment = 1000.0
-    keys = Keys(per_minute=60, clock=lambda: moment)
-    assert [keys.to_be_noted("k") for _ in range(3)] == [True, False, False]
-    assert keys.to_be_noted("other")
+    keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
+    assert [keys.should_touch("k") for _ in range(3)] == [True, False, False]
+    assert keys.should_touch("other")
     moment += 59.9
-    assert not keys.to_be_noted("k")
+    assert not keys.should_touch("k")
     moment += 0.1
-    assert keys.to_be_noted("k")
+    assert keys.should_touch("k")
 
 
 def test_a_use_that_cannot_be_noted_harms_nobody(open_desk: Open) -> None:
@@ -101,7 +101,7 @@ def processes(desk: Desk) -> Iterator[list[tuple[str, list[float]]]]:
             runtime = open_runtime(desk.runtime.settings)
             opened.callback(runtime.close)
             moment = [1000.0]
-            keys = Keys(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
+            keys = ApiKeyCache(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
             url = opened.enter_context(served(runtime, RecordingPublisher(), keys))
             made.append((url, moment))
         yield made
