@@ -119,7 +119,7 @@ class ApiKeyCache:
         return (int(tokens - 1), 0.0) if allowed else (0, (1 - tokens) / per_second)
 
 
-def runtime_of(request: Request) -> Runtime:
+def get_runtime(request: Request) -> Runtime:
     """Return what the process has open."""
     return cast("Runtime", request.app.state.runtime)
 
@@ -129,20 +129,20 @@ def get_publisher(request: Request) -> TaskPublisher:
     return cast("TaskPublisher", request.app.state.publisher)
 
 
-async def caller_of(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """Return who makes the request.
 
     Raises InvalidApiKey, and RateLimited where the key has asked too often.
     """
-    caller = await identify(request, _bearer(request))
+    caller = await authenticate(request, _bearer(request))
     count_request(request, caller)
     return caller
 
 
-async def still_let_in(request: Request) -> bool:
+async def is_still_authorized(request: Request) -> bool:
     """Tell whether the key of a request that is being answered for long is still good."""
     try:
-        await identify(request, _bearer(request))
+        await authenticate(request, _bearer(request))
     except InvalidApiKey:
         return False
     return True
@@ -158,14 +158,14 @@ def _bearer(request: Request) -> str:
     return bearer
 
 
-async def identify(request: Request, bearer: str) -> Caller:
+async def authenticate(request: Request, bearer: str) -> Caller:
     """Return who holds the key; raises InvalidApiKey."""
     keys: ApiKeyCache = request.app.state.keys
     caller = keys.get(bearer)
     if caller is None:
         try:
             parse_key_id(bearer)
-            caller = await run_in_threadpool(find_caller, runtime_of(request), bearer)
+            caller = await run_in_threadpool(find_caller, get_runtime(request), bearer)
         except InvalidApiKey as refused:
             raise InvalidApiKey(
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
@@ -173,7 +173,7 @@ async def identify(request: Request, bearer: str) -> Caller:
         keys.put(bearer, caller)
         if keys.should_touch(caller.key_id):
             # Nobody waits for it.
-            task = asyncio.create_task(run_in_threadpool(record_key_use, runtime_of(request), caller))
+            task = asyncio.create_task(run_in_threadpool(record_key_use, get_runtime(request), caller))
             _TOUCH_TASKS.add(task)
             task.add_done_callback(_TOUCH_TASKS.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
@@ -192,61 +192,65 @@ def count_request(request: Request, caller: Caller) -> None:
     headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
     if wait:
-        raise too_often(f"this key may make {keys.per_minute} requests in a minute", wait)
+        raise rate_limited(f"this key may make {keys.per_minute} requests in a minute", wait)
     request.scope[COUNT](caller.account_id)
 
 
-def too_often(what: str, wait: float) -> RateLimited:
+def rate_limited(what: str, wait: float) -> RateLimited:
     """Return the refusal of whoever has to wait so many seconds; `what` says why."""
-    headers = retry_after(wait)
+    headers = retry_after_header(wait)
     return RateLimited(f"{what}; try again in {headers['Retry-After']} s", headers=headers)
 
 
-def retry_after(wait: float) -> dict[str, str]:
+def retry_after_header(wait: float) -> dict[str, str]:
     """Return the header that tells when to ask again, in whole seconds."""
     return {"Retry-After": str(max(1, int(wait + 0.999)))}
 
 
-RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 PublisherDep = Annotated[TaskPublisher, Depends(get_publisher)]
-CallerDep = Annotated[Caller, Depends(caller_of)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
 
 #: Says in the OpenAPI document that a call needs a key; the key itself is read above.
-SIGNED_IN: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
+BEARER_SCHEME: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
 
 
 #: A key of the partner that the thing was handed to.
 PARTNER: Final = "partner"
 
-_OPEN_TO: Final[dict[object, tuple[str, ...]]] = {}
+_ROLES_OF: Final[dict[object, tuple[str, ...]]] = {}
 
 
-def open_to(dependency: object) -> tuple[str, ...] | None:
+def roles_of(dependency: object) -> tuple[str, ...] | None:
     """Return the roles that a dependency lets in, those that bring one of them along included; None where it asks for no key."""
-    return _OPEN_TO.get(dependency)
+    return _ROLES_OF.get(dependency)
 
 
-def let_in(*roles: str) -> tuple[str, ...]:
+def roles_allowing(*roles: str) -> tuple[str, ...]:
     """Return every role that is one of these, or brings one along."""
-    return tuple(held for held in (*ROLES, PARTNER) if held in roles or any(role_implies(held, role) for role in roles))
+    return tuple(
+        candidate
+        for candidate in (*ROLES, PARTNER)
+        if candidate in roles or any(role_implies(candidate, role) for role in roles)
+    )
 
 
 def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
     """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
 
-    async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
+    async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(BEARER_SCHEME)] = None) -> Caller:
         caller.require(*roles)
         return caller
 
-    _OPEN_TO[caller_with_role] = let_in(*roles)
+    _ROLES_OF[caller_with_role] = roles_allowing(*roles)
     return Depends(caller_with_role)
 
 
-async def _caller_with_any_role(caller: CallerDep, _: Annotated[object, Depends(SIGNED_IN)] = None) -> Caller:
+async def _caller_with_any_role(caller: CallerDep, _: Annotated[object, Depends(BEARER_SCHEME)] = None) -> Caller:
     return caller
 
 
-_OPEN_TO[_caller_with_any_role] = let_in(READ, PARTNER)
+_ROLES_OF[_caller_with_any_role] = roles_allowing(READ, PARTNER)
 
 #: Any key will do; what it may see is decided by the thing itself.
 KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]

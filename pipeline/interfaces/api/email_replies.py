@@ -18,7 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import email_replies
 from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyForm, ReplyLink
-from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after
+from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import at_most
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
@@ -112,7 +112,9 @@ def _found(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, H
         links: ApiKeyCache = request.app.state.links
         _, wait = links.take_token(given.notification_id)
         if wait:
-            return _plain("Too often", "This page was asked for too often. Wait a minute.", 429, retry_after(wait))
+            return _plain(
+                "Too often", "This page was asked for too often. Wait a minute.", 429, retry_after_header(wait)
+            )
         if utc_now() >= given.ends_at:
             return _plain(
                 "This link has ended",

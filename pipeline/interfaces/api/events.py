@@ -16,7 +16,7 @@ from pipeline.core import deadline
 from pipeline.core.runtime import Runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import EventPage
-from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, still_let_in
+from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, is_still_authorized
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.api.openapi import refusals
 from pipeline.workflow import queries as workflow_queries
@@ -105,6 +105,6 @@ async def _follow(
             await anyio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
-        if not await still_let_in(request):
+        if not await is_still_authorized(request):
             return
         stretch = await run_in_threadpool(look)

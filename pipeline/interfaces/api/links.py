@@ -22,9 +22,9 @@ from pipeline.interfaces.api.dependencies import (
     ApiKeyCache,
     KeyHolder,
     RuntimeDep,
-    caller_of,
-    let_in,
-    too_often,
+    get_caller,
+    rate_limited,
+    roles_allowing,
 )
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.api.openapi import LOOKING, refusals
@@ -55,7 +55,7 @@ def link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # no
     "/api/broker-submissions/{id}/links",
     response_model=DocumentLinks,
     responses=refusals(400, 404, 413),
-    openapi_extra={"x-roles": list(let_in(READ, PARTNER))},
+    openapi_extra={"x-roles": list(roles_allowing(READ, PARTNER))},
 )
 async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
     """Return new links to the documents of a handoff, for whoever reads its message after the links in it have ended.
@@ -63,7 +63,7 @@ async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLin
     The call has no body. It carries a key that may read them, or the three Standard Webhooks headers made with the
     partner's secret over no bytes.
     """
-    caller = await caller_of(request) if "authorization" in request.headers else None
+    caller = await get_caller(request) if "authorization" in request.headers else None
     if await at_most(request, 0) is None:
         # Nor does the signature under an answer open anything.
         raise InvalidRequest("this call has no body; send it without one, and sign no bytes")
@@ -118,4 +118,4 @@ def _count_request(request: Request, what: str) -> None:
     limits: ApiKeyCache = request.app.state.links
     _, wait = limits.take_token(what)
     if wait:
-        raise too_often("this link was followed too often", wait)
+        raise rate_limited("this link was followed too often", wait)

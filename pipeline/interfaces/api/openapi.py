@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline.core.errors import Refused
 from pipeline.core.problems import Problem, problem_document
-from pipeline.interfaces.api.dependencies import open_to
+from pipeline.interfaces.api.dependencies import roles_of
 from pipeline.interfaces.api.errors import MEDIA_TYPE
 from pipeline.interfaces.contracts.examples import example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
@@ -74,7 +74,7 @@ def _tell_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
         for route in router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue
-            asked = [open_to(each.call) for each in _dependencies(route.dependant)]
+            asked = [roles_of(each.call) for each in _dependencies(route.dependant)]
             roles = next((each for each in asked if each is not None), None)
             for method in route.methods or ():
                 operation = document["paths"][route.path][method.lower()]

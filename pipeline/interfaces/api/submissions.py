@@ -16,7 +16,7 @@ from pipeline.deliveries import submissions
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
-from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, caller_of, let_in
+from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
 from pipeline.interfaces.api.openapi import refusals
 from pipeline.interfaces.api.request_body import at_most, documented
 
@@ -29,7 +29,7 @@ MAX_BYTES: Final = 64 * 1024
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
     responses=refusals(400, 404, 409, 413),
-    openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(let_in(OPERATE, PARTNER))},
+    openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
     """Record the broker's answer, once by its `id`, and advance the submission's status; repeats are harmless.
@@ -37,7 +37,7 @@ async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> Acknowl
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
     the partner's secret.
     """
-    caller = await caller_of(request) if "authorization" in request.headers else None
+    caller = await get_caller(request) if "authorization" in request.headers else None
     body = await at_most(request, MAX_BYTES)
     if body is None:
         # What is left of it is not read, so the connection cannot be used again.

@@ -65,7 +65,7 @@ def _sign_in_page(refused: Refused | None) -> Response:
 @router.post("/sign-in")
 async def take_sign_in(request: Request) -> Response:
     """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
-    runtime = runtime_of(request)
+    runtime = get_runtime(request)
     try:
         check_own_page(runtime.settings, request)
         given = (await fields_of(request)).get("key", "")
@@ -97,7 +97,7 @@ def _signed_out(request: Request, fields: Mapping[str, str]) -> Response:
     if caller is None:
         return to_sign_in()
     try:
-        check_sign(runtime_of(request), request, fields)
+        check_sign(get_runtime(request), request, fields)
     except Refused as refused:
         return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
     response = RedirectResponse("/console/sign-in", 303, HEADERS)
@@ -120,7 +120,7 @@ def show_exports(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's exports, newest first."""
-    runtime = runtime_of(request)
+    runtime = get_runtime(request)
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
@@ -147,7 +147,7 @@ def show_exports(
 @router.get("/exports/{id}")
 def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Show everything of one export."""
-    runtime = runtime_of(request)
+    runtime = get_runtime(request)
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
@@ -172,7 +172,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
 @router.get("/sandbox")
 def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
     """Show what the sandbox broker received of the account, newest first."""
-    runtime = runtime_of(request)
+    runtime = get_runtime(request)
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
@@ -190,7 +190,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
 @router.get("/artifacts/{id}")
 def download(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Return a document to whoever looks at its export."""
-    runtime = runtime_of(request)
+    runtime = get_runtime(request)
     caller = caller_or_none(request)
     if caller is None:
         return to_sign_in()
@@ -204,7 +204,7 @@ def download(id: str, request: Request) -> Response:  # noqa: A002 - the contrac
     return Response(runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)
 
 
-def runtime_of(request: Request) -> Runtime:
+def get_runtime(request: Request) -> Runtime:
     """Return what the process has open."""
     runtime: Runtime = request.app.state.runtime
     return runtime
@@ -213,17 +213,17 @@ def runtime_of(request: Request) -> Runtime:
 def caller_or_none(request: Request) -> Caller | None:
     """Return who has signed in; None where nobody has."""
     try:
-        caller = signed_in(runtime_of(request), request.cookies.get(COOKIE, ""))
+        caller = signed_in(get_runtime(request), request.cookies.get(COOKIE, ""))
     except Refused:
         return None
     if request.app.state.keys.should_touch(caller.key_id):
-        record_key_use(runtime_of(request), caller)
+        record_key_use(get_runtime(request), caller)
     return caller
 
 
 def who(request: Request, caller: Caller) -> dict[str, str]:
     """Return what every page shows of who looks: the account, and the sign that its forms carry."""
-    sign = token_of(runtime_of(request), request.cookies.get(COOKIE, ""))
+    sign = token_of(get_runtime(request), request.cookies.get(COOKIE, ""))
     return {"account": caller.account_id, "sign": sign}
 
 

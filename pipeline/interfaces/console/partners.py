@@ -20,7 +20,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
-from pipeline.interfaces.console.exports import HEADERS, caller_or_none, page, runtime_of, to_sign_in, who
+from pipeline.interfaces.console.exports import HEADERS, caller_or_none, get_runtime, page, to_sign_in, who
 from pipeline.interfaces.console.session import check_sign, fields_of
 from pipeline.workflow.steps import TaskMessage
 
@@ -48,7 +48,7 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
 @router.get("/partners")
 def show_partners(request: Request) -> Response:
     """Show the account's partners: where each stands, how its last test went, and what it did not take."""
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     dead = queries.count_dead_letters(runtime, caller.account_id)
@@ -65,7 +65,7 @@ def show_partner(
     owed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     try:
@@ -88,7 +88,7 @@ def show_deliveries(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's deliveries, newest first."""
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     found = queries.list_deliveries(
@@ -109,7 +109,7 @@ def show_deliveries(
 @router.get("/deliveries/{id}")
 def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Show one delivery with its tries: what was said at each, and what to do."""
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     try:
@@ -126,7 +126,7 @@ async def resend(id: str, request: Request) -> Response:  # noqa: A002 - the con
 
 def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
     # All in one thread: whose rows it may see is known to that thread alone.
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     if action not in {*_ACTIONS, "replay"}:
@@ -145,7 +145,7 @@ def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action:
 
 
 def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Response:
-    runtime, caller = runtime_of(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), caller_or_none(request)
     if caller is None:
         return to_sign_in()
     try:
