@@ -99,10 +99,10 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         max_bytes=bounds.max_body_bytes,
-        together=bounds.max_bodies_bytes,
+        max_total_bytes=bounds.max_bodies_bytes,
         seconds=bounds.max_body_seconds,
     )
-    app.add_middleware(RequestLimit, most=bounds.max_requests, each=bounds.max_account_requests)
+    app.add_middleware(RequestLimit, max_requests=bounds.max_requests, max_per_account=bounds.max_account_requests)
     if bounds.failpoints:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(Envelope, measures=Measures(registry))

@@ -16,16 +16,16 @@ from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady
 from pipeline.interfaces.api.errors import problem
 
 #: Whether the process lives is asked most urgently when it has most to do.
-_ALWAYS: Final = frozenset({"/livez", "/readyz"})
+_UNLIMITED_PATHS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
 
 #: The part of all requests that those without a key may be, beside them: a twentieth, and at least four.
-_KEYLESS_PART: Final = 20
-_KEYLESS_LEAST: Final = 4
+_WITHOUT_KEY_PART: Final = 20
+_WITHOUT_KEY_MIN: Final = 4
 #: Where a key, or the sandbox's token, is looked at before a body is read or more is answered than that it is wrong.
-_KEYED: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
-_KEYLESS: Final = "/api/schemas/"
+_KEYED_PATHS: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
+_KEYLESS_PATHS: Final = "/api/schemas/"
 
 #: Where the scope of a request holds what counts it for its account, which is known only once its key was read.
 COUNT: Final = "exports.count"
@@ -41,35 +41,37 @@ class RequestLimit:
     that bring no key have a small room of their own: strangers cannot take that of callers with keys.
     """
 
-    def __init__(self, app: ASGIApp, most: int, each: int) -> None:
+    def __init__(self, app: ASGIApp, max_requests: int, max_per_account: int) -> None:
         self.app = app
-        self.most = most
-        self.each = each
-        self.keyless = max(_KEYLESS_LEAST, most // _KEYLESS_PART)
+        self.max_requests = max_requests
+        self.max_per_account = max_per_account
+        self.max_without_key = max(_WITHOUT_KEY_MIN, max_requests // _WITHOUT_KEY_PART)
         self._under_way = {"requests": 0, "live streams": 0, "requests without a key": 0}
-        self._of_accounts: Counter[tuple[bool, str]] = Counter()
+        self._under_way_by_account: Counter[tuple[bool, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http" or scope["path"] in _UNLIMITED_PATHS:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         live = _STREAM in headers.get("accept", "")
-        keyed = _brings_key(scope, headers)
-        what = "requests without a key" if not keyed else "live streams" if live else "requests"
-        most = self.most if keyed else self.keyless
-        if self._under_way[what] >= most:
-            await problem(scope, _busy(f"this process has {most} {what} under way"))(scope, receive, send)
+        has_key = _has_key(scope, headers)
+        what = "requests without a key" if not has_key else "live streams" if live else "requests"
+        max_requests = self.max_requests if has_key else self.max_without_key
+        if self._under_way[what] >= max_requests:
+            await problem(scope, _busy_refusal(f"this process has {max_requests} {what} under way"))(
+                scope, receive, send
+            )
             return
-        counted: list[tuple[bool, str]] = []
+        receive_counted: list[tuple[bool, str]] = []
 
         def count(account_id: str) -> None:
-            if self._of_accounts[live, account_id] >= self.each:
+            if self._under_way_by_account[live, account_id] >= self.max_per_account:
                 kind = "live streams" if live else "requests"
-                why = f"account {account_id} has {self.each} {kind} under way here, as many as one may"
+                why = f"account {account_id} has {self.max_per_account} {kind} under way here, as many as one may"
                 raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
-            self._of_accounts[live, account_id] += 1
-            counted.append((live, account_id))
+            self._under_way_by_account[live, account_id] += 1
+            receive_counted.append((live, account_id))
 
         scope[COUNT] = count
         self._under_way[what] += 1
@@ -77,16 +79,16 @@ class RequestLimit:
             await self.app(scope, receive, send)
         finally:
             self._under_way[what] -= 1
-            self._of_accounts -= Counter(counted)
+            self._under_way_by_account -= Counter(receive_counted)
 
 
-def _brings_key(scope: Scope, headers: Headers) -> bool:
+def _has_key(scope: Scope, headers: Headers) -> bool:
     """Tell whether a key is brought to where it is looked at first: a wrong one holds its place for a moment only."""
     path = scope["path"]
     if path.startswith("/console"):
         # A page for nobody is short; a form is read before it is known whose it is.
         return scope["method"] == "GET" and "cookie" in headers
-    return path.startswith(_KEYED) and not path.startswith(_KEYLESS) and "authorization" in headers
+    return path.startswith(_KEYED_PATHS) and not path.startswith(_KEYLESS_PATHS) and "authorization" in headers
 
 
 class RequestDeadline:
@@ -100,14 +102,14 @@ class RequestDeadline:
             await self.app(scope, receive, send)
             return
 
-        async def received() -> Message:
+        async def receive_message() -> Message:
             asked = time.monotonic()
             message = await receive()
             deadline.extend(time.monotonic() - asked)
             return message
 
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
-        await self.app(scope, received, send)
+        await self.app(scope, receive_message, send)
 
 
 class LoopbackOnly:
@@ -137,62 +139,62 @@ class BodyLimit:
     A body that has not arrived `seconds` after it was first waited for is cut off.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, together: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_total_bytes: int, seconds: float) -> None:
         self.app = app
         self.seconds = seconds
         self.max_bytes = max_bytes
-        self.together = together
-        self._held = 0
+        self.max_total_bytes = max_total_bytes
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = _no_text(scope) or self._refused(Headers(scope=scope))
+        refused = _refuse_zero_characters(scope) or self._refuse_by_headers(Headers(scope=scope))
         if refused is not None:
             await problem(scope, refused)(scope, receive, send)
             return
         size = 0
-        broken: Refused | None = None
-        in_time = _in_time(receive, self.seconds)
+        refusal: Refused | None = None
+        receive_in_time = _receive_within(receive, self.seconds)
 
-        async def counted() -> Message:
-            nonlocal size, broken
+        async def receive_counted() -> Message:
+            nonlocal size, refusal
             try:
-                message = await in_time()
+                message = await receive_in_time()
             except BodyTooSlow as slow:
-                broken = slow
+                refusal = slow
                 raise
             if message["type"] == "http.request":
                 size += len(message.get("body", b""))
-                self._held += len(message.get("body", b""))
+                self._held_bytes += len(message.get("body", b""))
                 if size > self.max_bytes:
-                    broken = self._too_large()
-                elif self._held > self.together:
-                    broken = self._too_many()
-                if broken is not None:
-                    raise broken
+                    refusal = self._too_large()
+                elif self._held_bytes > self.max_total_bytes:
+                    refusal = self._too_many()
+                if refusal is not None:
+                    raise refusal
             return message
 
         async def send_or_refuse(message: Message) -> None:
             # Whatever was made of the interrupted body, the caller hears the one true reason.
-            if broken is None:
+            if refusal is None:
                 await send(message)
             elif message["type"] == "http.response.start":
-                await problem(scope, broken)(scope, receive, send)
+                await problem(scope, refusal)(scope, receive, send)
 
         try:
-            await self.app(scope, counted, send_or_refuse)
+            await self.app(scope, receive_counted, send_or_refuse)
         finally:
-            self._held -= size
+            self._held_bytes -= size
 
-    def _refused(self, headers: Headers) -> Refused | None:
+    def _refuse_by_headers(self, headers: Headers) -> Refused | None:
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
         length = headers.get("content-length", "")
         if length.isdigit() and int(length[:20]) > self.max_bytes:
             return self._too_large()
-        if length.isdigit() and self._held + int(length[:20]) > self.together:
+        if length.isdigit() and self._held_bytes + int(length[:20]) > self.max_total_bytes:
             return self._too_many()
         return None
 
@@ -203,15 +205,15 @@ class BodyLimit:
         )
 
     def _too_many(self) -> NotReady:
-        return _busy("this process holds as many bytes of bodies as it may")
+        return _busy_refusal("this process holds as many bytes of bodies as it may")
 
 
-def _in_time(receive: Receive, seconds: float) -> Receive:
+def _receive_within(receive: Receive, seconds: float) -> Receive:
     """Return what receives a body; it raises BodyTooSlow where that has not arrived `seconds` after it was first waited for."""
     until: float | None = None
     arrived = False
 
-    async def received() -> Message:
+    async def receive_message() -> Message:
         nonlocal until, arrived
         if arrived:
             return await receive()  # when the caller leaves, which has no deadline
@@ -227,14 +229,14 @@ def _in_time(receive: Receive, seconds: float) -> Receive:
         arrived = not message.get("more_body", False)
         return message
 
-    return received
+    return receive_message
 
 
-def _busy(why: str) -> NotReady:
+def _busy_refusal(why: str) -> NotReady:
     return NotReady(f"{why}; try again in 1 s", headers={"Retry-After": "1", "Connection": "close"})
 
 
-def _no_text(scope: Scope) -> Refused | None:
+def _refuse_zero_characters(scope: Scope) -> Refused | None:
     # PostgreSQL keeps no zero character, so that nothing can be called by one.
     if "\x00" in scope["path"]:
         return NotFound("there is nothing at this address: a name holds no zero character")
