@@ -30,7 +30,7 @@ from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, RequestDeadline, RequestLimit
 from pipeline.interfaces.api.metrics import Work
-from pipeline.interfaces.api.middleware import Envelope, Measures
+from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import Lately
@@ -105,7 +105,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.add_middleware(RequestLimit, max_requests=bounds.max_requests, max_per_account=bounds.max_account_requests)
     if bounds.failpoints:
         app.add_middleware(LoopbackOnly)
-    app.add_middleware(Envelope, measures=Measures(registry))
+    app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     add_problem_handlers(app)
     routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT]
     for router in routers:

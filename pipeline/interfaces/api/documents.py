@@ -12,7 +12,7 @@ from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
-from pipeline.interfaces.api.headers import conditional, download_headers, has_already
+from pipeline.interfaces.api.headers import conditional_response, download_headers, has_current_version
 from pipeline.interfaces.api.openapi import LOOKING, Responses, refusals
 from pipeline.workflow import read_model as inspection_view
 
@@ -26,7 +26,7 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
     """Return a customs package: its documents, its handling units and its treatment, all of them."""
     with runtime.db.read() as session:
         view = inspection_view.read_customs_package(session, caller.account_id, id)
-    return conditional(request, view.model_dump_json(by_alias=True).encode(), "application/json")
+    return conditional_response(request, view.model_dump_json(by_alias=True).encode(), "application/json")
 
 
 @router.get(
@@ -41,8 +41,8 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
     links.check_may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
     row = handed.artifact
     etag = f'"{row.sha256}"'
-    content = b"" if has_already(request, etag) else runtime.store.get(row.sha256)
-    return conditional(
+    content = b"" if has_current_version(request, etag) else runtime.store.get(row.sha256)
+    return conditional_response(
         request,
         content,
         row.media_type,
@@ -68,7 +68,7 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
         "Cache-Control": "private, no-cache",
         **download_headers(f"{export.batch_id}.zip"),
     }
-    if has_already(request, etag):
+    if has_current_version(request, etag):
         return Response(status_code=304, headers=headers)
     return StreamingResponse(
         handoff_bundle.stream_bundle(runtime.store, packed), headers=headers, media_type="application/zip"

@@ -45,22 +45,22 @@ class InternalError(Refused):
     code, status, title = "INTERNAL_ERROR", 500, "Something went wrong on our side"
 
 
-def request_id_of(scope: Scope) -> str:
+def get_request_id(scope: Scope) -> str:
     """Return the id of the request, given to it before anything else."""
     return str(scope.get("exports.request_id", ""))
 
 
-def problem(scope: Scope, refused: Refused) -> Response:
+def problem_response(scope: Scope, refused: Refused) -> Response:
     """Return the answer that tells of `refused`."""
     return Response(
-        problem_document(refused, request_id_of(scope)).model_dump_json(by_alias=True, exclude_none=True),
+        problem_document(refused, get_request_id(scope)).model_dump_json(by_alias=True, exclude_none=True),
         refused.status,
         headers={"Cache-Control": "no-store", **refused.headers},
         media_type=MEDIA_TYPE,
     )
 
 
-_SEALED: Final = (
+_CANNOT_DECRYPT: Final = (
     "a secret that this takes was sealed under a key that the service was not given; whoever runs it finds more in its log."
     " Try again later"
 )
@@ -71,19 +71,19 @@ def internal_error() -> InternalError:
     return InternalError("the request failed on our side; try again, and give the requestId if it goes on failing")
 
 
-def refusal_of(error: Exception) -> Refused:
+def to_refusal(error: Exception) -> Refused:
     """Return the refusal that a foreign or internal exception amounts to."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, RequestValidationError):
-        return validation_failed([_issue(each) for each in error.errors()])
+        return validation_failed([_to_issue(each) for each in error.errors()])
     if isinstance(error, HTTPException):
-        return _foreign(error)
+        return _from_http_exception(error)
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(type(error), "a part of it")
         return NotReady(f"{part} does not answer now; try again in 2 s", headers={"Retry-After": "2"})
     if isinstance(error, SecretUnreadable):
-        return NotReady(_SEALED, headers={"Retry-After": "60"})
+        return NotReady(_CANNOT_DECRYPT, headers={"Retry-After": "60"})
     return internal_error()
 
 
@@ -91,45 +91,45 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Have every expected exception answered as a problem document; the rest is caught by the outermost middleware."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        refused = refusal_of(error)
-        if refused.status == 405 or (refused.status == 404 and _is_named_otherwise(request)):
-            refused = _of_all_routes(request)
-        elif isinstance(error, HTTPException) and refused.status == 404 and _has_a_slash_too_many(request.url.path):
+        refused = to_refusal(error)
+        if refused.status == 405 or (refused.status == 404 and _is_reserved_path(request)):
+            refused = _method_not_allowed(request)
+        elif isinstance(error, HTTPException) and refused.status == 404 and _has_trailing_slash(request.url.path):
             refused = NotFound("there is nothing at this address; write it without the slash at its end")
         if refused.status >= 500:
             log.warning("request_put_off", error=type(error).__name__, reason=str(error))
-        return problem(request.scope, refused)
+        return problem_response(request.scope, refused)
 
     for kind in (Refused, Retryable, SecretUnreadable, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
 
     async def conflict(request: Request, error: Exception) -> Response:
         log.error("artifact_conflict", reason=str(error))
-        return problem(request.scope, internal_error())
+        return problem_response(request.scope, internal_error())
 
     app.add_exception_handler(ArtifactConflict, conflict)
 
 
-def _has_a_slash_too_many(path: str) -> bool:
+def _has_trailing_slash(path: str) -> bool:
     return path.endswith("/") and path != "/"
 
 
-def _is_named_otherwise(request: Request) -> bool:
+def _is_reserved_path(request: Request) -> bool:
     """Tell whether the address is a name of its own, such as plans, that was looked for as if it were an id."""
-    named = request.app.openapi()["paths"].get(request.url.path)
-    return named is not None and request.method.lower() not in named
+    operations = request.app.openapi()["paths"].get(request.url.path)
+    return operations is not None and request.method.lower() not in operations
 
 
-def _of_all_routes(request: Request) -> MethodNotAllowed:
+def _method_not_allowed(request: Request) -> MethodNotAllowed:
     # Each method of an address is a route of its own, and the framework names the methods of the first alone.
     # An address with a name of its own, such as plans, is no export's, though an export's would match it too.
-    named = request.app.openapi()["paths"].get(request.url.path)
+    operations = request.app.openapi()["paths"].get(request.url.path)
     allowed = ", ".join(
         method
         for method in ("DELETE", "GET", "PATCH", "POST")
         if (
-            method.lower() in named
-            if named is not None
+            method.lower() in operations
+            if operations is not None
             else any(
                 route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes
             )
@@ -138,7 +138,7 @@ def _of_all_routes(request: Request) -> MethodNotAllowed:
     return MethodNotAllowed(f"this address takes {allowed}", headers={"Allow": allowed})
 
 
-def _foreign(error: HTTPException) -> Refused:
+def _from_http_exception(error: HTTPException) -> Refused:
     headers: Mapping[str, str] = error.headers or {}
     if error.status_code == 404:
         return NotFound("there is nothing at this address; /docs lists the calls")
@@ -152,8 +152,8 @@ def _foreign(error: HTTPException) -> Refused:
     return internal_error()
 
 
-def _issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
-    place, *way = each["loc"]
-    inside = way if place == "body" else [place, *way]
+def _to_issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
+    location, *path_parts = each["loc"]
+    inside = path_parts if location == "body" else [location, *path_parts]
     message = "is required; add it" if each["type"] == "missing" else error_phrase(str(each["msg"]))
     return Issue(path=json_pointer(inside), message=message, code=str(each["type"]))

@@ -41,7 +41,7 @@ from pipeline.interfaces.api.dependencies import (
     RuntimeDep,
     TaskPublisher,
 )
-from pipeline.interfaces.api.headers import check_unchanged, conditional, etag_of, preferred_wait
+from pipeline.interfaces.api.headers import check_if_match, compute_etag, conditional_response, parse_preferred_wait
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.api.openapi import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
 from pipeline.interfaces.api.request_body import body_of, documented
@@ -153,7 +153,7 @@ async def _accepted(
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    wait = preferred_wait(request, runtime.settings.max_wait_seconds)
+    wait = parse_preferred_wait(request, runtime.settings.max_wait_seconds)
     if wait is None:
         return Response(accepted.body, accepted.status, headers, JSON)
     headers["Preference-Applied"] = f"wait={wait:.0f}"
@@ -232,7 +232,7 @@ def list_exports(
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
 def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return an export, by its id or as the newest revision of a batch."""
-    return conditional(request, _view(runtime, caller, id), JSON)
+    return conditional_response(request, _view(runtime, caller, id), JSON)
 
 
 @router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
@@ -281,12 +281,12 @@ def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str
 
 def _precondition(request: Request) -> Callable[[ExportView], None]:
     """Return what refuses an export that is another version than `If-Match` names; looked at in the transaction itself."""
-    return lambda view: check_unchanged(request, etag_of(view.model_dump_json(by_alias=True).encode()))
+    return lambda view: check_if_match(request, compute_etag(view.model_dump_json(by_alias=True).encode()))
 
 
 def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
     content = _view(runtime, caller, export_id)
-    return Response(content, status, {"ETag": etag_of(content), "Cache-Control": "no-store"}, JSON)
+    return Response(content, status, {"ETag": compute_etag(content), "Cache-Control": "no-store"}, JSON)
 
 
 def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from pipeline.core.errors import PreconditionFailed
 from pipeline.documents.bundle import safe_filename
 
-_WAIT = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
+_WAIT_PREFERENCE = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 
 
-def etag_of(content: bytes) -> str:
+def compute_etag(content: bytes) -> str:
     """Return the strong entity tag of these bytes."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
@@ -29,7 +29,7 @@ def download_headers(filename: str) -> dict[str, str]:
     }
 
 
-def conditional(
+def conditional_response(
     request: Request,
     content: bytes,
     media_type: str,
@@ -38,37 +38,37 @@ def conditional(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the content with its entity tag, or 304 where the caller has it already."""
-    tag = etag or etag_of(content)
+    tag = etag or compute_etag(content)
     all_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
-    if has_already(request, tag):
+    if has_current_version(request, tag):
         return Response(status_code=304, headers={name: all_headers[name] for name in ("ETag", "Cache-Control")})
     return Response(content, headers=all_headers, media_type=media_type)
 
 
-def has_already(request: Request, etag: str) -> bool:
+def has_current_version(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` names the tag; the comparison is the weak one, as RFC 9110 asks for."""
-    return _named(request.headers.getlist("if-none-match"), etag, weakly=True)
+    return _lists_etag(request.headers.getlist("if-none-match"), etag, weak=True)
 
 
-def check_unchanged(request: Request, etag: str) -> None:
+def check_if_match(request: Request, etag: str) -> None:
     """Raise PreconditionFailed where `If-Match` names another version than `etag`."""
-    given = request.headers.getlist("if-match")
-    if given and not _named(given, etag, weakly=False):
+    if_match = request.headers.getlist("if-match")
+    if if_match and not _lists_etag(if_match, etag, weak=False):
         raise PreconditionFailed(
             "the resource has changed since the version in If-Match; read it again, then decide", field="If-Match"
         )
 
 
-def preferred_wait(request: Request, longest_seconds: float) -> float | None:
+def parse_preferred_wait(request: Request, longest_seconds: float) -> float | None:
     """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None where not asked."""
     for line in request.headers.getlist("prefer"):
         for preference in line.split(","):
-            match = _WAIT.match(preference.partition(";")[0].strip())
+            match = _WAIT_PREFERENCE.match(preference.partition(";")[0].strip())
             if match is not None:
                 return min(float(match[1]), longest_seconds)
     return None
 
 
-def _named(lines: list[str], etag: str, *, weakly: bool) -> bool:
+def _lists_etag(lines: list[str], etag: str, *, weak: bool) -> bool:
     tags = [tag.strip() for line in lines for tag in line.split(",")]
-    return "*" in tags or etag in tags or (weakly and f"W/{etag}" in tags)
+    return "*" in tags or etag in tags or (weak and f"W/{etag}" in tags)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from config.network import is_loopback
 from pipeline.core import deadline
 from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
-from pipeline.interfaces.api.errors import problem
+from pipeline.interfaces.api.errors import problem_response
 
 #: Whether the process lives is asked most urgently when it has most to do.
 _UNLIMITED_PATHS: Final = frozenset({"/livez", "/readyz"})
@@ -59,7 +59,7 @@ class RequestLimit:
         what = "requests without a key" if not has_key else "live streams" if live else "requests"
         max_requests = self.max_requests if has_key else self.max_without_key
         if self._under_way[what] >= max_requests:
-            await problem(scope, _busy_refusal(f"this process has {max_requests} {what} under way"))(
+            await problem_response(scope, _busy_refusal(f"this process has {max_requests} {what} under way"))(
                 scope, receive, send
             )
             return
@@ -129,7 +129,7 @@ class LoopbackOnly:
             "EXPORTS_FAILPOINTS is set here, which is for this machine alone; call from it, or unset them",
             headers={"Connection": "close"},
         )
-        await problem(scope, refused)(scope, receive, send)
+        await problem_response(scope, refused)(scope, receive, send)
 
 
 class BodyLimit:
@@ -152,7 +152,7 @@ class BodyLimit:
             return
         refused = _refuse_zero_characters(scope) or self._refuse_by_headers(Headers(scope=scope))
         if refused is not None:
-            await problem(scope, refused)(scope, receive, send)
+            await problem_response(scope, refused)(scope, receive, send)
             return
         size = 0
         refusal: Refused | None = None
@@ -181,7 +181,7 @@ class BodyLimit:
             if refusal is None:
                 await send(message)
             elif message["type"] == "http.response.start":
-                await problem(scope, refusal)(scope, receive, send)
+                await problem_response(scope, refusal)(scope, receive, send)
 
         try:
             await self.app(scope, receive_counted, send_or_refuse)

@@ -16,7 +16,7 @@ from pipeline.core import ids, tenancy
 from pipeline.core.errors import NotReady
 from pipeline.core.tenancy import NO_ACCOUNT
 from pipeline.exports import events
-from pipeline.interfaces.api.errors import internal_error, problem
+from pipeline.interfaces.api.errors import internal_error, problem_response
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ _SECURITY: Final = {
 }
 
 
-class Measures:
+class RequestMetrics:
     """What is counted of requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -49,12 +49,12 @@ class Measures:
         )
 
 
-class Envelope:
+class RequestContext:
     """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did, or `later` where it is cut off."""
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app = app
-        self.measures = measures
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +62,7 @@ class Envelope:
             return
         request_id = ids.safe_request_id(Headers(scope=scope).get("x-request-id", ""), "req")
         scope["exports.request_id"] = request_id
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -75,7 +75,7 @@ class Envelope:
                     headers.setdefault(name, value)
                 for name, value in scope.get("exports.headers", ()):
                     headers[name] = value
-                self._count(scope, status, time.perf_counter() - began)
+                self._count(scope, status, time.perf_counter() - started_at)
             await send(message)
 
         structlog.contextvars.clear_contextvars()
@@ -91,23 +91,23 @@ class Envelope:
             log.warning("request_cut_off", method=scope["method"], route=_route(scope))
             if status:
                 raise
-            await problem(scope, _cut_off())(scope, receive, send_with_id)
+            await problem_response(scope, _shutdown_refusal())(scope, receive, send_with_id)
         except Exception:
             log.exception("request_failed", method=scope["method"], route=_route(scope))
             if status:
                 raise
-            await problem(scope, internal_error())(scope, receive, send_with_id)
+            await problem_response(scope, internal_error())(scope, receive, send_with_id)
         finally:
             structlog.contextvars.clear_contextvars()
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self.measures.requests.labels(method, route, str(status)).inc()
-        self.measures.seconds.labels(method, route).observe(seconds)
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        self.metrics.seconds.labels(method, route).observe(seconds)
 
 
-def _cut_off() -> NotReady:
+def _shutdown_refusal() -> NotReady:
     return NotReady(
         "this process was told to end before the request was done; try again in 1 s",
         headers={"Retry-After": "1", "Connection": "close"},

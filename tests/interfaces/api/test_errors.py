@@ -23,8 +23,8 @@ from pipeline.core.errors import PlanNotExecutable, Refused
 from pipeline.core.findings import Finding
 from pipeline.core.problems import Problem
 from pipeline.exports.models import Export, IdempotencyRecord
-from pipeline.interfaces.api.errors import problem
-from pipeline.interfaces.api.middleware import Envelope, Measures
+from pipeline.interfaces.api.errors import problem_response
+from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
 from tests.support import factories
 from tests.support.servers import PostgreSQL
@@ -53,7 +53,7 @@ def every_refusal() -> list[type[Refused]]:
 def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> None:
     finding = Finding(rule="V01", severity="block", pointer="/units/0", message="It is wrong", remedy="Correct it.")
     raised = PlanNotExecutable([finding]) if kind is PlanNotExecutable else kind("what is wrong", field="/a")
-    response = problem({"exports.request_id": "req_1"}, raised)
+    response = problem_response({"exports.request_id": "req_1"}, raised)
     body = json.loads(bytes(response.body))
     assert Problem.model_validate(body).error_code == kind.code
     assert (response.status_code, body["status"], body["title"]) == (kind.status, kind.status, kind.title)
@@ -368,7 +368,7 @@ def test_request_that_is_cut_off_because_the_process_ends_is_told_to_ask_again()
         raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
 
     async def asked() -> httpx.Response:
-        transport = httpx.ASGITransport(Envelope(cut_off, Measures(CollectorRegistry())))
+        transport = httpx.ASGITransport(RequestContext(cut_off, RequestMetrics(CollectorRegistry())))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/api/exports")
 
