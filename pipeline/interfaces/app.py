@@ -33,7 +33,7 @@ from pipeline.interfaces.api.metrics import Work
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
-from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import api_reference
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import partners as partner_pages
@@ -92,7 +92,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.registry = registry
-    app.state.parts = Lately(lambda: readiness.check_parts(runtime), most_seconds=system.READY_SECONDS)
+    app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
     # The last one added is the outermost.
     bounds = runtime.settings
     app.add_middleware(RequestDeadline)

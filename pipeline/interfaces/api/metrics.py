@@ -21,7 +21,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
-from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.api.single_flight import SingleFlight
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Work(Collector):
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
         # Counting reads all rows, and whoever reaches the port may ask for it.
-        self._counts = Lately(self._count, clock=clock)
+        self._counts = SingleFlight(self._count, clock=clock)
 
     def describe(self) -> Sequence[GaugeMetricFamily]:
         """Return nothing, so that registering asks no database."""
@@ -41,7 +41,7 @@ class Work(Collector):
     def collect(self) -> Sequence[GaugeMetricFamily]:
         """Return the counts; without a database, none."""
         try:
-            return self._counts.told()
+            return self._counts.get()
         except DatabaseBusy:
             log.warning("work_not_counted")
             return ()

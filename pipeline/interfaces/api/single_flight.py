@@ -13,46 +13,46 @@ T = TypeVar("T")
 
 #: An answer is told again for so many times as long as finding it took, so that it has a fifth of one connection's time at
 #: the most.
-KEPT_TIMES: Final = 4
+CACHE_TIME_FACTOR: Final = 4
 
 
-class Lately(Generic[T]):
+class SingleFlight(Generic[T]):
     """The answer to one question: found by one thread at a time, and told again for a while.
 
     Who asks meanwhile is told the last answer, and waits only where there is none.
     """
 
     def __init__(
-        self, find: Callable[[], T], *, most_seconds: float = math.inf, clock: Callable[[], float] = time.monotonic
+        self, load: Callable[[], T], *, max_seconds: float = math.inf, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`find` finds the answer, which is kept for `most_seconds` at the utmost."""
-        self._find, self._most, self._clock = find, most_seconds, clock
+        """`load` finds the answer, which is kept for `most_seconds` at the utmost."""
+        self._load, self._max_seconds, self._clock = load, max_seconds, clock
         self._lock = threading.Lock()
-        self._last: Future[T] | None = None
-        self._next: Future[T] | None = None
-        self._until = -math.inf
+        self._cached: Future[T] | None = None
+        self._pending: Future[T] | None = None
+        self._expires_at = -math.inf
 
-    def told(self) -> T:
+    def get(self) -> T:
         """Return the answer; raises what finding it did, of which nothing is kept: who asks after that has it found anew."""
         with self._lock:
-            if self._last is not None and (self._next is not None or self._clock() < self._until):
-                return self._last.result()
-            found = self._next
-            if found is not None:
+            if self._cached is not None and (self._pending is not None or self._clock() < self._expires_at):
+                return self._cached.result()
+            future = self._pending
+            if future is not None:
                 mine = None
             else:
-                found = mine = self._next = Future()
+                future = mine = self._pending = Future()
         if mine is not None:
-            self._have_found(mine)
-        return found.result()
+            self._refresh(mine)
+        return future.result()
 
-    def _have_found(self, found: Future[T]) -> None:
-        began = self._clock()
+    def _refresh(self, future: Future[T]) -> None:
+        started_at = self._clock()
         try:
-            found.set_result(self._find())
+            future.set_result(self._load())
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is told as well
-            found.set_exception(error)
-        ended = self._clock()
+            future.set_exception(error)
+        finished_at = self._clock()
         with self._lock:
-            self._last, self._next = (found if found.exception() is None else None), None
-            self._until = ended + min(self._most, KEPT_TIMES * (ended - began))
+            self._cached, self._pending = (future if future.exception() is None else None), None
+            self._expires_at = finished_at + min(self._max_seconds, CACHE_TIME_FACTOR * (finished_at - started_at))

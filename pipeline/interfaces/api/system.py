@@ -12,7 +12,7 @@ from starlette.responses import Response
 from pipeline.core.errors import NotFound, NotReady
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import refusals
-from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
 from pipeline.ops import readiness
@@ -35,8 +35,8 @@ async def alive() -> dict[str, str]:
 @router.get("/readyz", responses=refusals())
 def ready(request: Request) -> dict[str, str]:
     """Answer whether work put here now is done: 503 names the part that fails."""
-    parts: Lately[list[ServicePart]] = request.app.state.parts
-    failing = [part for part in parts.told() if not part.ok]
+    parts: SingleFlight[list[ServicePart]] = request.app.state.parts
+    failing = [part for part in parts.get() if not part.ok]
     if failing:
         raise NotReady(
             "; ".join(f"{part.name}: {part.message}" for part in failing),

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.interfaces.api.single_flight import Lately
+from pipeline.interfaces.api.single_flight import SingleFlight
 from tests.support.servers import poll
 
 
-def counting(hands: list[float], **kept: float) -> Lately[int]:
+def counting(hands: list[float], **kept: float) -> SingleFlight[int]:
     """Return what finds 1, then 2, and so on, by a clock that shows these times one after another."""
     clock: Iterator[float] = iter(hands)
     found = iter(range(1, 100))
-    return Lately(lambda: next(found), clock=lambda: next(clock), **kept)
+    return SingleFlight(lambda: next(found), clock=lambda: next(clock), **kept)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_an_answer_is_told_again_for_four_times_as_long_as_it_took_and_for_no_lo
     kept: dict[str, float], hands: list[float], told: list[int]
 ) -> None:
     lately = counting(hands, **kept)
-    assert [lately.told() for _ in told] == told
+    assert [lately.get() for _ in told] == told
 
 
 class Held:
@@ -56,13 +56,13 @@ def away() -> str:
 
 def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
     held = Held([lambda: "first", lambda: "second"])
-    lately = Lately(held, most_seconds=0)  # what is found is old at once
+    lately = SingleFlight(held, max_seconds=0)  # what is found is old at once
     with ThreadPoolExecutor(1) as one:
         held.let_go.release()
-        assert lately.told() == "first"
-        asking = one.submit(lately.told)
+        assert lately.get() == "first"
+        asking = one.submit(lately.get)
         poll(lambda: held.asked == 2, 30, "nobody asks")
-        assert [lately.told() for _ in range(3)] == ["first"] * 3
+        assert [lately.get() for _ in range(3)] == ["first"] * 3
         held.let_go.release()
         assert asking.result(timeout=30) == "second"
     assert held.asked == 2
@@ -71,9 +71,9 @@ def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
 def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
     held = Held([lambda: "first"])
     hands = itertools.chain([0.0], itertools.repeat(1.0))  # it takes a second, and no time passes after that
-    lately = Lately(held, clock=lambda: next(hands))
+    lately = SingleFlight(held, clock=lambda: next(hands))
     with ThreadPoolExecutor(4) as four:
-        asking = [four.submit(lately.told) for _ in range(4)]
+        asking = [four.submit(lately.get) for _ in range(4)]
         poll(lambda: held.asked == 1, 30, "nobody asks")
         held.let_go.release()
         assert [each.result(timeout=30) for each in asking] == ["first"] * 4
@@ -82,10 +82,10 @@ def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
 
 def test_an_error_is_told_to_who_waited_and_keeps_nothing() -> None:
     held = Held([lambda: "first", away, lambda: "third"])
-    lately = Lately(held, most_seconds=0)
+    lately = SingleFlight(held, max_seconds=0)
     for _ in range(3):
         held.let_go.release()
-    assert lately.told() == "first"
+    assert lately.get() == "first"
     with pytest.raises(ConnectionError, match="away"):
-        lately.told()
-    assert lately.told() == "third"
+        lately.get()
+    assert lately.get() == "third"

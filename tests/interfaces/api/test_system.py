@@ -147,7 +147,7 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
     open_desk: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "READY_SECONDS", 10**6)
-    monkeypatch.setattr(single_flight, "KEPT_TIMES", 10**6)
+    monkeypatch.setattr(single_flight, "CACHE_TIME_FACTOR", 10**6)
     desk = open_desk()
     asked: list[Runtime] = []
     real = readiness.check_parts
