@@ -29,7 +29,7 @@ from pipeline.interfaces.api import (
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, RequestDeadline, RequestLimit
-from pipeline.interfaces.api.metrics import Work
+from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
@@ -53,14 +53,14 @@ ROUTERS = (
     waivers.router,
     sandbox.router,
     system.router,
-    system.contract,
+    system.contract_router,
     console_exports.router,
     partner_pages.router,
     api_reference.router,
 )
 
 #: What tells of the contract, and of nothing else; served with /openapi.json or not at all.
-_CONTRACT = (system.contract, api_reference.router)
+_CONTRACT_ROUTERS = (system.contract_router, api_reference.router)
 
 
 def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
@@ -86,7 +86,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         dependencies=[Depends(check_query)],
     )
     registry = CollectorRegistry()
-    registry.register(Work(runtime))
+    registry.register(WorkCollector(runtime))
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
@@ -94,20 +94,20 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.registry = registry
     app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
     # The last one added is the outermost.
-    bounds = runtime.settings
+    settings = runtime.settings
     app.add_middleware(RequestDeadline)
     app.add_middleware(
         BodyLimit,
-        max_bytes=bounds.max_body_bytes,
-        max_total_bytes=bounds.max_bodies_bytes,
-        seconds=bounds.max_body_seconds,
+        max_bytes=settings.max_body_bytes,
+        max_total_bytes=settings.max_bodies_bytes,
+        seconds=settings.max_body_seconds,
     )
-    app.add_middleware(RequestLimit, max_requests=bounds.max_requests, max_per_account=bounds.max_account_requests)
-    if bounds.failpoints:
+    app.add_middleware(RequestLimit, max_requests=settings.max_requests, max_per_account=settings.max_account_requests)
+    if settings.failpoints:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     add_problem_handlers(app)
-    routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT]
+    routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT_ROUTERS]
     for router in routers:
         app.include_router(router)
     add_contract(app, routers)

@@ -12,7 +12,7 @@ from pipeline.core.db import database_now
 from pipeline.deliveries import overdue
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.states import Outcome
-from pipeline.interfaces.api.metrics import Work
+from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import retention
 from pipeline.workflow import queries
 from pipeline.workflow.queries import ExportFilter
@@ -29,7 +29,7 @@ def either(make_house: Callable[[str], House], database_url: str) -> House:
 
 def late(house: House) -> tuple[float, list[str]]:
     """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
-    families = {family.name: family for family in Work(house.runtime).collect()}
+    families = {family.name: family for family in WorkCollector(house.runtime).collect()}
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = ExportFilter(outcomes=(Outcome.OVERDUE,))
     with house.runtime.db.read() as session:

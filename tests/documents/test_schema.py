@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.interfaces.api.system import schema
+from pipeline.interfaces.api.system import read_schema
 from tests.documents.samples import sample
 
 NAME = "commercial-customs-invoice"
@@ -18,7 +18,7 @@ NAME = "commercial-customs-invoice"
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    made = schema(NAME)
+    made = read_schema(NAME)
     Draft202012Validator.check_schema(made)
     return made
 

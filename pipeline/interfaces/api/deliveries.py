@@ -14,14 +14,14 @@ from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
-from pipeline.interfaces.api.request_body import body_of, documented
+from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, json_body
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(tags=["deliveries"])
 
 
-@router.get("/api/deliveries", response_model=DeliveryPage, responses=READING)
+@router.get("/api/deliveries", response_model=DeliveryPage, responses=LIST_REFUSALS)
 def list_deliveries(
     runtime: RuntimeDep,
     caller: Reader,
@@ -43,13 +43,15 @@ def list_deliveries(
     )
 
 
-@router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=LOOKING)
+@router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=READ_REFUSALS)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest tries."""
     return queries.get_delivery(runtime, caller.account_id, id)
 
 
-@router.post("/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusals(404, 409))
+@router.post(
+    "/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusal_responses(404, 409)
+)
 def resend_delivery(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
@@ -66,15 +68,15 @@ def resend_delivery(
     "/api/partners/{id}/replay",
     status_code=202,
     response_model=ReplayReport,
-    responses=refusals(400, 404, 413),
-    openapi_extra=documented(ReplayRequest),
+    responses=refusal_responses(400, 404, 413),
+    openapi_extra=describe_body(ReplayRequest),
 )
-async def replay(
+async def replay_messages(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
     publisher: PublisherDep,
     caller: Operator,
-    body: Annotated[Parsed[ReplayRequest], body_of(ReplayRequest)],
+    body: Annotated[Parsed[ReplayRequest], json_body(ReplayRequest)],
 ) -> ReplayReport:
     """Owe a partner's messages of a span of time once more, with the same ids, and nobody else's; one page a call.
 
@@ -98,7 +100,7 @@ async def replay(
 notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"])
 
 
-@notifications_router.get("/{id}", response_model=NotificationTrace, responses=LOOKING)
-def trace(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
+@notifications_router.get("/{id}", response_model=NotificationTrace, responses=READ_REFUSALS)
+def trace_message(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
     """Return what became of a message by its CloudEvent id: each delivery, each try, and what came back."""
     return queries.trace_notification(runtime, caller.account_id, id)

@@ -13,16 +13,16 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import conditional_response, download_headers, has_current_version
-from pipeline.interfaces.api.openapi import LOOKING, Responses, refusals
+from pipeline.interfaces.api.openapi import READ_REFUSALS, Responses, refusal_responses
 from pipeline.workflow import read_model as inspection_view
 
 router = APIRouter(prefix="/api", tags=["packages"])
 
-_NOT_CHANGED: Final[Responses] = {304: {"description": "Not changed"}}
+_NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 
 
-@router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_CHANGED, **LOOKING})
-def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+@router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_MODIFIED, **READ_REFUSALS})
+def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return a customs package: its documents, its handling units and its treatment, all of them."""
     with runtime.db.read() as session:
         view = inspection_view.read_customs_package(session, caller.account_id, id)
@@ -32,14 +32,14 @@ def customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Read
 @router.get(
     "/artifacts/{id}",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_CHANGED, **LOOKING},
+    responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_MODIFIED, **READ_REFUSALS},
 )
-def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
     with runtime.db.read() as session:
-        handed = repository.find_artifact(session, caller.account_id, id)
-    links.check_may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
-    row = handed.artifact
+        access = repository.find_artifact(session, caller.account_id, id)
+    links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
+    row = access.artifact
     etag = f'"{row.sha256}"'
     content = b"" if has_current_version(request, etag) else runtime.store.get(row.sha256)
     return conditional_response(
@@ -54,15 +54,15 @@ def artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) 
 @router.get(
     "/exports/{id}/bundle",
     response_class=Response,
-    responses={200: {"content": {"application/zip": {}}}, **_NOT_CHANGED, **refusals(404, 409)},
+    responses={200: {"content": {"application/zip": {}}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
-def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, id, test=caller.test)
         links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
-        packed = handoff_bundle.gather_bundle(session, runtime.settings, export)
-    etag = f'"{packed.digest}"'
+        bundle = handoff_bundle.gather_bundle(session, runtime.settings, export)
+    etag = f'"{bundle.digest}"'
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
@@ -71,5 +71,5 @@ def whole(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> 
     if has_current_version(request, etag):
         return Response(status_code=304, headers=headers)
     return StreamingResponse(
-        handoff_bundle.stream_bundle(runtime.store, packed), headers=headers, media_type="application/zip"
+        handoff_bundle.stream_bundle(runtime.store, bundle), headers=headers, media_type="application/zip"
     )

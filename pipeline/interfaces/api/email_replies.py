@@ -19,7 +19,7 @@ from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import email_replies
 from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyForm, ReplyLink
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
-from pipeline.interfaces.api.request_body import at_most
+from pipeline.interfaces.api.request_body import read_body_up_to
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 
@@ -80,7 +80,7 @@ def show(token: str, request: Request, runtime: RuntimeDep) -> Response:
 @router.post("/{token}")
 async def take(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Take the answer, once; a second one is told what the first said."""
-    body = await at_most(request, MAX_FORM_BYTES)
+    body = await read_body_up_to(request, MAX_FORM_BYTES)
     if body is None:
         return _plain("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
     return await run_in_threadpool(_take, token, request, runtime, body)

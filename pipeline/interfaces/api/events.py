@@ -18,16 +18,16 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import EventPage
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep, is_still_authorized
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
-from pipeline.interfaces.api.openapi import refusals
+from pipeline.interfaces.api.openapi import refusal_responses
 from pipeline.workflow import queries as workflow_queries
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 EVENT_STREAM: Final = EventSourceResponse.media_type
 _HEARTBEAT_SECONDS: Final = 15.0
-_SHORTEST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
-_STRETCH: Final = 500
+_MIN_PAUSE: Final = 0.05
+_MAX_PAUSE: Final = 1.0
+_PAGE_SIZE: Final = 500
 
 
 @router.get(
@@ -36,10 +36,10 @@ _STRETCH: Final = 500
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
         204: {"description": "All was told to the reader of the stream, and nothing more is to come"},
-        **refusals(400, 404),
+        **refusal_responses(400, 404),
     },
 )
-async def events(
+async def read_events(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
@@ -57,54 +57,54 @@ async def events(
     with its key.
     """
     live = EVENT_STREAM in request.headers.get("accept", "")
-    seen = last_event_id if live and last_event_id is not None else after
+    last_seq = last_event_id if live and last_event_id is not None else after
 
-    def first_look() -> tuple[str, workflow_queries.EventBatch]:
+    def read_first_page() -> tuple[str, workflow_queries.EventBatch]:
         with runtime.db.read() as session:
             export = queries.find_export(session, caller.account_id, id, test=caller.test)
-            return export.id, workflow_queries.events_after(session, export.id, seen, _STRETCH if live else limit)
+            return export.id, workflow_queries.events_after(session, export.id, last_seq, _PAGE_SIZE if live else limit)
 
-    export_id, stretch = await run_in_threadpool(first_look)
+    export_id, page = await run_in_threadpool(read_first_page)
     if not live:
-        last = stretch.events[-1].seq if len(stretch.events) == limit else None
-        page = EventPage(items=list(stretch.events), next_after=last)
-        return Response(page.model_dump_json(by_alias=True), media_type="application/json")
-    if stretch.settled and not stretch.events and last_event_id is not None:
+        last = page.events[-1].seq if len(page.events) == limit else None
+        body = EventPage(items=list(page.events), next_after=last)
+        return Response(body.model_dump_json(by_alias=True), media_type="application/json")
+    if page.settled and not page.events and last_event_id is not None:
         # What stops a browser from asking for ever.
         return Response(status_code=204)
     return EventSourceResponse(
-        _follow(request, runtime, export_id, seen, stretch),
+        _stream_events(request, runtime, export_id, last_seq, page),
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _follow(
-    request: Request, runtime: Runtime, export_id: str, seen: int, stretch: workflow_queries.EventBatch
+async def _stream_events(
+    request: Request, runtime: Runtime, export_id: str, last_seq: int, page: workflow_queries.EventBatch
 ) -> AsyncIterator[bytes]:
     """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
 
-    def look() -> workflow_queries.EventBatch:
+    def read_page() -> workflow_queries.EventBatch:
         with runtime.db.read() as session:
-            return workflow_queries.events_after(session, export_id, seen, _STRETCH)
+            return workflow_queries.events_after(session, export_id, last_seq, _PAGE_SIZE)
 
     yield b": the log of an export\n\n"
-    pause = _SHORTEST_PAUSE
-    spoke = time.monotonic()
+    pause = _MIN_PAUSE
+    last_sent_at = time.monotonic()
     while True:
-        for event in stretch.events:
-            seen = event.seq
+        for event in page.events:
+            last_seq = event.seq
             yield format_sse_event(data_str=event.model_dump_json(by_alias=True), event=event.type, id=str(event.seq))
-        if stretch.events:
-            pause, spoke = _SHORTEST_PAUSE, time.monotonic()
-        elif stretch.settled:
+        if page.events:
+            pause, last_sent_at = _MIN_PAUSE, time.monotonic()
+        elif page.settled:
             return
-        elif time.monotonic() - spoke >= _HEARTBEAT_SECONDS:
+        elif time.monotonic() - last_sent_at >= _HEARTBEAT_SECONDS:
             yield KEEPALIVE_COMMENT
-            spoke = time.monotonic()
+            last_sent_at = time.monotonic()
         else:
             await anyio.sleep(pause)
-            pause = min(pause * 1.3, _LONGEST_PAUSE)
+            pause = min(pause * 1.3, _MAX_PAUSE)
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
         if not await is_still_authorized(request):
             return
-        stretch = await run_in_threadpool(look)
+        page = await run_in_threadpool(read_page)

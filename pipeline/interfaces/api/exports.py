@@ -43,8 +43,14 @@ from pipeline.interfaces.api.dependencies import (
 )
 from pipeline.interfaces.api.headers import check_if_match, compute_etag, conditional_response, parse_preferred_wait
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
-from pipeline.interfaces.api.openapi import ACCEPTING, AMENDING, CHANGING, LOOKING, READING
-from pipeline.interfaces.api.request_body import body_of, documented
+from pipeline.interfaces.api.openapi import (
+    AMEND_REFUSALS,
+    CHANGE_REFUSALS,
+    EXECUTE_REFUSALS,
+    LIST_REFUSALS,
+    READ_REFUSALS,
+)
+from pipeline.interfaces.api.request_body import describe_body, json_body
 from pipeline.workflow import acceptance, amendments, interventions
 from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
@@ -55,22 +61,22 @@ from pipeline.workflow.steps import TaskMessage
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 JSON: Final = "application/json"
-_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+_IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
 @router.post(
     "/execute",
     status_code=202,
     response_model=ExportView,
-    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **ACCEPTING},
-    openapi_extra=documented(ExecuteRequest),
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **EXECUTE_REFUSALS},
+    openapi_extra=describe_body(ExecuteRequest),
 )
-async def execute(
+async def execute_export(
     request: Request,
     runtime: RuntimeDep,
     publisher: PublisherDep,
     caller: Executor,
-    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
         Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
@@ -83,33 +89,33 @@ async def execute(
 
     The answer is the export as it is known now: 202 while it runs, 200 where it ended within `Prefer: wait`.
     """
-    wanted = body.model
+    requested = body.model
     accepted = await run_in_threadpool(
         acceptance.accept_plan,
         runtime,
         caller,
-        wanted,
+        requested,
         raw_plan=body.raw.get("plan"),
-        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
         trace_parent=parse_trace_parent(request.headers.get("traceparent")),
     )
-    return await _accepted(request, runtime, publisher, caller, accepted)
+    return await _accepted_response(request, runtime, publisher, caller, accepted)
 
 
 @router.post(
     "/{id}/amend",
     status_code=202,
     response_model=ExportView,
-    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMENDING},
-    openapi_extra=documented(ExecuteRequest),
+    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMEND_REFUSALS},
+    openapi_extra=describe_body(ExecuteRequest),
 )
-async def amend(
+async def amend_export(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
     publisher: PublisherDep,
     caller: Amender,
-    body: Annotated[Parsed[ExecuteRequest], body_of(ExecuteRequest)],
+    body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
         Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
@@ -124,22 +130,22 @@ async def amend(
     the newest revision was made of answers with that revision. While an export runs it cannot be amended: wait for its
     end, or cancel it; after a cancelled one nothing follows.
     """
-    wanted = body.model
+    requested = body.model
     accepted = await run_in_threadpool(
         amendments.amend_export,
         runtime,
         caller,
         id,
-        wanted,
+        requested,
         raw_plan=body.raw.get("plan"),
-        idempotency_key=_key(idempotency_key) or wanted.idempotency_key,
+        idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
         precondition=_precondition(request),
         trace_parent=parse_trace_parent(request.headers.get("traceparent")),
     )
-    return await _accepted(request, runtime, publisher, caller, accepted)
+    return await _accepted_response(request, runtime, publisher, caller, accepted)
 
 
-async def _accepted(
+async def _accepted_response(
     request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
 ) -> Response:
     if accepted.created:
@@ -157,8 +163,8 @@ async def _accepted(
     if wait is None:
         return Response(accepted.body, accepted.status, headers, JSON)
     headers["Preference-Applied"] = f"wait={wait:.0f}"
-    ended = await _ended(runtime, accepted.export_id, wait)
-    content = await run_in_threadpool(_view, runtime, caller, accepted.export_id)
+    ended = await _wait_until_ended(runtime, accepted.export_id, wait)
+    content = await run_in_threadpool(_read_export_body, runtime, caller, accepted.export_id)
     return Response(content, 200 if ended else 202, headers, JSON)
 
 
@@ -166,33 +172,38 @@ async def _accepted(
     "/plans",
     status_code=201,
     response_model=PlanReceipt,
-    responses={200: {"model": PlanReceipt, "description": "It was registered before"}, **ACCEPTING},
-    openapi_extra=documented(Plan),
+    responses={200: {"model": PlanReceipt, "description": "It was registered before"}, **EXECUTE_REFUSALS},
+    openapi_extra=describe_body(Plan),
 )
 async def register_plan(
-    response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], body_of(Plan)]
+    response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], json_body(Plan)]
 ) -> PlanReceipt:
     """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
 
     def register() -> export_plans.RegisteredPlan:
-        with _plan_is_the_body():
+        with _point_into_plan():
             return workflow_preflight.register_plan(runtime, caller, export_plans.hash_plan(body.model, body.raw))
 
-    kept = await run_in_threadpool(register)
-    response.status_code = 201 if kept.created else 200
+    registered = await run_in_threadpool(register)
+    response.status_code = 201 if registered.created else 200
     return PlanReceipt(
-        plan_id=kept.plan_id, account_id=caller.account_id, batch_id=kept.batch_id, plan_hash=kept.plan_hash
+        plan_id=registered.plan_id,
+        account_id=caller.account_id,
+        batch_id=registered.batch_id,
+        plan_hash=registered.plan_hash,
     )
 
 
-@router.post("/preflight", response_model=PreflightReport, responses=ACCEPTING, openapi_extra=documented(Plan))
-async def preflight(
-    runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], body_of(Plan)]
+@router.post(
+    "/preflight", response_model=PreflightReport, responses=EXECUTE_REFUSALS, openapi_extra=describe_body(Plan)
+)
+async def preflight_plan(
+    runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], json_body(Plan)]
 ) -> PreflightReport:
     """Check a plan exactly as `execute` would, and do nothing."""
 
     def check() -> PreflightReport:
-        with _plan_is_the_body():
+        with _point_into_plan():
             read = export_plans.hash_plan(body.model, body.raw)
             findings = workflow_preflight.preflight(runtime, caller, read)
         return workflow_preflight.build_report(read, findings)
@@ -200,7 +211,7 @@ async def preflight(
     return await run_in_threadpool(check)
 
 
-@router.get("", response_model=ExportPage, responses=READING)
+@router.get("", response_model=ExportPage, responses=LIST_REFUSALS)
 def list_exports(
     runtime: RuntimeDep,
     caller: Reader,
@@ -222,21 +233,21 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    wanted = workflow_queries.ExportFilter(
+    requested = workflow_queries.ExportFilter(
         state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome
     )
     with runtime.db.read() as session:
-        return workflow_queries.list_exports(session, caller.account_id, wanted, cursor=cursor, limit=limit)
+        return workflow_queries.list_exports(session, caller.account_id, requested, cursor=cursor, limit=limit)
 
 
-@router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **LOOKING})
-def inspect(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+@router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **READ_REFUSALS})
+def read_export(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return an export, by its id or as the newest revision of a batch."""
-    return conditional_response(request, _view(runtime, caller, id), JSON)
+    return conditional_response(request, _read_export_body(runtime, caller, id), JSON)
 
 
-@router.post("/{id}/cancel", response_model=ExportView, responses=CHANGING)
-def cancel(
+@router.post("/{id}/cancel", response_model=ExportView, responses=CHANGE_REFUSALS)
+def cancel_export(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
@@ -244,17 +255,17 @@ def cancel(
     caller: Operator,
 ) -> Response:
     """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
-    export_id = _to_change(runtime, caller, id)
+    export_id = _find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.cancel_export(
             runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
         )
     )
-    return _after(runtime, caller, export_id, 200)
+    return _export_response(runtime, caller, export_id, 200)
 
 
-@router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGING)
-def retry(
+@router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGE_REFUSALS)
+def retry_export(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
@@ -262,16 +273,16 @@ def retry(
     caller: Operator,
 ) -> Response:
     """Let a failed export go on from where it failed."""
-    export_id = _to_change(runtime, caller, id)
+    export_id = _find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.retry_export(
             runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
         )
     )
-    return _after(runtime, caller, export_id, 202)
+    return _export_response(runtime, caller, export_id, 202)
 
 
-def _to_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
+def _find_for_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
@@ -284,27 +295,27 @@ def _precondition(request: Request) -> Callable[[ExportView], None]:
     return lambda view: check_if_match(request, compute_etag(view.model_dump_json(by_alias=True).encode()))
 
 
-def _after(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
-    content = _view(runtime, caller, export_id)
+def _export_response(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
+    content = _read_export_body(runtime, caller, export_id)
     return Response(content, status, {"ETag": compute_etag(content), "Cache-Control": "no-store"}, JSON)
 
 
-def _view(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
+def _read_export_body(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     return view.model_dump_json(by_alias=True).encode()
 
 
-async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
+async def _wait_until_ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
     """Wait until the export has ended, holding neither a thread nor a connection between looks."""
 
-    def ended() -> bool:
+    def has_ended() -> bool:
         with runtime.db.read() as session:
             return queries.read_state(session, export_id) not in ACTIVE_STATES
 
     until = time.monotonic() + seconds
     pause = 0.02
-    while not await run_in_threadpool(ended):
+    while not await run_in_threadpool(has_ended):
         left = until - time.monotonic()
         if left <= 0:
             return False
@@ -315,7 +326,7 @@ async def _ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
 
 
 @contextmanager
-def _plan_is_the_body() -> Iterator[None]:
+def _point_into_plan() -> Iterator[None]:
     """Have refusals point into a body that is the plan itself, not into one that holds it."""
     try:
         yield
@@ -325,8 +336,8 @@ def _plan_is_the_body() -> Iterator[None]:
         raise
 
 
-def _key(given: str | None) -> str | None:
-    if given is not None and not _KEY.match(given):
+def _check_idempotency_key(given: str | None) -> str | None:
+    if given is not None and not _IDEMPOTENCY_KEY.match(given):
         raise validation_failed(
             [
                 Issue(

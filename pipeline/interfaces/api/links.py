@@ -27,9 +27,9 @@ from pipeline.interfaces.api.dependencies import (
     roles_allowing,
 )
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.api.openapi import LOOKING, refusals
-from pipeline.interfaces.api.request_body import at_most
-from pipeline.interfaces.api.submissions import find, signed_by
+from pipeline.interfaces.api.openapi import READ_REFUSALS, refusal_responses
+from pipeline.interfaces.api.request_body import read_body_up_to
+from pipeline.interfaces.api.submissions import authenticate_signature, find_submission
 
 router = APIRouter(tags=["packages"])
 
@@ -42,40 +42,40 @@ _PAGE: Final = {
 }
 
 
-@router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=LOOKING)
-def link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
+@router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=READ_REFUSALS)
+def create_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
     """Return a link to a document that works without a key for some minutes, and no longer than the key that asks."""
     with runtime.db.read() as session:
-        handed = repository.find_artifact(session, caller.account_id, id)
-    links.check_may_read(caller, handed.broker_id, f"there is no artifact {id} in this account")
-    return links.create_key_link(runtime.settings, caller, handed.artifact, utc_now())
+        access = repository.find_artifact(session, caller.account_id, id)
+    links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
+    return links.create_key_link(runtime.settings, caller, access.artifact, utc_now())
 
 
 @router.post(
     "/api/broker-submissions/{id}/links",
     response_model=DocumentLinks,
-    responses=refusals(400, 404, 413),
+    responses=refusal_responses(400, 404, 413),
     openapi_extra={"x-roles": list(roles_allowing(READ, PARTNER))},
 )
-async def renewed(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
+async def renew_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
     """Return new links to the documents of a handoff, for whoever reads its message after the links in it have ended.
 
     The call has no body. It carries a key that may read them, or the three Standard Webhooks headers made with the
     partner's secret over no bytes.
     """
     caller = await get_caller(request) if "authorization" in request.headers else None
-    if await at_most(request, 0) is None:
+    if await read_body_up_to(request, 0) is None:
         # Nor does the signature under an answer open anything.
         raise InvalidRequest("this call has no body; send it without one, and sign no bytes")
-    return await run_in_threadpool(_renewed, runtime, id, caller, dict(request.headers.items()))
+    return await run_in_threadpool(_renew_links, runtime, id, caller, dict(request.headers.items()))
 
 
-def _renewed(runtime: Runtime, submission_id: str, caller: Caller | None, headers: dict[str, str]) -> DocumentLinks:
+def _renew_links(runtime: Runtime, submission_id: str, caller: Caller | None, headers: dict[str, str]) -> DocumentLinks:
     if caller is None:
-        partner = signed_by(runtime, submission_id, b"", headers)
-        submission, holder = find(runtime, submission_id), links.partner_holder(partner.partner_id)
+        partner = authenticate_signature(runtime, submission_id, b"", headers)
+        submission, holder = find_submission(runtime, submission_id), links.partner_holder(partner.partner_id)
     else:
-        submission, holder = find(runtime, submission_id), links.key_holder(caller.key_id)
+        submission, holder = find_submission(runtime, submission_id), links.key_holder(caller.key_id)
         missing = f"there is no broker submission {submission_id}"
         if submission.account_id != caller.account_id:
             raise NotFound(missing)
@@ -86,7 +86,7 @@ def _renewed(runtime: Runtime, submission_id: str, caller: Caller | None, header
 
 
 @router.api_route("/documents/{token}", methods=_ANY_METHOD, include_in_schema=False)
-def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
+def open_link(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Return the document that the link leads to; whatever is wrong with it, there is nothing here."""
     try:
         claim = links.verify_token(runtime.settings, token, utc_now())
@@ -94,11 +94,11 @@ def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
             raise links.link_not_found()
         _count_request(request, f"{claim.holder}/{claim.artifact_id}")
         row = links.find_linked_document(runtime, claim)
-    except NotFound as nothing:
+    except NotFound as missing:
         if "text/html" not in request.headers.get("accept", ""):
             raise
-        html = render("email_replies/plain.html", heading="There is nothing here", sentence=_SAID)
-        return Response(html, nothing.status, _PAGE, "text/html; charset=utf-8")
+        html = render("email_replies/plain.html", heading="There is nothing here", sentence=_DEAD_LINK)
+        return Response(html, missing.status, _PAGE, "text/html; charset=utf-8")
     log.info(
         "document_fetched_by_link", account_id=claim.account_id, artifact_id=claim.artifact_id, holder=claim.holder
     )
@@ -108,7 +108,7 @@ def follow(token: str, request: Request, runtime: RuntimeDep) -> Response:
     )
 
 
-_SAID: Final = (
+_DEAD_LINK: Final = (
     "This link leads nowhere, or its time is over. Copy it as a whole: a mail program may have broken it in two. Or ask the"
     " sender for the document."
 )

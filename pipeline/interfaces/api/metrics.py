@@ -26,13 +26,13 @@ from pipeline.interfaces.api.single_flight import SingleFlight
 log = structlog.get_logger(__name__)
 
 
-class Work(Collector):
+class WorkCollector(Collector):
     """Exports, steps and deliveries by state, circuit breakers that are open, handoffs that are late."""
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
         # Counting reads all rows, and whoever reaches the port may ask for it.
-        self._counts = SingleFlight(self._count, clock=clock)
+        self._counts = SingleFlight(self._count_rows, clock=clock)
 
     def describe(self) -> Sequence[GaugeMetricFamily]:
         """Return nothing, so that registering asks no database."""
@@ -46,21 +46,21 @@ class Work(Collector):
             log.warning("work_not_counted")
             return ()
 
-    def _count(self) -> list[GaugeMetricFamily]:
-        counted = (
+    def _count_rows(self) -> list[GaugeMetricFamily]:
+        by_state = (
             ("exports", "Exports", Export.state),
             ("exports_steps", "Steps", Step.state),
             ("exports_deliveries", "Deliveries", Delivery.state),
         )
         families: list[GaugeMetricFamily] = []
         with tenancy.account_scope(ALL_ACCOUNTS), self._runtime.db.read() as session:
-            for name, noun, state in counted:
+            for name, noun, state in by_state:
                 family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
                 for value, count in session.execute(select(state, func.count()).group_by(col(state))).all():
                     family.add_metric([value], count)
                 families.append(family)
-            aside = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
-            families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", aside))
+            quarantined = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
+            families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", quarantined))
             put_off = select(func.count()).select_from(Step)
             put_off = put_off.where(col(Step.state) == StepState.READY.value, col(Step.error).is_not(None))
             families.append(
@@ -72,10 +72,10 @@ class Work(Collector):
                 select(func.count()).select_from(PartnerChannel).where(circuit_breaker.is_open())
             )
             families.append(GaugeMetricFamily("exports_breakers_open", "Circuit breakers that are open", breakers_open))
-            late = select(func.count()).select_from(BrokerSubmission).where(OVERDUE)
+            overdue = select(func.count()).select_from(BrokerSubmission).where(OVERDUE)
             families.append(
                 GaugeMetricFamily(
-                    "exports_handoffs_overdue", "Handoffs whose next status is overdue", session.scalar(late)
+                    "exports_handoffs_overdue", "Handoffs whose next status is overdue", session.scalar(overdue)
                 )
             )
         return families

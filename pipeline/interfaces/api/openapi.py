@@ -32,60 +32,60 @@ def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            openapi = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
             # Bodies are read by our own hands, and so unknown to FastAPI.
-            heard: list[type[BaseModel]] = [Problem]
-            heard += [each.model for each in PUBLISHED.values() if not each.ours]
+            models: list[type[BaseModel]] = [Problem]
+            models += [each.model for each in PUBLISHED.values() if not each.ours]
             _, definitions = models_json_schema(
-                [(model, "validation") for model in heard], ref_template="#/components/schemas/{model}"
+                [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
             )
             for name, schema in definitions["$defs"].items():
                 schemas.setdefault(name, schema)
             # FastAPI's own shape of errors, which nothing here answers with.
-            for operation in _operations(made):
+            for operation in _operations(openapi):
                 answer = operation["responses"].get("422", {})
                 if "HTTPValidationError" in str(answer):
                     del operation["responses"]["422"]
-                _exemplify(operation)
-            _tell_roles(made, routers)
+                _add_examples(operation)
+            _add_roles(openapi, routers)
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            app.openapi_schema = made
+            app.openapi_schema = openapi
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-_NAMES: Final = {published.model.__name__: name for name, published in PUBLISHED.items()}
+_SCHEMA_NAMES: Final = {published.model.__name__: name for name, published in PUBLISHED.items()}
 
 
-def _exemplify(operation: dict[str, Any]) -> None:
+def _add_examples(operation: dict[str, Any]) -> None:
     """Put the published example beside each JSON body and answer."""
     for part in (operation.get("requestBody", {}), *operation["responses"].values()):
         content = part.get("content", {}).get("application/json", {})
-        name = _NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
+        name = _SCHEMA_NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
         if name is not None:
             content["examples"] = {name: {"value": example(name)}}
 
 
-def _tell_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
+def _add_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
     for router in routers:
         for route in router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue
-            asked = [roles_of(each.call) for each in _dependencies(route.dependant)]
-            roles = next((each for each in asked if each is not None), None)
+            role_sets = [roles_of(each.call) for each in _iterate_dependencies(route.dependant)]
+            roles = next((each for each in role_sets if each is not None), None)
             for method in route.methods or ():
                 operation = document["paths"][route.path][method.lower()]
                 # Open to nobody's key in particular, where a route reads its own credential or needs none.
                 operation.setdefault("x-roles", list(roles or ()))
 
 
-def _dependencies(of: Dependant) -> Iterator[Dependant]:
-    for each in of.dependencies:
+def _iterate_dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    for each in dependant.dependencies:
         yield each
-        yield from _dependencies(each)
+        yield from _iterate_dependencies(each)
 
 
 def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 Responses = dict[int | str, dict[str, Any]]
 
-_CODES: Final = {
+_CODES_BY_STATUS: Final = {
     400: "INVALID_REQUEST, VALIDATION_ERROR",
     401: "INVALID_API_KEY",
     403: "INVALID_ACCOUNT_SCOPE, INSUFFICIENT_ROLE",
@@ -109,13 +109,13 @@ _CODES: Final = {
 }
 
 
-_REFUSED: Final[dict[str, type[Refused]]] = {
+_REFUSALS_BY_CODE: Final[dict[str, type[Refused]]] = {
     Refused.code: Refused,
     **{kind.code: kind for kind in Refused.__subclasses__()},
 }
 
 
-def refusals(*statuses: int) -> Responses:
+def refusal_responses(*statuses: int) -> Responses:
     """Return what the OpenAPI document says of these statuses, and of those that every call may answer.
 
     Each refuses parameters that it does not know.
@@ -124,11 +124,13 @@ def refusals(*statuses: int) -> Responses:
     slow = {408} if 413 in statuses else set[int]()
     return {
         status: {
-            "description": f"`errorCode` is {_CODES[status].replace(', ', ' or ')}",
+            "description": f"`errorCode` is {_CODES_BY_STATUS[status].replace(', ', ' or ')}",
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": f"#/components/schemas/{Problem.__name__}"},
-                    "examples": {code: {"value": _told(code)} for code in _CODES[status].split(", ")},
+                    "examples": {
+                        code: {"value": _example_problem(code)} for code in _CODES_BY_STATUS[status].split(", ")
+                    },
                 }
             },
         }
@@ -136,8 +138,8 @@ def refusals(*statuses: int) -> Responses:
     }
 
 
-def _told(code: str) -> dict[str, Any]:
-    kind = _REFUSED[code]
+def _example_problem(code: str) -> dict[str, Any]:
+    kind = _REFUSALS_BY_CODE[code]
     # The class's own sentence: a refusal's message has the facts of its request in place of it.
     refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
     problem = problem_document(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
@@ -149,8 +151,8 @@ def _told(code: str) -> dict[str, Any]:
     }
 
 
-READING: Final = refusals(400)
-LOOKING: Final = refusals(404)
-CHANGING: Final = refusals(404, 409, 412)
-ACCEPTING: Final = refusals(400, 404, 409, 413, 422)
-AMENDING: Final = refusals(400, 404, 409, 412, 413, 422)
+LIST_REFUSALS: Final = refusal_responses(400)
+READ_REFUSALS: Final = refusal_responses(404)
+CHANGE_REFUSALS: Final = refusal_responses(404, 409, 412)
+EXECUTE_REFUSALS: Final = refusal_responses(400, 404, 409, 413, 422)
+AMEND_REFUSALS: Final = refusal_responses(400, 404, 409, 412, 413, 422)

@@ -15,36 +15,36 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 
 #: Links in e-mails: a mail program may add parameters of its own.
-_MAILED: Final = ("/answers/", "/documents/", "/console/exports/")
+_LINK_PREFIXES: Final = ("/answers/", "/documents/", "/console/exports/")
 #: A suggestion costs 0.1 ms, and an address has room for thousands of names.
-_MOST_NAMED: Final = 10
+_MAX_ISSUES: Final = 10
 
 
 async def check_query(request: Request) -> None:
     """Raise ValidationFailed where the address has a parameter that the call does not know."""
     route = request.scope.get("route")
-    if not isinstance(route, APIRoute) or request.url.path.startswith(_MAILED):
+    if not isinstance(route, APIRoute) or request.url.path.startswith(_LINK_PREFIXES):
         return
-    known = list(_parameters(route.dependant))
+    known = list(_iterate_parameters(route.dependant))
     unknown = (name for name in dict.fromkeys(request.query_params) if name not in known)
     issues = [
         Issue(path=f"/query/{name[:64]}", message=_remedy(name, known), code="unknown_parameter")
-        for name in islice(unknown, _MOST_NAMED)
+        for name in islice(unknown, _MAX_ISSUES)
     ]
     if issues:
         raise validation_failed(issues)
 
 
-def _parameters(of: Dependant) -> Iterator[str]:
-    yield from (field.alias for field in of.query_params)
-    for each in of.dependencies:
-        yield from _parameters(each)
+def _iterate_parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _iterate_parameters(each)
 
 
 def _remedy(name: str, known: Sequence[str]) -> str:
-    folded = {each.lower(): each for each in known}
-    meant = get_close_matches(name[:64].lower(), folded, 1)
-    if meant:
-        return f"is not a parameter of this call; did you mean {folded[meant[0]]}?"
-    takes = f"it takes {', '.join(known)}" if known else "it takes none"
-    return f"is not a parameter of this call; {takes}"
+    by_lower_name = {each.lower(): each for each in known}
+    close_matches = get_close_matches(name[:64].lower(), by_lower_name, 1)
+    if close_matches:
+        return f"is not a parameter of this call; did you mean {by_lower_name[close_matches[0]]}?"
+    accepted = f"it takes {', '.join(known)}" if known else "it takes none"
+    return f"is not a parameter of this call; {accepted}"

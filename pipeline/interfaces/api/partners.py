@@ -21,8 +21,8 @@ from pipeline.accounts.schemas import (
 from pipeline.core.json_input import Parsed
 from pipeline.deliveries import connection_tests, streams
 from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import LOOKING, READING, refusals
-from pipeline.interfaces.api.request_body import body_of, documented
+from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, json_body
 
 router = APIRouter(prefix="/api/partners", tags=["partners"])
 
@@ -31,11 +31,11 @@ router = APIRouter(prefix="/api/partners", tags=["partners"])
     "",
     status_code=201,
     response_model=CreatedPartner,
-    responses=refusals(400, 413),
-    openapi_extra=documented(NewPartner),
+    responses=refusal_responses(400, 413),
+    openapi_extra=describe_body(NewPartner),
 )
 async def create_partner(
-    response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], body_of(NewPartner)]
+    response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], json_body(NewPartner)]
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
     made = await run_in_threadpool(
@@ -46,26 +46,29 @@ async def create_partner(
     return made
 
 
-@router.get("", response_model=PartnerList, responses=READING)
+@router.get("", response_model=PartnerList, responses=LIST_REFUSALS)
 def list_partners(runtime: RuntimeDep, caller: Reader) -> PartnerList:
     """List the account's partners, by id."""
     return PartnerList(items=partners.list_partners(runtime, caller.account_id))
 
 
-@router.get("/{id}", response_model=PartnerView, responses=LOOKING)
+@router.get("/{id}", response_model=PartnerView, responses=READ_REFUSALS)
 def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  # noqa: A002 - the contract's name
     """Return one partner."""
     return partners.get_partner(runtime, caller.account_id, id)
 
 
 @router.patch(
-    "/{id}", response_model=PartnerView, responses=refusals(400, 404, 413), openapi_extra=documented(PartnerChanges)
+    "/{id}",
+    response_model=PartnerView,
+    responses=refusal_responses(400, 404, 413),
+    openapi_extra=describe_body(PartnerChanges),
 )
 async def change_partner(
     id: str,  # noqa: A002 - the contract's name
     runtime: RuntimeDep,
     caller: Admin,
-    body: Annotated[Parsed[PartnerChanges], body_of(PartnerChanges)],
+    body: Annotated[Parsed[PartnerChanges], json_body(PartnerChanges)],
 ) -> PartnerView:
     """Change what the body names; the rest, and the signing secret, stay."""
     return await run_in_threadpool(
@@ -73,7 +76,7 @@ async def change_partner(
     )
 
 
-@router.post("/{id}/test", response_model=PartnerTested, responses=LOOKING)
+@router.post("/{id}/test", response_model=PartnerTested, responses=READ_REFUSALS)
 def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
     """Try every endpoint of the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
 
@@ -84,7 +87,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
     )
 
 
-@router.post("/{id}/activate", response_model=PartnerView, responses=refusals(404, 409))
+@router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Have live exports reach a partner that is verified."""
     return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test)
@@ -93,15 +96,15 @@ def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView
 @router.post(
     "/{id}/rotate-secret",
     response_model=RotatedSecret,
-    responses=refusals(400, 404, 413),
-    openapi_extra=documented(SecretRotation),
+    responses=refusal_responses(400, 404, 413),
+    openapi_extra=describe_body(SecretRotation),
 )
 async def rotate_secret(
     id: str,  # noqa: A002 - the contract's name
     response: Response,
     runtime: RuntimeDep,
     caller: Admin,
-    body: Annotated[Parsed[SecretRotation], body_of(SecretRotation)],
+    body: Annotated[Parsed[SecretRotation], json_body(SecretRotation)],
 ) -> RotatedSecret:
     """Give the partner a new signing secret, which is in this answer and in no other; the older ones still count a while."""
     response.headers["Cache-Control"] = "no-store"
@@ -110,13 +113,13 @@ async def rotate_secret(
     )
 
 
-@router.post("/{id}/pause", response_model=PartnerView, responses=refusals(404, 409))
+@router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner nothing until it is resumed; what it is owed stays owed."""
     return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test)
 
 
-@router.post("/{id}/resume", response_model=PartnerView, responses=refusals(404, 409))
+@router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner what it is owed, from now on."""
     return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test)

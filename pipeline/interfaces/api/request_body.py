@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 _INLINE_BYTES: Final = 16 * 1024
 
 
-def body_of(model: type[M]) -> Any:  # what FastAPI's Depends returns is declared as Any
+def json_body(model: type[M]) -> Any:  # what FastAPI's Depends returns is declared as Any
     """Return the dependency that gives the body as `Parsed[model]`; the caller is known before a byte is read."""
 
     async def read(request: Request, runtime: RuntimeDep, _: CallerDep) -> Parsed[M]:
@@ -34,17 +34,17 @@ def body_of(model: type[M]) -> Any:  # what FastAPI's Depends returns is declare
     return Depends(read)
 
 
-async def at_most(request: Request, most: int) -> bytes | None:
-    """Return the body of a call that needs no key; None as soon as it is longer than `most` bytes."""
+async def read_body_up_to(request: Request, max_bytes: int) -> bytes | None:
+    """Return the body of a call that needs no key; None as soon as it is longer than `max_bytes` bytes."""
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > most:
+        if len(body) > max_bytes:
             return None
     return bytes(body)
 
 
-def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a body that `body_of` reads."""
+def describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body that `json_body` reads."""
     content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}

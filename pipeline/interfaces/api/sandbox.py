@@ -22,48 +22,48 @@ from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.submissions import Signer
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import READING, refusals
+from pipeline.interfaces.api.openapi import LIST_REFUSALS, refusal_responses
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
 
-class _Unproven:
+class _UnverifiedBodies:
     """The bodies that are read before their signature can be known: together no larger than the largest of all bodies.
 
     Strangers can send them, and the room for bodies is everybody's.
     """
 
     def __init__(self) -> None:
-        self._held = 0
+        self._held_bytes = 0
 
-    async def read(self, request: Request, most: int) -> bytes:
+    async def read(self, request: Request, max_bytes: int) -> bytes:
         """Return the body; raises NotReady where too many others are being read."""
         body = bytearray()
         try:
             async for part in request.stream():
                 body += part
-                self._held += len(part)
-                if self._held > most:
+                self._held_bytes += len(part)
+                if self._held_bytes > max_bytes:
                     raise NotReady(
                         "the sandbox broker reads as much as it may; try again in 1 s",
                         headers={"Retry-After": "1", "Connection": "close"},
                     )
         finally:
-            self._held -= len(body)
+            self._held_bytes -= len(body)
         return bytes(body)
 
 
-_UNPROVEN: Final = _Unproven()
+_UNVERIFIED_BODIES: Final = _UnverifiedBodies()
 
 
 @router.post(
     "/borderbuddy/handoffs",
     response_model=HandoffAnswer,
-    responses={202: {"description": "Taken; an answer may follow"}, **refusals(400, 404)},
+    responses={202: {"description": "Taken; an answer may follow"}, **refusal_responses(400, 404)},
 )
 async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
-    _own(request, runtime)
+    _check_sandbox_token(request, runtime)
     # The sandbox broker is a party of its own, and serves every account.
     tenancy.set_account(ALL_ACCOUNTS)
     answer = await run_in_threadpool(sandbox_broker.take_message, runtime, await request.body(), "borderbuddy")
@@ -75,11 +75,11 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
 @router.get(
     "/borderbuddy/handoffs/{handoff_id}",
     response_model=HandoffStatus,
-    responses=refusals(404),
+    responses=refusal_responses(404),
 )
-async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
+async def list_handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
     """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
-    _own(request, runtime)
+    _check_sandbox_token(request, runtime)
     tenancy.set_account(ALL_ACCOUNTS)
     return await run_in_threadpool(sandbox_broker.list_answers, runtime, handoff_id)
 
@@ -88,20 +88,20 @@ async def handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep
     "/webhooks/{account_id}/{partner_id}",
     status_code=204,
     response_class=Response,
-    responses=refusals(400, 404),
+    responses=refusal_responses(400, 404),
 )
 async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
     """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
-    secrets = await run_in_threadpool(_secrets, runtime, account_id, partner_id)
+    secrets = await run_in_threadpool(_find_secrets, runtime, account_id, partner_id)
     headers = dict(request.headers.items())
     if not (secrets and headers.keys() >= {*SIGNATURE_HEADERS}):
         raise invalid_signature()
-    body = await _UNPROVEN.read(request, runtime.settings.max_body_bytes)
-    await run_in_threadpool(_webhook, runtime, account_id, partner_id, secrets, body, headers)
+    body = await _UNVERIFIED_BODIES.read(request, runtime.settings.max_body_bytes)
+    await run_in_threadpool(_deliver_webhook, runtime, account_id, partner_id, secrets, body, headers)
     return Response(status_code=204)
 
 
-@router.get("/handoffs", response_model=SandboxPage, responses=READING)
+@router.get("/handoffs", response_model=SandboxPage, responses=LIST_REFUSALS)
 def list_handoffs(
     runtime: RuntimeDep,
     caller: Reader,
@@ -112,7 +112,7 @@ def list_handoffs(
     return sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=limit)
 
 
-def _own(request: Request, runtime: Runtime) -> None:
+def _check_sandbox_token(request: Request, runtime: Runtime) -> None:
     given = request.headers.get("authorization", "").encode()
     # A process that has yet to hear of a new secret key sends the token of the one before.
     tokens = secrets.build_secret_box(runtime.settings).tokens(SANDBOX_TOKEN)
@@ -120,12 +120,12 @@ def _own(request: Request, runtime: Runtime) -> None:
         raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
 
 
-def _secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
+def _find_secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         return secrets.load_valid_secrets(session, runtime.settings, account_id, partner_id)
 
 
-def _webhook(
+def _deliver_webhook(
     runtime: Runtime, account_id: str, partner_id: str, secrets: list[str], body: bytes, headers: dict[str, str]
 ) -> None:
     check_signature(body, headers, secrets)

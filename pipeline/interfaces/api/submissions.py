@@ -17,8 +17,8 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, Acknowledg
 from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
-from pipeline.interfaces.api.openapi import refusals
-from pipeline.interfaces.api.request_body import at_most, documented
+from pipeline.interfaces.api.openapi import refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, read_body_up_to
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
 
@@ -28,8 +28,8 @@ MAX_BYTES: Final = 64 * 1024
 @router.post(
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
-    responses=refusals(400, 404, 409, 413),
-    openapi_extra=documented(AcknowledgementBody) | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
+    responses=refusal_responses(400, 404, 409, 413),
+    openapi_extra=describe_body(AcknowledgementBody) | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
     """Record the broker's answer, once by its `id`, and advance the submission's status; repeats are harmless.
@@ -38,29 +38,29 @@ async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> Acknowl
     the partner's secret.
     """
     caller = await get_caller(request) if "authorization" in request.headers else None
-    body = await at_most(request, MAX_BYTES)
+    body = await read_body_up_to(request, MAX_BYTES)
     if body is None:
         # What is left of it is not read, so the connection cannot be used again.
         raise PayloadTooLarge(
             f"an answer has at most {MAX_BYTES} bytes; send fewer fields", headers={"Connection": "close"}
         )
     headers = dict(request.headers.items())
-    return await run_in_threadpool(_acknowledge, runtime, id, caller, body, headers)
+    return await run_in_threadpool(_record_answer, runtime, id, caller, body, headers)
 
 
-def _acknowledge(
+def _record_answer(
     runtime: Runtime, submission_id: str, caller: Caller | None, body: bytes, headers: dict[str, str]
 ) -> AcknowledgementReceipt:
     if caller is not None:
-        actor = _allowed(runtime, submission_id, caller)
+        actor = _authorize_answer(runtime, submission_id, caller)
     else:
-        actor = signed_by(runtime, submission_id, body, headers).actor
+        actor = authenticate_signature(runtime, submission_id, body, headers).actor
     answer = parse_json(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
     return submissions.receive_answer(runtime, submission_id, answer, actor)
 
 
-def _allowed(runtime: Runtime, submission_id: str, caller: Caller) -> str:
-    submission = find(runtime, submission_id)
+def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> str:
+    submission = find_submission(runtime, submission_id)
     if submission.account_id != caller.account_id:
         raise NotFound(f"there is no broker submission {submission_id}")
     if submission.partner_id not in caller.partner_ids and not caller.has_role(OPERATE):
@@ -78,19 +78,19 @@ def _is_test(runtime: Runtime, export_id: str) -> bool:
         return session.get_one(Export, export_id).test
 
 
-def signed_by(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
+def authenticate_signature(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
     """Return the partner who signed the body, and act for its account from here on; raises InvalidApiKey."""
     if "webhook-signature" not in headers:
         raise InvalidApiKey(
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
             headers={"WWW-Authenticate": 'Bearer realm="exports"'},
         )
-    signed = submissions.verify_signer(runtime, submission_id, body, headers)
-    tenancy.set_account(signed.account_id)
-    return signed
+    signer = submissions.verify_signer(runtime, submission_id, body, headers)
+    tenancy.set_account(signer.account_id)
+    return signer
 
 
-def find(runtime: Runtime, submission_id: str) -> SubmissionOwner:
+def find_submission(runtime: Runtime, submission_id: str) -> SubmissionOwner:
     """Return whose the submission is; raises NotFound."""
     with runtime.db.read() as session:
         return submissions.find_submission(session, submission_id)

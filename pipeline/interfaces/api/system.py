@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.core.errors import NotFound, NotReady
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import refusals
+from pipeline.interfaces.api.openapi import refusal_responses
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
@@ -23,17 +23,17 @@ from pipeline.ops.schemas import Health, PartView
 READY_SECONDS: Final = 1.0
 
 router = APIRouter(tags=["system"])
-contract = APIRouter(tags=["system"])
+contract_router = APIRouter(tags=["system"])
 
 
 @router.get("/livez", include_in_schema=False)
-async def alive() -> dict[str, str]:
+async def read_liveness() -> dict[str, str]:
     """Answer: the process takes requests."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=refusals())
-def ready(request: Request) -> dict[str, str]:
+@router.get("/readyz", responses=refusal_responses())
+def check_ready(request: Request) -> dict[str, str]:
     """Answer whether work put here now is done: 503 names the part that fails."""
     parts: SingleFlight[list[ServicePart]] = request.app.state.parts
     failing = [part for part in parts.get() if not part.ok]
@@ -46,8 +46,8 @@ def ready(request: Request) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/api/system/health", response_model=Health, responses=refusals())
-def health(runtime: RuntimeDep, _: Reader) -> Health:
+@router.get("/api/system/health", response_model=Health, responses=refusal_responses())
+def read_health(runtime: RuntimeDep, _: Reader) -> Health:
     """Tell how every part of the service is."""
     parts = readiness.check_parts(runtime)
     return Health(
@@ -58,20 +58,20 @@ def health(runtime: RuntimeDep, _: Reader) -> Health:
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics(request: Request) -> Response:
+def read_metrics(request: Request) -> Response:
     """Return what is counted, for Prometheus."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/api/schemas/{name}.json", responses={status: refusals(404)[status] for status in (400, 404)})
-def schema(name: str) -> dict[str, Any]:
+@router.get("/api/schemas/{name}.json", responses={status: refusal_responses(404)[status] for status in (400, 404)})
+def read_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a document, for its senders and readers."""
     if name not in PUBLISHED:
         raise NotFound(f"there is no schema {name}; there are {', '.join(PUBLISHED)}")
     return json_schema(name)
 
 
-@contract.get("/asyncapi.json", responses={400: refusals()[400]})
-def asynchronous() -> dict[str, Any]:
+@contract_router.get("/asyncapi.json", responses={400: refusal_responses()[400]})
+def read_asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
     return asyncapi.document(version("exports"))

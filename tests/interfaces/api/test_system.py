@@ -19,7 +19,7 @@ from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Step
 from pipeline.interfaces.api import single_flight, system
-from pipeline.interfaces.api.metrics import Work
+from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
@@ -132,7 +132,7 @@ def test_work_and_requests_are_counted(desk: Desk) -> None:
 
 def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(desk: Desk) -> None:
     hands = iter([0, 2, 9.9, 10, 11, 11])
-    work = Work(desk.runtime, lambda: next(hands))
+    work = WorkCollector(desk.runtime, lambda: next(hands))
     with asked_of(desk.runtime.db) as asked:
         first = work.collect()
         once = len(asked)
