@@ -62,101 +62,101 @@ class _ShownAnswer:
 
 
 @router.get("/style.css")
-def style() -> Response:
+def read_style() -> Response:
     """Return what the page's look adds to the console's."""
     return Response((TEMPLATES / "email_replies" / "style.css").read_bytes(), media_type="text/css")
 
 
 @router.get("/{token}")
-def show(token: str, request: Request, runtime: RuntimeDep) -> Response:
+def show_form(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Show the handoff and its form; nothing is changed by looking, whoever or whatever looks."""
-    found = _found(request, runtime, token)
+    found = _open_handoff(request, runtime, token)
     if isinstance(found, Response):
         return found
     _, handoff = found
-    return _page(handoff, ReplyForm())
+    return _form_page(handoff, ReplyForm())
 
 
 @router.post("/{token}")
-async def take(token: str, request: Request, runtime: RuntimeDep) -> Response:
+async def submit_reply(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Take the answer, once; a second one is told what the first said."""
     body = await read_body_up_to(request, MAX_FORM_BYTES)
     if body is None:
-        return _plain("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
-    return await run_in_threadpool(_take, token, request, runtime, body)
+        return _message_page("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
+    return await run_in_threadpool(_record_reply, token, request, runtime, body)
 
 
-def _take(token: str, request: Request, runtime: Runtime, body: bytes) -> Response:
-    found = _found(request, runtime, token)
+def _record_reply(token: str, request: Request, runtime: Runtime, body: bytes) -> Response:
+    found = _open_handoff(request, runtime, token)
     if isinstance(found, Response):
         return found
-    given, handoff = found
-    form = _form(body)
+    link, handoff = found
+    form = _parse_form(body)
     if handoff.final_reply is not None or handoff.replaced is not None:
-        return _page(handoff, form, status=409)
+        return _form_page(handoff, form, status=409)
     try:
-        receipt = email_replies.record_reply(runtime, given, handoff, form)
+        receipt = email_replies.record_reply(runtime, link, handoff, form)
     except ValidationFailed as refused:
-        return _page(handoff, form, refusal=refused.message, status=400)
+        return _form_page(handoff, form, refusal=refused.message, status=400)
     except Purged:
-        return _purged()
+        return _purged_page()
     if not receipt.recorded and form.status != "received":
-        return _page(email_replies.load_handoff(runtime, given), form, status=409)
+        return _form_page(email_replies.load_handoff(runtime, link), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
 
 
-def _found(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, Handoff] | Response:
+def _open_handoff(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, Handoff] | Response:
     """Return the handoff that the token leads to, or the page that says why there is none."""
     try:
-        given = email_replies.parse_reply_link(runtime.settings, token)
+        link = email_replies.parse_reply_link(runtime.settings, token)
         links: ApiKeyCache = request.app.state.links
-        _, wait = links.take_token(given.notification_id)
+        _, wait = links.take_token(link.notification_id)
         if wait:
-            return _plain(
+            return _message_page(
                 "Too often", "This page was asked for too often. Wait a minute.", 429, retry_after_header(wait)
             )
-        if utc_now() >= given.ends_at:
-            return _plain(
+        if utc_now() >= link.ends_at:
+            return _message_page(
                 "This link has ended",
                 "The time to answer by this link is over. Answer the sender's e-mail instead, or ask for the handoff to be"
                 " sent again.",
                 410,
             )
-        return given, email_replies.load_handoff(runtime, given)
+        return link, email_replies.load_handoff(runtime, link)
     except Purged:
-        return _purged()
+        return _purged_page()
     except NotFound:
-        return _plain(
+        return _message_page(
             "There is nothing here",
             "This link leads nowhere. Copy it from the e-mail as a whole: a mail program may have broken it in two.",
             404,
         )
 
 
-def _purged() -> Response:
-    return _plain(
+def _purged_page() -> Response:
+    return _message_page(
         "This is not kept any more",
         "The time for which this handoff had to be kept is over. Nothing is left to be answered, and nothing was recorded.",
         410,
     )
 
 
-def _form(body: bytes) -> ReplyForm:
+def _parse_form(body: bytes) -> ReplyForm:
     try:
-        written = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+        form_values = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
         return ReplyForm()
 
     def first(name: str) -> str:
-        return written.get(name, [""])[0]
+        return form_values.get(name, [""])[0]
 
     rows = [(first(f"place{row}"), first(f"wrong{row}")) for row in range(FIELD_ROWS)]
     return ReplyForm(first("status"), first("message"), first("entryNumber"), rows)
 
 
-def _page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, status: int = 200) -> Response:
+def _form_page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, status: int = 200) -> Response:
     names = {pointer: place for place, pointer in handoff.field_pointers.items()}
-    before = {each.status for each in handoff.previous_replies}
+    earlier = {each.status for each in handoff.previous_replies}
     open_now = handoff.final_reply is None and handoff.replaced is None
     html = render(
         "email_replies/handoff.html",
@@ -164,13 +164,13 @@ def _page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, stat
         units=handoff.message.units,
         replaced=handoff.replaced,
         again=status == 409,
-        final=None if handoff.final_reply is None else _shown(handoff.final_reply, names),
-        said=[_shown(each, names) for each in handoff.previous_replies],
+        final=None if handoff.final_reply is None else _show_answer(handoff.final_reply, names),
+        said=[_show_answer(each, names) for each in handoff.previous_replies],
         open=open_now,
         choices=[
             _Choice(choice, words, choice == form.status)
             for choice, words in _CHOICES.items()
-            if choice != "received" or "received" not in before
+            if choice != "received" or "received" not in earlier
         ],
         form=form,
         rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
@@ -181,20 +181,20 @@ def _page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, stat
     return Response(html, status, HEADERS, "text/html; charset=utf-8")
 
 
-def _plain(heading: str, sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def _message_page(heading: str, sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     html = render("email_replies/plain.html", heading=heading, sentence=sentence)
     return Response(html, status, {**HEADERS, **(headers or {})}, "text/html; charset=utf-8")
 
 
-def _shown(reply: PreviousReply, names: Mapping[str, str]) -> _ShownAnswer:
+def _show_answer(reply: PreviousReply, names: Mapping[str, str]) -> _ShownAnswer:
     return _ShownAnswer(
         status=reply.status,
-        at=_moment(reply.at),
+        at=_format_instant(reply.at),
         message=reply.message,
         entry_number=reply.entry_number,
         fields=[(names.get(each.pointer, each.pointer), each.message) for each in reply.fields],
     )
 
 
-def _moment(at: datetime) -> str:
+def _format_instant(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
