@@ -97,7 +97,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         elif isinstance(error, HTTPException) and refused.status == 404 and _has_trailing_slash(request.url.path):
             refused = NotFound("there is nothing at this address; write it without the slash at its end")
         if refused.status >= 500:
-            log.warning("request_put_off", error=type(error).__name__, reason=str(error))
+            log.warning("request_unavailable", error=type(error).__name__, reason=str(error))
         return problem_response(request.scope, refused)
 
     for kind in (Refused, Retryable, SecretUnreadable, HTTPException, RequestValidationError):

@@ -43,7 +43,7 @@ class WorkCollector(Collector):
         try:
             return self._counts.get()
         except DatabaseBusy:
-            log.warning("work_not_counted")
+            log.warning("metrics_unavailable")
             return ()
 
     def _count_rows(self) -> list[GaugeMetricFamily]:
@@ -61,11 +61,11 @@ class WorkCollector(Collector):
                 families.append(family)
             quarantined = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
             families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", quarantined))
-            put_off = select(func.count()).select_from(Step)
-            put_off = put_off.where(col(Step.state) == StepState.READY.value, col(Step.error).is_not(None))
+            retrying = select(func.count()).select_from(Step)
+            retrying = retrying.where(col(Step.state) == StepState.READY.value, col(Step.error).is_not(None))
             families.append(
                 GaugeMetricFamily(
-                    "exports_steps_put_off", "Steps that failed and are repeated", session.scalar(put_off)
+                    "exports_steps_retrying", "Steps that failed and will be retried", session.scalar(retrying)
                 )
             )
             breakers_open = session.scalar(

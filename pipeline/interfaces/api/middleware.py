@@ -85,10 +85,10 @@ class RequestContext:
             with tenancy.account_scope(NO_ACCOUNT), events.request_id_bound(request_id):
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            log.info("caller_left", method=scope["method"], route=_route(scope))
+            log.info("client_disconnected", method=scope["method"], route=_route(scope))
         except CancelledError:
             # The process ends before this is done. Left to the server, it would be answered with 500.
-            log.warning("request_cut_off", method=scope["method"], route=_route(scope))
+            log.warning("request_interrupted", method=scope["method"], route=_route(scope))
             if status:
                 raise
             await problem_response(scope, _shutdown_refusal())(scope, receive, send_with_id)

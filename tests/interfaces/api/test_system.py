@@ -174,7 +174,7 @@ def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.M
     monkeypatch.setattr(ArtifactStore, "put", away)
     for name in ("record_packages", "render_documents"):
         run_step(desk.runtime, export_id, 1, name)
-    assert "exports_steps_put_off 1.0" in desk.bearing(None).get("/metrics").text
+    assert "exports_steps_retrying 1.0" in desk.bearing(None).get("/metrics").text
 
 
 def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
