@@ -15,7 +15,16 @@ from pipeline.deliveries.schemas.views import SandboxHandoffView
 from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
-__all__ = ["asked_for", "handoff", "moment", "outcome_links", "page", "row", "safe_filename", "state_links"]
+__all__ = [
+    "encode_outcomes",
+    "show_handoff",
+    "build_outcome_links",
+    "format_instant",
+    "show_page",
+    "show_row",
+    "safe_filename",
+    "build_state_links",
+]
 
 _GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
 _BAD_STATUSES: Final = frozenset(
@@ -33,7 +42,7 @@ class StateLink:
 
 
 @dataclass(frozen=True)
-class Row:
+class ExportRow:
     """An export in the list."""
 
     link: str
@@ -59,8 +68,8 @@ class ShownHandoff:
     export_id: str
     invoices: str
     path: str
-    asked_for: str
-    said: str
+    requested_outcome: str
+    answer: str
     submission_status: str
     mark: str
     received: str
@@ -122,13 +131,13 @@ class ShownDeadline:
 class ShownSubmission:
     """The handoff to the customs broker: its status, and the class of its colour; the deadline where one runs."""
 
-    of: BrokerSubmissionView
+    view: BrokerSubmissionView
     mark: str
     deadline: ShownDeadline | None
 
 
 @dataclass(frozen=True)
-class Page:
+class ExportPageView:
     """An export's page; `refresh` asks the browser to look again."""
 
     refresh: bool
@@ -142,21 +151,24 @@ class Page:
     events: list[ShownEvent]
 
 
-def outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
+def build_outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
     """Return the filters of the list by outcome; `filtered` where it is filtered by something."""
     return [
         StateLink("all", "/console", chosen=not filtered),
-        StateLink("waits for a person", f"/console?{asked_for(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
-        *(StateLink(_words(each), f"/console?{asked_for([each])}", {*chosen} == {each}) for each in Outcome),
+        StateLink("waits for a person", f"/console?{encode_outcomes(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
+        *(
+            StateLink(_outcome_words(each), f"/console?{encode_outcomes([each])}", {*chosen} == {each})
+            for each in Outcome
+        ),
     ]
 
 
-def asked_for(outcomes: Collection[Outcome]) -> str:
+def encode_outcomes(outcomes: Collection[Outcome]) -> str:
     """Return what of an address asks for these outcomes."""
     return urlencode([("outcome", each.value) for each in sorted(outcomes)])
 
 
-def state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
+def build_state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
     """Return the filters of the list by state."""
     return [
         *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
@@ -164,79 +176,81 @@ def state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateL
     ]
 
 
-def row(export: ExportSummary) -> Row:
+def show_row(export: ExportSummary) -> ExportRow:
     """Return an export as the list prints it."""
-    return Row(
+    return ExportRow(
         link=f"/console/exports/{export.export_id}",
         batch_id=export.batch_id,
         export_id=export.export_id,
         state=export.state.value,
-        outcome=_words(export.outcome),
-        outcome_mark=_mark(export.outcome),
+        outcome=_outcome_words(export.outcome),
+        outcome_mark=_outcome_mark(export.outcome),
         units=f"{export.units_closed} of {export.units_total}",
         broker=export.broker_id,
         warehouse=export.warehouse_id,
-        accepted=moment(export.accepted_at),
+        accepted=format_instant(export.accepted_at),
         test=export.test,
         revision=export.revision,
         quarantined=export.quarantined,
     )
 
 
-def page(export: ExportView) -> Page:
+def show_page(export: ExportView) -> ExportPageView:
     """Return an export as its page prints it."""
     documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
     for artifact in export.artifacts:
-        documents[artifact.customs_package_id].append(_artifact(artifact))
+        documents[artifact.customs_package_id].append(_show_artifact(artifact))
     packages = {package.id: package for package in export.customs_packages}
-    return Page(
+    return ExportPageView(
         refresh=export.state in {ExportState.ACCEPTED, ExportState.EXECUTING},
-        outcome=_words(export.outcome),
-        outcome_mark=_mark(export.outcome),
+        outcome=_outcome_words(export.outcome),
+        outcome_mark=_outcome_mark(export.outcome),
         submissions=[
-            ShownSubmission(each, _status_mark(each.submission_status), _deadline(each))
+            ShownSubmission(each, _status_mark(each.submission_status), _show_deadline(each))
             for each in export.broker_submissions
         ],
-        accepted=moment(export.accepted_at),
-        updated=moment(export.updated_at),
+        accepted=format_instant(export.accepted_at),
+        updated=format_instant(export.updated_at),
         units=[
             ShownUnit(
                 unit_ref=unit.unit_ref,
                 package_number=packages[unit.customs_package_id].package_number or "no number yet",
                 state=packages[unit.customs_package_id].state,
-                steps=[_step(step) for step in unit.steps],
+                steps=[_show_step(step) for step in unit.steps],
                 artifacts=documents[unit.customs_package_id],
             )
             for unit in export.units
         ],
-        steps=[_step(step) for step in export.steps],
+        steps=[_show_step(step) for step in export.steps],
         events=[
-            ShownEvent(event.seq, event.type, moment(event.at), event.actor, json.dumps(event.data, ensure_ascii=False))
+            ShownEvent(
+                event.seq, event.type, format_instant(event.at), event.actor, json.dumps(event.data, ensure_ascii=False)
+            )
             for event in reversed(export.events)
         ],
     )
 
 
-def handoff(item: SandboxHandoffView) -> ShownHandoff:
+def show_handoff(item: SandboxHandoffView) -> ShownHandoff:
     """Return a handoff of the sandbox broker as it is shown."""
     return ShownHandoff(
         link=f"/console/exports/{item.export_id}",
         export_id=item.export_id,
         invoices=", ".join(item.invoice_numbers),
         path=item.path,
-        asked_for="no answer" if item.outcome == "none" else item.outcome,
-        said="nothing" if item.answer is None else item.answer.message or item.answer.status,
+        requested_outcome="no answer" if item.outcome == "none" else item.outcome,
+        answer="nothing" if item.answer is None else item.answer.message or item.answer.status,
         submission_status=item.submission_status.value,
         mark=_status_mark(item.submission_status),
-        received=moment(item.received_at),
+        received=format_instant(item.received_at),
     )
 
 
-def _words(outcome: Outcome) -> str:
+def _outcome_words(outcome: Outcome) -> str:
     return outcome.value.replace("_", " ")
 
 
-def _mark(outcome: Outcome) -> str:
+def _outcome_mark(outcome: Outcome) -> str:
     if outcome in _GOOD:
         return "good"
     if outcome in NEEDS_PERSON:
@@ -250,15 +264,15 @@ def _status_mark(status: SubmissionState) -> str:
     return "good" if status.value in _GOOD else "busy"
 
 
-def _deadline(submission: BrokerSubmissionView) -> ShownDeadline | None:
+def _show_deadline(submission: BrokerSubmissionView) -> ShownDeadline | None:
     if submission.deadline_at is None:
         return None
     overdue = submission.overdue_at is not None
     label = "Overdue since" if overdue else "Deadline of the next answer"
-    return ShownDeadline(label, moment(submission.deadline_at), overdue)
+    return ShownDeadline(label, format_instant(submission.deadline_at), overdue)
 
 
-def _step(step: StepView) -> ShownStep:
+def _show_step(step: StepView) -> ShownStep:
     took = ""
     if step.started_at is not None and step.finished_at is not None:
         milliseconds = (step.finished_at - step.started_at).total_seconds() * 1000
@@ -266,7 +280,7 @@ def _step(step: StepView) -> ShownStep:
     return ShownStep(step.name.replace("_", " "), step.state.value, took, step.error or "")
 
 
-def _artifact(artifact: ArtifactView) -> ShownArtifact:
+def _show_artifact(artifact: ArtifactView) -> ShownArtifact:
     return ShownArtifact(
         filename=artifact.filename,
         kind=artifact.artifact_type,
@@ -276,6 +290,6 @@ def _artifact(artifact: ArtifactView) -> ShownArtifact:
     )
 
 
-def moment(at: datetime) -> str:
+def format_instant(at: datetime) -> str:
     """Return an instant as pages print it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

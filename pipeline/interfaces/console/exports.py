@@ -131,14 +131,14 @@ def show_exports(
     if found.next_cursor is not None:
         following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
         following += "&quarantined=true" if quarantined else ""
-        following += f"&{export_views.asked_for(outcome)}" if outcome else ""
+        following += f"&{export_views.encode_outcomes(outcome)}" if outcome else ""
     return page(
         render(
             "console/exports.html",
             **who(request, caller),
-            outcomes=export_views.outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
-            states=export_views.state_links(state, quarantined=quarantined),
-            exports=[export_views.row(item) for item in found.items],
+            outcomes=export_views.build_outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
+            states=export_views.build_state_links(state, quarantined=quarantined),
+            exports=[export_views.show_row(item) for item in found.items],
             following=following,
         )
     )
@@ -162,8 +162,8 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
             "console/export.html",
             **who(request, caller),
             export=export,
-            page=export_views.page(export),
-            deliveries=[partner_views.delivery(each) for each in owed.items],
+            page=export_views.show_page(export),
+            deliveries=[partner_views.show_delivery(each) for each in owed.items],
             more_deliveries=owed.next_cursor is not None,
         )
     )
@@ -181,7 +181,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
         render(
             "console/sandbox.html",
             **who(request, caller),
-            handoffs=[export_views.handoff(item) for item in found.items],
+            handoffs=[export_views.show_handoff(item) for item in found.items],
             following=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
         )
     )

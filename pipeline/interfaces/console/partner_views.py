@@ -15,13 +15,13 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.console.export_views import StateLink, moment
+from pipeline.interfaces.console.export_views import StateLink, format_instant
 
-_AGAIN: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
+_RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 
 
 @dataclass(frozen=True)
-class Row:
+class PartnerRow:
     """A partner in the list."""
 
     link: str
@@ -89,7 +89,7 @@ class ShownTry:
 
 @dataclass(frozen=True)
 class ShownDelivery:
-    """A delivery, why it stands where it stands, and what to do; `again` where it can be resent."""
+    """A delivery, why it stands where it stands, and what to do; `resendable` where it can be resent."""
 
     link: str
     id: str
@@ -105,13 +105,13 @@ class ShownDelivery:
     when: str
     error: str
     remedy: str
-    again: bool
+    resendable: bool
     tries: list[ShownTry]
 
 
-def row(partner: PartnerView, dead: int) -> Row:
+def show_row(partner: PartnerView, dead: int) -> PartnerRow:
     """Return a partner as the list prints it."""
-    return Row(
+    return PartnerRow(
         link=f"/console/partners/{partner.id}",
         id=partner.id,
         name=partner.name,
@@ -119,13 +119,13 @@ def row(partner: PartnerView, dead: int) -> Row:
         state=partner.state.value,
         test=partner.test,
         channels=", ".join(endpoint.channel for endpoint in partner.channels),
-        tested=_tested(partner.last_test),
+        tested=_describe_test(partner.last_test),
         dead=dead,
-        dead_link=deliveries_link(DeliveryState.DEAD, partner.id, None),
+        dead_link=build_deliveries_link(DeliveryState.DEAD, partner.id, None),
     )
 
 
-def partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPartner:
+def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPartner:
     """Return a partner as its page prints it."""
     stages = (
         {} if shown.last_test is None else {endpoint.channel: endpoint.stages for endpoint in shown.last_test.endpoints}
@@ -139,11 +139,11 @@ def partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPa
         path=shown.path or "",
         artifacts="all" if shown.artifact_types is None else ", ".join(shown.artifact_types),
         next="" if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
-        tested=_tested(shown.last_test),
+        tested=_describe_test(shown.last_test),
         endpoints=[
             ShownEndpoint(
                 channel=endpoint.channel,
-                address=_address(endpoint, shown),
+                address=_format_address(endpoint, shown),
                 breaker=_describe_breaker(breakers.get(endpoint.channel, BreakerState())),
                 is_open=breakers.get(endpoint.channel, BreakerState()).open_until is not None,
                 stages=[
@@ -159,22 +159,22 @@ def partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPa
             )
             for endpoint in shown.channels
         ],
-        actions=_actions(shown.state),
+        actions=_allowed_actions(shown.state),
     )
 
 
-def _address(endpoint: Endpoint, partner: PartnerView) -> str:
+def _format_address(endpoint: Endpoint, partner: PartnerView) -> str:
     if isinstance(endpoint, QueueEndpoint):
         return f"a queue of its own is bound with {partner.queue_binding}"
     return getattr(endpoint, "address", "") or ", ".join(getattr(endpoint, "addresses", ()))
 
 
-def delivery(each: DeliveryView) -> ShownDelivery:
+def show_delivery(each: DeliveryView) -> ShownDelivery:
     """Return a delivery as a page prints it."""
     if each.delivered_at is not None:
-        when = f"delivered {moment(each.delivered_at)}"
+        when = f"delivered {format_instant(each.delivered_at)}"
     else:
-        when = "" if each.due_at is None else f"due {moment(each.due_at)}"
+        when = "" if each.due_at is None else f"due {format_instant(each.due_at)}"
     return ShownDelivery(
         link=f"/console/deliveries/{each.id}",
         id=each.id,
@@ -190,7 +190,7 @@ def delivery(each: DeliveryView) -> ShownDelivery:
         when=when,
         error=each.error or "",
         remedy=each.remedy or "",
-        again=each.state in _AGAIN,
+        resendable=each.state in _RESENDABLE,
         tries=[
             ShownTry(
                 number=each.number,
@@ -198,52 +198,54 @@ def delivery(each: DeliveryView) -> ShownDelivery:
                 status=each.status or "",
                 answer=each.answer or "",
                 took=f"{each.duration_ms:,} ms",
-                at=moment(each.at),
+                at=format_instant(each.at),
             )
             for each in each.tries
         ],
     )
 
 
-def state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[StateLink]:
+def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[StateLink]:
     """Return the filters of the list of deliveries."""
     return [
-        StateLink("all" if state is None else state.value, deliveries_link(state, partner_id, None), state is chosen)
+        StateLink(
+            "all" if state is None else state.value, build_deliveries_link(state, partner_id, None), state is chosen
+        )
         for state in (None, *DeliveryState)
     ]
 
 
-def deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor: str | None) -> str:
+def build_deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor: str | None) -> str:
     """Return the address of a list of deliveries."""
     wanted = {"state": None if state is None else state.value, "partner": partner_id, "cursor": cursor}
     asked = urlencode({name: value for name, value in wanted.items() if value is not None})
     return "/console/deliveries" + (f"?{asked}" if asked else "")
 
 
-def instant(typed: str) -> datetime:
+def parse_instant(text: str) -> datetime:
     """Return the instant that was typed into a form, in UTC; raises ValidationFailed where it is none."""
     try:
-        at = check_year(datetime.fromisoformat(typed))
+        at = check_year(datetime.fromisoformat(text))
     except ValueError as error:
         raise ValidationFailed("give an instant in UTC, such as 2026-11-24T15:00", field="since") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _actions(state: PartnerState) -> list[str]:
-    follows = {PartnerState.VERIFIED: ["activate"], PartnerState.LIVE: ["pause"], PartnerState.PAUSED: ["resume"]}
-    return ["test", *follows.get(state, [])]
+def _allowed_actions(state: PartnerState) -> list[str]:
+    next_actions = {PartnerState.VERIFIED: ["activate"], PartnerState.LIVE: ["pause"], PartnerState.PAUSED: ["resume"]}
+    return ["test", *next_actions.get(state, [])]
 
 
-def _tested(test: ConnectionTestView | None) -> str:
+def _describe_test(test: ConnectionTestView | None) -> str:
     if test is None:
         return "never tested"
-    said = f"{'passed' if test.passed else 'did not pass'} {moment(test.tested_at)}"
+    said = f"{'passed' if test.passed else 'did not pass'} {format_instant(test.tested_at)}"
     return f"{said}, before an endpoint was changed" if test.outdated else said
 
 
 def _describe_breaker(breaker: BreakerState) -> str:
     if breaker.open_until is not None:
-        return f"not tried until {moment(breaker.open_until)} after {breaker.failures} failures in a row"
+        return f"not tried until {format_instant(breaker.open_until)} after {breaker.failures} failures in a row"
     if breaker.failures:
         return f"{breaker.failures} failures in a row"
     return ""

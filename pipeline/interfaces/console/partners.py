@@ -53,7 +53,8 @@ def show_partners(request: Request) -> Response:
         return to_sign_in()
     dead = queries.count_dead_letters(runtime, caller.account_id)
     rows = [
-        partner_views.row(each, dead.get(each.id, 0)) for each in partners.list_partners(runtime, caller.account_id)
+        partner_views.show_row(each, dead.get(each.id, 0))
+        for each in partners.list_partners(runtime, caller.account_id)
     ]
     return page(render("console/partners.html", **who(request, caller), partners=rows))
 
@@ -99,9 +100,11 @@ def show_deliveries(
             "console/deliveries.html",
             **who(request, caller),
             partner=partner,
-            states=partner_views.state_links(state, partner),
-            deliveries=[partner_views.delivery(each) for each in found.items],
-            following=partner_views.deliveries_link(state, partner, found.next_cursor) if found.next_cursor else None,
+            states=partner_views.build_state_links(state, partner),
+            deliveries=[partner_views.show_delivery(each) for each in found.items],
+            following=partner_views.build_deliveries_link(state, partner, found.next_cursor)
+            if found.next_cursor
+            else None,
         )
     )
 
@@ -164,7 +167,7 @@ def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
 
 
 def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, fields: Mapping[str, str]) -> int:
-    wanted = ReplayRequest(since=partner_views.instant(fields.get("since", "")))
+    wanted = ReplayRequest(since=partner_views.parse_instant(fields.get("since", "")))
     messages = 0
     while True:
         report, streams = replay.replay_messages(
@@ -195,11 +198,11 @@ def _partner(
     html = render(
         "console/partner.html",
         **who(request, caller),
-        partner=partner_views.partner(shown, breakers),
+        partner=partner_views.show_partner(shown, breakers),
         administers=caller.has_role(ADMIN),
         operates=caller.has_role(OPERATE),
-        dead=[partner_views.delivery(each) for each in dead.items],
-        more=partner_views.deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
+        dead=[partner_views.show_delivery(each) for each in dead.items],
+        more=partner_views.build_deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         said=said,
         refusal=None if refusal is None else refusal.message,
     )
@@ -209,12 +212,12 @@ def _partner(
 def _delivery(
     runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
 ) -> Response:
-    shown = partner_views.delivery(queries.get_delivery(runtime, caller.account_id, delivery_id))
+    shown = partner_views.show_delivery(queries.get_delivery(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
         **who(request, caller),
         delivery=shown,
-        resendable=shown.again and caller.has_role(OPERATE),
+        resendable=shown.resendable and caller.has_role(OPERATE),
         refusal=None if refusal is None else refusal.message,
     )
     return page(html, 200 if refusal is None else refusal.status)

@@ -127,4 +127,4 @@ def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name()
 @pytest.mark.parametrize("typed", ["0001-01-01T00:00", "9999-12-31T23:59:59-12:00"])
 def test_a_form_of_the_console_takes_none_either(typed: str) -> None:
     with pytest.raises(ValidationFailed, match="give an instant in UTC"):
-        partner_views.instant(typed)
+        partner_views.parse_instant(typed)
