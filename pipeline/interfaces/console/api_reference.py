@@ -58,7 +58,7 @@ class Chapter:
 
 
 @router.get("/docs")
-def reference(request: Request) -> Response:
+def read_reference(request: Request) -> Response:
     """Show every call, what it takes and what it answers."""
     app: FastAPI = request.app
     document = app.openapi()
@@ -112,6 +112,6 @@ def _plain(text: str) -> str:
 
 def _schemas(part: Mapping[str, Any]) -> Iterator[str]:
     for media in part.get("content", {}).values():
-        reference = media.get("schema", {}).get("$ref", "")
-        if reference:
-            yield reference.rsplit("/", 1)[1]
+        read_reference = media.get("schema", {}).get("$ref", "")
+        if read_reference:
+            yield read_reference.rsplit("/", 1)[1]

@@ -20,13 +20,13 @@ from pipeline.exports.states import ExportState, Outcome
 from pipeline.interfaces.console import export_views, partner_views
 from pipeline.interfaces.console.session import (
     COOKIE,
-    LASTS,
-    check_own_page,
-    check_sign,
-    fields_of,
+    SESSION_LIFETIME,
+    authenticate,
+    check_csrf_token,
+    check_same_origin,
+    compute_csrf_token,
+    read_form_fields,
     sign_in,
-    signed_in,
-    token_of,
 )
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model
@@ -39,11 +39,11 @@ HEADERS: Final = {
     " frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-_PAGE: Final = 50
+_PAGE_SIZE: Final = 50
 
 
 @router.get("/style.css")
-def style() -> Response:
+def read_style() -> Response:
     """Return the one style sheet; nothing is loaded from elsewhere."""
     return Response((TEMPLATES / "console" / "style.css").read_bytes(), media_type="text/css")
 
@@ -56,19 +56,19 @@ def show_sign_in() -> Response:
 
 def _sign_in_page(refused: Refused | None) -> Response:
     message, status = (None, 200) if refused is None else (refused.message, refused.status)
-    response = page(render("console/sign_in.html", refusal=message), status)
+    response = page_response(render("console/sign_in.html", refusal=message), status)
     # Without a referrer at all a browser would not say either that the form came from here.
     response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
 @router.post("/sign-in")
-async def take_sign_in(request: Request) -> Response:
+async def submit_sign_in(request: Request) -> Response:
     """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
     runtime = get_runtime(request)
     try:
-        check_own_page(runtime.settings, request)
-        given = (await fields_of(request)).get("key", "")
+        check_same_origin(runtime.settings, request)
+        given = (await read_form_fields(request)).get("key", "")
         cookie = await run_in_threadpool(sign_in, runtime, given)
     except Refused as refused:
         return _sign_in_page(refused)
@@ -77,7 +77,7 @@ async def take_sign_in(request: Request) -> Response:
     response.set_cookie(
         COOKIE,
         cookie,
-        max_age=int(LASTS.total_seconds()),
+        max_age=int(SESSION_LIFETIME.total_seconds()),
         path="/console",
         secure=secure,
         httponly=True,
@@ -89,17 +89,19 @@ async def take_sign_in(request: Request) -> Response:
 @router.post("/sign-out")
 async def sign_out(request: Request) -> Response:
     """Forget who looked, where a page of theirs asks for it."""
-    return await run_in_threadpool(_signed_out, request, await fields_of(request))
+    return await run_in_threadpool(_sign_out, request, await read_form_fields(request))
 
 
-def _signed_out(request: Request, fields: Mapping[str, str]) -> Response:
-    caller = caller_or_none(request)
+def _sign_out(request: Request, fields: Mapping[str, str]) -> Response:
+    caller = find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     try:
-        check_sign(get_runtime(request), request, fields)
+        check_csrf_token(get_runtime(request), request, fields)
     except Refused as refused:
-        return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
+        return page_response(
+            render("console/missing.html", **page_context(request, caller), message=refused.message), refused.status
+        )
     response = RedirectResponse("/console/sign-in", 303, HEADERS)
     response.delete_cookie(COOKIE, path="/console", httponly=True, samesite="strict")
     return response
@@ -121,25 +123,25 @@ def show_exports(
 ) -> Response:
     """Show the account's exports, newest first."""
     runtime = get_runtime(request)
-    caller = caller_or_none(request)
+    caller = find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     with runtime.db.read() as session:
-        wanted = ExportFilter(state=state, quarantined=quarantined or None, outcomes=outcome)
-        found = workflow_queries.list_exports(session, caller.account_id, wanted, cursor=cursor, limit=_PAGE)
-    following = None
+        filters = ExportFilter(state=state, quarantined=quarantined or None, outcomes=outcome)
+        found = workflow_queries.list_exports(session, caller.account_id, filters, cursor=cursor, limit=_PAGE_SIZE)
+    next_link = None
     if found.next_cursor is not None:
-        following = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
-        following += "&quarantined=true" if quarantined else ""
-        following += f"&{export_views.encode_outcomes(outcome)}" if outcome else ""
-    return page(
+        next_link = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
+        next_link += "&quarantined=true" if quarantined else ""
+        next_link += f"&{export_views.encode_outcomes(outcome)}" if outcome else ""
+    return page_response(
         render(
             "console/exports.html",
-            **who(request, caller),
+            **page_context(request, caller),
             outcomes=export_views.build_outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
             states=export_views.build_state_links(state, quarantined=quarantined),
             exports=[export_views.show_row(item) for item in found.items],
-            following=following,
+            next_link=next_link,
         )
     )
 
@@ -148,19 +150,21 @@ def show_exports(
 def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Show everything of one export."""
     runtime = get_runtime(request)
-    caller = caller_or_none(request)
+    caller = find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     try:
         with runtime.db.read() as session:
             export = read_model.read_export(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
-        return page(render("console/missing.html", **who(request, caller), message=missing.message), 404)
-    owed = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE)
-    return page(
+        return page_response(
+            render("console/missing.html", **page_context(request, caller), message=missing.message), 404
+        )
+    owed = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE_SIZE)
+    return page_response(
         render(
             "console/export.html",
-            **who(request, caller),
+            **page_context(request, caller),
             export=export,
             page=export_views.show_page(export),
             deliveries=[partner_views.show_delivery(each) for each in owed.items],
@@ -173,27 +177,27 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
 def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
     """Show what the sandbox broker received of the account, newest first."""
     runtime = get_runtime(request)
-    caller = caller_or_none(request)
+    caller = find_caller(request)
     if caller is None:
-        return to_sign_in()
-    found = sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=_PAGE)
-    return page(
+        return redirect_to_sign_in()
+    found = sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=_PAGE_SIZE)
+    return page_response(
         render(
             "console/sandbox.html",
-            **who(request, caller),
+            **page_context(request, caller),
             handoffs=[export_views.show_handoff(item) for item in found.items],
-            following=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
+            next_link=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
         )
     )
 
 
 @router.get("/artifacts/{id}")
-def download(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+def download_artifact(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Return a document to whoever looks at its export."""
     runtime = get_runtime(request)
-    caller = caller_or_none(request)
+    caller = find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     with runtime.db.read() as session:
         row = repository.find_artifact(session, caller.account_id, id).artifact
     headers = {
@@ -210,10 +214,10 @@ def get_runtime(request: Request) -> Runtime:
     return runtime
 
 
-def caller_or_none(request: Request) -> Caller | None:
+def find_caller(request: Request) -> Caller | None:
     """Return who has signed in; None where nobody has."""
     try:
-        caller = signed_in(get_runtime(request), request.cookies.get(COOKIE, ""))
+        caller = authenticate(get_runtime(request), request.cookies.get(COOKIE, ""))
     except Refused:
         return None
     if request.app.state.keys.should_touch(caller.key_id):
@@ -221,17 +225,17 @@ def caller_or_none(request: Request) -> Caller | None:
     return caller
 
 
-def who(request: Request, caller: Caller) -> dict[str, str]:
+def page_context(request: Request, caller: Caller) -> dict[str, str]:
     """Return what every page shows of who looks: the account, and the sign that its forms carry."""
-    sign = token_of(get_runtime(request), request.cookies.get(COOKIE, ""))
-    return {"account": caller.account_id, "sign": sign}
+    csrf_token = compute_csrf_token(get_runtime(request), request.cookies.get(COOKIE, ""))
+    return {"account": caller.account_id, "csrf_token": csrf_token}
 
 
-def to_sign_in() -> Response:
+def redirect_to_sign_in() -> Response:
     """Lead to the page to sign in."""
     return RedirectResponse("/console/sign-in", 303, HEADERS)
 
 
-def page(html: str, status: int = 200) -> Response:
+def page_response(html: str, status: int = 200) -> Response:
     """Return a page of the console."""
     return Response(html, status, HEADERS, "text/html; charset=utf-8")

@@ -217,8 +217,8 @@ def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> l
 
 def build_deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor: str | None) -> str:
     """Return the address of a list of deliveries."""
-    wanted = {"state": None if state is None else state.value, "partner": partner_id, "cursor": cursor}
-    asked = urlencode({name: value for name, value in wanted.items() if value is not None})
+    filters = {"state": None if state is None else state.value, "partner": partner_id, "cursor": cursor}
+    asked = urlencode({name: value for name, value in filters.items() if value is not None})
     return "/console/deliveries" + (f"?{asked}" if asked else "")
 
 

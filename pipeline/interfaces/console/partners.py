@@ -20,13 +20,20 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
-from pipeline.interfaces.console.exports import HEADERS, caller_or_none, get_runtime, page, to_sign_in, who
-from pipeline.interfaces.console.session import check_sign, fields_of
+from pipeline.interfaces.console.exports import (
+    HEADERS,
+    find_caller,
+    get_runtime,
+    page_context,
+    page_response,
+    redirect_to_sign_in,
+)
+from pipeline.interfaces.console.session import check_csrf_token, read_form_fields
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
-_PAGE: Final = 50
+_PAGE_SIZE: Final = 50
 
 #: What an administrator may do to a partner, and where it may be done.
 _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
@@ -48,15 +55,15 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
 @router.get("/partners")
 def show_partners(request: Request) -> Response:
     """Show the account's partners: where each stands, how its last test went, and what it did not take."""
-    runtime, caller = get_runtime(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     dead = queries.count_dead_letters(runtime, caller.account_id)
     rows = [
         partner_views.show_row(each, dead.get(each.id, 0))
         for each in partners.list_partners(runtime, caller.account_id)
     ]
-    return page(render("console/partners.html", **who(request, caller), partners=rows))
+    return page_response(render("console/partners.html", **page_context(request, caller), partners=rows))
 
 
 @router.get("/partners/{id}")
@@ -66,19 +73,21 @@ def show_partner(
     owed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
-    runtime, caller = get_runtime(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     try:
-        return _partner(runtime, request, caller, id, said=None if owed is None else f"{owed} messages are owed again.")
+        return _partner_page(
+            runtime, request, caller, id, notice=None if owed is None else f"{owed} messages are owed again."
+        )
     except Refused as refused:
-        return _missing(request, caller, refused)
+        return _missing_page(request, caller, refused)
 
 
 @router.post("/partners/{id}/{action}")
-async def act(id: str, action: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+async def run_action(id: str, action: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Do what a button of the partner's page says, and show the page again."""
-    return await run_in_threadpool(_acted, request, await fields_of(request), id, action)
+    return await run_in_threadpool(_run_action, request, await read_form_fields(request), id, action)
 
 
 @router.get("/deliveries")
@@ -89,20 +98,20 @@ def show_deliveries(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's deliveries, newest first."""
-    runtime, caller = get_runtime(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     found = queries.list_deliveries(
-        runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE
+        runtime, caller.account_id, state=state, partner_id=partner, after=cursor, limit=_PAGE_SIZE
     )
-    return page(
+    return page_response(
         render(
             "console/deliveries.html",
-            **who(request, caller),
+            **page_context(request, caller),
             partner=partner,
             states=partner_views.build_state_links(state, partner),
             deliveries=[partner_views.show_delivery(each) for each in found.items],
-            following=partner_views.build_deliveries_link(state, partner, found.next_cursor)
+            next_link=partner_views.build_deliveries_link(state, partner, found.next_cursor)
             if found.next_cursor
             else None,
         )
@@ -112,126 +121,130 @@ def show_deliveries(
 @router.get("/deliveries/{id}")
 def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Show one delivery with its tries: what was said at each, and what to do."""
-    runtime, caller = get_runtime(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     try:
-        return _delivery(runtime, request, caller, id)
+        return _delivery_page(runtime, request, caller, id)
     except Refused as refused:
-        return _missing(request, caller, refused)
+        return _missing_page(request, caller, refused)
 
 
 @router.post("/deliveries/{id}/resend")
-async def resend(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
+async def resend_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
     """Owe the delivery once more, and show its page again."""
-    return await run_in_threadpool(_resent, request, await fields_of(request), id)
+    return await run_in_threadpool(_resend, request, await read_form_fields(request), id)
 
 
-def _acted(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
+def _run_action(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
     # All in one thread: whose rows it may see is known to that thread alone.
-    runtime, caller = get_runtime(request), caller_or_none(request)
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     if action not in {*_ACTIONS, "replay"}:
-        return page(render("console/missing.html", **who(request, caller), message="there is no such page"), 404)
+        return page_response(
+            render("console/missing.html", **page_context(request, caller), message="there is no such page"), 404
+        )
     address = f"/console/partners/{quote(partner_id)}"
     try:
-        check_sign(runtime, request, fields)
+        check_csrf_token(runtime, request, fields)
         if action == "replay":
             caller.require(OPERATE)
-            return _to(f"{address}?owed={_replayed(runtime, request, caller, partner_id, fields)}")
+            return _redirect_to(f"{address}?owed={_replay(runtime, request, caller, partner_id, fields)}")
         caller.require(ADMIN)
         _ACTIONS[action](runtime, caller, partner_id)
     except Refused as refused:
-        return _refused(runtime, request, caller, partner_id, refused)
-    return _to(address)
+        return _refused_page(runtime, request, caller, partner_id, refused)
+    return _redirect_to(address)
 
 
-def _resent(request: Request, fields: Mapping[str, str], delivery_id: str) -> Response:
-    runtime, caller = get_runtime(request), caller_or_none(request)
+def _resend(request: Request, fields: Mapping[str, str], delivery_id: str) -> Response:
+    runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     try:
-        check_sign(runtime, request, fields)
+        check_csrf_token(runtime, request, fields)
         caller.require(OPERATE)
         _, stream = sender.resend_delivery(
             runtime, caller.account_id, delivery_id, caller.key_id, test_only=caller.test
         )
     except Refused as refused:
         try:
-            return _delivery(runtime, request, caller, delivery_id, refusal=refused)
+            return _delivery_page(runtime, request, caller, delivery_id, refusal=refused)
         except Refused as missing:
-            return _missing(request, caller, missing)
+            return _missing_page(request, caller, missing)
     _publish_streams(request, [stream])
-    return _to(f"/console/deliveries/{quote(delivery_id)}")
+    return _redirect_to(f"/console/deliveries/{quote(delivery_id)}")
 
 
-def _replayed(runtime: Runtime, request: Request, caller: Caller, partner: str, fields: Mapping[str, str]) -> int:
-    wanted = ReplayRequest(since=partner_views.parse_instant(fields.get("since", "")))
+def _replay(runtime: Runtime, request: Request, caller: Caller, partner: str, fields: Mapping[str, str]) -> int:
+    replay_request = ReplayRequest(since=partner_views.parse_instant(fields.get("since", "")))
     messages = 0
     while True:
         report, streams = replay.replay_messages(
-            runtime, caller.account_id, partner, wanted, caller.key_id, test_only=caller.test
+            runtime, caller.account_id, partner, replay_request, caller.key_id, test_only=caller.test
         )
         _publish_streams(request, streams)
         messages += report.messages
         if report.next is None:
             return messages
-        wanted = wanted.model_copy(update={"until": report.until, "after": report.next})
+        replay_request = replay_request.model_copy(update={"until": report.until, "after": report.next})
 
 
-def _partner(
+def _partner_page(
     runtime: Runtime,
     request: Request,
     caller: Caller,
     partner_id: str,
     *,
-    said: str | None = None,
+    notice: str | None = None,
     refusal: Refused | None = None,
 ) -> Response:
     shown = partners.get_partner(runtime, caller.account_id, partner_id)
     with runtime.db.read() as session:
         breakers = circuit_breaker.load_breaker_states(session, caller.account_id, partner_id)
     dead = queries.list_deliveries(
-        runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE
+        runtime, caller.account_id, state=DeliveryState.DEAD, partner_id=partner_id, limit=_PAGE_SIZE
     )
     html = render(
         "console/partner.html",
-        **who(request, caller),
+        **page_context(request, caller),
         partner=partner_views.show_partner(shown, breakers),
         administers=caller.has_role(ADMIN),
         operates=caller.has_role(OPERATE),
         dead=[partner_views.show_delivery(each) for each in dead.items],
         more=partner_views.build_deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
-        said=said,
+        notice=notice,
         refusal=None if refusal is None else refusal.message,
     )
-    return page(html, 200 if refusal is None else refusal.status)
+    return page_response(html, 200 if refusal is None else refusal.status)
 
 
-def _delivery(
+def _delivery_page(
     runtime: Runtime, request: Request, caller: Caller, delivery_id: str, *, refusal: Refused | None = None
 ) -> Response:
     shown = partner_views.show_delivery(queries.get_delivery(runtime, caller.account_id, delivery_id))
     html = render(
         "console/delivery.html",
-        **who(request, caller),
+        **page_context(request, caller),
         delivery=shown,
         resendable=shown.resendable and caller.has_role(OPERATE),
         refusal=None if refusal is None else refusal.message,
     )
-    return page(html, 200 if refusal is None else refusal.status)
+    return page_response(html, 200 if refusal is None else refusal.status)
 
 
-def _refused(runtime: Runtime, request: Request, caller: Caller, partner_id: str, refused: Refused) -> Response:
+def _refused_page(runtime: Runtime, request: Request, caller: Caller, partner_id: str, refused: Refused) -> Response:
     try:
-        return _partner(runtime, request, caller, partner_id, refusal=refused)
+        return _partner_page(runtime, request, caller, partner_id, refusal=refused)
     except Refused as missing:
-        return _missing(request, caller, missing)
+        return _missing_page(request, caller, missing)
 
 
-def _missing(request: Request, caller: Caller, refused: Refused) -> Response:
-    return page(render("console/missing.html", **who(request, caller), message=refused.message), refused.status)
+def _missing_page(request: Request, caller: Caller, refused: Refused) -> Response:
+    return page_response(
+        render("console/missing.html", **page_context(request, caller), message=refused.message), refused.status
+    )
 
 
 def _publish_streams(request: Request, streams: list[DeliveryStream]) -> None:
@@ -240,5 +253,5 @@ def _publish_streams(request: Request, streams: list[DeliveryStream]) -> None:
     )
 
 
-def _to(address: str) -> Response:
+def _redirect_to(address: str) -> Response:
     return RedirectResponse(address, 303, HEADERS)

@@ -20,7 +20,7 @@ from pipeline.core.errors import InsufficientRole, InvalidApiKey
 from pipeline.core.runtime import Runtime
 
 COOKIE: Final = "exports_console"
-LASTS: Final = timedelta(hours=8)
+SESSION_LIFETIME: Final = timedelta(hours=8)
 
 
 def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> str:
@@ -30,17 +30,17 @@ def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> st
     """
     caller = find_caller(runtime, bearer, now=now)
     caller.require(READ)
-    until = int(((now or utc_now()) + LASTS).timestamp())
-    said = f"{caller.key_id}.{until}"
-    return f"{said}.{_signature(runtime, said)}"
+    until = int(((now or utc_now()) + SESSION_LIFETIME).timestamp())
+    payload = f"{caller.key_id}.{until}"
+    return f"{payload}.{_signature(runtime, payload)}"
 
 
-def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> Caller:
+def authenticate(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> Caller:
     """Return who the cookie was given to; raises InvalidApiKey where it is none of ours, or its key has ended since."""
-    said, _, signature = cookie.rpartition(".")
-    key_id, _, until = said.partition(".")
+    payload, _, signature = cookie.rpartition(".")
+    key_id, _, until = payload.partition(".")
     moment = now or utc_now()
-    if not hmac.compare_digest(signature.encode(), _signature(runtime, said).encode()):
+    if not hmac.compare_digest(signature.encode(), _signature(runtime, payload).encode()):
         raise InvalidApiKey("sign in with an API key")
     if moment.timestamp() >= int(until):
         raise InvalidApiKey("the session has ended; sign in again")
@@ -50,34 +50,34 @@ def signed_in(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> 
     return caller
 
 
-def token_of(runtime: Runtime, cookie: str) -> str:
+def compute_csrf_token(runtime: Runtime, cookie: str) -> str:
     """Return the sign that forms carry, so that only a page which this session was shown can send one."""
     return _signature(runtime, f"form\n{cookie}")
 
 
-def _signature(runtime: Runtime, said: str) -> str:
+def _signature(runtime: Runtime, payload: str) -> str:
     key = SecretBox(runtime.settings.secret_key).token("console-sessions").encode()
-    return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, payload.encode(), hashlib.sha256).hexdigest()
 
 
-LONGEST: Final = 4096
+MAX_FORM_BYTES: Final = 4096
 
 #: The hidden field that every form but that of signing in carries.
-SIGN: Final = "sign"
+CSRF_FIELD: Final = "csrf_token"
 
 
-async def fields_of(request: Request) -> Mapping[str, str]:
+async def read_form_fields(request: Request) -> Mapping[str, str]:
     """Return the fields of a form; what is beyond any form of ours is cut off."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > LONGEST:
+        if len(body) > MAX_FORM_BYTES:
             break
-    given = parse_qs(body[:LONGEST].decode(errors="replace"))
+    given = parse_qs(body[:MAX_FORM_BYTES].decode(errors="replace"))
     return {name: values[0].strip() for name, values in given.items()}
 
 
-def check_own_page(settings: Settings, request: Request) -> None:
+def check_same_origin(settings: Settings, request: Request) -> None:
     """Raise InsufficientRole where the browser says that another site's page sent the form.
 
     For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key. A
@@ -95,11 +95,11 @@ def check_own_page(settings: Settings, request: Request) -> None:
         )
 
 
-def check_sign(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
+def check_csrf_token(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
     """Raise InsufficientRole unless the form comes from a page of whoever is signed in.
 
     A page of somebody else's, opened in the same browser, cannot know the sign: it is no part of the cookie.
     """
-    expected = token_of(runtime, request.cookies.get(COOKIE, ""))
-    if not hmac.compare_digest(fields.get(SIGN, "").encode(), expected.encode()):
+    expected = compute_csrf_token(runtime, request.cookies.get(COOKIE, ""))
+    if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), expected.encode()):
         raise InsufficientRole("this form is not of a page that you have open; load the page again")

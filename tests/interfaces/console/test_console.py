@@ -12,7 +12,7 @@ from pipeline.accounts import api_keys
 from pipeline.core.errors import InvalidApiKey
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console import exports
-from pipeline.interfaces.console.session import COOKIE, sign_in, signed_in
+from pipeline.interfaces.console.session import COOKIE, authenticate, sign_in
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, Desk
 from tests.support import factories
@@ -76,16 +76,16 @@ def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(desk: Desk) -> N
     key = desk.key("read")
     now = datetime.now(UTC)
     cookie = sign_in(desk.runtime, key.bearer, now=now)
-    assert signed_in(desk.runtime, cookie, now=now).key_id == key.id
+    assert authenticate(desk.runtime, cookie, now=now).key_id == key.id
     key_id, until, signature = cookie.split(".")
     for forged in ("", "a", f"{key_id}.{int(until) + 9}.{signature}", f"{desk.key('admin').id}.{until}.{signature}"):
         with pytest.raises(InvalidApiKey):
-            signed_in(desk.runtime, forged, now=now)
+            authenticate(desk.runtime, forged, now=now)
     with pytest.raises(InvalidApiKey):
-        signed_in(desk.runtime, cookie, now=now + timedelta(hours=8))
+        authenticate(desk.runtime, cookie, now=now + timedelta(hours=8))
     api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
     with pytest.raises(InvalidApiKey):
-        signed_in(desk.runtime, cookie, now=now)
+        authenticate(desk.runtime, cookie, now=now)
 
 
 def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
@@ -163,7 +163,7 @@ def test_a_deadline_that_runs_is_on_the_page(desk: Desk) -> None:
 
 
 def test_a_filter_by_outcome_goes_on_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_PAGE", 1)
+    monkeypatch.setattr(exports, "_PAGE_SIZE", 1)
     for batch in ("one", "two"):
         desk.execute(factories.plan(batch=batch))
     page = browser(desk, "read").get("/console?outcome=in_progress&outcome=held").text
