@@ -17,17 +17,17 @@ router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
-class Parameter:
+class DocumentedParameter:
     """One parameter of a call."""
 
     name: str
-    place: str
+    location: str
     required: bool
     text: str
 
 
 @dataclass(frozen=True)
-class Answer:
+class DocumentedAnswer:
     """One status that a call may answer."""
 
     status: str
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Call:
+class DocumentedCall:
     """One call of the API."""
 
     method: str
@@ -45,8 +45,8 @@ class Call:
     text: str
     needs_key: bool
     body: str
-    parameters: list[Parameter]
-    answers: list[Answer]
+    parameters: list[DocumentedParameter]
+    answers: list[DocumentedAnswer]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Chapter:
     """The calls about one thing."""
 
     name: str
-    calls: list[Call]
+    calls: list[DocumentedCall]
 
 
 @router.get("/docs")
@@ -66,51 +66,51 @@ def read_reference(request: Request) -> Response:
         "console/reference.html",
         title=document["info"]["title"],
         version=document["info"]["version"],
-        about=_plain(document["info"]["description"]).split("\n\n"),
-        chapters=_chapters(document),
+        about=_strip_markdown(document["info"]["description"]).split("\n\n"),
+        chapters=_build_chapters(document),
     )
     return Response(html, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
 
 
-def _chapters(document: Mapping[str, Any]) -> list[Chapter]:
-    chapters: defaultdict[str, list[Call]] = defaultdict(list)
+def _build_chapters(document: Mapping[str, Any]) -> list[Chapter]:
+    chapters: defaultdict[str, list[DocumentedCall]] = defaultdict(list)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            chapters[operation.get("tags", ["system"])[0]].append(_call(method, path, operation))
+            chapters[operation.get("tags", ["system"])[0]].append(_document_call(method, path, operation))
     return [Chapter(name, calls) for name, calls in chapters.items()]
 
 
-def _call(method: str, path: str, operation: Mapping[str, Any]) -> Call:
+def _document_call(method: str, path: str, operation: Mapping[str, Any]) -> DocumentedCall:
     body = operation.get("requestBody", {})
-    return Call(
+    return DocumentedCall(
         method=method.upper(),
         path=path,
         anchor=operation["operationId"],
-        text=_plain(operation.get("description", operation.get("summary", ""))),
+        text=_strip_markdown(operation.get("description", operation.get("summary", ""))),
         needs_key="security" in operation,
-        body=next(_schemas(body), ""),
+        body=next(_iterate_schemas(body), ""),
         parameters=[
-            Parameter(
+            DocumentedParameter(
                 name=each["name"],
-                place=each["in"],
+                location=each["in"],
                 required=each.get("required", False),
-                text=_plain(each.get("description", each["schema"].get("description", ""))),
+                text=_strip_markdown(each.get("description", each["schema"].get("description", ""))),
             )
             for each in operation.get("parameters", ())
         ],
         answers=[
-            Answer(status, _plain(answer.get("description", "")), next(_schemas(answer), ""))
+            DocumentedAnswer(status, _strip_markdown(answer.get("description", "")), next(_iterate_schemas(answer), ""))
             for status, answer in sorted(operation["responses"].items())
         ],
     )
 
 
-def _plain(text: str) -> str:
+def _strip_markdown(text: str) -> str:
     # The document speaks Markdown, of which it uses nothing but marks for code.
     return text.strip().replace("`", "")
 
 
-def _schemas(part: Mapping[str, Any]) -> Iterator[str]:
+def _iterate_schemas(part: Mapping[str, Any]) -> Iterator[str]:
     for media in part.get("content", {}).values():
         read_reference = media.get("schema", {}).get("$ref", "")
         if read_reference:
