@@ -12,7 +12,7 @@ import pytest
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
 from pipeline.deliveries.channels.webhook import build_signature_headers
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from tests.interfaces.cli.conftest import ROOT, Commands
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
@@ -38,7 +38,7 @@ def test_every_snippet_runs_one_after_another(
     assert "EXPORT_EXECUTED" in printed
     assert "INVALID_STATE" in printed
     assert "filed\n" in printed
-    event = example("exports.package.recorded.v1")
+    event = read_example("exports.package.recorded.v1")
     body = json.dumps(event).encode()
     answers = [
         space["received"](body, build_signature_headers(event["id"], body, *each))

@@ -17,13 +17,13 @@ from pipeline.client.retry import RetryState, parse_refusal
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
 from tests.support.ports import free_port
 
 PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
 CUT = Said(cut=True)
-EXPORT = example("export")
+EXPORT = read_example("export")
 
 #: Each call that changes something, and what it answers.
 CHANGING: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -63,7 +63,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
 @pytest.mark.parametrize("name", ["inspect", *REPEATABLE])
 def test_call_that_may_be_made_twice_is_made_again(server: Scripted, client: Client, name: str, failure: Said) -> None:
     args, answer = REPEATABLE.get(name, (("exp_1",), "export"))
-    server.says(failure, failure, said_json(example(answer)))
+    server.says(failure, failure, said_json(read_example(answer)))
     client.one(server.url, name, *args)
     assert len(server.asked) == 3
     assert len({(each.method, each.path, each.body) for each in server.asked}) == 1
@@ -75,7 +75,7 @@ def test_call_that_may_have_been_carried_out_is_made_once(
     server: Scripted, client: Client, name: str, failure: Said
 ) -> None:
     args, answer = CHANGING[name]
-    server.says(failure, said_json(example(answer)))
+    server.says(failure, said_json(read_example(answer)))
     with pytest.raises((ApiProblem, ApiUnreachable)):
         client.one(server.url, name, *args)
     assert len(server.asked) == 1
@@ -84,7 +84,7 @@ def test_call_that_may_have_been_carried_out_is_made_once(
 @pytest.mark.parametrize("name", CHANGING)
 def test_call_that_was_turned_away_unread_is_made_again(server: Scripted, client: Client, name: str) -> None:
     args, answer = CHANGING[name]
-    server.says(problem(429, "RATE_LIMITED", Retry_After="0"), said_json(example(answer)))
+    server.says(problem(429, "RATE_LIMITED", Retry_After="0"), said_json(read_example(answer)))
     client.one(server.url, name, *args)
     assert len(server.asked) == 2
 
@@ -201,7 +201,7 @@ def test_members_of_later_versions_are_left_alone(server: Scripted, client: Clie
 
 
 def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Client) -> None:
-    first = {**example("replay-report"), "next": "exp_2"}
+    first = {**read_example("replay-report"), "next": "exp_2"}
     server.says(said_json(first), problem(503, "NOT_READY"))
     wanted = ReplayRequest.model_validate({"since": "2026-11-24T15:00:00Z"})
     with pytest.raises(ApiProblem):
@@ -214,7 +214,7 @@ def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Cli
 
 
 def test_partner_is_sent_as_it_was_given_its_secrets_too(server: Scripted, client: Client) -> None:
-    server.says(*(said_json(example(name)) for name in ("created-partner", "rotated-secret", "partner")))
+    server.says(*(said_json(read_example(name)) for name in ("created-partner", "rotated-secret", "partner")))
     key = "ssh-ed25519 AAAA"
     sftp = SftpEndpoint(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
     new = NewPartner(id="br_1", kind="customs_broker", name="B", channels=[sftp, QueueEndpoint()])

@@ -10,7 +10,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.client import AsyncExports, Execution, ExportFile, Exports, ExportVersion
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from tests.client.conftest import Scripted, said_json
 
 
@@ -39,7 +39,7 @@ async def awaiting(api: AsyncExports, plan: dict[str, object]) -> None:
 
 
 def test_checked_types_are_those_that_come(server: Scripted) -> None:
-    server.says(said_json(example("export")))
+    server.says(said_json(read_example("export")))
     with Exports(server.url, "key") as api:
         assert type(api.inspect("exp_1")) is ExportView
 

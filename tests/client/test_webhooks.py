@@ -13,10 +13,10 @@ from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 
 OLD, NEW = generate_secret(), generate_secret()
-EVENT = example("exports.package.recorded.v1")
+EVENT = read_example("exports.package.recorded.v1")
 BODY = json.dumps(EVENT).encode()
 
 
@@ -29,9 +29,9 @@ def test_signed_message_is_read_by_its_type() -> None:
 
 @pytest.mark.parametrize("name", [*(kind.value for kind in MESSAGES), CONNECTION_TEST])
 def test_every_message_has_a_type(name: str) -> None:
-    message = read_message(json.dumps(example(name)))
+    message = read_message(json.dumps(read_example(name)))
     assert message.data is not None
-    assert message.data.model_dump(mode="json", by_alias=True, exclude_unset=True) == example(name)["data"]
+    assert message.data.model_dump(mode="json", by_alias=True, exclude_unset=True) == read_example(name)["data"]
 
 
 @pytest.mark.parametrize(

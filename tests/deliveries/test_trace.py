@@ -13,7 +13,7 @@ from pipeline.accounts import api_keys
 from pipeline.accounts.schemas import BorderBuddyEndpoint, QueueEndpoint, WebhookEndpoint
 from pipeline.deliveries import outbox, sender
 from pipeline.interfaces.cli.main import app
-from pipeline.interfaces.contracts.json_schemas import json_schema
+from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
@@ -32,7 +32,7 @@ def traced(desk: Desk, message: str) -> Any:
     """Return what became of the message, as published."""
     answer = desk.client("read").get(f"/api/notifications/{message}")
     assert answer.status_code == 200, answer.text
-    Draft202012Validator(json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
+    Draft202012Validator(build_json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
     return answer.json()
 
 

@@ -16,10 +16,10 @@ from pipeline.core.errors import Refused
 from pipeline.core.problems import Problem, problem_document
 from pipeline.interfaces.api.dependencies import roles_of
 from pipeline.interfaces.api.errors import MEDIA_TYPE
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 
-_ABOUT: Final = """\
+_DESCRIPTION: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
 broker, and messages to brokers, warehouses and operators. It files no entry.
 
@@ -32,11 +32,11 @@ def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            openapi = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            openapi = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
             schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
             # Bodies are read by our own hands, and so unknown to FastAPI.
             models: list[type[BaseModel]] = [Problem]
-            models += [each.model for each in PUBLISHED.values() if not each.ours]
+            models += [each.model for each in PUBLISHED.values() if not each.outbound]
             _, definitions = models_json_schema(
                 [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
             )
@@ -66,7 +66,7 @@ def _add_examples(operation: dict[str, Any]) -> None:
         content = part.get("content", {}).get("application/json", {})
         name = _SCHEMA_NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
         if name is not None:
-            content["examples"] = {name: {"value": example(name)}}
+            content["examples"] = {name: {"value": read_example(name)}}
 
 
 def _add_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:

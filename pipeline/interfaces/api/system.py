@@ -14,7 +14,7 @@ from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import refusal_responses
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.contracts import asyncapi
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.ops import readiness
 from pipeline.ops.readiness import ServicePart
 from pipeline.ops.schemas import Health, PartView
@@ -68,10 +68,10 @@ def read_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a document, for its senders and readers."""
     if name not in PUBLISHED:
         raise NotFound(f"there is no schema {name}; there are {', '.join(PUBLISHED)}")
-    return json_schema(name)
+    return build_json_schema(name)
 
 
 @contract_router.get("/asyncapi.json", responses={400: refusal_responses()[400]})
 def read_asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
-    return asyncapi.document(version("exports"))
+    return asyncapi.build_document(version("exports"))

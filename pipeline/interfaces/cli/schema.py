@@ -10,7 +10,7 @@ import typer
 from pipeline.core.errors import NotFound
 from pipeline.interfaces.cli.output import Json, out, print_json, reported
 from pipeline.interfaces.contracts import asyncapi
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 
 app = typer.Typer()
 
@@ -25,11 +25,11 @@ def schema(
 ) -> None:
     """Print a JSON Schema, as the API publishes it at /api/schemas/NAME.json, or with `asyncapi` the AsyncAPI document."""
     if name == ASYNCAPI:
-        print_json(asyncapi.document(version("exports")))
+        print_json(asyncapi.build_document(version("exports")))
     elif name is not None:
         if name not in PUBLISHED:
             raise NotFound(f"there is no schema {name}; there are {', '.join([*PUBLISHED, ASYNCAPI])}")
-        print_json(json_schema(name))
+        print_json(build_json_schema(name))
     elif as_json:
         print_json([*PUBLISHED, ASYNCAPI])
     else:

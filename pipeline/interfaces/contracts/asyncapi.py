@@ -11,15 +11,15 @@ from pydantic.json_schema import models_json_schema
 from config import queues
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
-from pipeline.interfaces.contracts.examples import example
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, Json, opened
+from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, Json, allow_more_members
 
 VERSION: Final = "3.0.0"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
 #: The queues that a message comes to, by its type.
-READ_FROM: Final[Mapping[str, tuple[str, ...]]] = {
+QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     MessageType.HANDOFF_READY: (queues.CUSTOMS_BROKER,),
     MessageType.HANDOFF_SUPERSEDED: (queues.CUSTOMS_BROKER,),
     MessageType.PACKAGE_RECORDED: (queues.WAREHOUSE,),
@@ -34,20 +34,20 @@ READ_FROM: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 #: What is said to us, and what we answer: message -> the published schema, the media type, one sentence.
-_OTHERS: Final[Mapping[str, tuple[str, str, str]]] = {
+_OTHER_MESSAGES: Final[Mapping[str, tuple[str, str, str]]] = {
     "command": ("execute-request", JSON, "Execute an approved plan; `idempotencyKey` is required."),
     "acknowledgement": ("sent-acknowledgement", JSON, "A customs broker's answer to a handoff, signed."),
     "refusal": ("problem", PROBLEM, "Why a command or an acknowledgement was not taken."),
     "export": ("export", JSON, "The export that a command made, as far as it is known."),
     "receipt": ("acknowledgement-receipt", JSON, "That an acknowledgement was recorded."),
 }
-_HELD: Final[Mapping[str, tuple[str, ...]]] = {
+_MESSAGES_BY_QUEUE: Final[Mapping[str, tuple[str, ...]]] = {
     queues.EXECUTE: ("command",),
     queues.ACKNOWLEDGEMENTS: ("acknowledgement",),
     queues.REFUSED: ("refusal",),
-    queues.DEAD: ("command", "acknowledgement", *READ_FROM),
+    queues.DEAD: ("command", "acknowledgement", *QUEUES_BY_TYPE),
 }
-_ABOUT_QUEUES: Final[Mapping[str, str]] = {
+_QUEUE_DESCRIPTIONS: Final[Mapping[str, str]] = {
     queues.EXECUTE: "Commands of upstream services. Whoever may write here may execute for any account.",
     queues.ACKNOWLEDGEMENTS: "Customs brokers' answers to handoffs, signed with the partner's secret.",
     queues.REFUSED: "Answers to commands that were refused; `correlation_id` is the command's.",
@@ -62,7 +62,7 @@ _RECIPIENTS: Final = {
     "operator": "the account's id",
 }
 
-_ABOUT: Final = """\
+_DESCRIPTION: Final = """\
 Messages about exports: to customs brokers, warehouses and operators, and commands and answers from upstream services and customs
 brokers. This document describes the service: it **sends** what others read, and **receives** what others write.
 
@@ -71,25 +71,30 @@ least once: dedupe by `id`. What we send may gain members and types within a ver
 """
 
 
-def document(version: str) -> Json:
+def build_document(version: str) -> Json:
     """Return the document of this version of the service."""
     return {
         "asyncapi": VERSION,
         "info": {
             "title": "Exports",
             "version": version,
-            "description": _ABOUT,
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": JSON,
-        "servers": _servers(),
-        "channels": {**_queues(), **_keys(), "webhook": _webhook(), "reply": _reply()},
-        "operations": _operations(),
-        "components": {"schemas": _schemas(), "messages": _messages()},
+        "servers": _build_servers(),
+        "channels": {
+            **_build_queue_channels(),
+            **_build_key_channels(),
+            "webhook": _build_webhook(),
+            "reply": _build_reply(),
+        },
+        "operations": _build_operations(),
+        "components": {"schemas": _build_schemas(), "messages": _build_messages()},
     }
 
 
-def _servers() -> Json:
+def _build_servers() -> Json:
     # Where they are is the installation's to say.
     host = {"host": {"description": "Of the installation: its message broker, or the partner's own endpoint"}}
     return {
@@ -115,19 +120,19 @@ def _servers() -> Json:
     }
 
 
-def _on_message_broker() -> list[Json]:
+def _message_broker_refs() -> list[Json]:
     return [{"$ref": "#/servers/rabbitmq"}, {"$ref": "#/servers/redis"}]
 
 
-def _queues() -> Json:
+def _build_queue_channels() -> Json:
     """Return a channel a queue of the contract; `x-bound-with` are the keys that lead there from the exchange."""
     return {
         name: {
             "address": name,
             "title": f"The queue {name}",
-            "description": _ABOUT_QUEUES[name],
-            "servers": _on_message_broker(),
-            "messages": _refs(_in(name)),
+            "description": _QUEUE_DESCRIPTIONS[name],
+            "servers": _message_broker_refs(),
+            "messages": _message_refs(_message_names(name)),
             "bindings": {
                 "amqp": {
                     "is": "queue",
@@ -143,7 +148,7 @@ def _queues() -> Json:
     }
 
 
-def _keys() -> Json:
+def _build_key_channels() -> Json:
     """Return a channel a routing key that is published with: `<audience>.<recipient>.<event>`, or a word."""
     channels: Json = {}
     for name, keys in queues.BINDINGS.items():
@@ -153,8 +158,8 @@ def _keys() -> Json:
                 "address": f"{segment}.{{recipient}}.{{event}}" if segment in _RECIPIENTS else segment,
                 "title": f"Publishing with {key}",
                 "description": f"Leads to the queue `{name}`, and to every queue of a partner's own that is bound to it.",
-                "servers": _on_message_broker(),
-                "messages": _refs(_in(name)),
+                "servers": _message_broker_refs(),
+                "messages": _message_refs(_message_names(name)),
                 "bindings": {
                     "amqp": {
                         "is": "routingKey",
@@ -167,12 +172,12 @@ def _keys() -> Json:
                         "bindingVersion": "0.3.0",
                     }
                 },
-                **_parameters(segment, name),
+                **_build_parameters(segment, name),
             }
     return channels
 
 
-def _parameters(segment: str, queue: str) -> Json:
+def _build_parameters(segment: str, queue: str) -> Json:
     if segment not in _RECIPIENTS:
         return {}
     return {
@@ -182,120 +187,124 @@ def _parameters(segment: str, queue: str) -> Json:
             },
             "event": {
                 "description": "The CloudEvent type without `exports.`",
-                "enum": [each.removeprefix("exports.") for each in _in(queue)],
+                "enum": [each.removeprefix("exports.") for each in _message_names(queue)],
             },
         }
     }
 
 
-def _webhook() -> Json:
+def _build_webhook() -> Json:
     return {
         "address": None,
         "title": "Webhooks to a partner's address",
         "description": "POST of the same bytes as by queue, signed as Standard Webhooks 1.0 describes. 2xx takes the message.",
         "servers": [{"$ref": "#/servers/partner"}],
-        "messages": _refs(READ_FROM),
+        "messages": _message_refs(QUEUES_BY_TYPE),
     }
 
 
-def _reply() -> Json:
+def _build_reply() -> Json:
     return {
         "address": None,
         "title": "The queue that a message asks to be answered on",
         "description": "Named by the property `reply_to`; the answer carries the `correlation_id` of what it answers.",
-        "servers": _on_message_broker(),
-        "messages": _refs(("export", "receipt", "refusal")),
+        "servers": _message_broker_refs(),
+        "messages": _message_refs(("export", "receipt", "refusal")),
     }
 
 
-def _operations() -> Json:
-    made: Json = {}
+def _build_operations() -> Json:
+    built: Json = {}
     for name, keys in queues.BINDINGS.items():
         if name in {queues.EXECUTE, queues.ACKNOWLEDGEMENTS}:
-            made[f"receive.{keys[0]}"] = {
+            built[f"receive.{keys[0]}"] = {
                 "action": "receive",
                 "channel": {"$ref": f"#/channels/{name}"},
-                "summary": _ABOUT_QUEUES[name],
-                "messages": _of_channel(name, _in(name)),
+                "summary": _QUEUE_DESCRIPTIONS[name],
+                "messages": _channel_message_refs(name, _message_names(name)),
                 "reply": {
                     "address": {"location": "$message.header#/reply_to"},
                     "channel": {"$ref": "#/channels/reply"},
-                    "messages": _of_channel("reply", ("export" if name == queues.EXECUTE else "receipt", "refusal")),
+                    "messages": _channel_message_refs(
+                        "reply", ("export" if name == queues.EXECUTE else "receipt", "refusal")
+                    ),
                 },
                 "bindings": {"amqp": {"ack": True, "bindingVersion": "0.3.0"}},
             }
             continue
         for key in keys:
             channel = f"to.{key.removesuffix('.#')}"
-            made[f"send.{key.removesuffix('.#')}"] = {
+            built[f"send.{key.removesuffix('.#')}"] = {
                 "action": "send",
                 "channel": {"$ref": f"#/channels/{channel}"},
-                "summary": _ABOUT_QUEUES[name],
-                "messages": _of_channel(channel, _in(name)),
+                "summary": _QUEUE_DESCRIPTIONS[name],
+                "messages": _channel_message_refs(channel, _message_names(name)),
                 "bindings": {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": "0.3.0"}},
             }
-    made["send.webhook"] = {
+    built["send.webhook"] = {
         "action": "send",
         "channel": {"$ref": "#/channels/webhook"},
         "summary": "Posts each message that a partner with a webhook is owed.",
-        "messages": _of_channel("webhook", READ_FROM),
+        "messages": _channel_message_refs("webhook", QUEUES_BY_TYPE),
         "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
     }
-    return made
+    return built
 
 
-def _in(queue: str) -> list[str]:
+def _message_names(queue: str) -> list[str]:
     """Return the names of the messages that a queue holds."""
-    return [*_HELD.get(queue, ()), *(kind for kind, names in READ_FROM.items() if queue in names)]
+    return [*_MESSAGES_BY_QUEUE.get(queue, ()), *(kind for kind, names in QUEUES_BY_TYPE.items() if queue in names)]
 
 
-def _refs(names: Iterable[str]) -> Json:
+def _message_refs(names: Iterable[str]) -> Json:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
 
 
-def _of_channel(channel: str, names: Iterable[str]) -> list[Json]:
+def _channel_message_refs(channel: str, names: Iterable[str]) -> list[Json]:
     return [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names]
 
 
-def _messages() -> Json:
-    events = {str(kind): _event(str(kind), PUBLISHED[kind].model) for kind in READ_FROM}
+def _build_messages() -> Json:
+    events = {str(kind): _build_event(str(kind), PUBLISHED[kind].model) for kind in QUEUES_BY_TYPE}
     others = {
         name: {
             "name": name,
             "title": about,
             "contentType": media_type,
-            "payload": {"$ref": _address(PUBLISHED[schema].model, ours=PUBLISHED[schema].ours)},
-            "examples": [{"name": schema, "payload": example(schema)}],
+            "payload": {"$ref": _schema_ref(PUBLISHED[schema].model, outbound=PUBLISHED[schema].outbound)},
+            "examples": [{"name": schema, "payload": read_example(schema)}],
         }
-        for name, (schema, media_type, about) in _OTHERS.items()
+        for name, (schema, media_type, about) in _OTHER_MESSAGES.items()
     }
-    others["acknowledgement"]["headers"] = _signature("over the exact bytes of the body, with the partner's secret")
+    others["acknowledgement"]["headers"] = _build_signature_headers(
+        "over the exact bytes of the body, with the partner's secret"
+    )
     return {**events, **others}
 
 
-def _event(kind: str, model: type[BaseModel]) -> Json:
+def _build_event(kind: str, model: type[BaseModel]) -> Json:
     return {
         "name": kind,
         "title": (model.__doc__ or "").split("\n", 1)[0],
         "contentType": MEDIA_TYPE,
         "payload": {
             "allOf": [
-                {"$ref": _address(CloudEventEnvelope, ours=True)},
+                {"$ref": _schema_ref(CloudEventEnvelope, outbound=True)},
                 {
                     "type": "object",
-                    "properties": {"type": {"const": kind}, "data": {"$ref": _address(model, ours=True)}},
+                    "properties": {"type": {"const": kind}, "data": {"$ref": _schema_ref(model, outbound=True)}},
                 },
             ]
         },
         "bindings": {
             "amqp": {"contentEncoding": "utf-8", "messageType": kind, "bindingVersion": "0.3.0"},
-            "http": {"headers": _signature("of a webhook"), "bindingVersion": "0.3.0"},
+            "http": {"headers": _build_signature_headers("of a webhook"), "bindingVersion": "0.3.0"},
         },
-        "examples": [{"name": kind, "payload": example(kind)}],
+        "examples": [{"name": kind, "payload": read_example(kind)}],
     }
 
 
-def _signature(which: str) -> Json:
+def _build_signature_headers(which: str) -> Json:
     return {
         "type": "object",
         "description": f"The three headers of Standard Webhooks, {which}",
@@ -304,33 +313,33 @@ def _signature(which: str) -> Json:
     }
 
 
-def _address(model: type[BaseModel], *, ours: bool) -> str:
-    return f"#/components/schemas/{'said' if ours else 'heard'}.{model.__name__}"
+def _schema_ref(model: type[BaseModel], *, outbound: bool) -> str:
+    return f"#/components/schemas/{'outbound' if outbound else 'inbound'}.{model.__name__}"
 
 
-def _schemas() -> Json:
+def _build_schemas() -> Json:
     """Return every schema of a payload: what we say is open, what we hear is closed, so that one model may be there twice."""
-    names = {schema for schema, _, _ in _OTHERS.values()} | {*READ_FROM} | {"cloud-event"}
-    made: Json = {}
-    for ours in (True, False):
-        models = [PUBLISHED[name].model for name in sorted(names) if PUBLISHED[name].ours == ours]
-        prefix = "said" if ours else "heard"
+    names = {schema for schema, _, _ in _OTHER_MESSAGES.values()} | {*QUEUES_BY_TYPE} | {"cloud-event"}
+    built: Json = {}
+    for outbound in (True, False):
+        models = [PUBLISHED[name].model for name in sorted(names) if PUBLISHED[name].outbound == outbound]
+        prefix = "outbound" if outbound else "inbound"
         _, definitions = models_json_schema(
-            [(model, "serialization" if ours else "validation") for model in models],
+            [(model, "serialization" if outbound else "validation") for model in models],
             by_alias=True,
             ref_template=f"#/components/schemas/{prefix}.{{model}}",
         )
         for name, schema in definitions["$defs"].items():
-            made[f"{prefix}.{name}"] = _draft_7(opened(schema) if ours else schema)
-    return made
+            built[f"{prefix}.{name}"] = _to_draft_7(allow_more_members(schema) if outbound else schema)
+    return built
 
 
-def _draft_7(schema: Any) -> Any:
+def _to_draft_7(schema: Any) -> Any:
     """Return the schema as AsyncAPI's own dialect has it: what stands beside a reference would be ignored there."""
     if isinstance(schema, dict):
-        plain = {key: _draft_7(value) for key, value in schema.items()}
+        plain = {key: _to_draft_7(value) for key, value in schema.items()}
         if "$ref" in plain and len(plain) > 1:
             reference = {"$ref": plain.pop("$ref")}
             return {"allOf": [reference], **plain}
         return plain
-    return [_draft_7(each) for each in schema] if isinstance(schema, list) else schema
+    return [_to_draft_7(each) for each in schema] if isinstance(schema, list) else schema

@@ -21,27 +21,27 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Published:
-    """A model and who says it: `ours` is read by others, who must be able to go on reading; the rest is read by us.
+class PublishedSchema:
+    """A model and who says it: `outbound` is read by others, who must be able to go on reading; the rest is read by us.
 
     What we say may gain members in the same version, so its schema is open and readers leave alone what they do not know.
     What is said to us is closed: a member that we would ignore is a mistake that we name.
     """
 
     model: type[BaseModel]
-    ours: bool
+    outbound: bool
 
 
-def _said_to_us(**models: type[BaseModel]) -> dict[str, Published]:
-    return {name.replace("_", "-"): Published(model, ours=False) for name, model in models.items()}
+def _inbound(**models: type[BaseModel]) -> dict[str, PublishedSchema]:
+    return {name.replace("_", "-"): PublishedSchema(model, outbound=False) for name, model in models.items()}
 
 
-def _said_by_us(**models: type[BaseModel]) -> dict[str, Published]:
-    return {name.replace("_", "-"): Published(model, ours=True) for name, model in models.items()}
+def _outbound(**models: type[BaseModel]) -> dict[str, PublishedSchema]:
+    return {name.replace("_", "-"): PublishedSchema(model, outbound=True) for name, model in models.items()}
 
 
-PUBLISHED: Final[dict[str, Published]] = {
-    **_said_to_us(
+PUBLISHED: Final[dict[str, PublishedSchema]] = {
+    **_inbound(
         plan=plan.Plan,
         execute_request=export.ExecuteRequest,
         acknowledgement=messages.AcknowledgementBody,
@@ -55,7 +55,7 @@ PUBLISHED: Final[dict[str, Published]] = {
         new_waiver=schemas.NewWaiver,
         replay_request=views.ReplayRequest,
     ),
-    **_said_by_us(
+    **_outbound(
         export=export.ExportView,
         export_page=export.ExportPage,
         event_page=export.EventPage,
@@ -84,24 +84,26 @@ PUBLISHED: Final[dict[str, Published]] = {
         cloud_event=cloudevent.CloudEventEnvelope,
     ),
     # The `dataschema` of each CloudEvent, by its type.
-    **{kind.value: Published(model, ours=True) for kind, model in messages.MESSAGES.items()},
-    messages.CONNECTION_TEST: Published(messages.ConnectionTested, ours=True),
+    **{kind.value: PublishedSchema(model, outbound=True) for kind, model in messages.MESSAGES.items()},
+    messages.CONNECTION_TEST: PublishedSchema(messages.ConnectionTested, outbound=True),
 }
 
 
-def json_schema(name: str) -> Json:
+def build_json_schema(name: str) -> Json:
     """Return the published schema `name` as JSON Schema 2020-12; KeyError where there is none."""
     published = PUBLISHED[name]
-    schema = published.model.model_json_schema(by_alias=True, mode="serialization" if published.ours else "validation")
-    return {"$schema": DIALECT, **(opened(schema) if published.ours else schema)}
+    schema = published.model.model_json_schema(
+        by_alias=True, mode="serialization" if published.outbound else "validation"
+    )
+    return {"$schema": DIALECT, **(allow_more_members(schema) if published.outbound else schema)}
 
 
-def opened(schema: Any) -> Any:
+def allow_more_members(schema: Any) -> Any:
     """Return the schema of something that we say, with room for members of later times."""
     if isinstance(schema, dict):
         return {
-            key: opened(value)
+            key: allow_more_members(value)
             for key, value in schema.items()
             if not (key == "additionalProperties" and value is False and "properties" in schema)
         }
-    return [opened(each) for each in schema] if isinstance(schema, list) else schema
+    return [allow_more_members(each) for each in schema] if isinstance(schema, list) else schema

@@ -26,7 +26,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffSta
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from pipeline.workflow import queries
 from tasks.messages import MessageProperties
 from tests.interfaces.api.conftest import Desk, execution
@@ -41,7 +41,7 @@ SENT: Final = {"submissionId": "sub_" + 32 * "0"}
 
 
 def _json(name: str, **more: Any) -> bytes:
-    made: dict[str, Any] = example(name)
+    made: dict[str, Any] = read_example(name)
     return json.dumps(made | more).encode()
 
 

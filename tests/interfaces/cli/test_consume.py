@@ -19,13 +19,13 @@ from pipeline.accounts.recipients import Target
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.interfaces.contracts.examples import example
+from pipeline.interfaces.contracts.examples import read_example
 from tests.conftest import SERVERS, OwnServer
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.support.ports import free_port
 from tests.support.servers import RabbitMQ, Redis, poll
 
-EVENT = example("exports.package.recorded.v1")
+EVENT = read_example("exports.package.recorded.v1")
 TARGET = Target("acc_demo", "wh_demo", test=False)
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.contracts.compatibility import Json, breaks
 
 FOLDER: Final = Path(__file__).parent / "schemas"
@@ -36,7 +36,7 @@ def broken(name: str) -> list[str]:
     """Return why the schema of today breaks those who know the published one."""
     if name not in PUBLISHED:
         return ["it is no longer published"]
-    return breaks(read(name), json_schema(name), ours=PUBLISHED[name].ours)
+    return breaks(read(name), build_json_schema(name), ours=PUBLISHED[name].ours)
 
 
 def publish() -> int:
@@ -49,7 +49,7 @@ def publish() -> int:
         sys.stderr.write(REMEDY + "\n")
         return 1
     for name in PUBLISHED:
-        schema = json_schema(name)
+        schema = build_json_schema(name)
         if name not in found or read(name) != schema:
             text = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
             (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")

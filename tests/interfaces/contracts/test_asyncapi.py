@@ -14,7 +14,7 @@ from config import queues
 from config.settings import Settings
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.interfaces.contracts import asyncapi
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.api.conftest import Desk
 from tests.interfaces.contracts.sent import FORMATS
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def document() -> Json:
     """The document, as anybody gets it who parses JSON."""
-    made: Json = json.loads(json.dumps(asyncapi.document("1.2.3")))
+    made: Json = json.loads(json.dumps(asyncapi.build_document("1.2.3")))
     return made
 
 
@@ -143,7 +143,7 @@ def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
         address = f"{'said' if each.ours else 'heard'}.{each.model.__name__}"
         if address in document["components"]["schemas"]:
             told = document["components"]["schemas"][address]["properties"]
-            assert told.keys() == json_schema(name)["properties"].keys(), name
+            assert told.keys() == build_json_schema(name)["properties"].keys(), name
 
 
 def test_it_is_served_to_anybody(desk: Desk) -> None:

@@ -16,8 +16,8 @@ from pipeline.core.runtime import open_runtime
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.contracts import asyncapi
-from pipeline.interfaces.contracts.examples import example
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.workflow.publisher import Publisher
 from tests.conftest import lacking
 
@@ -26,7 +26,7 @@ FOLDER: Final = Path(__file__).parent / "javascript"
 
 def published(folder: Path) -> dict[str, Any]:
     """Return everything that is published: the schemas, an example of each, and the documents."""
-    shown = {name: example(name) for name in PUBLISHED}
+    shown = {name: read_example(name) for name in PUBLISHED}
     settings = Settings.model_validate({"database_url": f"sqlite:///{folder / 'exports.db'}"})
     runtime = open_runtime(settings)
     try:
@@ -34,11 +34,11 @@ def published(folder: Path) -> dict[str, Any]:
     finally:
         runtime.close()
     return {
-        "schemas": {name: json_schema(name) for name in PUBLISHED},
+        "schemas": {name: build_json_schema(name) for name in PUBLISHED},
         "examples": {
             name: each["data"] if name in {*MESSAGES, CONNECTION_TEST} else each for name, each in shown.items()
         },
-        "documents": {"openapi": openapi, "asyncapi": asyncapi.document(version("exports"))},
+        "documents": {"openapi": openapi, "asyncapi": asyncapi.build_document(version("exports"))},
     }
 
 

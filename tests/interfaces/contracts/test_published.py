@@ -11,9 +11,9 @@ from config import queues
 from pipeline.deliveries.channels.queue import CONTENT_TYPE
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, MessageType
-from pipeline.interfaces.contracts.asyncapi import READ_FROM
-from pipeline.interfaces.contracts.examples import example
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED, json_schema
+from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
+from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.contracts import published, sent
 
 SENT = {*MESSAGES, CONNECTION_TEST}
@@ -25,7 +25,7 @@ def test_nobody_who_knows_the_published_schema_is_broken(name: str) -> None:
 
 
 def test_what_was_added_is_published() -> None:
-    of_today = {name: json_schema(name) for name in PUBLISHED}
+    of_today = {name: build_json_schema(name) for name in PUBLISHED}
     as_published = {name: published.read(name) for name in published.names()}
     differing = sorted(name for name in {*of_today, *as_published} if of_today.get(name) != as_published.get(name))
     assert differing == [], "run `make contracts`: it publishes what only adds, and refuses the rest"
@@ -33,12 +33,12 @@ def test_what_was_added_is_published() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_example_is_what_its_schema_says(name: str) -> None:
-    Draft202012Validator.check_schema(json_schema(name))
+    Draft202012Validator.check_schema(build_json_schema(name))
     published_one = PUBLISHED[name]
     # Before it is opened for members to come: an example holds nothing that is no more.
     closed = published_one.model.model_json_schema(mode="serialization" if published_one.ours else "validation")
-    shown = example(name)
-    for schema in (json_schema(name), closed):
+    shown = read_example(name)
+    for schema in (build_json_schema(name), closed):
         errors = Draft202012Validator(schema, format_checker=sent.FORMATS).iter_errors(
             shown["data"] if name in SENT else shown
         )
@@ -48,13 +48,15 @@ def test_example_is_what_its_schema_says(name: str) -> None:
 
 
 def test_example_of_a_request_is_the_bundled_plan() -> None:
-    assert example("execute-request")["plan"] == example("plan")
+    assert read_example("execute-request")["plan"] == read_example("plan")
 
 
 def test_what_is_said_to_us_is_closed_and_what_we_say_is_open() -> None:
     for name, each in PUBLISHED.items():
         assert (
-            [*_closed(json_schema(name))] == [] if each.ours else json_schema(name)["additionalProperties"] is False
+            [*_closed(build_json_schema(name))] == []
+            if each.ours
+            else build_json_schema(name)["additionalProperties"] is False
         ), name
 
 
@@ -67,9 +69,9 @@ def _closed(schema: Any) -> list[Any]:
 
 def test_every_message_type_is_published_and_has_a_queue() -> None:
     assert MESSAGES.keys() == set(MessageType)
-    assert READ_FROM.keys() == SENT
+    assert QUEUES_BY_TYPE.keys() == SENT
     assert PUBLISHED.keys() >= SENT
-    assert {name for names in READ_FROM.values() for name in names} == {
+    assert {name for names in QUEUES_BY_TYPE.values() for name in names} == {
         queues.CUSTOMS_BROKER,
         queues.WAREHOUSE,
         queues.OPERATOR,
@@ -81,7 +83,7 @@ def test_every_message_type_is_published_and_has_a_queue() -> None:
 
 
 def test_message_that_is_not_as_published_is_noticed() -> None:
-    message = example("exports.package.recorded.v1")
+    message = read_example("exports.package.recorded.v1")
     sent.check(message)
     for wrong in (
         {**message, "data": {key: value for key, value in message["data"].items() if key != "packageRef"}},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def example(name: str) -> Any:
+def read_example(name: str) -> Any:
     """Return the example of the published schema `name`, of a message with its envelope; KeyError where there is none."""
     return deepcopy(_read(name))
 
