@@ -12,7 +12,15 @@ from rich.markup import escape
 from pipeline.accounts import api_keys, numbers, service
 from pipeline.core.db import utc_now
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import ensure_account, opened
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
@@ -34,7 +42,7 @@ class Role(StrEnum):
 
 
 @app.command("create")
-@reported
+@report_errors
 def create_account(
     account: AccountId,
     name: Annotated[str, typer.Option(help="What people call it.")],
@@ -49,12 +57,12 @@ def create_account(
     if as_json:
         print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
     else:
-        out().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
-        aside().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
+        stdout_console().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
+        stderr_console().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
 
 
 @app.command("mail-domains")
-@reported
+@report_errors
 def mail_domains(
     account: AccountId,
     domains: Annotated[
@@ -73,7 +81,9 @@ def mail_domains(
     if as_json:
         print_json({"id": account, "mailDomains": kept})
     else:
-        out().print(f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_mailed_to(kept))}")
+        stdout_console().print(
+            f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_mailed_to(kept))}"
+        )
 
 
 def _mailed_to(domains: list[str] | None) -> str:
@@ -81,7 +91,7 @@ def _mailed_to(domains: list[str] | None) -> str:
 
 
 @app.command("skip-numbers")
-@reported
+@report_errors
 def skip_numbers(
     account: AccountId,
     packages: Annotated[
@@ -105,13 +115,13 @@ def skip_numbers(
         )
         return
     sscc = f", the next SSCC {following.sscc}" if following.sscc else ""
-    out().print(
+    stdout_console().print(
         f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}"
     )
 
 
 @app.command("list")
-@reported
+@report_errors
 def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     with opened() as runtime, runtime.db.read() as session:
@@ -128,11 +138,11 @@ def list_accounts(as_json: Json = False) -> None:
     for row in rows:
         mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
         made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
-    out().print(made)
+    stdout_console().print(made)
 
 
 @keys_app.command("create")
-@reported
+@report_errors
 def create_key(
     account: OfAccount,
     role: Annotated[list[Role] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
@@ -159,8 +169,8 @@ def create_key(
             {"id": made.id, "key": made.bearer, "accountId": account, "mode": mode, "roles": [str(r) for r in roles]}
         )
         return
-    out().print(made.bearer, soft_wrap=True, markup=False)
-    aside().print(
+    stdout_console().print(made.bearer, soft_wrap=True, markup=False)
+    stderr_console().print(
         f"[dim]Keep it now: only its hash stays here. It is key {made.id} of {escape(account)}, {mode}, "
         f"for {', '.join(str(each) for each in roles)}.[/]"
     )
@@ -171,7 +181,7 @@ def _ends_at(days: int | None) -> datetime | None:
 
 
 @keys_app.command("list")
-@reported
+@report_errors
 def list_keys(account: OfAccount, as_json: Json = False) -> None:
     """List an account's keys; never their secrets, which nobody has."""
     with opened() as runtime:
@@ -206,7 +216,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             f"{used:%Y-%m-%d %H:%M}" if used else "never",
             _state(key),
         )
-    out().print(made)
+    stdout_console().print(made)
 
 
 def _state(key: api_keys.ApiKeyRecord) -> str:
@@ -218,7 +228,7 @@ def _state(key: api_keys.ApiKeyRecord) -> str:
 
 
 @keys_app.command("rotate")
-@reported
+@report_errors
 def rotate_key(
     key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
     account: OfAccount,
@@ -249,15 +259,15 @@ def rotate_key(
             }
         )
         return
-    out().print(made.bearer, soft_wrap=True, markup=False)
-    aside().print(
+    stdout_console().print(made.bearer, soft_wrap=True, markup=False)
+    stderr_console().print(
         f"[dim]Keep it now: only its hash stays here. It {f'ends on {ends_at:%Y-%m-%d}' if ends_at else 'does not end'}."
         f" Key {escape(key_id)} still works for {overlap_hours} h, if it does not end sooner.[/]"
     )
 
 
 @keys_app.command("revoke")
-@reported
+@report_errors
 def revoke_key(
     key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
     account: OfAccount,
@@ -270,4 +280,4 @@ def revoke_key(
     if as_json:
         print_json({"id": key_id, "revoked": True})
     else:
-        out().print(f"[green]✓[/] key {escape(key_id)} is revoked")
+        stdout_console().print(f"[green]✓[/] key {escape(key_id)} is revoked")

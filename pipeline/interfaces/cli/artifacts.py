@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from pipeline.interfaces.cli import exports
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, aside, out, reported
+from pipeline.interfaces.cli.output import ExitCode, report_errors, stderr_console, stdout_console
 from pipeline.interfaces.cli.progress import kilobytes
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help
 
 
 @app.command()
-@reported
+@report_errors
 def check(export: ExportOption = None, as_json: JsonLines = False) -> None:
     """Read every recorded document from the store and prove it by its hash; nothing is written."""
     _look_through(export, restore=False, as_json=as_json)
 
 
 @app.command()
-@reported
+@report_errors
 def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
     """Make missing and damaged documents again, and put back those that have the recorded hash; the rest is left alone."""
     _look_through(export, restore=True, as_json=as_json)
@@ -94,7 +94,7 @@ def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[StoreReport], None]]:
     """Give what shows on standard error how far it is: in one place of a terminal, else in a line now and then."""
-    console = aside()
+    console = stderr_console()
     last = time.monotonic()
 
     def say(survey: StoreReport) -> str:
@@ -141,7 +141,7 @@ def _counts(survey: StoreReport) -> dict[str, int]:
 
 
 def _show(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
-    console = out()
+    console = stdout_console()
     if shown:
         rows = table("export", "unit", "document", "is", "because")
         for bad in shown:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import opened
 from pipeline.ops import audit
 
@@ -21,7 +21,7 @@ Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="On
 
 
 @app.command()
-@reported
+@report_errors
 def verify(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
     checkpoint: Annotated[
@@ -65,7 +65,7 @@ def verify(
 
 
 @app.command("checkpoint")
-@reported
+@report_errors
 def state(account: Account = None, as_json: Json = False) -> None:
     """Print a signed checkpoint of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
     with opened(is_there=True) as runtime:
@@ -88,7 +88,7 @@ def _read(path: Path) -> audit.SignedCheckpoint:
 
 
 def _show(found: audit.AuditReport, misfit: str | None) -> None:
-    console = out()
+    console = stdout_console()
     if found.breaks:
         shown = table("export", "event", "is", "because")
         for fault in found.breaks:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.progress import kilobytes
 from pipeline.interfaces.cli.session import opened
 from pipeline.ops import backup
@@ -21,7 +21,7 @@ SHOWN = 20
 
 
 @app.command("backup")
-@reported
+@report_errors
 def take(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copy goes: a new or an empty folder.")],
     as_json: Json = False,
@@ -44,7 +44,7 @@ def _as_json(made: backup.Backup) -> dict[str, object]:
 
 
 def _show(made: backup.Backup) -> None:
-    console = out()
+    console = stdout_console()
     if made.missing:
         shown = table("export", "document", "is not in the copy because")
         for each in made.missing[:SHOWN]:

@@ -14,7 +14,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 from rich.markup import escape
 
 from config.settings import Settings, get_settings
-from pipeline.interfaces.cli.output import Json, out, print_json, reported
+from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
 
 HIDDEN: Final = "••••••••"
 _USER_INFO: Final = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)")
@@ -35,14 +35,14 @@ class SettingView:
 
 
 @app.command("show")
-@reported
+@report_errors
 def show(as_json: Json = False) -> None:
     """Print every setting: its value, where that comes from, and what it means."""
     views = list(setting_views(get_settings()))
     if as_json:
         print_json([asdict(view) for view in views])
         return
-    console = out()
+    console = stdout_console()
     for view in views:
         console.print(
             f"[bold]{view.name}[/] = {escape(view.value) or '[dim]not set[/]'}  [dim]{view.source}[/]", soft_wrap=True

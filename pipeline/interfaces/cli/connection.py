@@ -33,4 +33,4 @@ def connect(api_url: str | None, api_key: str | None) -> Exports:
         option, setting = _NAMED[error.argument]
         given = bool(api_key) if error.argument == "key" else api_url is not None
         named = option if given else setting
-        raise Failure(f"{named} {error.why}", code=ExitCode.USAGE) from error
+        raise Failure(f"{named} {error.reason}", code=ExitCode.USAGE) from error

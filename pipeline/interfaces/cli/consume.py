@@ -20,7 +20,15 @@ from pipeline.client import InvalidWebhook, read_message
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.interfaces.cli.export_view import shortened
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 
 app = typer.Typer()
 
@@ -58,7 +66,7 @@ class _View:
         if self.as_json:
             print_json(json.dumps(event or {"unreadable": entry.body.decode(errors="replace")}, ensure_ascii=False))
         else:
-            out().print(_readable(entry, event), soft_wrap=True)
+            stdout_console().print(_readable(entry, event), soft_wrap=True)
         self.shown += 1
         if identity:
             self._ids[identity] = None
@@ -67,7 +75,7 @@ class _View:
 
 
 @app.command()
-@reported
+@report_errors
 def consume(
     reads: Annotated[Reads, typer.Argument(help="Whose messages.")],
     queue: Annotated[
@@ -145,7 +153,7 @@ def _event(body: bytes) -> dict[str, Any] | None:
 
 
 def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
-    width = out().width
+    width = stdout_console().width
     try:
         message = read_message(entry.body).event
     except InvalidWebhook:
@@ -162,4 +170,4 @@ def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
 def _sum_up(view: _View, settings: Settings, *, peek: bool) -> None:
     done = "taken" if not peek else "looked at" if settings.message_broker == "redis" else "copied since it looked"
     repeated = f"; {view.repeated} came again and were not shown twice" if view.repeated else ""
-    aside().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")
+    stderr_console().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")

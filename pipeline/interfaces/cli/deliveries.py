@@ -14,7 +14,7 @@ from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.processes import run_worker
 from pipeline.interfaces.cli.progress import counted
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
-@reported
+@report_errors
 def deliveries(
     context: typer.Context,
     concurrency: Annotated[
@@ -35,7 +35,7 @@ def deliveries(
 
 
 @app.command("list")
-@reported
+@report_errors
 def show(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")] = None,
     partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
@@ -61,13 +61,13 @@ def show(
             str(row.attempts),
             escape(row.error or "") + (f"\n[yellow]→ {escape(row.remedy)}[/]" if row.remedy else ""),
         )
-    out().print(made)
+    stdout_console().print(made)
     if page.next_cursor:
-        out().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
+        stdout_console().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
 
 
 @app.command("show")
-@reported
+@report_errors
 def one(
     delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
     api_url: ApiUrl = None,
@@ -80,7 +80,7 @@ def one(
     if as_json:
         print_json(row.model_dump_json(by_alias=True, indent=2))
         return
-    console = out()
+    console = stdout_console()
     console.print(
         f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}"
     )
@@ -103,7 +103,7 @@ def one(
 
 
 @app.command()
-@reported
+@report_errors
 def resend(
     delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
     api_url: ApiUrl = None,
@@ -116,11 +116,11 @@ def resend(
     if as_json:
         print_json(owed.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(f"[green]✓[/] {escape(owed.id)} to {escape(owed.partner_id)} is {owed.state} again")
+        stdout_console().print(f"[green]✓[/] {escape(owed.id)} to {escape(owed.partner_id)} is {owed.state} again")
 
 
 @app.command()
-@reported
+@report_errors
 def replay(
     partner: Annotated[str, typer.Option("--partner", metavar="ID", help="Whose messages; nobody else is sent any.")],
     since: Annotated[
@@ -156,4 +156,4 @@ def replay(
         print_json({"partnerId": partner, "messages": messages, "exports": exports})
     else:
         owed = f"{counted(messages, 'message')} of {counted(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
-        out().print(f"[green]✓[/] {owed} to {escape(partner)} again")
+        stdout_console().print(f"[green]✓[/] {owed} to {escape(partner)} again")

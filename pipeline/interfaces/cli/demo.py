@@ -36,7 +36,16 @@ from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, ExportState
 from pipeline.interfaces.cli import export_view
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported, save_picture
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    save_picture,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.progress import Line, Narrator
 from pipeline.interfaces.cli.server import told_to_end
 from pipeline.ops import migrations
@@ -71,7 +80,7 @@ class Ending:
 
 
 @app.command()
-@reported
+@report_errors
 def demo(
     home: Annotated[Path, typer.Option(metavar="DIR", help="Where it keeps everything.")] = Path("var/demo"),
     serve: Annotated[bool, typer.Option("--serve", help="Leave it serving afterwards, until Ctrl-C.")] = False,
@@ -79,14 +88,14 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run three example plans through every part, on this machine, and show what came of them."""
-    console = aside() if as_json else out()
+    console = stderr_console() if as_json else stdout_console()
     if picture is not None:
         console = Console(record=True, width=PICTURE_WIDTH, highlight=False, force_terminal=True)
     try:
         with ExitStack() as stack:
             _play(stack, console, home, serve=serve, as_json=as_json)
     except KeyboardInterrupt:
-        aside().print("\nstopped; nothing is left running")
+        stderr_console().print("\nstopped; nothing is left running")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     if picture is not None:
         save_picture(console, picture)

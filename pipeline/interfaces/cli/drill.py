@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.simulation.drill import environment
 from pipeline.simulation.drill.history import Kill
 from pipeline.simulation.drill.processes import DrillFailed
@@ -30,7 +38,7 @@ _SHOWN: Final = 20
 
 
 @app.command()
-@reported
+@report_errors
 def drill(
     kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 50,
     seed: Annotated[int | None, typer.Option(help="Repeats the chances of another drill.")] = None,
@@ -47,7 +55,7 @@ def drill(
     """Kill a scratch instance at random under load, on this machine; fail if anything was lost or duplicated."""
     from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
 
-    console = aside()
+    console = stderr_console()
     seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
     if (database_url is None) != (broker_url is None):
         remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
@@ -73,14 +81,14 @@ def drill(
         report = runner.run_drill(chosen, kills, seed, lease, tell)
     except KeyboardInterrupt:
         chosen.remove()
-        aside().print("\nstopped; nothing is left running")
+        stderr_console().print("\nstopped; nothing is left running")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except DrillFailed as error:
         raise Failure(str(error), remedy=chosen.kept_notice) from error
     if as_json:
         print_json(report.figures())
     else:
-        _show(out(), report)
+        _show(stdout_console(), report)
     if report.judgement.sound:
         chosen.remove()
     else:
@@ -106,7 +114,9 @@ def _draw(report: DrillReport, svg: Path) -> bool:
     try:
         svg.write_text(draw_report(report), encoding="utf-8")
     except OSError as error:
-        aside().print(f"[bold red]error[/] {escape(str(svg))} cannot be written: {error.strerror}", soft_wrap=True)
+        stderr_console().print(
+            f"[bold red]error[/] {escape(str(svg))} cannot be written: {error.strerror}", soft_wrap=True
+        )
         return False
     return True
 

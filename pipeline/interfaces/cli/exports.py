@@ -16,7 +16,15 @@ from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.cli import export_view
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.plans import key_of, read_plan
 from pipeline.interfaces.cli.progress import ENDS, Narrator
 
@@ -27,7 +35,7 @@ ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or
 
 
 @app.command()
-@reported
+@report_errors
 def execute(
     plan: PlanFile,
     wait: Annotated[
@@ -53,7 +61,7 @@ def execute(
 
 
 @app.command()
-@reported
+@report_errors
 def amend(
     export: ExportId,
     plan: PlanFile,
@@ -93,16 +101,16 @@ def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json
     export = execution.export
     if timeout is not None:
         if not as_json:
-            aside().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
+            stderr_console().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
         export = watch(api, export, timeout, quiet=as_json)
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(export_view.headline(export), soft_wrap=True)
+        stdout_console().print(export_view.headline(export), soft_wrap=True)
         if execution.replayed:
-            aside().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
+            stderr_console().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
         if timeout is None:
-            aside().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
+            stderr_console().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
     if timeout is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
     if timeout is not None and export.outcome in NEEDS_PERSON:
@@ -110,7 +118,7 @@ def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json
 
 
 @app.command()
-@reported
+@report_errors
 def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Stop an export that was not handed off yet."""
     with connect(api_url, api_key) as api:
@@ -118,7 +126,7 @@ def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_
 
 
 @app.command()
-@reported
+@report_errors
 def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Let a failed export go on from where it failed."""
     with connect(api_url, api_key) as api:
@@ -129,7 +137,7 @@ def _changed(export: ExportView, *, as_json: bool) -> None:
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(export_view.headline(export), soft_wrap=True)
+        stdout_console().print(export_view.headline(export), soft_wrap=True)
 
 
 def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
@@ -138,7 +146,7 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
     Raises Failure with TIMED_OUT where that has not happened in time; it goes on all the same.
     """
     narrator = Narrator(export)
-    console = aside()
+    console = stderr_console()
     ended = False
     try:
         with _spinner(console.is_terminal and not quiet, export):
@@ -175,12 +183,12 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
     if not shown:
         yield
         return
-    with aside().status(f"executing {escape(export.batch_id)}"):
+    with stderr_console().status(f"executing {escape(export.batch_id)}"):
         yield
 
 
 @app.command("list")
-@reported
+@report_errors
 def show(
     outcome: Annotated[
         list[Outcome] | None, typer.Option(help="Only what has become so. May be repeated: any of them.")
@@ -201,13 +209,13 @@ def show(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    out().print(export_view.exports_table(page.items))
+    stdout_console().print(export_view.exports_table(page.items))
     if page.next_cursor:
-        aside().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
+        stderr_console().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
 
 
 @app.command()
-@reported
+@report_errors
 def inspect(
     export: ExportId,
     etag: Annotated[
@@ -224,19 +232,19 @@ def inspect(
             if as_json:
                 print_json({"etag": tag})
             else:
-                out().print(tag, markup=False, highlight=False)
+                stdout_console().print(tag, markup=False, highlight=False)
             return
         found = api.inspect(export)
     if as_json:
         print_json(found.model_dump_json(by_alias=True, indent=2))
         return
-    console = out()
+    console = stdout_console()
     for part in export_view.whole(found):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
 @app.command()
-@reported
+@report_errors
 def events(
     export: ExportId,
     follow: Annotated[
@@ -254,10 +262,10 @@ def events(
             if as_json:
                 print_json(event.model_dump_json(by_alias=True))
             else:
-                out().print(export_view.event_line(event), soft_wrap=True)
+                stdout_console().print(export_view.event_line(event), soft_wrap=True)
 
 
-@reported
+@report_errors
 def artifacts(
     export: ExportId,
     folder: Annotated[
@@ -286,9 +294,9 @@ def artifacts(
                 print_json([str(path) for path in paths])
             else:
                 for path in paths:
-                    out().print(str(path), soft_wrap=True, markup=False)
+                    stdout_console().print(str(path), soft_wrap=True, markup=False)
             return
     if as_json:
         print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
     else:
-        out().print(export_view.artifacts_table(found))
+        stdout_console().print(export_view.artifacts_table(found))

@@ -14,7 +14,15 @@ from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.core.runtime import Runtime, reject_weak_credentials
 from pipeline.interfaces.cli import demo
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import opened
 
 app = typer.Typer()
@@ -32,7 +40,7 @@ _COMMENTS: Final = {
 
 
 @app.command()
-@reported
+@report_errors
 def init(
     account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The id of the account.")] = "acc_1",
     name: Annotated[str | None, typer.Option(help="What people call it. [default: its id]")] = None,
@@ -120,7 +128,7 @@ def _add(settings: dict[str, Any]) -> None:
 
 
 def _say(account: str, made: list[str], key: str | None) -> None:
-    console = out()
+    console = stdout_console()
     for each in made:
         console.print(f"[green]✓[/] {escape(each)}")
     if not made:
@@ -133,7 +141,7 @@ def _say(account: str, made: list[str], key: str | None) -> None:
     console.print(f"[green]✓[/] {ENV_FILE} with the settings of this folder and a test key, which is shown this once:")
     console.print(f"  {key}", soft_wrap=True, markup=False)
     console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and it signs you in at /console.")
-    aside().print(
+    stderr_console().print(
         "[dim]  Next: `exports serve`, then in another terminal"
         f" `exports plans new --account {escape(account)} --broker {demo.PARTNERS[0].id} > plan.json`"
         " and `exports execute plan.json --wait`.[/]",

@@ -47,7 +47,7 @@ class ExitCode(IntEnum):
 
 
 #: argument of the client -> option that it comes from; an id is an argument here, too
-_OPTIONS: Final = {"idempotency_key": "--key", "if_match": "--if-match"}
+_OPTION_OF_ARGUMENT: Final = {"idempotency_key": "--key", "if_match": "--if-match"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
@@ -56,12 +56,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 _PIPED_WIDTH: Final = 200
 
 
-def out() -> Console:
+def stdout_console() -> Console:
     """Return the console of what was asked for."""
     return _console(sys.stdout)
 
 
-def aside() -> Console:
+def stderr_console() -> Console:
     """Return the console of progress and of errors: standard error, so that a pipe gets the answer alone."""
     return _console(sys.stderr)
 
@@ -87,7 +87,7 @@ class Failure(Exception):
         self.remedy = remedy
 
 
-def reported(command: Callable[P, R]) -> Callable[P, R]:
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn every expected error of a command into a readable one and an exit code; a defect keeps its traceback."""
 
     @functools.wraps(command)
@@ -96,57 +96,57 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except ApiProblem as error:
-            _fail(
-                _exit_code(error.problem.error_code),
+            _exit_with_problem(
+                _exit_code_for(error.problem.error_code),
                 error.problem.model_dump(by_alias=True, exclude_none=True),
                 as_json,
             )
         except ApiUnreachable as error:
             remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
-            _fail(ExitCode.UNREACHABLE, _envelope("UNREACHABLE", str(error), remedy), as_json)
+            _exit_with_problem(ExitCode.UNREACHABLE, _build_problem("UNREACHABLE", str(error), remedy), as_json)
         except InvalidArgument as error:
-            named = _OPTIONS.get(error.argument, f"the {error.argument}")
-            _fail(ExitCode.USAGE, _envelope(ExitCode.USAGE.name, f"{named} {error.why}"), as_json)
+            named = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
+            _exit_with_problem(ExitCode.USAGE, _build_problem(ExitCode.USAGE.name, f"{named} {error.reason}"), as_json)
         except KeyboardInterrupt:
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         except Failure as error:
-            _fail(error.code, _envelope(error.code.name, error.message, error.remedy), as_json)
+            _exit_with_problem(error.code, _build_problem(error.code.name, error.message, error.remedy), as_json)
         except Refused as error:
             code = ExitCode.NOT_FOUND if isinstance(error, NotFound) else ExitCode.REFUSED
             where = {"field": error.field} if error.field else {}
             details = {"details": error.details} if error.details else {}
-            _fail(code, _envelope(error.code, error.message) | where | details, as_json)
+            _exit_with_problem(code, _build_problem(error.code, error.message) | where | details, as_json)
         except Retryable as error:
-            _fail(
+            _exit_with_problem(
                 ExitCode.UNREACHABLE,
-                _envelope("UNREACHABLE", str(error), "`exports doctor` says what is wrong."),
+                _build_problem("UNREACHABLE", str(error), "`exports doctor` says what is wrong."),
                 as_json,
             )
         except ExportsError as error:
-            _fail(ExitCode.REFUSED, _envelope("REFUSED", str(error)), as_json)
+            _exit_with_problem(ExitCode.REFUSED, _build_problem("REFUSED", str(error)), as_json)
         except ValidationError as error:
             issues = [
-                {"path": _setting_or_field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
+                {"path": _format_location(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
                 for item in error.errors()
             ]
-            problem = _envelope(
+            problem = _build_problem(
                 "USAGE", f"invalid {error.title}", "Correct or unset it: docs/configuration.md has every setting."
             )
-            _fail(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
+            _exit_with_problem(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
 
     return run
 
 
-def _setting_or_field(location: tuple[int | str, ...]) -> str:
+def _format_location(location: tuple[int | str, ...]) -> str:
     return "/".join(str(part) for part in location)
 
 
-def _envelope(error_code: str, message: str, remedy: str | None = None) -> dict[str, Any]:
+def _build_problem(error_code: str, message: str, remedy: str | None = None) -> dict[str, Any]:
     # The members of a problem document that a command can fill in, so that callers parse one shape.
     return {"errorCode": error_code, "message": message} | ({"remedy": remedy} if remedy else {})
 
 
-def _exit_code(error_code: str) -> ExitCode:
+def _exit_code_for(error_code: str) -> ExitCode:
     return {
         "NOT_FOUND": ExitCode.NOT_FOUND,
         "NOT_READY": ExitCode.UNREACHABLE,
@@ -154,16 +154,16 @@ def _exit_code(error_code: str) -> ExitCode:
     }.get(error_code, ExitCode.REFUSED)
 
 
-def _fail(code: ExitCode, problem: dict[str, Any], as_json: bool) -> NoReturn:
+def _exit_with_problem(code: ExitCode, problem: dict[str, Any], as_json: bool) -> NoReturn:
     if as_json:
         print_json(problem)
     else:
-        for line in error_lines(problem):
-            aside().print(line, soft_wrap=True)
+        for line in format_problem(problem):
+            stderr_console().print(line, soft_wrap=True)
     raise typer.Exit(int(code))
 
 
-def error_lines(problem: dict[str, Any]) -> list[str]:
+def format_problem(problem: dict[str, Any]) -> list[str]:
     """Return a problem document as lines for a person: what, where, each detail, and the remedy."""
     lines = [f"[bold red]error[/] {escape(str(problem['message']))} [dim]({escape(str(problem['errorCode']))})[/]"]
     if problem.get("field"):
@@ -173,7 +173,7 @@ def error_lines(problem: dict[str, Any]) -> list[str]:
         f"  {escape(str(issue['path'] or '/'))}: {escape(str(issue['message']))}" for issue in details.get("issues", [])
     ]
     for finding in details.get("findings", []):
-        lines.extend(finding_lines(finding))
+        lines.extend(format_finding(finding))
     if problem.get("remedy"):
         lines.append(f"  {escape(str(problem['remedy']))}")
     if problem.get("requestId"):
@@ -181,7 +181,7 @@ def error_lines(problem: dict[str, Any]) -> list[str]:
     return lines
 
 
-def finding_lines(finding: dict[str, Any]) -> list[str]:
+def format_finding(finding: dict[str, Any]) -> list[str]:
     """Return a finding as lines: severity, rule and place, the sentence, the remedy."""
     colour = {"block": "red", "warn": "yellow"}.get(str(finding["severity"]), "cyan")
     return [
@@ -192,7 +192,7 @@ def finding_lines(finding: dict[str, Any]) -> list[str]:
 
 
 #: Rich's own format names fonts at an address on the web; every system has a monospaced one.
-FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
+SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code, monospace", "monospace"
 )
 
@@ -200,4 +200,4 @@ FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.D
 def save_picture(console: Console, path: Path) -> None:
     """Write what `console` recorded to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(console.export_svg(title="make demo", code_format=FORMAT, unique_id="demo"), encoding="utf-8")
+    path.write_text(console.export_svg(title="make demo", code_format=SVG_FORMAT, unique_id="demo"), encoding="utf-8")

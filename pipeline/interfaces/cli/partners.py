@@ -31,7 +31,15 @@ from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.progress import BAD, GOOD
 from pipeline.interfaces.cli.server import told_to_end
 from pipeline.interfaces.cli.session import ensure_account, opened
@@ -52,7 +60,7 @@ Partner = Annotated[str, typer.Argument(metavar="ID", help="What plans call it."
 
 
 @app.command("add")
-@reported
+@report_errors
 def add(
     partner: Annotated[str, typer.Argument(metavar="ID", help="What plans call it, such as br_123 or wh_123.")],
     account: OfAccount,
@@ -108,14 +116,16 @@ def add(
         print_json(made.model_dump_json(by_alias=True, indent=2))
         return
     reached_by = ", ".join(channel.channel for channel in made.channels)
-    out().print(f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {reached_by}")
-    out().print(f"  signing secret {made.secret}", soft_wrap=True)
+    stdout_console().print(
+        f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {reached_by}"
+    )
+    stdout_console().print(f"  signing secret {made.secret}", soft_wrap=True)
     if QueueEndpoint() in made.channels:
-        out().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
-    aside().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
+        stdout_console().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
+    stderr_console().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
     if made.state == PartnerState.DRAFT:
         steps = partners.describe_activation(account, made.id, made.state)
-        aside().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
+        stderr_console().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
 def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
@@ -149,7 +159,7 @@ def _profile(path: Path) -> BrokerProfile:
 
 
 @app.command("list")
-@reported
+@report_errors
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's partners."""
     with opened() as runtime:
@@ -165,7 +175,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
         made.add_row(
             escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(reached_by), state
         )
-    out().print(made)
+    stdout_console().print(made)
 
 
 def _addressed(endpoint: Endpoint) -> str:
@@ -182,7 +192,7 @@ def _outcome(partner: PartnerView) -> str:
 
 
 @app.command("test")
-@reported
+@report_errors
 def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
     with opened() as runtime:
@@ -196,14 +206,16 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
                 mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
                 said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
                 shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
-        out().print(shown)
-        out().print(f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}")
+        stdout_console().print(shown)
+        stdout_console().print(
+            f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}"
+        )
     if not made.passed:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @app.command("activate")
-@reported
+@report_errors
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Have live exports reach a partner that is verified."""
     with opened() as runtime:
@@ -211,7 +223,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 
 
 @app.command("pause")
-@reported
+@report_errors
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a partner nothing until it is resumed; what it is owed stays owed."""
     with opened() as runtime:
@@ -219,7 +231,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 
 
 @app.command("resume")
-@reported
+@report_errors
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
     with opened() as runtime:
@@ -230,11 +242,11 @@ def _said(made: PartnerView, *, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is {made.state}")
+        stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is {made.state}")
 
 
 @app.command("rotate-secret")
-@reported
+@report_errors
 def rotate_secret(
     partner: Partner,
     account: OfAccount,
@@ -249,9 +261,9 @@ def rotate_secret(
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
         return
-    out().print(f"[green]{GOOD}[/] [bold]{escape(made.partner_id)}[/] has a new signing secret")
-    out().print(f"  signing secret {made.secret}", soft_wrap=True)
-    aside().print(
+    stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(made.partner_id)}[/] has a new signing secret")
+    stdout_console().print(f"  signing secret {made.secret}", soft_wrap=True)
+    stderr_console().print(
         f"[dim]  Give it to the partner now: it is not shown again. The older one counts until"
         f" {made.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
         soft_wrap=True,
@@ -259,7 +271,7 @@ def rotate_secret(
 
 
 @app.command("receiver")
-@reported
+@report_errors
 def receiver(
     secret: Annotated[
         list[str] | None, typer.Option("--secret", metavar="SECRET", help="The partner's signing secret; repeatable.")
@@ -279,18 +291,24 @@ def receiver(
         if as_json:
             print_json(json.dumps({"status": came.status, "id": came.event_id, "type": came.event_type}))
         else:
-            out().print(f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]")
+            stdout_console().print(
+                f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]"
+            )
 
     with _standing(lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=seen)) as made:
         if as_json:
             print_json(json.dumps({"address": made.url}))
         else:
-            out().print(f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}")
-            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+            stdout_console().print(
+                f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}"
+            )
+            stderr_console().print(
+                "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
+            )
 
 
 @app.command("file-receiver")
-@reported
+@report_errors
 def file_receiver(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where its files lie; out/ and in/.")
@@ -304,13 +322,17 @@ def file_receiver(
         if as_json:
             print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
         else:
-            out().print(f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}")
-            out().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
-            aside().print("[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]")
+            stdout_console().print(
+                f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}"
+            )
+            stdout_console().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
+            stderr_console().print(
+                "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
+            )
 
 
 @app.command("mail-receiver")
-@reported
+@report_errors
 def mail_receiver(
     folder: Annotated[
         Path,
@@ -325,11 +347,13 @@ def mail_receiver(
         if as_json:
             print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
         else:
-            out().print(
+            stdout_console().print(
                 f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', and does wrong: {bad}' if bad else ''}"
             )
-            aside().print("[dim]  These settings of the service lead to it:[/]")
-            out().print(f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False)
+            stderr_console().print("[dim]  These settings of the service lead to it:[/]")
+            stdout_console().print(
+                f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False
+            )
 
 
 _Standing = TypeVar("_Standing", bound=WebhookReceiver | FileReceiver | MailReceiver)

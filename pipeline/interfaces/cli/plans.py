@@ -17,7 +17,7 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.json_input import check_shape
 from pipeline.exports import examples
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors
 
 #: A string, or a comment: whichever begins first, so that `//` inside a string is none.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -88,7 +88,7 @@ app = typer.Typer(no_args_is_help=True, help="Export plans.")
 
 
 @app.command()
-@reported
+@report_errors
 def new(
     account: Annotated[str | None, typer.Option(metavar="ACCOUNT", help="For this account, in a new batch.")] = None,
     broker: Annotated[str | None, typer.Option(metavar="ID", help="Its customs broker.")] = None,
@@ -116,7 +116,7 @@ def new(
 
 
 @app.command()
-@reported
+@report_errors
 def example(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
     _as_json: Json = False,

@@ -23,7 +23,15 @@ from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, finding_lines, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    format_finding,
+    print_json,
+    report_errors,
+    stdout_console,
+)
 from pipeline.interfaces.cli.plans import read_plan
 from pipeline.workflow import preflight as workflow_preflight
 
@@ -35,7 +43,7 @@ _FINDINGS_SHOWN: Final = 40
 
 
 @app.command()
-@reported
+@report_errors
 def preflight(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan; `-` reads standard input.")],
     offline: Annotated[
@@ -79,9 +87,9 @@ def preflight(
     if as_json:
         print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
     else:
-        _show(out(), rows, report, everything=everything)
+        _show(stdout_console(), rows, report, everything=everything)
         if offline:
-            out().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
+            stdout_console().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
     if not report.executable:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -134,7 +142,7 @@ def _closing(console: Console, rows: Sequence[AgencyStatus], shown: int, left_ou
 def _findings(console: Console, report: PreflightReport) -> None:
     open_ones: list[Finding] = [finding for finding in report.findings if finding.waived_by is None]
     for finding in open_ones[:_FINDINGS_SHOWN]:
-        for line in finding_lines(finding.model_dump(mode="json", by_alias=True)):
+        for line in format_finding(finding.model_dump(mode="json", by_alias=True)):
             console.print(line, soft_wrap=True)
     more = len(open_ones) - _FINDINGS_SHOWN + report.findings_left_out
     if more > 0:

@@ -9,7 +9,7 @@ import typer
 
 from config.settings import Settings, get_settings
 from pipeline.core.runtime import reject_weak_credentials
-from pipeline.interfaces.cli.output import ExitCode, Failure, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, report_errors
 
 app = typer.Typer()
 
@@ -17,7 +17,7 @@ _PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @app.command(context_settings=_PASSED_ON)
-@reported
+@report_errors
 def web(
     context: typer.Context,
     host: Annotated[str, typer.Option(envvar="HOST", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - behind a proxy
@@ -31,14 +31,14 @@ def web(
 
 
 @app.command(context_settings=_PASSED_ON)
-@reported
+@report_errors
 def worker(context: typer.Context) -> None:
     """Run a process that makes the steps and renders the documents; further options are those of `celery worker`."""
     run_worker("worker", context.args)
 
 
 @app.command()
-@reported
+@report_errors
 def intake() -> None:
     """Run the process that takes commands and answers from the queues."""
     _ensure_message_broker(get_settings())

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import opened
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
@@ -21,7 +21,7 @@ app = typer.Typer()
 
 
 @app.command()
-@reported
+@report_errors
 def rebuild(
     apply: Annotated[
         bool, typer.Option("--apply/--check", help="Restore what is damaged; without it nothing is written.")
@@ -53,7 +53,7 @@ def _as_json(one: RebuildResult) -> dict[str, Any]:
 
 
 def _show(found: RebuildReport, left: int, *, applied: bool) -> None:
-    console = out()
+    console = stdout_console()
     if found.damaged:
         shown = table("export", "table", "row", "is", "because")
         for one in found.damaged:

@@ -14,7 +14,15 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import LegalHold
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import ensure_account, opened
 from pipeline.ops import legal_holds, retention
 from pipeline.ops.retention import ExpiredRecord, UnreadablePlan
@@ -27,7 +35,7 @@ By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it g
 
 
 @app.command()
-@reported
+@report_errors
 def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is due, and take nothing away.")] = False,
     on: Annotated[
@@ -55,7 +63,7 @@ def purge(
     if as_json:
         print_json(vars(made))
     else:
-        out().print(
+        stdout_console().print(
             f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
         )
     _kept_unread(made.unreadable)
@@ -64,7 +72,7 @@ def purge(
 def _kept_unread(plans: Sequence[str]) -> None:
     for plan_id in plans:
         why = "cannot be read, so that nobody can say whether it is due; it is kept. Only a backup has it as it was"
-        aside().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
+        stderr_console().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
     if plans:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -81,10 +89,12 @@ def _list(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
             what, escape(each.account_id), str(each.entry_on), str(each.kept_until), law, escape(each.held_by or "")
         )
     if found:
-        out().print(made)
+        stdout_console().print(made)
     held = sum(each.held_by is not None for each in found)
     free = Counter(each.export_id is not None for each in found if each.held_by is None)
-    out().print(f"{free[True]} exports and {free[False]} plans without one would be purged on {today}, {held} are held")
+    stdout_console().print(
+        f"{free[True]} exports and {free[False]} plans without one would be purged on {today}, {held} are held"
+    )
 
 
 def _plain(value: object) -> object:
@@ -92,7 +102,7 @@ def _plain(value: object) -> object:
 
 
 @app.command("hold")
-@reported
+@report_errors
 def place(
     account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
     reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
@@ -116,7 +126,7 @@ def place(
 
 
 @app.command("release")
-@reported
+@report_errors
 def end(
     hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
 ) -> None:
@@ -136,11 +146,11 @@ def _tell(made: LegalHold, *, as_json: bool) -> None:
         print_json(made.model_dump_json())
     else:
         what = "in force" if made.released_at is None else "released"
-        out().print(f"[green]✓[/] legal hold {made.id} is {what}")
+        stdout_console().print(f"[green]✓[/] legal hold {made.id} is {what}")
 
 
 @app.command("holds")
-@reported
+@report_errors
 def show(
     account: Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's.")] = None,
     as_json: Json = False,
@@ -158,4 +168,4 @@ def show(
         released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
         placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"
         made.add_row(*map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released)))
-    out().print(made)
+    stdout_console().print(made)

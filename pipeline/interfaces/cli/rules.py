@@ -32,7 +32,7 @@ from pipeline.customs.reference.diff import (
 )
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
 
@@ -48,7 +48,7 @@ On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of 
 
 
 @app.command("list")
-@reported
+@report_errors
 def list_rows(
     status: Annotated[str | None, typer.Option("--status", help="confirmed, probable or check.")] = None,
     program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
@@ -77,11 +77,11 @@ def list_rows(
         typer.echo(markdown_table(rows))
         return
     _table(rows)
-    out().print(f"{len(rows)} rows of ruleset {ruleset().id}")
+    stdout_console().print(f"{len(rows)} rows of ruleset {ruleset().id}")
 
 
 @app.command()
-@reported
+@report_errors
 def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
     """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
     rules = ruleset()
@@ -104,19 +104,21 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
     for row in rows:
         state = "[green]in force[/]" if row.in_force(day) else "[dim]not in force[/]"
         rate = "-" if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
-        out().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
-        out().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
+        stdout_console().print(f"[bold]{heading}[/] {escape(row.description)}  {rate} on {row.basis}  {state} on {day}")
+        stdout_console().print(f"  {row.effective_from} to {row.effective_to or 'further notice'}, {row.program}")
         for condition in row.when.words():
-            out().print(f"  - {escape(condition)}", soft_wrap=True)
-        out().print(f"  [dim]{row.status}: {escape(row.source)}[/]", soft_wrap=True)
+            stdout_console().print(f"  - {escape(condition)}", soft_wrap=True)
+        stdout_console().print(f"  [dim]{row.status}: {escape(row.source)}[/]", soft_wrap=True)
     if not rows and family is not None:
         until = family.effective_to or "further notice"
-        out().print(f"[bold]{heading}[/] is one of {escape(family.name)}, {family.effective_from} to {until}.")
-        out().print(f"  [dim]{family.status}: {escape(family.source)}[/]", soft_wrap=True)
+        stdout_console().print(
+            f"[bold]{heading}[/] is one of {escape(family.name)}, {family.effective_from} to {until}."
+        )
+        stdout_console().print(f"  [dim]{family.status}: {escape(family.source)}[/]", soft_wrap=True)
 
 
 @app.command()
-@reported
+@report_errors
 def why(
     hts: Annotated[str, typer.Argument(metavar="HTS", help="Ten digits, with or without dots.")],
     origin: Annotated[str, typer.Option("--origin", help="Country of origin, such as CA.")],
@@ -179,26 +181,28 @@ def why(
     for step in steps:
         _step(step)
     for need in data_needed(code, origin, facts.on):
-        out().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
-        out().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
+        stdout_console().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
+        stdout_console().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
     for ban in bans:
         unless = f", unless {ban.unless}" if ban.unless else ""
-        out().print(f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True)
-        out().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
+        stdout_console().print(
+            f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True
+        )
+        stdout_console().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
     for choice in stack.undecided:
         _undecided(choice)
     taken = " ".join(row.heading for row in stack.decided)
     none = "no heading is decided" if stack.undecided else "no heading of chapter 99"
-    out().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
+    stdout_console().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
     if stack.undecided:
         names = "; ".join(choice.program.name for choice in stack.undecided)
-        out().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
+        stdout_console().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
     if taken:
-        out().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
+        stdout_console().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
 
 
 @app.command()
-@reported
+@report_errors
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A day, or a ruleset.yaml.")],
     after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another ruleset.yaml.")],
@@ -218,15 +222,15 @@ def diff(
         print_json([asdict(change) for change in changes])
         return
     for change in changes:
-        out().print(
+        stdout_console().print(
             f"[bold]{escape(change.kind)} {escape(change.name)}[/] {change.what}: {escape(change.details)}",
             soft_wrap=True,
         )
-    out().print("1 change" if len(changes) == 1 else f"{len(changes)} changes")
+    stdout_console().print("1 change" if len(changes) == 1 else f"{len(changes)} changes")
 
 
 @app.command()
-@reported
+@report_errors
 def check(
     file: Annotated[
         str | None, typer.Argument(metavar="RULESET.yaml", help="Without it, the rules of this version.")
@@ -240,8 +244,10 @@ def check(
     if as_json:
         print_json({"id": rules.id, "as_of": rules.as_of.isoformat(), "content_hash": rules.content_hash} | counts)
         return
-    out().print(f"[green]ok[/] ruleset {escape(rules.id)} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True)
-    out().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
+    stdout_console().print(
+        f"[green]ok[/] ruleset {escape(rules.id)} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True
+    )
+    stdout_console().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 
 def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
@@ -340,19 +346,19 @@ def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalF
 def _step(step: DecisionStep) -> None:
     colour = _COLOURS[step.verdict]
     mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
-    out().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
+    stdout_console().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
     for reason in step.reasons:
-        out().print(f"      {escape(reason)}", soft_wrap=True)
+        stdout_console().print(f"      {escape(reason)}", soft_wrap=True)
     if step.source and step.verdict != "no":
-        out().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
+        stdout_console().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
 
 
 def _undecided(choice: ProgramChoice) -> None:
-    out().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
+    stdout_console().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
     for each in choice.outcomes:
         rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"
         condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
-        out().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
+        stdout_console().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
 
 
 def _table(rows: Sequence[DatedRow]) -> None:
@@ -362,7 +368,7 @@ def _table(rows: Sequence[DatedRow]) -> None:
     for row in rows:
         begins, ends = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
         table.add_row(row.kind, escape(row.name), begins, ends, row.status, escape(row.says), escape(row.source or ""))
-    out().print(table)
+    stdout_console().print(table)
 
 
 def markdown_table(rows: Sequence[DatedRow]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from pipeline.core.errors import NotFound
-from pipeline.interfaces.cli.output import Json, out, print_json, reported
+from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 
@@ -18,7 +18,7 @@ ASYNCAPI: Final = "asyncapi"
 
 
 @app.command()
-@reported
+@report_errors
 def schema(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without it, the names are listed.")] = None,
     as_json: Json = False,
@@ -34,4 +34,4 @@ def schema(
         print_json([*PUBLISHED, ASYNCAPI])
     else:
         for each in [*PUBLISHED, ASYNCAPI]:
-            out().print(each)
+            stdout_console().print(each)

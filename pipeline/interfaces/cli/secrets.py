@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from pipeline.accounts import secrets
-from pipeline.interfaces.cli.output import Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import opened
 
 app = typer.Typer(no_args_is_help=True, help="What is kept encrypted of partners, and the key for it.")
@@ -17,7 +17,7 @@ def _secrets() -> None:
 
 
 @app.command("rotate")
-@reported
+@report_errors
 def rotate(as_json: Json = False) -> None:
     """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
     resealed = 0
@@ -34,4 +34,4 @@ def rotate(as_json: Json = False) -> None:
     if as_json:
         print_json({"resealed": resealed})
     else:
-        out().print(f"[green]✓[/] {resealed} sealed anew; everything is under the secret key of today")
+        stdout_console().print(f"[green]✓[/] {resealed} sealed anew; everything is under the secret key of today")

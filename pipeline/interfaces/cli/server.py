@@ -16,7 +16,15 @@ from config.settings import Settings, get_settings, use_settings
 from pipeline.core.db import Database
 from pipeline.core.runtime import process_runtime, reject_weak_credentials
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, aside, out, print_json, reported
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    print_json,
+    report_errors,
+    stderr_console,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import ensure_current
 from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import SchemaStatus
@@ -28,7 +36,7 @@ WORKERS = ("exports worker", "exports deliveries", "exports intake")
 
 
 @app.command()
-@reported
+@report_errors
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [EXPORTS_HOST]")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one. [EXPORTS_PORT]")] = None,
@@ -60,7 +68,7 @@ def serve(
                 _say(settings)
             ended.wait()
             if not as_json:
-                aside().print("[dim]stopping[/]")
+                stderr_console().print("[dim]stopping[/]")
 
 
 def _at(settings: Settings, host: str, port: int) -> Settings:
@@ -76,7 +84,7 @@ def _at(settings: Settings, host: str, port: int) -> Settings:
 
 
 def _say(settings: Settings) -> None:
-    console = out()
+    console = stdout_console()
     console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  pages at /console and /docs")
     if settings.embedded:
         console.print("  The worker runs in this process, on " + escape(settings.database_url.split("://", 1)[0]) + ".")
@@ -107,7 +115,7 @@ _FOUND: Final = {
 
 
 @app.command()
-@reported
+@report_errors
 def migrate(as_json: Json = False) -> None:
     """Bring the database to this version's tables; repeating it changes nothing."""
     settings = get_settings()
@@ -120,14 +128,14 @@ def migrate(as_json: Json = False) -> None:
     if as_json:
         print_json({"migrated": before is SchemaStatus.BEHIND})
     else:
-        out().print(f"[green]✓[/] the database {_FOUND[before]}")
+        stdout_console().print(f"[green]✓[/] the database {_FOUND[before]}")
 
 
 @app.command("doctor")
-@reported
+@report_errors
 def examine(as_json: Json = False) -> None:
     """Try everything that the service stands on, and say how to mend what fails."""
-    console = out()
+    console = stdout_console()
     checks = []
     for check in doctor.run_checks(get_settings()):
         checks.append(check)

@@ -14,7 +14,7 @@ from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import submission_text, table
-from pipeline.interfaces.cli.output import Json, out, print_json, reported
+from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ ANSWER_SHOWN: Final = 60
 
 
 @app.command()
-@reported
+@report_errors
 def trace(
     message: Annotated[
         str, typer.Argument(metavar="MESSAGE_ID", help="The CloudEvent's id: on every try and channel the same.")
@@ -38,7 +38,7 @@ def trace(
     if as_json:
         print_json(found.model_dump_json(by_alias=True, indent=2))
         return
-    console = out()
+    console = stdout_console()
     for part in _parts(found):
         console.print(part, soft_wrap=isinstance(part, Text))
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.ops.verification import verifier
 
 app = typer.Typer()
@@ -19,7 +19,7 @@ _PROOFS = {"treatment": "treatment", "digests": "stated digests", "bytes": "byte
 
 
 @app.command()
-@reported
+@report_errors
 def verify(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="The zip file of `exports artifacts ID --out DIR --bundle`.")
@@ -67,7 +67,7 @@ def _show(report: verifier.BundleReport) -> None:
             digest,
             escape(check.failure or ""),
         )
-    console = out()
+    console = stdout_console()
     console.print(shown)
     if report.container is not None:
         console.print(f"[bold red]✗[/] {escape(report.container)}", soft_wrap=True)

@@ -13,7 +13,7 @@ from pipeline.core.db import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
 from pipeline.interfaces.cli.export_view import table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, out, print_json, reported
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import ensure_account, opened
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")
@@ -23,7 +23,7 @@ By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it g
 
 
 @app.command("add")
-@reported
+@report_errors
 def add(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="Of the findings that are waived, such as V17.")],
     account: OfAccount,
@@ -52,7 +52,7 @@ def add(
 
 
 @app.command("list")
-@reported
+@report_errors
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's waivers, the revoked ones among them."""
     with opened() as runtime:
@@ -72,11 +72,11 @@ def show(account: OfAccount, as_json: Json = False) -> None:
             escape(row.waived_by),
             _state(row),
         )
-    out().print(made)
+    stdout_console().print(made)
 
 
 @app.command("revoke")
-@reported
+@report_errors
 def revoke(
     waiver: Annotated[str, typer.Argument(metavar="ID", help="As `exports waivers list` shows it.")],
     account: OfAccount,
@@ -93,7 +93,7 @@ def _tell(made: WaiverView, what: str, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
-        out().print(f"[green]✓[/] waiver [bold]{made.id}[/] of {escape(made.rule)} is {what}")
+        stdout_console().print(f"[green]✓[/] waiver [bold]{made.id}[/] of {escape(made.rule)} is {what}")
 
 
 def _state(row: WaiverView) -> str:
