@@ -21,7 +21,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
 keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")
@@ -52,7 +52,7 @@ def create_account(
     as_json: Json = False,
 ) -> None:
     """Open an account."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     if as_json:
         print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
@@ -76,7 +76,7 @@ def mail_domains(
         raise Failure(
             "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
         )
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
     if as_json:
         print_json({"id": account, "mailDomains": kept})
@@ -101,7 +101,7 @@ def skip_numbers(
     as_json: Json = False,
 ) -> None:
     """Leave out numbers that were given but lost, by a restore or a failover; it cannot be taken back."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
     if as_json:
         print_json(
@@ -124,7 +124,7 @@ def skip_numbers(
 @report_errors
 def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
-    with opened() as runtime, runtime.db.read() as session:
+    with open_current_runtime() as runtime, runtime.db.read() as session:
         rows = service.list_accounts(session)
     if as_json:
         print_json(
@@ -160,7 +160,7 @@ def create_key(
     roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
     ends_at = _ends_at(days)
     mode: api_keys.Mode = "test" if test else "live"
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = api_keys.create_key(
             runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
         )
@@ -184,7 +184,7 @@ def _ends_at(days: int | None) -> datetime | None:
 @report_errors
 def list_keys(account: OfAccount, as_json: Json = False) -> None:
     """List an account's keys; never their secrets, which nobody has."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         known = api_keys.list_keys(runtime, account)
     if as_json:
@@ -243,7 +243,7 @@ def rotate_key(
 ) -> None:
     """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = api_keys.rotate_key(
             runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
         )
@@ -275,7 +275,7 @@ def revoke_key(
 ) -> None:
     """End a key now."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         api_keys.revoke_key(runtime, account, key_id)
     if as_json:
         print_json({"id": key_id, "revoked": True})

@@ -70,7 +70,7 @@ def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
 
 
 def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
-    from pipeline.interfaces.cli.session import opened  # noqa: PLC0415
+    from pipeline.interfaces.cli.session import open_current_runtime  # noqa: PLC0415
     from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
 
     shown: list[DamagedDocument] = []
@@ -81,7 +81,7 @@ def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
         elif len(shown) < SHOWN:
             shown.append(bad)
 
-    with opened(is_there=True) as runtime, _progress() as tell:
+    with open_current_runtime(must_exist=True) as runtime, _progress() as tell:
         survey = store_check.check_store(runtime, found, tell, export_id=export, restore=restore)
     if as_json:
         typer.echo(json.dumps(_counts(survey)))

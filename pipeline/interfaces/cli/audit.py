@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.session import opened
+from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import audit
 
 app = typer.Typer(no_args_is_help=True, help="The log as evidence: proven, and stated under a signature.")
@@ -34,7 +34,7 @@ def verify(
     if export is not None and checkpoint is not None:
         raise Failure("a checkpoint speaks of many exports; leave --export out", code=ExitCode.USAGE)
     stated = None if checkpoint is None else _read(checkpoint)
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         if stated is None:
             found, misfit = audit.verify_chains(runtime, export_id=export), None
         else:
@@ -68,7 +68,7 @@ def verify(
 @report_errors
 def state(account: Account = None, as_json: Json = False) -> None:
     """Print a signed checkpoint of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         try:
             stated = audit.sign_checkpoint(runtime, account)
         except audit.BrokenLog as error:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.progress import kilobytes
-from pipeline.interfaces.cli.session import opened
+from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import backup
 
 app = typer.Typer()
@@ -27,7 +27,7 @@ def take(
     as_json: Json = False,
 ) -> None:
     """Copy the SQLite database and all its documents into a folder, while the service works."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         made = backup.create_backup(runtime, folder)
     if as_json:
         print_json(_as_json(made))

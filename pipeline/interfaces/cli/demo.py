@@ -47,7 +47,7 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.progress import Line, Narrator
-from pipeline.interfaces.cli.server import told_to_end
+from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.ops import migrations
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
         raise Failure(f"not executed: {', '.join(failed)}", remedy=f"The log is {home / 'demo.log'}.")
     _tell_what_next(console, home, seconds)
     if serve:
-        ended = told_to_end()
+        shutdown = shutdown_event()
         console.print(
             f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; sign in with the key, or in a terminal:"
         )
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
         console.print(f"    exports inspect {endings[0].export.batch_id}")
-        ended.wait()
+        shutdown.wait()
 
 
 def _settled_on(home: Path, port: int) -> Settings:

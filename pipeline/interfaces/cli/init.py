@@ -23,7 +23,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.session import opened
+from pipeline.interfaces.cli.session import open_current_runtime
 
 app = typer.Typer()
 
@@ -54,7 +54,7 @@ def init(
     first = not ENV_FILE.exists()
     own = _own_settings(settings) if first else {}
     reject_weak_credentials(settings.model_copy(update=own))
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         if _has_accounts(runtime):
             # What is sealed under the key of before could not be opened with another.
             own.pop("secret_key", None)
@@ -69,7 +69,7 @@ def init(
                 ENV_FILE.unlink(missing_ok=True)
             raise
     get_settings.cache_clear()
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made += _make_partners(runtime, account)
         key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
     if key is not None:

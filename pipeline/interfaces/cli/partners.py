@@ -41,8 +41,8 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.progress import BAD, GOOD
-from pipeline.interfaces.cli.server import told_to_end
-from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.interfaces.cli.server import shutdown_event
+from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
 from pipeline.simulation.partners.sftp import FileFault, FileReceiver
 from pipeline.simulation.partners.smtp import MailFault, MailReceiver
@@ -110,7 +110,7 @@ def add(
     new = NewPartner(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
     )
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = partners.create_partner(runtime, account, new)
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
@@ -162,7 +162,7 @@ def _profile(path: Path) -> BrokerProfile:
 @report_errors
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's partners."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         rows = partners.list_partners(runtime, account)
     if as_json:
@@ -195,7 +195,7 @@ def _outcome(partner: PartnerView) -> str:
 @report_errors
 def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
@@ -218,7 +218,7 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
 @report_errors
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Have live exports reach a partner that is verified."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         _said(partners.activate_partner(runtime, account, partner), as_json=as_json)
 
 
@@ -226,7 +226,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 @report_errors
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a partner nothing until it is resumed; what it is owed stays owed."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         _said(partners.pause_partner(runtime, account, partner), as_json=as_json)
 
 
@@ -234,7 +234,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 @report_errors
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         _said(streams.resume_partner(runtime, account, partner), as_json=as_json)
 
 
@@ -256,7 +256,7 @@ def rotate_secret(
     as_json: Json = False,
 ) -> None:
     """Give a partner a new signing secret, shown this once; both sign and count until the older one ends."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = partners.rotate_secret(runtime, account, partner, overlap)
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
@@ -367,7 +367,7 @@ def _standing(make: Callable[[], _Standing]) -> Iterator[_Standing]:
     except OSError as error:
         remedy = "Give another by --port; --port 0 takes a free one."
         raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
-    ended = told_to_end()
+    shutdown = shutdown_event()
     with made:
         yield made
-        ended.wait()
+        shutdown.wait()

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.session import opened
+from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
 
@@ -30,7 +30,7 @@ def rebuild(
     as_json: Json = False,
 ) -> None:
     """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         found = service.rebuild_exports(runtime, export_id=export, apply=apply)
     left = sum(1 for one in found.damaged if one.after_restore is None or not one.after_restore.intact)
     if as_json:

@@ -23,7 +23,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import legal_holds, retention
 from pipeline.ops.retention import ExpiredRecord, UnreadablePlan
 
@@ -53,7 +53,7 @@ def purge(
     today = utc_now().date() if on is None else on.date()
     if today.year < _FIRST_YEAR:
         raise Failure(f"--on {today} is before any record; give a day such as 2032-11-27", code=ExitCode.USAGE)
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         if dry_run:
             found = list(retention.find_expired(runtime, today))
             _list([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
@@ -115,7 +115,7 @@ def place(
     """Keep records whatever their age, until the hold is released."""
     if not (reason.strip() and by.strip()):
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         try:
             made = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
@@ -131,7 +131,7 @@ def end(
     hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
 ) -> None:
     """End a hold; it stays on record."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         try:
             made = legal_holds.release_hold(runtime, hold, released_by=by)
         except NotFound as error:
@@ -156,7 +156,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """List the holds, the released ones among them."""
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         if account is not None:
             ensure_account(runtime, account)
         found = legal_holds.list_holds(runtime, account)

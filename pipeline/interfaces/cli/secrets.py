@@ -6,7 +6,7 @@ import typer
 
 from pipeline.accounts import secrets
 from pipeline.interfaces.cli.output import Failure, Json, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.session import opened
+from pipeline.interfaces.cli.session import open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="What is kept encrypted of partners, and the key for it.")
 
@@ -22,7 +22,7 @@ def rotate(as_json: Json = False) -> None:
     """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
     resealed = 0
     unreadable: list[str] = []
-    with opened(is_there=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime:
         for stretch in secrets.reseal_secrets(runtime):
             resealed += stretch.count
             unreadable += stretch.unreadable

@@ -54,10 +54,10 @@ def serve(
         remedy = "Give another by --port; --port 0 takes a free one."
         raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
     with closing(listener):
-        settings = _at(settings, *listener.getsockname()[:2])
+        settings = _with_listening_address(settings, *listener.getsockname()[:2])
         use_settings(settings)
         configure_logs(settings)
-        ended = told_to_end()
+        shutdown = shutdown_event()
         # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
         runtime = process_runtime()
         ensure_current(runtime)
@@ -65,13 +65,13 @@ def serve(
             if as_json:
                 print_json({"address": settings.public_url, "embedded": settings.embedded})
             else:
-                _say(settings)
-            ended.wait()
+                _print_addresses(settings)
+            shutdown.wait()
             if not as_json:
                 stderr_console().print("[dim]stopping[/]")
 
 
-def _at(settings: Settings, host: str, port: int) -> Settings:
+def _with_listening_address(settings: Settings, host: str, port: int) -> Settings:
     """Return the settings with the address that is really listened on, which is the public one unless that is given.
 
     Raises ValidationError where they do not allow that address.
@@ -83,7 +83,7 @@ def _at(settings: Settings, host: str, port: int) -> Settings:
     return type(settings)(**settings.model_dump(exclude_unset=True) | changes)
 
 
-def _say(settings: Settings) -> None:
+def _print_addresses(settings: Settings) -> None:
     console = stdout_console()
     console.print(f"[green]✓[/] serving at [bold]{escape(settings.public_url)}[/]  pages at /console and /docs")
     if settings.embedded:
@@ -94,20 +94,20 @@ def _say(settings: Settings) -> None:
         console.print(f"    {command}", soft_wrap=True)
 
 
-def told_to_end() -> threading.Event:
+def shutdown_event() -> threading.Event:
     """Return what is set once this process is told to end, by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
-    told = threading.Event()
+    stop_requested = threading.Event()
 
-    def tell(number: int, _: object) -> None:
+    def request_stop(number: int, _: object) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        told.set()
+        stop_requested.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, tell)
-    return told
+        signal.signal(number, request_stop)
+    return stop_requested
 
 
-_FOUND: Final = {
+_MIGRATION_RESULTS: Final = {
     SchemaStatus.BEHIND: "is now at the newest revision",
     SchemaStatus.CURRENT: "was at the newest revision",
     SchemaStatus.AHEAD: "is at a newer version's revision, and was left alone",
@@ -128,12 +128,12 @@ def migrate(as_json: Json = False) -> None:
     if as_json:
         print_json({"migrated": before is SchemaStatus.BEHIND})
     else:
-        stdout_console().print(f"[green]✓[/] the database {_FOUND[before]}")
+        stdout_console().print(f"[green]✓[/] the database {_MIGRATION_RESULTS[before]}")
 
 
 @app.command("doctor")
 @report_errors
-def examine(as_json: Json = False) -> None:
+def run_doctor(as_json: Json = False) -> None:
     """Try everything that the service stands on, and say how to mend what fails."""
     console = stdout_console()
     checks = []

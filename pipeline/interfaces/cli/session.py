@@ -22,18 +22,18 @@ from pipeline.ops.migrations import SchemaStatus
 _REMEDY: Final = (
     "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
 )
-_BEGINNING: Final = b"SQLite format 3\0"
+_SQLITE_HEADER: Final = b"SQLite format 3\0"
 
 
 @contextmanager
-def opened(*, is_there: bool = False) -> Iterator[Runtime]:
+def open_current_runtime(*, must_exist: bool = False) -> Iterator[Runtime]:
     """Give a runtime of the settings, its database at this version's revision or a newer one's; raises Failure where it is not.
 
-    A SQLite database is made where there is none, unless the command is about one that `is_there`: of a new one it would say
+    A SQLite database is made where there is none, unless the command is about one that `must_exist`: of a new one it would say
     that all is well.
     """
     settings = get_settings()
-    _check(settings.database_url, is_there=is_there)
+    _check_database_file(settings.database_url, must_exist=must_exist)
     try:
         runtime = open_runtime(settings)
     except OSError as error:
@@ -45,24 +45,24 @@ def opened(*, is_there: bool = False) -> Iterator[Runtime]:
         runtime.close()
 
 
-def _check(database_url: str, *, is_there: bool) -> None:
+def _check_database_file(database_url: str, *, must_exist: bool) -> None:
     try:
         file = sqlite_file(make_url(database_url))
     except ArgumentError as error:
         raise Failure("DATABASE_URL is no address of a database", code=ExitCode.USAGE, remedy=_REMEDY) from error
     if file is None:
         return
-    begins = _begins(file)
-    if is_there and not begins:
+    header = _read_header(file)
+    if must_exist and not header:
         raise Failure(f"there is no database {file.absolute()}", code=ExitCode.NOT_FOUND, remedy=_REMEDY)
-    if begins not in {b"", _BEGINNING}:
+    if header not in {b"", _SQLITE_HEADER}:
         raise Failure(f"{file.absolute()} is no SQLite database", code=ExitCode.USAGE, remedy=_REMEDY)
 
 
-def _begins(file: Path) -> bytes:
+def _read_header(file: Path) -> bytes:
     try:
         with file.open("rb") as stored:
-            return stored.read(len(_BEGINNING))
+            return stored.read(len(_SQLITE_HEADER))
     except FileNotFoundError:
         return b""
     except OSError as error:

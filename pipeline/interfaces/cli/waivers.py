@@ -14,7 +14,7 @@ from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.session import ensure_account, opened
+from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")
 
@@ -46,7 +46,7 @@ def add(
     except ValidationError as error:
         wrong = error.errors()[0]
         raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = waivers.grant_waiver(runtime, account, new, waived_by=by)
     _tell(made, "on record", as_json)
 
@@ -55,7 +55,7 @@ def add(
 @report_errors
 def show(account: OfAccount, as_json: Json = False) -> None:
     """List an account's waivers, the revoked ones among them."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         rows = waivers.list_waivers(runtime, account)
     if as_json:
@@ -84,7 +84,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """End a waiver now; it stays on record."""
-    with opened() as runtime:
+    with open_current_runtime() as runtime:
         made = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
     _tell(made, "revoked", as_json)
 
