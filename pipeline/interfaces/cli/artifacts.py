@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from pipeline.interfaces.cli import exports
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, report_errors, stderr_console, stdout_console
-from pipeline.interfaces.cli.progress import kilobytes
+from pipeline.interfaces.cli.progress import format_size
 
 if TYPE_CHECKING:
     from pipeline.ops.store_check import DamagedDocument, StoreReport
@@ -100,7 +100,7 @@ def _progress() -> Iterator[Callable[[StoreReport], None]]:
     def say(survey: StoreReport) -> str:
         bad = f", {survey.conditions.total()} are not as recorded" if survey.conditions else ""
         restored = f", {survey.restored} restored" if survey.restored else ""
-        return f"{survey.documents} documents ({kilobytes(survey.size)}) looked at{bad}{restored}"
+        return f"{survey.documents} documents ({format_size(survey.size)}) looked at{bad}{restored}"
 
     def print_line(survey: StoreReport) -> None:
         nonlocal last
@@ -150,7 +150,7 @@ def _show(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: boo
         if survey.conditions.total() > len(shown):
             rows.add_row("", "", "", "", f"and {survey.conditions.total() - len(shown)} more; --json has all")
         console.print(rows)
-    looked_at = f"{survey.documents} documents ({kilobytes(survey.size)})"
+    looked_at = f"{survey.documents} documents ({format_size(survey.size)})"
     if survey.restored:
         console.print(
             f"[green]✓[/] {survey.restored} documents are restored, each with its recorded hash", soft_wrap=True

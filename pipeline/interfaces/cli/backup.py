@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.progress import kilobytes
+from pipeline.interfaces.cli.progress import format_size
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import backup
 
@@ -56,7 +56,7 @@ def _show(made: backup.Backup) -> None:
     lacking = f"; {len(made.missing)} that exports name could not be copied" if made.missing else ""
     purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
     console.print(
-        f"{mark} {made.exports} exports and {made.documents} documents ({kilobytes(made.size)}) are in "
+        f"{mark} {made.exports} exports and {made.documents} documents ({format_size(made.size)}) are in "
         f"{escape(str(made.folder))}{lacking}{purged}",
         soft_wrap=True,
     )

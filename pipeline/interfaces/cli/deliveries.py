@@ -16,7 +16,7 @@ from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.processes import run_worker
-from pipeline.interfaces.cli.progress import counted
+from pipeline.interfaces.cli.progress import count_noun
 
 app = typer.Typer()
 
@@ -155,5 +155,5 @@ def replay(
     if as_json:
         print_json({"partnerId": partner, "messages": messages, "exports": exports})
     else:
-        owed = f"{counted(messages, 'message')} of {counted(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
+        owed = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
         stdout_console().print(f"[green]✓[/] {owed} to {escape(partner)} again")

@@ -46,7 +46,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.progress import Line, Narrator
+from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
 from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.ops import migrations
 
@@ -118,10 +118,10 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     stack.enter_context(server.Service(runtime, listener, worker=True))
     api = stack.enter_context(Exports(settings.public_url, key))
     played = [post(api, plan) for plan in plans(utc_now())]
-    narrators = {each.name: Narrator(each.export) for each in played}
-    width = max(len(name) for name in narrators)
+    reporters = {each.name: ProgressReporter(each.export) for each in played}
+    width = max(len(name) for name in reporters)
     for each, event in watch(api, played, TIMEOUT_SECONDS):
-        for line in narrators[each.name].tell([event]):
+        for line in reporters[each.name].report([event]):
             console.print(_labelled(each.name, width, line), soft_wrap=True)
     endings = []
     for each in played:
@@ -159,7 +159,7 @@ def _settled_on(home: Path, port: int) -> Settings:
     return settings
 
 
-def _labelled(name: str, width: int, line: Line) -> Text:
+def _labelled(name: str, width: int, line: ProgressLine) -> Text:
     return Text(f"  {name:<{width}}  ") + line.styled
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
-from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, kilobytes
+from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, format_size
 
 _OUTCOME: Final = {
     Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),
@@ -127,7 +127,7 @@ def artifacts_table(export: ExportView) -> Table:
             escape(names[artifact.customs_package_id]),
             escape(artifact.filename),
             artifact.artifact_type,
-            kilobytes(artifact.size),
+            format_size(artifact.size),
             artifact.id,
         )
     return made

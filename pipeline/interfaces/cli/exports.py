@@ -26,7 +26,7 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.plans import key_of, read_plan
-from pipeline.interfaces.cli.progress import ENDS, Narrator
+from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
 
 app = typer.Typer()
 
@@ -145,16 +145,16 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
 
     Raises Failure with TIMED_OUT where that has not happened in time; it goes on all the same.
     """
-    narrator = Narrator(export)
+    reporter = ProgressReporter(export)
     console = stderr_console()
     ended = False
     try:
         with _spinner(console.is_terminal and not quiet, export):
             for event in api.follow(export.export_id, timeout_seconds=timeout_seconds):
-                for line in narrator.tell([event]):
+                for line in reporter.report([event]):
                     if not quiet:
                         console.print(line.styled, soft_wrap=True)
-                if not ended and event.type not in ENDS:
+                if not ended and event.type not in FINAL_EVENTS:
                     continue
                 export = api.inspect(export.export_id)
                 ended = export.state not in ACTIVE_STATES  # an end of before may have been followed by a retry

@@ -16,7 +16,7 @@ GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
 _STYLES: Final = {GOOD: "green", BAD: "bold red", NEUTRAL: "dim", ATTENTION: "yellow"}
 
 #: After these an export does nothing more by itself.
-ENDS: Final = {
+FINAL_EVENTS: Final = {
     "EXPORT_EXECUTED": ExportState.EXECUTED,
     "EXPORT_FAILED": ExportState.FAILED,
     "EXPORT_CANCELLED": ExportState.CANCELLED,
@@ -27,7 +27,7 @@ _DOCUMENT: Final = "CUSTOMS_ARTIFACT_GENERATED"
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgressLine:
     """One line of the story: when (seconds since acceptance), how it went, of which unit, what."""
 
     seconds: float
@@ -49,7 +49,7 @@ class Line:
         )
 
 
-class Narrator:
+class ProgressReporter:
     """Turns the events of one export into lines; a unit's documents, told of one by one, become one line."""
 
     def __init__(self, export: ExportView) -> None:
@@ -59,7 +59,7 @@ class Narrator:
         self._units = {number: f"{unit.unit_ref}  " for number, unit in enumerate(units, start=1)}
         self._documents: dict[int, list[EventView]] = {}
 
-    def tell(self, events: Iterable[EventView]) -> Iterator[Line]:
+    def report(self, events: Iterable[EventView]) -> Iterator[ProgressLine]:
         """Yield the lines of `events`, which follow those told before."""
         for event in events:
             number = int(event.data.get("unitNo") or 0)
@@ -67,82 +67,87 @@ class Narrator:
                 self._documents.setdefault(number, []).append(event)
                 continue
             if number in self._documents:
-                yield self._documents_line(number)
-            elif event.type in ENDS:
+                yield self._build_documents_line(number)
+            elif event.type in FINAL_EVENTS:
                 for each in [*self._documents]:
-                    yield self._documents_line(each)
-            mark, text = _sentence(event)
-            yield self._line(event, number, mark, text)
+                    yield self._build_documents_line(each)
+            mark, text = _describe_event(event)
+            yield self._build_line(event, number, mark, text)
 
-    def _documents_line(self, number: int) -> Line:
+    def _build_documents_line(self, number: int) -> ProgressLine:
         made = self._documents.pop(number)
         size = sum(int(event.data.get("size", 0)) for event in made)
-        return self._line(made[-1], number, GOOD, f"{counted(len(made), 'document')} rendered, {kilobytes(size)}")
+        return self._build_line(
+            made[-1], number, GOOD, f"{count_noun(len(made), 'document')} rendered, {format_size(size)}"
+        )
 
-    def _line(self, event: EventView, number: int, mark: str, text: str) -> Line:
+    def _build_line(self, event: EventView, number: int, mark: str, text: str) -> ProgressLine:
         seconds = max(0.0, (event.at - self._accepted_at).total_seconds())
-        return Line(seconds, mark, self._units.get(number, ""), text)
+        return ProgressLine(seconds, mark, self._units.get(number, ""), text)
 
 
-def _sentence(event: EventView) -> tuple[str, str]:
-    mark, words = _SENTENCES.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
+def _describe_event(event: EventView) -> tuple[str, str]:
+    mark, words = _DESCRIPTIONS.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
     if event.data.get("status") == SubmissionState.HELD.value:
         mark = ATTENTION
     text = words if isinstance(words, str) else words(event.data)
-    return mark, text if callable(words) else text + _said(event.data)
+    return mark, text if callable(words) else text + _describe_reason(event.data)
 
 
-def _recorded(data: Facts) -> str:
+def _describe_packages(data: Facts) -> str:
     number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
-    return f"{counted(int(data.get('packages', 0)), 'package')} recorded{number}"
+    return f"{count_noun(int(data.get('packages', 0)), 'package')} recorded{number}"
 
 
-def _told(audience: str) -> Callable[[Facts], str]:
-    def told(data: Facts) -> str:
-        sent = f": {counted(int(data['messages']), 'message')}" if data.get("messages") else ""
+def _describe_notified(audience: str) -> Callable[[Facts], str]:
+    def describe(data: Facts) -> str:
+        sent = f": {count_noun(int(data['messages']), 'message')}" if data.get("messages") else ""
         return f"{audience} {data.get('partnerId', '')} told{sent}"
 
-    return told
+    return describe
 
 
-def _answered(data: Facts) -> str:
-    said = f" ({data['message']})" if data.get("message") else ""
-    return f"customs broker answered: {data.get('status')}{said}"
+def _describe_answer(data: Facts) -> str:
+    reason = f" ({data['message']})" if data.get("message") else ""
+    return f"customs broker answered: {data.get('status')}{reason}"
 
 
-def _amended(data: Facts) -> str:
+def _describe_amendment(data: Facts) -> str:
     if data.get("supersedes"):
         return f"revision {data.get('revision')}, in the place of {data['supersedes']}"
     return f"superseded by {data.get('supersededBy')}, revision {data.get('revision')}"
 
 
-def _said(data: Facts) -> str:
+def _describe_reason(data: Facts) -> str:
     return next((f": {data[key]}" for key in ("message", "reason") if data.get(key)), "")
 
 
-_SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
+_DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
     "EXPORT_ACCEPTED": (NEUTRAL, "accepted"),
-    "PACKAGES_RECORDED": (GOOD, _recorded),
+    "PACKAGES_RECORDED": (GOOD, _describe_packages),
     "TREATMENT_ATTACHED": (
         GOOD,
-        lambda data: f"customs treatment attached to {counted(int(data.get('lines', 0)), 'line')}",
+        lambda data: f"customs treatment attached to {count_noun(int(data.get('lines', 0)), 'line')}",
     ),
     "CUSTOMS_PACKAGE_CLOSED": (GOOD, "customs package closed"),
     "HANDED_OFF": (GOOD, lambda data: f"handed off to {data.get('partnerId', 'the customs broker')}"),
-    "BROKER_NOTIFIED": (GOOD, _told("customs broker")),
-    "WAREHOUSE_NOTIFIED": (GOOD, _told("warehouse")),
-    "OPERATOR_NOTIFIED": (GOOD, _told("operator")),
-    "BROKER_ACKNOWLEDGED": (GOOD, _answered),
-    "BROKER_RELEASED": (GOOD, _answered),
-    "BROKER_REJECTED": (ATTENTION, _answered),
-    "BROKER_QUERIED": (ATTENTION, _answered),
+    "BROKER_NOTIFIED": (GOOD, _describe_notified("customs broker")),
+    "WAREHOUSE_NOTIFIED": (GOOD, _describe_notified("warehouse")),
+    "OPERATOR_NOTIFIED": (GOOD, _describe_notified("operator")),
+    "BROKER_ACKNOWLEDGED": (GOOD, _describe_answer),
+    "BROKER_RELEASED": (GOOD, _describe_answer),
+    "BROKER_REJECTED": (ATTENTION, _describe_answer),
+    "BROKER_QUERIED": (ATTENTION, _describe_answer),
     "EXPORT_EXECUTED": (GOOD, "executed"),
-    "EXPORT_FAILED": (BAD, lambda data: f"{'quarantined' if data.get('quarantined') else 'failed'}{_said(data)}"),
+    "EXPORT_FAILED": (
+        BAD,
+        lambda data: f"{'quarantined' if data.get('quarantined') else 'failed'}{_describe_reason(data)}",
+    ),
     "EXPORT_CANCELLED": (BAD, "cancelled"),
-    "EXPORT_AMENDED": (NEUTRAL, _amended),
+    "EXPORT_AMENDED": (NEUTRAL, _describe_amendment),
     "STEP_RETRIED": (
         ATTENTION,
-        lambda data: f"{data.get('step')} put off after attempt {data.get('attempt')}{_said(data)}",
+        lambda data: f"{data.get('step')} put off after attempt {data.get('attempt')}{_describe_reason(data)}",
     ),
     "DELIVERY_FAILED": (ATTENTION, "delivery failed"),
     "DELIVERY_DEAD": (BAD, "delivery given up"),
@@ -150,11 +155,11 @@ _SENTENCES: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
 }
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Return a number of things for people."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def kilobytes(size: int) -> str:
+def format_size(size: int) -> str:
     """Return a size for people."""
     return f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -19,7 +19,7 @@ from tests.support import factories
 
 Json = dict[str, Any]
 
-ENDS: Final = {
+FINAL_EVENTS: Final = {
     "date-time": [
         "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-12:00",
         "9999-12-31T23:59:59Z", "9999-12-31T23:59:59+14:00", "9999-12-31T23:59:59-12:00",
@@ -44,7 +44,7 @@ BODIES: Final = {
 def formats(schema: Json) -> str | None:
     """The format of a day or an instant, where the schema takes one."""
     found = [each.get("format") for each in (schema, *schema.get("anyOf", []))]
-    return next((each for each in found if each in ENDS), None)
+    return next((each for each in found if each in FINAL_EVENTS), None)
 
 
 def places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
@@ -93,7 +93,7 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> No
         )
         for method, call in calls.items():
             for parameter in call.get("parameters", []):
-                for end in ENDS.get(formats(parameter["schema"]) or "", []):
+                for end in FINAL_EVENTS.get(formats(parameter["schema"]) or "", []):
                     parameters += 1
                     answer = client.request(method, address, params={parameter["name"]: end})
                     refused(answer, f"/{parameter['in']}/{parameter['name']}")
@@ -102,9 +102,9 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> No
                 body = example["value"]
                 for pointer, kind in places(document, content["schema"], body):
                     found[path] = found.get(path, 0) + 1
-                    for end in ENDS[kind]:
+                    for end in FINAL_EVENTS[kind]:
                         refused(client.request(method, address, json=put(body, pointer, end)), pointer)
-    assert parameters == 2 * len(ENDS["date-time"])
+    assert parameters == 2 * len(FINAL_EVENTS["date-time"])
     assert found.keys() == BODIES.keys()
     assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
     assert desk.rows() == before

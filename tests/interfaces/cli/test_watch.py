@@ -35,6 +35,6 @@ class Service:
 
 
 def test_wait_goes_on_past_a_failure_that_was_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "Narrator", lambda _: SimpleNamespace(tell=lambda _: []))
+    monkeypatch.setattr(exports, "ProgressReporter", lambda _: SimpleNamespace(tell=lambda _: []))
     service: Any = Service()
     assert exports.watch(service, service.inspect("exp_1"), 60, quiet=True).state is ExportState.EXECUTED
