@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, service
 from pipeline.core.db import utc_now
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -134,7 +134,7 @@ def list_accounts(as_json: Json = False) -> None:
             ]
         )
         return
-    made = table("account", "name", "GS1 prefix", "mail to", "opened")
+    made = build_table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
         mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
         made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
@@ -204,7 +204,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             ]
         )
         return
-    made = table("key", "name", "mode", "roles", "made", "last used", "state")
+    made = build_table("key", "name", "mode", "roles", "made", "last used", "state")
     for key in known:
         roles, used = ", ".join(sorted(key.roles)), key.last_used_at
         made.add_row(

@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from pipeline.interfaces.cli import exports
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, report_errors, stderr_console, stdout_console
 from pipeline.interfaces.cli.progress import format_size
 
@@ -44,7 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="The documents of an export, and the store that keeps all of them. `exports artifacts ID` is short for `list ID`.",
 )
-app.command(DEFAULT_COMMAND)(exports.artifacts)
+app.command(DEFAULT_COMMAND)(exports.list_artifacts)
 
 JsonLines = Annotated[
     bool,
@@ -143,7 +143,7 @@ def _counts(survey: StoreReport) -> dict[str, int]:
 def _show(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = stdout_console()
     if shown:
-        rows = table("export", "unit", "document", "is", "because")
+        rows = build_table("export", "unit", "document", "is", "because")
         for bad in shown:
             state = "[green]restored[/]" if bad.restored else f"[bold red]{bad.condition}[/]"
             rows.add_row(escape(bad.export_id), str(bad.unit_no), escape(bad.filename), state, escape(bad.reason or ""))

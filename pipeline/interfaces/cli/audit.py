@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import audit
@@ -90,7 +90,7 @@ def _read(path: Path) -> audit.SignedCheckpoint:
 def _show(found: audit.AuditReport, misfit: str | None) -> None:
     console = stdout_console()
     if found.breaks:
-        shown = table("export", "event", "is", "because")
+        shown = build_table("export", "event", "is", "because")
         for fault in found.breaks:
             shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
         console.print(shown)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.progress import format_size
 from pipeline.interfaces.cli.session import open_current_runtime
@@ -46,7 +46,7 @@ def _as_json(made: backup.Backup) -> dict[str, object]:
 def _show(made: backup.Backup) -> None:
     console = stdout_console()
     if made.missing:
-        shown = table("export", "document", "is not in the copy because")
+        shown = build_table("export", "document", "is not in the copy because")
         for each in made.missing[:SHOWN]:
             shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
         if len(made.missing) > SHOWN:

@@ -19,7 +19,7 @@ from config.settings import Settings, get_settings
 from pipeline.client import InvalidWebhook, read_message
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
-from pipeline.interfaces.cli.export_view import shortened
+from pipeline.interfaces.cli.export_view import shorten
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -157,13 +157,13 @@ def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
     try:
         message = read_message(entry.body).event
     except InvalidWebhook:
-        text = shortened(entry.body.decode(errors="replace") if event is None else event, width - 4)
+        text = shorten(entry.body.decode(errors="replace") if event is None else event, width - 4)
         return Text.from_markup(
             f"[yellow]no message of the service[/]  [dim]{escape(entry.routing_key)}[/]\n    {escape(text)}"
         )
     return Text.from_markup(
         f"[dim]{message.time:%Y-%m-%d %H:%M:%S}[/]  [bold]{escape(message.type)}[/]  {escape(message.id)}  {escape(message.subject)}"
-        f"  [dim]{escape(entry.routing_key)}[/]\n    {escape(shortened(message.data, width - 4))}"
+        f"  [dim]{escape(entry.routing_key)}[/]\n    {escape(shorten(message.data, width - 4))}"
     )
 
 

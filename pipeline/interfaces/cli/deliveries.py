@@ -13,7 +13,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.processes import run_worker
 from pipeline.interfaces.cli.progress import count_noun
@@ -50,7 +50,7 @@ def show(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    made = table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
+    made = build_table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
     for row in page.items:
         made.add_row(
             row.id,
@@ -89,7 +89,7 @@ def one(
         console.print(f"  {escape(row.error)}", soft_wrap=True)
     if row.remedy:
         console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
-    made = table("try", "outcome", "status", "what was said", "took", "at")
+    made = build_table("try", "outcome", "status", "what was said", "took", "at")
     for each in row.tries:
         made.add_row(
             str(each.number),

@@ -166,7 +166,9 @@ def _labelled(name: str, width: int, line: ProgressLine) -> Text:
 def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
     for ending in endings:
         console.print()
-        console.print(Text(f"{ending.name}  ", style="bold") + export_view.headline(ending.export), soft_wrap=True)
+        console.print(
+            Text(f"{ending.name}  ", style="bold") + export_view.format_headline(ending.export), soft_wrap=True
+        )
         for submission in ending.export.broker_submissions:
             said = next((answer.message for answer in reversed(submission.acknowledgements) if answer.message), "")
             partner = f"{submission.partner_id} by {submission.channel}"
@@ -185,9 +187,7 @@ def _tell_messages(console: Console, messages: Sequence[ReceivedMessage], file: 
     for (queue, kind), count in sorted(counted.items()):
         sample = next(m for m in messages if m.queue == queue and m.event.get("type") == kind)
         console.print(f"  {queue:<17} {count:>4}  [bold]{kind}[/], such as")
-        console.print(
-            Text(f"{'':24}{export_view.shortened(sample.event.get('data'), console.width - 26)}", style="dim")
-        )
+        console.print(Text(f"{'':24}{export_view.shorten(sample.event.get('data'), console.width - 26)}", style="dim"))
     console.print(f"  all of them       {len(messages):>4}  {escape(str(file))}", soft_wrap=True)
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -128,7 +128,7 @@ def _interrupted(_: int, __: FrameType | None) -> None:
 def _show(console: Console, report: DrillReport) -> None:
     judgement = report.judgement
     mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
-    made = table("", "")
+    made = build_table("", "")
     made.show_header = False
     for name, value in (
         ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_by_process(report)}"),

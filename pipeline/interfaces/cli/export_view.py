@@ -16,7 +16,7 @@ from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, Exp
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, format_size
 
-_OUTCOME: Final = {
+_OUTCOME_STYLES: Final = {
     Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),
     Outcome.WITH_BROKER: (NEUTRAL, "cyan"),
     Outcome.ACCEPTED: (GOOD, "green"),
@@ -33,28 +33,28 @@ _OUTCOME: Final = {
 }
 
 
-def headline(export: ExportView) -> Text:
+def format_headline(export: ExportView) -> Text:
     """Return the one line that matters: mark, state and outcome, batch, id, and what it is doing."""
-    marked = _marked(export.state, export.outcome, quarantined=export.quarantined)
+    state = _format_state(export.state, export.outcome, quarantined=export.quarantined)
     return Text.from_markup(
-        f"{marked}  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n  {escape(export.status)}"
+        f"{state}  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n  {escape(export.status)}"
     )
 
 
-def _marked(state: ExportState, outcome: Outcome, *, quarantined: bool) -> str:
-    mark, style = _OUTCOME[outcome]
+def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) -> str:
+    mark, style = _OUTCOME_STYLES[outcome]
     # Of an export that was not executed, its state says it all.
     words = [state.value, *([outcome.value.replace("_", " ")] if state is ExportState.EXECUTED else [])]
     return f"[{style}]{mark} {', '.join([*words, *(['quarantined'] if quarantined else [])])}[/]"
 
 
-def exports_table(found: Iterable[ExportSummary]) -> Table:
+def build_exports_table(found: Iterable[ExportSummary]) -> Table:
     """Return exports, one a row: batch, outcome, units, partners, acceptance and id."""
-    made = table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
+    made = build_table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
     for each in found:
         made.add_row(
             escape(each.batch_id) + (" [dim]test[/]" if each.test else ""),
-            _marked(each.state, each.outcome, quarantined=each.quarantined),
+            _format_state(each.state, each.outcome, quarantined=each.quarantined),
             f"{each.units_closed}/{each.units_total}",
             escape(each.broker_id),
             escape(each.warehouse_id),
@@ -64,9 +64,9 @@ def exports_table(found: Iterable[ExportSummary]) -> Table:
     return made
 
 
-def whole(export: ExportView) -> Iterator[RenderableType]:
+def render_export(export: ExportView) -> Iterator[RenderableType]:
     """Yield everything that the export's view holds, part by part."""
-    yield headline(export)
+    yield format_headline(export)
     yield Text.from_markup(
         f"  [dim]accepted {export.accepted_at:%Y-%m-%d %H:%M:%S} UTC, revision {export.revision}, {escape(export.plan_hash)}[/]"
     )
@@ -75,21 +75,21 @@ def whole(export: ExportView) -> Iterator[RenderableType]:
     if export.superseded_by is not None:
         yield Text.from_markup(f"  [yellow]superseded by {escape(export.superseded_by)}[/]")
     yield ""
-    yield _units_table(export)
+    yield _build_units_table(export)
     if export.artifacts:
         yield ""
-        yield artifacts_table(export)
+        yield build_artifacts_table(export)
     if export.notifications:
         yield ""
-        yield notifications_table(export)
+        yield build_notifications_table(export)
     for submission in export.broker_submissions:
         yield ""
-        yield submission_text(submission)
+        yield format_submission(submission)
     for finding in export.findings:
         yield Text(f"{finding.severity} {finding.rule} {finding.pointer}: {finding.message}")
 
 
-def table(*columns: str) -> Table:
+def build_table(*columns: str) -> Table:
     """Return an empty table without lines around it."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
@@ -97,31 +97,34 @@ def table(*columns: str) -> Table:
     return made
 
 
-def _units_table(export: ExportView) -> Table:
-    made = table("unit", "customs package", "state", "steps")
+def _build_units_table(export: ExportView) -> Table:
+    made = build_table("unit", "customs package", "state", "steps")
     for unit, package in zip(export.units, export.customs_packages, strict=True):
         made.add_row(
-            escape(unit.unit_ref), escape(package.package_number or package.id), package.state, _steps(unit.steps)
+            escape(unit.unit_ref),
+            escape(package.package_number or package.id),
+            package.state,
+            _format_steps(unit.steps),
         )
     if export.steps:
-        made.add_row("all", "", "", _steps(export.steps))
+        made.add_row("all", "", "", _format_steps(export.steps))
     return made
 
 
-def _steps(steps: list[StepView]) -> str:
-    return "  ".join(f"{_step_mark(step.state)} {step.name}" for step in steps)
+def _format_steps(steps: list[StepView]) -> str:
+    return "  ".join(f"{_format_step_mark(step.state)} {step.name}" for step in steps)
 
 
-def _step_mark(state: StepState) -> str:
+def _format_step_mark(state: StepState) -> str:
     if state is StepState.DONE:
         return f"[green]{GOOD}[/]"
     return f"[red]{BAD}[/]" if state in {StepState.FAILED, StepState.CANCELLED} else f"[dim]{NEUTRAL}[/]"
 
 
-def artifacts_table(export: ExportView) -> Table:
+def build_artifacts_table(export: ExportView) -> Table:
     """Return the documents: customs package, file name, kind, size and id."""
     names = {package.id: package.package_number or package.id for package in export.customs_packages}
-    made = table("customs package", "document", "kind", "size", "id")
+    made = build_table("customs package", "document", "kind", "size", "id")
     for artifact in export.artifacts:
         made.add_row(
             escape(names[artifact.customs_package_id]),
@@ -133,23 +136,23 @@ def artifacts_table(export: ExportView) -> Table:
     return made
 
 
-def notifications_table(export: ExportView) -> Table:
+def build_notifications_table(export: ExportView) -> Table:
     """Return the messages, counted by recipient, channel and kind."""
-    made = table("told", "by", "with", "messages", "delivered", "pending", "dead")
-    for told in export.notifications:
+    made = build_table("told", "by", "with", "messages", "delivered", "pending", "dead")
+    for tally in export.notifications:
         made.add_row(
-            f"{escape(told.partner_id)} ({told.audience.replace('_', ' ')})",
-            told.channel,
-            told.event_type,
-            str(told.messages),
-            str(told.delivered),
-            str(told.pending + told.waiting),
-            str(told.dead),
+            f"{escape(tally.partner_id)} ({tally.audience.replace('_', ' ')})",
+            tally.channel,
+            tally.event_type,
+            str(tally.messages),
+            str(tally.delivered),
+            str(tally.pending + tally.waiting),
+            str(tally.dead),
         )
     return made
 
 
-def submission_text(submission: BrokerSubmissionView) -> Text:
+def format_submission(submission: BrokerSubmissionView) -> Text:
     """Return the handoff to the customs broker and its answers."""
     path = f"path {submission.path}, by {submission.channel}"
     lines = [
@@ -163,14 +166,14 @@ def submission_text(submission: BrokerSubmissionView) -> Text:
         lines.append(f"  {escape(submission.error_message)}")
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
-        said = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
-        lines.append(f"  {answer.status}  {escape(make_legible(said))}")
+        details = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
+        lines.append(f"  {answer.status}  {escape(make_legible(details))}")
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
         lines += [f"    {escape(make_legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))
 
 
-def event_line(event: EventView) -> Text:
+def format_event(event: EventView) -> Text:
     """Return an event: its number, its time, its type, who and the facts."""
     facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
     return Text.from_markup(
@@ -179,19 +182,19 @@ def event_line(event: EventView) -> Text:
 
 
 #: What stands in every message, or is long; the sample is to show what differs.
-_LEFT_OUT: Final = frozenset(
+_OMITTED: Final = frozenset(
     "exportId batchId revision test planHash treatmentDigest submissionId acknowledgementUrl ruleset version unitRef "
     "customsPackageId inspect parties parentRef".split()
 )
 
 
-def shortened(data: Any, width: int) -> str:
+def shorten(data: Any, width: int) -> str:
     """Return what a message says on one line of `width`, what stands in every message left out."""
-    text = json.dumps(_telling(data), ensure_ascii=False)
+    text = json.dumps(_omit_repeated(data), ensure_ascii=False)
     return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
 
 
-def _telling(data: Any) -> Any:
+def _omit_repeated(data: Any) -> Any:
     if isinstance(data, dict):
-        return {key: _telling(value) for key, value in data.items() if key not in _LEFT_OUT and value is not None}
-    return [_telling(item) for item in data] if isinstance(data, list) else data
+        return {key: _omit_repeated(value) for key, value in data.items() if key not in _OMITTED and value is not None}
+    return [_omit_repeated(item) for item in data] if isinstance(data, list) else data

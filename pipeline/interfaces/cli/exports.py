@@ -57,7 +57,7 @@ def execute(
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
         execution = api.execute(body, idempotency_key=key or key_of(body))
-        _shown(api, execution, timeout if wait else None, as_json=as_json)
+        _print_execution(api, execution, timeout if wait else None, as_json=as_json)
 
 
 @app.command()
@@ -93,10 +93,10 @@ def amend(
         # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
         old = api.inspect(export).export_id
         execution = api.amend(old, body, idempotency_key=key or f"amend-{old}-{key_of(body)}", if_match=if_match)
-        _shown(api, execution, timeout if wait else None, as_json=as_json)
+        _print_execution(api, execution, timeout if wait else None, as_json=as_json)
 
 
-def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
+def _print_execution(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
     """Print the export, once it has ended where there is a `timeout`, and exit by what became of it."""
     export = execution.export
     if timeout is not None:
@@ -106,7 +106,7 @@ def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
-        stdout_console().print(export_view.headline(export), soft_wrap=True)
+        stdout_console().print(export_view.format_headline(export), soft_wrap=True)
         if execution.replayed:
             stderr_console().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
         if timeout is None:
@@ -122,7 +122,7 @@ def _shown(api: Exports, execution: Execution, timeout: float | None, *, as_json
 def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Stop an export that was not handed off yet."""
     with connect(api_url, api_key) as api:
-        _changed(api.cancel(export), as_json=as_json)
+        _print_export(api.cancel(export), as_json=as_json)
 
 
 @app.command()
@@ -130,14 +130,14 @@ def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_
 def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Let a failed export go on from where it failed."""
     with connect(api_url, api_key) as api:
-        _changed(api.retry(export), as_json=as_json)
+        _print_export(api.retry(export), as_json=as_json)
 
 
-def _changed(export: ExportView, *, as_json: bool) -> None:
+def _print_export(export: ExportView, *, as_json: bool) -> None:
     if as_json:
         print_json(export.model_dump_json(by_alias=True, indent=2))
     else:
-        stdout_console().print(export_view.headline(export), soft_wrap=True)
+        stdout_console().print(export_view.format_headline(export), soft_wrap=True)
 
 
 def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
@@ -158,11 +158,11 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
                     continue
                 export = api.inspect(export.export_id)
                 ended = export.state not in ACTIVE_STATES  # an end of before may have been followed by a retry
-                if ended and not _being_sent(export):
+                if ended and not _is_handoff_pending(export):
                     return export
     except StillRunning as error:
         export = api.inspect(export.export_id)
-        if ended and not _being_sent(export):
+        if ended and not _is_handoff_pending(export):
             return export
         said = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
         remedy = f"It goes on by itself. `exports inspect {export.export_id}` says how far it is."
@@ -170,7 +170,7 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
     return api.inspect(export.export_id)
 
 
-def _being_sent(export: ExportView) -> bool:
+def _is_handoff_pending(export: ExportView) -> bool:
     """Return whether an executed export's handoff is neither delivered nor given up; an overdue one is known to be late."""
     return export.state is ExportState.EXECUTED and any(
         handoff.submission_status in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
@@ -189,7 +189,7 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
 
 @app.command("list")
 @report_errors
-def show(
+def list_exports(
     outcome: Annotated[
         list[Outcome] | None, typer.Option(help="Only what has become so. May be repeated: any of them.")
     ] = None,
@@ -209,7 +209,7 @@ def show(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    stdout_console().print(export_view.exports_table(page.items))
+    stdout_console().print(export_view.build_exports_table(page.items))
     if page.next_cursor:
         stderr_console().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
 
@@ -239,7 +239,7 @@ def inspect(
         print_json(found.model_dump_json(by_alias=True, indent=2))
         return
     console = stdout_console()
-    for part in export_view.whole(found):
+    for part in export_view.render_export(found):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
@@ -257,16 +257,18 @@ def events(
 ) -> None:
     """Show the log of an export; with --json one event a line."""
     with connect(api_url, api_key) as api:
-        happened: Iterator[EventView] = api.follow(export, after=after) if follow else api.events(export, after=after)
-        for event in happened:
+        event_stream: Iterator[EventView] = (
+            api.follow(export, after=after) if follow else api.events(export, after=after)
+        )
+        for event in event_stream:
             if as_json:
                 print_json(event.model_dump_json(by_alias=True))
             else:
-                stdout_console().print(export_view.event_line(event), soft_wrap=True)
+                stdout_console().print(export_view.format_event(event), soft_wrap=True)
 
 
 @report_errors
-def artifacts(
+def list_artifacts(
     export: ExportId,
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Download all of them into this folder.")
@@ -299,4 +301,4 @@ def artifacts(
     if as_json:
         print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
     else:
-        stdout_console().print(export_view.artifacts_table(found))
+        stdout_console().print(export_view.build_artifacts_table(found))

@@ -30,7 +30,7 @@ from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -168,7 +168,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
-    made = table("partner", "kind", "name", "path", "channels", "state")
+    made = build_table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
         state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
         reached_by = ", ".join(f"{endpoint.channel} {_addressed(endpoint)}".strip() for endpoint in row.channels)
@@ -200,7 +200,7 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
-        shown = table("channel", "", "stage", "time", "found")
+        shown = build_table("channel", "", "stage", "time", "found")
         for endpoint in made.endpoints:
             for at, stage in enumerate(endpoint.stages):
                 mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"

@@ -22,7 +22,7 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -115,7 +115,7 @@ def _show(console: Console, rows: Sequence[AgencyStatus], report: PreflightRepor
 
 
 def _table(rows: Sequence[AgencyStatus]) -> Table:
-    made = table("unit", "line", "agency", "present", "missing", "needs a person")
+    made = build_table("unit", "line", "agency", "present", "missing", "needs a person")
     for row in rows:
         person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
         made.add_row(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops.rebuild import service
@@ -55,7 +55,7 @@ def _as_json(one: RebuildResult) -> dict[str, Any]:
 def _show(found: RebuildReport, left: int, *, applied: bool) -> None:
     console = stdout_console()
     if found.damaged:
-        shown = table("export", "table", "row", "is", "because")
+        shown = build_table("export", "table", "row", "is", "because")
         for one in found.damaged:
             _rows(shown, one)
         console.print(shown)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from pipeline.core.db import utc_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import LegalHold
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -81,7 +81,7 @@ def _list(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
     if as_json:
         print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
         return
-    made = table("export or plan", "account", "entry", "kept until", "by", "held by")
+    made = build_table("export or plan", "account", "entry", "kept until", "by", "held by")
     for each in found:
         law = f"{each.jurisdiction}, {each.years} years"
         what = each.export_id or each.plan_id
@@ -163,7 +163,7 @@ def show(
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
-    made = table("hold", "account", "export", "reason", "placed", "released")
+    made = build_table("hold", "account", "export", "reason", "placed", "released")
     for each in found:
         released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
         placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"

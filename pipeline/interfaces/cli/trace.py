@@ -13,7 +13,7 @@ from rich.text import Text
 from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import submission_text, table
+from pipeline.interfaces.cli.export_view import build_table, format_submission
 from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
 
 app = typer.Typer()
@@ -56,13 +56,13 @@ def _parts(found: NotificationTrace) -> Iterator[Text | Table]:
     if found.sandbox is not None:
         yield _received(found.sandbox)
     if found.broker_submission is not None:
-        yield Text("\n") + submission_text(found.broker_submission)
+        yield Text("\n") + format_submission(found.broker_submission)
         if not found.broker_submission.acknowledgements:
             yield Text("  no answer yet", style="dim")
 
 
 def _deliveries(deliveries: list[DeliveryView]) -> Table:
-    made = table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
+    made = build_table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
     for delivery in deliveries:
         head = [escape(delivery.partner_id), delivery.channel, _state(delivery)]
         for attempt in reversed(delivery.tries):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.ops.verification import verifier
 
@@ -56,7 +56,7 @@ def _as_json(report: verifier.BundleReport) -> dict[str, object]:
 
 
 def _show(report: verifier.BundleReport) -> None:
-    shown = table("", "file", "held to the plan by", "lines", "digest", "what differs")
+    shown = build_table("", "file", "held to the plan by", "lines", "digest", "what differs")
     for check in report.checks:
         digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]
         shown.add_row(

@@ -12,7 +12,7 @@ from rich.markup import escape
 from pipeline.core.db import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
-from pipeline.interfaces.cli.export_view import table
+from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
@@ -61,7 +61,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
-    made = table("waiver", "rule", "where", "for", "reason", "by", "state")
+    made = build_table("waiver", "rule", "where", "for", "reason", "by", "state")
     for row in rows:
         made.add_row(
             row.id,

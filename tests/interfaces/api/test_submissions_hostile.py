@@ -79,10 +79,10 @@ def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(desk:
             "message": DECEIVING,
             "fields": [{"pointer": POINTER, "message": DECEIVING}],
         }
-        said = export_view.submission_text(BrokerSubmissionView.model_validate(found)).plain
+        said = export_view.format_submission(BrokerSubmissionView.model_validate(found)).plain
     else:
         event = client.get(f"/api/exports/{export_id}/events").json()["items"][-1]
-        said = export_view.event_line(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
+        said = export_view.format_event(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
     assert "exe.gnp" in said
     assert check_readable(said) == said
     assert all(each == "\n" or each.isprintable() or each == "\u200c" for each in said)
