@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pipeline.ops.store_check import DamagedDocument, StoreReport
 
 #: How many documents are shown in the table; all are counted, and `--json` has them all.
-SHOWN: Final = 20
+MAX_SHOWN: Final = 20
 
 #: How long after a line of progress the next one comes, where standard error is no terminal.
-_BETWEEN_LINES_SECONDS: Final = 10
+_LINE_INTERVAL_SECONDS: Final = 10
 
 #: What `exports artifacts ID` is short for.
 DEFAULT_COMMAND: Final = "list"
@@ -59,63 +59,63 @@ ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help
 @report_errors
 def check(export: ExportOption = None, as_json: JsonLines = False) -> None:
     """Read every recorded document from the store and prove it by its hash; nothing is written."""
-    _look_through(export, restore=False, as_json=as_json)
+    _check_store(export, restore=False, as_json=as_json)
 
 
 @app.command()
 @report_errors
 def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
     """Make missing and damaged documents again, and put back those that have the recorded hash; the rest is left alone."""
-    _look_through(export, restore=True, as_json=as_json)
+    _check_store(export, restore=True, as_json=as_json)
 
 
-def _look_through(export: str | None, *, restore: bool, as_json: bool) -> None:
+def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
     from pipeline.interfaces.cli.session import open_current_runtime  # noqa: PLC0415
     from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
 
     shown: list[DamagedDocument] = []
 
-    def found(bad: DamagedDocument) -> None:
+    def report_bad(bad: DamagedDocument) -> None:
         if as_json:
-            typer.echo(json.dumps(_as_json(bad), ensure_ascii=False))
-        elif len(shown) < SHOWN:
+            typer.echo(json.dumps(_to_json(bad), ensure_ascii=False))
+        elif len(shown) < MAX_SHOWN:
             shown.append(bad)
 
-    with open_current_runtime(must_exist=True) as runtime, _progress() as tell:
-        survey = store_check.check_store(runtime, found, tell, export_id=export, restore=restore)
+    with open_current_runtime(must_exist=True) as runtime, _open_progress() as report_progress:
+        survey = store_check.check_store(runtime, report_bad, report_progress, export_id=export, restore=restore)
     if as_json:
-        typer.echo(json.dumps(_counts(survey)))
+        typer.echo(json.dumps(_count_conditions(survey)))
     else:
-        _show(survey, shown, restore=restore)
+        _print_result(survey, shown, restore=restore)
     if survey.unrestored:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[StoreReport], None]]:
+def _open_progress() -> Iterator[Callable[[StoreReport], None]]:
     """Give what shows on standard error how far it is: in one place of a terminal, else in a line now and then."""
     console = stderr_console()
     last = time.monotonic()
 
-    def say(survey: StoreReport) -> str:
+    def format_progress(survey: StoreReport) -> str:
         bad = f", {survey.conditions.total()} are not as recorded" if survey.conditions else ""
         restored = f", {survey.restored} restored" if survey.restored else ""
         return f"{survey.documents} documents ({format_size(survey.size)}) looked at{bad}{restored}"
 
     def print_line(survey: StoreReport) -> None:
         nonlocal last
-        if time.monotonic() - last >= _BETWEEN_LINES_SECONDS:
+        if time.monotonic() - last >= _LINE_INTERVAL_SECONDS:
             last = time.monotonic()
-            console.print(say(survey), soft_wrap=True)
+            console.print(format_progress(survey), soft_wrap=True)
 
     if not console.is_terminal:
         yield print_line
         return
     with console.status("looking at the first documents") as status:
-        yield lambda survey: status.update(say(survey))
+        yield lambda survey: status.update(format_progress(survey))
 
 
-def _as_json(bad: DamagedDocument) -> dict[str, Any]:
+def _to_json(bad: DamagedDocument) -> dict[str, Any]:
     return {
         "exportId": bad.export_id,
         "unitNo": bad.unit_no,
@@ -128,7 +128,7 @@ def _as_json(bad: DamagedDocument) -> dict[str, Any]:
     }
 
 
-def _counts(survey: StoreReport) -> dict[str, int]:
+def _count_conditions(survey: StoreReport) -> dict[str, int]:
     conditions = {name: survey.conditions[name] for name in ("missing", "damaged", "unreadable")}
     return (
         {"documents": survey.documents, "bytes": survey.size}
@@ -140,7 +140,7 @@ def _counts(survey: StoreReport) -> dict[str, int]:
     )
 
 
-def _show(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
+def _print_result(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = stdout_console()
     if shown:
         rows = build_table("export", "unit", "document", "is", "because")

@@ -33,20 +33,20 @@ def verify(
     """Prove the chain of every export, and name the first event of each that is changed, moved, replaced, missing or added."""
     if export is not None and checkpoint is not None:
         raise Failure("a checkpoint speaks of many exports; leave --export out", code=ExitCode.USAGE)
-    stated = None if checkpoint is None else _read(checkpoint)
+    signed_head = None if checkpoint is None else _read_head(checkpoint)
     with open_current_runtime(must_exist=True) as runtime:
-        if stated is None:
-            found, misfit = audit.verify_chains(runtime, export_id=export), None
+        if signed_head is None:
+            found, mismatch = audit.verify_chains(runtime, export_id=export), None
         else:
-            if not audit.is_own_signature(runtime.settings, stated):
+            if not audit.is_own_signature(runtime.settings, signed_head):
                 raise Failure(
                     f"{checkpoint} is signed by none of our keys, or was changed",
                     remedy="Name the secret key of then in EXPORTS_SECRET_KEYS_PREVIOUS, if it was replaced.",
                 )
-            until = datetime.fromisoformat(stated.until)
-            found = audit.verify_chains(runtime, account_id=stated.account, until=until)
-            misfit = audit.find_mismatch(stated, found)
-    intact = found.intact and misfit is None
+            until = datetime.fromisoformat(signed_head.until)
+            found = audit.verify_chains(runtime, account_id=signed_head.account, until=until)
+            mismatch = audit.find_mismatch(signed_head, found)
+    intact = found.intact and mismatch is None
     if as_json:
         print_json(
             {
@@ -55,28 +55,28 @@ def verify(
                 "events": found.events,
                 "broken": found.broken,
                 "faults": [fault.model_dump(by_alias=True) for fault in found.breaks],
-                "checkpoint": misfit,
+                "checkpoint": mismatch,
             }
         )
     else:
-        _show(found, misfit)
+        _print_result(found, mismatch)
     if not intact:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @app.command("checkpoint")
 @report_errors
-def state(account: Account = None, as_json: Json = False) -> None:
+def print_head(account: Account = None, as_json: Json = False) -> None:
     """Print a signed checkpoint of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
     with open_current_runtime(must_exist=True) as runtime:
         try:
-            stated = audit.sign_checkpoint(runtime, account)
+            signed_head = audit.sign_checkpoint(runtime, account)
         except audit.BrokenLog as error:
             raise Failure(f"{error}; nothing is stated of them", remedy="`exports audit verify` names them.") from error
-    print_json(stated.model_dump(by_alias=True))
+    print_json(signed_head.model_dump(by_alias=True))
 
 
-def _read(path: Path) -> audit.SignedCheckpoint:
+def _read_head(path: Path) -> audit.SignedCheckpoint:
     try:
         return audit.SignedCheckpoint.model_validate_json(path.read_text())
     except OSError as error:
@@ -87,15 +87,15 @@ def _read(path: Path) -> audit.SignedCheckpoint:
         ) from error
 
 
-def _show(found: audit.AuditReport, misfit: str | None) -> None:
+def _print_result(found: audit.AuditReport, mismatch: str | None) -> None:
     console = stdout_console()
     if found.breaks:
         shown = build_table("export", "event", "is", "because")
         for fault in found.breaks:
             shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
         console.print(shown)
-    if misfit is not None:
-        console.print(f"[bold red]✗[/] {escape(misfit)}", soft_wrap=True)
+    if mismatch is not None:
+        console.print(f"[bold red]✗[/] {escape(mismatch)}", soft_wrap=True)
     counted = f"{found.exports} exports, {found.events} events"
     if found.broken:
         console.print(f"[bold red]✗[/] {found.broken} chains are broken: {counted}", soft_wrap=True)

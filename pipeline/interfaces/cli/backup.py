@@ -17,7 +17,7 @@ from pipeline.ops import backup
 app = typer.Typer()
 
 #: How many documents that the copy lacks are shown; all are counted, and `--json` has them all.
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 @app.command("backup")
@@ -30,33 +30,33 @@ def take(
     with open_current_runtime(must_exist=True) as runtime:
         made = backup.create_backup(runtime, folder)
     if as_json:
-        print_json(_as_json(made))
+        print_json(_to_json(made))
     else:
-        _show(made)
+        _print_result(made)
     if made.missing:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(made: backup.Backup) -> dict[str, object]:
+def _to_json(made: backup.Backup) -> dict[str, object]:
     counts = {"exports": made.exports, "documents": made.documents, "bytes": made.size, "purged": made.purged}
-    lacking = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.missing]
-    return {"folder": str(made.folder)} | counts | {"uncopied": lacking}
+    missing = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.missing]
+    return {"folder": str(made.folder)} | counts | {"uncopied": missing}
 
 
-def _show(made: backup.Backup) -> None:
+def _print_result(made: backup.Backup) -> None:
     console = stdout_console()
     if made.missing:
         shown = build_table("export", "document", "is not in the copy because")
-        for each in made.missing[:SHOWN]:
+        for each in made.missing[:MAX_SHOWN]:
             shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
-        if len(made.missing) > SHOWN:
-            shown.add_row("", "", f"and {len(made.missing) - SHOWN} more; --json has all")
+        if len(made.missing) > MAX_SHOWN:
+            shown.add_row("", "", f"and {len(made.missing) - MAX_SHOWN} more; --json has all")
         console.print(shown)
     mark = "[bold red]✗[/]" if made.missing else "[green]✓[/]"
-    lacking = f"; {len(made.missing)} that exports name could not be copied" if made.missing else ""
+    missing = f"; {len(made.missing)} that exports name could not be copied" if made.missing else ""
     purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
     console.print(
         f"{mark} {made.exports} exports and {made.documents} documents ({format_size(made.size)}) are in "
-        f"{escape(str(made.folder))}{lacking}{purged}",
+        f"{escape(str(made.folder))}{missing}{purged}",
         soft_wrap=True,
     )

@@ -88,7 +88,7 @@ def drill(
     if as_json:
         print_json(report.figures())
     else:
-        _show(stdout_console(), report)
+        _print_result(stdout_console(), report)
     if report.judgement.sound:
         chosen.remove()
     else:
@@ -125,7 +125,7 @@ def _interrupted(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(console: Console, report: DrillReport) -> None:
+def _print_result(console: Console, report: DrillReport) -> None:
     judgement = report.judgement
     mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
     made = build_table("", "")

@@ -119,7 +119,7 @@ def new(
 @report_errors
 def example(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
-    _as_json: Json = False,
+    _to_json: Json = False,
 ) -> None:
     """Print an example plan of the demo's account, dated so that its goods cross the border from tomorrow on."""
     if name not in examples.list_names():

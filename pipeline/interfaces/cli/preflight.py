@@ -87,7 +87,7 @@ def preflight(
     if as_json:
         print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
     else:
-        _show(stdout_console(), rows, report, everything=everything)
+        _print_result(stdout_console(), rows, report, everything=everything)
         if offline:
             stdout_console().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
     if not report.executable:
@@ -99,7 +99,7 @@ def _json_of(row: AgencyStatus) -> dict[str, object]:
     return named | {"present": row.present, "missing": row.missing, "person": row.person, "waived": row.waived}
 
 
-def _show(console: Console, rows: Sequence[AgencyStatus], report: PreflightReport, *, everything: bool) -> None:
+def _print_result(console: Console, rows: Sequence[AgencyStatus], report: PreflightReport, *, everything: bool) -> None:
     verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
     number = sum(each.findings for each in report.rules)
     waived = sum(each.waived for each in report.rules)

@@ -14,7 +14,7 @@ from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
 
 #: How many differences of one export are shown; all are counted, and `--json` has them all.
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 app = typer.Typer()
@@ -34,14 +34,14 @@ def rebuild(
         found = service.rebuild_exports(runtime, export_id=export, apply=apply)
     left = sum(1 for one in found.damaged if one.after_restore is None or not one.after_restore.intact)
     if as_json:
-        print_json({"exports": found.exports, "damaged": [_as_json(one) for one in found.damaged], "left": left})
+        print_json({"exports": found.exports, "damaged": [_to_json(one) for one in found.damaged], "left": left})
     else:
-        _show(found, left, applied=apply)
+        _print_result(found, left, applied=apply)
     if left:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(one: RebuildResult) -> dict[str, Any]:
+def _to_json(one: RebuildResult) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "exportId": one.export_id,
         "refused": one.refusal_reason,
@@ -52,7 +52,7 @@ def _as_json(one: RebuildResult) -> dict[str, Any]:
     return shown
 
 
-def _show(found: RebuildReport, left: int, *, applied: bool) -> None:
+def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
     console = stdout_console()
     if found.damaged:
         shown = build_table("export", "table", "row", "is", "because")
@@ -78,9 +78,9 @@ def _show(found: RebuildReport, left: int, *, applied: bool) -> None:
 def _rows(shown: Any, one: RebuildResult) -> None:
     if one.refusal_reason is not None:
         shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.refusal_reason))
-    for each in one.differences[:SHOWN]:
+    for each in one.differences[:MAX_SHOWN]:
         key = ", ".join(str(value) for name, value in each.key.items() if name != "export_id")
         why = each.message if each.restorable else f"{each.message} (cannot be restored)"
         shown.add_row(escape(one.export_id), each.table, escape(key), f"[bold red]{each.kind}[/]", escape(why))
-    if len(one.differences) > SHOWN:
-        shown.add_row(escape(one.export_id), "", "", "", f"and {len(one.differences) - SHOWN} more")
+    if len(one.differences) > MAX_SHOWN:
+        shown.add_row(escape(one.export_id), "", "", "", f"and {len(one.differences) - MAX_SHOWN} more")

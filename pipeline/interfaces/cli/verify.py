@@ -34,14 +34,14 @@ def verify(
     except verifier.UnreadableBundle as error:
         raise Failure(f"{bundle} is no bundle: {error}", remedy="Download it again.") from error
     if as_json:
-        print_json(_as_json(report))
+        print_json(_to_json(report))
     else:
-        _show(report)
+        _print_result(report)
     if not report.intact:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _as_json(report: verifier.BundleReport) -> dict[str, object]:
+def _to_json(report: verifier.BundleReport) -> dict[str, object]:
     return {
         "intact": report.intact,
         "batchId": report.batch_id,
@@ -55,7 +55,7 @@ def _as_json(report: verifier.BundleReport) -> dict[str, object]:
     }
 
 
-def _show(report: verifier.BundleReport) -> None:
+def _print_result(report: verifier.BundleReport) -> None:
     shown = build_table("", "file", "held to the plan by", "lines", "digest", "what differs")
     for check in report.checks:
         digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]
