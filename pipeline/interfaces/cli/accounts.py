@@ -26,13 +26,13 @@ from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
 keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account.")
 
-_MOST_DAYS: Final = 36_500
+_MAX_DAYS: Final = 36_500
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
 OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the key belongs to.")]
 
 
-class Role(StrEnum):
+class KeyRole(StrEnum):
     """What a key may be for; `partner:ID` comes by --partner."""
 
     EXECUTE = api_keys.EXECUTE
@@ -82,11 +82,11 @@ def mail_domains(
         print_json({"id": account, "mailDomains": kept})
     else:
         stdout_console().print(
-            f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_mailed_to(kept))}"
+            f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_describe_mail_domains(kept))}"
         )
 
 
-def _mailed_to(domains: list[str] | None) -> str:
+def _describe_mail_domains(domains: list[str] | None) -> str:
     return "any domain" if domains is None else ", ".join(domains) or "nobody"
 
 
@@ -136,7 +136,7 @@ def list_accounts(as_json: Json = False) -> None:
         return
     made = build_table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
-        mail, opened_on = _mailed_to(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
+        mail, opened_on = _describe_mail_domains(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
         made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
     stdout_console().print(made)
 
@@ -145,20 +145,20 @@ def list_accounts(as_json: Json = False) -> None:
 @report_errors
 def create_key(
     account: OfAccount,
-    role: Annotated[list[Role] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
+    role: Annotated[list[KeyRole] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
     partner: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="A partner that the key may answer for; more than once.")
     ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
     test: Annotated[bool, typer.Option("--test", help="A test key: its exports never reach a live partner.")] = False,
     days: Annotated[
-        int | None, typer.Option(min=1, max=_MOST_DAYS, help="After so many days it ends; without, it does not.")
+        int | None, typer.Option(min=1, max=_MAX_DAYS, help="After so many days it ends; without, it does not.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and show it this once."""
-    roles = [*(role or ([] if partner else [Role.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
-    ends_at = _ends_at(days)
+    roles = [*(role or ([] if partner else [KeyRole.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
+    ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
     with open_current_runtime() as runtime:
         made = api_keys.create_key(
@@ -176,7 +176,7 @@ def create_key(
     )
 
 
-def _ends_at(days: int | None) -> datetime | None:
+def _compute_end(days: int | None) -> datetime | None:
     return utc_now() + timedelta(days=days) if days else None
 
 
@@ -214,12 +214,12 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             roles,
             f"{key.created_at:%Y-%m-%d}",
             f"{used:%Y-%m-%d %H:%M}" if used else "never",
-            _state(key),
+            _key_state(key),
         )
     stdout_console().print(made)
 
 
-def _state(key: api_keys.ApiKeyRecord) -> str:
+def _key_state(key: api_keys.ApiKeyRecord) -> str:
     if key.revoked_at:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at:
@@ -236,7 +236,7 @@ def rotate_key(
     days: Annotated[
         int | None,
         typer.Option(
-            min=1, max=_MOST_DAYS, help="After so many days the new one ends; without, when the older one was to."
+            min=1, max=_MAX_DAYS, help="After so many days the new one ends; without, when the older one was to."
         ),
     ] = None,
     as_json: Json = False,
@@ -245,7 +245,7 @@ def rotate_key(
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         made = api_keys.rotate_key(
-            runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_ends_at(days)
+            runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_compute_end(days)
         )
     ends_at = made.expires_at
     if as_json:

@@ -105,8 +105,8 @@ def add(
     channels += [QueueEndpoint()] if queue else []
     channels += [WebhookEndpoint(address=webhook)] if webhook else []
     channels += [EmailEndpoint(addresses=email)] if email else []
-    channels += [_files(sftp, host_key or [], credential)] if sftp else []
-    template = None if profile is None else _profile(profile)
+    channels += [_read_sftp_options(sftp, host_key or [], credential)] if sftp else []
+    template = None if profile is None else _read_profile(profile)
     new = NewPartner(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
     )
@@ -128,14 +128,14 @@ def add(
         stderr_console().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
-def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
+def _read_sftp_options(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
     if credential is None:
         raise Failure(
             "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
         )
     # A private key ends with its last line; a password's file may have one, which is no part of it.
     try:
-        text = _read(credential).decode().rstrip("\r\n")
+        text = _read_text(credential).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise Failure(f"--credential {credential} is not UTF-8 text", code=ExitCode.USAGE) from error
     if text.lstrip().startswith("-----BEGIN"):
@@ -143,16 +143,16 @@ def _files(address: str, host_keys: list[str], credential: Path | None) -> SftpE
     return SftpEndpoint(address=address, host_keys=host_keys, password=SecretStr(text))
 
 
-def _read(path: Path) -> bytes:
+def _read_text(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
 
 
-def _profile(path: Path) -> BrokerProfile:
+def _read_profile(path: Path) -> BrokerProfile:
     try:
-        return parse_json(_read(path), BrokerProfile, max_depth=MAX_DEPTH).model
+        return parse_json(_read_text(path), BrokerProfile, max_depth=MAX_DEPTH).model
     except Refused as error:
         error.message = f"--profile {path}: {error.message}"
         raise
@@ -160,7 +160,7 @@ def _profile(path: Path) -> BrokerProfile:
 
 @app.command("list")
 @report_errors
-def show(account: OfAccount, as_json: Json = False) -> None:
+def list_partners(account: OfAccount, as_json: Json = False) -> None:
     """List an account's partners."""
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
@@ -170,21 +170,21 @@ def show(account: OfAccount, as_json: Json = False) -> None:
         return
     made = build_table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
-        state = f"{row.state}{', test' if row.test else ''}{_outcome(row)}"
-        reached_by = ", ".join(f"{endpoint.channel} {_addressed(endpoint)}".strip() for endpoint in row.channels)
+        state = f"{row.state}{', test' if row.test else ''}{_format_test_result(row)}"
+        reached_by = ", ".join(f"{endpoint.channel} {_format_address(endpoint)}".strip() for endpoint in row.channels)
         made.add_row(
             escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(reached_by), state
         )
     stdout_console().print(made)
 
 
-def _addressed(endpoint: Endpoint) -> str:
+def _format_address(endpoint: Endpoint) -> str:
     return (
         " ".join(endpoint.addresses) if isinstance(endpoint, EmailEndpoint) else str(getattr(endpoint, "address", ""))
     )
 
 
-def _outcome(partner: PartnerView) -> str:
+def _format_test_result(partner: PartnerView) -> str:
     test = partner.last_test
     if test is None:
         return ""
@@ -193,7 +193,7 @@ def _outcome(partner: PartnerView) -> str:
 
 @app.command("test")
 @report_errors
-def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
+def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
     with open_current_runtime() as runtime:
         made = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
@@ -219,7 +219,7 @@ def examine(partner: Partner, account: OfAccount, as_json: Json = False) -> None
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Have live exports reach a partner that is verified."""
     with open_current_runtime() as runtime:
-        _said(partners.activate_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(partners.activate_partner(runtime, account, partner), as_json=as_json)
 
 
 @app.command("pause")
@@ -227,7 +227,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a partner nothing until it is resumed; what it is owed stays owed."""
     with open_current_runtime() as runtime:
-        _said(partners.pause_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(partners.pause_partner(runtime, account, partner), as_json=as_json)
 
 
 @app.command("resume")
@@ -235,10 +235,10 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner what it is owed, from now on."""
     with open_current_runtime() as runtime:
-        _said(streams.resume_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(streams.resume_partner(runtime, account, partner), as_json=as_json)
 
 
-def _said(made: PartnerView, *, as_json: bool) -> None:
+def _print_partner(made: PartnerView, *, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
@@ -287,15 +287,17 @@ def receiver(
     if not secret and token is None:
         raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
 
-    def seen(came: ReceivedRequest) -> None:
+    def print_request(request: ReceivedRequest) -> None:
         if as_json:
-            print_json(json.dumps({"status": came.status, "id": came.event_id, "type": came.event_type}))
+            print_json(json.dumps({"status": request.status, "id": request.event_id, "type": request.event_type}))
         else:
             stdout_console().print(
-                f"  {came.status or 'hung up'}  {escape(came.event_type)}  [dim]{escape(came.event_id)}[/]"
+                f"  {request.status or 'hung up'}  {escape(request.event_type)}  [dim]{escape(request.event_id)}[/]"
             )
 
-    with _standing(lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=seen)) as made:
+    with _run_receiver(
+        lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=print_request)
+    ) as made:
         if as_json:
             print_json(json.dumps({"address": made.url}))
         else:
@@ -318,7 +320,7 @@ def file_receiver(
     as_json: Json = False,
 ) -> None:
     """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
-    with _standing(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as made:
+    with _run_receiver(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as made:
         if as_json:
             print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
         else:
@@ -343,7 +345,7 @@ def mail_receiver(
     as_json: Json = False,
 ) -> None:
     """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
-    with _standing(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as made:
+    with _run_receiver(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as made:
         if as_json:
             print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
         else:
@@ -356,11 +358,11 @@ def mail_receiver(
             )
 
 
-_Standing = TypeVar("_Standing", bound=WebhookReceiver | FileReceiver | MailReceiver)
+_ReceiverT = TypeVar("_ReceiverT", bound=WebhookReceiver | FileReceiver | MailReceiver)
 
 
 @contextmanager
-def _standing(make: Callable[[], _Standing]) -> Iterator[_Standing]:
+def _run_receiver(make: Callable[[], _ReceiverT]) -> Iterator[_ReceiverT]:
     """Have a receiver stand until the process is told to end; what it is for is said meanwhile."""
     try:
         made = make()

@@ -48,12 +48,12 @@ def add(
         raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
     with open_current_runtime() as runtime:
         made = waivers.grant_waiver(runtime, account, new, waived_by=by)
-    _tell(made, "on record", as_json)
+    _print_waiver(made, "on record", as_json)
 
 
 @app.command("list")
 @report_errors
-def show(account: OfAccount, as_json: Json = False) -> None:
+def list_waivers(account: OfAccount, as_json: Json = False) -> None:
     """List an account's waivers, the revoked ones among them."""
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
@@ -70,7 +70,7 @@ def show(account: OfAccount, as_json: Json = False) -> None:
             escape(row.partner_id or "every partner"),
             escape(row.reason),
             escape(row.waived_by),
-            _state(row),
+            _waiver_state(row),
         )
     stdout_console().print(made)
 
@@ -86,17 +86,17 @@ def revoke(
     """End a waiver now; it stays on record."""
     with open_current_runtime() as runtime:
         made = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
-    _tell(made, "revoked", as_json)
+    _print_waiver(made, "revoked", as_json)
 
 
-def _tell(made: WaiverView, what: str, as_json: bool) -> None:
+def _print_waiver(made: WaiverView, what: str, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json(by_alias=True, indent=2))
     else:
         stdout_console().print(f"[green]✓[/] waiver [bold]{made.id}[/] of {escape(made.rule)} is {what}")
 
 
-def _state(row: WaiverView) -> str:
+def _waiver_state(row: WaiverView) -> str:
     if row.revoked_at is not None:
         return f"revoked {row.revoked_at:%Y-%m-%d} by {escape(row.revoked_by or '')}"
     if row.ends_on is None:
