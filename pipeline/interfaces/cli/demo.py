@@ -61,7 +61,7 @@ PICTURE_WIDTH: Final = 132
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExportResult:
     """What came of one plan: the export as it ended, and where its documents lie."""
 
     name: str
@@ -93,7 +93,7 @@ def demo(
         console = Console(record=True, width=PICTURE_WIDTH, highlight=False, force_terminal=True)
     try:
         with ExitStack() as stack:
-            _play(stack, console, home, serve=serve, as_json=as_json)
+            _run_demo(stack, console, home, serve=serve, as_json=as_json)
     except KeyboardInterrupt:
         stderr_console().print("\nstopped; nothing is left running")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
@@ -101,10 +101,10 @@ def demo(
         save_picture(console, picture)
 
 
-def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_json: bool) -> None:
+def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_json: bool) -> None:
     home.mkdir(parents=True, exist_ok=True)
     listener = stack.enter_context(closing(socket.create_server((HOST, 0))))
-    settings = _settled_on(home, listener.getsockname()[1])
+    settings = _use_demo_settings(home, listener.getsockname()[1])
     # Closed by the end of the process alone: threads that end later may still have something to say.
     configure_logs(settings, (home / "demo.log").open("a", encoding="utf-8"))
     console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
@@ -113,75 +113,77 @@ def _play(stack: ExitStack, console: Console, home: Path, *, serve: bool, as_jso
     from pipeline.interfaces import server  # noqa: PLC0415
 
     runtime = stack.enter_context(closing(process_runtime()))
-    key = prepare(runtime)
+    key = prepare_account(runtime)
     began = time.monotonic()
     stack.enter_context(server.Service(runtime, listener, worker=True))
     api = stack.enter_context(Exports(settings.public_url, key))
-    played = [post(api, plan) for plan in plans(utc_now())]
-    reporters = {each.name: ProgressReporter(each.export) for each in played}
+    started = [submit_plan(api, plan) for plan in load_plans(utc_now())]
+    reporters = {each.name: ProgressReporter(each.export) for each in started}
     width = max(len(name) for name in reporters)
-    for each, event in watch(api, played, TIMEOUT_SECONDS):
+    for each, event in watch(api, started, TIMEOUT_SECONDS):
         for line in reporters[each.name].report([event]):
-            console.print(_labelled(each.name, width, line), soft_wrap=True)
-    endings = []
-    for each in played:
+            console.print(_label_line(each.name, width, line), soft_wrap=True)
+    results = []
+    for each in started:
         export = api.inspect(each.export.export_id)
         files = api.save(export, home / "out" / export.batch_id, with_bundle=True)
-        endings.append(Ending(each.name, export, files))
-    messages = consume(settings, played)
+        results.append(ExportResult(each.name, export, files))
+    messages = consume_messages(settings, started)
     every_message = home / "out" / "messages.jsonl"
     every_message.write_text(
         "".join(json.dumps(m.event, ensure_ascii=False) + "\n" for m in messages), encoding="utf-8"
     )
     seconds = time.monotonic() - began
     if as_json:
-        print_json(_summary(endings, messages, seconds, settings))
-    _tell_endings(console, endings)
-    _tell_messages(console, messages, every_message)
-    failed = [ending.name for ending in endings if ending.export.state is not ExportState.EXECUTED]
+        print_json(_build_summary(results, messages, seconds, settings))
+    _print_results(console, results)
+    _print_messages(console, messages, every_message)
+    failed = [result.name for result in results if result.export.state is not ExportState.EXECUTED]
     if failed:
         raise Failure(f"not executed: {', '.join(failed)}", remedy=f"The log is {home / 'demo.log'}.")
-    _tell_what_next(console, home, seconds)
+    _print_next_steps(console, home, seconds)
     if serve:
         shutdown = shutdown_event()
         console.print(
             f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; sign in with the key, or in a terminal:"
         )
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
-        console.print(f"    exports inspect {endings[0].export.batch_id}")
+        console.print(f"    exports inspect {results[0].export.batch_id}")
         shutdown.wait()
 
 
-def _settled_on(home: Path, port: int) -> Settings:
+def _use_demo_settings(home: Path, port: int) -> Settings:
 
-    settings = settings_of(home, HOST, port)
+    settings = build_settings(home, HOST, port)
     use_settings(settings)
     return settings
 
 
-def _labelled(name: str, width: int, line: ProgressLine) -> Text:
+def _label_line(name: str, width: int, line: ProgressLine) -> Text:
     return Text(f"  {name:<{width}}  ") + line.styled
 
 
-def _tell_endings(console: Console, endings: Sequence[Ending]) -> None:
-    for ending in endings:
+def _print_results(console: Console, results: Sequence[ExportResult]) -> None:
+    for result in results:
         console.print()
         console.print(
-            Text(f"{ending.name}  ", style="bold") + export_view.format_headline(ending.export), soft_wrap=True
+            Text(f"{result.name}  ", style="bold") + export_view.format_headline(result.export), soft_wrap=True
         )
-        for submission in ending.export.broker_submissions:
-            said = next((answer.message for answer in reversed(submission.acknowledgements) if answer.message), "")
+        for submission in result.export.broker_submissions:
+            answer_text = next(
+                (answer.message for answer in reversed(submission.acknowledgements) if answer.message), ""
+            )
             partner = f"{submission.partner_id} by {submission.channel}"
             console.print(
-                f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{partner}[/]  {escape(said)}",
+                f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{partner}[/]  {escape(answer_text)}",
                 soft_wrap=True,
             )
-        for path in ending.invoices:
+        for path in result.invoices:
             console.print(f"  invoice         {escape(str(path))}", soft_wrap=True)
-        console.print(f"  handoff bundle  {escape(str(ending.bundle))}", soft_wrap=True)
+        console.print(f"  handoff bundle  {escape(str(result.bundle))}", soft_wrap=True)
 
 
-def _tell_messages(console: Console, messages: Sequence[ReceivedMessage], file: Path) -> None:
+def _print_messages(console: Console, messages: Sequence[ReceivedMessage], file: Path) -> None:
     console.print("\n[bold]Messages, consumed from the queues of the partners[/]")
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     for (queue, kind), count in sorted(counted.items()):
@@ -191,22 +193,22 @@ def _tell_messages(console: Console, messages: Sequence[ReceivedMessage], file: 
     console.print(f"  all of them       {len(messages):>4}  {escape(str(file))}", soft_wrap=True)
 
 
-def _tell_what_next(console: Console, home: Path, seconds: float) -> None:
+def _print_next_steps(console: Console, home: Path, seconds: float) -> None:
     console.print(f"\n[green]✓[/] done in {seconds:.1f} s")
     console.print("  batch ids         end in the time of the run: each run makes exports of its own")
-    console.print(f"  again             {escape(_called())} demo", soft_wrap=True)
-    console.print(f"  leave it serving  {escape(_called())} demo --serve", soft_wrap=True)
+    console.print(f"  again             {escape(_find_command_name())} demo", soft_wrap=True)
+    console.print(f"  leave it serving  {escape(_find_command_name())} demo --serve", soft_wrap=True)
     console.print(f"  its log           {escape(str(home / 'demo.log'))}", soft_wrap=True)
 
 
-def _called() -> str:
+def _find_command_name() -> str:
     """Return how this command was called, so that it can be called again."""
-    called = Path(sys.argv[0])
-    return "exports" if called.name != "exports" or shutil.which("exports") == str(called) else str(called)
+    program = Path(sys.argv[0])
+    return "exports" if program.name != "exports" or shutil.which("exports") == str(program) else str(program)
 
 
-def _summary(
-    endings: Sequence[Ending], messages: Sequence[ReceivedMessage], seconds: float, settings: Settings
+def _build_summary(
+    results: Sequence[ExportResult], messages: Sequence[ReceivedMessage], seconds: float, settings: Settings
 ) -> dict[str, Any]:
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     return {
@@ -214,16 +216,16 @@ def _summary(
         "seconds": seconds,
         "exports": [
             {
-                "plan": ending.name,
-                "exportId": ending.export.export_id,
-                "batchId": ending.export.batch_id,
-                "state": ending.export.state,
-                "status": ending.export.status,
-                "submissionStatuses": [submission.submission_status for submission in ending.export.broker_submissions],
-                "invoices": [str(path) for path in ending.invoices],
-                "bundle": str(ending.bundle),
+                "plan": result.name,
+                "exportId": result.export.export_id,
+                "batchId": result.export.batch_id,
+                "state": result.export.state,
+                "status": result.export.status,
+                "submissionStatuses": [submission.submission_status for submission in result.export.broker_submissions],
+                "invoices": [str(path) for path in result.invoices],
+                "bundle": str(result.bundle),
             }
-            for ending in endings
+            for result in results
         ],
         "messages": [
             {"queue": queue, "type": kind, "count": count} for (queue, kind), count in sorted(counted.items())
@@ -266,14 +268,14 @@ class ExamplePlan:
 
 
 @dataclass(frozen=True)
-class Played:
+class StartedExport:
     """One plan's export: `name` is the plan's."""
 
     name: str
     export: ExportView
 
 
-def settings_of(home: Path, host: str, port: int) -> Settings:
+def build_settings(home: Path, host: str, port: int) -> Settings:
     """Return the settings of a demo whose home is the folder `home`; the environment has no part in them."""
     return Settings.model_construct(
         database_url=f"sqlite:///{home / 'exports.db'}",
@@ -288,7 +290,7 @@ def settings_of(home: Path, host: str, port: int) -> Settings:
     )
 
 
-def prepare(runtime: Runtime) -> str:
+def prepare_account(runtime: Runtime) -> str:
     """Bring the database up to date, see to the demo's account and partners, and return a new key of the account."""
     migrations.upgrade(runtime.db)
     if service.find_account(runtime, ACCOUNT) is None:
@@ -300,7 +302,7 @@ def prepare(runtime: Runtime) -> str:
     return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN]).bearer
 
 
-def plans(now: datetime) -> list[ExamplePlan]:
+def load_plans(now: datetime) -> list[ExamplePlan]:
     """Return the bundled plans, smallest first, dated by `now`, which also makes their batches unlike those of other runs.
 
     Raises DemoFailed if there are none.
@@ -315,45 +317,47 @@ def plans(now: datetime) -> list[ExamplePlan]:
     return found
 
 
-def post(api: Exports, plan: ExamplePlan) -> Played:
+def submit_plan(api: Exports, plan: ExamplePlan) -> StartedExport:
     """Have the plan executed over HTTP."""
-    return Played(plan.name, api.execute(plan.plan, idempotency_key=f"demo-{plan.plan['batchId']}").export)
+    return StartedExport(plan.name, api.execute(plan.plan, idempotency_key=f"demo-{plan.plan['batchId']}").export)
 
 
-def watch(api: Exports, played: Sequence[Played], timeout_seconds: float) -> Iterator[tuple[Played, EventView]]:
+def watch(
+    api: Exports, started: Sequence[StartedExport], timeout_seconds: float
+) -> Iterator[tuple[StartedExport, EventView]]:
     """Yield what happens to the exports, until each has ended, everybody was told and the customs broker has answered.
 
     Raises DemoFailed once the time is up.
     """
     deadline = time.monotonic() + timeout_seconds
-    seen = {each.export.export_id: 0 for each in played}
-    left = list(played)
-    while left:
-        for each in [*left]:
+    seen = {each.export.export_id: 0 for each in started}
+    unfinished = list(started)
+    while unfinished:
+        for each in [*unfinished]:
             export_id = each.export.export_id
             before = seen[export_id]
             for event in api.events(export_id, after=before):
                 seen[export_id] = event.seq
                 yield each, event
-            if seen[export_id] == before and _settled(api.inspect(export_id)):
-                left.remove(each)
-        if left:
+            if seen[export_id] == before and _is_finished(api.inspect(export_id)):
+                unfinished.remove(each)
+        if unfinished:
             if time.monotonic() > deadline:
-                names = ", ".join(each.name for each in left)
+                names = ", ".join(each.name for each in unfinished)
                 raise DemoFailed(f"not finished after {timeout_seconds:g} s: {names}")
             time.sleep(_POLL_SECONDS)
 
 
-def _settled(export: ExportView) -> bool:
+def _is_finished(export: ExportView) -> bool:
     if export.state in ACTIVE_STATES:
         return False
-    told = all(not sent.pending and not sent.waiting for sent in export.notifications)
-    return told and all(
+    all_delivered = all(not tally.pending and not tally.waiting for tally in export.notifications)
+    return all_delivered and all(
         submission.submission_status not in UNANSWERED_STATES for submission in export.broker_submissions
     )
 
 
-def consume(settings: Settings, played: Sequence[Played]) -> list[ReceivedMessage]:
+def consume_messages(settings: Settings, started: Sequence[StartedExport]) -> list[ReceivedMessage]:
     """Take what lies in the partners' queues, as they would, and return what is about these exports."""
-    ids = {each.export.export_id for each in played}
+    ids = {each.export.export_id for each in started}
     return [message for message in queue_reader.drain_queues(settings, QUEUES) if message.event.get("subject") in ids]

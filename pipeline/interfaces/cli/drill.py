@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_MOST_SEEDS: Final = 1_000_000
-_SHOWN: Final = 20
+_MAX_SEED: Final = 1_000_000
+_MAX_SHOWN: Final = 20
 
 
 @app.command()
@@ -56,44 +56,44 @@ def drill(
     from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
 
     console = stderr_console()
-    seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+    seed = secrets.randbelow(_MAX_SEED) if seed is None else seed
     if (database_url is None) != (broker_url is None):
         remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
         raise Failure("--database-url and --broker-url go together", code=ExitCode.USAGE, remedy=remedy)
     if svg is not None:
         _ensure_writable(svg)
-    signal.signal(signal.SIGTERM, _interrupted)
-    chosen = (
+    signal.signal(signal.SIGTERM, _interrupt)
+    instance = (
         environment.embedded_environment()
         if database_url is None or broker_url is None
         else environment.server_environment(database_url, broker_url)
     )
-    where = escape(str(chosen.folder))
-    console.print(f"[bold]{kills} kills[/], seed {seed}, on {chosen.stack}, in {where}", soft_wrap=True)
+    where = escape(str(instance.folder))
+    console.print(f"[bold]{kills} kills[/], seed {seed}, on {instance.stack}, in {where}", soft_wrap=True)
 
-    def tell(kill: Kill, number: int) -> None:
+    def report_kill(kill: Kill, number: int) -> None:
         console.print(
             f"  {number:>4} of {kills}  at {kill.killed_at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
             f" {kill.ready_at - kill.killed_at:5.2f} s"
         )
 
     try:
-        report = runner.run_drill(chosen, kills, seed, lease, tell)
+        report = runner.run_drill(instance, kills, seed, lease, report_kill)
     except KeyboardInterrupt:
-        chosen.remove()
+        instance.remove()
         stderr_console().print("\nstopped; nothing is left running")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except DrillFailed as error:
-        raise Failure(str(error), remedy=chosen.kept_notice) from error
+        raise Failure(str(error), remedy=instance.kept_notice) from error
     if as_json:
         print_json(report.figures())
     else:
         _print_result(stdout_console(), report)
     if report.judgement.sound:
-        chosen.remove()
+        instance.remove()
     else:
-        console.print(escape(chosen.kept_notice), soft_wrap=True)
-    is_drawn = svg is None or _draw(report, svg)
+        console.print(escape(instance.kept_notice), soft_wrap=True)
+    is_drawn = svg is None or _write_svg(report, svg)
     if not (report.judgement.sound and is_drawn):
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -109,7 +109,7 @@ def _ensure_writable(svg: Path) -> None:
         raise Failure(f"--svg {svg} cannot be written: {error.strerror}", code=ExitCode.USAGE) from error
 
 
-def _draw(report: DrillReport, svg: Path) -> bool:
+def _write_svg(report: DrillReport, svg: Path) -> bool:
     """Draw the report, and tell whether it could be written: by then the figures are told, and nothing may take them back."""
     try:
         svg.write_text(draw_report(report), encoding="utf-8")
@@ -121,21 +121,24 @@ def _draw(report: DrillReport, svg: Path) -> bool:
     return True
 
 
-def _interrupted(_: int, __: FrameType | None) -> None:
+def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _print_result(console: Console, report: DrillReport) -> None:
     judgement = report.judgement
     mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
-    made = build_table("", "")
-    made.show_header = False
+    rows = build_table("", "")
+    rows.show_header = False
     for name, value in (
-        ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_by_process(report)}"),
+        ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_count_by_process(report)}"),
         ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed and everybody told"),
         ("lost", f"{mark} {judgement.exports_lost}"),
         ("duplicated", f"{mark} {judgement.exports_duplicated}"),
-        ("recovery", f"p50 {_felt(report, 0.5)}, p99 {_felt(report, 0.99)}, longest {_felt(report, 1)}"),
+        (
+            "recovery",
+            f"p50 {_format_recovery(report, 0.5)}, p99 {_format_recovery(report, 0.99)}, longest {_format_recovery(report, 1)}",
+        ),
         ("requests", f"{report.repeated_requests} had no answer, and were made again under the same key"),
         ("messages", f"{report.messages} arrived; {judgement.redelivered} of them again, under the same id"),
         (
@@ -143,21 +146,21 @@ def _print_result(console: Console, report: DrillReport) -> None:
             f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
         ),
     ):
-        made.add_row(f"[bold]{name}[/]", value)
+        rows.add_row(f"[bold]{name}[/]", value)
     console.print()
-    console.print(made)
+    console.print(rows)
     for title, findings in (("lost", judgement.lost), ("duplicated", judgement.duplicated)):
-        for finding in findings[:_SHOWN]:
+        for finding in findings[:_MAX_SHOWN]:
             console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)
-        if len(findings) > _SHOWN:
-            console.print(f"  [red]{title}[/]  and {len(findings) - _SHOWN} more; --json has all")
+        if len(findings) > _MAX_SHOWN:
+            console.print(f"  [red]{title}[/]  and {len(findings) - _MAX_SHOWN} more; --json has all")
 
 
-def _by_process(report: DrillReport) -> str:
+def _count_by_process(report: DrillReport) -> str:
     counted = Counter(kill.process for kill in report.history.kills)
     return ", ".join(f"{process} {count}" for process, count in sorted(counted.items()))
 
 
-def _felt(report: DrillReport, share: float) -> str:
+def _format_recovery(report: DrillReport, share: float) -> str:
     value = round_seconds(report.recovery_percentile(share))
     return "without end" if value is None else f"{value:.2f} s"
