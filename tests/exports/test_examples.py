@@ -15,7 +15,7 @@ from pipeline.customs.checks.run import check_plan
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan
-from pipeline.interfaces.cli.plans import without_comments
+from pipeline.interfaces.cli.plans import strip_comments
 
 #: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.
 DAYS = [
@@ -32,7 +32,7 @@ DAYS = [
 
 
 def plans(today: date) -> dict[str, dict[str, Any]]:
-    commented = json.loads(without_comments(examples.read_text(examples.COMMENTED_PLAN, today)))
+    commented = json.loads(strip_comments(examples.read_text(examples.COMMENTED_PLAN, today)))
     return {name: examples.load_plan(name, today) for name in examples.list_names()} | {"commented": commented}
 
 

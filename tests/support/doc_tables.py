@@ -24,7 +24,7 @@ from pipeline.customs.reference.catalog import all_rows
 from pipeline.interfaces.cli.config import setting_views
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
-from pipeline.interfaces.cli.rules import markdown_table
+from pipeline.interfaces.cli.rules import format_markdown_table
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
 PAGES: Final = ("cli.md", "configuration.md", "customs-open-questions.md")
@@ -53,7 +53,7 @@ def with_tables(text: str) -> str:
             case "exit-codes":
                 lines = _table(("exit code", "means"), ((str(int(code)), code.meaning) for code in ExitCode))
             case "open-questions":
-                lines = [markdown_table([row for row in all_rows() if row.status == "check"])]
+                lines = [format_markdown_table([row for row in all_rows() if row.status == "check"])]
             case unknown:
                 raise LookupError(f"there is no table {unknown}")
         return "\n".join([found["head"], *lines, "", found["end"]])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.interfaces.cli.plans import without_comments
+from pipeline.interfaces.cli.plans import strip_comments
 
 #: What tricks readers: characters that turn, hide or pile up.
 DECEIVING = {
@@ -64,7 +64,7 @@ _TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"
 
 def whole_plan() -> dict[str, Any]:
     """Return a plan with every field that there is."""
-    loaded: dict[str, Any] = json.loads(without_comments(_TEMPLATE.read_text(encoding="utf-8")))
+    loaded: dict[str, Any] = json.loads(strip_comments(_TEMPLATE.read_text(encoding="utf-8")))
     return loaded
 
 

@@ -25,7 +25,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.plans import key_of, read_plan
+from pipeline.interfaces.cli.plans import compute_idempotency_key, read_plan
 from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
 
 app = typer.Typer()
@@ -56,7 +56,7 @@ def execute(
     """Have an approved plan executed."""
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
-        execution = api.execute(body, idempotency_key=key or key_of(body))
+        execution = api.execute(body, idempotency_key=key or compute_idempotency_key(body))
         _print_execution(api, execution, timeout if wait else None, as_json=as_json)
 
 
@@ -92,7 +92,9 @@ def amend(
     with connect(api_url, api_key) as api:
         # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
         old = api.inspect(export).export_id
-        execution = api.amend(old, body, idempotency_key=key or f"amend-{old}-{key_of(body)}", if_match=if_match)
+        execution = api.amend(
+            old, body, idempotency_key=key or f"amend-{old}-{compute_idempotency_key(body)}", if_match=if_match
+        )
         _print_execution(api, execution, timeout if wait else None, as_json=as_json)
 
 

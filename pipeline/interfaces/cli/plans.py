@@ -22,7 +22,7 @@ from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, 
 #: A string, or a comment: whichever begins first, so that `//` inside a string is none.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
-_HALF_A_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise Failure(f"{path} is not UTF-8 text", code=ExitCode.USAGE) from error
     try:
-        plan = _loaded(text)
+        plan = _load_plan(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise Failure(f"{path} is not JSON: {error.msg} at {where}", code=ExitCode.USAGE) from error
@@ -51,22 +51,22 @@ def read_plan(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", plan)
 
 
-def _loaded(text: str) -> object:
+def _load_plan(text: str) -> object:
     try:
-        plan = _read(text)  # as most plans are; to look for comments first takes longer than to read
+        plan = _parse_json(text)  # as most plans are; to look for comments first takes longer than to read
     except (json.JSONDecodeError, PayloadTooLarge):
-        plan = _read(without_comments(text))  # whose brackets and quotes count for nothing
-    if _HALF_A_PAIR.search(text):
+        plan = _parse_json(strip_comments(text))  # whose brackets and quotes count for nothing
+    if _LONE_SURROGATE.search(text):
         json.dumps(plan, ensure_ascii=False).encode()
     return plan
 
 
-def _read(text: str) -> object:
+def _parse_json(text: str) -> object:
     check_shape(text.encode(errors="surrogateescape"), get_settings().max_json_depth)
     return json.loads(text)
 
 
-def without_comments(text: str) -> str:
+def strip_comments(text: str) -> str:
     """Return JSON text with its comments blanked out, so that every error keeps its line and column."""
 
     def blank(match: re.Match[str]) -> str:
@@ -76,7 +76,7 @@ def without_comments(text: str) -> str:
     return _STRING_OR_COMMENT.sub(blank, text)
 
 
-def key_of(plan: dict[str, Any]) -> str:
+def compute_idempotency_key(plan: dict[str, Any]) -> str:
     """Return the idempotency key of a plan: the same file always has the same one, another approval has another."""
     try:
         return "plan-" + hashlib.sha256(rfc8785.dumps(plan)).hexdigest()
@@ -106,11 +106,11 @@ def new(
         # A label number is never used twice: the account issues its own, if it has a GS1 prefix.
         text = re.sub(r'"sscc": "[0-9]+"', '"sscc": null', text)
     for field, value in (("accountId", account), ("batchId", batch)):
-        text = _filled(text, rf'"{field}": ', value)
+        text = _fill_in(text, rf'"{field}": ', value)
     for field, value in (("broker", broker), ("warehouse", warehouse)):
-        text = _filled(text, rf'"{field}": \{{"id": ', value)
+        text = _fill_in(text, rf'"{field}": \{{"id": ', value)
     if as_json:
-        print_json(json.loads(without_comments(text)))
+        print_json(json.loads(strip_comments(text)))
     else:
         typer.echo(text, nl=not text.endswith("\n"))
 
@@ -128,7 +128,7 @@ def example(
     print_json(examples.load_plan(name, utc_now().date()))
 
 
-def _filled(text: str, field: str, value: str | None) -> str:
+def _fill_in(text: str, field: str, value: str | None) -> str:
     """Return the text with the value, if there is one, in the one place where the pattern `field` stands."""
     if value is None:
         return text

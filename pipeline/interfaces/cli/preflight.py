@@ -38,8 +38,8 @@ from pipeline.workflow import preflight as workflow_preflight
 app = typer.Typer()
 
 #: Up to so many rows everything is shown, above only what is open.
-_ROWS_SHOWN: Final = 80
-_FINDINGS_SHOWN: Final = 40
+_MAX_ROWS: Final = 80
+_MAX_FINDINGS: Final = 40
 
 
 @app.command()
@@ -85,7 +85,7 @@ def preflight(
     # What the service has read fits the schema.
     rows = plan_overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
     if as_json:
-        print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_json_of(row) for row in rows]})
+        print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_row_to_json(row) for row in rows]})
     else:
         _print_result(stdout_console(), rows, report, everything=everything)
         if offline:
@@ -94,7 +94,7 @@ def preflight(
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _json_of(row: AgencyStatus) -> dict[str, object]:
+def _row_to_json(row: AgencyStatus) -> dict[str, object]:
     named = {"unitRef": row.unit_ref, "lineRef": row.line_ref, "agency": row.agency}
     return named | {"present": row.present, "missing": row.missing, "person": row.person, "waived": row.waived}
 
@@ -103,18 +103,18 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
     verdict = "[green]✓[/] executable" if report.executable else "[bold red]✗[/] not executable"
     number = sum(each.findings for each in report.rules)
     waived = sum(each.waived for each in report.rules)
-    said = f"{number} finding{'' if number == 1 else 's'}{f', {waived} waived' if waived else ''}"
-    console.print(f"{verdict}, {said}  [dim]{report.plan_hash}[/]", soft_wrap=True)
+    verdict_text = f"{number} finding{'' if number == 1 else 's'}{f', {waived} waived' if waived else ''}"
+    console.print(f"{verdict}, {verdict_text}  [dim]{report.plan_hash}[/]", soft_wrap=True)
     shown = rows
-    if not everything and len(rows) > _ROWS_SHOWN:
-        shown = [row for row in rows if not row.complete][:_ROWS_SHOWN]
+    if not everything and len(rows) > _MAX_ROWS:
+        shown = [row for row in rows if not row.complete][:_MAX_ROWS]
     if shown:
-        console.print(_table(shown))
-    _closing(console, rows, len(shown), report.findings_left_out)
-    _findings(console, report)
+        console.print(_build_table(shown))
+    _print_summary(console, rows, len(shown), report.findings_left_out)
+    _print_findings(console, report)
 
 
-def _table(rows: Sequence[AgencyStatus]) -> Table:
+def _build_table(rows: Sequence[AgencyStatus]) -> Table:
     made = build_table("unit", "line", "agency", "present", "missing", "needs a person")
     for row in rows:
         person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
@@ -129,22 +129,22 @@ def _table(rows: Sequence[AgencyStatus]) -> Table:
     return made
 
 
-def _closing(console: Console, rows: Sequence[AgencyStatus], shown: int, left_out: int) -> None:
-    if left_out:
+def _print_summary(console: Console, rows: Sequence[AgencyStatus], shown: int, omitted: int) -> None:
+    if omitted:
         # Where findings are only counted, a row without one is not known to be complete.
-        console.print(f"[dim]{shown} of {len(rows)} rows are shown; {left_out} findings are counted, not placed[/]")
+        console.print(f"[dim]{shown} of {len(rows)} rows are shown; {omitted} findings are counted, not placed[/]")
         return
     complete = sum(1 for row in rows if row.complete)
     hidden = "; --all shows them" if shown < len(rows) else ""
     console.print(f"[dim]{complete} of {len(rows)} rows are complete{hidden}[/]")
 
 
-def _findings(console: Console, report: PreflightReport) -> None:
-    open_ones: list[Finding] = [finding for finding in report.findings if finding.waived_by is None]
-    for finding in open_ones[:_FINDINGS_SHOWN]:
+def _print_findings(console: Console, report: PreflightReport) -> None:
+    open_findings: list[Finding] = [finding for finding in report.findings if finding.waived_by is None]
+    for finding in open_findings[:_MAX_FINDINGS]:
         for line in format_finding(finding.model_dump(mode="json", by_alias=True)):
             console.print(line, soft_wrap=True)
-    more = len(open_ones) - _FINDINGS_SHOWN + report.findings_left_out
+    more = len(open_findings) - _MAX_FINDINGS + report.findings_left_out
     if more > 0:
         console.print(f"  and {more} more; by rule:")
         for each in report.rules:

@@ -68,15 +68,15 @@ def list_rows(
     rows = tuple(row for row in rows if status is None or row.status == status)
     rows = tuple(row for row in rows if program is None or row.program == program)
     if on is not None:
-        day = _day(on)
+        day = _parse_day(on)
         rows = tuple(row for row in rows if row.in_force(day))
     if as_json:
-        print_json([_json(asdict(row)) for row in rows])
+        print_json([_to_json(asdict(row)) for row in rows])
         return
     if markdown:
-        typer.echo(markdown_table(rows))
+        typer.echo(format_markdown_table(rows))
         return
-    _table(rows)
+    _build_table(rows)
     stdout_console().print(f"{len(rows)} rows of ruleset {ruleset().id}")
 
 
@@ -85,7 +85,7 @@ def list_rows(
 def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
     """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
     rules = ruleset()
-    heading = _heading(heading)
+    heading = _parse_heading(heading)
     rows = rules.by_heading.get(heading, ())
     family = rules.find_family(heading)
     if not rows and family is None:
@@ -95,7 +95,7 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
             code=ExitCode.NOT_FOUND,
             remedy=f"Near it are {join_words(near)}." if near else "`exports rules list` shows every heading.",
         )
-    day = _day(on)
+    day = _parse_day(on)
     if as_json:
         documents = [row.model_dump(mode="json") | {"in_force": row.in_force(day)} for row in rows]
         known = family.model_dump(mode="json") if family else None
@@ -139,18 +139,18 @@ def why(
 
     A heading that hangs on a fact which was not given is not taken: what each value of the fact leads to is said instead.
     """
-    code, origin = _code(hts), _country(origin)
+    code, origin = _parse_code(hts), _parse_country(origin)
     spi = spi.upper() if spi else None
-    share = _figure(us_percent, _HUNDRED) if us_percent is not None else None
-    country = metal_country and (_UNKNOWN if metal_country.upper() == _UNKNOWN else _country(metal_country))
+    share = _parse_number(us_percent, _HUNDRED) if us_percent is not None else None
+    country = metal_country and (_UNKNOWN if metal_country.upper() == _UNKNOWN else _parse_country(metal_country))
     facts = LineFacts(
         hts_code=code,
         origin=origin,
-        on=_day(on),
+        on=_parse_day(on),
         spi=spi,
-        net_kg=_figure(net) if net is not None else None,
-        metals=tuple(_metal(text, share, country) for text in metal or ()) or None,
-        claimed=frozenset(_heading(text) for text in claim or ()),
+        net_kg=_parse_number(net) if net is not None else None,
+        metals=tuple(_parse_metal(text, share, country) for text in metal or ()) or None,
+        claimed=frozenset(_parse_heading(text) for text in claim or ()),
     )
     if facts.net_kg is not None and sum_exact(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
         raise Failure(
@@ -169,17 +169,17 @@ def why(
                 "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
                 "headings": [row.heading for row in stack.decided],
                 "undecided": [
-                    {"program": choice.program.id, "outcomes": [_json(asdict(each)) for each in choice.outcomes]}
+                    {"program": choice.program.id, "outcomes": [_to_json(asdict(each)) for each in choice.outcomes]}
                     for choice in stack.undecided
                 ],
                 "excluded": [ban.model_dump(mode="json") for ban in bans],
-                "data": [_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
-                "steps": [_json(asdict(step)) for step in steps],
+                "data": [_to_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
+                "steps": [_to_json(asdict(step)) for step in steps],
             }
         )
         return
     for step in steps:
-        _step(step)
+        _format_step(step)
     for need in data_needed(code, origin, facts.on):
         stdout_console().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
         stdout_console().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
@@ -190,7 +190,7 @@ def why(
         )
         stdout_console().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
     for choice in stack.undecided:
-        _undecided(choice)
+        _format_choice(choice)
     taken = " ".join(row.heading for row in stack.decided)
     none = "no heading is decided" if stack.undecided else "no heading of chapter 99"
     stdout_console().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
@@ -210,14 +210,14 @@ def diff(
 ) -> None:
     """Say what changes between two days, or between two rulesets."""
     if _DAY.match(before) and _DAY.match(after):
-        first, last = _day(before), _day(after)
+        first, last = _parse_day(before), _parse_day(after)
         if last < first:
             raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
         rules, reference = load_rules()
         changes = (*diff_days(rules, first, last), *diff_reference_days(reference, first, last))
     else:
-        (older, beside), (newer, beside_newer) = _rules_of(before), _rules_of(after)
-        changes = (*diff_rulesets(older, newer), *diff_references(beside, beside_newer))
+        (older, rows_before), (newer, rows_after) = _load_rules(before), _load_rules(after)
+        changes = (*diff_rulesets(older, newer), *diff_references(rows_before, rows_after))
     if as_json:
         print_json([asdict(change) for change in changes])
         return
@@ -238,7 +238,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
-    loaded = load_rules() if file is None else _rules_of(file)
+    loaded = load_rules() if file is None else _load_rules(file)
     rules, rows = loaded[0], all_rows(loaded)
     counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}
     if as_json:
@@ -250,22 +250,22 @@ def check(
     stdout_console().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
 
 
-def _rules_of(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
-    path = _manifest(file)
+def _load_rules(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
+    path = _find_manifest(file)
     try:
         return load_rules(path)
     except RecursionError as error:
         raise Failure(f"{path}, or a file that it names, is nested too deep; flatten it") from error
 
 
-def _manifest(file: str) -> Path:
+def _find_manifest(file: str) -> Path:
     path = Path(file)
     try:
         path = path / MANIFEST if path.is_dir() else path
-        is_there = path.is_file()
+        exists = path.is_file()
     except OSError:  # of a name that is too long
-        is_there = False
-    if not is_there:
+        exists = False
+    if not exists:
         raise Failure(
             f"there is no file {path}",
             code=ExitCode.NOT_FOUND,
@@ -274,7 +274,7 @@ def _manifest(file: str) -> Path:
     return path
 
 
-def _heading(text: str) -> str:
+def _parse_heading(text: str) -> str:
     digits = re.sub(r"[.\s]", "", text)
     if not re.fullmatch(r"99\d{6}", digits):
         remedy = "For goods of chapters 1 to 97 ask `exports rules why HTS --origin CA`."
@@ -282,7 +282,7 @@ def _heading(text: str) -> str:
     return f"{digits[:4]}.{digits[4:6]}.{digits[6:]}"
 
 
-def _code(text: str) -> str:
+def _parse_code(text: str) -> str:
     code = re.sub(r"[.\s]", "", text)
     if not re.fullmatch(r"\d{10}", code):
         remedy = "Lists name some provisions by their last digits: all ten are needed to decide."
@@ -295,7 +295,7 @@ def _code(text: str) -> str:
     return code
 
 
-def _country(text: str) -> str:
+def _parse_country(text: str) -> str:
     country = text.upper()
     if not re.fullmatch(r"[A-Z]{2}", country):
         remedy = "Write two letters, such as CA for Canada; where metal of unknown origin is meant, write OTH for --metal-country."
@@ -306,7 +306,7 @@ def _country(text: str) -> str:
     return country
 
 
-def _day(text: str | None) -> date:
+def _parse_day(text: str | None) -> date:
     if text is None:
         return utc_now().date()
     try:
@@ -315,18 +315,18 @@ def _day(text: str | None) -> date:
         raise Failure(f"{text} is no day such as 2026-11-24", code=ExitCode.USAGE) from None
 
 
-def _figure(text: str, most: Decimal | None = None) -> Decimal:
+def _parse_number(text: str, maximum: Decimal | None = None) -> Decimal:
     try:
         figure = to_decimal(text)
     except ValueError as error:
         raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a figure such as 0.8.") from None
-    if figure < ZERO or (most is not None and figure > most):
-        limits = f"from 0 to {format_plain(most)}" if most is not None else "of 0 or more"
+    if figure < ZERO or (maximum is not None and figure > maximum):
+        limits = f"from 0 to {format_plain(maximum)}" if maximum is not None else "of 0 or more"
         raise Failure(f"{text} is no figure {limits}", code=ExitCode.USAGE)
     return figure
 
 
-def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
+def _parse_metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
     name, _, weight = text.partition("=")
     if name not in _METALS or not weight:
         raise Failure(
@@ -335,7 +335,7 @@ def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalF
     steel = name == "steel"
     return MetalFacts(
         metal=cast("Metal", name),
-        weight_kg=_figure(weight),
+        weight_kg=_parse_number(weight),
         melt_and_pour=country if steel else None,
         smelts=(country,) if country and not steel else (),
         cast=None if steel else country,
@@ -343,7 +343,7 @@ def _metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalF
     )
 
 
-def _step(step: DecisionStep) -> None:
+def _format_step(step: DecisionStep) -> None:
     colour = _COLOURS[step.verdict]
     mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
     stdout_console().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
@@ -353,7 +353,7 @@ def _step(step: DecisionStep) -> None:
         stdout_console().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
 
 
-def _undecided(choice: ProgramChoice) -> None:
+def _format_choice(choice: ProgramChoice) -> None:
     stdout_console().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
     for each in choice.outcomes:
         rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"
@@ -361,7 +361,7 @@ def _undecided(choice: ProgramChoice) -> None:
         stdout_console().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
 
 
-def _table(rows: Sequence[DatedRow]) -> None:
+def _build_table(rows: Sequence[DatedRow]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "from", "to", "status", "says", "source"):
         table.add_column(column, overflow="fold")
@@ -371,7 +371,7 @@ def _table(rows: Sequence[DatedRow]) -> None:
     stdout_console().print(table)
 
 
-def markdown_table(rows: Sequence[DatedRow]) -> str:
+def format_markdown_table(rows: Sequence[DatedRow]) -> str:
     """Return the rows as a table in Markdown: a line for each source, with the rows that rest on it."""
     by_source: dict[str, dict[str, list[str]]] = {}
     for row in rows:
@@ -387,11 +387,11 @@ def markdown_table(rows: Sequence[DatedRow]) -> str:
     return "\n".join(lines)
 
 
-def _json(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
+        return {key: _to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_json(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, date):
         return value.isoformat()
     return format_plain(value) if isinstance(value, Decimal) else value

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, as_json
-from pipeline.interfaces.cli.plans import without_comments
+from pipeline.interfaces.cli.plans import strip_comments
 
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
 
@@ -23,7 +23,7 @@ def commented() -> str:
 
 
 def document() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(without_comments(commented()))
+    loaded: dict[str, Any] = json.loads(strip_comments(commented()))
     return loaded
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.customs.reference.catalog import all_rows, chapter99_rows
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import ruleset
-from pipeline.interfaces.cli.rules import markdown_table
+from pipeline.interfaces.cli.rules import format_markdown_table
 
 PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 def test_every_row_that_is_not_sure_is_on_the_page_of_open_questions() -> None:
     rows = [row for row in all_rows() if row.status == "check"]
     written = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    assert written == markdown_table(rows).splitlines(), "run `make docs`"
+    assert written == format_markdown_table(rows).splitlines(), "run `make docs`"
 
 
 def test_a_row_that_is_not_sure_says_where_it_comes_from() -> None:
