@@ -21,7 +21,7 @@ from typer.main import get_command
 
 from config.settings import Settings
 from pipeline.customs.reference.catalog import all_rows
-from pipeline.interfaces.cli.config import setting_views
+from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.interfaces.cli.rules import format_markdown_table
@@ -67,7 +67,7 @@ def names_of(text: str, kind: str) -> list[str]:
 
 
 def _settings(first: str, starts: Sequence[str]) -> list[str]:
-    views = list(setting_views(Settings.model_construct()))
+    views = list(build_setting_views(Settings.model_construct()))
     begins = [number for number, view in enumerate(views) if view.name in starts] + [len(views)]
     begin = next((number for number in begins[:-1] if views[number].name == first), None)
     if begin is None:

@@ -38,7 +38,7 @@ class SettingView:
 @report_errors
 def show(as_json: Json = False) -> None:
     """Print every setting: its value, where that comes from, and what it means."""
-    views = list(setting_views(get_settings()))
+    views = list(build_setting_views(get_settings()))
     if as_json:
         print_json([asdict(view) for view in views])
         return
@@ -50,34 +50,34 @@ def show(as_json: Json = False) -> None:
         console.print(f"    [dim]{escape(view.description)}[/]", soft_wrap=True)
 
 
-def setting_views(settings: Settings) -> Iterator[SettingView]:
+def build_setting_views(settings: Settings) -> Iterator[SettingView]:
     """Yield every setting in the order of its definition; no secret in any of them."""
-    in_environment = _given(EnvSettingsSource(Settings)())
-    in_file = _given(DotEnvSettingsSource(Settings)())
+    in_environment = _set_by(EnvSettingsSource(Settings)())
+    in_file = _set_by(DotEnvSettingsSource(Settings)())
     for name, field in Settings.model_fields.items():
         source = "env" if name in in_environment else ".env" if name in in_file else "default"
         yield SettingView(
-            variable(name, field),
-            masked(getattr(settings, name)),
-            masked(field.default),
+            variable_name(name, field),
+            mask_value(getattr(settings, name)),
+            mask_value(field.default),
             source,
             field.description or "",
         )
 
 
-def variable(name: str, field: FieldInfo) -> str:
+def variable_name(name: str, field: FieldInfo) -> str:
     """Return the environment variable that sets a field."""
     alias = field.validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"EXPORTS_{name.upper()}"
 
 
-def _given(source: Mapping[str, Any]) -> set[str]:
+def _set_by(source: Mapping[str, Any]) -> set[str]:
     # A source names a value by the alias that it was found under, in whatever case the system gave it.
     found = {key.lower() for key in source}
     return {name for name in Settings.model_fields if {name, f"exports_{name}"} & found}
 
 
-def masked(value: object) -> str:
+def mask_value(value: object) -> str:
     """Return a setting's value as text, without what must not be read over a shoulder."""
     if value is None:
         return ""
@@ -91,7 +91,7 @@ def masked(value: object) -> str:
     if isinstance(value, tuple) and any(isinstance(item, SecretStr) for item in value):
         return "[" + ", ".join(HIDDEN for _ in value) + "]"
     if isinstance(value, tuple):
-        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else masked(item) for item in value) + "]"
+        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else mask_value(item) for item in value) + "]"
     if isinstance(value, float):
         return f"{value:g}"
     return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USER_INFO.sub(rf"\1:{HIDDEN}", str(value)))

@@ -17,7 +17,7 @@ ApiKey = Annotated[
 ]
 
 #: argument of the client -> option and setting that it comes from
-_NAMED: Final = {"url": ("--api-url", "EXPORTS_API_URL"), "key": ("--api-key", "EXPORTS_API_KEY")}
+_OPTION_NAMES: Final = {"url": ("--api-url", "EXPORTS_API_URL"), "key": ("--api-key", "EXPORTS_API_KEY")}
 
 #: Somebody waits at a terminal: a service that is not there is soon said to be not there.
 _RETRIES: Final = Retries(tries=3, first_pause_seconds=0.2, max_pause_seconds=1, total_seconds=15)
@@ -30,7 +30,7 @@ def connect(api_url: str | None, api_key: str | None) -> Exports:
     try:
         return Exports(settings.api_url if api_url is None else api_url, key, retries=_RETRIES)
     except InvalidArgument as error:
-        option, setting = _NAMED[error.argument]
+        option, setting = _OPTION_NAMES[error.argument]
         given = bool(api_key) if error.argument == "key" else api_url is not None
-        named = option if given else setting
-        raise Failure(f"{named} {error.reason}", code=ExitCode.USAGE) from error
+        option_names = option if given else setting
+        raise Failure(f"{option_names} {error.reason}", code=ExitCode.USAGE) from error

@@ -33,10 +33,10 @@ from pipeline.interfaces.cli.output import (
 app = typer.Typer()
 
 #: So many ids are remembered, to leave out what comes again.
-REMEMBERED: Final = 100_000
+MAX_REMEMBERED_IDS: Final = 100_000
 
 
-class Reads(StrEnum):
+class QueueOwner(StrEnum):
     """Whose queue."""
 
     BROKER = "broker"
@@ -44,11 +44,11 @@ class Reads(StrEnum):
     OPERATOR = "operator"
 
 
-_QUEUES: Final = {Reads.BROKER: CUSTOMS_BROKER, Reads.WAREHOUSE: WAREHOUSE, Reads.OPERATOR: OPERATOR}
+_QUEUES: Final = {QueueOwner.BROKER: CUSTOMS_BROKER, QueueOwner.WAREHOUSE: WAREHOUSE, QueueOwner.OPERATOR: OPERATOR}
 
 
 @dataclass
-class _View:
+class _MessageView:
     """What was shown so far: each message once, however often it comes."""
 
     as_json: bool
@@ -58,7 +58,7 @@ class _View:
 
     def show(self, entry: QueueEntry) -> None:
         """Print a message, unless it was printed before; it is with its reader when this returns."""
-        event = _event(entry.body)
+        event = _parse_event(entry.body)
         identity = str(event.get("id", "")) if event is not None else ""
         if identity and identity in self._ids:
             self.repeated += 1
@@ -66,18 +66,18 @@ class _View:
         if self.as_json:
             print_json(json.dumps(event or {"unreadable": entry.body.decode(errors="replace")}, ensure_ascii=False))
         else:
-            stdout_console().print(_readable(entry, event), soft_wrap=True)
+            stdout_console().print(_format_entry(entry, event), soft_wrap=True)
         self.shown += 1
         if identity:
             self._ids[identity] = None
-            if len(self._ids) > REMEMBERED:
+            if len(self._ids) > MAX_REMEMBERED_IDS:
                 self._ids.popitem(last=False)
 
 
 @app.command()
 @report_errors
 def consume(
-    reads: Annotated[Reads, typer.Argument(help="Whose messages.")],
+    reads: Annotated[QueueOwner, typer.Argument(help="Whose messages.")],
     queue: Annotated[
         str | None, typer.Option("--queue", metavar="NAME", help="Another queue, such as a partner's own.")
     ] = None,
@@ -104,9 +104,9 @@ def consume(
             " `exports deliveries list` and `exports trace MESSAGE_ID`; `exports demo` reads its own queues, and keeps every"
             " message in var/demo/out/messages.jsonl.",
         )
-    view = _View(as_json)
+    view = _MessageView(as_json)
     looked_at = peek and settings.message_broker == "redis"
-    with _entries(settings, reads, queue, None if follow else timeout, peek=peek) as entries:
+    with _open_entries(settings, reads, queue, None if follow else timeout, peek=peek) as entries:
         try:
             for entry in entries:
                 view.show(entry)
@@ -115,14 +115,14 @@ def consume(
                 if view.shown == count:
                     break
         finally:
-            _sum_up(view, settings, peek=peek)
+            _print_summary(view, settings, peek=peek)
     if count is not None and view.shown < count:
         raise Failure(f"{view.shown} of {count} messages came in time", code=ExitCode.TIMED_OUT)
 
 
 @contextmanager
-def _entries(
-    settings: Settings, reads: Reads, queue: str | None, quiet_seconds: float | None, *, peek: bool
+def _open_entries(
+    settings: Settings, reads: QueueOwner, queue: str | None, quiet_seconds: float | None, *, peek: bool
 ) -> Iterator[Iterator[QueueEntry]]:
     name = queue or _QUEUES[reads]
     if not peek:
@@ -144,7 +144,7 @@ def _entries(
             yield queue_reader.take_messages(reader, quiet_seconds)
 
 
-def _event(body: bytes) -> dict[str, Any] | None:
+def _parse_event(body: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(body)
     except ValueError:
@@ -152,7 +152,7 @@ def _event(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
+def _format_entry(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
     width = stdout_console().width
     try:
         message = read_message(entry.body).event
@@ -167,7 +167,7 @@ def _readable(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
     )
 
 
-def _sum_up(view: _View, settings: Settings, *, peek: bool) -> None:
+def _print_summary(view: _MessageView, settings: Settings, *, peek: bool) -> None:
     done = "taken" if not peek else "looked at" if settings.message_broker == "redis" else "copied since it looked"
     repeated = f"; {view.repeated} came again and were not shown twice" if view.repeated else ""
     stderr_console().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")

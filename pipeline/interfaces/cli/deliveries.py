@@ -36,7 +36,7 @@ def deliveries(
 
 @app.command("list")
 @report_errors
-def show(
+def list_deliveries(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")] = None,
     partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
     state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
@@ -68,7 +68,7 @@ def show(
 
 @app.command("show")
 @report_errors
-def one(
+def show_delivery(
     delivery: Annotated[str, typer.Argument(metavar="ID", help="As `exports deliveries list` shows it.")],
     api_url: ApiUrl = None,
     api_key: ApiKey = None,

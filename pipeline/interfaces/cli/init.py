@@ -30,7 +30,7 @@ app = typer.Typer()
 ENV_FILE: Final = Path(".env")
 ROLES: Final = (api_keys.EXECUTE, api_keys.READ, api_keys.OPERATE)
 
-_HEAD: Final = """\
+_ENV_FILE_HEADER: Final = """\
 # Made by `exports init`; every `exports` command that is started in this folder reads it.
 # Keep it secret.
 """
@@ -52,41 +52,41 @@ def init(
     """Make an account with partners of the sandbox, a test key and `.env`; what is there already stays as it is."""
     settings = get_settings()
     first = not ENV_FILE.exists()
-    own = _own_settings(settings) if first else {}
-    reject_weak_credentials(settings.model_copy(update=own))
+    new_settings = _missing_settings(settings) if first else {}
+    reject_weak_credentials(settings.model_copy(update=new_settings))
     with open_current_runtime() as runtime:
         if _has_accounts(runtime):
             # What is sealed under the key of before could not be opened with another.
-            own.pop("secret_key", None)
-            reject_weak_credentials(settings.model_copy(update=own))
+            new_settings.pop("secret_key", None)
+            reject_weak_credentials(settings.model_copy(update=new_settings))
         if first:
             # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
-            _create(own)
+            _create_env_file(new_settings)
         try:
-            made = _make_account(runtime, account, name or account, gs1_prefix)
+            made = _ensure_account(runtime, account, name or account, gs1_prefix)
         except BaseException:
             if first:
                 ENV_FILE.unlink(missing_ok=True)
             raise
     get_settings.cache_clear()
     with open_current_runtime() as runtime:
-        made += _make_partners(runtime, account)
+        made += _ensure_partners(runtime, account)
         key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
     if key is not None:
-        _add({"api_key": SecretStr(key)})
+        _append_settings({"api_key": SecretStr(key)})
     if as_json:
         print_json({"account": account, "made": made, "key": key, "envFile": str(ENV_FILE) if first else None})
     else:
-        _say(account, made, key)
+        _print_result(account, made, key)
 
 
-def _own_settings(settings: Settings) -> dict[str, Any]:
+def _missing_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that this installation needs and nobody has given, by their names."""
-    own: dict[str, Any] = {}
+    new_settings: dict[str, Any] = {}
     given = settings.model_fields_set
     if "secret_key" not in given:
-        own["secret_key"] = SecretStr(secrets.token_urlsafe(SECRET_KEY_CHARACTERS))
-    return own
+        new_settings["secret_key"] = SecretStr(secrets.token_urlsafe(SECRET_KEY_CHARACTERS))
+    return new_settings
 
 
 def _has_accounts(runtime: Runtime) -> bool:
@@ -94,7 +94,7 @@ def _has_accounts(runtime: Runtime) -> bool:
         return bool(service.list_accounts(session))
 
 
-def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
+def _ensure_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
     """Make the account unless it is there; return what was made."""
     if service.find_account(runtime, account) is not None:
         return []
@@ -102,7 +102,7 @@ def _make_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | N
     return [f"account {account}"]
 
 
-def _make_partners(runtime: Runtime, account: str) -> list[str]:
+def _ensure_partners(runtime: Runtime, account: str) -> list[str]:
     """Make the partners of the sandbox, each unless it is there; return what was made."""
     known = {partner.id for partner in partners.list_partners(runtime, account)}
     missing = [partner for partner in demo.PARTNERS if partner.id not in known]
@@ -111,23 +111,23 @@ def _make_partners(runtime: Runtime, account: str) -> list[str]:
     return [f"{partner.kind.replace('_', ' ')} {partner.id}" for partner in missing]
 
 
-def _create(own: dict[str, Any]) -> None:
+def _create_env_file(new_settings: dict[str, Any]) -> None:
     try:
         ENV_FILE.touch(0o600, exist_ok=False)
-        ENV_FILE.write_text(_HEAD, encoding="utf-8")
+        ENV_FILE.write_text(_ENV_FILE_HEADER, encoding="utf-8")
     except OSError as error:
         raise Failure(f"{ENV_FILE.absolute()} cannot be made: {error.strerror}", code=ExitCode.REFUSED) from error
-    _add(own)
+    _append_settings(new_settings)
 
 
-def _add(settings: dict[str, Any]) -> None:
+def _append_settings(settings: dict[str, Any]) -> None:
     with ENV_FILE.open("a", encoding="utf-8") as file:
         for name, value in settings.items():
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).lower()
             file.write(f"{_COMMENTS.get(name, '')}EXPORTS_{name.upper()}={text}\n")
 
 
-def _say(account: str, made: list[str], key: str | None) -> None:
+def _print_result(account: str, made: list[str], key: str | None) -> None:
     console = stdout_console()
     for each in made:
         console.print(f"[green]✓[/] {escape(each)}")

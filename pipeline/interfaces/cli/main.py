@@ -55,7 +55,7 @@ _NOUNS: Final = {
 }
 
 
-class _OnDemand(TyperGroup):
+class _LazyGroup(TyperGroup):
     """Loads a command's module when it is asked for: `exports inspect` need not wait for the database's libraries."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
@@ -70,22 +70,22 @@ class _OnDemand(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in _COMMANDS:
-            return get_group(_module(_COMMANDS[cmd_name]).app).commands[cmd_name]
+            return get_group(_load_module(_COMMANDS[cmd_name]).app).commands[cmd_name]
         if cmd_name in _NOUNS:
             module, group = _NOUNS[cmd_name]
-            made = get_group(getattr(_module(module), group))
+            made = get_group(getattr(_load_module(module), group))
             made.name = cmd_name
             return made
         return None
 
 
-def _module(name: str) -> Any:
+def _load_module(name: str) -> Any:
     return import_module(f"pipeline.interfaces.cli.{name}")
 
 
 app = typer.Typer(
     name="exports",
-    cls=_OnDemand,
+    cls=_LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out, 6 needs a person.",

@@ -13,10 +13,10 @@ from pipeline.interfaces.cli.output import ExitCode, Failure, report_errors
 
 app = typer.Typer()
 
-_PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+_FORWARDED_OPTIONS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=_FORWARDED_OPTIONS)
 @report_errors
 def web(
     context: typer.Context,
@@ -30,7 +30,7 @@ def web(
     server.run_web(host, port, context.args)
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(context_settings=_FORWARDED_OPTIONS)
 @report_errors
 def worker(context: typer.Context) -> None:
     """Run a process that makes the steps and renders the documents; further options are those of `celery worker`."""

@@ -57,7 +57,7 @@ def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
     if found.damaged:
         shown = build_table("export", "table", "row", "is", "because")
         for one in found.damaged:
-            _rows(shown, one)
+            _format_rows(shown, one)
         console.print(shown)
     if found.intact:
         console.print(f"[green]✓[/] every table holds what the log says: {found.exports} exports", soft_wrap=True)
@@ -75,7 +75,7 @@ def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
         console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
 
 
-def _rows(shown: Any, one: RebuildResult) -> None:
+def _format_rows(shown: Any, one: RebuildResult) -> None:
     if one.refusal_reason is not None:
         shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.refusal_reason))
     for each in one.differences[:MAX_SHOWN]:

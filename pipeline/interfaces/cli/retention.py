@@ -56,8 +56,8 @@ def purge(
     with open_current_runtime(must_exist=True) as runtime:
         if dry_run:
             found = list(retention.find_expired(runtime, today))
-            _list([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
-            _kept_unread([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
+            _print_due([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
+            _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
         made = retention.purge_expired(runtime, today)
     if as_json:
@@ -66,10 +66,10 @@ def purge(
         stdout_console().print(
             f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
         )
-    _kept_unread(made.unreadable)
+    _warn_of_unreadable(made.unreadable)
 
 
-def _kept_unread(plans: Sequence[str]) -> None:
+def _warn_of_unreadable(plans: Sequence[str]) -> None:
     for plan_id in plans:
         why = "cannot be read, so that nobody can say whether it is due; it is kept. Only a backup has it as it was"
         stderr_console().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
@@ -77,9 +77,9 @@ def _kept_unread(plans: Sequence[str]) -> None:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _list(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
+def _print_due(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
     if as_json:
-        print_json([{name: _plain(value) for name, value in vars(each).items()} for each in found])
+        print_json([{name: _to_plain_value(value) for name, value in vars(each).items()} for each in found])
         return
     made = build_table("export or plan", "account", "entry", "kept until", "by", "held by")
     for each in found:
@@ -97,13 +97,13 @@ def _list(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
     )
 
 
-def _plain(value: object) -> object:
+def _to_plain_value(value: object) -> object:
     return value.isoformat() if isinstance(value, date) else value
 
 
 @app.command("hold")
 @report_errors
-def place(
+def place_hold(
     account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
     reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
     by: By,
@@ -122,12 +122,12 @@ def place(
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
             raise Failure(error.message) from error
-    _tell(made, as_json=as_json)
+    _print_hold(made, as_json=as_json)
 
 
 @app.command("release")
 @report_errors
-def end(
+def release_hold(
     hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
 ) -> None:
     """End a hold; it stays on record."""
@@ -138,10 +138,10 @@ def end(
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
             raise Failure(error.message) from error
-    _tell(made, as_json=as_json)
+    _print_hold(made, as_json=as_json)
 
 
-def _tell(made: LegalHold, *, as_json: bool) -> None:
+def _print_hold(made: LegalHold, *, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump_json())
     else:
@@ -151,7 +151,7 @@ def _tell(made: LegalHold, *, as_json: bool) -> None:
 
 @app.command("holds")
 @report_errors
-def show(
+def list_holds(
     account: Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -20,18 +20,18 @@ def _secrets() -> None:
 @report_errors
 def rotate(as_json: Json = False) -> None:
     """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
-    resealed = 0
+    reencrypted = 0
     unreadable: list[str] = []
     with open_current_runtime(must_exist=True) as runtime:
         for stretch in secrets.reseal_secrets(runtime):
-            resealed += stretch.count
+            reencrypted += stretch.count
             unreadable += stretch.unreadable
     if unreadable:
         raise Failure(
-            f"{resealed} sealed anew; {len(unreadable)} open under no key that is here: {', '.join(unreadable)}",
+            f"{reencrypted} sealed anew; {len(unreadable)} open under no key that is here: {', '.join(unreadable)}",
             remedy="Put the key they were sealed under into EXPORTS_SECRET_KEYS_PREVIOUS, and rotate again.",
         )
     if as_json:
-        print_json({"resealed": resealed})
+        print_json({"resealed": reencrypted})
     else:
-        stdout_console().print(f"[green]✓[/] {resealed} sealed anew; everything is under the secret key of today")
+        stdout_console().print(f"[green]✓[/] {reencrypted} sealed anew; everything is under the secret key of today")

@@ -19,7 +19,7 @@ from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdo
 app = typer.Typer()
 
 #: How much of an endpoint's answer a line of the table holds; --json has all that is kept.
-ANSWER_SHOWN: Final = 60
+MAX_ANSWER_CHARACTERS: Final = 60
 
 
 @app.command()
@@ -39,48 +39,48 @@ def trace(
         print_json(found.model_dump_json(by_alias=True, indent=2))
         return
     console = stdout_console()
-    for part in _parts(found):
+    for part in _render_trace(found):
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
-def _parts(found: NotificationTrace) -> Iterator[Text | Table]:
-    of = f"export {escape(found.export_id)}, batch {escape(found.batch_id)}, revision {found.revision}"
+def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
+    export_text = f"export {escape(found.export_id)}, batch {escape(found.batch_id)}, revision {found.revision}"
     yield Text.from_markup(
         f"[bold]{escape(found.event_type)}[/]  {escape(found.id)}{'  [yellow]test[/]' if found.test else ''}\n"
-        f"of {of}\nto the {found.audience.replace('_', ' ')}, written {found.created_at:%Y-%m-%d %H:%M:%S.%f} UTC\n"
+        f"of {export_text}\nto the {found.audience.replace('_', ' ')}, written {found.created_at:%Y-%m-%d %H:%M:%S.%f} UTC\n"
     )
     if found.deliveries:
-        yield _deliveries(found.deliveries)
+        yield _build_deliveries_table(found.deliveries)
     else:
         yield Text("it is owed to nobody: there was no recipient of its kind when it was written")
     if found.sandbox is not None:
-        yield _received(found.sandbox)
+        yield _format_handoff(found.sandbox)
     if found.broker_submission is not None:
         yield Text("\n") + format_submission(found.broker_submission)
         if not found.broker_submission.acknowledgements:
             yield Text("  no answer yet", style="dim")
 
 
-def _deliveries(deliveries: list[DeliveryView]) -> Table:
+def _build_deliveries_table(deliveries: list[DeliveryView]) -> Table:
     made = build_table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
     for delivery in deliveries:
-        head = [escape(delivery.partner_id), delivery.channel, _state(delivery)]
+        head = [escape(delivery.partner_id), delivery.channel, _format_state(delivery)]
         for attempt in reversed(delivery.tries):
-            made.add_row(*head, *_try(attempt))
+            made.add_row(*head, *_format_attempt(attempt))
             head = ["", "", ""]
         if not delivery.tries:
             made.add_row(*head)
     return made
 
 
-def _state(delivery: DeliveryView) -> str:
+def _format_state(delivery: DeliveryView) -> str:
     due = f", due {delivery.due_at:%Y-%m-%d %H:%M:%S}" if delivery.due_at else ""
     return f"{delivery.state}{due}"
 
 
-def _try(attempt: AttemptView) -> list[str]:
+def _format_attempt(attempt: AttemptView) -> list[str]:
     answer = " ".join((attempt.answer or "").split())
-    shown = answer if len(answer) <= ANSWER_SHOWN else answer[: ANSWER_SHOWN - 1] + "…"
+    shown = answer if len(answer) <= MAX_ANSWER_CHARACTERS else answer[: MAX_ANSWER_CHARACTERS - 1] + "…"
     return [
         str(attempt.number),
         f"{attempt.at:%Y-%m-%d %H:%M:%S}",
@@ -91,7 +91,7 @@ def _try(attempt: AttemptView) -> list[str]:
     ]
 
 
-def _received(handoff: SandboxHandoffView) -> Text:
+def _format_handoff(handoff: SandboxHandoffView) -> Text:
     numbers = ", ".join(handoff.invoice_numbers)
     at_once = "nothing at once" if handoff.answer is None else f"{handoff.answer.status} at once"
     return Text.from_markup(
