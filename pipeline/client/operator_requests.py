@@ -85,26 +85,26 @@ def resend(delivery: str) -> Call[DeliveryView]:
     return Call("POST", f"{_delivery_path(delivery)}/resend", parse_as(DeliveryView))
 
 
-def replay(partner: str, wanted: ReplayRequest) -> ResultPage[ReplayReport]:
+def replay(partner: str, request: ReplayRequest) -> ResultPage[ReplayReport]:
     """Owe a partner's messages of a span of time again, page after page; yield what became of each page."""
 
-    def page_call(asked: ReplayRequest) -> Call[ResultPage[ReplayReport]]:
+    def page_call(page_request: ReplayRequest) -> Call[ResultPage[ReplayReport]]:
         call = Call(
             "POST",
             f"api/partners/{encode_segment(partner)}/replay",
             parse_as(ReplayReport),
-            json=to_request_body(asked),
+            json=to_request_body(page_request),
         )
         return call.map(
             lambda report: ResultPage(
                 [report],
-                page_call(asked.model_copy(update={"until": report.until, "after": report.next}))
+                page_call(page_request.model_copy(update={"until": report.until, "after": report.next}))
                 if report.next
                 else None,
             )
         )
 
-    return ResultPage(next_call=page_call(wanted))
+    return ResultPage(next_call=page_call(request))
 
 
 def acknowledge(submission: str, answer: AcknowledgementBody) -> Call[AcknowledgementReceipt]:

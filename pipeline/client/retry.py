@@ -101,11 +101,11 @@ def parse_refusal(response: httpx.Response) -> ApiProblem | ApiUnreachable:
 
 def _parse_retry_after(response: httpx.Response) -> float | None:
     """Return what `Retry-After` asks for (RFC 9110, 10.2.3): seconds, or an instant, seen from the answer's own `Date`."""
-    asked = response.headers.get("Retry-After", "").strip()
-    if asked.isascii() and asked.isdigit() and len(asked) < 10:
-        return int(asked)
+    header_value = response.headers.get("Retry-After", "").strip()
+    if header_value.isascii() and header_value.isdigit() and len(header_value) < 10:
+        return int(header_value)
     try:
-        left = parsedate_to_datetime(asked) - parsedate_to_datetime(response.headers.get("Date", ""))
+        remaining = parsedate_to_datetime(header_value) - parsedate_to_datetime(response.headers.get("Date", ""))
     except (TypeError, ValueError):
         return None
-    return max(0.0, left.total_seconds())
+    return max(0.0, remaining.total_seconds())

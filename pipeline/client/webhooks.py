@@ -88,10 +88,10 @@ def _find_rejection(key: Webhook, body: bytes, headers: Mapping[str, str]) -> st
     try:
         key.verify(body, dict(headers), json_parse=False)
     except WebhookVerificationError as error:
-        said = str(error).lower()
-        if "timestamp" not in said and "no matching" not in said:
+        text = str(error).lower()
+        if "timestamp" not in text and "no matching" not in text:
             return "the webhook's signature cannot be read"
-        if "timestamp" in said:
+        if "timestamp" in text:
             return "the webhook was signed more than five minutes ago or ahead; see that the clock is right"
         return "no signature of the webhook fits its body; verify the exact bytes with the partner's newest secret"
     except Exception:  # noqa: BLE001 - a malformed header makes the library raise whatever it trips over

@@ -59,9 +59,9 @@ def resend_delivery(
     caller: Operator,
 ) -> DeliveryView:
     """Owe a delivered or dead message once more, with the same id."""
-    owed, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
+    delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
     publisher.publish([TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)])
-    return owed
+    return delivery
 
 
 @router.post(

@@ -38,12 +38,12 @@ async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], json_body(NewPartner)]
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
-    made = await run_in_threadpool(
+    created = await run_in_threadpool(
         partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test
     )
-    response.headers["Location"] = f"/api/partners/{made.id}"
+    response.headers["Location"] = f"/api/partners/{created.id}"
     response.headers["Cache-Control"] = "no-store"
-    return made
+    return created
 
 
 @router.get("", response_model=PartnerList, responses=LIST_REFUSALS)

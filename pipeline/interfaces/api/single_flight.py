@@ -39,11 +39,11 @@ class SingleFlight(Generic[T]):
                 return self._cached.result()
             future = self._pending
             if future is not None:
-                mine = None
+                own_future = None
             else:
-                future = mine = self._pending = Future()
-        if mine is not None:
-            self._refresh(mine)
+                future = own_future = self._pending = Future()
+        if own_future is not None:
+            self._refresh(own_future)
         return future.result()
 
     def _refresh(self, future: Future[T]) -> None:

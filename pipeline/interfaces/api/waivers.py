@@ -34,9 +34,9 @@ async def create_waiver(
             runtime, caller.account_id, body.model, waived_by=caller.key_id, test_only=caller.test
         )
 
-    made = await run_in_threadpool(grant)
+    waiver = await run_in_threadpool(grant)
     response.headers["Location"] = "/api/waivers"
-    return made
+    return waiver
 
 
 @router.get("", response_model=WaiverList, responses=LIST_REFUSALS)

@@ -134,11 +134,11 @@ def list_accounts(as_json: Json = False) -> None:
             ]
         )
         return
-    made = build_table("account", "name", "GS1 prefix", "mail to", "opened")
+    listing = build_table("account", "name", "GS1 prefix", "mail to", "opened")
     for row in rows:
         mail, opened_on = _describe_mail_domains(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
-        made.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
-    stdout_console().print(made)
+        listing.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
+    stdout_console().print(listing)
 
 
 @keys_app.command("create")
@@ -161,17 +161,23 @@ def create_key(
     ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
     with open_current_runtime() as runtime:
-        made = api_keys.create_key(
+        result = api_keys.create_key(
             runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
         )
     if as_json:
         print_json(
-            {"id": made.id, "key": made.bearer, "accountId": account, "mode": mode, "roles": [str(r) for r in roles]}
+            {
+                "id": result.id,
+                "key": result.bearer,
+                "accountId": account,
+                "mode": mode,
+                "roles": [str(r) for r in roles],
+            }
         )
         return
-    stdout_console().print(made.bearer, soft_wrap=True, markup=False)
+    stdout_console().print(result.bearer, soft_wrap=True, markup=False)
     stderr_console().print(
-        f"[dim]Keep it now: only its hash stays here. It is key {made.id} of {escape(account)}, {mode}, "
+        f"[dim]Keep it now: only its hash stays here. It is key {result.id} of {escape(account)}, {mode}, "
         f"for {', '.join(str(each) for each in roles)}.[/]"
     )
 
@@ -204,10 +210,10 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             ]
         )
         return
-    made = build_table("key", "name", "mode", "roles", "made", "last used", "state")
+    listing = build_table("key", "name", "mode", "roles", "made", "last used", "state")
     for key in known:
         roles, used = ", ".join(sorted(key.roles)), key.last_used_at
-        made.add_row(
+        listing.add_row(
             key.id,
             escape(key.name),
             key.mode,
@@ -216,7 +222,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             f"{used:%Y-%m-%d %H:%M}" if used else "never",
             _key_state(key),
         )
-    stdout_console().print(made)
+    stdout_console().print(listing)
 
 
 def _key_state(key: api_keys.ApiKeyRecord) -> str:
@@ -244,22 +250,22 @@ def rotate_key(
     """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
-        made = api_keys.rotate_key(
+        result = api_keys.rotate_key(
             runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_compute_end(days)
         )
-    ends_at = made.expires_at
+    ends_at = result.expires_at
     if as_json:
         print_json(
             {
-                "id": made.id,
-                "key": made.bearer,
+                "id": result.id,
+                "key": result.bearer,
                 "accountId": account,
                 "replaces": key_id,
                 "expiresAt": ends_at and ends_at.isoformat(),
             }
         )
         return
-    stdout_console().print(made.bearer, soft_wrap=True, markup=False)
+    stdout_console().print(result.bearer, soft_wrap=True, markup=False)
     stderr_console().print(
         f"[dim]Keep it now: only its hash stays here. It {f'ends on {ends_at:%Y-%m-%d}' if ends_at else 'does not end'}."
         f" Key {escape(key_id)} still works for {overlap_hours} h, if it does not end sooner.[/]"

@@ -28,35 +28,37 @@ def take(
 ) -> None:
     """Copy the SQLite database and all its documents into a folder, while the service works."""
     with open_current_runtime(must_exist=True) as runtime:
-        made = backup.create_backup(runtime, folder)
+        report = backup.create_backup(runtime, folder)
     if as_json:
-        print_json(_to_json(made))
+        print_json(_to_json(report))
     else:
-        _print_result(made)
-    if made.missing:
+        _print_result(report)
+    if report.missing:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _to_json(made: backup.Backup) -> dict[str, object]:
-    counts = {"exports": made.exports, "documents": made.documents, "bytes": made.size, "purged": made.purged}
-    missing = [{"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in made.missing]
-    return {"folder": str(made.folder)} | counts | {"uncopied": missing}
+def _to_json(report: backup.Backup) -> dict[str, object]:
+    counts = {"exports": report.exports, "documents": report.documents, "bytes": report.size, "purged": report.purged}
+    missing = [
+        {"exportId": each.export_id, "filename": each.filename, "reason": each.reason} for each in report.missing
+    ]
+    return {"folder": str(report.folder)} | counts | {"uncopied": missing}
 
 
-def _print_result(made: backup.Backup) -> None:
+def _print_result(report: backup.Backup) -> None:
     console = stdout_console()
-    if made.missing:
+    if report.missing:
         shown = build_table("export", "document", "is not in the copy because")
-        for each in made.missing[:MAX_SHOWN]:
+        for each in report.missing[:MAX_SHOWN]:
             shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
-        if len(made.missing) > MAX_SHOWN:
-            shown.add_row("", "", f"and {len(made.missing) - MAX_SHOWN} more; --json has all")
+        if len(report.missing) > MAX_SHOWN:
+            shown.add_row("", "", f"and {len(report.missing) - MAX_SHOWN} more; --json has all")
         console.print(shown)
-    mark = "[bold red]✗[/]" if made.missing else "[green]✓[/]"
-    missing = f"; {len(made.missing)} that exports name could not be copied" if made.missing else ""
-    purged = f"; {made.purged} were purged meanwhile" if made.purged else ""
+    mark = "[bold red]✗[/]" if report.missing else "[green]✓[/]"
+    missing = f"; {len(report.missing)} that exports name could not be copied" if report.missing else ""
+    purged = f"; {report.purged} were purged meanwhile" if report.purged else ""
     console.print(
-        f"{mark} {made.exports} exports and {made.documents} documents ({format_size(made.size)}) are in "
-        f"{escape(str(made.folder))}{missing}{purged}",
+        f"{mark} {report.exports} exports and {report.documents} documents ({format_size(report.size)}) are in "
+        f"{escape(str(report.folder))}{missing}{purged}",
         soft_wrap=True,
     )

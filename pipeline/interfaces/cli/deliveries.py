@@ -50,9 +50,9 @@ def list_deliveries(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    made = build_table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
+    listing = build_table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
     for row in page.items:
-        made.add_row(
+        listing.add_row(
             row.id,
             escape(row.partner_id),
             row.channel,
@@ -61,7 +61,7 @@ def list_deliveries(
             str(row.attempts),
             escape(row.error or "") + (f"\n[yellow]→ {escape(row.remedy)}[/]" if row.remedy else ""),
         )
-    stdout_console().print(made)
+    stdout_console().print(listing)
     if page.next_cursor:
         stdout_console().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
 
@@ -89,9 +89,9 @@ def show_delivery(
         console.print(f"  {escape(row.error)}", soft_wrap=True)
     if row.remedy:
         console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
-    made = build_table("try", "outcome", "status", "what was said", "took", "at")
+    listing = build_table("try", "outcome", "status", "what was said", "took", "at")
     for each in row.tries:
-        made.add_row(
+        listing.add_row(
             str(each.number),
             each.outcome,
             escape(each.status or ""),
@@ -99,7 +99,7 @@ def show_delivery(
             f"{each.duration_ms} ms",
             f"{each.at:%Y-%m-%d %H:%M:%S}",
         )
-    console.print(made)
+    console.print(listing)
 
 
 @app.command()
@@ -140,7 +140,9 @@ def replay(
     """Send a partner everything of a span of time again; it sees the same message ids."""
     given = {"since": since, "until": until, "states": state or None, "eventTypes": message or None}
     try:
-        wanted = ReplayRequest.model_validate({name: value for name, value in given.items() if value is not None})
+        replay_request = ReplayRequest.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         remedy = (
@@ -150,7 +152,7 @@ def replay(
             f"--{first['loc'][0]} {error_phrase(first['msg'])}", code=ExitCode.USAGE, remedy=remedy
         ) from error
     with connect(api_url, api_key) as api:
-        pages = [*api.replay(partner, wanted)]
+        pages = [*api.replay(partner, replay_request)]
     messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
     if as_json:
         print_json({"partnerId": partner, "messages": messages, "exports": exports})

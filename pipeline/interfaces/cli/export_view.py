@@ -50,9 +50,9 @@ def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) ->
 
 def build_exports_table(found: Iterable[ExportSummary]) -> Table:
     """Return exports, one a row: batch, outcome, units, partners, acceptance and id."""
-    made = build_table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
+    listing = build_table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
     for each in found:
-        made.add_row(
+        listing.add_row(
             escape(each.batch_id) + (" [dim]test[/]" if each.test else ""),
             _format_state(each.state, each.outcome, quarantined=each.quarantined),
             f"{each.units_closed}/{each.units_total}",
@@ -61,7 +61,7 @@ def build_exports_table(found: Iterable[ExportSummary]) -> Table:
             f"{each.accepted_at:%Y-%m-%d %H:%M:%S}",
             each.export_id,
         )
-    return made
+    return listing
 
 
 def render_export(export: ExportView) -> Iterator[RenderableType]:
@@ -91,24 +91,24 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
 
 def build_table(*columns: str) -> Table:
     """Return an empty table without lines around it."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    listing = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        listing.add_column(column, overflow="fold")
+    return listing
 
 
 def _build_units_table(export: ExportView) -> Table:
-    made = build_table("unit", "customs package", "state", "steps")
+    listing = build_table("unit", "customs package", "state", "steps")
     for unit, package in zip(export.units, export.customs_packages, strict=True):
-        made.add_row(
+        listing.add_row(
             escape(unit.unit_ref),
             escape(package.package_number or package.id),
             package.state,
             _format_steps(unit.steps),
         )
     if export.steps:
-        made.add_row("all", "", "", _format_steps(export.steps))
-    return made
+        listing.add_row("all", "", "", _format_steps(export.steps))
+    return listing
 
 
 def _format_steps(steps: list[StepView]) -> str:
@@ -124,23 +124,23 @@ def _format_step_mark(state: StepState) -> str:
 def build_artifacts_table(export: ExportView) -> Table:
     """Return the documents: customs package, file name, kind, size and id."""
     names = {package.id: package.package_number or package.id for package in export.customs_packages}
-    made = build_table("customs package", "document", "kind", "size", "id")
+    listing = build_table("customs package", "document", "kind", "size", "id")
     for artifact in export.artifacts:
-        made.add_row(
+        listing.add_row(
             escape(names[artifact.customs_package_id]),
             escape(artifact.filename),
             artifact.artifact_type,
             format_size(artifact.size),
             artifact.id,
         )
-    return made
+    return listing
 
 
 def build_notifications_table(export: ExportView) -> Table:
     """Return the messages, counted by recipient, channel and kind."""
-    made = build_table("told", "by", "with", "messages", "delivered", "pending", "dead")
+    listing = build_table("told", "by", "with", "messages", "delivered", "pending", "dead")
     for tally in export.notifications:
-        made.add_row(
+        listing.add_row(
             f"{escape(tally.partner_id)} ({tally.audience.replace('_', ' ')})",
             tally.channel,
             tally.event_type,
@@ -149,7 +149,7 @@ def build_notifications_table(export: ExportView) -> Table:
             str(tally.pending + tally.waiting),
             str(tally.dead),
         )
-    return made
+    return listing
 
 
 def format_submission(submission: BrokerSubmissionView) -> Text:

@@ -205,9 +205,9 @@ def list_exports(
     as_json: Json = False,
 ) -> None:
     """List exports, newest first: what became of each, and how far it is."""
-    wanted = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
+    wanted_outcomes = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
     with connect(api_url, api_key) as api:
-        page = api.export_page(outcomes=sorted(wanted), broker=broker, limit=limit)
+        page = api.export_page(outcomes=sorted(wanted_outcomes), broker=broker, limit=limit)
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return

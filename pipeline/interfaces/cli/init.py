@@ -63,21 +63,21 @@ def init(
             # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
             _create_env_file(new_settings)
         try:
-            made = _ensure_account(runtime, account, name or account, gs1_prefix)
+            created = _ensure_account(runtime, account, name or account, gs1_prefix)
         except BaseException:
             if first:
                 ENV_FILE.unlink(missing_ok=True)
             raise
     get_settings.cache_clear()
     with open_current_runtime() as runtime:
-        made += _ensure_partners(runtime, account)
+        created += _ensure_partners(runtime, account)
         key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
     if key is not None:
         _append_settings({"api_key": SecretStr(key)})
     if as_json:
-        print_json({"account": account, "made": made, "key": key, "envFile": str(ENV_FILE) if first else None})
+        print_json({"account": account, "made": created, "key": key, "envFile": str(ENV_FILE) if first else None})
     else:
-        _print_result(account, made, key)
+        _print_result(account, created, key)
 
 
 def _missing_settings(settings: Settings) -> dict[str, Any]:
@@ -127,11 +127,11 @@ def _append_settings(settings: dict[str, Any]) -> None:
             file.write(f"{_COMMENTS.get(name, '')}EXPORTS_{name.upper()}={text}\n")
 
 
-def _print_result(account: str, made: list[str], key: str | None) -> None:
+def _print_result(account: str, created: list[str], key: str | None) -> None:
     console = stdout_console()
-    for each in made:
+    for each in created:
         console.print(f"[green]✓[/] {escape(each)}")
-    if not made:
+    if not created:
         console.print(f"[green]✓[/] account [bold]{escape(account)}[/] and its partners are there already")
     if key is None:
         console.print(f"  {ENV_FILE} is there already and was left as it is, and no key was made. This makes one:")

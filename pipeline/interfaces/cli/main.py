@@ -73,9 +73,9 @@ class _LazyGroup(TyperGroup):
             return get_group(_load_module(_COMMANDS[cmd_name]).app).commands[cmd_name]
         if cmd_name in _NOUNS:
             module, group = _NOUNS[cmd_name]
-            made = get_group(getattr(_load_module(module), group))
-            made.name = cmd_name
-            return made
+            loaded = get_group(getattr(_load_module(module), group))
+            loaded.name = cmd_name
+            return loaded
         return None
 
 

@@ -105,8 +105,10 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
             _exit_with_problem(ExitCode.UNREACHABLE, _build_problem("UNREACHABLE", str(error), remedy), as_json)
         except InvalidArgument as error:
-            named = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
-            _exit_with_problem(ExitCode.USAGE, _build_problem(ExitCode.USAGE.name, f"{named} {error.reason}"), as_json)
+            argument_name = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
+            _exit_with_problem(
+                ExitCode.USAGE, _build_problem(ExitCode.USAGE.name, f"{argument_name} {error.reason}"), as_json
+            )
         except KeyboardInterrupt:
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         except Failure as error:

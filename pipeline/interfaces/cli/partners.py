@@ -111,20 +111,20 @@ def add(
         id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
     )
     with open_current_runtime() as runtime:
-        made = partners.create_partner(runtime, account, new)
+        result = partners.create_partner(runtime, account, new)
     if as_json:
-        print_json(made.model_dump_json(by_alias=True, indent=2))
+        print_json(result.model_dump_json(by_alias=True, indent=2))
         return
-    reached_by = ", ".join(channel.channel for channel in made.channels)
+    reached_by = ", ".join(channel.channel for channel in result.channels)
     stdout_console().print(
-        f"[green]✓[/] {made.kind.replace('_', ' ')} [bold]{escape(made.id)}[/], reached by {reached_by}"
+        f"[green]✓[/] {result.kind.replace('_', ' ')} [bold]{escape(result.id)}[/], reached by {reached_by}"
     )
-    stdout_console().print(f"  signing secret {made.secret}", soft_wrap=True)
-    if QueueEndpoint() in made.channels:
-        stdout_console().print(f"  a queue of its own is bound with {escape(made.queue_binding)}", soft_wrap=True)
+    stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
+    if QueueEndpoint() in result.channels:
+        stdout_console().print(f"  a queue of its own is bound with {escape(result.queue_binding)}", soft_wrap=True)
     stderr_console().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
-    if made.state == PartnerState.DRAFT:
-        steps = partners.describe_activation(account, made.id, made.state)
+    if result.state == PartnerState.DRAFT:
+        steps = partners.describe_activation(account, result.id, result.state)
         stderr_console().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
 
 
@@ -168,14 +168,14 @@ def list_partners(account: OfAccount, as_json: Json = False) -> None:
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
-    made = build_table("partner", "kind", "name", "path", "channels", "state")
+    listing = build_table("partner", "kind", "name", "path", "channels", "state")
     for row in rows:
         state = f"{row.state}{', test' if row.test else ''}{_format_test_result(row)}"
         reached_by = ", ".join(f"{endpoint.channel} {_format_address(endpoint)}".strip() for endpoint in row.channels)
-        made.add_row(
+        listing.add_row(
             escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(reached_by), state
         )
-    stdout_console().print(made)
+    stdout_console().print(listing)
 
 
 def _format_address(endpoint: Endpoint) -> str:
@@ -196,21 +196,21 @@ def _format_test_result(partner: PartnerView) -> str:
 def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
     with open_current_runtime() as runtime:
-        made = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
+        result = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
     if as_json:
-        print_json(made.model_dump_json(by_alias=True, indent=2))
+        print_json(result.model_dump_json(by_alias=True, indent=2))
     else:
         shown = build_table("channel", "", "stage", "time", "found")
-        for endpoint in made.endpoints:
+        for endpoint in result.endpoints:
             for at, stage in enumerate(endpoint.stages):
                 mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
                 said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
                 shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
         stdout_console().print(shown)
         stdout_console().print(
-            f"{escape(made.partner_id)} {'passed' if made.passed else 'did not pass'}, and is {made.state}"
+            f"{escape(result.partner_id)} {'passed' if result.passed else 'did not pass'}, and is {result.state}"
         )
-    if not made.passed:
+    if not result.passed:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
@@ -238,11 +238,11 @@ def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
         _print_partner(streams.resume_partner(runtime, account, partner), as_json=as_json)
 
 
-def _print_partner(made: PartnerView, *, as_json: bool) -> None:
+def _print_partner(result: PartnerView, *, as_json: bool) -> None:
     if as_json:
-        print_json(made.model_dump_json(by_alias=True, indent=2))
+        print_json(result.model_dump_json(by_alias=True, indent=2))
     else:
-        stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(made.id)}[/] is {made.state}")
+        stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(result.id)}[/] is {result.state}")
 
 
 @app.command("rotate-secret")
@@ -257,15 +257,15 @@ def rotate_secret(
 ) -> None:
     """Give a partner a new signing secret, shown this once; both sign and count until the older one ends."""
     with open_current_runtime() as runtime:
-        made = partners.rotate_secret(runtime, account, partner, overlap)
+        result = partners.rotate_secret(runtime, account, partner, overlap)
     if as_json:
-        print_json(made.model_dump_json(by_alias=True, indent=2))
+        print_json(result.model_dump_json(by_alias=True, indent=2))
         return
-    stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(made.partner_id)}[/] has a new signing secret")
-    stdout_console().print(f"  signing secret {made.secret}", soft_wrap=True)
+    stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret")
+    stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
     stderr_console().print(
         f"[dim]  Give it to the partner now: it is not shown again. The older one counts until"
-        f" {made.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
+        f" {result.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
         soft_wrap=True,
     )
 
@@ -297,12 +297,12 @@ def receiver(
 
     with _run_receiver(
         lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=print_request)
-    ) as made:
+    ) as result:
         if as_json:
-            print_json(json.dumps({"address": made.url}))
+            print_json(json.dumps({"address": result.url}))
         else:
             stdout_console().print(
-                f"[green]{GOOD}[/] receiving at [bold]{made.url}[/]{f', and does wrong: {bad}' if bad else ''}"
+                f"[green]{GOOD}[/] receiving at [bold]{result.url}[/]{f', and does wrong: {bad}' if bad else ''}"
             )
             stderr_console().print(
                 "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
@@ -320,14 +320,14 @@ def file_receiver(
     as_json: Json = False,
 ) -> None:
     """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
-    with _run_receiver(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as made:
+    with _run_receiver(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as result:
         if as_json:
-            print_json(json.dumps({"address": made.address, "hostKey": made.host_key, "password": made.password}))
+            print_json(json.dumps({"address": result.address, "hostKey": result.host_key, "password": result.password}))
         else:
             stdout_console().print(
-                f"[green]{GOOD}[/] files at [bold]{made.address}[/]{f', and does wrong: {bad}' if bad else ''}"
+                f"[green]{GOOD}[/] files at [bold]{result.address}[/]{f', and does wrong: {bad}' if bad else ''}"
             )
-            stdout_console().print(f"  host key {made.host_key}\n  password {made.password}", soft_wrap=True)
+            stdout_console().print(f"  host key {result.host_key}\n  password {result.password}", soft_wrap=True)
             stderr_console().print(
                 "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
             )
@@ -345,16 +345,16 @@ def mail_receiver(
     as_json: Json = False,
 ) -> None:
     """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
-    with _run_receiver(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as made:
+    with _run_receiver(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as result:
         if as_json:
-            print_json(json.dumps({"url": made.url, "certificate": str(made.certificate)}))
+            print_json(json.dumps({"url": result.url, "certificate": str(result.certificate)}))
         else:
             stdout_console().print(
                 f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', and does wrong: {bad}' if bad else ''}"
             )
             stderr_console().print("[dim]  These settings of the service lead to it:[/]")
             stdout_console().print(
-                f"EXPORTS_SMTP_URL={made.url}\nSSL_CERT_FILE={made.certificate}", soft_wrap=True, markup=False
+                f"EXPORTS_SMTP_URL={result.url}\nSSL_CERT_FILE={result.certificate}", soft_wrap=True, markup=False
             )
 
 
@@ -365,11 +365,11 @@ _ReceiverT = TypeVar("_ReceiverT", bound=WebhookReceiver | FileReceiver | MailRe
 def _run_receiver(make: Callable[[], _ReceiverT]) -> Iterator[_ReceiverT]:
     """Have a receiver stand until the process is told to end; what it is for is said meanwhile."""
     try:
-        made = make()
+        result = make()
     except OSError as error:
         remedy = "Give another by --port; --port 0 takes a free one."
         raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
     shutdown = shutdown_event()
-    with made:
-        yield made
+    with result:
+        yield result
         shutdown.wait()

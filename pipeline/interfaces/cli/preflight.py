@@ -115,10 +115,10 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
 
 
 def _build_table(rows: Sequence[AgencyStatus]) -> Table:
-    made = build_table("unit", "line", "agency", "present", "missing", "needs a person")
+    listing = build_table("unit", "line", "agency", "present", "missing", "needs a person")
     for row in rows:
         person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
-        made.add_row(
+        listing.add_row(
             escape(row.unit_ref),
             escape(row.line_ref),
             escape(row.agency),
@@ -126,7 +126,7 @@ def _build_table(rows: Sequence[AgencyStatus]) -> Table:
             f"[red]{escape(', '.join(row.missing))}[/]" if row.missing else "",
             f"[yellow]{person}[/]" if person else "",
         )
-    return made
+    return listing
 
 
 def _print_summary(console: Console, rows: Sequence[AgencyStatus], shown: int, omitted: int) -> None:

@@ -75,10 +75,13 @@ class ProgressReporter:
             yield self._build_line(event, number, mark, text)
 
     def _build_documents_line(self, number: int) -> ProgressLine:
-        made = self._documents.pop(number)
-        size = sum(int(event.data.get("size", 0)) for event in made)
+        document_events = self._documents.pop(number)
+        size = sum(int(event.data.get("size", 0)) for event in document_events)
         return self._build_line(
-            made[-1], number, GOOD, f"{count_noun(len(made), 'document')} rendered, {format_size(size)}"
+            document_events[-1],
+            number,
+            GOOD,
+            f"{count_noun(len(document_events), 'document')} rendered, {format_size(size)}",
         )
 
     def _build_line(self, event: EventView, number: int, mark: str, text: str) -> ProgressLine:

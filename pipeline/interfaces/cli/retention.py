@@ -59,14 +59,14 @@ def purge(
             _print_due([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
             _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
-        made = retention.purge_expired(runtime, today)
+        result = retention.purge_expired(runtime, today)
     if as_json:
-        print_json(vars(made))
+        print_json(vars(result))
     else:
         stdout_console().print(
-            f"[green]✓[/] {made.exports} exports and {made.plans} plans without one purged, {made.documents} documents deleted"
+            f"[green]✓[/] {result.exports} exports and {result.plans} plans without one purged, {result.documents} documents deleted"
         )
-    _warn_of_unreadable(made.unreadable)
+    _warn_of_unreadable(result.unreadable)
 
 
 def _warn_of_unreadable(plans: Sequence[str]) -> None:
@@ -81,15 +81,15 @@ def _print_due(found: list[ExpiredRecord], today: date, *, as_json: bool) -> Non
     if as_json:
         print_json([{name: _to_plain_value(value) for name, value in vars(each).items()} for each in found])
         return
-    made = build_table("export or plan", "account", "entry", "kept until", "by", "held by")
+    listing = build_table("export or plan", "account", "entry", "kept until", "by", "held by")
     for each in found:
         law = f"{each.jurisdiction}, {each.years} years"
         what = each.export_id or each.plan_id
-        made.add_row(
+        listing.add_row(
             what, escape(each.account_id), str(each.entry_on), str(each.kept_until), law, escape(each.held_by or "")
         )
     if found:
-        stdout_console().print(made)
+        stdout_console().print(listing)
     held = sum(each.held_by is not None for each in found)
     free = Counter(each.export_id is not None for each in found if each.held_by is None)
     stdout_console().print(
@@ -117,12 +117,12 @@ def place_hold(
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
     with open_current_runtime(must_exist=True) as runtime:
         try:
-            made = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
+            result = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
             raise Failure(error.message) from error
-    _print_hold(made, as_json=as_json)
+    _print_hold(result, as_json=as_json)
 
 
 @app.command("release")
@@ -133,20 +133,20 @@ def release_hold(
     """End a hold; it stays on record."""
     with open_current_runtime(must_exist=True) as runtime:
         try:
-            made = legal_holds.release_hold(runtime, hold, released_by=by)
+            result = legal_holds.release_hold(runtime, hold, released_by=by)
         except NotFound as error:
             raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
         except InvalidState as error:
             raise Failure(error.message) from error
-    _print_hold(made, as_json=as_json)
+    _print_hold(result, as_json=as_json)
 
 
-def _print_hold(made: LegalHold, *, as_json: bool) -> None:
+def _print_hold(result: LegalHold, *, as_json: bool) -> None:
     if as_json:
-        print_json(made.model_dump_json())
+        print_json(result.model_dump_json())
     else:
-        what = "in force" if made.released_at is None else "released"
-        stdout_console().print(f"[green]✓[/] legal hold {made.id} is {what}")
+        what = "in force" if result.released_at is None else "released"
+        stdout_console().print(f"[green]✓[/] legal hold {result.id} is {what}")
 
 
 @app.command("holds")
@@ -163,9 +163,11 @@ def list_holds(
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
-    made = build_table("hold", "account", "export", "reason", "placed", "released")
+    listing = build_table("hold", "account", "export", "reason", "placed", "released")
     for each in found:
         released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
         placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"
-        made.add_row(*map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released)))
-    stdout_console().print(made)
+        listing.add_row(
+            *map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released))
+        )
+    stdout_console().print(listing)

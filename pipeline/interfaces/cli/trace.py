@@ -62,15 +62,15 @@ def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
 
 
 def _build_deliveries_table(deliveries: list[DeliveryView]) -> Table:
-    made = build_table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
+    listing = build_table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
     for delivery in deliveries:
         head = [escape(delivery.partner_id), delivery.channel, _format_state(delivery)]
         for attempt in reversed(delivery.tries):
-            made.add_row(*head, *_format_attempt(attempt))
+            listing.add_row(*head, *_format_attempt(attempt))
             head = ["", "", ""]
         if not delivery.tries:
-            made.add_row(*head)
-    return made
+            listing.add_row(*head)
+    return listing
 
 
 def _format_state(delivery: DeliveryView) -> str:

@@ -47,8 +47,8 @@ def add(
         wrong = error.errors()[0]
         raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
     with open_current_runtime() as runtime:
-        made = waivers.grant_waiver(runtime, account, new, waived_by=by)
-    _print_waiver(made, "on record", as_json)
+        recorded = waivers.grant_waiver(runtime, account, new, waived_by=by)
+    _print_waiver(recorded, "on record", as_json)
 
 
 @app.command("list")
@@ -61,9 +61,9 @@ def list_waivers(account: OfAccount, as_json: Json = False) -> None:
     if as_json:
         print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
         return
-    made = build_table("waiver", "rule", "where", "for", "reason", "by", "state")
+    listing = build_table("waiver", "rule", "where", "for", "reason", "by", "state")
     for row in rows:
-        made.add_row(
+        listing.add_row(
             row.id,
             escape(row.rule),
             escape(row.pointer or "everywhere"),
@@ -72,7 +72,7 @@ def list_waivers(account: OfAccount, as_json: Json = False) -> None:
             escape(row.waived_by),
             _waiver_state(row),
         )
-    stdout_console().print(made)
+    stdout_console().print(listing)
 
 
 @app.command("revoke")
@@ -85,15 +85,15 @@ def revoke(
 ) -> None:
     """End a waiver now; it stays on record."""
     with open_current_runtime() as runtime:
-        made = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
-    _print_waiver(made, "revoked", as_json)
+        recorded = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
+    _print_waiver(recorded, "revoked", as_json)
 
 
-def _print_waiver(made: WaiverView, what: str, as_json: bool) -> None:
+def _print_waiver(recorded: WaiverView, what: str, as_json: bool) -> None:
     if as_json:
-        print_json(made.model_dump_json(by_alias=True, indent=2))
+        print_json(recorded.model_dump_json(by_alias=True, indent=2))
     else:
-        stdout_console().print(f"[green]✓[/] waiver [bold]{made.id}[/] of {escape(made.rule)} is {what}")
+        stdout_console().print(f"[green]✓[/] waiver [bold]{recorded.id}[/] of {escape(recorded.rule)} is {what}")
 
 
 def _waiver_state(row: WaiverView) -> str:
