@@ -9,14 +9,14 @@ import pytest
 
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from tests.deliveries.conftest import Clock
-from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
 from tests.support import factories
 
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
 
 
-def test_a_partners_secret_is_shown_once(desk: Desk) -> None:
-    api = desk.client()
+def test_a_partners_secret_is_shown_once(harness: ApiHarness) -> None:
+    api = harness.client()
     made = api.post("/api/partners", json=NEW)
     assert made.status_code == 201
     assert made.headers["location"] == "/api/partners/wh_new"
@@ -28,8 +28,8 @@ def test_a_partners_secret_is_shown_once(desk: Desk) -> None:
     assert made.json()["secret"] not in api.get("/api/partners").text
 
 
-def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
-    api = desk.client()
+def test_a_partner_is_changed_paused_and_resumed(harness: ApiHarness) -> None:
+    api = harness.client()
     api.post("/api/partners", json=NEW | {"live": True})
     hook = {"channel": "webhook", "address": "https://dock.example/in"}
     changed = api.patch(
@@ -41,8 +41,8 @@ def test_a_partner_is_changed_paused_and_resumed(desk: Desk) -> None:
     assert api.post("/api/partners/wh_new/resume").json()["errorCode"] == "INVALID_STATE"
 
 
-def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
-    api = desk.client()
+def test_a_partner_is_tested_and_activated(harness: ApiHarness) -> None:
+    api = harness.client()
     assert api.post("/api/partners", json=NEW).json()["state"] == "draft"
     refused = api.post("/api/partners/wh_new/activate")
     assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
@@ -54,12 +54,12 @@ def test_a_partner_is_tested_and_activated(desk: Desk) -> None:
     ] * 3
     assert api.get("/api/partners/wh_new").json()["lastTest"]["id"] == tested.json()["id"]
     assert api.post("/api/partners/wh_new/activate").json()["state"] == "live"
-    assert desk.client(account=OTHER).post("/api/partners/wh_new/test").status_code == 404
+    assert harness.client(account=OTHER).post("/api/partners/wh_new/test").status_code == 404
 
 
-def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(desk: Desk) -> None:
-    api = desk.client()
-    address = f"{desk.url}/sandbox/webhooks/{factories.ACCOUNT}/br_hook"
+def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(harness: ApiHarness) -> None:
+    api = harness.client()
+    address = f"{harness.url}/sandbox/webhooks/{factories.ACCOUNT}/br_hook"
     new = {"kind": "customs_broker", "name": "Sandbox broker", "test": True}
     api.post("/api/partners", json=new | {"id": "br_hook", "channels": [{"channel": "webhook", "address": address}]})
     api.post("/api/partners", json=new | {"id": "br_buddy", "path": "borderbuddy"})
@@ -68,10 +68,10 @@ def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(desk: D
         assert (tested["passed"], tested["state"]) == (True, "verified"), tested
 
 
-def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: Desk, clock: Clock) -> None:
-    api = desk.client()
-    export, old = handed_off(desk)
-    submission = desk.submission(export)
+def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness: ApiHarness, clock: Clock) -> None:
+    api = harness.client()
+    export, old = handed_off(harness)
+    submission = harness.submission(export)
     url = f"/api/partners/{submission.partner_id}/rotate-secret"
     rotated = api.post(url, json={"overlapHours": 2})
     assert (rotated.status_code, rotated.headers["cache-control"]) == (200, "no-store")
@@ -83,7 +83,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: De
         body = json.dumps({"id": f"A-{number}", "status": "received"}).encode()
         headers = {"content-type": "application/json"} | build_signature_headers(f"A-{number}", body, secret)
         return (
-            desk.stranger()
+            harness.stranger()
             .post(f"/api/broker-submissions/{submission.id}/acknowledgements", content=body, headers=headers)
             .status_code
         )
@@ -118,9 +118,9 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(desk: De
     ],
 )
 def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
-    desk: Desk, changes: dict[str, Any], field: str
+    harness: ApiHarness, changes: dict[str, Any], field: str
 ) -> None:
-    api = desk.client()
+    api = harness.client()
     refused = api.post("/api/partners", json=NEW | changes)
     assert (refused.status_code, refused.json()["errorCode"], refused.json()["field"]) == (
         400,
@@ -133,9 +133,9 @@ def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
     ]
 
 
-def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(desk: Desk) -> None:
-    assert desk.client("read", "operate", "execute").post("/api/partners", json=NEW).status_code == 403
-    foreign = desk.client(account=OTHER)
+def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(harness: ApiHarness) -> None:
+    assert harness.client("read", "operate", "execute").post("/api/partners", json=NEW).status_code == 403
+    foreign = harness.client(account=OTHER)
     assert foreign.get(f"/api/partners/{factories.WAREHOUSE}").status_code == 404
     assert foreign.patch(f"/api/partners/{factories.WAREHOUSE}", json={"name": "Mine"}).status_code == 404
     assert foreign.get("/api/partners").json()["items"] == []

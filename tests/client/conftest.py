@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.client import AsyncExports, Exports, Retries
-from tests.interfaces.api.conftest import desk, open_desk  # noqa: F401 - fixtures of others
+from tests.interfaces.api.conftest import harness, open_harness  # noqa: F401 - fixtures of others
 from tests.interfaces.cli.conftest import service  # noqa: F401 - fixtures of others
 
 Json = dict[str, Any]

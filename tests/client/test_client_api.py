@@ -16,7 +16,7 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from tests.client.conftest import Awaiting, Client, Waiting
-from tests.interfaces.api.conftest import EVERYTHING, Desk
+from tests.interfaces.api.conftest import EVERYTHING, ApiHarness
 from tests.support import factories
 
 
@@ -28,11 +28,11 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 class At:
-    """A client at the desk, with a key that may do everything."""
+    """A client at the API harness, with a key that may do everything."""
 
-    def __init__(self, desk: Desk, client: Client) -> None:
-        self._url, self._client = desk.url, client
-        self._key = desk.key(*EVERYTHING).bearer
+    def __init__(self, harness: ApiHarness, client: Client) -> None:
+        self._url, self._client = harness.url, client
+        self._key = harness.key(*EVERYTHING).bearer
 
     def one(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
@@ -44,26 +44,28 @@ class At:
 
 
 @pytest.fixture
-def at(desk: Desk, client: Client) -> At:
-    """Each client at the desk."""
-    return At(desk, client)
+def at(harness: ApiHarness, client: Client) -> At:
+    """Each client at the API harness."""
+    return At(harness, client)
 
 
-def executed(desk: Desk, at: At, batch: str) -> Execution:
+def executed(harness: ApiHarness, at: At, batch: str) -> Execution:
     """Have a plan of the batch executed, as a worker would."""
     made: Execution = at.one("execute", factories.plan(batch=batch), idempotency_key=batch)
-    desk.run(made.export.export_id)
+    harness.run(made.export.export_id)
     return made
 
 
-def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(desk: Desk, at: At, tmp_path: Path) -> None:
+def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(
+    harness: ApiHarness, at: At, tmp_path: Path
+) -> None:
     plan = factories.plan()
     assert at.one("preflight", plan).executable
     first = at.one("execute", plan, idempotency_key="k-1")
     again = at.one("execute", plan, idempotency_key="k-1", wait_seconds=0)
     assert (first.replayed, again.replayed, again.export.export_id) == (False, True, first.export.export_id)
-    assert desk.rows()["exports"] == 1
-    desk.run(first.export.export_id)
+    assert harness.rows()["exports"] == 1
+    harness.run(first.export.export_id)
     export = at.one("inspect", plan["batchId"])
     assert export.state == "executed"
     paths = at.one("save", export, tmp_path, with_bundle=True)
@@ -78,21 +80,21 @@ def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(desk:
     assert [each.id for each in package.artifacts] == [each.id for each in export.artifacts]
 
 
-def test_registered_plan_is_executed_by_its_batch(desk: Desk, at: At) -> None:
+def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, at: At) -> None:
     plan = factories.plan()
     receipt = at.one("register_plan", plan)
     with pytest.raises(ApiProblem) as refused:
         at.one("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
     assert refused.value.code == "NOT_FOUND"
     made = at.one("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
-    assert (made.export.plan_hash, desk.rows()["exports"]) == (receipt.plan_hash, 1)
+    assert (made.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
 
 
-def test_version_is_told_by_its_tag_and_guards_a_change(desk: Desk, at: At) -> None:
+def test_version_is_told_by_its_tag_and_guards_a_change(harness: ApiHarness, at: At) -> None:
     made = at.one("execute", factories.plan())
     before = at.one("inspect_version", made.export.export_id)
     assert at.one("inspect_if_changed", made.export.export_id, before.etag) is None
-    desk.run(made.export.export_id)
+    harness.run(made.export.export_id)
     after = at.one("inspect_if_changed", made.export.export_id, before.etag)
     assert (after.export.state, after.etag != before.etag) == ("executed", True)
     changed = factories.changed(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
@@ -103,8 +105,8 @@ def test_version_is_told_by_its_tag_and_guards_a_change(desk: Desk, at: At) -> N
     assert (amended.export.revision, amended.export.supersedes) == (2, made.export.export_id)
 
 
-def test_lists_are_walked_to_their_end(desk: Desk, at: At) -> None:
-    ids = [executed(desk, at, f"batch-{number}").export.export_id for number in range(3)]
+def test_lists_are_walked_to_their_end(harness: ApiHarness, at: At) -> None:
+    ids = [executed(harness, at, f"batch-{number}").export.export_id for number in range(3)]
     assert [each.export_id for each in at.many("exports", page_size=1)] == ids[::-1]
     assert at.many("exports", state="failed") == at.many("exports", quarantined=True) == []
     assert len(at.many("exports", quarantined=False)) == 3
@@ -120,14 +122,14 @@ def test_lists_are_walked_to_their_end(desk: Desk, at: At) -> None:
     assert at.many("sandbox_handoffs") == []
 
 
-def test_followed_log_is_the_whole_log(desk: Desk, at: At) -> None:
-    made = executed(desk, at, "batch-1")
+def test_followed_log_is_the_whole_log(harness: ApiHarness, at: At) -> None:
+    made = executed(harness, at, "batch-1")
     followed = at.many("follow", made.export.export_id, timeout_seconds=20, most=len(
         at.many("events", made.export.export_id)))  # fmt: skip
     assert followed == at.many("events", made.export.export_id)
 
 
-def test_export_is_cancelled_and_what_cannot_be_done_says_why(desk: Desk, at: At) -> None:
+def test_export_is_cancelled_and_what_cannot_be_done_says_why(harness: ApiHarness, at: At) -> None:
     made = at.one("execute", factories.plan())
     with pytest.raises(ApiProblem) as refused:
         at.one("retry", made.export.export_id)
@@ -138,7 +140,7 @@ def test_export_is_cancelled_and_what_cannot_be_done_says_why(desk: Desk, at: At
     assert at.one("cancel", made.export.export_id).state == "cancelled"
 
 
-def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(desk: Desk, at: At) -> None:
+def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(harness: ApiHarness, at: At) -> None:
     made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()]))
     assert (made.state, bool(made.secret)) == ("draft", True)
     with pytest.raises(ApiProblem) as refused:
@@ -154,8 +156,8 @@ def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(desk: De
     assert "wh_new" in [each.id for each in at.one("partners")]
 
 
-def test_messages_are_sent_again_and_the_broker_answers(desk: Desk, at: At) -> None:
-    export = executed(desk, at, "batch-1").export.export_id
+def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, at: At) -> None:
+    export = executed(harness, at, "batch-1").export.export_id
     told = next(each for each in at.many("deliveries", export=export, state="delivered"))
     assert (at.one("resend", told.id).state, at.one("delivery", told.id).state) == ("pending", "pending")
     wanted = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})

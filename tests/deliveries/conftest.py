@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.deliveries.support.scenario import Desk, serving
+from tests.deliveries.support.scenario import ApiHarness, serving
 from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
 from tests.workflow.conftest import make_house  # noqa: F401 - fixtures of others
@@ -91,7 +91,7 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 
 
 @pytest.fixture
-def desk(opened: OpenRuntime) -> Iterator[Desk]:
+def harness(opened: OpenRuntime) -> Iterator[ApiHarness]:
     """An API at an address that it knows itself, with two accounts and a warehouse."""
     port = free_port()
     # A busy machine is not to be taken for an endpoint that does not answer.

@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHan
 from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
-from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
 from tests.support import factories
 
 
@@ -29,10 +29,12 @@ from tests.support import factories
     ("invoice", "status"),
     [("A", "accepted"), ("R", "rejected"), ("Q", "query"), ("D1", "accepted"), ("H1", "held"), ("INV", "accepted")],
 )
-def test_the_sandbox_broker_answers_as_the_invoice_number_asks(desk: Desk, via: str, invoice: str, status: str) -> None:
-    export, _ = handed_off(desk, invoice=invoice, via=via)
-    poll(lambda: desk.submission(export).state == status)
-    with desk.runtime.db.read() as session:
+def test_the_sandbox_broker_answers_as_the_invoice_number_asks(
+    harness: ApiHarness, via: str, invoice: str, status: str
+) -> None:
+    export, _ = handed_off(harness, invoice=invoice, via=via)
+    poll(lambda: harness.submission(export).state == status)
+    with harness.runtime.db.read() as session:
         answers = session.exec(select(Acknowledgement)).all()
     final = next(each for each in answers if each.status == status)
     if status == "rejected":
@@ -43,29 +45,33 @@ def test_the_sandbox_broker_answers_as_the_invoice_number_asks(desk: Desk, via: 
 
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
-def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(desk: Desk, via: str) -> None:
-    silent, _ = handed_off(desk, invoice="P", via=via)
-    broken, _ = handed_off(desk, invoice="F", via=via)
-    assert (desk.submission(silent).state, desk.submission(broken).state) == ("delivered", "sent")
-    owed = desk.client("read").get("/api/deliveries", params={"exportId": broken.export_id, "state": "pending"}).json()
+def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(harness: ApiHarness, via: str) -> None:
+    silent, _ = handed_off(harness, invoice="P", via=via)
+    broken, _ = handed_off(harness, invoice="F", via=via)
+    assert (harness.submission(silent).state, harness.submission(broken).state) == ("delivered", "sent")
+    owed = (
+        harness.client("read").get("/api/deliveries", params={"exportId": broken.export_id, "state": "pending"}).json()
+    )
     tried = [each for each in owed["items"] if each["audience"] == "customs_broker"]
     assert [(each["tries"][0]["status"], each["tries"][0]["outcome"]) for each in tried] == [("503", "failed")]
 
 
-def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(desk: Desk) -> None:
-    export, _ = handed_off(desk, invoice="R")
-    (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
-    sender.resend_delivery(desk.runtime, factories.ACCOUNT, done.id, "key_1")
-    sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
-    with desk.runtime.db.read() as session:
+def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness, invoice="R")
+    (done,) = [
+        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+    ]
+    sender.resend_delivery(harness.runtime, factories.ACCOUNT, done.id, "key_1")
+    sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
+    with harness.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
         assert session.exec(select(func.count()).select_from(Acknowledgement)).one() == 1
-    assert exports.log_of(desk.runtime, export.export_id).count("BROKER_REJECTED") == 1
+    assert exports.log_of(harness.runtime, export.export_id).count("BROKER_REJECTED") == 1
 
 
-def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(desk: Desk) -> None:
-    made = [handed_off(desk, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
-    reader = desk.client("read")
+def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(harness: ApiHarness) -> None:
+    made = [handed_off(harness, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
+    reader = harness.client("read")
     first = reader.get("/sandbox/handoffs", params={"limit": 2}).json()
     second = reader.get("/sandbox/handoffs", params={"limit": 2, "cursor": first["nextCursor"]}).json()
     items = first["items"] + second["items"]
@@ -75,83 +81,85 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert by_outcome.keys() == {"held", "none", "rejected"}
     assert (by_outcome["none"]["answer"], by_outcome["rejected"]["answer"]["status"]) == (None, "rejected")
     assert by_outcome["rejected"]["submissionStatus"] == "rejected"
-    assert desk.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
-    person = desk.stranger()
+    assert harness.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
+    person = harness.stranger()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
-    key = api_keys.create_key(desk.runtime, factories.ACCOUNT, "a person's", mode="live", roles=("read",))
+    key = api_keys.create_key(harness.runtime, factories.ACCOUNT, "a person's", mode="live", roles=("read",))
     person.post("/console/sign-in", data={"key": key.bearer})
     page = person.get("/console/sandbox").text
     assert all(each.export_id in page for each in made)
     assert "Rejected by the sandbox broker" in page
 
 
-def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(desk: Desk) -> None:
-    export, _ = handed_off(desk, invoice="R")
-    submission = desk.submission(export)
-    assert polling.poll_endpoint(desk.runtime, submission.id) == PollResult(repeated=1)
+def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness, invoice="R")
+    submission = harness.submission(export)
+    assert polling.poll_endpoint(harness.runtime, submission.id) == PollResult(repeated=1)
     assert str(submission.handoff_id).startswith("sbx-")
 
 
-def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(desk: Desk) -> None:
-    plain = desk.stranger()
+def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(harness: ApiHarness) -> None:
+    plain = harness.stranger()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
     assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
     assert plain.post(f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.WAREHOUSE}", content=b"{}").status_code == 401
     assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
 
 
-def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(desk: Desk) -> None:
+def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHarness) -> None:
     """What the sandbox answers bears the secret of the handoff's partner: who asks for it must be that partner."""
-    export, secret = handed_off(desk, invoice="R", via="webhook")
-    poll(lambda: desk.submission(export).state == "rejected")
-    (done,) = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
-    with desk.runtime.db.read() as session:
-        body = build_cloud_event(desk.runtime.settings, session.get_one(Notification, done.notification_id), None)
-    broker = desk.submission(export).partner_id
-    beside = exports.register(desk.runtime, "wh_beside", "warehouse").secret
+    export, secret = handed_off(harness, invoice="R", via="webhook")
+    poll(lambda: harness.submission(export).state == "rejected")
+    (done,) = [
+        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+    ]
+    with harness.runtime.db.read() as session:
+        body = build_cloud_event(harness.runtime.settings, session.get_one(Notification, done.notification_id), None)
+    broker = harness.submission(export).partner_id
+    beside = exports.register(harness.runtime, "wh_beside", "warehouse").secret
     elsewhere = partners.create_partner(
-        desk.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")
+        harness.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")
     ).secret
     # Under an id of its own it is no repetition, and it asks for another answer.
     asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
     assert asked.count(b'"number": "A') == 1
-    plain = desk.stranger()
+    plain = harness.stranger()
 
     def post(account: str, partner: str, secret: str) -> int:
         address = f"/sandbox/webhooks/{account}/{partner}"
         return plain.post(address, content=asked, headers=build_signature_headers("1", asked, secret)).status_code
 
     assert post(factories.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
-    assert desk.submission(export).state == "rejected"
+    assert harness.submission(export).state == "rejected"
     assert post(factories.ACCOUNT, broker, secret) == 204
-    poll(lambda: desk.submission(export).state == "accepted")
+    poll(lambda: harness.submission(export).state == "accepted")
 
 
-def test_an_answer_signed_by_the_partner_is_recorded_once(desk: Desk) -> None:
-    export, secret = handed_off(desk)
-    url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
+def test_an_answer_signed_by_the_partner_is_recorded_once(harness: ApiHarness) -> None:
+    export, secret = handed_off(harness)
+    url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
-    plain = desk.stranger()
+    plain = harness.stranger()
     first = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
     again = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
     assert (first.status_code, first.json()["submissionStatus"], first.json()["recorded"]) == (200, "released", True)
     assert (again.status_code, again.json()["submissionStatus"], again.json()["recorded"]) == (200, "released", False)
-    assert exports.log_of(desk.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
+    assert exports.log_of(harness.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
 
 
-def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
-    first, secret = handed_off(desk)
-    broker = desk.submission(first).partner_id
-    second = exports.ready(desk.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
-    exports.hand_off(desk.runtime, second)
+def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
+    first, secret = handed_off(harness)
+    broker = harness.submission(first).partner_id
+    second = exports.ready(harness.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
+    exports.hand_off(harness.runtime, second)
     answer = json.dumps({"id": "a-1", "status": "released"}).encode()
-    plain = desk.stranger()
+    plain = harness.stranger()
 
     def say(export: exports.Ready, call: str, body: bytes, headers: dict[str, str]) -> int:
         return plain.post(
-            f"/api/broker-submissions/{desk.submission(export).id}/{call}", content=body, headers=headers
+            f"/api/broker-submissions/{harness.submission(export).id}/{call}", content=body, headers=headers
         ).status_code
 
     for call, body in (("acknowledgements", answer), ("links", b"")):
@@ -161,31 +169,31 @@ def test_a_signature_is_good_for_one_submission(desk: Desk) -> None:
             same = {"webhook-timestamp": spelled.format(overheard["webhook-timestamp"])}
             assert say(second, call, body, overheard | same) == 401, spelled
         assert say(second, call, body, build_signature_headers("a-2", body, secret)) == 200
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 4
         session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
     assert say(second, "links", b"", build_signature_headers("a-3", b"", secret)) == 200
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "what is too old is forgotten"
 
 
-def test_answers_out_of_order_are_kept_and_never_lead_down(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    url = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
-    broker = desk.client(f"partner:{desk.submission(export).partner_id}")
+def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
+    broker = harness.client(f"partner:{harness.submission(export).partner_id}")
     for number, (status, stands) in enumerate(
         [("filed", "filed"), ("received", "filed"), ("accepted", "filed"), ("held", "held"), ("released", "released")]
     ):
         said = broker.post(url, json={"id": f"a-{number}", "status": status}).json()
         assert (said["submissionStatus"], said["recorded"]) == (stands, True)
-    view = desk.client("read").get(f"/api/exports/{export.export_id}").json()["broker_submission"]
+    view = harness.client("read").get(f"/api/exports/{export.export_id}").json()["broker_submission"]
     assert (view["submission_status"], len(view["acknowledgements"])) == ("released", 5)
 
 
-def test_20_same_answers_at_once_count_once(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    submission_id = desk.submission(export).id
-    broker = desk.client("operate")
+def test_20_same_answers_at_once_count_once(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    submission_id = harness.submission(export).id
+    broker = harness.client("operate")
     together = threading.Barrier(20)
 
     def say() -> None:
@@ -199,15 +207,15 @@ def test_20_same_answers_at_once_count_once(desk: Desk) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert exports.log_of(desk.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
+    assert exports.log_of(harness.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
 
 
-def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
-    export, secret = handed_off(desk)
-    submission = desk.submission(export)
+def test_who_may_not_answer_is_refused_and_nothing_moves(harness: ApiHarness) -> None:
+    export, secret = handed_off(harness)
+    submission = harness.submission(export)
     url = f"/api/broker-submissions/{submission.id}/acknowledgements"
     answer = b'{"id": "a-1", "status": "accepted"}'
-    plain = desk.stranger()
+    plain = harness.stranger()
     refused = [
         plain.post(url, content=answer),
         plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, generate_secret())),
@@ -217,11 +225,11 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
             content=answer,
             headers=build_signature_headers("a", answer, secret),
         ),
-        desk.client("partner:br_other").post(url, content=answer),
-        desk.client("read", "execute").post(url, content=answer),
-        desk.client(account=OTHER).post(url, content=answer),
-        desk.client("operate").post(url, content=b'{"id": "a-1", "status": "pending"}'),
-        desk.client("operate").post(
+        harness.client("partner:br_other").post(url, content=answer),
+        harness.client("read", "execute").post(url, content=answer),
+        harness.client(account=OTHER).post(url, content=answer),
+        harness.client("operate").post(url, content=b'{"id": "a-1", "status": "pending"}'),
+        harness.client("operate").post(
             url, content=b'{"id": "a-1", "status": "accepted", "message": "' + b"x" * 70_000 + b'"}'
         ),
     ]
@@ -233,27 +241,27 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(desk: Desk) -> None:
         (400, "VALIDATION_ERROR"),
         (413, "PAYLOAD_TOO_LARGE"),
     ]
-    assert desk.submission(export).state == "delivered"
-    assert "BROKER_ACKNOWLEDGED" not in exports.log_of(desk.runtime, export.export_id)
+    assert harness.submission(export).state == "delivered"
+    assert "BROKER_ACKNOWLEDGED" not in exports.log_of(harness.runtime, export.export_id)
 
 
-def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    reader, operator = desk.client("read"), desk.client("operate")
+def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    reader, operator = harness.client("read"), harness.client("operate")
     page = reader.get("/api/deliveries", params={"exportId": export.export_id, "limit": 2}).json()
     rest = reader.get("/api/deliveries", params={"exportId": export.export_id, "cursor": page["nextCursor"]}).json()
     assert (len(page["items"]), len(rest["items"]), rest["nextCursor"]) == (2, 2, None)
     (done,) = reader.get("/api/deliveries", params={"state": "delivered"}).json()["items"]
     assert reader.post(f"/api/deliveries/{done['id']}/resend").status_code == 403
-    assert desk.client(account=OTHER).post(f"/api/deliveries/{done['id']}/resend").status_code == 404
+    assert harness.client(account=OTHER).post(f"/api/deliveries/{done['id']}/resend").status_code == 404
     owed = operator.post(f"/api/deliveries/{done['id']}/resend")
     assert (owed.status_code, owed.json()["state"], owed.json()["notificationId"]) == (
         202,
         "pending",
         done["notificationId"],
     )
-    assert [(each.export_id, each.partner_id, each.channel) for each in desk.publisher.tasks] == [
+    assert [(each.export_id, each.partner_id, each.channel) for each in harness.publisher.tasks] == [
         (export.export_id, done["partnerId"], "borderbuddy")
     ]
     assert operator.post(f"/api/deliveries/{done['id']}/resend").json()["errorCode"] == "INVALID_STATE"
-    assert desk.client(account=OTHER).get("/api/deliveries").json()["items"] == []
+    assert harness.client(account=OTHER).get("/api/deliveries").json()["items"] == []

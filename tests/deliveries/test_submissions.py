@@ -23,7 +23,7 @@ from pipeline.workflow import read_model as inspection_view
 from tests.deliveries.channels.test_queue import received
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.scenario import Desk, handed_off
+from tests.deliveries.support.scenario import ApiHarness, handed_off
 from tests.support import factories
 from tests.system.faults.matrix import alone
 
@@ -114,36 +114,38 @@ def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime:
     assert (late["status"], late["submissionStatus"]) == ("query", "released")
 
 
-def test_an_answer_given_with_the_handoff_itself_is_told_as_well(desk: Desk) -> None:
-    export, _ = handed_off(desk, invoice="R")
-    (rejected,) = told(desk.runtime)
+def test_an_answer_given_with_the_handoff_itself_is_told_as_well(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness, invoice="R")
+    (rejected,) = told(harness.runtime)
     assert [each["pointer"] for each in rejected["fields"]] == [each["pointer"] for each in FIELDS]
     assert (rejected["exportId"], rejected["test"]) == (export.export_id, False)
 
 
-def test_a_forged_answer_is_told_to_nobody(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    address = f"/api/broker-submissions/{desk.submission(export).id}/acknowledgements"
+def test_a_forged_answer_is_told_to_nobody(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    address = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
-    assert desk.stranger().post(address, json={"id": "a", "status": "rejected"}, headers=forged).status_code == 401
-    assert told(desk.runtime) == []
+    assert harness.stranger().post(address, json={"id": "a", "status": "rejected"}, headers=forged).status_code == 401
+    assert told(harness.runtime) == []
 
 
 @alone("F26")
 @pytest.mark.parametrize("minutes", [-10, 10])
-def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(desk: Desk, minutes: int) -> None:
-    export, _ = handed_off(desk)
-    submission = desk.submission(export)
-    with desk.runtime.db.read() as session:
+def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
+    harness: ApiHarness, minutes: int
+) -> None:
+    export, _ = handed_off(harness)
+    submission = harness.submission(export)
+    with harness.runtime.db.read() as session:
         (secret, *_) = secrets.load_valid_secrets(
-            session, desk.runtime.settings, submission.account_id, submission.partner_id
+            session, harness.runtime.settings, submission.account_id, submission.partner_id
         )
     body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
     def said(secret: str, at: datetime) -> httpx.Response:
         headers = webhook.build_signature_headers("a", body, secret, at=at) | {"content-type": "application/json"}
         address = f"/api/broker-submissions/{submission.id}/acknowledgements"
-        return desk.stranger().post(address, content=body, headers=headers)
+        return harness.stranger().post(address, content=body, headers=headers)
 
     now = datetime.now(UTC)
     wrong = now + timedelta(minutes=minutes)
@@ -153,15 +155,15 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     assert "set your clock" in late.json()["detail"]
     # Who cannot sign learns nothing of clocks.
     assert "clock" not in forged.json()["detail"]
-    assert told(desk.runtime) == []
+    assert told(harness.runtime) == []
     assert said(secret, now).status_code == 200
 
 
 def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export, _ = handed_off(desk)
-    submission = desk.submission(export)
+    export, _ = handed_off(harness)
+    submission = harness.submission(export)
 
     def lost(*_: object) -> str:
         raise SecretUnreadable("sealed under another EXPORTS_SECRET_KEY")
@@ -169,10 +171,10 @@ def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
     monkeypatch.setattr(SecretBox, "open", lost)
     headers = webhook.build_signature_headers("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
     address = f"/api/broker-submissions/{submission.id}/acknowledgements"
-    answer = desk.stranger().post(address, content=b"{}", headers=headers | {"content-type": "application/json"})
+    answer = harness.stranger().post(address, content=b"{}", headers=headers | {"content-type": "application/json"})
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["errorCode"]) == (503, "60", "NOT_READY")
     assert "EXPORTS_" not in answer.text
-    assert told(desk.runtime) == []
+    assert told(harness.runtime) == []
 
 
 def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(opened: OpenRuntime) -> None:

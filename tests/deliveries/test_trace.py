@@ -17,27 +17,29 @@ from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.deliveries.support.scenario import OTHER, Desk, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
 from tests.interfaces.contracts import sent
 from tests.support import factories
 
 
-def handoff_of(desk: Desk, export: exports.Ready) -> str:
+def handoff_of(harness: ApiHarness, export: exports.Ready) -> str:
     """Return the message id of the export's handoff."""
-    found = [each for each in exports.deliveries(desk.runtime, export.export_id) if each.audience == "customs_broker"]
+    found = [
+        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+    ]
     return found[0].notification_id
 
 
-def traced(desk: Desk, message: str) -> Any:
+def traced(harness: ApiHarness, message: str) -> Any:
     """Return what became of the message, as published."""
-    answer = desk.client("read").get(f"/api/notifications/{message}")
+    answer = harness.client("read").get(f"/api/notifications/{message}")
     assert answer.status_code == 200, answer.text
     Draft202012Validator(build_json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
     return answer.json()
 
 
 @pytest.fixture
-def by_three_channels(desk: Desk, clock: Clock) -> Any:
+def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
     """A handoff by webhook, refused once, by queue and to the sandbox broker; the webhook's endpoint with it."""
     with Endpoint((Script(503, b"not [b]now[/b]"), Script(204))) as endpoint:
         endpoints = [
@@ -45,11 +47,13 @@ def by_three_channels(desk: Desk, clock: Clock) -> Any:
             WebhookEndpoint(address=endpoint.url),
             QueueEndpoint(),
         ]
-        exports.register(desk.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=endpoints)
-        export = exports.ready(desk.runtime, factories.plan(broker="br_three", invoice="R"))
-        exports.hand_off(desk.runtime, export)
+        exports.register(
+            harness.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=endpoints
+        )
+        export = exports.ready(harness.runtime, factories.plan(broker="br_three", invoice="R"))
+        exports.hand_off(harness.runtime, export)
         for _ in range(2):
-            sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
+            sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
             clock.pass_seconds(3600)
         yield export, endpoint
 
@@ -62,10 +66,10 @@ def without_links(told: Any) -> Any:
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, by_three_channels: Any) -> None:
+def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, by_three_channels: Any) -> None:
     export, endpoint = by_three_channels
-    message = handoff_of(desk, export)
-    found = traced(desk, message)
+    message = handoff_of(harness, export)
+    found = traced(harness, message)
     assert (found["id"], found["eventType"], found["exportId"], found["audience"], found["revision"]) == (
         message,
         "exports.handoff.ready.v1",
@@ -96,10 +100,10 @@ def test_every_channel_try_and_answer_of_a_message_is_told(desk: Desk, by_three_
     assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"
 
 
-def test_message_to_a_warehouse_has_no_submission(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    (first, *_) = exports.deliveries(desk.runtime, export.export_id, factories.WAREHOUSE)
-    found = traced(desk, first.notification_id)
+def test_message_to_a_warehouse_has_no_submission(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    (first, *_) = exports.deliveries(harness.runtime, export.export_id, factories.WAREHOUSE)
+    found = traced(harness, first.notification_id)
     assert (found["eventType"], found["sandbox"], found["brokerSubmission"]) == (
         "exports.package.recorded.v1",
         None,
@@ -108,14 +112,14 @@ def test_message_to_a_warehouse_has_no_submission(desk: Desk) -> None:
     assert [(each["state"], each["tries"]) for each in found["deliveries"]] == [("pending", [])]
 
 
-def test_what_is_not_the_accounts_is_not_there(desk: Desk) -> None:
-    export, _ = handed_off(desk)
-    message = handoff_of(desk, export)
+def test_what_is_not_the_accounts_is_not_there(harness: ApiHarness) -> None:
+    export, _ = handed_off(harness)
+    message = handoff_of(harness, export)
     refused = [
-        desk.client("read", account=OTHER).get(f"/api/notifications/{message}"),
-        desk.client("read").get("/api/notifications/none"),
-        desk.client(f"partner:{desk.submission(export).partner_id}").get(f"/api/notifications/{message}"),
-        desk.stranger().get(f"/api/notifications/{message}"),
+        harness.client("read", account=OTHER).get(f"/api/notifications/{message}"),
+        harness.client("read").get("/api/notifications/none"),
+        harness.client(f"partner:{harness.submission(export).partner_id}").get(f"/api/notifications/{message}"),
+        harness.stranger().get(f"/api/notifications/{message}"),
     ]
     assert [(each.status_code, each.json()["errorCode"]) for each in refused] == [
         (404, "NOT_FOUND"),
@@ -126,15 +130,15 @@ def test_what_is_not_the_accounts_is_not_there(desk: Desk) -> None:
     assert refused[0].json()["message"].replace(message, "none") == refused[1].json()["message"]
 
 
-def command(desk: Desk, *arguments: str) -> Any:
-    key = api_keys.create_key(desk.runtime, factories.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
-    return CliRunner().invoke(app, ["trace", *arguments, "--api-url", desk.url, "--api-key", key])
+def command(harness: ApiHarness, *arguments: str) -> Any:
+    key = api_keys.create_key(harness.runtime, factories.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
+    return CliRunner().invoke(app, ["trace", *arguments, "--api-url", harness.url, "--api-key", key])
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_command_shows_it_to_people_and_to_programs(desk: Desk, by_three_channels: Any) -> None:
-    message = handoff_of(desk, by_three_channels[0])
-    shown = command(desk, message)
+def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_three_channels: Any) -> None:
+    message = handoff_of(harness, by_three_channels[0])
+    shown = command(harness, message)
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.stdout.splitlines()]
     (webhook,) = [number for number, row in enumerate(rows) if row[:2] == ["br_three", "webhook"]]
@@ -142,7 +146,7 @@ def test_command_shows_it_to_people_and_to_programs(desk: Desk, by_three_channel
     assert rows[webhook + 1][0] == "2"
     assert "sandbox broker received it" in shown.stdout
     assert "/units/0/lines/0/htsCode The code does not fit the description." in shown.stdout
-    told = json.loads(command(desk, message, "--json").stdout)
-    assert told == traced(desk, message)
-    missing = command(desk, "none", "--json")
+    told = json.loads(command(harness, message, "--json").stdout)
+    assert told == traced(harness, message)
+    missing = command(harness, "none", "--json")
     assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")

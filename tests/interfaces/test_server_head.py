@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS
 from tests.architecture.test_wiring import procfile
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 
 KILOBYTE: Final = 1024
 #: What the system takes into its buffers on both sides, and what of it is read before the bound is noticed.
@@ -37,29 +37,29 @@ ENDLESS: Final = {
 
 
 @contextmanager
-def connected(desk: Desk) -> Iterator[socket.socket]:
-    address = urlsplit(desk.url)
+def connected(harness: ApiHarness) -> Iterator[socket.socket]:
+    address = urlsplit(harness.url)
     with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         yield connection
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_a_connection_that_does_not_end_its_headers_is_ended(desk: Desk, what: str) -> None:
+def test_a_connection_that_does_not_end_its_headers_is_ended(harness: ApiHarness, what: str) -> None:
     begin, each = ENDLESS[what]
     piece = each * (64 * KILOBYTE // len(each))
-    key = desk.key("read").bearer.encode()
+    key = harness.key("read").bearer.encode()
     sent = 0
-    with connected(desk) as connection, suppress(OSError):
+    with connected(harness) as connection, suppress(OSError):
         connection.sendall(begin.replace(b"%s", key))
         while sent < SENT:
             connection.sendall(piece)
             sent += len(piece)
     assert sent < UNNOTICED
-    assert desk.bearing(None).get("/livez").status_code == 200
+    assert harness.bearing(None).get("/livez").status_code == 200
 
 
-def test_headers_that_are_too_large_are_refused_in_words(desk: Desk) -> None:
-    with connected(desk) as connection:
+def test_headers_that_are_too_large_are_refused_in_words(harness: ApiHarness) -> None:
+    with connected(harness) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * MAX_HEAD_BYTES)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -70,8 +70,8 @@ def test_headers_that_are_too_large_are_refused_in_words(desk: Desk) -> None:
     assert problem["message"] == "the request line and headers have more than 65536 bytes; send fewer"
 
 
-def test_many_requests_of_one_connection_and_a_body_in_many_pieces_are_no_long_header(desk: Desk) -> None:
-    client = desk.client("read")
+def test_many_requests_of_one_connection_and_a_body_in_many_pieces_are_no_long_header(harness: ApiHarness) -> None:
+    client = harness.client("read")
     for _ in range(3):
         assert client.get("/livez", headers={"X-Long": "a" * 50_000}).status_code == 200
     pieces = (b" " for _ in range(30_000))

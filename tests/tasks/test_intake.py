@@ -36,7 +36,9 @@ OLD = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
-def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def harness(
+    request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[IntakeHarness]:
     """An intake at work on each of the message brokers; task messages go nowhere."""
     url = "memory://"
     if request.param == "memory":
@@ -53,7 +55,7 @@ def desk(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytes
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with at_work(runtime):
-        yield Desk(runtime, url, secret)
+        yield IntakeHarness(runtime, url, secret)
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def at_work(runtime: Runtime) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-class Desk:
+class IntakeHarness:
     """A partner's end of the queues."""
 
     def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
@@ -140,21 +142,21 @@ def request(**changes: Any) -> Json:
     return {"accountId": factories.ACCOUNT, "batchId": made["batchId"], "plan": made, "idempotencyKey": "k-1"} | changes
 
 
-def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(desk: Desk) -> None:
+def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(harness: IntakeHarness) -> None:
     for _ in range(2):
-        desk.command(request(), reply_to="answers", correlation_id="order-7")
-    first, second = desk.taken("answers", 2)
+        harness.command(request(), reply_to="answers", correlation_id="order-7")
+    first, second = harness.taken("answers", 2)
     assert [each.properties["correlation_id"] for each in (first, second)] == ["order-7"] * 2
     assert [each.content_type for each in (first, second)] == ["application/json"] * 2
-    (export,) = desk.rows(Export)
+    (export,) = harness.rows(Export)
     assert json.loads(first.body)["exportId"] == json.loads(second.body)["exportId"] == export.id
 
 
 @pytest.mark.parametrize(("given", "kept"), [("order-run-481", True), ("no\x00id", False), ("", False)])
-def test_the_log_says_of_which_message_an_export_came(desk: Desk, given: str, *, kept: bool) -> None:
-    desk.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
-    assert len(desk.taken("answers")) == 1
-    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+def test_the_log_says_of_which_message_an_export_came(harness: IntakeHarness, given: str, *, kept: bool) -> None:
+    harness.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
+    assert len(harness.taken("answers")) == 1
+    (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
     assert accepted.actor == "queue"
     assert (accepted.data["requestId"] == given) is kept
 
@@ -175,23 +177,23 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     ],
 )
 def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
-    desk: Desk, given: object, kept: str | None
+    harness: IntakeHarness, given: object, kept: str | None
 ) -> None:
-    desk.command(request(), reply_to="answers", headers={"traceparent": given})
-    assert len(desk.taken("answers")) == 1
-    (export,) = desk.rows(Export)
-    (accepted,) = [each for each in desk.rows(Event) if each.type == "EXPORT_ACCEPTED"]
+    harness.command(request(), reply_to="answers", headers={"traceparent": given})
+    assert len(harness.taken("answers")) == 1
+    (export,) = harness.rows(Export)
+    (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
     assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
 
 
-def test_what_a_message_says_beside_its_body_ends_nothing(desk: Desk) -> None:
-    if not desk.url.startswith("amqp"):
+def test_what_a_message_says_beside_its_body_ends_nothing(harness: IntakeHarness) -> None:
+    if not harness.url.startswith("amqp"):
         # RabbitMQ's client sends none of these; who writes to Redis may.
-        desk.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
-    desk.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
-    desk.command(request(), reply_to="answers")
-    assert len(desk.taken("answers")) == 1
-    assert len(desk.rows(Export)) == 1
+        harness.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
+    harness.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
+    harness.command(request(), reply_to="answers")
+    assert len(harness.taken("answers")) == 1
+    assert len(harness.rows(Export)) == 1
 
 
 def enveloped(**changes: Any) -> bytes:
@@ -220,69 +222,69 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("desk", [pytest.param("redis", marks=SERVERS)], indirect=True)
-def test_what_is_no_message_is_set_aside_and_what_follows_is_done(desk: Desk) -> None:
-    with Connection(desk.url) as connection:
+@pytest.mark.parametrize("harness", [pytest.param("redis", marks=SERVERS)], indirect=True)
+def test_what_is_no_message_is_set_aside_and_what_follows_is_done(harness: IntakeHarness) -> None:
+    with Connection(harness.url) as connection:
         for foreign in FOREIGN.values():
             connection.default_channel.client.lpush(queues.EXECUTE, foreign)
-    desk.command(request(), reply_to="answers", correlation_id="c-1")
-    (answer,) = desk.taken("answers")
+    harness.command(request(), reply_to="answers", correlation_id="c-1")
+    (answer,) = harness.taken("answers")
     assert json.loads(answer.body)["state"] == "accepted"
-    dead = desk.taken(queues.DEAD, len(FOREIGN))
+    dead = harness.taken(queues.DEAD, len(FOREIGN))
     assert [bytes(each.body) for each in dead] == list(FOREIGN.values())
     assert {each.content_type for each in dead} == {"application/octet-stream"}
 
 
-def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(desk: Desk) -> None:
-    submission = desk.submission()
-    exports.purge(desk.runtime, submission.export_id)
-    desk.acknowledge({"submissionId": submission.id, "id": "late", "status": "query", "message": "canary"})
-    (reply,) = desk.taken("answers")
+def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(harness: IntakeHarness) -> None:
+    submission = harness.submission()
+    exports.purge(harness.runtime, submission.export_id)
+    harness.acknowledge({"submissionId": submission.id, "id": "late", "status": "query", "message": "canary"})
+    (reply,) = harness.taken("answers")
     assert json.loads(reply.body)["errorCode"] == "INVALID_STATE"
-    assert desk.taken(queues.DEAD, seconds=0.3) == []
-    assert desk.rows(Acknowledgement) == []
+    assert harness.taken(queues.DEAD, seconds=0.3) == []
+    assert harness.rows(Acknowledgement) == []
 
 
-def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(desk: Desk) -> None:
-    desk.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
-    (reply,), (refusal,) = desk.taken("answers"), desk.taken(queues.REFUSED)
+def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(harness: IntakeHarness) -> None:
+    harness.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
+    (reply,), (refusal,) = harness.taken("answers"), harness.taken(queues.REFUSED)
     assert reply.content_type == refusal.content_type == "application/problem+json"
     assert json.loads(reply.body) == json.loads(refusal.body)
     assert json.loads(reply.body)["field"] == "/idempotencyKey"
-    assert desk.rows(Export) == []
+    assert harness.rows(Export) == []
 
 
 def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remedy(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(desk.runtime.settings.__dict__, "max_open_exports", 1)
-    desk.command(request(), reply_to="answers")
-    desk.taken("answers")
+    monkeypatch.setitem(harness.runtime.settings.__dict__, "max_open_exports", 1)
+    harness.command(request(), reply_to="answers")
+    harness.taken("answers")
     other = factories.plan(batch="batch-2", invoice="A-2")
-    desk.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
-    (refusal,) = desk.taken(queues.REFUSED)
+    harness.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
+    (refusal,) = harness.taken(queues.REFUSED)
     assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
     assert "try again once some have ended" in json.loads(refusal.body)["message"]
-    assert len(desk.rows(Export)) == 1
+    assert len(harness.rows(Export)) == 1
 
 
-@pytest.mark.parametrize("desk", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
+@pytest.mark.parametrize("harness", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
 @pytest.mark.parametrize("key", ["k-1", None], ids=["accepted", "refused"])
 def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_is_done(
-    desk: Desk, key: str | None
+    harness: IntakeHarness, key: str | None
 ) -> None:
     full = Queue("full", durable=True, queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-    with Connection(desk.url, transport_options={"confirm_publish": True}) as connection:
+    with Connection(harness.url, transport_options={"confirm_publish": True}) as connection:
         full.bind(connection.default_channel).declare()
         fill(Producer(connection.default_channel))
     with capture_logs() as lines:
-        desk.command(request(idempotencyKey=key), reply_to="full")
-        desk.command(request(), reply_to="answers")
-        assert len(desk.taken("answers")) == 1
+        harness.command(request(idempotencyKey=key), reply_to="full")
+        harness.command(request(), reply_to="answers")
+        assert len(harness.taken("answers")) == 1
     assert [line["error"] for line in lines if line["event"] == "reply_not_accepted"] == ["MessageNacked"]
-    assert len(desk.taken(queues.REFUSED, seconds=30 if key is None else 0.3)) == (key is None)
-    assert desk.taken(queues.DEAD, seconds=0.3) == []
-    assert len(desk.rows(Export)) == 1
+    assert len(harness.taken(queues.REFUSED, seconds=30 if key is None else 0.3)) == (key is None)
+    assert harness.taken(queues.DEAD, seconds=0.3) == []
+    assert len(harness.rows(Export)) == 1
 
 
 def fill(producer: Producer) -> None:
@@ -300,47 +302,47 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
     runtime = opened(broker_url=server.fresh_url())
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    desk = Desk(runtime, runtime.settings.broker_url.get_secret_value(), "")
+    harness = IntakeHarness(runtime, runtime.settings.broker_url.get_secret_value(), "")
     noticed = threading.Event()
     monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
-    desk.command(request(idempotencyKey=None))
+    harness.command(request(idempotencyKey=None))
     with at_work(runtime):
-        assert len(desk.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
+        assert len(harness.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
         monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: server.kill())
-        desk.command(request(), reply_to="answers")
+        harness.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()
         # A Redis that keeps nothing has lost it, and its sender asks again.
-        desk.command(request(), reply_to="answers")
-        (reply,) = desk.taken("answers", seconds=20)
-    (export,) = desk.rows(Export)
+        harness.command(request(), reply_to="answers")
+        (reply,) = harness.taken("answers", seconds=20)
+    (export,) = harness.rows(Export)
     assert json.loads(reply.body)["exportId"] == export.id
 
 
 @pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
-def test_a_reply_is_never_sent_to_a_queue_of_the_service(desk: Desk, own: str) -> None:
-    desk.command(request(), reply_to=own)
-    desk.command(request(), reply_to="answers")
-    desk.taken("answers")
-    assert desk.taken(own, seconds=0.3) == []
+def test_a_reply_is_never_sent_to_a_queue_of_the_service(harness: IntakeHarness, own: str) -> None:
+    harness.command(request(), reply_to=own)
+    harness.command(request(), reply_to="answers")
+    harness.taken("answers")
+    assert harness.taken(own, seconds=0.3) == []
 
 
-def test_poison_is_answered_and_what_follows_is_done(desk: Desk) -> None:
+def test_poison_is_answered_and_what_follows_is_done(harness: IntakeHarness) -> None:
     poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe")
     for each in poison:
-        desk.command(each)
-    desk.command(request(), reply_to="answers")
-    assert len(desk.taken("answers")) == 1
-    codes = [json.loads(each.body)["errorCode"] for each in desk.taken(queues.REFUSED, len(poison))]
+        harness.command(each)
+    harness.command(request(), reply_to="answers")
+    assert len(harness.taken("answers")) == 1
+    codes = [json.loads(each.body)["errorCode"] for each in harness.taken(queues.REFUSED, len(poison))]
     assert sorted(set(codes)) == ["INVALID_REQUEST", "PAYLOAD_TOO_LARGE"]
     assert len(codes) == len(poison)
-    assert len(desk.rows(Export)) == 1
+    assert len(harness.rows(Export)) == 1
 
 
 @pytest.mark.parametrize("passing", [DatabaseBusy, IdempotencyInProgress])
 def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_its_like(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
+    harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
 ) -> None:
     tries: list[int] = []
     real = accept_plan
@@ -352,20 +354,20 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
         return real(*arguments, **named)
 
     monkeypatch.setattr("tasks.intake.accept_plan", seldom)
-    desk.command(request(), reply_to="answers")
-    assert len(desk.taken("answers")) == 1
+    harness.command(request(), reply_to="answers")
+    assert len(harness.taken("answers")) == 1
     assert len(tries) == 16
-    assert desk.taken(queues.DEAD, seconds=0.3) == desk.taken(queues.REFUSED, seconds=0.3) == []
+    assert harness.taken(queues.DEAD, seconds=0.3) == harness.taken(queues.REFUSED, seconds=0.3) == []
 
 
-def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(desk: Desk) -> None:
-    submission = desk.submission()
+def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(harness: IntakeHarness) -> None:
+    submission = harness.submission()
     said = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
     for _ in range(2):
-        desk.acknowledge(said, at=OLD)
-    first, second = (json.loads(each.body) for each in desk.taken("answers", 2))
+        harness.acknowledge(said, at=OLD)
+    first, second = (json.loads(each.body) for each in harness.taken("answers", 2))
     assert (first["submissionStatus"], first["recorded"], second["recorded"]) == ("accepted", True, False)
-    (kept,) = desk.rows(Acknowledgement)
+    (kept,) = harness.rows(Acknowledgement)
     assert (kept.id, kept.status, kept.reference) == ("a-1", "accepted", "REF-1")
 
 
@@ -378,23 +380,23 @@ def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(de
     ],
 )
 def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothing(
-    desk: Desk, change: Callable[[Json], Json], code: str
+    harness: IntakeHarness, change: Callable[[Json], Json], code: str
 ) -> None:
-    submission = desk.submission()
+    submission = harness.submission()
     body = change({"submissionId": submission.id, "id": "a-1", "status": "accepted"})
-    desk.acknowledge(body)
-    (reply,), (buried,) = desk.taken("answers"), desk.taken(queues.DEAD)
+    harness.acknowledge(body)
+    (reply,), (buried,) = harness.taken("answers"), harness.taken(queues.DEAD)
     assert json.loads(reply.body)["errorCode"] == code
     assert json.loads(buried.body) == body
-    assert desk.rows(Acknowledgement) == []
+    assert harness.rows(Acknowledgement) == []
 
 
-def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(desk: Desk) -> None:
-    submission = desk.submission()
+def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(harness: IntakeHarness) -> None:
+    submission = harness.submission()
     said = {"submissionId": submission.id, "id": "a-1", "status": "accepted"}
-    desk.acknowledge(said | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)
-    desk.send("acknowledgement", json.dumps(said).encode())
-    desk.acknowledge(said)
-    poll(lambda: len(desk.rows(Acknowledgement)) == 1, 60)
-    assert [each.status for each in desk.rows(Acknowledgement)] == ["accepted"]
-    assert len(desk.taken(queues.DEAD, 2)) == 2
+    harness.acknowledge(said | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)
+    harness.send("acknowledgement", json.dumps(said).encode())
+    harness.acknowledge(said)
+    poll(lambda: len(harness.rows(Acknowledgement)) == 1, 60)
+    assert [each.status for each in harness.rows(Acknowledgement)] == ["accepted"]
+    assert len(harness.taken(queues.DEAD, 2)) == 2

@@ -25,7 +25,7 @@ from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.matrix import alone
-from tests.tasks.test_intake import Desk, at_work, request
+from tests.tasks.test_intake import IntakeHarness, at_work, request
 
 #: What Redis keeps of who is bound to the exchange.
 BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
@@ -35,8 +35,8 @@ BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
 DEAD = ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
 
 
-class Ward(Desk):
-    """A desk that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
+class HeartbeatHarness(IntakeHarness):
+    """An intake harness that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
 
     arrived: int = 0
 
@@ -64,15 +64,15 @@ class Ward(Desk):
 
 
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
-def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Ward:
-    """A desk on a message broker of its own, where no intake is at work yet; task messages go nowhere."""
+def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> HeartbeatHarness:
+    """An intake harness on a message broker of its own, where no intake is at work yet; task messages go nowhere."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = opened(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    ward = Ward(runtime, runtime.settings.broker_url.get_secret_value(), secret)
+    ward = HeartbeatHarness(runtime, runtime.settings.broker_url.get_secret_value(), secret)
     receive = intake.Intake.receive_heartbeat
 
     def counted(self: intake.Intake, message: Any) -> None:
@@ -84,7 +84,7 @@ def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytes
 
 
 @pytest.fixture
-def busy(idle: Ward) -> Iterator[Ward]:
+def busy(idle: HeartbeatHarness) -> Iterator[HeartbeatHarness]:
     """The same with an intake at work, which has had its first heartbeat."""
     with at_work(idle.runtime):
         idle.await_heartbeats()
@@ -111,24 +111,24 @@ def members(client: redis.Redis) -> set[bytes]:
     return set(found)
 
 
-def bound(desk: Desk) -> set[str]:
+def bound(harness: IntakeHarness) -> set[str]:
     """Return the queues that Redis says are bound to the exchange."""
-    with redis.Redis.from_url(desk.url) as client:
+    with redis.Redis.from_url(harness.url) as client:
         return {row.rsplit(b"\x06\x16", 1)[1].decode() for row in members(client)}
 
 
-def harmed(desk: Desk, harm: Callable[[redis.Redis], None]) -> None:
+def harmed(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None:
     """Do the harm, and return once the bindings are back; what is sent in between is lost, and its sender gets no answer."""
-    with redis.Redis.from_url(desk.url) as client:
+    with redis.Redis.from_url(harness.url) as client:
         harm(client)
-    poll(lambda: bound(desk) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back")
+    poll(lambda: bound(harness) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back")
 
 
 @alone("F5")
 @on_redis
 @pytest.mark.parametrize("harm", [flushed, unbound, unbound_from_commands])
 def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_connections_live(
-    busy: Desk, harm: Callable[[redis.Redis], None]
+    busy: IntakeHarness, harm: Callable[[redis.Redis], None]
 ) -> None:
     submission = busy.submission()
     busy.command(request(idempotencyKey=None), correlation_id="c-0")
@@ -151,7 +151,7 @@ def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_co
 @alone("F5")
 @on_redis
 def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
-    idle: Desk, monkeypatch: pytest.MonkeyPatch
+    idle: IntakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 3600)
     refusals = Queue(queues.REFUSED, no_declare=True)
@@ -165,7 +165,7 @@ def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
 
 
 @on_redis
-def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the_intake(idle: Desk) -> None:
+def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the_intake(idle: IntakeHarness) -> None:
     runtime = idle.runtime
     for _ in range(2):
         with redis.Redis.from_url(idle.url) as client:
@@ -198,7 +198,7 @@ def check_red_after_a_minute(runtime: Runtime, clock: Clock) -> None:
 
 @alone("F5")
 def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_ready_once_one_does(
-    busy: Ward, clock: Clock
+    busy: HeartbeatHarness, clock: Clock
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         busy.deafen(patch)
@@ -218,7 +218,7 @@ def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_mi
 
 
 def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
-    busy: Ward, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    busy: HeartbeatHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy.deafen(monkeypatch)
     with at_work(busy.runtime):
@@ -243,7 +243,7 @@ def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
 
 
 def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbeats_all_the_same(
-    idle: Ward, monkeypatch: pytest.MonkeyPatch
+    idle: HeartbeatHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Runtime] = []
     expect = heartbeats.expect
@@ -262,7 +262,7 @@ def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbe
 
 @on_redis
 def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
-    busy: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    busy: IntakeHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake.Intake, "_declare_again", lambda _: True)
     with redis.Redis.from_url(busy.url) as client:
@@ -272,7 +272,7 @@ def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
     poll(lambda: not intake_is_ready(busy.runtime), 20, "it is ready and hears nothing")
 
 
-def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: Ward, clock: Clock) -> None:
+def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: HeartbeatHarness, clock: Clock) -> None:
     with at_work(idle.runtime):
         idle.await_heartbeats()
     assert idle.rows(Heartbeat) == []
@@ -280,20 +280,20 @@ def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: Ward, clock: Clo
     assert intake_is_ready(idle.runtime)
 
 
-def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: Ward) -> None:
+def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: HeartbeatHarness) -> None:
     with at_work(idle.runtime), at_work(idle.runtime):
         idle.await_heartbeats(10)
         assert [row.name for row in idle.rows(Heartbeat)] == [heartbeats.INTAKE]
     assert waiting(idle) <= 2
 
 
-def waiting(desk: Desk) -> int:
-    with Connection(desk.url) as connection:
-        bound_queue = queues.heartbeat_queue(desk.runtime.settings).bind(connection.default_channel)
+def waiting(harness: IntakeHarness) -> int:
+    with Connection(harness.url) as connection:
+        bound_queue = queues.heartbeat_queue(harness.runtime.settings).bind(connection.default_channel)
         return int(bound_queue.queue_declare().message_count)
 
 
-def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: Desk) -> None:
+def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: IntakeHarness) -> None:
     sender = intake.Intake(idle.runtime)
     with Connection(idle.url) as connection:
         sender._channel = connection.default_channel
@@ -304,7 +304,7 @@ def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: Desk) -> None:
     assert waiting(idle) == 1
 
 
-def test_a_heartbeat_is_no_command_and_nobody_is_answered_into_its_queue(busy: Desk) -> None:
+def test_a_heartbeat_is_no_command_and_nobody_is_answered_into_its_queue(busy: IntakeHarness) -> None:
     busy.send("heartbeat", b"\x80 what anybody may write", reply_to=queues.EXECUTE)
     busy.command(request(), reply_to=queues.HEARTBEAT)
     busy.command(request(), reply_to="answers")

@@ -47,7 +47,7 @@ class RecordingPublisher:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ApiHarness:
     """The running API, and what lies behind it."""
 
     url: str
@@ -75,7 +75,7 @@ class Desk:
 
 
 @contextmanager
-def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
+def serving(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
     """Give the API at the port, with two accounts and a warehouse."""
     publisher = RecordingPublisher()
     config = uvicorn.Config(
@@ -95,21 +95,23 @@ def serving(runtime: Runtime, port: int) -> Iterator[Desk]:
         exports.register(runtime, factories.OPERATOR, "operator")
         service.create_account(runtime, OTHER, "Demo Housewares Inc")
         with ExitStack() as clients:
-            yield Desk(f"http://{LOOPBACK}:{port}", runtime, publisher, clients)
+            yield ApiHarness(f"http://{LOOPBACK}:{port}", runtime, publisher, clients)
     finally:
         server.should_exit = True
         thread.join(10)
 
 
-def handed_off(desk: Desk, *, invoice: str = "P", via: str = "borderbuddy") -> tuple[exports.Ready, str]:
+def handed_off(harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy") -> tuple[exports.Ready, str]:
     """Hand off an export whose invoice number begins so; return it and its broker's secret."""
     broker = f"br_{via}_{invoice}"
     facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
     if via == "webhook":
-        address = f"{desk.url}/sandbox/webhooks/{factories.ACCOUNT}/{broker}"
+        address = f"{harness.url}/sandbox/webhooks/{factories.ACCOUNT}/{broker}"
         facts = {"channels": [{"channel": "webhook", "address": address}]}
-    made = exports.register(desk.runtime, broker, "customs_broker", **facts)
-    export = exports.ready(desk.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}"))
-    exports.hand_off(desk.runtime, export)
-    sender.notify_audience(desk.runtime, export.context, outbox.BROKER)
+    made = exports.register(harness.runtime, broker, "customs_broker", **facts)
+    export = exports.ready(
+        harness.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}")
+    )
+    exports.hand_off(harness.runtime, export)
+    sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
     return export, made.secret

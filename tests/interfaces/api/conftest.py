@@ -60,7 +60,7 @@ class RecordingPublisher:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ApiHarness:
     """A running API and those who call it."""
 
     url: str
@@ -116,7 +116,7 @@ class Desk:
             }
 
 
-Open = Callable[..., Desk]
+Open = Callable[..., ApiHarness]
 
 
 @contextmanager
@@ -175,13 +175,13 @@ def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, st
 
 
 @pytest.fixture
-def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Start an API with settings of the test's own; its requests wait for their turn on the slowest machine."""
     for module in (limits, events, exports):
         monkeypatch.setattr(module, "REQUEST_WAIT_SECONDS", 60.0)
     with ExitStack() as opened:
 
-        def start(database_url: str = sqlite_url, **settings: Any) -> Desk:
+        def start(database_url: str = sqlite_url, **settings: Any) -> ApiHarness:
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
             runtime = open_runtime(Settings.model_validate(urls | settings))
             # The database keeps its own clock; plans are judged on the day for which the builders made them.
@@ -192,15 +192,15 @@ def open_desk(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open
             clients = ExitStack()
             url = opened.enter_context(served(runtime, publisher))
             opened.enter_context(clients)
-            return Desk(url, runtime, publisher, clients)
+            return ApiHarness(url, runtime, publisher, clients)
 
         yield start
 
 
 @pytest.fixture
-def desk(open_desk: Open) -> Desk:
+def harness(open_harness: Open) -> ApiHarness:
     """A running API with the settings as they ship."""
-    return open_desk()
+    return open_harness()
 
 
 def execution(plan: factories.Json, **changes: Any) -> factories.Json:

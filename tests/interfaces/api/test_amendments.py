@@ -10,7 +10,7 @@ import pytest
 from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.steps import TaskMessage
-from tests.interfaces.api.conftest import Desk, Open, execution, post_until_not_busy
+from tests.interfaces.api.conftest import ApiHarness, Open, execution, post_until_not_busy
 from tests.interfaces.api.test_errors import refused
 from tests.interfaces.console.test_console import browser
 from tests.support import factories
@@ -20,9 +20,9 @@ PLAN = factories.plan()
 CHANGED = factories.plan(lines=4)
 
 
-def executed(desk: Desk, plan: factories.Json = PLAN) -> str:
-    export_id = desk.execute(plan)
-    desk.run(export_id)
+def executed(harness: ApiHarness, plan: factories.Json = PLAN) -> str:
+    export_id = harness.execute(plan)
+    harness.run(export_id)
     return export_id
 
 
@@ -32,88 +32,88 @@ def amend(client: httpx.Client, name: str, plan: factories.Json = CHANGED, **hea
 
 
 @pytest.mark.parametrize("role", ["execute", "operate"])
-def test_an_amendment_is_accepted_published_and_told_of(desk: Desk, role: str) -> None:
-    old = executed(desk)
-    response = amend(desk.client(role), old)
+def test_an_amendment_is_accepted_published_and_told_of(harness: ApiHarness, role: str) -> None:
+    old = executed(harness)
+    response = amend(harness.client(role), old)
     view = ExportView.model_validate(response.json())
     assert (response.status_code, response.headers["location"]) == (202, f"/api/exports/{view.export_id}")
     assert (view.revision, view.supersedes, view.state) == (2, old, "accepted")
-    assert desk.publisher.exports[-1] == (view.export_id, 1)
-    assert {(task.export_id, task.partner_id) for task in desk.publisher.tasks} == {
+    assert harness.publisher.exports[-1] == (view.export_id, 1)
+    assert {(task.export_id, task.partner_id) for task in harness.publisher.tasks} == {
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
-    before = desk.client().get(f"/api/exports/{old}").json()
+    before = harness.client().get(f"/api/exports/{old}").json()
     assert (before["state"], before["supersededBy"]) == ("superseded", view.export_id)
-    assert desk.client().get(f"/api/exports/{factories.BATCH}").json()["exportId"] == view.export_id
+    assert harness.client().get(f"/api/exports/{factories.BATCH}").json()["exportId"] == view.export_id
 
 
-def test_if_match_lets_only_the_version_that_was_seen_be_amended(desk: Desk) -> None:
-    old, client = executed(desk), desk.client()
+def test_if_match_lets_only_the_version_that_was_seen_be_amended(harness: ApiHarness) -> None:
+    old, client = executed(harness), harness.client()
     tag = client.get(f"/api/exports/{old}").headers["etag"]
     response = amend(client, old, If_Match='"another"')
     refused(response, 412, "PRECONDITION_FAILED", "If-Match")
-    assert desk.rows()["exports"] == 1
+    assert harness.rows()["exports"] == 1
     first = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert first.status_code == 202
     again = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
     refused(amend(client, old, If_Match=tag), 412, "PRECONDITION_FAILED", "If-Match")
-    assert desk.rows()["exports"] == 2
+    assert harness.rows()["exports"] == 2
 
 
-def test_twenty_at_once_with_one_tag_are_one_revision(open_desk: Open, database_url: str) -> None:
-    desk = open_desk(database_url)
-    old = executed(desk)
-    bearer = desk.key("operate").bearer
-    tag = desk.client().get(f"/api/exports/{old}").headers["etag"]
+def test_twenty_at_once_with_one_tag_are_one_revision(open_harness: Open, database_url: str) -> None:
+    harness = open_harness(database_url)
+    old = executed(harness)
+    bearer = harness.key("operate").bearer
+    tag = harness.client().get(f"/api/exports/{old}").headers["etag"]
 
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "If-Match": tag}
         body = execution(factories.plan(lines=4 + number % 5))
-        return post_until_not_busy(f"{desk.url}/api/exports/{old}/amend", body, headers)
+        return post_until_not_busy(f"{harness.url}/api/exports/{old}/amend", body, headers)
 
     with ThreadPoolExecutor(20) as pool:
         codes = [answer.status_code for answer in pool.map(post, range(20))]
     assert codes.count(202) == 1
     assert set(codes) == {202, 412}
-    assert desk.rows()["exports"] == 2
-    assert len(desk.publisher.exports) == 2
+    assert harness.rows()["exports"] == 2
+    assert len(harness.publisher.exports) == 2
 
 
-def test_prefer_wait_answers_when_the_new_revision_has_ended(desk: Desk) -> None:
-    old, client = executed(desk), desk.client()
+def test_prefer_wait_answers_when_the_new_revision_has_ended(harness: ApiHarness) -> None:
+    old, client = executed(harness), harness.client()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(amend, client, old, Prefer="wait=20")
-        poll(lambda: len(desk.publisher.exports) == 2 or waiting.done(), 60, "nothing was launched")
+        poll(lambda: len(harness.publisher.exports) == 2 or waiting.done(), 60, "nothing was launched")
         assert not waiting.done(), waiting.result().text
-        desk.run(desk.publisher.exports[-1][0])
+        harness.run(harness.publisher.exports[-1][0])
         response = waiting.result(timeout=60)
     assert (response.status_code, response.json()["state"], response.json()["revision"]) == (200, "executed", 2)
 
 
-def test_while_it_runs_the_remedy_is_to_wait_or_cancel(desk: Desk) -> None:
-    export_id, client = desk.execute(PLAN), desk.client()
+def test_while_it_runs_the_remedy_is_to_wait_or_cancel(harness: ApiHarness) -> None:
+    export_id, client = harness.execute(PLAN), harness.client()
     body = refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
-    assert desk.publisher.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
+    assert harness.publisher.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
     refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
-def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one(desk: Desk) -> None:
-    export_id = executed(desk)
-    test = desk.client(mode="test")
+def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one(harness: ApiHarness) -> None:
+    export_id = executed(harness)
+    test = harness.client(mode="test")
     refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
     for change in ("cancel", "retry"):
         refused(test.post(f"/api/exports/{export_id}/{change}"), 403, "INSUFFICIENT_ROLE")
-    refused(amend(desk.client(), "exp_none"), 404, "NOT_FOUND")
-    assert desk.rows()["exports"] == 1
+    refused(amend(harness.client(), "exp_none"), 404, "NOT_FOUND")
+    assert harness.rows()["exports"] == 1
 
 
-def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
-    export_id = executed(desk)
-    answer = desk.client("operate").post(
+def test_a_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
+    export_id = executed(harness)
+    answer = harness.client("operate").post(
         f"/api/partners/{factories.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
     )
     assert answer.status_code == 202
@@ -125,7 +125,7 @@ def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
         "exports": 1,
         "next": None,
     }
-    assert desk.publisher.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
+    assert harness.publisher.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
 
 
 @pytest.mark.parametrize(
@@ -137,35 +137,35 @@ def test_a_partner_is_replayed_page_by_page(desk: Desk) -> None:
         ({"since": "2026-01-01T00:00:00Z", "eventTypes": ["exports.none.v1"]}, "/eventTypes/0"),
     ],
 )
-def test_a_replay_says_its_span_and_only_what_was_sent(desk: Desk, body: factories.Json, field: str) -> None:
-    client = desk.client()
+def test_a_replay_says_its_span_and_only_what_was_sent(harness: ApiHarness, body: factories.Json, field: str) -> None:
+    client = harness.client()
     refused(client.post(f"/api/partners/{factories.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field)
     refused(client.post("/api/partners/wh_none/replay", json={"since": "2026-01-01T00:00:00Z"}), 404, "NOT_FOUND")
 
 
-def test_a_person_sees_which_revision_follows_which(desk: Desk) -> None:
-    old = executed(desk)
-    new = amend(desk.client(), old).json()["exportId"]
-    client = browser(desk, "read")
+def test_a_person_sees_which_revision_follows_which(harness: ApiHarness) -> None:
+    old = executed(harness)
+    new = amend(harness.client(), old).json()["exportId"]
+    client = browser(harness, "read")
     assert f'href="/console/exports/{new}"' in client.get(f"/console/exports/{old}").text
     assert f'href="/console/exports/{old}"' in client.get(f"/console/exports/{new}").text
     assert "revision 2" in client.get("/console").text
 
 
-def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(desk: Desk) -> None:
-    old, client = executed(desk), desk.client()
+def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(harness: ApiHarness) -> None:
+    old, client = executed(harness), harness.client()
     amend(client, old)
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
-    for task in desk.publisher.tasks:
-        sender.deliver_stream(desk.runtime, old, str(task.partner_id), str(task.channel))
+    for task in harness.publisher.tasks:
+        sender.deliver_stream(harness.runtime, old, str(task.partner_id), str(task.channel))
     newest = client.get(address, params={"after": after}).json()["items"][-1]["seq"]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(newest)}
     assert client.get(address, headers=headers).status_code == 204
 
 
-def test_a_span_that_ends_before_it_begins_is_refused(desk: Desk) -> None:
+def test_a_span_that_ends_before_it_begins_is_refused(harness: ApiHarness) -> None:
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
-    answer = desk.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
+    answer = harness.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
     said = refused(answer, 400, "VALIDATION_ERROR", "/until")
     assert said["message"] == "/until must not be before since; a span ends after it begins"

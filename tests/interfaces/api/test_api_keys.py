@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, Validati
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
 from pipeline.interfaces.api.dependencies import ApiKeyCache
-from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -75,35 +75,35 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
 
 
 @pytest.mark.parametrize("call", OPEN_TO, ids=" ".join)
-def test_a_call_is_open_to_its_roles_alone(desk: Desk, call: tuple[str, str]) -> None:
+def test_a_call_is_open_to_its_roles_alone(harness: ApiHarness, call: tuple[str, str]) -> None:
     method, template = call
     plan = factories.plan()
-    export_id = desk.execute(plan)
+    export_id = harness.execute(plan)
     ids = {"id": export_id}
     if "{waiver}" in template:
         waiver = waivers.grant_waiver(
-            desk.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
+            harness.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
         )
         ids["waiver"] = waiver.id
     if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
-        desk.run(export_id)
-        view = desk.client().get(f"/api/exports/{export_id}").json()
-        delivery = desk.client().get("/api/deliveries").json()["items"][0]
+        harness.run(export_id)
+        view = harness.client().get(f"/api/exports/{export_id}").json()
+        delivery = harness.client().get("/api/deliveries").json()["items"][0]
         ids |= {"customs_package": view["customs_package_id"], "delivery": delivery["id"]}
         ids |= {"artifact": view["artifacts"][0]["id"], "notification": delivery["notificationId"]}
     address = template.format_map(ids)
     body = None if method == "GET" else body_for(template, plan)
     for role in ROLES:
-        response = desk.client(role).request(method, address, json=body)
+        response = harness.client(role).request(method, address, json=body)
         allowed = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
         assert allowed == (role in OPEN_TO[call]), (role, response.text)
         if not allowed:
             assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
-    assert desk.bearing(None).request(method, address, json=body).status_code == 401
+    assert harness.bearing(None).request(method, address, json=body).status_code == 401
 
 
-def test_every_call_that_needs_a_key_is_in_the_matrix(desk: Desk) -> None:
-    document = desk.bearing(None).get("/openapi.json").json()
+def test_every_call_that_needs_a_key_is_in_the_matrix(harness: ApiHarness) -> None:
+    document = harness.bearing(None).get("/openapi.json").json()
     need_a_key = {
         (method.upper(), re.sub(r"{\w+}", "{}", path))
         for path, operations in document["paths"].items()
@@ -114,11 +114,11 @@ def test_every_call_that_needs_a_key_is_in_the_matrix(desk: Desk) -> None:
     assert need_a_key == named
 
 
-def test_another_accounts_things_are_not_found(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    view = desk.client().get(f"/api/exports/{export_id}").json()
-    stranger = desk.client(account=OTHER)
+def test_another_accounts_things_are_not_found(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    view = harness.client().get(f"/api/exports/{export_id}").json()
+    stranger = harness.client(account=OTHER)
     addresses = [
         f"/api/exports/{export_id}",
         f"/api/exports/{factories.BATCH}",
@@ -135,83 +135,83 @@ def test_another_accounts_things_are_not_found(desk: Desk) -> None:
     assert stranger.get("/api/exports").json()["items"] == []
 
 
-def test_another_partner_learns_nothing(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
-    other = desk.client("partner:br_other")
+def test_another_partner_learns_nothing(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
+    other = harness.client("partner:br_other")
     assert other.get(artifact["download_url"]).status_code == 404
     assert other.get(f"/api/exports/{export_id}/bundle").status_code == 404
 
 
-def test_nothing_that_is_kept_opens_anything(desk: Desk) -> None:
-    key = desk.key("read")
-    with desk.runtime.db.read() as session:
+def test_nothing_that_is_kept_opens_anything(harness: ApiHarness) -> None:
+    key = harness.key("read")
+    with harness.runtime.db.read() as session:
         row = session.exec(select(ApiKey).where(ApiKey.id == key.id)).one()
     secret = key.bearer.rsplit("_", 1)[1]
     assert secret not in row.model_dump_json()
-    assert desk.bearing(row.secret_hash).get("/api/exports").status_code == 401
+    assert harness.bearing(row.secret_hash).get("/api/exports").status_code == 401
 
 
-def test_a_revoked_key_is_refused_soon(desk: Desk) -> None:
-    key = desk.key("read")
-    client = desk.bearing(key.bearer)
+def test_a_revoked_key_is_refused_soon(harness: ApiHarness) -> None:
+    key = harness.key("read")
+    client = harness.bearing(key.bearer)
     assert client.get("/api/exports").status_code == 200
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
     poll(lambda: client.get("/api/exports").status_code == 401, 15, "a revoked key still works")
 
 
-def test_a_key_is_rotated_with_an_overlap_in_which_both_work(desk: Desk) -> None:
-    old = desk.key("execute", "partner:br_1", mode="test")
-    before = api_keys.list_keys(desk.runtime, factories.ACCOUNT)[0]
-    new = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, old.id, overlap=timedelta(hours=1))
-    callers = [api_keys.find_caller(desk.runtime, each.bearer) for each in (old, new)]
+def test_a_key_is_rotated_with_an_overlap_in_which_both_work(harness: ApiHarness) -> None:
+    old = harness.key("execute", "partner:br_1", mode="test")
+    before = api_keys.list_keys(harness.runtime, factories.ACCOUNT)[0]
+    new = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, old.id, overlap=timedelta(hours=1))
+    callers = [api_keys.find_caller(harness.runtime, each.bearer) for each in (old, new)]
     assert {(each.mode, each.roles) for each in callers} == {(before.mode, before.roles)}
     later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
     with pytest.raises(InvalidApiKey):
-        api_keys.find_caller(desk.runtime, old.bearer, now=later)
-    assert api_keys.find_caller(desk.runtime, new.bearer, now=later).key_id == new.id
+        api_keys.find_caller(harness.runtime, old.bearer, now=later)
+    assert api_keys.find_caller(harness.runtime, new.bearer, now=later).key_id == new.id
     with pytest.raises(NotFound):
-        api_keys.rotate_key(desk.runtime, OTHER, new.id, overlap=timedelta(hours=1))
-    assert len(api_keys.list_keys(desk.runtime, factories.ACCOUNT)) == 2
+        api_keys.rotate_key(harness.runtime, OTHER, new.id, overlap=timedelta(hours=1))
+    assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 2
 
 
-def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(desk: Desk) -> None:
+def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(harness: ApiHarness) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
-    short = desk.key("read", expires_at=soon)
-    api_keys.rotate_key(desk.runtime, factories.ACCOUNT, short.id, overlap=timedelta(days=1))
-    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, factories.ACCOUNT)}
+    short = harness.key("read", expires_at=soon)
+    api_keys.rotate_key(harness.runtime, factories.ACCOUNT, short.id, overlap=timedelta(days=1))
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(harness.runtime, factories.ACCOUNT)}
     assert kept[short.id] == soon
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, short.id)
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, short.id)
     with pytest.raises(InvalidState):
-        api_keys.rotate_key(desk.runtime, factories.ACCOUNT, short.id, overlap=timedelta(0))
+        api_keys.rotate_key(harness.runtime, factories.ACCOUNT, short.id, overlap=timedelta(0))
 
 
-def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(desk: Desk) -> None:
+def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(harness: ApiHarness) -> None:
     in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
-    old = desk.key("read", expires_at=in_a_month)
+    old = harness.key("read", expires_at=in_a_month)
     day = timedelta(days=1)
-    first = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, old.id, overlap=day)
-    second = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
-    kept = {each.id: each.expires_at for each in api_keys.list_keys(desk.runtime, factories.ACCOUNT)}
+    first = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, old.id, overlap=day)
+    second = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
+    kept = {each.id: each.expires_at for each in api_keys.list_keys(harness.runtime, factories.ACCOUNT)}
     assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
-    assert api_keys.find_caller(desk.runtime, second.bearer, now=in_a_month + day).key_id == second.id
-    third = api_keys.rotate_key(desk.runtime, factories.ACCOUNT, second.id, overlap=day)
+    assert api_keys.find_caller(harness.runtime, second.bearer, now=in_a_month + day).key_id == second.id
+    third = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, second.id, overlap=day)
     with pytest.raises(InvalidApiKey):
-        api_keys.find_caller(desk.runtime, third.bearer, now=in_a_year)
+        api_keys.find_caller(harness.runtime, third.bearer, now=in_a_year)
 
 
-def test_a_key_ends_when_it_expires(desk: Desk) -> None:
+def test_a_key_ends_when_it_expires(harness: ApiHarness) -> None:
     now = datetime.now(UTC)
-    key = desk.key("read", expires_at=now + timedelta(hours=1))
-    assert api_keys.find_caller(desk.runtime, key.bearer, now=now).account_id == factories.ACCOUNT
+    key = harness.key("read", expires_at=now + timedelta(hours=1))
+    assert api_keys.find_caller(harness.runtime, key.bearer, now=now).account_id == factories.ACCOUNT
     with pytest.raises(InvalidApiKey):
-        api_keys.find_caller(desk.runtime, key.bearer, now=now + timedelta(hours=1))
+        api_keys.find_caller(harness.runtime, key.bearer, now=now + timedelta(hours=1))
 
 
-def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
-    bearer = desk.key("read").bearer
+def test_a_mistyped_key_is_told_without_a_database(harness: ApiHarness) -> None:
+    bearer = harness.key("read").bearer
     for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
         other = "A" if bearer[at] != "A" else "B"
         with pytest.raises(InvalidApiKey):
@@ -220,35 +220,35 @@ def test_a_mistyped_key_is_told_without_a_database(desk: Desk) -> None:
         api_keys.parse_key_id(bearer.replace("exp_live_", "exp_test_"))
 
 
-def test_another_secret_for_a_known_id_is_refused(desk: Desk) -> None:
-    key, other = desk.key("read"), desk.key("read")
+def test_another_secret_for_a_known_id_is_refused(harness: ApiHarness) -> None:
+    key, other = harness.key("read"), harness.key("read")
     prefix = f"exp_live_{key.id}_" + other.bearer.rsplit("_", 1)[1][:-6]
     with pytest.raises(InvalidApiKey):
-        api_keys.find_caller(desk.runtime, prefix + api_keys._compute_checksum(prefix))
+        api_keys.find_caller(harness.runtime, prefix + api_keys._compute_checksum(prefix))
 
 
-def test_keys_are_listed_and_revoked_by_their_own_account(desk: Desk) -> None:
-    key = desk.key("read", "partner:br_1", mode="test")
-    (listed,) = api_keys.list_keys(desk.runtime, factories.ACCOUNT)
+def test_keys_are_listed_and_revoked_by_their_own_account(harness: ApiHarness) -> None:
+    key = harness.key("read", "partner:br_1", mode="test")
+    (listed,) = api_keys.list_keys(harness.runtime, factories.ACCOUNT)
     assert (listed.id, listed.mode, listed.roles) == (key.id, "test", frozenset({"read", "partner:br_1"}))
     assert key.bearer.startswith(f"exp_test_{key.id}_")
-    assert api_keys.list_keys(desk.runtime, OTHER) == []
+    assert api_keys.list_keys(harness.runtime, OTHER) == []
     with pytest.raises(NotFound):
-        api_keys.revoke_key(desk.runtime, OTHER, key.id)
+        api_keys.revoke_key(harness.runtime, OTHER, key.id)
 
 
-def test_roles_and_accounts_are_checked(desk: Desk) -> None:
+def test_roles_and_accounts_are_checked(harness: ApiHarness) -> None:
     for role in ("root", "partner:", "partner:a b", ""):
         with pytest.raises(ValidationFailed):
-            desk.key(role)
+            harness.key(role)
     with pytest.raises(NotFound):
-        desk.key("read", account="acc_none")
+        harness.key("read", account="acc_none")
     with pytest.raises(ValidationFailed):
-        service.create_account(desk.runtime, factories.ACCOUNT, "again")
+        service.create_account(harness.runtime, factories.ACCOUNT, "again")
     with pytest.raises(ValidationFailed):
-        service.create_account(desk.runtime, "acc 1", "a space")
+        service.create_account(harness.runtime, "acc 1", "a space")
     with pytest.raises(ValidationFailed):
-        service.create_account(desk.runtime, "acc_1", "a prefix", gs1_prefix="12a")
+        service.create_account(harness.runtime, "acc_1", "a prefix", gs1_prefix="12a")
 
 
 def test_a_bucket_refills_with_time() -> None:

@@ -20,7 +20,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.dependencies import ApiKeyCache
-from tests.interfaces.api.conftest import Desk, Open, RecordingPublisher, served
+from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, served
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -38,35 +38,35 @@ def set_used(runtime: Runtime, key: CreatedKey, seconds: float) -> object:
     return used(runtime, key)
 
 
-def test_use_of_a_key_is_noted_and_refusals_are_none(desk: Desk) -> None:
-    key, other = desk.key("read"), desk.key("read")
+def test_use_of_a_key_is_noted_and_refusals_are_none(harness: ApiHarness) -> None:
+    key, other = harness.key("read"), harness.key("read")
     before = utc_now()
     for each in (key.bearer[:-1] + ("1" if key.bearer[-1] != "1" else "2"), other.bearer + "x"):
-        assert desk.bearing(each).get("/api/exports").status_code == 401
-    assert desk.bearing(key.bearer).get("/api/exports").status_code == 200
-    poll(lambda: used(desk.runtime, key) is not None, 10, "nobody noted that the key was used")
-    found = used(desk.runtime, key)
+        assert harness.bearing(each).get("/api/exports").status_code == 401
+    assert harness.bearing(key.bearer).get("/api/exports").status_code == 200
+    poll(lambda: used(harness.runtime, key) is not None, 10, "nobody noted that the key was used")
+    found = used(harness.runtime, key)
     assert before <= found <= utc_now()  # type: ignore[operator]
-    assert used(desk.runtime, other) is None
+    assert used(harness.runtime, other) is None
 
 
-def test_signing_in_to_the_console_is_a_use(desk: Desk) -> None:
-    key = desk.key("read")
-    browser = desk.bearing(None)
+def test_signing_in_to_the_console_is_a_use(harness: ApiHarness) -> None:
+    key = harness.key("read")
+    browser = harness.bearing(None)
     signed = browser.post("/console/sign-in", data={"key": key.bearer})
     assert browser.get("/console").status_code == 200, signed.text
-    assert used(desk.runtime, key) is not None
+    assert used(harness.runtime, key) is not None
 
 
-def test_use_is_written_once_a_minute_by_all_processes_together(desk: Desk) -> None:
-    key = desk.key("read")
-    caller = api_keys.find_caller(desk.runtime, key.bearer)
-    lately = set_used(desk.runtime, key, 30)
-    api_keys.record_key_use(desk.runtime, caller)
-    assert used(desk.runtime, key) == lately
-    long_ago = set_used(desk.runtime, key, 61)
-    api_keys.record_key_use(desk.runtime, caller)
-    assert used(desk.runtime, key) > long_ago  # type: ignore[operator]
+def test_use_is_written_once_a_minute_by_all_processes_together(harness: ApiHarness) -> None:
+    key = harness.key("read")
+    caller = api_keys.find_caller(harness.runtime, key.bearer)
+    lately = set_used(harness.runtime, key, 30)
+    api_keys.record_key_use(harness.runtime, caller)
+    assert used(harness.runtime, key) == lately
+    long_ago = set_used(harness.runtime, key, 61)
+    api_keys.record_key_use(harness.runtime, caller)
+    assert used(harness.runtime, key) > long_ago  # type: ignore[operator]
 
 
 def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
@@ -80,25 +80,25 @@ def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
     assert keys.should_touch("k")
 
 
-def test_a_use_that_cannot_be_noted_harms_nobody(open_desk: Open) -> None:
-    desk = open_desk(database_timeout_seconds=0.05)
-    key = desk.key("read")
-    caller = api_keys.find_caller(desk.runtime, key.bearer)
-    another = open_runtime(desk.runtime.settings)
+def test_a_use_that_cannot_be_noted_harms_nobody(open_harness: Open) -> None:
+    harness = open_harness(database_timeout_seconds=0.05)
+    key = harness.key("read")
+    caller = api_keys.find_caller(harness.runtime, key.bearer)
+    another = open_runtime(harness.runtime.settings)
     with another.db.write() as session:
         session.execute(update(ApiKey).values(name="held"))
-        api_keys.record_key_use(desk.runtime, caller)
+        api_keys.record_key_use(harness.runtime, caller)
     another.close()
-    assert used(desk.runtime, key) is None
+    assert used(harness.runtime, key) is None
 
 
 @pytest.fixture
-def processes(desk: Desk) -> Iterator[list[tuple[str, list[float]]]]:
+def processes(harness: ApiHarness) -> Iterator[list[tuple[str, list[float]]]]:
     """Three APIs, each with connections and a clock of its own, on one database, as three processes would be."""
     with ExitStack() as opened:
         made = []
         for _ in range(3):
-            runtime = open_runtime(desk.runtime.settings)
+            runtime = open_runtime(harness.runtime.settings)
             opened.callback(runtime.close)
             moment = [1000.0]
             keys = ApiKeyCache(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
@@ -108,53 +108,53 @@ def processes(desk: Desk) -> Iterator[list[tuple[str, list[float]]]]:
 
 
 def test_a_revoked_key_is_refused_by_every_process_a_second_later(
-    desk: Desk, processes: list[tuple[str, list[float]]]
+    harness: ApiHarness, processes: list[tuple[str, list[float]]]
 ) -> None:
-    key = desk.key("read")
-    client = desk.bearing(key.bearer)
+    key = harness.key("read")
+    client = harness.bearing(key.bearer)
     for url, _ in processes:
         assert client.get(f"{url}/api/exports").status_code == 200
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
     for url, moment in processes:
         moment[0] += 1.0
         assert client.get(f"{url}/api/exports").status_code == 401
 
 
-def test_a_copy_of_the_database_opens_nothing(open_desk: Open, database_url: str) -> None:
+def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: str) -> None:
     """Every key, secret, credential and link that was ever given out is looked for in all that is kept."""
-    desk = open_desk(database_url)
+    harness = open_harness(database_url)
     channels = [
         {"channel": "sftp", "address": "sftp://us@files.example:22/drop", "hostKeys": [HOST_KEY], "password": PASSWORD},
         {"channel": "webhook", "address": "https://broker.example/handoffs"},
         {"channel": "email", "addresses": ["entries@broker.example"]},
     ]
     new = {"id": "br_full", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
-    made = partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
-    rotated = partners.rotate_secret(desk.runtime, factories.ACCOUNT, "br_full", 24)
-    keys = [desk.key("read"), desk.key("admin", "partner:br_full", mode="test")]
-    keys.append(api_keys.rotate_key(desk.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
-    assert desk.bearing(keys[0].bearer).get("/api/exports").status_code == 200
-    export_id = desk.execute(factories.plan(broker="br_full"))
-    desk.run(export_id)
-    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
-    link = desk.client("read").post(f"/api/artifacts/{artifact}/links").json()["signedUrl"]
-    with desk.runtime.db.read() as session:
+    made = partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    rotated = partners.rotate_secret(harness.runtime, factories.ACCOUNT, "br_full", 24)
+    keys = [harness.key("read"), harness.key("admin", "partner:br_full", mode="test")]
+    keys.append(api_keys.rotate_key(harness.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
+    assert harness.bearing(keys[0].bearer).get("/api/exports").status_code == 200
+    export_id = harness.execute(factories.plan(broker="br_full"))
+    harness.run(export_id)
+    artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
+    link = harness.client("read").post(f"/api/artifacts/{artifact}/links").json()["signedUrl"]
+    with harness.runtime.db.read() as session:
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
     until = told.created_at + timedelta(seconds=900)
-    sent = links.build_link_url(desk.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
+    sent = links.build_link_url(harness.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
     secrets = {
         PASSWORD,
         made.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
-        email_replies.build_reply_link(desk.runtime.settings, told).token,
-        desk.runtime.settings.secret_key.get_secret_value(),
+        email_replies.build_reply_link(harness.runtime.settings, told).token,
+        harness.runtime.settings.secret_key.get_secret_value(),
         *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
         *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),
     }
     assert len(secrets) == 10
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         kept = "\n".join(
             str(tuple(row))
             for table in SQLModel.metadata.sorted_tables

@@ -16,7 +16,7 @@ import pytest
 from sqlmodel import SQLModel, select
 
 from pipeline.accounts import api_keys
-from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.interfaces.api.test_api_keys import OPEN_TO
 from tests.support import factories
 
@@ -47,11 +47,11 @@ class Call:
         return client.request(self.method, self.address, json=self.body)
 
 
-def things(desk: Desk) -> dict[str, str]:
+def things(harness: ApiHarness) -> dict[str, str]:
     """Make one of each thing that a path may name, and return path's beginning -> id."""
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    owner = desk.client()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    owner = harness.client()
     waiver = owner.post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).json()["id"]
     view = owner.get(f"/api/exports/{export_id}").json()
     delivery = owner.get("/api/deliveries").json()["items"][0]
@@ -83,8 +83,8 @@ def body_of(method: str, path: str) -> factories.Json | None:
     }.get((method, path))
 
 
-def matrix(desk: Desk, made: dict[str, str]) -> Iterator[Call]:
-    for path, operations in desk.bearing(None).get("/openapi.json").json()["paths"].items():
+def matrix(harness: ApiHarness, made: dict[str, str]) -> Iterator[Call]:
+    for path, operations in harness.bearing(None).get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
             assert "x-roles" in operation, f"{method} {path} says nothing of who may call it"
             roles = frozenset(operation["x-roles"])
@@ -100,20 +100,20 @@ def matrix(desk: Desk, made: dict[str, str]) -> Iterator[Call]:
 
 
 @pytest.fixture
-def made(desk: Desk) -> dict[str, str]:
-    return things(desk)
+def made(harness: ApiHarness) -> dict[str, str]:
+    return things(harness)
 
 
 @pytest.fixture
-def calls(desk: Desk, made: dict[str, str]) -> list[Call]:
-    found = list(matrix(desk, made))
+def calls(harness: ApiHarness, made: dict[str, str]) -> list[Call]:
+    found = list(matrix(harness, made))
     assert len(found) > 30
     return found
 
 
-def rows(desk: Desk) -> dict[str, list[str]]:
+def rows(harness: ApiHarness) -> dict[str, list[str]]:
     """Everything that is kept, but for when a key was used."""
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         return {
             name: sorted(str(tuple(row)) for row in session.execute(select(table)))  # type: ignore[call-overload]
             for name, table in SQLModel.metadata.tables.items()
@@ -121,24 +121,26 @@ def rows(desk: Desk) -> dict[str, list[str]]:
         }
 
 
-def test_nobody_gets_in_without_a_key_that_counts(desk: Desk, calls: list[Call]) -> None:
-    ended = desk.key(*api_keys.ROLES)
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, ended.id)
-    good = desk.key(*api_keys.ROLES).bearer
-    before = rows(desk)
+def test_nobody_gets_in_without_a_key_that_counts(harness: ApiHarness, calls: list[Call]) -> None:
+    ended = harness.key(*api_keys.ROLES)
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, ended.id)
+    good = harness.key(*api_keys.ROLES).bearer
+    before = rows(harness)
     strangers = [None, "nonsense", good[:-1] + ("1" if good[-1] != "1" else "2"), ended.bearer]
-    for client in [desk.bearing(each) for each in strangers]:
+    for client in [harness.bearing(each) for each in strangers]:
         for call in calls:
             response = call.by(client)
             assert (response.status_code, response.json()["errorCode"]) == (401, "INVALID_API_KEY"), call
             assert "items" not in response.text
-    assert rows(desk) == before
+    assert rows(harness) == before
 
 
-def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: list[Call], made: dict[str, str]) -> None:
-    stranger = desk.client(account=OTHER)
-    partner = desk.client(f"partner:{factories.BROKER}", account=OTHER)
-    own = rows(desk)
+def test_another_account_finds_nothing_and_changes_nothing(
+    harness: ApiHarness, calls: list[Call], made: dict[str, str]
+) -> None:
+    stranger = harness.client(account=OTHER)
+    partner = harness.client(f"partner:{factories.BROKER}", account=OTHER)
+    own = rows(harness)
     for call in calls:
         for client in (stranger, partner):
             response = call.by(client)
@@ -152,15 +154,15 @@ def test_another_account_finds_nothing_and_changes_nothing(desk: Desk, calls: li
             # What the caller said itself, its own role included, it may hear again.
             asked = f"{call.address} {json.dumps(call.body)} {factories.BROKER if client is partner else ''}"
             assert not [each for each in made.values() if each not in asked and each in response.text], call.path
-    after = rows(desk)
+    after = rows(harness)
     for name, kept in own.items():
         assert set(kept) <= set(after[name]), name
 
 
-def test_a_key_without_the_role_is_refused_and_changes_nothing(desk: Desk, calls: list[Call]) -> None:
-    before = rows(desk)
+def test_a_key_without_the_role_is_refused_and_changes_nothing(harness: ApiHarness, calls: list[Call]) -> None:
+    before = rows(harness)
     for role in ROLES:
-        client = desk.client(f"partner:{factories.WAREHOUSE}" if role == "partner" else role)
+        client = harness.client(f"partner:{factories.WAREHOUSE}" if role == "partner" else role)
         for call in calls:
             if role not in call.roles:
                 response = call.by(client)
@@ -168,12 +170,12 @@ def test_a_key_without_the_role_is_refused_and_changes_nothing(desk: Desk, calls
             elif role == "partner":
                 # A partner's key, and another partner's thing.
                 assert call.by(client).status_code in {403, 404}, call
-    assert rows(desk) == before
+    assert rows(harness) == before
 
 
-def test_a_key_with_the_role_gets_in(desk: Desk, calls: list[Call]) -> None:
+def test_a_key_with_the_role_gets_in(harness: ApiHarness, calls: list[Call]) -> None:
     for role in ROLES:
-        client = desk.client(f"partner:{factories.BROKER}" if role == "partner" else role)
+        client = harness.client(f"partner:{factories.BROKER}" if role == "partner" else role)
         for call in calls:
             if role in call.roles:
                 response = call.by(client)
@@ -185,9 +187,9 @@ def test_a_key_with_the_role_gets_in(desk: Desk, calls: list[Call]) -> None:
 NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links")
 
 
-def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) -> None:
-    client = desk.client(*api_keys.ROLES, f"partner:{factories.BROKER}", mode="test")
-    before = rows(desk)
+def test_a_test_key_changes_nothing_that_is_live(harness: ApiHarness, calls: list[Call]) -> None:
+    client = harness.client(*api_keys.ROLES, f"partner:{factories.BROKER}", mode="test")
+    before = rows(harness)
     tried = 0
     for call in calls:
         if call.method != "GET" and "{" in call.path and call.path not in NOTHING_LIVE:
@@ -199,7 +201,7 @@ def test_a_test_key_changes_nothing_that_is_live(desk: Desk, calls: list[Call]) 
             )
             tried += 1
     assert tried > 10
-    assert rows(desk) == before
+    assert rows(harness) == before
     new = {"id": "wh_new", "kind": "warehouse", "name": "A new one"}
     assert client.post("/api/partners", json=new).status_code == 403
     assert client.post("/api/partners", json=new | {"test": True}).status_code == 201
@@ -224,8 +226,10 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
     }
 
 
-def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(desk: Desk, made: dict[str, str]) -> None:
-    client = desk.bearing(None)
+def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
+    harness: ApiHarness, made: dict[str, str]
+) -> None:
+    client = harness.bearing(None)
     export_id, artifact = made["/api/exports/{id}"], made["/api/artifacts/{id}"]
     for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
         response = client.get(f"/console{path}")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 PROFILE: dict[str, Any] = json.loads(
@@ -14,8 +14,8 @@ PROFILE: dict[str, Any] = json.loads(
 )
 
 
-def test_a_profile_is_kept_changed_and_taken_away(desk: Desk) -> None:
-    client = desk.client()
+def test_a_profile_is_kept_changed_and_taken_away(harness: ApiHarness) -> None:
+    client = harness.client()
     new = {"id": "br_own", "kind": "customs_broker", "name": "Demo customs broker", "profile": PROFILE}
     made = client.post("/api/partners", json=new)
     assert made.status_code == 201, made.text
@@ -28,8 +28,8 @@ def test_a_profile_is_kept_changed_and_taken_away(desk: Desk) -> None:
     assert client.patch("/api/partners/br_own", json={"profile": None}).json()["profile"] is None
 
 
-def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_written(desk: Desk) -> None:
-    client = desk.client()
+def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_written(harness: ApiHarness) -> None:
+    client = harness.client()
     wrong = PROFILE | {"columns": [*PROFILE["columns"], {"header": "More", "field": "no_such"}]}
     new = {"id": "br_own", "kind": "customs_broker", "name": "Demo customs broker", "profile": wrong}
     refused = client.post("/api/partners", json=new)
@@ -41,24 +41,24 @@ def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_wri
     assert client.get(f"/api/partners/{factories.BROKER}").json()["profile"] is None
 
 
-def test_a_warehouse_has_no_profile_and_nobody_unknown_documents(desk: Desk) -> None:
-    client = desk.client()
+def test_a_warehouse_has_no_profile_and_nobody_unknown_documents(harness: ApiHarness) -> None:
+    client = harness.client()
     refused = client.patch(f"/api/partners/{factories.WAREHOUSE}", json={"profile": PROFILE}).json()
     assert (refused["errorCode"], refused["field"]) == ("VALIDATION_ERROR", "/profile")
     refused = client.patch(f"/api/partners/{factories.BROKER}", json={"artifactTypes": ["cci_pdf", "cci_dwg"]}).json()
     assert refused["details"]["issues"][0]["path"] == "/artifactTypes/1"
 
 
-def test_a_brokers_file_is_made_at_the_handoff_and_the_broker_may_read_it(desk: Desk) -> None:
-    client = desk.client()
+def test_a_brokers_file_is_made_at_the_handoff_and_the_broker_may_read_it(harness: ApiHarness) -> None:
+    client = harness.client()
     assert client.patch(f"/api/partners/{factories.BROKER}", json={"profile": PROFILE}).status_code == 200
-    export_id = desk.execute(factories.plan(units=2))
-    desk.run(export_id)
+    export_id = harness.execute(factories.plan(units=2))
+    harness.run(export_id)
     export = client.get(f"/api/exports/{export_id}").json()
     files = [each for each in export["artifacts"] if each["artifact_type"] == "broker_profile"]
     assert [each["filename"] for each in files] == ["entry_import.csv", "entry_import.csv"]
     assert len({each["customs_package_id"] for each in files}) == 2
-    body = desk.client(f"partner:{factories.BROKER}").get(files[1]["download_url"]).content.decode("utf-8-sig")
+    body = harness.client(f"partner:{factories.BROKER}").get(files[1]["download_url"]).content.decode("utf-8-sig")
     head, first, *rest = body.split("\r\n")
     assert head.startswith("Importer No,Entry Type,Port,")
     assert first.startswith("12-345678900,01,0901,DEMO,DEMO00000002,A-00002,11/24/2026,11/26/2026,1,PAN-00001,")

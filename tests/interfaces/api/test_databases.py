@@ -7,11 +7,11 @@ from tests.interfaces.api.conftest import Open
 from tests.support import factories
 
 
-def test_every_question_is_answered_on_both_databases(open_desk: Open, database_url: str) -> None:
-    desk = open_desk(database_url)
-    client = desk.client()
-    export_id = desk.execute(factories.plan(units=2))
-    desk.run(export_id)
+def test_every_question_is_answered_on_both_databases(open_harness: Open, database_url: str) -> None:
+    harness = open_harness(database_url)
+    client = harness.client()
+    export_id = harness.execute(factories.plan(units=2))
+    harness.run(export_id)
     view = ExportView.model_validate(client.get(f"/api/exports/{factories.BATCH}").json())
     assert (view.export_id, view.state) == (export_id, "executed")
     assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))

@@ -13,21 +13,21 @@ from structlog.testing import capture_logs
 
 from pipeline.exports.models import Artifact
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 
-def executed(desk: Desk, **size: int) -> ExportView:
+def executed(harness: ApiHarness, **size: int) -> ExportView:
     """Return an executed export."""
-    export_id = desk.execute(factories.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
-    desk.run(export_id)
-    return ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
+    export_id = harness.execute(factories.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
+    harness.run(export_id)
+    return ExportView.model_validate(harness.client().get(f"/api/exports/{export_id}").json())
 
 
-def test_a_customs_package_is_shown_whole(desk: Desk) -> None:
-    export = executed(desk, units=2, lines=3, packages=2)
+def test_a_customs_package_is_shown_whole(harness: ApiHarness) -> None:
+    export = executed(harness, units=2, lines=3, packages=2)
     address = f"/api/customs-packages/{export.customs_package_id}"
-    response = desk.client("read").get(address)
+    response = harness.client("read").get(address)
     package = CustomsPackageView.model_validate(response.json())
     assert {"id", "exportBatchId", "packageNumber", "state", "createdAt", "artifacts", "packages"} <= set(
         response.json()
@@ -37,13 +37,13 @@ def test_a_customs_package_is_shown_whole(desk: Desk) -> None:
     assert [each.package_ref for each in package.packages] == ["P1", "P2"]
     assert package.packages[0].contents[0] == {"lineRef": "L1", "quantity": "4"}
     assert [line.line_ref for line in package.treatment] == ["L1", "L2", "L3"]
-    unchanged = desk.client("read").get(address, headers={"If-None-Match": response.headers["etag"]})
+    unchanged = harness.client("read").get(address, headers={"If-None-Match": response.headers["etag"]})
     assert unchanged.status_code == 304
 
 
-def test_a_documents_bytes_are_those_that_the_export_names(desk: Desk) -> None:
-    client = desk.client("read")
-    export = executed(desk)
+def test_a_documents_bytes_are_those_that_the_export_names(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export = executed(harness)
     assert {"cci_human_readable", "cci_csv", "cci_json", "packing_list", "manifest"} <= {
         each.artifact_type for each in export.artifacts
     }
@@ -60,29 +60,29 @@ def test_a_documents_bytes_are_those_that_the_export_names(desk: Desk) -> None:
         assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_a_document_that_the_store_does_not_give_is_put_off(desk: Desk) -> None:
-    artifact = executed(desk).artifacts[0]
-    with desk.runtime.db.write() as session:
+def test_a_document_that_the_store_does_not_give_is_put_off(harness: ApiHarness) -> None:
+    artifact = executed(harness).artifacts[0]
+    with harness.runtime.db.write() as session:
         session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
-    response = desk.client("read").get(artifact.download_url)
+    response = harness.client("read").get(artifact.download_url)
     assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
     assert response.json()["message"] == "the artifact store does not answer now; try again in 2 s"
 
 
-def test_a_document_changed_behind_our_back_is_not_served(desk: Desk) -> None:
-    artifact = executed(desk).artifacts[0]
+def test_a_document_changed_behind_our_back_is_not_served(harness: ApiHarness) -> None:
+    artifact = executed(harness).artifacts[0]
     place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
-    obstore.put(desk.runtime.store._store, place, b"something else")
+    obstore.put(harness.runtime.store._store, place, b"something else")
     with capture_logs() as logs:
-        response = desk.client("read").get(artifact.download_url)
+        response = harness.client("read").get(artifact.download_url)
     assert (response.status_code, response.json()["errorCode"]) == (500, "INTERNAL_ERROR")
     assert "something else" not in response.text
     assert [each["event"] for each in logs] == ["artifact_conflict"]
 
 
-def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(desk: Desk) -> None:
-    client = desk.client("read")
-    export = executed(desk, units=2)
+def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export = executed(harness, units=2)
     response = client.get(export.links.bundle)
     assert response.headers["content-type"] == "application/zip"
     assert response.headers["content-disposition"] == f'attachment; filename="{factories.BATCH}.zip"'
@@ -102,15 +102,15 @@ def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(des
     assert (manifest["exportId"], manifest["planHash"]) == (export.export_id, export.plan_hash)
 
 
-def test_there_is_no_bundle_before_the_handoff(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    response = desk.client("read").get(f"/api/exports/{export_id}/bundle")
+def test_there_is_no_bundle_before_the_handoff(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    response = harness.client("read").get(f"/api/exports/{export_id}/bundle")
     assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
 
 
-def test_the_same_documents_are_the_same_bundle_to_the_byte(desk: Desk) -> None:
-    client = desk.client("read")
-    export = executed(desk)
+def test_the_same_documents_are_the_same_bundle_to_the_byte(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export = executed(harness)
     one, two = client.get(export.links.bundle), client.get(export.links.bundle)
     assert one.content == two.content
     assert one.headers["etag"] == two.headers["etag"]
@@ -118,8 +118,8 @@ def test_the_same_documents_are_the_same_bundle_to_the_byte(desk: Desk) -> None:
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_a_brokers_key_reads_what_was_handed_to_it(desk: Desk) -> None:
-    export = executed(desk)
-    broker = desk.client(f"partner:{factories.BROKER}")
+def test_a_brokers_key_reads_what_was_handed_to_it(harness: ApiHarness) -> None:
+    export = executed(harness)
+    broker = harness.client(f"partner:{factories.BROKER}")
     assert broker.get(export.artifacts[0].download_url).status_code == 200
     assert broker.get(export.links.bundle).status_code == 200

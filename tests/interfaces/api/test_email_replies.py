@@ -25,7 +25,7 @@ from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_M
 from tests.deliveries.support import exports
 from tests.deliveries.support.exports import purge
 from tests.deliveries.support.mail_server import DESK, Mailroom
-from tests.interfaces.api.conftest import Desk, Open
+from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 
 BROKER = "br_mail"
@@ -35,7 +35,7 @@ BROKER = "br_mail"
 class Sent:
     """A handoff whose link was sent, and somebody who has it."""
 
-    desk: Desk
+    harness: ApiHarness
     notification: Notification
     token: str
     browser: httpx.Client
@@ -48,25 +48,27 @@ class Sent:
 
     def inspected(self) -> Mapping[str, Any]:
         """The submission as the account sees it."""
-        view = self.desk.client().get(f"/api/exports/{self.notification.export_id}").json()
+        view = self.harness.client().get(f"/api/exports/{self.notification.export_id}").json()
         return dict(view["broker_submission"])
 
 
-def register(desk: Desk) -> None:
+def register(harness: ApiHarness) -> None:
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [DESK]}]}
-    partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
 
 
 @pytest.fixture
-def sent(desk: Desk) -> Sent:
+def sent(harness: ApiHarness) -> Sent:
     """A handoff of two units."""
-    register(desk)
-    export = exports.ready(desk.runtime, factories.plan(units=2, broker=BROKER))
-    exports.hand_off(desk.runtime, export)
-    with desk.runtime.db.read() as session:
+    register(harness)
+    export = exports.ready(harness.runtime, factories.plan(units=2, broker=BROKER))
+    exports.hand_off(harness.runtime, export)
+    with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
-    return Sent(desk, told, email_replies.build_reply_link(desk.runtime.settings, told).token, desk.bearing(None))
+    return Sent(
+        harness, told, email_replies.build_reply_link(harness.runtime.settings, told).token, harness.bearing(None)
+    )
 
 
 def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: Sent) -> None:
@@ -79,16 +81,20 @@ def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent
     assert sent.inspected() == before
 
 
-def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(desk: Desk) -> None:
-    register(desk)
+def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(harness: ApiHarness) -> None:
+    register(harness)
     made = factories.plan(broker=BROKER)
     made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
-    export = exports.ready(desk.runtime, made)
-    exports.hand_off(desk.runtime, export)
-    with desk.runtime.db.read() as session:
+    export = exports.ready(harness.runtime, made)
+    exports.hand_off(harness.runtime, export)
+    with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
-    page = desk.bearing(None).get(f"/answers/{email_replies.build_reply_link(desk.runtime.settings, told).token}").text
-    body = email_content.build_email_body(desk.runtime.settings, told, [])
+    page = (
+        harness.bearing(None)
+        .get(f"/answers/{email_replies.build_reply_link(harness.runtime.settings, told).token}")
+        .text
+    )
+    body = email_content.build_email_body(harness.runtime.settings, told, [])
     for text in (page, body.text, body.html):
         assert "XXX-XX-6789" in text
         assert "123-45-6789" not in text
@@ -122,7 +128,7 @@ def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> 
         "ABC-1234567-8",
         "Thank you",
     )
-    events = sent.desk.client().get(f"/api/exports/{sent.notification.export_id}/events").json()["items"]
+    events = sent.harness.client().get(f"/api/exports/{sent.notification.export_id}/events").json()["items"]
     assert [each["actor"] for each in events if each["type"] == "BROKER_ACKNOWLEDGED"] == [f"partner:{BROKER}"]
 
 
@@ -152,7 +158,7 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str)
 
 def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
     handoff = email_replies.load_handoff(
-        sent.desk.runtime, email_replies.parse_reply_link(sent.desk.runtime.settings, sent.token)
+        sent.harness.runtime, email_replies.parse_reply_link(sent.harness.runtime.settings, sent.token)
     )
     plan = factories.plan(units=2, broker=BROKER)
     assert len(handoff.field_pointers) == 2 * (18 + 3 * 12)
@@ -162,20 +168,21 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
 
 def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
     export = exports.ready(
-        sent.desk.runtime, factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long")
+        sent.harness.runtime,
+        factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long"),
     )
-    exports.hand_off(sent.desk.runtime, export)
+    exports.hand_off(sent.harness.runtime, export)
     of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
-    with sent.desk.runtime.db.read() as session:
+    with sent.harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(*of_export)).one()
-    given = email_replies.build_reply_link(sent.desk.runtime.settings, told)
-    handoff = email_replies.load_handoff(sent.desk.runtime, given)
+    given = email_replies.build_reply_link(sent.harness.runtime.settings, told)
+    handoff = email_replies.load_handoff(sent.harness.runtime, given)
     assert len(handoff.field_pointers) == 18 + email_replies.MAX_DETAILED_LINES + 1
     form = email_replies.ReplyForm(
         "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
     )
-    assert email_replies.record_reply(sent.desk.runtime, given, handoff, form).submission_status == "query"
-    (said,) = email_replies.load_handoff(sent.desk.runtime, given).previous_replies
+    assert email_replies.record_reply(sent.harness.runtime, given, handoff, form).submission_status == "query"
+    (said,) = email_replies.load_handoff(sent.harness.runtime, given).previous_replies
     assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
@@ -249,7 +256,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
         created_at=sent.notification.created_at,
     )
     forged += ["x", sent.token[:-1], sent.token + "A", "é" * 48, "A" * 48]
-    forged.append(email_replies.build_reply_link(sent.desk.runtime.settings, unknown).token)
+    forged.append(email_replies.build_reply_link(sent.harness.runtime.settings, unknown).token)
     pages = {(page.status_code, page.text) for page in map(sent.look, forged)}
     assert len(pages) == 1
     ((status, text),) = pages
@@ -260,7 +267,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
 
 
 def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: Sent) -> None:
-    settings = sent.desk.runtime.settings
+    settings = sent.harness.runtime.settings
     other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
     token = email_replies.build_reply_link(other, sent.notification).token
     assert sent.look(token).status_code == 404
@@ -269,7 +276,7 @@ def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept
 
 
 def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
-    settings = sent.desk.runtime.settings
+    settings = sent.harness.runtime.settings
     early = Notification(**sent.notification.model_dump())
     early.created_at -= timedelta(days=settings.reply_link_days)
     token = email_replies.build_reply_link(settings, early).token
@@ -280,14 +287,14 @@ def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
 
 
 def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: Sent) -> None:
-    settings = sent.desk.runtime.settings
+    settings = sent.harness.runtime.settings
     first, second = (email_replies.build_reply_link(settings, sent.notification) for _ in range(2))
     assert first == second == email_replies.parse_reply_link(settings, first.token)
     assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
 
 
 def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) -> None:
-    settings, written_at = sent.desk.runtime.settings, sent.notification.created_at
+    settings, written_at = sent.harness.runtime.settings, sent.notification.created_at
     for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
         sent_at = written_at + timedelta(days=days)
         left = email_replies.build_reply_link(settings, sent.notification, sent_at=sent_at).ends_at - sent_at
@@ -303,23 +310,23 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) ->
     ("state", "said"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
 )
 def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, said: str) -> None:
-    with sent.desk.runtime.db.write() as session:
+    with sent.harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
     for page, status in ((sent.look(), 200), (sent.say(status="accepted"), 409)):
         assert page.status_code == status
         assert said in page.text
         assert "<form" not in page.text
-    with sent.desk.runtime.db.read() as session:
+    with sent.harness.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []
 
 
 def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) -> None:
-    purge(sent.desk.runtime, sent.notification.export_id)
+    purge(sent.harness.runtime, sent.notification.export_id)
     for page in (sent.look(), sent.say(status="query", message="canary")):
         assert page.status_code == 410
         assert "is not kept any more" in page.text
         assert factories.BATCH not in page.text
-    with sent.desk.runtime.db.read() as session:
+    with sent.harness.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []
 
 
@@ -339,28 +346,28 @@ def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: Sent) -> 
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_from_the_plan_to_the_mail_to_the_answer(open_desk: Open) -> None:
+def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
     with Mailroom() as room:
-        desk = open_desk(
+        harness = open_harness(
             smtp_url=f"smtp://127.0.0.1:{room.port}", mail_from="exports@maple.example", artifacts_url="memory:"
         )
-        register(desk)
-        export_id = desk.execute(factories.plan(broker=BROKER))
-        desk.run(export_id)
+        register(harness)
+        export_id = harness.execute(factories.plan(broker=BROKER))
+        harness.run(export_id)
         (mail,) = room.mails
     attached = [part.get_filename() for part in mail.parsed.iter_attachments()]
-    view = desk.client().get(f"/api/exports/{export_id}").json()
+    view = harness.client().get(f"/api/exports/{export_id}").json()
     wanted = [f"{view['customs_packages'][0]['packageNumber']}_{each['filename']}" for each in view["artifacts"]]
     assert set(attached) == {"handoff.json", *wanted}
     assert len(attached) == 1 + len(wanted)
     assert view["broker_submission"]["recipient_email"] == DESK
     assert mail.parsed["Subject"] == view["broker_submission"]["subject"]
     (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.said("plain") + mail.said("html")))
-    browser = desk.bearing(None)
+    browser = harness.bearing(None)
     token = address.rsplit("/", 1)[1]
     browser.post(
         f"/answers/{token}", data={"status": "rejected", "place0": "line 1 (PAN-00001): HTS code", "wrong0": "No"}
     )
-    submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
+    submission = harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
     assert submission["submission_status"] == "rejected"
     assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"

@@ -25,7 +25,7 @@ from pipeline.core.problems import Problem
 from pipeline.exports.models import Export, IdempotencyRecord
 from pipeline.interfaces.api.errors import problem_response
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
-from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.servers import PostgreSQL
 
@@ -60,21 +60,21 @@ def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> Non
     assert body["requestId"] == "req_1"
 
 
-def test_a_body_that_is_no_json_is_an_invalid_request(desk: Desk) -> None:
-    response = desk.client().post(
+def test_a_body_that_is_no_json_is_an_invalid_request(harness: ApiHarness) -> None:
+    response = harness.client().post(
         "/api/exports/execute", content=b'{"accountId": ', headers={"content-type": "application/json"}
     )
     body = refused(response, 400, "INVALID_REQUEST")
     assert body["message"] == "the body is not JSON at line 1, column 15: expecting value"
 
 
-def test_invalid_fields_are_all_named_with_their_remedies(desk: Desk) -> None:
-    before = desk.rows()
+def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -> None:
+    before = harness.rows()
     wrong = factories.changed(PLAN, "/units/0/invoice/relatedParties", "yes")
     wrong = factories.changed(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
     del wrong["units"][0]["invoice"]["total"]
     wrong["units"][0]["invoice"]["totals"] = "1.00"
-    response = desk.client().post("/api/exports/execute", json=execution(wrong))
+    response = harness.client().post("/api/exports/execute", json=execution(wrong))
     body = refused(response, 400, "VALIDATION_ERROR", "/plan/units/0/invoice/relatedParties")
     assert body["details"]["issues"] == [
         {"path": "/plan/units/0/invoice/relatedParties", "message": "must be true or false", "code": "bool_type"},
@@ -91,41 +91,41 @@ def test_invalid_fields_are_all_named_with_their_remedies(desk: Desk) -> None:
         },
     ]
     assert body["message"] == "/plan/units/0/invoice/relatedParties must be true or false (the first of 4 issues)"
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
 @pytest.mark.parametrize("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
-def test_without_a_key_nothing_is_answered(desk: Desk, given: str | None) -> None:
+def test_without_a_key_nothing_is_answered(harness: ApiHarness, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given}
-    response = desk.bearing(None).get("/api/exports", headers=headers)
+    response = harness.bearing(None).get("/api/exports", headers=headers)
     refused(response, 401, "INVALID_API_KEY")
     assert response.headers["www-authenticate"].startswith('Bearer realm="exports"')
 
 
-def test_another_account_in_the_body_is_out_of_scope(desk: Desk) -> None:
-    before = desk.rows()
-    response = desk.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
+def test_another_account_in_the_body_is_out_of_scope(harness: ApiHarness) -> None:
+    before = harness.rows()
+    response = harness.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
     refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
-    response = desk.client().post(
+    response = harness.client().post(
         "/api/exports/execute", json=execution(factories.plan(account=OTHER), accountId=factories.ACCOUNT)
     )
     refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/plan/accountId")
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_key_without_the_role_is_told_which_one_it_needs(desk: Desk) -> None:
-    before = desk.rows()
-    response = desk.client("read").post("/api/exports/execute", json=execution(PLAN))
+def test_a_key_without_the_role_is_told_which_one_it_needs(harness: ApiHarness) -> None:
+    before = harness.rows()
+    response = harness.client("read").post("/api/exports/execute", json=execution(PLAN))
     body = refused(response, 403, "INSUFFICIENT_ROLE")
     assert body["message"] == (
         "this call needs a key with the role execute; this key has read."
         f" Make one: `exports keys create --account {factories.ACCOUNT} --role execute`"
     )
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_what_is_not_there_is_not_found(desk: Desk) -> None:
-    client = desk.client()
+def test_what_is_not_there_is_not_found(harness: ApiHarness) -> None:
+    client = harness.client()
     for address in ("/api/exports/exp_none", "/api/exports/exp_none/events", "/api/exports/exp_none/bundle"):
         refused(client.get(address), 404, "NOT_FOUND")
     for address in ("/api/customs-packages/cpk_none", "/api/artifacts/art_none", "/api/schemas/none.json", "/nowhere"):
@@ -134,32 +134,32 @@ def test_what_is_not_there_is_not_found(desk: Desk) -> None:
         refused(client.post(f"/api/exports/exp_none/{call}"), 404, "NOT_FOUND")
 
 
-def test_an_execution_without_plan_needs_a_registered_one(desk: Desk) -> None:
+def test_an_execution_without_plan_needs_a_registered_one(harness: ApiHarness) -> None:
     body = {"accountId": factories.ACCOUNT, "batchId": "batch_unknown"}
-    refused(desk.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
+    refused(harness.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
 
 
-def test_a_wrong_method_is_told_the_right_one(desk: Desk) -> None:
-    response = desk.client().delete("/api/exports/execute")
+def test_a_wrong_method_is_told_the_right_one(harness: ApiHarness) -> None:
+    response = harness.client().delete("/api/exports/execute")
     refused(response, 405, "METHOD_NOT_ALLOWED")
     assert response.headers["allow"]
 
 
-def test_another_plan_hash_than_the_plans_is_a_mismatch(desk: Desk) -> None:
-    before = desk.rows()
+def test_another_plan_hash_than_the_plans_is_a_mismatch(harness: ApiHarness) -> None:
+    before = harness.rows()
     wrong = "sha256:" + "0" * 64
-    response = desk.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
+    response = harness.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
     body = refused(response, 409, "PLAN_HASH_MISMATCH", "/planHash")
     assert body["details"] == {"given": wrong, "actual": factories.plan_hash(PLAN)}
-    response = desk.client().post("/api/exports/execute", json=execution(factories.plan(planHash=wrong)))
+    response = harness.client().post("/api/exports/execute", json=execution(factories.plan(planHash=wrong)))
     refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_batch_takes_one_plan(desk: Desk) -> None:
-    client = desk.client()
+def test_a_batch_takes_one_plan(harness: ApiHarness) -> None:
+    client = harness.client()
     first = client.post("/api/exports/execute", json=execution(PLAN)).json()
-    before = desk.rows()
+    before = harness.rows()
     body = refused(
         client.post("/api/exports/execute", json=execution(factories.plan(lines=4))),
         409,
@@ -168,15 +168,15 @@ def test_a_batch_takes_one_plan(desk: Desk) -> None:
     )
     assert body["details"] == {"exportId": first["exportId"], "planHash": factories.plan_hash(PLAN), "revision": 1}
     assert f"/api/exports/{first['exportId']}/amend" in body["message"]
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
 def test_a_key_that_is_being_answered_is_in_progress(
-    open_desk: Open, postgres_server: PostgreSQL, postgres_template: str
+    open_harness: Open, postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
-    desk = open_desk(url, database_timeout_seconds=0.5)
-    client = desk.client()
+    harness = open_harness(url, database_timeout_seconds=0.5)
+    client = harness.client()
     done = client.post("/api/exports/execute", json=execution(factories.plan(batch="batch_done"))).json()
     record = {"account_id": factories.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
     other = Database(url)
@@ -191,32 +191,32 @@ def test_a_key_that_is_being_answered_is_in_progress(
 
 @pytest.mark.parametrize("key", ["k", None])
 def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
-    open_desk: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
+    open_harness: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
-    desk = open_desk(url, database_timeout_seconds=0.5)
-    before, other = desk.rows(), Database(url)
+    harness = open_harness(url, database_timeout_seconds=0.5)
+    before, other = harness.rows(), Database(url)
     with other.write() as session:
         # As maintenance holds it, or another request with the same batch and a key of its own.
         session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
-        response = desk.client().post(
+        response = harness.client().post(
             "/api/exports/execute", json=execution(PLAN), headers={} if key is None else {"Idempotency-Key": key}
         )
         refused(response, 503, "NOT_READY")
         assert response.headers["retry-after"]
     other.dispose()
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_state_that_does_not_allow_it_is_told(desk: Desk) -> None:
-    client = desk.client()
+def test_a_state_that_does_not_allow_it_is_told(harness: ApiHarness) -> None:
+    client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
     refused(client.get(f"/api/exports/{export['exportId']}/bundle"), 409, "INVALID_STATE")
 
 
-def test_a_change_of_an_older_version_fails_its_precondition(desk: Desk) -> None:
-    client = desk.client()
+def test_a_change_of_an_older_version_fails_its_precondition(harness: ApiHarness) -> None:
+    client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     address = f"/api/exports/{export['exportId']}"
     refused(client.post(f"{address}/cancel", headers={"If-Match": '"older"'}), 412, "PRECONDITION_FAILED", "If-Match")
@@ -226,24 +226,26 @@ def test_a_change_of_an_older_version_fails_its_precondition(desk: Desk) -> None
     assert cancelled.headers["etag"] == client.get(address).headers["etag"] != etag
 
 
-def test_a_key_used_for_another_body_is_reused(desk: Desk) -> None:
-    client = desk.client()
+def test_a_key_used_for_another_body_is_reused(harness: ApiHarness) -> None:
+    client = harness.client()
     key = {"Idempotency-Key": "k"}
     assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
-    before = desk.rows()
+    before = harness.rows()
     other = execution(factories.plan(batch="batch_other"))
     refused(
         client.post("/api/exports/execute", json=other, headers=key), 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key"
     )
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
 @pytest.mark.parametrize("address", ["/api/exports/execute", "/api/exports/plans"])
-def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> None:
-    before = desk.rows()
-    client = desk.client()
+def test_a_plan_needs_an_approval_that_still_holds(harness: ApiHarness, address: str) -> None:
+    before = harness.rows()
+    client = harness.client()
     unapproved = factories.plan(approval=None)
-    expired = factories.changed(PLAN, "/approval/expiresAt", (desk.runtime.clock() - timedelta(seconds=1)).isoformat())
+    expired = factories.changed(
+        PLAN, "/approval/expiresAt", (harness.runtime.clock() - timedelta(seconds=1)).isoformat()
+    )
 
     def body(plan: factories.Json) -> factories.Json:
         return execution(plan) if address.endswith("execute") else plan
@@ -251,34 +253,34 @@ def test_a_plan_needs_an_approval_that_still_holds(desk: Desk, address: str) -> 
     inside = "/plan" if address.endswith("execute") else ""
     refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
     refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_blocking_findings_are_all_listed(desk: Desk) -> None:
-    before = desk.rows()
+def test_blocking_findings_are_all_listed(harness: ApiHarness) -> None:
+    before = harness.rows()
     wrong = factories.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
     wrong = factories.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
     body = refused(
-        desk.client().post("/api/exports/execute", json=execution(wrong)),
+        harness.client().post("/api/exports/execute", json=execution(wrong)),
         422,
         "PLAN_NOT_EXECUTABLE",
-        field=_first_pointer(wrong, desk),
+        field=_first_pointer(wrong, harness),
     )
     blocking = [Finding.model_validate(each) for each in body["details"]["findings"] if each["severity"] == "block"]
     assert len(blocking) >= 2
     assert all(finding.rule and finding.pointer and finding.remedy for finding in blocking)
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def _first_pointer(plan: factories.Json, desk: Desk) -> str:
-    report = desk.client().post("/api/exports/preflight", json=plan).json()
+def _first_pointer(plan: factories.Json, harness: ApiHarness) -> str:
+    report = harness.client().post("/api/exports/preflight", json=plan).json()
     assert report["executable"] is False
     return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
 
 
-def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apart(desk: Desk) -> None:
-    before = desk.rows()
-    client = desk.client()
+def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apart(harness: ApiHarness) -> None:
+    before = harness.rows()
+    client = harness.client()
     for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
         body = refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
         assert body["message"] == (
@@ -288,15 +290,17 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apar
     for address in ("/api/exports/plans", "/api/exports/preflight"):
         body = refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
         assert body["message"] == "the body is a request with a plan inside; send the object in its member plan alone"
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
 @pytest.mark.parametrize("state", ["draft", "testing", "verified"])
-def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(desk: Desk, state: str) -> None:
-    before = desk.rows()
-    with desk.runtime.db.write() as session:
+def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(
+    harness: ApiHarness, state: str
+) -> None:
+    before = harness.rows()
+    with harness.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == factories.BROKER).values(state=state))
-    client = desk.client()
+    client = harness.client()
     body = refused(
         client.post("/api/exports/execute", json=execution(PLAN)), 422, "PARTNER_NOT_LIVE", "/plan/broker/id"
     )
@@ -309,40 +313,40 @@ def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_wa
         "/broker/id",
         f"The customs broker {factories.BROKER} is {state}.",
     )
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_partners_must_be_registered_live_and_of_the_keys_mode(desk: Desk) -> None:
-    before = desk.rows()
-    client = desk.client()
+def test_partners_must_be_registered_live_and_of_the_keys_mode(harness: ApiHarness) -> None:
+    before = harness.rows()
+    client = harness.client()
     unknown = execution(factories.plan(broker="br_none"))
     refused(client.post("/api/exports/execute", json=unknown), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
     swapped = execution(factories.plan(warehouse=factories.BROKER))
     refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == "wh_demo").values(state="paused"))
     paused = client.post("/api/exports/execute", json=execution(PLAN))
     refused(paused, 422, "PARTNER_NOT_LIVE", "/plan/warehouse/id")
-    test = desk.client(mode="test")
+    test = harness.client(mode="test")
     refused(test.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(open_desk: Open) -> None:
-    desk = open_desk(rate_limit_per_minute=3)
-    client = desk.client()
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(open_harness: Open) -> None:
+    harness = open_harness(rate_limit_per_minute=3)
+    client = harness.client()
     left = [client.get("/api/exports").headers["ratelimit"] for _ in range(3)]
     assert left == ['"key";r=2;t=1', '"key";r=1;t=1', '"key";r=0;t=1']
     response = client.get("/api/exports")
     refused(response, 429, "RATE_LIMITED")
     assert 1 <= int(response.headers["retry-after"]) <= 20
     assert response.headers["ratelimit-policy"] == '"key";q=3;w=60'
-    assert desk.client().get("/api/exports").status_code == 200
+    assert harness.client().get("/api/exports").status_code == 200
 
 
-def test_a_database_that_does_not_answer_is_not_ready(desk: Desk) -> None:
-    client = desk.client()
-    with desk.runtime.db.engine.begin() as connection:
+def test_a_database_that_does_not_answer_is_not_ready(harness: ApiHarness) -> None:
+    client = harness.client()
+    with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE exports RENAME TO exports_away")
     response = client.get("/api/exports")
     body = refused(response, 503, "NOT_READY")
@@ -350,10 +354,10 @@ def test_a_database_that_does_not_answer_is_not_ready(desk: Desk) -> None:
     assert body["message"] == "the database does not answer now; try again in 2 s"
 
 
-def test_a_fault_of_ours_tells_nothing_but_where_to_look(desk: Desk) -> None:
-    client = desk.client()
+def test_a_fault_of_ours_tells_nothing_but_where_to_look(harness: ApiHarness) -> None:
+    client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         session.execute(update(Export).values(state="a secret that no state is"))
     with capture_logs() as logs:
         response = client.get(f"/api/exports/{export['exportId']}", headers={"X-Request-Id": "mine-1"})

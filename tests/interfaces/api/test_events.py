@@ -15,15 +15,15 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.interfaces.api import events
 from pipeline.workflow.engine import run_step
-from tests.interfaces.api.conftest import Desk, execution
+from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
 
 LIVE = {"Accept": "text/event-stream"}
 
 
-def answered(desk: Desk, export_id: str) -> None:
+def answered(harness: ApiHarness, export_id: str) -> None:
     """Note that the customs broker has accepted the handoff: nothing more is to come."""
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         session.execute(
             update(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id).values(state="accepted")
         )
@@ -41,10 +41,10 @@ def told(response: httpx.Response) -> Iterator[tuple[str, str, EventView]]:
             fields = {}
 
 
-def test_the_log_is_read_by_pages_without_a_gap(desk: Desk) -> None:
-    client = desk.client("read")
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
+def test_the_log_is_read_by_pages_without_a_gap(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
     seen: list[int] = []
     after: int | None = 0
     while after is not None:
@@ -61,14 +61,14 @@ def test_the_log_is_read_by_pages_without_a_gap(desk: Desk) -> None:
     ("given", "kept"), [("order-run-481", True), ("", False), ("a b", False), ("x" * 200, False), ("é", False)]
 )
 def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key(
-    desk: Desk, given: str, *, kept: bool
+    harness: ApiHarness, given: str, *, kept: bool
 ) -> None:
-    key = desk.key("execute", "read", "operate")
-    client = desk.bearing(key.bearer)
+    key = harness.key("execute", "read", "operate")
+    client = harness.bearing(key.bearer)
     headers = {b"X-Request-Id": given.encode()}
     accepted = client.post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     export_id = accepted.json()["exportId"]
-    run_step(desk.runtime, export_id, 1, "record_packages")
+    run_step(harness.runtime, export_id, 1, "record_packages")
     cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
     assert cancelled.status_code == 200, cancelled.text
     said = client.get(f"/api/exports/{export_id}").json()["events"]
@@ -80,9 +80,9 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     assert asked["PACKAGES_RECORDED"] == ("record_packages", None)
 
 
-def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:
-    client = desk.client("read")
-    export_id = desk.execute(factories.plan())
+def test_a_stream_tells_what_was_and_what_happens_and_ends(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(factories.plan())
     first = threading.Event()
 
     def follow() -> list[tuple[str, str, EventView]]:
@@ -98,19 +98,19 @@ def test_a_stream_tells_what_was_and_what_happens_and_ends(desk: Desk) -> None:
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow)
         assert first.wait(60)
-        desk.run(export_id)
-        answered(desk, export_id)
+        harness.run(export_id)
+        answered(harness, export_id)
         heard = following.result(timeout=20)
     assert [number for number, _, _ in heard] == [str(n) for n in range(1, len(heard) + 1)]
     assert [name for _, name, _ in heard] == [event.type for _, _, event in heard]
     assert {"EXPORT_ACCEPTED", "BROKER_NOTIFIED", "EXPORT_EXECUTED"} <= {name for _, name, _ in heard}
 
 
-def test_a_broken_stream_goes_on_after_the_last_event_heard(desk: Desk) -> None:
-    client = desk.client("read")
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    answered(desk, export_id)
+def test_a_broken_stream_goes_on_after_the_last_event_heard(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    answered(harness, export_id)
     address = f"/api/exports/{export_id}/events"
     with client.stream("GET", address, headers=LIVE) as response:
         whole = [number for number, _, _ in told(response)]
@@ -121,31 +121,31 @@ def test_a_broken_stream_goes_on_after_the_last_event_heard(desk: Desk) -> None:
     assert (heard_all.status_code, heard_all.content) == (204, b"")
 
 
-def test_a_silent_stream_gives_signs_of_life(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_gives_signs_of_life(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_HEARTBEAT_SECONDS", 0.1)
-    export_id = desk.execute(factories.plan())
+    export_id = harness.execute(factories.plan())
     address = f"/api/exports/{export_id}/events?after=1"
-    with desk.client("read").stream("GET", address, headers=LIVE) as response:
+    with harness.client("read").stream("GET", address, headers=LIVE) as response:
         lines = response.iter_lines()
         assert [next(lines) for _ in range(4)] == [": the log of an export", "", ": ping", ""]
 
 
-def test_a_stream_ends_with_its_key(desk: Desk) -> None:
-    key = desk.key("read")
-    export_id = desk.execute(factories.plan())
-    with desk.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
+def test_a_stream_ends_with_its_key(harness: ApiHarness) -> None:
+    key = harness.key("read")
+    export_id = harness.execute(factories.plan())
+    with harness.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
         heard = told(response)
         assert next(heard)[1] == "EXPORT_ACCEPTED"
-        api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
+        api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
         # Else it would go on until the client has had enough of waiting.
         assert list(heard) == []
 
 
-def test_many_streams_leave_threads_for_others(desk: Desk) -> None:
+def test_many_streams_leave_threads_for_others(harness: ApiHarness) -> None:
     # More readers than the server has threads for handlers.
     readers = 60
-    client = desk.client("read")
-    address = f"/api/exports/{desk.execute(factories.plan())}"
+    client = harness.client("read")
+    address = f"/api/exports/{harness.execute(factories.plan())}"
     all_open, done = threading.Barrier(readers + 1), threading.Event()
 
     def hold() -> str:
@@ -158,6 +158,6 @@ def test_many_streams_leave_threads_for_others(desk: Desk) -> None:
     with ThreadPoolExecutor(readers) as pool:
         held = [pool.submit(hold) for _ in range(readers)]
         all_open.wait(60)
-        assert desk.client("read").get(address, timeout=30).status_code == 200
+        assert harness.client("read").get(address, timeout=30).status_code == 200
         done.set()
         assert {each.result(timeout=60) for each in held} == {": the log of an export"}

@@ -13,7 +13,7 @@ from sqlmodel import col, select, update
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
-from tests.interfaces.api.conftest import Desk, execution, post_until_not_busy
+from tests.interfaces.api.conftest import ApiHarness, execution, post_until_not_busy
 from tests.support import factories
 from tests.support.query_counter import asked_of
 from tests.support.servers import poll
@@ -24,8 +24,8 @@ PLAN = factories.plan()
 EXECUTE = "/api/exports/execute"
 
 
-def test_a_plan_is_accepted_once_it_is_written(desk: Desk) -> None:
-    response = desk.client("execute").post(EXECUTE, json=execution(PLAN))
+def test_a_plan_is_accepted_once_it_is_written(harness: ApiHarness) -> None:
+    response = harness.client("execute").post(EXECUTE, json=execution(PLAN))
     body = response.json()
     view = ExportView.model_validate(body)
     assert response.status_code == 202
@@ -34,12 +34,12 @@ def test_a_plan_is_accepted_once_it_is_written(desk: Desk) -> None:
     assert (view.state, view.status) == ("accepted", "Accepted; waiting for a worker to begin")
     assert (view.batch_id, view.plan_hash, view.revision) == (factories.BATCH, factories.plan_hash(PLAN), 1)
     assert [(event.seq, event.type) for event in view.events] == [(1, "EXPORT_ACCEPTED")]
-    assert desk.publisher.exports == [(view.export_id, 1)]
-    assert desk.client().get(response.headers["location"]).json() == body
+    assert harness.publisher.exports == [(view.export_id, 1)]
+    assert harness.client().get(response.headers["location"]).json() == body
 
 
-def test_the_answer_has_the_names_of_the_contract(desk: Desk) -> None:
-    body = desk.client().get(f"/api/exports/{desk.execute(PLAN)}").json()
+def test_the_answer_has_the_names_of_the_contract(harness: ApiHarness) -> None:
+    body = harness.client().get(f"/api/exports/{harness.execute(PLAN)}").json()
     promised = """exportId batch_id state status planHash revision acceptedAt updatedAt units customs_package_id
         customs_packages artifacts notifications broker_submission broker_submissions events treatment findings links"""
     assert set(promised.split()) <= set(body)
@@ -48,20 +48,20 @@ def test_the_answer_has_the_names_of_the_contract(desk: Desk) -> None:
     assert {"digest", "ruleset", "lines"} <= set(body["treatment"])
 
 
-def test_a_key_replays_its_first_answer(desk: Desk) -> None:
-    client = desk.client("execute")
+def test_a_key_replays_its_first_answer(harness: ApiHarness) -> None:
+    client = harness.client("execute")
     key = {"Idempotency-Key": "key-1"}
     first = client.post(EXECUTE, json=execution(PLAN), headers=key)
-    desk.run(first.json()["exportId"])
+    harness.run(first.json()["exportId"])
     again = client.post(EXECUTE, json=execution(PLAN), headers=key)
     assert (again.status_code, again.text) == (202, first.text)
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["location"] == first.headers["location"]
-    assert len(desk.publisher.exports) == 1
+    assert len(harness.publisher.exports) == 1
 
 
-def test_the_key_in_the_header_wins_over_the_one_in_the_body(desk: Desk) -> None:
-    client = desk.client("execute")
+def test_the_key_in_the_header_wins_over_the_one_in_the_body(harness: ApiHarness) -> None:
+    client = harness.client("execute")
     body = execution(PLAN, idempotencyKey="in-the-body")
     assert client.post(EXECUTE, json=body, headers={"Idempotency-Key": "in-the-header"}).status_code == 202
     other = execution(factories.plan(batch="batch_other"))
@@ -71,64 +71,66 @@ def test_the_key_in_the_header_wins_over_the_one_in_the_body(desk: Desk) -> None
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
-def test_an_idempotency_key_is_short_and_printable(desk: Desk, key: str) -> None:
-    response = desk.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
+def test_an_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -> None:
+    response = harness.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
     assert (response.status_code, response.json()["field"]) == (400, "/header/Idempotency-Key")
-    response = desk.client("execute").post(EXECUTE, json=execution(PLAN, idempotencyKey=key))
+    response = harness.client("execute").post(EXECUTE, json=execution(PLAN, idempotencyKey=key))
     assert (response.status_code, response.json()["field"]) == (400, "/idempotencyKey")
-    assert desk.rows()["exports"] == 0
+    assert harness.rows()["exports"] == 0
 
 
-def test_the_same_plan_under_another_key_is_the_same_export(desk: Desk) -> None:
-    client = desk.client("execute")
+def test_the_same_plan_under_another_key_is_the_same_export(harness: ApiHarness) -> None:
+    client = harness.client("execute")
     one = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "1"}).json()
     two = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "2"}).json()
     assert one["exportId"] == two["exportId"]
-    assert (desk.rows()["exports"], len(desk.publisher.exports)) == (1, 1)
+    assert (harness.rows()["exports"], len(harness.publisher.exports)) == (1, 1)
 
 
 @pytest.mark.parametrize("keys", [1, 50])
-def test_fifty_at_once_are_one_export(desk: Desk, keys: int) -> None:
-    bearer = desk.key("execute").bearer
+def test_fifty_at_once_are_one_export(harness: ApiHarness, keys: int) -> None:
+    bearer = harness.key("execute").bearer
 
     def post(number: int) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": f"key-{number % keys}"}
-        return post_until_not_busy(desk.url + EXECUTE, execution(PLAN), headers)
+        return post_until_not_busy(harness.url + EXECUTE, execution(PLAN), headers)
 
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(post, range(50)))
     assert Counter(answer.status_code for answer in answers) == {202: 50}
     assert len({answer.json()["exportId"] for answer in answers}) == 1
-    assert desk.rows() | {"steps": 0} == {
+    assert harness.rows() | {"steps": 0} == {
         "exports": 1,
         "plans": 1,
         "idempotency_records": keys,
         "events": 1,
         "steps": 0,
     }
-    assert len(desk.publisher.exports) == 1
+    assert len(harness.publisher.exports) == 1
 
 
-def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(desk: Desk) -> None:
-    response = desk.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Prefer": "respond-async, wait=0"})
+def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(harness: ApiHarness) -> None:
+    response = harness.client("execute").post(
+        EXECUTE, json=execution(PLAN), headers={"Prefer": "respond-async, wait=0"}
+    )
     assert (response.status_code, response.headers["preference-applied"]) == (202, "wait=0")
     assert response.json()["state"] == "accepted"
 
 
-def test_prefer_wait_answers_200_as_soon_as_it_has_ended(desk: Desk) -> None:
-    client = desk.client("execute")
+def test_prefer_wait_answers_200_as_soon_as_it_has_ended(harness: ApiHarness) -> None:
+    client = harness.client("execute")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, EXECUTE, json=execution(PLAN), headers={"Prefer": "wait=9999"})
-        poll(lambda: bool(desk.publisher.exports) or waiting.done(), 60, "nothing was launched")
+        poll(lambda: bool(harness.publisher.exports) or waiting.done(), 60, "nothing was launched")
         assert not waiting.done(), waiting.result().text
-        desk.run(desk.publisher.exports[0][0])
+        harness.run(harness.publisher.exports[0][0])
         response = waiting.result(timeout=60)
     assert (response.status_code, response.headers["preference-applied"]) == (200, "wait=30")
     assert response.json()["state"] == "executed"
 
 
-def test_a_registered_plan_is_executed_by_its_batch(desk: Desk) -> None:
-    client = desk.client("execute")
+def test_a_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None:
+    client = harness.client("execute")
     registered = client.post("/api/exports/plans", json=PLAN)
     assert (registered.status_code, registered.json()["planHash"]) == (201, factories.plan_hash(PLAN))
     again = client.post("/api/exports/plans", json=PLAN)
@@ -138,20 +140,20 @@ def test_a_registered_plan_is_executed_by_its_batch(desk: Desk) -> None:
     assert (executed.status_code, executed.json()["planHash"]) == (202, factories.plan_hash(PLAN))
 
 
-def test_preflight_says_what_execute_would_and_writes_nothing(desk: Desk) -> None:
-    before = desk.rows()
-    client = desk.client("read")
+def test_preflight_says_what_execute_would_and_writes_nothing(harness: ApiHarness) -> None:
+    before = harness.rows()
+    client = harness.client("read")
     good = client.post("/api/exports/preflight", json=PLAN).json()
     assert (good["executable"], good["planHash"]) == (True, factories.plan_hash(PLAN))
     bad = client.post("/api/exports/preflight", json=factories.plan(broker="br_none")).json()
     assert bad["executable"] is False
     assert "/broker/id" in [finding["pointer"] for finding in bad["findings"] if finding["severity"] == "block"]
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) -> None:
-    client = desk.client()
-    desk.execute(PLAN)
+def test_preflight_tells_what_execute_would_refuse_of_the_request(harness: ApiHarness) -> None:
+    client = harness.client()
+    harness.execute(PLAN)
     assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
     changed = factories.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
     for made, rule, pointer in (
@@ -168,31 +170,31 @@ def test_preflight_tells_what_execute_would_refuse_of_the_request(desk: Desk) ->
         assert client.post(EXECUTE, json=execution(made)).status_code in (409, 422)
 
 
-def test_an_export_is_read_by_its_id_or_its_batch(desk: Desk) -> None:
-    client = desk.client("read")
-    export_id = desk.execute(PLAN)
+def test_an_export_is_read_by_its_id_or_its_batch(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(PLAN)
     assert client.get(f"/api/exports/{export_id}").text == client.get(f"/api/exports/{factories.BATCH}").text
 
 
-def test_what_did_not_change_is_not_sent_again(desk: Desk) -> None:
-    client = desk.client("read")
-    export_id = desk.execute(PLAN)
+def test_what_did_not_change_is_not_sent_again(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(PLAN)
     address = f"/api/exports/{export_id}"
     etag = client.get(address).headers["etag"]
     assert etag.startswith('"')
     for tags in (etag, f'"other", W/{etag}', "*"):
         unchanged = client.get(address, headers={"If-None-Match": tags})
         assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
-    desk.run(export_id)
+    harness.run(export_id)
     changed = client.get(address, headers={"If-None-Match": etag})
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
 
 
-def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan(units=2, lines=3, packages=2))
-    desk.run(export_id)
-    view = ExportView.model_validate(desk.client().get(f"/api/exports/{export_id}").json())
+def test_an_executed_export_shows_all_of_itself(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan(units=2, lines=3, packages=2))
+    harness.run(export_id)
+    view = ExportView.model_validate(harness.client().get(f"/api/exports/{export_id}").json())
     assert (view.state, view.status) == ("executed", f"Executed; waiting for {factories.BROKER} to answer")
     assert [unit.unit_ref for unit in view.units] == ["U1", "U2"]
     assert view.customs_package_id == view.units[0].customs_package_id == view.customs_packages[0].id
@@ -209,24 +211,24 @@ def test_an_executed_export_shows_all_of_itself(desk: Desk) -> None:
     assert set(per_unit.values()) == {len(view.artifacts) // 2}
 
 
-def test_the_number_of_queries_does_not_grow_with_the_export(desk: Desk) -> None:
+def test_the_number_of_queries_does_not_grow_with_the_export(harness: ApiHarness) -> None:
     def counted(export_id: str) -> int:
-        with asked_of(desk.runtime.db) as asked, desk.runtime.db.read() as session:
+        with asked_of(harness.runtime.db) as asked, harness.runtime.db.read() as session:
             read_model.read_export(session, factories.ACCOUNT, export_id)
         return len(asked)
 
-    small = desk.execute(factories.plan(batch="small", units=1, lines=1, packages=1))
-    large = desk.execute(factories.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
-    desk.run(small)
-    desk.run(large)
+    small = harness.execute(factories.plan(batch="small", units=1, lines=1, packages=1))
+    large = harness.execute(factories.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
+    harness.run(small)
+    harness.run(large)
     assert counted(small) == counted(large) <= 12  # with its BEGIN
 
 
-def test_a_list_is_walked_by_its_cursor_while_it_grows(desk: Desk) -> None:
-    client = desk.client("read")
-    made = [desk.execute(factories.plan(batch=f"batch_{n}")) for n in range(5)]
+def test_a_list_is_walked_by_its_cursor_while_it_grows(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    made = [harness.execute(factories.plan(batch=f"batch_{n}")) for n in range(5)]
     first = client.get("/api/exports", params={"limit": 2}).json()
-    desk.execute(factories.plan(batch="batch_late"))
+    harness.execute(factories.plan(batch="batch_late"))
     second = client.get("/api/exports", params={"limit": 2, "cursor": first["nextCursor"]}).json()
     third = client.get("/api/exports", params={"limit": 2, "cursor": second["nextCursor"]}).json()
     walked = [item["exportId"] for page in (first, second, third) for item in page["items"]]
@@ -234,15 +236,15 @@ def test_a_list_is_walked_by_its_cursor_while_it_grows(desk: Desk) -> None:
     assert third["nextCursor"] is None
 
 
-def test_a_list_is_filtered(desk: Desk) -> None:
-    client = desk.client("read")
-    live = desk.execute(factories.plan(batch="batch_live"))
-    test = desk.execute(factories.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
+def test_a_list_is_filtered(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    live = harness.execute(factories.plan(batch="batch_live"))
+    test = harness.execute(factories.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
 
     def listed(**wanted: str) -> list[str]:
         return [item["exportId"] for item in client.get("/api/exports", params=wanted).json()["items"]]
 
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == live).values(state="executed"))
         accepted_at = session.exec(select(Export.accepted_at).where(col(Export.id) == test)).one()
     assert listed(state="executed") == [live]
@@ -263,8 +265,8 @@ def test_a_list_is_filtered(desk: Desk) -> None:
         ({"acceptedAfter": "2026-11-24T00:00:00"}, "/query/acceptedAfter"),
     ],
 )
-def test_a_filter_that_is_none_is_refused(desk: Desk, wanted: dict[str, str], field: str) -> None:
-    response = desk.client("read").get("/api/exports", params=wanted)
+def test_a_filter_that_is_none_is_refused(harness: ApiHarness, wanted: dict[str, str], field: str) -> None:
+    response = harness.client("read").get("/api/exports", params=wanted)
     assert (response.status_code, response.json()["errorCode"], response.json()["field"]) == (
         400,
         "VALIDATION_ERROR",
@@ -272,12 +274,12 @@ def test_a_filter_that_is_none_is_refused(desk: Desk, wanted: dict[str, str], fi
     )
 
 
-def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(desk: Desk) -> None:
-    export_id = desk.execute(PLAN)
-    with desk.runtime.db.write() as session:
+def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(harness: ApiHarness) -> None:
+    export_id = harness.execute(PLAN)
+    with harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(state="failed", failure="why"))
-    response = desk.client("operate").post(f"/api/exports/{export_id}/retry")
+    response = harness.client("operate").post(f"/api/exports/{export_id}/retry")
     assert (response.status_code, response.json()["state"]) == (202, "executing")
-    assert [(task.unit_no, task.step) for task in desk.publisher.tasks] == [(1, "record_packages")]
-    desk.run(export_id)
-    assert desk.client().get(f"/api/exports/{export_id}").json()["state"] == "executed"
+    assert [(task.unit_no, task.step) for task in harness.publisher.tasks] == [(1, "record_packages")]
+    harness.run(export_id)
+    assert harness.client().get(f"/api/exports/{export_id}").json()["state"] == "executed"

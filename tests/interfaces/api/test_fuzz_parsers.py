@@ -29,7 +29,7 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.contracts.examples import read_example
 from pipeline.workflow import queries
 from tasks.messages import MessageProperties
-from tests.interfaces.api.conftest import Desk, execution
+from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -188,8 +188,8 @@ def test_rules_run_no_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", ["-1", "1e3", "99999999999999999999", "abc", "\u0661", "1;2", ""])
-def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(desk: Desk, said: str) -> None:
-    client = desk.client()
+def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(harness: ApiHarness, said: str) -> None:
+    client = harness.client()
     for address, headers in (
         ("/api/exports/exp_none/events", {b"Last-Event-ID": said.encode()}),
         (f"/api/exports/exp_none/events?after={said}", {}),
@@ -202,17 +202,17 @@ def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(desk: Desk, sa
     ("given", "kept"),
     [(GOOD_TRACE, True), (GOOD_TRACE.upper(), False), (b"00-" + b"a" * 1003, False), (b"\xff", False)],
 )
-def test_a_request_s_trace_is_kept_where_it_is_one(desk: Desk, given: bytes, *, kept: bool) -> None:
+def test_a_request_s_trace_is_kept_where_it_is_one(harness: ApiHarness, given: bytes, *, kept: bool) -> None:
     headers = {b"traceparent": given, b"Idempotency-Key": b"k-1"}
-    answered = desk.client().post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
+    answered = harness.client().post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     assert answered.status_code == 202, answered.text
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         (trace,) = session.exec(select(Export.trace_parent)).all()
     assert trace == (given.decode() if kept else None)
 
 
-def test_preferences_and_tags_are_read_whatever_they_say(desk: Desk) -> None:
-    client = desk.client()
+def test_preferences_and_tags_are_read_whatever_they_say(harness: ApiHarness) -> None:
+    client = harness.client()
     for said in (
         "wait=",
         "wait=-1",

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.db import utc_now
 from pipeline.deliveries import links
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 #: In every answer, whatever it is.
@@ -53,20 +53,20 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 
 
 @pytest.fixture
-def answers(desk: Desk) -> dict[str, httpx.Response]:
+def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
     """One answer of each kind."""
-    client, stranger = desk.client(), desk.bearing(None)
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
+    client, stranger = harness.client(), harness.bearing(None)
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
     view = client.get(f"/api/exports/{export_id}").json()
     # A page with what somebody typed is the most dangerous of the documents.
     artifact = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_human_readable")
     until = utc_now() + timedelta(minutes=5)
     link = links.build_link_url(
-        desk.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
+        harness.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
     ).rpartition("/")[2]
-    browser = desk.bearing(None)
-    browser.post("/console/sign-in", data={"key": desk.key("read").bearer})
+    browser = harness.bearing(None)
+    browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
         pass  # its headers are there, and it does not end by itself

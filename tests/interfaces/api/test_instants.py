@@ -14,7 +14,7 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.console import partner_views
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 Json = dict[str, Any]
@@ -78,13 +78,13 @@ def refused(answer: httpx.Response, field: str) -> None:
     assert answer.json()["details"]["issues"] == [{"path": field, "message": REMEDY, "code": "value_error"}]
 
 
-def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> None:
-    client = desk.client()
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
+def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(harness: ApiHarness) -> None:
+    client = harness.client()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
     submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     ids = {"/api/partners": factories.BROKER, "/api/broker-submissions": submission}
-    before, document = desk.rows(), client.get("/openapi.json").json()
+    before, document = harness.rows(), client.get("/openapi.json").json()
     found: dict[str, int] = {}
     parameters = 0
     for path, calls in document["paths"].items():
@@ -107,14 +107,14 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(desk: Desk) -> No
     assert parameters == 2 * len(FINAL_EVENTS["date-time"])
     assert found.keys() == BODIES.keys()
     assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
 @pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
-def test_the_first_and_the_last_instant_are_taken_with_any_offset(desk: Desk, arrival: str) -> None:
+def test_the_first_and_the_last_instant_are_taken_with_any_offset(harness: ApiHarness, arrival: str) -> None:
     plan = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
-    assert desk.client().post("/api/exports/preflight", json=plan).status_code == 200
-    assert desk.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
+    assert harness.client().post("/api/exports/preflight", json=plan).status_code == 200
+    assert harness.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
 
 
 def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:

@@ -21,7 +21,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core import deadline
 from pipeline.core.db import Database
 from pipeline.interfaces.api import limits
-from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -30,9 +30,11 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def unfinished(desk: Desk, headers: Mapping[str, str], body: bytes, path: str = EXECUTE) -> Iterator[socket.socket]:
+def unfinished(
+    harness: ApiHarness, headers: Mapping[str, str], body: bytes, path: str = EXECUTE
+) -> Iterator[socket.socket]:
     """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
-    address = urlsplit(desk.url)
+    address = urlsplit(harness.url)
     said = {"Host": address.netloc, "Content-Type": "application/json", "Transfer-Encoding": "chunked", **headers}
     head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
@@ -48,13 +50,13 @@ def busy(response: httpx.Response) -> bool:
     return True
 
 
-def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_still_lives(open_desk: Open) -> None:
-    desk = open_desk(max_requests=2)
-    bearer = desk.key("execute", "read").bearer
-    client = desk.bearing(bearer)
+def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_still_lives(open_harness: Open) -> None:
+    harness = open_harness(max_requests=2)
+    bearer = harness.key("execute", "read").bearer
+    client = harness.bearing(bearer)
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, b"{"))
+            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {bearer}"}, b"{"))
         poll(lambda: busy(client.get("/api/exports")), 20, "a third request was answered")
         assert client.get("/api/exports").json()["message"] == (
             "this process has 2 requests under way; try again in 1 s"
@@ -63,13 +65,13 @@ def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_stil
     poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
 
 
-def test_one_account_leaves_room_for_others(open_desk: Open) -> None:
-    desk = open_desk(max_requests=10, max_account_requests=2)
-    key = desk.key("execute", "read")
-    client, neighbour = desk.bearing(key.bearer), desk.client("read", account=OTHER)
+def test_one_account_leaves_room_for_others(open_harness: Open) -> None:
+    harness = open_harness(max_requests=10, max_account_requests=2)
+    key = harness.key("execute", "read")
+    client, neighbour = harness.bearing(key.bearer), harness.client("read", account=OTHER)
 
     def refused() -> bool:
-        answer = desk.client("read").get("/api/exports")
+        answer = harness.client("read").get("/api/exports")
         if answer.status_code != 429:
             return False
         assert (answer.json()["errorCode"], answer.headers["retry-after"]) == ("RATE_LIMITED", "1")
@@ -80,7 +82,7 @@ def test_one_account_leaves_room_for_others(open_desk: Open) -> None:
 
         def filled() -> bool:
             # On a busy machine one may be put off before it is counted.
-            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
+            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
             return refused()
 
         poll(filled, 60, "a third request of the account was answered")
@@ -99,13 +101,15 @@ STRANGERS = [
 
 
 @pytest.mark.parametrize(("path", "headers"), STRANGERS)
-def test_who_brings_no_key_takes_no_room_of_those_who_do(open_desk: Open, path: str, headers: dict[str, str]) -> None:
-    desk = open_desk(max_requests=5)
-    stranger, reader = desk.bearing(None), desk.client("read")
+def test_who_brings_no_key_takes_no_room_of_those_who_do(
+    open_harness: Open, path: str, headers: dict[str, str]
+) -> None:
+    harness = open_harness(max_requests=5)
+    stranger, reader = harness.bearing(None), harness.client("read")
     with ExitStack() as held:
 
         def filled() -> bool:
-            held.enter_context(unfinished(desk, headers, b"", path))
+            held.enter_context(unfinished(harness, headers, b"", path))
             return busy(stranger.get("/console/sign-in"))
 
         poll(filled, 60, "there was no end to the room of those without a key")
@@ -122,30 +126,30 @@ def test_who_brings_no_key_takes_no_room_of_those_who_do(open_desk: Open, path: 
     ("path", "roles"),
     [(EXECUTE, ["execute"]), ("/api/broker-submissions/sub_0/acknowledgements", []), ("/console/sign-in", [])],
 )
-def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_desk: Open, path: str, roles: list[str]) -> None:
-    desk = open_desk(max_body_seconds=0.5)
-    headers = {"Authorization": f"Bearer {desk.key(*roles).bearer}"} if roles else {}
-    before = desk.rows()
-    with unfinished(desk, headers, b"{", path) as connection:
+def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_harness: Open, path: str, roles: list[str]) -> None:
+    harness = open_harness(max_body_seconds=0.5)
+    headers = {"Authorization": f"Bearer {harness.key(*roles).bearer}"} if roles else {}
+    before = harness.rows()
+    with unfinished(harness, headers, b"{", path) as connection:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"\r\nconnection: close" in head.lower()
     assert json.loads(body)["errorCode"] == "REQUEST_TIMEOUT"
     assert json.loads(body)["message"] == "the body did not arrive within 0.5 s; send it faster, or split the plan"
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_desk: Open) -> None:
-    desk = open_desk(max_body_seconds=2)
-    answer = desk.client("execute").post(EXECUTE, json=execution(factories.plan()), headers={"Prefer": "wait=3"})
+def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_harness: Open) -> None:
+    harness = open_harness(max_body_seconds=2)
+    answer = harness.client("execute").post(EXECUTE, json=execution(factories.plan()), headers={"Prefer": "wait=3"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=3")
 
 
-def test_live_streams_are_counted_by_themselves(open_desk: Open) -> None:
-    desk = open_desk(max_requests=1)
-    export_id = desk.execute(factories.plan())
-    client = desk.client("read")
+def test_live_streams_are_counted_by_themselves(open_harness: Open) -> None:
+    harness = open_harness(max_requests=1)
+    export_id = harness.execute(factories.plan())
+    client = harness.client("read")
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
         assert stream.status_code == 200
@@ -153,10 +157,10 @@ def test_live_streams_are_counted_by_themselves(open_desk: Open) -> None:
         poll(lambda: client.get("/api/exports").status_code == 200, 20, "a stream took the place of a request")
 
 
-def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_desk: Open) -> None:
-    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=150_000)
-    bearer = desk.key("execute").bearer
-    client = desk.bearing(bearer)
+def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_harness: Open) -> None:
+    harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=150_000)
+    bearer = harness.key("execute").bearer
+    client = harness.bearing(bearer)
     body = b" " * 90_000
 
     def one_more() -> httpx.Response:
@@ -170,7 +174,7 @@ def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_desk
 
         def filled() -> bool:
             # A request gives back its bytes a moment after its answer, so the first of these may itself be put off.
-            held.enter_context(unfinished(desk, {"Authorization": f"Bearer {bearer}"}, body))
+            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {bearer}"}, body))
             return busy(one_more())
 
         poll(filled, 20, "a body was taken beyond the bound")
@@ -180,34 +184,34 @@ def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_desk
     poll(lambda: one_more().status_code == 400, 20, "what had ended was still counted")
 
 
-def test_who_has_no_key_has_no_body_held(open_desk: Open) -> None:
-    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=100_000)
-    good = desk.client("execute")
+def test_who_has_no_key_has_no_body_held(open_harness: Open) -> None:
+    harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
+    good = harness.client("execute")
     for _ in range(5):
-        answer = desk.bearing(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
+        answer = harness.bearing(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
         assert answer.status_code == 401
     assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_desk: Open) -> None:
-    desk = open_desk(max_body_bytes=100_000, max_bodies_bytes=300_000)
+def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_harness: Open) -> None:
+    harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=300_000)
     door = f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.BROKER}"
     made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
-    partners.create_partner(desk.runtime, factories.ACCOUNT, made)
+    partners.create_partner(harness.runtime, factories.ACCOUNT, made)
     known = f"/sandbox/webhooks/{factories.ACCOUNT}/br_signing"
-    stranger, body = desk.bearing(None), b" " * 90_000
+    stranger, body = harness.bearing(None), b" " * 90_000
     junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
     with ExitStack() as held:
         # Who brings no signature, or names nobody who could sign, is not read at all.
         for address, headers in ((door, junk), (known, {}), (known, {"webhook-signature": "v1,junk"})):
             assert stranger.post(address, content=iter([body]), headers=headers).status_code == 401
-        held.enter_context(unfinished(desk, junk, body, known))
+        held.enter_context(unfinished(harness, junk, body, known))
         poll(
             lambda: busy(stranger.post(known, content=iter([body]), headers=junk)),
             20,
             "a second one was read beside it",
         )
-        answer = desk.client("execute").post(EXECUTE, content=body, headers=AS_JSON)
+        answer = harness.client("execute").post(EXECUTE, content=body, headers=AS_JSON)
         assert answer.json()["errorCode"] == "INVALID_REQUEST", "there was no room for the body of a caller with a key"
     poll(lambda: stranger.post(known, content=b"{}", headers=junk).status_code == 401, 20, "it was still counted")
 
@@ -218,11 +222,11 @@ def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
 
 
 def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
-    open_desk: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
+    open_harness: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = open_desk(database_url, database_timeout_seconds=60)
+    harness = open_harness(database_url, database_timeout_seconds=60)
     monkeypatch.setattr(limits, "REQUEST_WAIT_SECONDS", 0.5)
-    client = desk.client("execute")
+    client = harness.client("execute")
     body = execution(factories.plan())
     other = Database(database_url)
     with other.write() as session:

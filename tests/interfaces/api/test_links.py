@@ -24,7 +24,7 @@ from pipeline.deliveries import links, messages
 from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import ExportView
 from pipeline.interfaces.api.email_replies import REQUESTS_PER_MINUTE
-from tests.interfaces.api.conftest import OTHER, Desk, Open
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories
 
 HOOKED = "br_hooked"
@@ -34,14 +34,14 @@ HOOKED = "br_hooked"
 class Handed:
     """A handoff to a partner that has a secret, and somebody without any key."""
 
-    desk: Desk
+    harness: ApiHarness
     export: ExportView
     secret: str
     stranger: httpx.Client
 
     @property
     def settings(self) -> Settings:
-        return self.desk.runtime.settings
+        return self.harness.runtime.settings
 
     def address(self, token_or_url: str) -> str:
         return f"/documents/{token_or_url.rpartition('/')[2]}"
@@ -65,13 +65,13 @@ class Handed:
 
 
 @pytest.fixture
-def handed(desk: Desk) -> Handed:
+def handed(harness: ApiHarness) -> Handed:
     new = {"id": HOOKED, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
-    made = partners.create_partner(desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
-    export_id = desk.execute(factories.plan(broker=HOOKED))
-    desk.run(export_id)
-    view = ExportView.model_validate_json(desk.client().get(f"/api/exports/{export_id}").content)
-    return Handed(desk, view, made.secret, desk.bearing(None))
+    made = partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    export_id = harness.execute(factories.plan(broker=HOOKED))
+    harness.run(export_id)
+    view = ExportView.model_validate_json(harness.client().get(f"/api/exports/{export_id}").content)
+    return Handed(harness, view, made.secret, harness.bearing(None))
 
 
 def soon() -> datetime:
@@ -81,7 +81,7 @@ def soon() -> datetime:
 def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter_of_an_hour(handed: Handed) -> None:
     artifact = handed.export.artifacts[0]
     before = utc_now()
-    made = handed.desk.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
+    made = handed.harness.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
     good_for = datetime.fromisoformat(made["signedUntil"]) - before
     assert timedelta(minutes=14, seconds=59) <= good_for <= timedelta(minutes=16)
     assert (made["id"], made["sha256"], made["filename"]) == (artifact.id, artifact.sha256, artifact.filename)
@@ -159,17 +159,17 @@ def test_people_get_a_page_that_does_not_say_what_is_wrong_either(handed: Handed
 
 
 def test_a_link_ends_with_the_key_that_asked_for_it(handed: Handed) -> None:
-    key = handed.desk.key(f"partner:{HOOKED}")
-    made = handed.desk.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
+    key = handed.harness.key(f"partner:{HOOKED}")
+    made = handed.harness.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
     assert handed.get(made["signedUrl"]).status_code == 200
-    api_keys.revoke_key(handed.desk.runtime, factories.ACCOUNT, key.id)
+    api_keys.revoke_key(handed.harness.runtime, factories.ACCOUNT, key.id)
     assert handed.get(made["signedUrl"]).status_code == 404
 
 
 def test_another_partner_and_another_account_are_given_none(handed: Handed) -> None:
     artifact, submission = handed.export.artifacts[0], handed.export.broker_submission
     assert submission is not None
-    for client in (handed.desk.client(f"partner:{factories.BROKER}"), handed.desk.client(account=OTHER)):
+    for client in (handed.harness.client(f"partner:{factories.BROKER}"), handed.harness.client(account=OTHER)):
         for address in (f"/api/artifacts/{artifact.id}/links", f"/api/broker-submissions/{submission.id}/links"):
             response = client.post(address)
             assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
@@ -193,7 +193,7 @@ def test_links_end_with_the_secret_key_that_they_are_signed_by(handed: Handed) -
 
 
 def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed: Handed) -> None:
-    with handed.desk.runtime.db.read() as session:
+    with handed.harness.runtime.db.read() as session:
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
@@ -206,7 +206,7 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
     for each in named:
         assert datetime.fromisoformat(each["signedUntil"]) - told.created_at <= timedelta(minutes=15)
         assert hashlib.sha256(handed.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
-    client = handed.desk.client("read")
+    client = handed.harness.client("read")
     trace = client.get(f"/api/notifications/{told.id}").text
     assert [each for each in (told.data, trace) if "signedUrl" in each or "/documents/" in each] == []
 
@@ -228,14 +228,14 @@ def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed: H
     assert (answered.status_code, answered.json()["errorCode"]) == (400, "INVALID_REQUEST")
 
 
-def test_a_link_is_not_followed_without_end(open_desk: Open) -> None:
-    desk = open_desk()
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
-    made = desk.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()
+def test_a_link_is_not_followed_without_end(open_harness: Open) -> None:
+    harness = open_harness()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
+    made = harness.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()
     address = f"/documents/{made['signedUrl'].rpartition('/')[2]}"
-    stranger = desk.bearing(None)
+    stranger = harness.bearing(None)
     # One a second is given back meanwhile, so that it takes some more on a slow machine.
     answers = (stranger.head(address) for _ in range(10 * REQUESTS_PER_MINUTE))
     first, refused = next(answers), next(each for each in answers if each.status_code != 200)

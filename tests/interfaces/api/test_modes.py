@@ -9,7 +9,7 @@ from sqlmodel import col, select
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.models import Export, ExportPackage
 from pipeline.ops.rebuild.service import rebuild_exports
-from tests.interfaces.api.conftest import Desk, execution
+from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
 
 LABEL = "003512345000000010"
@@ -24,79 +24,79 @@ def plan_for(mode: Mode, **facts: Any) -> factories.Json:
     return factories.plan(**facts)
 
 
-def post(desk: Desk, mode: Mode, path: str, body: factories.Json, **headers: str) -> Any:
-    return desk.client(mode=mode).post(path, json=body, headers=headers)
+def post(harness: ApiHarness, mode: Mode, path: str, body: factories.Json, **headers: str) -> Any:
+    return harness.client(mode=mode).post(path, json=body, headers=headers)
 
 
-def execute(desk: Desk, mode: Mode, body: factories.Json, **headers: str) -> str:
-    answer = post(desk, mode, "/api/exports/execute", body, **headers)
+def execute(harness: ApiHarness, mode: Mode, body: factories.Json, **headers: str) -> str:
+    answer = post(harness, mode, "/api/exports/execute", body, **headers)
     assert answer.status_code == 202, answer.text
     export_id = str(answer.json()["exportId"])
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         assert session.get_one(Export, export_id).test is (mode == "test")
     return export_id
 
 
-def test_a_live_key_executes_what_a_live_key_registered(desk: Desk) -> None:
+def test_a_live_key_executes_what_a_live_key_registered(harness: ApiHarness) -> None:
     by_batch = {"accountId": factories.ACCOUNT, "batchId": BATCH}
-    registered = {mode: post(desk, mode, "/api/exports/plans", plan_for(mode)).json()["planHash"] for mode in MODES}
+    registered = {mode: post(harness, mode, "/api/exports/plans", plan_for(mode)).json()["planHash"] for mode in MODES}
     for mode, plan_hash in registered.items():
-        export_id = execute(desk, mode, by_batch)
-        with desk.runtime.db.read() as session:
+        export_id = execute(harness, mode, by_batch)
+        with harness.runtime.db.read() as session:
             assert session.get_one(Export, export_id).plan_hash == plan_hash
 
 
-def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(desk: Desk) -> None:
+def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(harness: ApiHarness) -> None:
     plan = plan_for("test")
-    assert post(desk, "test", "/api/exports/plans", plan).status_code == 201
-    for plan_hash in ({}, {"planHash": post(desk, "test", "/api/exports/plans", plan).json()["planHash"]}):
+    assert post(harness, "test", "/api/exports/plans", plan).status_code == 201
+    for plan_hash in ({}, {"planHash": post(harness, "test", "/api/exports/plans", plan).json()["planHash"]}):
         answer = post(
-            desk, "live", "/api/exports/execute", {"accountId": factories.ACCOUNT, "batchId": BATCH} | plan_hash
+            harness, "live", "/api/exports/execute", {"accountId": factories.ACCOUNT, "batchId": BATCH} | plan_hash
         )
         assert (answer.status_code, answer.json()["errorCode"]) == (404, "NOT_FOUND")
-    assert post(desk, "live", "/api/exports/plans", plan).status_code == 201, "of a live key it is a new one"
+    assert post(harness, "live", "/api/exports/plans", plan).status_code == 201, "of a live key it is a new one"
 
 
-def test_a_batch_is_tried_out_and_then_executed(desk: Desk) -> None:
+def test_a_batch_is_tried_out_and_then_executed(harness: ApiHarness) -> None:
     """Also by the same idempotency key, and with the same label on a package."""
     plans = {mode: factories.changed(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
     headers = {"Idempotency-Key": "one-and-the-same"}
     made: dict[Mode, str] = {}
     for mode, plan in plans.items():
-        made[mode] = execute(desk, mode, execution(plan), **headers)
-        desk.run(made[mode])
+        made[mode] = execute(harness, mode, execution(plan), **headers)
+        harness.run(made[mode])
     assert made["test"] != made["live"]
     for mode, export_id in made.items():
-        assert execute(desk, mode, execution(plans[mode])) == export_id
-        assert execute(desk, mode, execution(plans[mode]), **headers) == export_id
+        assert execute(harness, mode, execution(plans[mode])) == export_id
+        assert execute(harness, mode, execution(plans[mode]), **headers) == export_id
         for named in (BATCH, export_id):
-            view = desk.client(mode=mode).get(f"/api/exports/{named}").json()
+            view = harness.client(mode=mode).get(f"/api/exports/{named}").json()
             assert (view["exportId"], view["state"]) == (export_id, "executed")
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         carried = select(ExportPackage.export_id, ExportPackage.released).where(col(ExportPackage.sscc) == LABEL)
         assert dict(session.exec(carried).all()) == {made["test"]: True, made["live"]: False}
-    found = rebuild_exports(desk.runtime)
+    found = rebuild_exports(harness.runtime)
     assert (found.exports, found.damaged) == (2, [])
 
 
-def test_each_is_amended_for_itself(desk: Desk) -> None:
+def test_each_is_amended_for_itself(harness: ApiHarness) -> None:
     made: dict[Mode, str] = {}
     for mode in MODES:
-        made[mode] = execute(desk, mode, execution(plan_for(mode)))
-        desk.run(made[mode])
+        made[mode] = execute(harness, mode, execution(plan_for(mode)))
+        harness.run(made[mode])
     for mode, export_id in made.items():
-        answer = post(desk, mode, f"/api/exports/{BATCH}/amend", execution(plan_for(mode, lines=4)))
+        answer = post(harness, mode, f"/api/exports/{BATCH}/amend", execution(plan_for(mode, lines=4)))
         assert (answer.status_code, answer.json()["supersedes"]) == (202, export_id), answer.text
-        desk.run(answer.json()["exportId"])
-    with desk.runtime.db.read() as session:
+        harness.run(answer.json()["exportId"])
+    with harness.runtime.db.read() as session:
         states = session.exec(select(Export.test, Export.revision, Export.state)).all()
     assert sorted(states) == sorted(
         (test, revision, state) for test in (False, True) for revision, state in ((1, "superseded"), (2, "executed"))
     )
 
 
-def test_an_executed_batch_is_refused_to_keys_of_its_own_kind_alone(desk: Desk) -> None:
-    execute(desk, "live", execution(plan_for("live")))
-    refused = post(desk, "live", "/api/exports/execute", execution(plan_for("live", lines=4)))
+def test_an_executed_batch_is_refused_to_keys_of_its_own_kind_alone(harness: ApiHarness) -> None:
+    execute(harness, "live", execution(plan_for("live")))
+    refused = post(harness, "live", "/api/exports/execute", execution(plan_for("live", lines=4)))
     assert refused.json()["errorCode"] == "EXPORT_ALREADY_EXECUTED"
-    execute(desk, "test", execution(plan_for("test", lines=4)))
+    execute(harness, "test", execution(plan_for("test", lines=4)))

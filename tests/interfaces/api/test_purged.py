@@ -11,25 +11,25 @@ from sqlmodel import col, select
 from pipeline.deliveries.models import Acknowledgement, Notification
 from pipeline.exports.models import Event
 from pipeline.ops import retention
-from tests.interfaces.api.conftest import Desk, execution
+from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
 
 SAID = "canary: the importer's number is wrong"
 
 
 @pytest.fixture
-def purged(desk: Desk) -> dict[str, Any]:
+def purged(harness: ApiHarness) -> dict[str, Any]:
     """The view of an export as it was before it was purged."""
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    view: dict[str, Any] = desk.client().get(f"/api/exports/{export_id}").json()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    view: dict[str, Any] = harness.client().get(f"/api/exports/{export_id}").json()
     assert view["state"] == "executed"
-    assert retention.purge_expired(desk.runtime, date(2040, 1, 1)).exports == 1
+    assert retention.purge_expired(harness.runtime, date(2040, 1, 1)).exports == 1
     return view
 
 
-def test_every_address_of_a_purged_export_answers(desk: Desk, purged: dict[str, Any]) -> None:
-    client, export_id = desk.client(), purged["exportId"]
+def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged: dict[str, Any]) -> None:
+    client, export_id = harness.client(), purged["exportId"]
     (package,), submission = purged["customs_packages"], purged["broker_submission"]["id"]
     artifact = purged["artifacts"][0]["id"]
     told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
@@ -63,25 +63,25 @@ def test_every_address_of_a_purged_export_answers(desk: Desk, purged: dict[str, 
             assert (again.status_code, again.json()["exportId"]) == (202, export_id)
     replay = {"since": "2020-01-01T00:00:00Z"}
     assert client.post(f"/api/partners/{factories.BROKER}/replay", json=replay).json()["messages"] == 0
-    console = desk.bearing(None)
-    console.post("/console/sign-in", data={"key": desk.key("read").bearer})
+    console = harness.bearing(None)
+    console.post("/console/sign-in", data={"key": harness.key("read").bearer})
     assert console.get(f"/console/exports/{export_id}").status_code == 200
     assert console.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
 def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_kept(
-    desk: Desk, purged: dict[str, Any]
+    harness: ApiHarness, purged: dict[str, Any]
 ) -> None:
     def rows() -> tuple[int, ...]:
-        with desk.runtime.db.read() as session:
+        with harness.runtime.db.read() as session:
             return tuple(len(session.exec(select(model)).all()) for model in (Acknowledgement, Event, Notification))
 
     before = rows()
     body = {"id": "late", "status": "rejected", "message": SAID}
     submission = purged["broker_submission"]["id"]
-    answer = desk.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
+    answer = harness.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
     assert (answer.status_code, answer.json()["errorCode"]) == (409, "INVALID_STATE")
     assert "was purged" in answer.json()["message"]
     assert rows() == before
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement).where(col(Acknowledgement.id) == "late")).all() == []

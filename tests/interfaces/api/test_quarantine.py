@@ -8,7 +8,7 @@ from pipeline.core.errors import RendererCrashed
 from pipeline.workflow import render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
-from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.console.test_console import browser
 from tests.support import factories
 from tests.support.servers import poll
@@ -17,14 +17,14 @@ REASON = "the PDF engine died of SIGSEGV at packing_list.typ"
 
 
 @pytest.fixture
-def desk(open_desk: Open) -> Desk:
+def harness(open_harness: Open) -> ApiHarness:
     """An API whose worker tries once."""
-    return open_desk(step_max_attempts=1)
+    return open_harness(step_max_attempts=1)
 
 
-def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = desk.execute(factories.plan(batch="batch_sound"))
-    broken = desk.execute(factories.plan())
+def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = harness.execute(factories.plan(batch="batch_sound"))
+    broken = harness.execute(factories.plan())
 
     def render(_: object) -> None:
         raise RendererCrashed(REASON)
@@ -32,8 +32,8 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(render_documents, "render_documents", render)
         for step in ("record_packages", "render_documents"):
-            run_step(desk.runtime, broken, 1, step)
-    client, looker = desk.client(), browser(desk, "read")
+            run_step(harness.runtime, broken, 1, step)
+    client, looker = harness.client(), browser(harness, "read")
 
     view = client.get(f"/api/exports/{broken}").json()
     assert (view["state"], view["quarantined"], view["failure"]) == ("failed", True, f"render_documents: {REASON}")
@@ -43,7 +43,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
         "false": [sound],
     }
     assert (shown["true"][0]["quarantined"], shown["true"][0]["failure"]) == (True, f"render_documents: {REASON}")
-    assert "exports_quarantined 1.0" in desk.bearing(None).get("/metrics").text
+    assert "exports_quarantined 1.0" in harness.bearing(None).get("/metrics").text
     page = looker.get("/console?quarantined=true").text
     assert (broken in page, sound in page) == (True, False)
     page = looker.get(f"/console/exports/{broken}").text
@@ -52,17 +52,17 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(desk: Desk, monkeypatch: 
 
     retried = client.post(f"/api/exports/{broken}/retry")
     assert (retried.status_code, retried.json()["quarantined"], retried.json()["failure"]) == (202, False, None)
-    assert TaskMessage(broken, 1, "render_documents") in desk.publisher.tasks
-    desk.run(broken)
+    assert TaskMessage(broken, 1, "render_documents") in harness.publisher.tasks
+    harness.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
-    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "it counts as set aside")
+    poll(lambda: "exports_quarantined 0.0" in harness.bearing(None).get("/metrics").text, 30, "it counts as set aside")
 
 
 def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_up, replaced = desk.execute(factories.plan(batch="given_up")), desk.execute(factories.plan())
-    client, looker = desk.client(), browser(desk, "read")
+    given_up, replaced = harness.execute(factories.plan(batch="given_up")), harness.execute(factories.plan())
+    client, looker = harness.client(), browser(harness, "read")
 
     def render(_: object) -> None:
         raise RendererCrashed(REASON)
@@ -71,14 +71,14 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
         patched.setattr(render_documents, "render_documents", render)
         for export_id in (given_up, replaced):
             for step in ("record_packages", "render_documents"):
-                run_step(desk.runtime, export_id, 1, step)
-    assert "exports_quarantined 2.0" in desk.bearing(None).get("/metrics").text
+                run_step(harness.runtime, export_id, 1, step)
+    assert "exports_quarantined 2.0" in harness.bearing(None).get("/metrics").text
 
     assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200
     amended = client.post(f"/api/exports/{replaced}/amend", json=execution(factories.plan(invoice="INV-2")))
     assert amended.status_code == 202, amended.text
 
-    poll(lambda: "exports_quarantined 0.0" in desk.bearing(None).get("/metrics").text, 30, "one counts as set aside")
+    poll(lambda: "exports_quarantined 0.0" in harness.bearing(None).get("/metrics").text, 30, "one counts as set aside")
     assert client.get("/api/exports?quarantined=true").json()["items"] == []
     found = {each["exportId"]: each for each in client.get("/api/exports?quarantined=false").json()["items"]}
     for export_id, outcome in ((given_up, "cancelled"), (replaced, "superseded")):
@@ -89,7 +89,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     assert '<span class="pill failed">quarantined</span>' not in looker.get("/console").text
 
 
-def test_value_that_is_neither_true_nor_false_is_refused_by_name(desk: Desk) -> None:
-    response = desk.client().get("/api/exports?quarantined=perhaps")
+def test_value_that_is_neither_true_nor_false_is_refused_by_name(harness: ApiHarness) -> None:
+    response = harness.client().get("/api/exports?quarantined=perhaps")
     assert response.status_code == 400
     assert response.json()["details"]["issues"][0]["path"] == "/query/quarantined"

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from pipeline.accounts import service
 from pipeline.core.errors import NotFound, ValidationFailed
-from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 
 EXECUTE = "/api/exports/execute"
@@ -23,10 +23,10 @@ def plan(number: int, account: str = factories.ACCOUNT) -> factories.Json:
     return factories.changed(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
 
 
-def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_desk: Open) -> None:
-    desk = open_desk(max_open_exports=2)
-    first, second = (desk.execute(plan(number)) for number in (1, 2))
-    client = desk.client()
+def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_harness: Open) -> None:
+    harness = open_harness(max_open_exports=2)
+    first, second = (harness.execute(plan(number)) for number in (1, 2))
+    client = harness.client()
     refused = client.post(EXECUTE, json=execution(plan(3)))
     assert (refused.status_code, refused.json()["errorCode"]) == (429, "RATE_LIMITED")
     assert refused.headers["retry-after"] == "30"
@@ -38,32 +38,32 @@ def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_d
     assert client.post(EXECUTE, json=execution(plan(3))).status_code == 202
 
 
-def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(open_desk: Open) -> None:
-    desk = open_desk(max_open_exports=1)
-    export_id = desk.execute(plan(1))
-    other = desk.client(account=OTHER)
+def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(open_harness: Open) -> None:
+    harness = open_harness(max_open_exports=1)
+    export_id = harness.execute(plan(1))
+    other = harness.client(account=OTHER)
     other.post("/api/partners", json={"id": factories.BROKER, "kind": "customs_broker", "name": "B", "live": True})
     other.post("/api/partners", json={"id": factories.WAREHOUSE, "kind": "warehouse", "name": "W", "live": True})
     answer = other.post(EXECUTE, json=execution(plan(1, OTHER)) | {"accountId": OTHER})
     assert answer.status_code == 202, answer.text
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         session.execute(text("UPDATE exports SET state = 'failed', finished_at = accepted_at"))
         session.execute(text("UPDATE steps SET state = 'failed' WHERE name = 'record_packages'"))
-    client = desk.client()
+    client = harness.client()
     assert client.post(f"/api/exports/{export_id}/retry").status_code in {200, 202}
     assert client.post(EXECUTE, json=execution(plan(2))).status_code == 429
 
 
-def test_what_is_under_way_is_counted_by_an_index_of_its_own(desk: Desk) -> None:
+def test_what_is_under_way_is_counted_by_an_index_of_its_own(harness: ApiHarness) -> None:
     query = "EXPLAIN QUERY PLAN SELECT count(*) FROM (SELECT id FROM exports WHERE account_id = 'a' AND finished_at IS NULL LIMIT 9)"
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         steps = [str(row[3]) for row in session.execute(text(query))]
     assert any("ix_exports_active" in step for step in steps), steps
 
 
-def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> None:
-    client = desk.client("admin")
-    service.set_mail_domains(desk.runtime, factories.ACCOUNT, ["Broker.Example"])
+def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarness) -> None:
+    client = harness.client("admin")
+    service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=by_mail("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
@@ -71,21 +71,23 @@ def test_mail_goes_to_the_domains_that_the_account_may_send_to(desk: Desk) -> No
     assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
     change = {"channels": by_mail("desk@other.example")["channels"]}
     assert client.patch("/api/partners/br_mail", json=change).status_code == 400
-    assert desk.client("admin", account=OTHER).post("/api/partners", json=by_mail("a@other.example")).status_code == 201
+    assert (
+        harness.client("admin", account=OTHER).post("/api/partners", json=by_mail("a@other.example")).status_code == 201
+    )
 
 
-def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(desk: Desk) -> None:
-    client = desk.client("admin")
+def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(harness: ApiHarness) -> None:
+    client = harness.client("admin")
     assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail is reached at desk@broker"):
-            service.set_mail_domains(desk.runtime, factories.ACCOUNT, domains)
+            service.set_mail_domains(harness.runtime, factories.ACCOUNT, domains)
     for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
         with pytest.raises(ValidationFailed, match="is no domain"):
-            service.set_mail_domains(desk.runtime, factories.ACCOUNT, [none])
+            service.set_mail_domains(harness.runtime, factories.ACCOUNT, [none])
     with pytest.raises(NotFound):
-        service.set_mail_domains(desk.runtime, "acc_none", None)
-    assert service.set_mail_domains(desk.runtime, factories.ACCOUNT, ["broker.example"]) == ["broker.example"]
-    assert service.set_mail_domains(desk.runtime, factories.ACCOUNT, None) is None
+        service.set_mail_domains(harness.runtime, "acc_none", None)
+    assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["broker.example"]) == ["broker.example"]
+    assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, None) is None
     changed = client.patch("/api/partners/br_mail", json={"channels": by_mail("a@elsewhere.example")["channels"]})
     assert changed.status_code == 200

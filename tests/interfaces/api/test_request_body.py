@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFail
 from pipeline.core.json_input import check_shape, load_json, parse_json
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.support import factories
 from tests.system.faults.matrix import alone
 
@@ -31,26 +31,26 @@ def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
 
 
 @alone("F31")
-def test_a_body_is_counted_while_it_streams(open_desk: Open) -> None:
-    desk = open_desk(max_body_bytes=200_000)
+def test_a_body_is_counted_while_it_streams(open_harness: Open) -> None:
+    harness = open_harness(max_body_bytes=200_000)
     sent: list[int] = []
-    response = desk.client().post(EXECUTE, content=chunks(2_000_000, sent), headers=AS_JSON)
+    response = harness.client().post(EXECUTE, content=chunks(2_000_000, sent), headers=AS_JSON)
     assert (response.status_code, response.json()["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
     assert response.json()["message"] == "the body is larger than 200000 bytes; split the plan"
-    assert desk.rows()["exports"] == 0
+    assert harness.rows()["exports"] == 0
 
 
 @alone("F29")
-def test_a_length_that_is_too_large_is_refused_before_the_body(open_desk: Open) -> None:
-    desk = open_desk(max_body_bytes=1000)
-    response = desk.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
+def test_a_length_that_is_too_large_is_refused_before_the_body(open_harness: Open) -> None:
+    harness = open_harness(max_body_bytes=1000)
+    response = harness.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
     assert (response.status_code, response.json()["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
     assert response.headers["connection"] == "close"
-    assert desk.client().post(EXECUTE, content=b" " * 1000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
+    assert harness.client().post(EXECUTE, content=b" " * 1000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_the_key_is_asked_before_the_body_is_read(desk: Desk) -> None:
-    response = desk.bearing(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
+def test_the_key_is_asked_before_the_body_is_read(harness: ApiHarness) -> None:
+    response = harness.bearing(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
     assert response.json()["errorCode"] == "INVALID_API_KEY"
 
 
@@ -72,9 +72,9 @@ def test_the_key_is_asked_before_the_body_is_read(desk: Desk) -> None:
     ],
 )
 def test_json_that_is_none_is_refused(
-    desk: Desk, body: bytes, headers: dict[str, str], status: int, code: str, says: str
+    harness: ApiHarness, body: bytes, headers: dict[str, str], status: int, code: str, says: str
 ) -> None:
-    response = desk.client().post(EXECUTE, content=body, headers=headers)
+    response = harness.client().post(EXECUTE, content=body, headers=headers)
     assert (response.status_code, response.json()["errorCode"]) == (status, code)
     assert says in response.json()["message"]
 
@@ -224,8 +224,8 @@ def test_a_character_of_two_escapes_is_whole() -> None:
 
 
 @alone("F29")
-def test_a_large_plan_does_not_hold_up_others(desk: Desk) -> None:
-    client, reader = desk.client(), desk.client("read")
+def test_a_large_plan_does_not_hold_up_others(harness: ApiHarness) -> None:
+    client, reader = harness.client(), harness.client("read")
     body = json.dumps(execution(factories.plan(lines=5_000, packages=10_000))).encode()
     answers: list[int] = []
     sender = threading.Thread(

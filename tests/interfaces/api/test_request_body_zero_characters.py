@@ -10,20 +10,20 @@ from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.json_input import has_zero_character, parse_json
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus, SentAcknowledgement
-from tests.interfaces.api.conftest import Desk, Open
+from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 
 ANSWER = {"id": "1", "status": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
 
 
 @pytest.fixture
-def desk(open_desk: Open, database_url: str) -> Desk:
+def harness(open_harness: Open, database_url: str) -> ApiHarness:
     """The API on either database."""
-    return open_desk(database_url)
+    return open_harness(database_url)
 
 
-def test_no_address_and_no_parameter_holds_one(desk: Desk) -> None:
-    client = desk.client()
+def test_no_address_and_no_parameter_holds_one(harness: ApiHarness) -> None:
+    client = harness.client()
     document = client.get("/openapi.json").json()
     asked = 0
     for path, operations in document["paths"].items():
@@ -42,8 +42,8 @@ def test_no_address_and_no_parameter_holds_one(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["AA", "\u00b5%\x93", "YQBi", "====", "a"])
-def test_a_cursor_that_is_none_of_ours_is_refused(desk: Desk, cursor: str) -> None:
-    response = desk.client().get("/api/exports", params={"cursor": cursor})
+def test_a_cursor_that_is_none_of_ours_is_refused(harness: ApiHarness, cursor: str) -> None:
+    response = harness.client().get("/api/exports", params={"cursor": cursor})
     assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR")
     assert response.json()["field"] == "/query/cursor"
 
@@ -56,8 +56,8 @@ def test_a_cursor_that_is_none_of_ours_is_refused(desk: Desk, cursor: str) -> No
         ("/api/waivers", {"rule": "V17", "reason": "\x00"}, "/reason"),
     ],
 )
-def test_no_body_holds_one(desk: Desk, address: str, body: factories.Json, field: str) -> None:
-    response = desk.client().post(address, json=body)
+def test_no_body_holds_one(harness: ApiHarness, address: str, body: factories.Json, field: str) -> None:
+    response = harness.client().post(address, json=body)
     assert (response.status_code, response.json()["field"]) == (400, field)
 
 
@@ -92,6 +92,6 @@ def test_an_escape_that_is_escaped_is_text() -> None:
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
-def test_an_address_tells_all_of_its_methods(desk: Desk, path: str, allowed: str) -> None:
-    response = desk.client().request("OPTIONS", path)
+def test_an_address_tells_all_of_its_methods(harness: ApiHarness, path: str, allowed: str) -> None:
+    response = harness.client().request("OPTIONS", path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)

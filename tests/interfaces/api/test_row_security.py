@@ -28,7 +28,7 @@ from pipeline.ops import doctor, migrations
 from pipeline.ops.migrations import row_security
 from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
-from tests.interfaces.api.conftest import OTHER, Desk, Open, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.query_counter import asked_of
 from tests.support.servers import PostgreSQL
@@ -45,33 +45,33 @@ def own_url(postgres_server: PostgreSQL, postgres_template: str) -> str:
 
 
 @pytest.fixture
-def desk(open_desk: Open, own_url: str) -> Desk:
+def harness(open_harness: Open, own_url: str) -> ApiHarness:
     """The API on that database, with an executed export and something in every table."""
-    desk = open_desk(own_url)
-    desk.client("admin").patch(
+    harness = open_harness(own_url)
+    harness.client("admin").patch(
         f"/api/partners/{factories.BROKER}", json={"channels": [{"channel": "queue"}]}
     ).raise_for_status()
-    rotated = desk.client("admin").post(f"/api/partners/{factories.BROKER}/rotate-secret", json={"overlapHours": 1})
+    rotated = harness.client("admin").post(f"/api/partners/{factories.BROKER}/rotate-secret", json={"overlapHours": 1})
     secret = rotated.raise_for_status().json()["secret"]
-    desk.client("admin").post(f"/api/partners/{factories.BROKER}/test").raise_for_status()
-    desk.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
-    export_id = desk.execute(factories.plan())
-    once = desk.client("execute")
+    harness.client("admin").post(f"/api/partners/{factories.BROKER}/test").raise_for_status()
+    harness.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
+    export_id = harness.execute(factories.plan())
+    once = harness.client("execute")
     once.headers["Idempotency-Key"] = "once"
     once.post("/api/exports/execute", json=execution(factories.plan())).raise_for_status()
-    desk.run(export_id)
-    submission = desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
+    harness.run(export_id)
+    submission = harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
     answer = json.dumps({"id": "1", "status": "accepted"}).encode()
-    desk.bearing(None).post(
+    harness.bearing(None).post(
         f"/api/broker-submissions/{submission['id']}/acknowledgements",
         content=answer,
         headers=build_signature_headers("1", answer, secret),
     ).raise_for_status()
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
         session.add(LegalHold(id="h", account_id=factories.ACCOUNT, reason="an inquiry", placed_by="somebody"))
-    return desk
+    return harness
 
 
 def counted(runtime: Runtime, whose: str) -> dict[str, int]:
@@ -95,17 +95,17 @@ def test_every_table_has_its_policy(own_url: str) -> None:
     database.dispose()
 
 
-def test_an_account_sees_its_own_rows_and_no_others(desk: Desk) -> None:
-    everything = counted(desk.runtime, ALL_ACCOUNTS)
+def test_an_account_sees_its_own_rows_and_no_others(harness: ApiHarness) -> None:
+    everything = counted(harness.runtime, ALL_ACCOUNTS)
     assert {name for name, rows in everything.items() if rows == 0} == set()
     assert everything["accounts"] == 2
-    own = counted(desk.runtime, factories.ACCOUNT)
+    own = counted(harness.runtime, factories.ACCOUNT)
     assert own == everything | {"accounts": 1}
-    assert counted(desk.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
-    assert counted(desk.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
+    assert counted(harness.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
+    assert counted(harness.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
 
 
-def test_a_query_that_says_nothing_of_whose_rows_sees_none(desk: Desk, own_url: str) -> None:
+def test_a_query_that_says_nothing_of_whose_rows_sees_none(harness: ApiHarness, own_url: str) -> None:
     engine = sa.create_engine(own_url)
     with engine.connect() as connection:
         for name in TABLES:
@@ -113,38 +113,38 @@ def test_a_query_that_says_nothing_of_whose_rows_sees_none(desk: Desk, own_url: 
     engine.dispose()
 
 
-def test_rows_of_another_account_are_neither_changed_nor_deleted(desk: Desk) -> None:
-    before = counted(desk.runtime, ALL_ACCOUNTS)
+def test_rows_of_another_account_are_neither_changed_nor_deleted(harness: ApiHarness) -> None:
+    before = counted(harness.runtime, ALL_ACCOUNTS)
     for name in TABLES:
         rows = SQLModel.metadata.tables[name]
         first = next(iter(rows.primary_key.columns))
         others = rows.c.id != OTHER if name == "accounts" else sa.true()
         for statement in (sa.update(rows).where(others).values({first.name: first}), sa.delete(rows).where(others)):
             for whose in (OTHER, NO_ACCOUNT):
-                with tenancy.account_scope(whose), desk.runtime.db.write() as session:
+                with tenancy.account_scope(whose), harness.runtime.db.write() as session:
                     assert row_count(session.execute(statement)) == 0, (name, whose)
-    assert counted(desk.runtime, ALL_ACCOUNTS) == before
+    assert counted(harness.runtime, ALL_ACCOUNTS) == before
 
 
-def test_a_row_cannot_be_put_into_another_account(desk: Desk) -> None:
+def test_a_row_cannot_be_put_into_another_account(harness: ApiHarness) -> None:
     for whose in (OTHER, NO_ACCOUNT):
         with (
             pytest.raises(ProgrammingError, match="row-level security"),
             tenancy.account_scope(whose),
-            desk.runtime.db.write() as session,
+            harness.runtime.db.write() as session,
         ):
             session.add(Waiver(id="w", account_id=factories.ACCOUNT, rule="V17", reason="r", waived_by="somebody"))
-    event = {"export_id": desk.execute(factories.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
+    event = {"export_id": harness.execute(factories.plan(batch="b2")), "seq": 99, "type": "X", "actor": "a", "data": {}}
     with (
         pytest.raises(ProgrammingError, match="row-level security"),
         tenancy.account_scope(OTHER),
-        desk.runtime.db.write() as session,
+        harness.runtime.db.write() as session,
     ):
         session.execute(sa.insert(SQLModel.metadata.tables["events"]).values(**event, hash="h"))
 
 
-def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
-    with tenancy.account_scope(factories.ACCOUNT), desk.runtime.db.read() as session:
+def test_whose_rows_are_seen_ends_with_the_transaction(harness: ApiHarness) -> None:
+    with tenancy.account_scope(factories.ACCOUNT), harness.runtime.db.read() as session:
         raw = session.connection().connection.driver_connection
         assert session.execute(sa.text("SELECT current_setting('exports.account', true)")).scalar_one() == (
             factories.ACCOUNT
@@ -153,15 +153,15 @@ def test_whose_rows_are_seen_ends_with_the_transaction(desk: Desk) -> None:
     assert raw.execute("SELECT current_setting('exports.account', true)").fetchone()[0] in {None, ""}
 
 
-def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
+def test_whose_rows_are_seen_costs_no_message_of_its_own(harness: ApiHarness) -> None:
     with (
-        asked_of(desk.runtime.db) as asked,
+        asked_of(harness.runtime.db) as asked,
         tenancy.account_scope("acc_o'brien%"),
-        desk.runtime.db.read() as session,
+        harness.runtime.db.read() as session,
     ):
         session.execute(sa.select(1))
     settings = "".join(
-        f"; SET LOCAL {name} = '{value}'" for name, value in desk.runtime.db.transaction_settings.items()
+        f"; SET LOCAL {name} = '{value}'" for name, value in harness.runtime.db.transaction_settings.items()
     )
     assert asked == [
         f"BEGIN ISOLATION LEVEL REPEATABLE READ{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
@@ -169,12 +169,12 @@ def test_whose_rows_are_seen_costs_no_message_of_its_own(desk: Desk) -> None:
     ]
 
 
-def test_owner_can_dump_and_restore_everything(desk: Desk, own_url: str, postgres_server: PostgreSQL) -> None:
+def test_owner_can_dump_and_restore_everything(harness: ApiHarness, own_url: str, postgres_server: PostgreSQL) -> None:
     dump = [str(Path(postgres_server.program).with_name("pg_dump")), "--enable-row-security", "--column-inserts"]
     plain = own_url.replace("+psycopg", "")
     whole = {"PGOPTIONS": f"-c exports.account={ALL_ACCOUNTS}"}
     made = subprocess.run([*dump, plain], env=whole, capture_output=True, text=True, check=True).stdout
-    assert made.count("INSERT INTO public.events ") == counted(desk.runtime, ALL_ACCOUNTS)["events"]
+    assert made.count("INSERT INTO public.events ") == counted(harness.runtime, ALL_ACCOUNTS)["events"]
     assert made.count("CREATE POLICY own_rows") == len(TABLES)
     nothing = subprocess.run([*dump, plain], env={}, capture_output=True, text=True, check=True).stdout
     assert "INSERT INTO public.events " not in nothing
@@ -202,9 +202,9 @@ def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_s
     )
 
 
-def test_code_that_asks_for_the_wrong_account_is_told_nothing(desk: Desk) -> None:
+def test_code_that_asks_for_the_wrong_account_is_told_nothing(harness: ApiHarness) -> None:
     """The first wall is gone: a use case is handed another account's id than that of the key."""
-    runtime = desk.runtime
+    runtime = harness.runtime
 
     def exports(whose: str) -> object:
         with runtime.db.read() as session:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 pytestmark = pytest.mark.clock
 
 
-def test_a_plan_of_an_older_ruleset_is_flagged_and_accepted_as_it_is(desk: Desk) -> None:
-    client = desk.client()
+def test_a_plan_of_an_older_ruleset_is_flagged_and_accepted_as_it_is(harness: ApiHarness) -> None:
+    client = harness.client()
     made = factories.plan() | {"ruleset": {"id": "us-ca-2026-04-06", "asOf": "2026-04-06"}}
     report = client.post("/api/exports/preflight", json=made).json()
     (finding,) = report["findings"]

@@ -11,7 +11,7 @@ from pipeline.core.text_safety import check_readable
 from pipeline.deliveries.models import Notification
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
 from pipeline.interfaces.cli import export_view
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
@@ -21,11 +21,11 @@ POINTER = "/units/0\u2066/lines\n/\x1b[2J"
 SHOWN_POINTER = "/units/0 /lines / [2J"
 
 
-def answered(desk: Desk) -> str:
+def answered(harness: ApiHarness) -> str:
     """Have a handoff rejected in such words; return its export."""
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    client = desk.client()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    client = harness.client()
     submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     body = {
         "id": "a-1",
@@ -39,14 +39,14 @@ def answered(desk: Desk) -> str:
     return export_id
 
 
-def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(desk: Desk) -> None:
-    export_id = answered(desk)
-    client = desk.client()
+def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHarness) -> None:
+    export_id = answered(harness)
+    client = harness.client()
     fields = [{"pointer": SHOWN_POINTER, "message": " "}]
     acknowledgements = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["acknowledgements"]
     (found,) = (each for each in acknowledgements if each["id"] == "a-1")
     assert (found["message"], found["fields"]) == (SHOWN, fields)
-    with desk.runtime.db.read() as session:
+    with harness.runtime.db.read() as session:
         recorded = session.scalars(
             select(Notification.data).where(
                 col(Notification.export_id) == export_id, col(Notification.event_type) == "exports.handoff.answered.v1"
@@ -59,10 +59,10 @@ def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(desk: Desk) ->
     assert (event["data"]["message"], event["data"]["fields"]) == (SHOWN, fields)
 
 
-def test_the_console_keeps_its_direction_apart_from_the_page(desk: Desk) -> None:
-    export_id = answered(desk)
-    browser = desk.bearing(None)
-    browser.post("/console/sign-in", data={"key": desk.key("read").bearer})
+def test_the_console_keeps_its_direction_apart_from_the_page(harness: ApiHarness) -> None:
+    export_id = answered(harness)
+    browser = harness.bearing(None)
+    browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
     assert f'<code><bdi>{SHOWN_POINTER}</bdi></code></td><td class="text"><bdi> </bdi></td>' in page
@@ -70,9 +70,9 @@ def test_the_console_keeps_its_direction_apart_from_the_page(desk: Desk) -> None
 
 
 @pytest.mark.parametrize("seen", ["inspect", "follow"])
-def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(desk: Desk, seen: str) -> None:
-    export_id = answered(desk)
-    client = desk.client()
+def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(harness: ApiHarness, seen: str) -> None:
+    export_id = answered(harness)
+    client = harness.client()
     if seen == "inspect":
         found = client.get(f"/api/exports/{export_id}").json()["broker_submission"]
         found["acknowledgements"][-1] |= {

@@ -24,7 +24,7 @@ from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
-from tests.interfaces.api.conftest import Desk, Open, execution
+from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.contracts.sent import FORMATS
 from tests.support import factories
 from tests.support.query_counter import asked_of
@@ -33,21 +33,21 @@ from tests.support.servers import poll
 ROOT: Final = Path(__file__).resolve().parents[3]
 
 
-def test_life_and_readiness_need_no_key(desk: Desk) -> None:
-    nobody = desk.bearing(None)
+def test_life_and_readiness_need_no_key(harness: ApiHarness) -> None:
+    nobody = harness.bearing(None)
     for address in ("/livez", "/readyz"):
         assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
-    assert desk.publisher.running
+    assert harness.publisher.running
 
 
-def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: Desk) -> None:
+def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness: ApiHarness) -> None:
     addresses = {"/openapi.json"} | {
         route.path
         for router in ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()) and "{" not in route.path
     }
-    nobody = desk.bearing(None)
+    nobody = harness.bearing(None)
     pages = {"/console/sign-in", "/console/style.css", "/answers/style.css"}
     read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
     assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
@@ -56,38 +56,38 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(desk: De
         assert f"`{address}" in told
 
 
-def test_the_contract_is_closed_where_it_is_not_to_be_read(open_desk: Open) -> None:
-    desk = open_desk(docs=False)
-    for reader in (desk.bearing(None), desk.client()):
+def test_the_contract_is_closed_where_it_is_not_to_be_read(open_harness: Open) -> None:
+    harness = open_harness(docs=False)
+    for reader in (harness.bearing(None), harness.client()):
         assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
-    assert desk.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
-    assert desk.execute(factories.plan())
+    assert harness.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
+    assert harness.execute(factories.plan())
 
 
-def test_health_needs_a_key_and_names_every_part(desk: Desk) -> None:
-    health = desk.client("read").get("/api/system/health").json()
+def test_health_needs_a_key_and_names_every_part(harness: ApiHarness) -> None:
+    health = harness.client("read").get("/api/system/health").json()
     assert (health["status"], [part["name"] for part in health["parts"]]) == (
         "ok",
         ["database", "sweep", "steps", "deliveries", "outage"],
     )
 
 
-def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(desk: Desk) -> None:
-    with desk.runtime.db.engine.begin() as connection:
+def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(harness: ApiHarness) -> None:
+    with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    assert desk.bearing(None).get("/readyz").status_code == 200
-    with desk.runtime.db.engine.begin() as connection:
+    assert harness.bearing(None).get("/readyz").status_code == 200
+    with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    response = red(desk.bearing(None))
+    response = red(harness.bearing(None))
     assert response.json()["errorCode"] == "NOT_READY"
     assert [part["name"] for part in response.json()["details"]["parts"]] == ["database"]
 
 
-def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    nobody = desk.bearing(None)
+def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    nobody = harness.bearing(None)
     assert nobody.get("/readyz").status_code == 200
-    with desk.runtime.db.write() as session:
+    with harness.runtime.db.write() as session:
         long_ago = database_now(-readiness.STALLED_AFTER_SECONDS - 1)
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(due_at=long_ago))
     response = red(nobody)
@@ -103,7 +103,7 @@ def test_due_work_without_progress_is_not_ready(desk: Desk) -> None:
             " and that the message broker answers",
         },
     ]
-    desk.run(export_id)
+    harness.run(export_id)
     poll(lambda: nobody.get("/readyz").status_code == 200, 10, "it stays red")
 
 
@@ -119,10 +119,10 @@ def red(client: httpx.Client) -> httpx.Response:
     return answers[-1]
 
 
-def test_work_and_requests_are_counted(desk: Desk) -> None:
-    desk.execute(factories.plan())
-    desk.client().get("/api/exports/exp_none")
-    text = desk.bearing(None).get("/metrics").text
+def test_work_and_requests_are_counted(harness: ApiHarness) -> None:
+    harness.execute(factories.plan())
+    harness.client().get("/api/exports/exp_none")
+    text = harness.bearing(None).get("/metrics").text
     assert 'exports{state="accepted"} 1.0' in text
     assert 'exports_steps{state="ready"} 1.0' in text
     assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
@@ -130,10 +130,10 @@ def test_work_and_requests_are_counted(desk: Desk) -> None:
     assert "exp_none" not in text
 
 
-def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(desk: Desk) -> None:
+def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(harness: ApiHarness) -> None:
     hands = iter([0, 2, 9.9, 10, 11, 11])
-    work = WorkCollector(desk.runtime, lambda: next(hands))
-    with asked_of(desk.runtime.db) as asked:
+    work = WorkCollector(harness.runtime, lambda: next(hands))
+    with asked_of(harness.runtime.db) as asked:
         first = work.collect()
         once = len(asked)
         assert first
@@ -144,11 +144,11 @@ def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(d
 
 
 def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_ask(
-    open_desk: Open, monkeypatch: pytest.MonkeyPatch
+    open_harness: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "READY_SECONDS", 10**6)
     monkeypatch.setattr(single_flight, "CACHE_TIME_FACTOR", 10**6)
-    desk = open_desk()
+    harness = open_harness()
     asked: list[Runtime] = []
     real = readiness.check_parts
 
@@ -156,7 +156,7 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
         asked.append(runtime)
         return real(runtime)
 
-    nobody, client = desk.bearing(None), desk.client("read")
+    nobody, client = harness.bearing(None), harness.client("read")
     monkeypatch.setattr(readiness, "check_parts", parts)
     assert {nobody.get("/readyz").status_code for _ in range(5)} == {200}
     assert len(asked) == 1
@@ -166,25 +166,25 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
     assert len(asked) == 3
 
 
-def test_what_an_outage_has_put_off_is_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_outage_has_put_off_is_counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object) -> NoReturn:
         raise StoreUnavailable("no room")
 
-    export_id = desk.execute(factories.plan())
+    export_id = harness.execute(factories.plan())
     monkeypatch.setattr(ArtifactStore, "put", away)
     for name in ("record_packages", "render_documents"):
-        run_step(desk.runtime, export_id, 1, name)
-    assert "exports_steps_retrying 1.0" in desk.bearing(None).get("/metrics").text
+        run_step(harness.runtime, export_id, 1, name)
+    assert "exports_steps_retrying 1.0" in harness.bearing(None).get("/metrics").text
 
 
-def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    key = desk.key("read")
-    client = desk.bearing(key.bearer)
+def test_counts_name_no_account_partner_or_export_and_no_key(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    key = harness.key("read")
+    client = harness.bearing(key.bearer)
     for address in (f"/api/exports/{export_id}", f"/api/exports?broker={factories.BROKER}", "/api/partners/wh_other"):
         client.get(address)
-    text = desk.bearing(None).get("/metrics").text
+    text = harness.bearing(None).get("/metrics").text
     assert 'exports_deliveries{state="' in text
     for name in (
         factories.ACCOUNT,
@@ -199,14 +199,14 @@ def test_counts_name_no_account_partner_or_export_and_no_key(desk: Desk) -> None
 
 
 @pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
-def test_a_sane_request_id_is_kept(desk: Desk, given: str, kept: bool) -> None:  # noqa: FBT001
-    answered = desk.bearing(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
+def test_a_sane_request_id_is_kept(harness: ApiHarness, given: str, kept: bool) -> None:  # noqa: FBT001
+    answered = harness.bearing(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
     assert (answered == given) == kept
     assert kept or answered.startswith("req_")
 
 
-def test_the_openapi_document_is_whole(desk: Desk) -> None:
-    document = desk.bearing(None).get("/openapi.json").json()
+def test_the_openapi_document_is_whole(harness: ApiHarness) -> None:
+    document = harness.bearing(None).get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"Plan", "ExecuteRequest", "ExportView", "Problem"} <= set(schemas)
     for reference in _references(document):
@@ -229,19 +229,21 @@ def test_the_openapi_document_is_whole(desk: Desk) -> None:
     assert "HTTPValidationError" not in schemas
 
 
-def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(desk: Desk) -> None:
-    document = desk.bearing(None).get("/openapi.json").json()
+def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(harness: ApiHarness) -> None:
+    document = harness.bearing(None).get("/openapi.json").json()
     body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
     plan = body["examples"]["execute-request"]["value"]["plan"]
     assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
     # The account and its partners are the example's own.
-    report = desk.client("read").post("/api/exports/preflight", json=plan | {"accountId": factories.ACCOUNT}).json()
+    report = harness.client("read").post("/api/exports/preflight", json=plan | {"accountId": factories.ACCOUNT}).json()
     blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
     assert blocking <= {"/broker/id", "/warehouse/id"}
 
 
-def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(desk: Desk) -> None:
-    document = desk.bearing(None).get("/openapi.json").json()
+def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(
+    harness: ApiHarness,
+) -> None:
+    document = harness.bearing(None).get("/openapi.json").json()
     assert document["openapi"].startswith("3.1.")
     published = {each.model.__name__ for each in PUBLISHED.values()}
     bodies = answers = refusals = 0
@@ -278,21 +280,21 @@ def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[st
 
 
 @pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
-def test_schemas_are_published(desk: Desk, name: str) -> None:
-    schema = desk.bearing(None).get(f"/api/schemas/{name}.json").json()
+def test_schemas_are_published(harness: ApiHarness, name: str) -> None:
+    schema = harness.bearing(None).get(f"/api/schemas/{name}.json").json()
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_what_is_sent_and_answered_fits_the_published_schemas(desk: Desk) -> None:
-    nobody = desk.bearing(None)
+def test_what_is_sent_and_answered_fits_the_published_schemas(harness: ApiHarness) -> None:
+    nobody = harness.bearing(None)
     plan = factories.plan()
     jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
     jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())
-    export_id = desk.execute(plan)
-    desk.run(export_id)
-    answer = desk.client().get(f"/api/exports/{export_id}").json()
+    export_id = harness.execute(plan)
+    harness.run(export_id)
+    answer = harness.client().get(f"/api/exports/{export_id}").json()
     jsonschema.validate(answer, nobody.get("/api/schemas/export.json").json())
-    problem = desk.client().get("/api/exports/exp_none").json()
+    problem = harness.client().get("/api/exports/exp_none").json()
     jsonschema.validate(problem, nobody.get("/api/schemas/problem.json").json())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.interfaces.api.conftest import OTHER, Desk, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.support import factories
 from tests.support.factories import changed, plan
 
@@ -39,8 +39,8 @@ def waived(client: httpx.Client, made: factories.Json = WARNED) -> list[str | No
     return [finding.get("waivedBy") for finding in preflight(client, made)["findings"]]
 
 
-def test_a_waived_warning_stays_a_finding_and_names_its_waiver(desk: Desk) -> None:
-    client = desk.client()
+def test_a_waived_warning_stays_a_finding_and_names_its_waiver(harness: ApiHarness) -> None:
+    client = harness.client()
     assert waived(client) == [None]
     made = waive(client, "V17")
     report = preflight(client, WARNED)
@@ -51,9 +51,9 @@ def test_a_waived_warning_stays_a_finding_and_names_its_waiver(desk: Desk) -> No
     assert report["findingsLeftOut"] == 0
 
 
-def test_an_export_records_what_was_waived_by_whom_and_why(desk: Desk) -> None:
-    key = desk.key("admin")
-    client = desk.bearing(key.bearer)
+def test_an_export_records_what_was_waived_by_whom_and_why(harness: ApiHarness) -> None:
+    key = harness.key("admin")
+    client = harness.bearing(key.bearer)
     made = waive(client, "V17")
     export_id = client.post("/api/exports/execute", json=execution(WARNED)).json()["exportId"]
     client.delete(f"/api/waivers/{made['id']}")
@@ -66,25 +66,25 @@ def test_an_export_records_what_was_waived_by_whom_and_why(desk: Desk) -> None:
     assert view["events"][0]["data"]["findings"] == [{"rule": "V17", "severity": "warn", "findings": 1, "waived": 1}]
 
 
-def test_a_warning_refuses_nothing_and_is_on_record_all_the_same(desk: Desk) -> None:
-    client = desk.client()
+def test_a_warning_refuses_nothing_and_is_on_record_all_the_same(harness: ApiHarness) -> None:
+    client = harness.client()
     view = client.post("/api/exports/execute", json=execution(WARNED)).json()
     assert [finding["rule"] for finding in view["findings"]] == ["V17"]
     assert "waivers" not in view["events"][0]["data"]
 
 
-def test_what_blocks_cannot_be_waived(desk: Desk) -> None:
-    client = desk.client()
+def test_what_blocks_cannot_be_waived(harness: ApiHarness) -> None:
+    client = harness.client()
     waive(client, "V01")
-    before = desk.rows()
+    before = harness.rows()
     response = client.post("/api/exports/execute", json=execution(BLOCKED))
     assert (response.status_code, response.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
     assert ["waivedBy" in finding for finding in response.json()["details"]["findings"]] == [False]
-    assert desk.rows() == before
+    assert harness.rows() == before
 
 
-def test_a_waiver_holds_in_its_scope_alone(desk: Desk) -> None:
-    client = desk.client()
+def test_a_waiver_holds_in_its_scope_alone(harness: ApiHarness) -> None:
+    client = harness.client()
     waive(client, "V16")
     waive(client, "V17", pointer="/units/1")
     waive(client, "V17", pointer="/units/*/lines")
@@ -94,9 +94,9 @@ def test_a_waiver_holds_in_its_scope_alone(desk: Desk) -> None:
     assert waived(client) == [there["id"]]
 
 
-def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(desk: Desk) -> None:
-    client = desk.client()
-    today = desk.runtime.clock().date()
+def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(harness: ApiHarness) -> None:
+    client = harness.client()
+    today = harness.runtime.clock().date()
     waive(client, "V17", endsOn=str(today - timedelta(days=1)))
     assert waived(client) == [None]
     last = waive(client, "V17", endsOn=str(today + timedelta(days=1)))
@@ -107,8 +107,8 @@ def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(desk: Desk) -> None:
     assert first["revokedAt"] is not None
 
 
-def test_waivers_are_listed_with_the_revoked_ones(desk: Desk) -> None:
-    client = desk.client()
+def test_waivers_are_listed_with_the_revoked_ones(harness: ApiHarness) -> None:
+    client = harness.client()
     made = [waive(client, "V17"), waive(client, "V19")]
     client.delete(f"/api/waivers/{made[0]['id']}")
     items = client.get("/api/waivers").json()["items"]
@@ -118,23 +118,23 @@ def test_waivers_are_listed_with_the_revoked_ones(desk: Desk) -> None:
     ]
 
 
-def test_only_an_administrator_waives_and_only_for_the_own_account(desk: Desk) -> None:
-    made = waive(desk.client(), "V17")
+def test_only_an_administrator_waives_and_only_for_the_own_account(harness: ApiHarness) -> None:
+    made = waive(harness.client(), "V17")
     for role in ("read", "execute", "operate"):
-        client = desk.client(role)
+        client = harness.client(role)
         body = {"rule": "V17", "reason": "It is known."}
         assert client.post("/api/waivers", json=body).json()["errorCode"] == "INSUFFICIENT_ROLE"
         assert client.get("/api/waivers").status_code == 403
         assert client.delete(f"/api/waivers/{made['id']}").status_code == 403
-    other = desk.client(account=OTHER)
+    other = harness.client(account=OTHER)
     assert other.get("/api/waivers").json() == {"items": []}
     assert other.delete(f"/api/waivers/{made['id']}").status_code == 404
-    assert waived(desk.client()) == [made["id"]]
+    assert waived(harness.client()) == [made["id"]]
 
 
-def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(desk: Desk) -> None:
-    made = waive(desk.client(), "V17")
-    trying = desk.client(mode="test")
+def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(harness: ApiHarness) -> None:
+    made = waive(harness.client(), "V17")
+    trying = harness.client(mode="test")
     for refused in (
         trying.post("/api/waivers", json={"rule": "V16", "reason": "It is known."}),
         trying.delete(f"/api/waivers/{made['id']}"),
@@ -144,8 +144,8 @@ def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(desk: Desk
     assert trying.get("/api/waivers").json()["items"] == [made]
 
 
-def test_a_waiver_says_why(desk: Desk) -> None:
-    client = desk.client()
+def test_a_waiver_says_why(harness: ApiHarness) -> None:
+    client = harness.client()
     for body in (
         {"rule": "V17"},
         {"rule": "V17", "reason": ""},
@@ -159,19 +159,19 @@ def test_a_waiver_says_why(desk: Desk) -> None:
     assert client.get("/api/waivers").json() == {"items": []}
 
 
-def test_all_that_blocks_is_listed_and_more_warnings_than_anybody_reads_are_counted(desk: Desk) -> None:
+def test_all_that_blocks_is_listed_and_more_warnings_than_anybody_reads_are_counted(harness: ApiHarness) -> None:
     made = plan(lines=1_200, packages=1_200)
     for line in made["units"][0]["lines"]:
         line["netWeightKg"] = "0"
     made["units"][0]["invoice"]["charges"][0]["code"] = "handling"
-    report = preflight(desk.client(), made)
+    report = preflight(harness.client(), made)
     assert not report["executable"]
     assert {"rule": "V05", "severity": "block", "findings": 1_200, "waived": 0} in report["rules"]
     blocking = sum(each["findings"] for each in report["rules"] if each["severity"] == "block")
     assert len(report["findings"]) == blocking >= 1_200
     assert {finding["severity"] for finding in report["findings"]} == {"block"}
     assert report["findingsLeftOut"] == sum(each["findings"] for each in report["rules"]) - blocking > 0
-    response = desk.client().post("/api/exports/execute", json=execution(made))
+    response = harness.client().post("/api/exports/execute", json=execution(made))
     body = response.json()
     assert body["errorCode"] == "PLAN_NOT_EXECUTABLE"
     assert body["details"]["findings"] == report["findings"]

@@ -14,88 +14,88 @@ from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console import exports
 from pipeline.interfaces.console.session import COOKIE, authenticate, sign_in
 from tests.deliveries.test_outcomes import shape
-from tests.interfaces.api.conftest import OTHER, Desk
+from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.support import factories
 
 
-def browser(desk: Desk, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
+def browser(harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
     """Return a client that has signed in with a new key."""
-    client = desk.bearing(None)
-    response = client.post("/console/sign-in", data={"key": desk.key(*roles, account=account).bearer})
+    client = harness.bearing(None)
+    response = client.post("/console/sign-in", data={"key": harness.key(*roles, account=account).bearer})
     assert (response.status_code, response.headers["location"]) == (303, "/console")
     return client
 
 
-def test_nobody_looks_without_signing_in(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
+def test_nobody_looks_without_signing_in(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
     for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
-        response = desk.bearing(None).get(address)
+        response = harness.bearing(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
 
-def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(desk: Desk) -> None:
-    client = desk.bearing(None)
-    for key, status in (("", 401), ("exp_live_x", 401), (desk.key("partner:br_1").bearer, 403)):
+def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(harness: ApiHarness) -> None:
+    client = harness.bearing(None)
+    for key, status in (("", 401), ("exp_live_x", 401), (harness.key("partner:br_1").bearer, 403)):
         response = client.post("/console/sign-in", data={"key": key})
         assert (response.status_code, "set-cookie" in response.headers) == (status, False)
         assert 'role="alert"' in response.text
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_nobody_is_signed_in_by_another_sites_page(desk: Desk, site: str) -> None:
-    form = {"key": desk.key("read").bearer}
-    refused = desk.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
+def test_nobody_is_signed_in_by_another_sites_page(harness: ApiHarness, site: str) -> None:
+    form = {"key": harness.key("read").bearer}
+    refused = harness.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert "another site" in refused.text
     for own in ("same-origin", "none"):
-        taken = desk.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
+        taken = harness.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
         assert taken.headers["location"] == "/console"
 
 
 @pytest.mark.parametrize(
     "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
 )
-def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(desk: Desk, origin: str) -> None:
-    form, client = {"key": desk.key("read").bearer}, desk.bearing(None)
+def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(harness: ApiHarness, origin: str) -> None:
+    form, client = {"key": harness.key("read").bearer}, harness.bearing(None)
     refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert refused.headers["referrer-policy"] == client.get("/console/sign-in").headers["referrer-policy"]
-    for own in (str(client.base_url).rstrip("/"), desk.runtime.settings.public_url):
+    for own in (str(client.base_url).rstrip("/"), harness.runtime.settings.public_url):
         assert client.post("/console/sign-in", data=form, headers={"Origin": own}).headers["location"] == "/console"
 
 
-def test_the_cookie_holds_no_secret_and_no_script_reads_it(desk: Desk) -> None:
-    bearer = desk.key("read").bearer
-    response = desk.bearing(None).post("/console/sign-in", data={"key": bearer})
+def test_the_cookie_holds_no_secret_and_no_script_reads_it(harness: ApiHarness) -> None:
+    bearer = harness.key("read").bearer
+    response = harness.bearing(None).post("/console/sign-in", data={"key": bearer})
     cookie = response.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=strict", "Path=/console"} <= set(cookie.split("; "))
     assert bearer.rsplit("_", 1)[1] not in cookie
 
 
-def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(desk: Desk) -> None:
-    key = desk.key("read")
+def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(harness: ApiHarness) -> None:
+    key = harness.key("read")
     now = datetime.now(UTC)
-    cookie = sign_in(desk.runtime, key.bearer, now=now)
-    assert authenticate(desk.runtime, cookie, now=now).key_id == key.id
+    cookie = sign_in(harness.runtime, key.bearer, now=now)
+    assert authenticate(harness.runtime, cookie, now=now).key_id == key.id
     key_id, until, signature = cookie.split(".")
-    for forged in ("", "a", f"{key_id}.{int(until) + 9}.{signature}", f"{desk.key('admin').id}.{until}.{signature}"):
+    for forged in ("", "a", f"{key_id}.{int(until) + 9}.{signature}", f"{harness.key('admin').id}.{until}.{signature}"):
         with pytest.raises(InvalidApiKey):
-            authenticate(desk.runtime, forged, now=now)
+            authenticate(harness.runtime, forged, now=now)
     with pytest.raises(InvalidApiKey):
-        authenticate(desk.runtime, cookie, now=now + timedelta(hours=8))
-    api_keys.revoke_key(desk.runtime, factories.ACCOUNT, key.id)
+        authenticate(harness.runtime, cookie, now=now + timedelta(hours=8))
+    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
     with pytest.raises(InvalidApiKey):
-        authenticate(desk.runtime, cookie, now=now)
+        authenticate(harness.runtime, cookie, now=now)
 
 
-def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
-    client = browser(desk, "read")
-    export_id = desk.execute(factories.plan(units=2))
+def test_a_person_sees_everything_of_an_export(harness: ApiHarness) -> None:
+    client = browser(harness, "read")
+    export_id = harness.execute(factories.plan(units=2))
     waiting = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' in waiting
-    desk.run(export_id)
+    harness.run(export_id)
     assert factories.BATCH in client.get("/console").text
-    view = desk.client().get(f"/api/exports/{export_id}").json()
+    view = harness.client().get(f"/api/exports/{export_id}").json()
     page = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' not in page
     shown = [view["status"], view["planHash"], view["treatment"]["digest"], factories.BROKER, factories.WAREHOUSE]
@@ -108,9 +108,9 @@ def test_a_person_sees_everything_of_an_export(desk: Desk) -> None:
     assert document.content
 
 
-def test_a_list_is_filtered_by_state(desk: Desk) -> None:
-    client = browser(desk, "read")
-    export_id = desk.execute(factories.plan())
+def test_a_list_is_filtered_by_state(harness: ApiHarness) -> None:
+    client = browser(harness, "read")
+    export_id = harness.execute(factories.plan())
     assert export_id in client.get("/console", params={"state": "accepted"}).text
     assert export_id not in client.get("/console", params={"state": "failed"}).text
 
@@ -126,13 +126,13 @@ def test_a_list_is_filtered_by_state(desk: Desk) -> None:
     ],
 )
 def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
-    desk: Desk, status: SubmissionState, mark: str, outcome: str
+    harness: ApiHarness, status: SubmissionState, mark: str, outcome: str
 ) -> None:
-    client = browser(desk, "read")
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
+    client = browser(harness, "read")
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
     overdue = outcome == "overdue"
-    shape(desk.runtime, export_id, status=status, overdue=overdue)
+    shape(harness.runtime, export_id, status=status, overdue=overdue)
 
     pill = f'<span class="pill {mark}">{outcome}</span>'
     page = client.get(f"/console/exports/{export_id}").text
@@ -144,44 +144,44 @@ def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
         (client.get("/console", params={"outcome": asked}).text, True),
         (client.get("/console", params={"outcome": "held"}).text, False),
         (client.get("/console", params={"outcome": [each.value for each in NEEDS_PERSON]}).text, mark == "bad"),
-        (desk.client().get("/api/exports", params={"outcome": asked}).text, True),
-        (desk.client().get("/api/exports", params={"outcome": ["held", "query"]}).text, False),
+        (harness.client().get("/api/exports", params={"outcome": asked}).text, True),
+        (harness.client().get("/api/exports", params={"outcome": ["held", "query"]}).text, False),
     ):
         assert (export_id in answer) is found
-    refused = desk.client().get("/api/exports?outcome=lost")
+    refused = harness.client().get("/api/exports?outcome=lost")
     assert (refused.status_code, refused.json()["details"]["issues"][0]["path"]) == (400, "/query/outcome/0")
 
 
-def test_a_deadline_that_runs_is_on_the_page(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
+def test_a_deadline_that_runs_is_on_the_page(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
     due = datetime.fromisoformat(
-        desk.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["deadline_at"]
+        harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["deadline_at"]
     )
-    page = browser(desk, "read").get(f"/console/exports/{export_id}").text
+    page = browser(harness, "read").get(f"/console/exports/{export_id}").text
     assert f"<dt>Deadline of the next answer</dt><dd>{due:%Y-%m-%d %H:%M:%S} UTC</dd>" in page
 
 
-def test_a_filter_by_outcome_goes_on_on_the_next_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_by_outcome_goes_on_on_the_next_page(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "_PAGE_SIZE", 1)
     for batch in ("one", "two"):
-        desk.execute(factories.plan(batch=batch))
-    page = browser(desk, "read").get("/console?outcome=in_progress&outcome=held").text
+        harness.execute(factories.plan(batch=batch))
+    page = browser(harness, "read").get("/console?outcome=in_progress&outcome=held").text
     assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
-def test_another_account_sees_nothing(desk: Desk) -> None:
-    export_id = desk.execute(factories.plan())
-    desk.run(export_id)
-    artifact = desk.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
-    stranger = browser(desk, "read", account=OTHER)
+def test_another_account_sees_nothing(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
+    stranger = browser(harness, "read", account=OTHER)
     assert export_id not in stranger.get("/console").text
     assert stranger.get(f"/console/exports/{export_id}").status_code == 404
     assert stranger.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
-def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(desk: Desk) -> None:
-    client = browser(desk, "read")
+def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(harness: ApiHarness) -> None:
+    client = browser(harness, "read")
     response = client.get("/console/exports/<script>alert(1)")
     assert response.status_code == 404
     assert "<script" not in response.text
@@ -194,8 +194,8 @@ def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(desk:
     assert client.get("/console/style.css").headers["content-type"].startswith("text/css")
 
 
-def test_signing_out_forgets_who_looked(desk: Desk) -> None:
-    client = browser(desk, "read")
+def test_signing_out_forgets_who_looked(harness: ApiHarness) -> None:
+    client = browser(harness, "read")
     assert COOKIE in client.cookies
     found = re.search(
         r'action="/console/sign-out"><input type="hidden" name="sign" value="([0-9a-f]{64})">',
@@ -208,8 +208,8 @@ def test_signing_out_forgets_who_looked(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("sign", [None, "0" * 64])
-def test_a_page_of_another_site_signs_nobody_out(desk: Desk, sign: str | None) -> None:
-    client = browser(desk, "read")
+def test_a_page_of_another_site_signs_nobody_out(harness: ApiHarness, sign: str | None) -> None:
+    client = browser(harness, "read")
     refused = client.post("/console/sign-out", data={} if sign is None else {"sign": sign})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert "this form is not of a page that you have open" in refused.text
@@ -219,20 +219,20 @@ def test_a_page_of_another_site_signs_nobody_out(desk: Desk, sign: str | None) -
 @pytest.mark.parametrize(
     "address", ["", "/partners", "/partners/br_sandbox", "/deliveries", "/sandbox", "/exports/none", "/partners/none"]
 )
-def test_every_page_can_be_signed_out_of(desk: Desk, address: str) -> None:
+def test_every_page_can_be_signed_out_of(harness: ApiHarness, address: str) -> None:
     assert re.search(
         r'action="/console/sign-out"><input type="hidden" name="sign" value="[0-9a-f]{64}">',
-        browser(desk, "read").get(f"/console{address}").text,
+        browser(harness, "read").get(f"/console{address}").text,
     )
 
 
-def test_the_first_page_is_found_with_a_slash_too_and_by_no_host_that_a_caller_names(desk: Desk) -> None:
-    response = desk.bearing(None).get("/console/", headers={"Host": "evil.example"})
+def test_the_first_page_is_found_with_a_slash_too_and_by_no_host_that_a_caller_names(harness: ApiHarness) -> None:
+    response = harness.bearing(None).get("/console/", headers={"Host": "evil.example"})
     assert (response.status_code, response.headers["location"]) == (308, "/console")
 
 
-def test_the_reference_names_every_call(desk: Desk) -> None:
-    nobody = desk.bearing(None)
+def test_the_reference_names_every_call(harness: ApiHarness) -> None:
+    nobody = harness.bearing(None)
     page = nobody.get("/docs").text
     for path in nobody.get("/openapi.json").json()["paths"]:
         assert f"<code>{path}</code>" in page

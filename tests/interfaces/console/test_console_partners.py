@@ -15,7 +15,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.interfaces.api.conftest import OTHER, Desk, Open
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import browser
 from tests.support import factories
 
@@ -23,9 +23,9 @@ HOOKED = "wh_hook"
 
 
 @pytest.fixture
-def hooked(open_desk: Open) -> Desk:
+def hooked(open_harness: Open) -> ApiHarness:
     """A running API whose partners may be on loopback, and whose deliveries are dead after one try."""
-    return open_desk(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
+    return open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def endpoint() -> Iterator[Any]:
         yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
 
 
-def register(desk: Desk, url: str, *, live: bool = True, name: str = "Hooked warehouse") -> str:
+def register(harness: ApiHarness, url: str, *, live: bool = True, name: str = "Hooked warehouse") -> str:
     """Register a warehouse that takes webhooks, and return its secret."""
     new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
     endpoint = {"channel": "webhook", "address": url}
     return partners.create_partner(
-        desk.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [endpoint]})
+        harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": [endpoint]})
     ).secret
 
 
@@ -53,17 +53,17 @@ def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.R
     return client.post(action, data={"sign": sign[1], **fields})
 
 
-def dead_letter(desk: Desk) -> str:
+def dead_letter(harness: ApiHarness) -> str:
     """Have a message to the hooked warehouse end as a dead letter, and return its delivery's id."""
-    export_id = desk.execute(factories.plan(warehouse=HOOKED, packages=1))
-    desk.run(export_id)
-    while not (dead := desk.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
-        sender.deliver_stream(desk.runtime, export_id, HOOKED, "webhook")
+    export_id = harness.execute(factories.plan(warehouse=HOOKED, packages=1))
+    harness.run(export_id)
+    while not (dead := harness.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
+        sender.deliver_stream(harness.runtime, export_id, HOOKED, "webhook")
     (letter,) = dead
     return str(letter["id"])
 
 
-def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
+def test_nobody_sees_partners_or_acts_without_signing_in(hooked: ApiHarness) -> None:
     register(hooked, "http://127.0.0.1:9/")
     stranger = hooked.bearing(None)
     for address in ("/console/partners", f"/console/partners/{HOOKED}", "/console/deliveries", "/console/deliveries/d"):
@@ -73,7 +73,7 @@ def test_nobody_sees_partners_or_acts_without_signing_in(hooked: Desk) -> None:
     assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Desk) -> None:
+def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: ApiHarness) -> None:
     client = browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver() as placeholder:
@@ -94,7 +94,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Des
     assert "passed 20" in client.get("/console/partners").text
 
 
-def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
+def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: ApiHarness) -> None:
     client = browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver(fault="accepts-forged") as bad:
@@ -109,7 +109,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: Desk) -> None:
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: Any) -> None:
+def test_a_dead_letter_is_listed_explained_and_resent(hooked: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
     register(hooked, hook.url)
     letter = dead_letter(hooked)
@@ -133,7 +133,7 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: Desk, endpoint: An
     assert "There is none here." in client.get("/console/deliveries?state=dead").text
 
 
-def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: Desk, endpoint: Any) -> None:
+def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: ApiHarness, endpoint: Any) -> None:
     register(hooked, endpoint().url)
     export_id = hooked.execute(factories.plan(warehouse=HOOKED, packages=2))
     hooked.run(export_id)
@@ -147,7 +147,7 @@ def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: Desk, endpoint: 
     assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
 
 
-def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: Desk) -> None:
+def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: ApiHarness) -> None:
     register(hooked, "http://127.0.0.1:9/")
     client, colleague = browser(hooked, "admin"), browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
@@ -163,7 +163,7 @@ def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: Desk)
     assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
+def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: ApiHarness) -> None:
     register(hooked, "http://127.0.0.1:9/")
     page = f"/console/partners/{HOOKED}"
     reader, operator = browser(hooked, "read"), browser(hooked, "operate")
@@ -174,7 +174,7 @@ def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: Desk) -> None:
     assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:
+def test_what_cannot_be_done_is_said_on_the_page(hooked: ApiHarness) -> None:
     register(hooked, "http://127.0.0.1:9/", live=False)
     client = browser(hooked, "admin")
     page = f"/console/partners/{HOOKED}"
@@ -188,7 +188,7 @@ def test_what_cannot_be_done_is_said_on_the_page(hooked: Desk) -> None:
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_nothing_that_a_partner_says_becomes_markup(hooked: Desk, endpoint: Any) -> None:
+def test_nothing_that_a_partner_says_becomes_markup(hooked: ApiHarness, endpoint: Any) -> None:
     hostile = "<script>alert(1)</script>"
     hook = endpoint(Script(500, hostile.encode()))
     register(hooked, hook.url, name=f"Warehouse {hostile}")
@@ -201,7 +201,7 @@ def test_nothing_that_a_partner_says_becomes_markup(hooked: Desk, endpoint: Any)
         assert shown.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: Desk, endpoint: Any) -> None:
+def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(500))
     register(hooked, hook.url)
     letter = dead_letter(hooked)
@@ -213,7 +213,7 @@ def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: De
     assert (len(hook.requests), hooked.publisher.tasks) == (tried, [])
 
 
-def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: Desk) -> None:
+def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: ApiHarness) -> None:
     export_id = hooked.execute(factories.plan())
     hooked.run(export_id)
     submission = hooked.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]

@@ -15,7 +15,7 @@ from pipeline.deliveries import email_content, email_replies
 from pipeline.deliveries.channels.protocol import Attachment
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.headers import download_headers
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, EVERYTHING, whole_plan
 from tests.workflow.test_hostile_plans import poisoned, together
@@ -41,7 +41,7 @@ class Tags(HTMLParser):
         self.said.append(data)
 
 
-def for_the_desk(made: dict[str, Any]) -> dict[str, Any]:
+def as_plan_text(made: dict[str, Any]) -> dict[str, Any]:
     made["accountId"] = factories.ACCOUNT
     made["broker"]["id"], made["warehouse"]["id"] = factories.BROKER, factories.WAREHOUSE
     for unit in made["units"]:
@@ -50,19 +50,19 @@ def for_the_desk(made: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
+def shown(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
     """Execute the plan, and return every page and letter that tells people of it."""
-    export_id = desk.execute(for_the_desk(made))
-    desk.run(export_id)
-    with desk.runtime.db.read() as session:
+    export_id = harness.execute(as_plan_text(made))
+    harness.run(export_id)
+    with harness.runtime.db.read() as session:
         of_export = (col(Notification.export_id) == export_id, col(Notification.audience) == "customs_broker")
         told = session.scalars(select(Notification).where(*of_export)).one()
-    settings = desk.runtime.settings
+    settings = harness.runtime.settings
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
     letter = email_content.build_email_body(settings, told, [paper])
     assert letter.subject.isprintable()
-    browser = desk.bearing(None)
-    browser.post("/console/sign-in", data={"key": desk.key("read", "operate").bearer})
+    browser = harness.bearing(None)
+    browser.post("/console/sign-in", data={"key": harness.key("read", "operate").bearer})
     token = email_replies.build_reply_link(settings, told).token
     pages = {
         "list": browser.get("/console"),
@@ -75,12 +75,12 @@ def shown(desk: Desk, made: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture
-def clean(desk: Desk) -> dict[str, Tags]:
-    pages = shown(desk, whole_plan() | {"batchId": "batch_clean"})
+def clean(harness: ApiHarness) -> dict[str, Tags]:
+    pages = shown(harness, whole_plan() | {"batchId": "batch_clean"})
     return {name: Tags(page) for name, page in pages.items()}
 
 
-def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(desk: Desk, clean: dict[str, Tags]) -> None:
+def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness, clean: dict[str, Tags]) -> None:
     texts = together([*MARKUP, *BREAKING.values()])
     seen = set()
     for number, text in enumerate(texts):
@@ -88,7 +88,7 @@ def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(desk: Desk, clean: 
         made["batchId"] = f"batch_hostile_{number}"
         for unit in made["units"]:
             unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"
-        for name, page in shown(desk, made).items():
+        for name, page in shown(harness, made).items():
             parsed = Tags(page)
             assert parsed.tags - clean[name].tags == set(), (name, text)
             seen |= {name for mark in MARKUP if mark in "".join(parsed.said)}

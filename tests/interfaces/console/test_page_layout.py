@@ -10,7 +10,7 @@ from sqlmodel import col
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
 from tests.deliveries.test_outcomes import shape
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import browser
 from tests.support import factories
 from tests.support.browser import measured
@@ -18,15 +18,15 @@ from tests.support.browser import measured
 WIDTHS = (1440, 390)
 
 
-def pages(desk: Desk) -> dict[str, str]:
+def pages(harness: ApiHarness) -> dict[str, str]:
     """Return every page of the console, each with something on it."""
     rejected, late, waiting = (
-        desk.execute(factories.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
+        harness.execute(factories.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
         for units, batch in ((2, "batch_2026_11_24_001"), (1, "BATCH-of-a-quite-long-name"), (1, "b"))
     )
-    desk.run(rejected)
-    desk.run(late)
-    client, api = browser(desk, "admin", "operate", "read"), desk.client()
+    harness.run(rejected)
+    harness.run(late)
+    client, api = browser(harness, "admin", "operate", "read"), harness.client()
     submission = api.get(f"/api/exports/{rejected}").json()["broker_submission"]["id"]
     answer = {
         "id": "ack-1",
@@ -38,8 +38,8 @@ def pages(desk: Desk) -> dict[str, str]:
     }
     answered = api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer)
     assert answered.status_code == 200, answered.text
-    shape(desk.runtime, late, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
-    with desk.runtime.db.write() as session:
+    shape(harness.runtime, late, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
+    with harness.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every try"))
     assert client.get("/console").text.count("<td>") > 10
@@ -57,14 +57,14 @@ def pages(desk: Desk) -> dict[str, str]:
         "sandbox": "/console/sandbox",
         "reference": "/docs",
     }
-    return {"sign-in": desk.bearing(None).get("/console/sign-in").text} | {
+    return {"sign-in": harness.bearing(None).get("/console/sign-in").text} | {
         name: client.get(address).text for name, address in addresses.items()
     }
 
 
-def test_no_page_breaks_a_word_or_is_wider_than_its_window(desk: Desk, tmp_path: Path) -> None:
-    style = desk.bearing(None).get("/console/style.css").text
-    made = pages(desk)
+def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, tmp_path: Path) -> None:
+    style = harness.bearing(None).get("/console/style.css").text
+    made = pages(harness)
     found = measured(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}
     assert [name for name, said in found.items() if said["words"] < 40] == []

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.interfaces.api.conftest import desk, open_desk
+from tests.interfaces.api.conftest import harness, open_harness
 
-__all__ = ["desk", "open_desk"]
+__all__ = ["harness", "open_harness"]

@@ -15,7 +15,7 @@ from config.settings import Settings
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
-from tests.interfaces.api.conftest import Desk
+from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.contracts.sent import FORMATS
 
 THEIRS = Path(__file__).parent / "asyncapi" / "3.0.0.json"
@@ -146,7 +146,7 @@ def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
             assert told.keys() == build_json_schema(name)["properties"].keys(), name
 
 
-def test_it_is_served_to_anybody(desk: Desk) -> None:
-    answer = desk.bearing(None).get("/asyncapi.json")
+def test_it_is_served_to_anybody(harness: ApiHarness) -> None:
+    answer = harness.bearing(None).get("/asyncapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert errors(answer.json()) == []

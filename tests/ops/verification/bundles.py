@@ -27,7 +27,9 @@ from pipeline.workflow.engine import run_step
 from tests.support import factories
 
 
-def desk(database_url: str, folder: Path, broker: factories.Json | None = None, *, clock: Clock = utc_now) -> Runtime:
+def open_runtime_with_partners(
+    database_url: str, folder: Path, broker: factories.Json | None = None, *, clock: Clock = utc_now
+) -> Runtime:
     """Return a runtime with the account and the partners of the builders' plans."""
     settings = {
         "database_url": database_url,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ops.verification.verifier import BundleReport, verify_bundle
-from tests.ops.verification.bundles import Bundle, desk, executed, packed
+from tests.ops.verification.bundles import Bundle, executed, open_runtime_with_partners, packed
 from tests.support import factories
 
 Verify = Callable[[bytes], BundleReport]
@@ -20,7 +20,7 @@ Verify = Callable[[bytes], BundleReport]
 def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """The bundle of two units with all that the builders' goods carry."""
     folder = tmp_path_factory.mktemp("bundle")
-    runtime = desk(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
+    runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     with closing(runtime):
         yield packed(runtime, executed(runtime, factories.plan(units=2, lines=4)))
 

@@ -14,7 +14,7 @@ from unittest import mock
 
 from pipeline.core.db import Database
 from pipeline.ops.migrations import upgrade
-from tests.ops.verification.bundles import desk, executed, packed
+from tests.ops.verification.bundles import executed, open_runtime_with_partners, packed
 from tests.support import factories
 
 INSTANT = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
@@ -44,7 +44,7 @@ def bundle(folder: Path) -> bytes:
     with (
         mock.patch.object(secrets, "randbits", side_effect=itertools.count(1)),
         mock.patch.object(time, "time_ns", return_value=int(INSTANT.timestamp()) * 10**9),
-        closing(desk(url, folder, broker, clock=lambda: INSTANT)) as runtime,
+        closing(open_runtime_with_partners(url, folder, broker, clock=lambda: INSTANT)) as runtime,
     ):
         return packed(runtime, executed(runtime, plan()))
 

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.documents import bundle
 from pipeline.ops.verification.verifier import UnreadableBundle
-from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
+from tests.ops.verification.bundles import Bundle, executed, failures, open_runtime_with_partners, packed
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -152,7 +152,7 @@ def test_a_changed_manifest_is_told_even_where_it_lists_what_is_there(bundle: Bu
 def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_documents(
     sqlite_url: str, tmp_path: Path, verified: Verify
 ) -> None:
-    with closing(desk(sqlite_url, tmp_path)) as runtime:
+    with closing(open_runtime_with_partners(sqlite_url, tmp_path)) as runtime:
         report = verified(packed(runtime, executed(runtime, factories.plan(lines=501, packages=4))))
     assert (report.container, failures(report)) == (None, {})
     checks = {check.path: check for check in report.checks}
@@ -163,7 +163,7 @@ def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
     sqlite_template: Path, tmp_path: Path, raw_bundle: bytes
 ) -> None:
     url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
-    with closing(desk(url, tmp_path)) as runtime:
+    with closing(open_runtime_with_partners(url, tmp_path)) as runtime:
         export_id = executed(runtime, factories.plan(units=2, lines=4))
         first, second = packed(runtime, export_id), packed(runtime, export_id)
     assert first == second

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline.documents import bundle as document_bundle
 from pipeline.ops.verification.archive import open_archive
 from pipeline.ops.verification.verifier import UnreadableBundle
-from tests.ops.verification.bundles import Bundle, desk, executed, failures, packed
+from tests.ops.verification.bundles import Bundle, executed, failures, open_runtime_with_partners, packed
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -224,7 +224,7 @@ def test_a_pdf_that_carries_the_json_of_another_unit_is_told(bundle: Bundle, ver
 def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     """The bundle of another batch of the same goods."""
     folder = tmp_path_factory.mktemp("other")
-    runtime = desk(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
+    runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     plan = factories.plan(units=2, lines=4, batch="batch_other", invoice="B")
     with closing(runtime):
         yield Bundle.of(packed(runtime, executed(runtime, plan)))

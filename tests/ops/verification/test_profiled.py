@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from tests.ops.verification.bundles import Bundle, desk, executed, packed
+from tests.ops.verification.bundles import Bundle, executed, open_runtime_with_partners, packed
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -19,7 +19,7 @@ def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
 ) -> None:
     # The broker is told of no other document: that it has a profile says that it wants this one.
     broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
-    with closing(desk(sqlite_url, tmp_path, broker)) as runtime:
+    with closing(open_runtime_with_partners(sqlite_url, tmp_path, broker)) as runtime:
         raw = packed(runtime, executed(runtime, factories.plan()))
     report = verified(raw)
     assert report.intact, report
