@@ -57,8 +57,8 @@ def pytest_configure() -> None:
     # A thread that outlives its test must not write into what another test reads as a command's answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     # How long one example takes says how busy the machine is, not whether the code is right.
-    hypothesis.settings.register_profile("house", deadline=None, print_blob=True, derandomize="CI" in os.environ)
-    hypothesis.settings.load_profile("house")
+    hypothesis.settings.register_profile("project", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+    hypothesis.settings.load_profile("project")
 
 
 def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:

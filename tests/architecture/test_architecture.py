@@ -1,4 +1,4 @@
-"""The rules of the house that reading the source can check; each test fails as well when there is nothing to read."""
+"""The rules of the workflow harness that reading the source can check; each test fails as well when there is nothing to read."""
 
 from __future__ import annotations
 

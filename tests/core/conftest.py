@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.deliveries.conftest import clock, endpoint, opened, whole_pauses
-from tests.workflow.conftest import make_house
+from tests.workflow.conftest import make_workflow
 
-__all__ = ["clock", "endpoint", "make_house", "opened", "whole_pauses"]
+__all__ = ["clock", "endpoint", "make_workflow", "opened", "whole_pauses"]

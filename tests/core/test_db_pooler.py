@@ -28,7 +28,7 @@ from tests.conftest import OWNER, OwnServer
 from tests.support import factories
 from tests.support.pooler import PgBouncer
 from tests.support.servers import PostgreSQL
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, executed, packages
 
 pytestmark = pytest.mark.servers
@@ -43,9 +43,9 @@ def pooled_url(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL, postgre
 
 
 @pytest.fixture
-def pooled(make_house: Callable[[str], House], pooled_url: str) -> House:
-    """A house that reaches its database by way of the pooler."""
-    return make_house(pooled_url)
+def pooled(make_workflow: Callable[[str], WorkflowHarness], pooled_url: str) -> WorkflowHarness:
+    """A workflow harness that reaches its database by way of the pooler."""
+    return make_workflow(pooled_url)
 
 
 def settings_of(url: str) -> Settings:
@@ -122,7 +122,7 @@ def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
         database.dispose()
 
 
-def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(pooled: House) -> None:
+def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(pooled: WorkflowHarness) -> None:
     """One that its predecessor on a connection left the account to would see rows of another."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:
@@ -143,7 +143,7 @@ def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections
             assert session.scalar(select(func.count()).select_from(table)) == 0, table.name
 
 
-def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
+def test_many_workers_at_once_execute_an_export_once(pooled: WorkflowHarness) -> None:
     export_id = pooled.accept(factories.plan(units=4)).export_id
     did: list[tuple[int, str]] = []
 
@@ -163,7 +163,7 @@ def test_many_workers_at_once_execute_an_export_once(pooled: House) -> None:
     assert Counter(pooled.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
-def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled: House) -> None:
+def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled: WorkflowHarness) -> None:
     export_id = pooled.accept(factories.plan(units=20)).export_id
     won: list[int] = []
 
@@ -181,7 +181,7 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
     assert sorted(won) == [*range(1, 21)]
 
 
-def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: House) -> None:
+def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: WorkflowHarness) -> None:
     export_id = pooled.accept(factories.plan(units=3)).export_id
     with pooled.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled.clock()))

@@ -20,7 +20,7 @@ from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import ApiHarness, serving
 from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
-from tests.workflow.conftest import make_house  # noqa: F401 - fixtures of others
+from tests.workflow.conftest import make_workflow  # noqa: F401 - fixtures of others
 
 
 @dataclass

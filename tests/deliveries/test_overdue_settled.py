@@ -17,37 +17,37 @@ from pipeline.ops import retention
 from pipeline.workflow import queries
 from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, executed
 
 
 @pytest.fixture
-def either(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each of the databases."""
-    return make_house(database_url)
+def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
 
 
-def late(house: House) -> tuple[float, list[str]]:
+def late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
     """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
-    families = {family.name: family for family in WorkCollector(house.runtime).collect()}
+    families = {family.name: family for family in WorkCollector(workflow.runtime).collect()}
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = ExportFilter(outcomes=(Outcome.OVERDUE,))
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         listed = queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=9).items
     return sample.value, [each.export_id for each in listed]
 
 
-def amend(house: House, export_id: str) -> None:
-    amended(house, export_id)
+def amend(workflow: WorkflowHarness, export_id: str) -> None:
+    amended(workflow, export_id)
 
 
-def purge(house: House, _: str) -> None:
-    assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports
+def purge(workflow: WorkflowHarness, _: str) -> None:
+    assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports
 
 
 @pytest.mark.parametrize("end", [amend, purge])
 def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
-    either: House, end: Callable[[House, str], None]
+    either: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
     export_id = executed(either)
     assert late(either) == (0, [])

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.workflow.conftest import house, make_house
+from tests.workflow.conftest import make_workflow, workflow
 
-__all__ = ["house", "make_house"]
+__all__ = ["workflow", "make_workflow"]

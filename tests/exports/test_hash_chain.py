@@ -27,7 +27,7 @@ from pipeline.ops import audit, migrations
 from tests.ops.tampering import unguarded
 from tests.support import factories
 from tests.support.servers import PostgreSQL
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, deliver_all, executed
 
 _EVENTS = table(Event)
@@ -40,9 +40,9 @@ JSON = st.recursive(
 
 
 @pytest.fixture
-def either(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each of the databases."""
-    return make_house(database_url)
+def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=5))
@@ -86,7 +86,7 @@ def _followed(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | N
     return chain.first_break
 
 
-def test_every_chain_holds_whatever_became_of_the_export(either: House) -> None:
+def test_every_chain_holds_whatever_became_of_the_export(either: WorkflowHarness) -> None:
     first = executed(either)
     deliver_all(either, first)
     amended(either, first)
@@ -112,7 +112,7 @@ def test_changed_columns_are_all_that_an_event_has() -> None:
 
 
 @pytest.mark.parametrize("column", CHANGES)
-def test_change_of_any_column_is_found(either: House, column: str) -> None:
+def test_change_of_any_column_is_found(either: WorkflowHarness, column: str) -> None:
     export_id = executed(either)
     with unguarded(either.runtime.db) as connection:
         connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
@@ -121,7 +121,7 @@ def test_change_of_any_column_is_found(either: House, column: str) -> None:
     assert (fault.export_id, fault.seq, fault.kind) == (export_id, 3, kind)
 
 
-def test_what_is_missing_moved_replaced_or_added_is_named(either: House) -> None:
+def test_what_is_missing_moved_replaced_or_added_is_named(either: WorkflowHarness) -> None:
     export_id = executed(either)
     with either.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
@@ -146,14 +146,14 @@ def test_what_is_missing_moved_replaced_or_added_is_named(either: House) -> None
     assert audit.verify_chains(either.runtime).intact
 
 
-def _put(house: House, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
-    with unguarded(house.runtime.db) as connection:
+def _put(workflow: WorkflowHarness, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
+    with unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq.in_(list(taken))))
         if put:
             connection.execute(_EVENTS.insert(), put)
 
 
-def test_writers_at_once_make_one_chain(either: House) -> None:
+def test_writers_at_once_make_one_chain(either: WorkflowHarness) -> None:
     export_id = either.accept().export_id
     together = threading.Barrier(8)
 
@@ -173,7 +173,7 @@ def test_writers_at_once_make_one_chain(either: House) -> None:
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
-def test_database_refuses_to_change_what_is_only_ever_added_to(either: House, model: type[SQLModel]) -> None:
+def test_database_refuses_to_change_what_is_only_ever_added_to(either: WorkflowHarness, model: type[SQLModel]) -> None:
     executed(either)
     name = model.__tablename__
     key = table(model).primary_key.columns.keys()[0]
@@ -187,8 +187,8 @@ def test_database_refuses_to_change_what_is_only_ever_added_to(either: House, mo
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
-def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(house: House, model: type[SQLModel]) -> None:
-    executed(house)
+def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(workflow: WorkflowHarness, model: type[SQLModel]) -> None:
+    executed(workflow)
     name = model.__tablename__
     others = [column.name for column in table(model).columns]
     key = [column.name for column in table(model).primary_key]
@@ -200,17 +200,17 @@ def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(house: House, mode
         f"REPLACE INTO {name} (rowid, {same}) SELECT rowid, {moved} FROM {name} LIMIT 1",  # noqa: S608
         f"UPDATE OR REPLACE {name} SET {key[1]} = {key[1]} + 1",  # noqa: S608
     ):
-        with pytest.raises(DBAPIError, match="append-only"), house.runtime.db.write() as session:
+        with pytest.raises(DBAPIError, match="append-only"), workflow.runtime.db.write() as session:
             session.execute(sa.text(statement))
-    assert audit.verify_chains(house.runtime).intact
+    assert audit.verify_chains(workflow.runtime).intact
 
 
 @pytest.mark.servers
 def test_role_of_the_service_can_add_to_the_log_and_no_more(
-    make_house: Callable[[str], House], postgres_server: PostgreSQL, postgres_template: str
+    make_workflow: Callable[[str], WorkflowHarness], postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
-    owner = make_house(url)
+    owner = make_workflow(url)
     said = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
     grants = said.partition("```sql\n")[2].partition("```")[0].splitlines()
     assert len(grants) == 4
@@ -219,13 +219,13 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             connection.execute(sa.text(grant))
     try:
         own = Database(url.replace("postgres@", "exports_service@"))
-        house = House(
+        workflow = WorkflowHarness(
             type(owner.runtime)(owner.runtime.settings, own, owner.runtime.store),
             owner.clock,
             owner.store,
             owner.caller,
         )
-        export_id = executed(house)
+        export_id = executed(workflow)
         # What a later migration makes is the service's to use as well.
         with owner.runtime.db.engine.begin() as connection:
             connection.execute(sa.text("CREATE TABLE later (id integer)"))
@@ -243,7 +243,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
         ):
             with pytest.raises(DBAPIError, match=r"denied|owner"), own.write() as session:
                 session.execute(sa.text(statement))
-        assert audit.verify_chains(house.runtime, export_id=export_id).intact
+        assert audit.verify_chains(workflow.runtime, export_id=export_id).intact
         own.dispose()
     finally:
         with owner.runtime.db.engine.begin() as connection:
@@ -251,7 +251,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             connection.execute(sa.text("DROP ROLE exports_service"))
 
 
-def test_events_of_an_older_version_are_chained_by_the_upgrade(either: House) -> None:
+def test_events_of_an_older_version_are_chained_by_the_upgrade(either: WorkflowHarness) -> None:
     export_id = executed(either)
     with either.runtime.db.read() as session:
         before = [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))]
@@ -264,7 +264,7 @@ def test_events_of_an_older_version_are_chained_by_the_upgrade(either: House) ->
         session.execute(_EVENTS.delete())
 
 
-def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(either: House) -> None:
+def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(either: WorkflowHarness) -> None:
     runtime = either.runtime
     kept, gone = executed(either), executed(either, factories.plan(batch="batch_2"))
     stated = audit.sign_checkpoint(runtime, settled_seconds=0)
@@ -282,24 +282,24 @@ def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(either:
     assert audit.find_mismatch(stated, found) == "the checkpoint counts 2 exports, the log has 1"
 
 
-def test_checkpoint_says_nothing_of_what_may_still_be_under_way(house: House) -> None:
-    executed(house)
-    assert audit.sign_checkpoint(house.runtime).exports == 0
-    house.clock.pass_seconds(audit.SETTLED_SECONDS)
-    assert audit.sign_checkpoint(house.runtime).exports == 1
+def test_checkpoint_says_nothing_of_what_may_still_be_under_way(workflow: WorkflowHarness) -> None:
+    executed(workflow)
+    assert audit.sign_checkpoint(workflow.runtime).exports == 0
+    workflow.clock.pass_seconds(audit.SETTLED_SECONDS)
+    assert audit.sign_checkpoint(workflow.runtime).exports == 1
 
 
-def test_log_forged_to_the_end_does_not_match_the_checkpoint(house: House) -> None:
-    export_id = executed(house)
-    stated = audit.sign_checkpoint(house.runtime, settled_seconds=0)
-    with house.runtime.db.read() as session:
+def test_log_forged_to_the_end_does_not_match_the_checkpoint(workflow: WorkflowHarness) -> None:
+    export_id = executed(workflow)
+    stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
+    with workflow.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
     rows[2]["actor"] = "somebody"
     for before, row in zip([None, *rows], rows, strict=False):
         row["prev_hash"] = None if before is None else before["hash"]
         row["hash"] = hash_event(row)
-    _put(house, rows, range(1, len(rows) + 1), rows)
-    found = audit.verify_chains(house.runtime, until=datetime.fromisoformat(stated.until))
+    _put(workflow, rows, range(1, len(rows) + 1), rows)
+    found = audit.verify_chains(workflow.runtime, until=datetime.fromisoformat(stated.until))
     assert (found.intact, found.exports) == (True, 1), export_id
     assert (
         audit.find_mismatch(stated, found)
@@ -307,10 +307,10 @@ def test_log_forged_to_the_end_does_not_match_the_checkpoint(house: House) -> No
     )
 
 
-def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(house: House) -> None:
-    executed(house)
-    settings = house.runtime.settings
-    stated = audit.sign_checkpoint(house.runtime, settled_seconds=0)
+def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(workflow: WorkflowHarness) -> None:
+    executed(workflow)
+    settings = workflow.runtime.settings
+    stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
     renewed = settings.model_copy(
         update={"secret_key": SecretStr("k" * 32), "secret_keys_previous": (settings.secret_key,)}
     )
@@ -326,9 +326,9 @@ def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_uncha
         assert not audit.is_own_signature(settings, stated.model_copy(update={name: value})), name
 
 
-def test_no_checkpoint_is_signed_of_a_broken_log(house: House) -> None:
-    executed(house)
-    with unguarded(house.runtime.db) as connection:
+def test_no_checkpoint_is_signed_of_a_broken_log(workflow: WorkflowHarness) -> None:
+    executed(workflow)
+    with unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))
     with pytest.raises(audit.BrokenLog, match="1 of 1 chains are broken"):
-        audit.sign_checkpoint(house.runtime)
+        audit.sign_checkpoint(workflow.runtime)

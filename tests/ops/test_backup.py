@@ -39,7 +39,7 @@ from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, SERVERS
 from tests.support import factories
 from tests.support.servers import PostgreSQL, poll
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
 #: How far each export has come when the copy is taken: nothing, one step, a step that is held, documents, all but the telling.
@@ -200,21 +200,23 @@ def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() ->
     assert steps == ["audit checkpoint", "exports backup /", "audit checkpoint", "pg_dump --enable"]
 
 
-def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(house: House, tmp_path: Path) -> None:
+def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(workflow: WorkflowHarness, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    backup.create_backup(house.runtime, folder)
+    backup.create_backup(workflow.runtime, folder)
     before = (folder / backup.DATABASE).read_bytes()
     with pytest.raises(InvalidState, match="is not empty"):
-        backup.create_backup(house.runtime, folder)
+        backup.create_backup(workflow.runtime, folder)
     assert (folder / backup.DATABASE).read_bytes() == before
 
 
-def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(house: House, tmp_path: Path) -> None:
-    export_id, documents = rendered(house)
+def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(
+    workflow: WorkflowHarness, tmp_path: Path
+) -> None:
+    export_id, documents = rendered(workflow)
     (lost, lost_file), (rotten, rotten_file), *sound = documents
     stored(tmp_path, lost).unlink()
     stored(tmp_path, rotten).write_bytes(b"not what was stored")
-    made = backup.create_backup(house.runtime, tmp_path / "copy")
+    made = backup.create_backup(workflow.runtime, tmp_path / "copy")
     assert sorted(made.missing, key=lambda each: each.filename != lost_file) == [
         backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
         backup.MissingDocument(export_id, rotten_file, f"document {rotten} is not what was stored"),
@@ -244,14 +246,14 @@ class Unanswering(ArtifactStore):
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new folder", "empty folder"])
 def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
-    house: House, tmp_path: Path, *, is_new: bool
+    workflow: WorkflowHarness, tmp_path: Path, *, is_new: bool
 ) -> None:
-    _, documents = rendered(house)
+    _, documents = rendered(workflow)
     folder = tmp_path / "copy"
     if not is_new:
         folder.mkdir()
-    store = Unanswering(house.runtime.store.url)
-    runtime = replace(house.runtime, store=store)
+    store = Unanswering(workflow.runtime.store.url)
+    runtime = replace(workflow.runtime, store=store)
     with pytest.raises(StoreUnavailable):
         backup.create_backup(runtime, folder)
     assert (folder.exists(), [*folder.glob("*")]) == (not is_new, [])
@@ -259,11 +261,11 @@ def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
     assert backup.create_backup(runtime, folder).documents == len(documents)
 
 
-def test_copy_is_read_by_its_owner_alone(house: House, tmp_path: Path) -> None:
-    rendered(house)
+def test_copy_is_read_by_its_owner_alone(workflow: WorkflowHarness, tmp_path: Path) -> None:
+    rendered(workflow)
     before = os.umask(0o022)
     try:
-        backup.create_backup(house.runtime, tmp_path / "copy")
+        backup.create_backup(workflow.runtime, tmp_path / "copy")
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
@@ -290,18 +292,18 @@ def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 5000])
-def test_copy_into_what_can_be_no_folder_is_refused(house: House, tmp_path: Path, name: str) -> None:
+def test_copy_into_what_can_be_no_folder_is_refused(workflow: WorkflowHarness, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidState, match="cannot be made a folder of its own"):
-        backup.create_backup(house.runtime, tmp_path / name)
+        backup.create_backup(workflow.runtime, tmp_path / name)
 
 
-def rendered(house: House) -> tuple[str, Sequence[tuple[str, str]]]:
+def rendered(workflow: WorkflowHarness) -> tuple[str, Sequence[tuple[str, str]]]:
     """Have documents made, and return the export with their hashes and file names."""
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.step(export_id, 1, "render_documents")
-    with house.runtime.db.read() as session:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.step(export_id, 1, "render_documents")
+    with workflow.runtime.db.read() as session:
         found = session.execute(select(col(Artifact.sha256), col(Artifact.filename)).order_by(col(Artifact.sha256)))
         return export_id, [(sha256, filename) for sha256, filename in found]
 

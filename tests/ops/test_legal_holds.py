@@ -14,73 +14,77 @@ from pipeline.ops import legal_holds, retention
 from pipeline.workflow.amendments import amend_export
 from tests.ops.test_retention import documents, due, ended, executed, plan, registered, rows, today
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 __all__ = ["today"]
 
 
 def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
-    make_house: Callable[[str], House], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
-    house = make_house(database_url)
-    first, other = executed(house, plan("one")), executed(house, plan("two"))
+    workflow = make_workflow(database_url)
+    first, other = executed(workflow, plan("one")), executed(workflow, plan("two"))
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})
     second = ended(
-        house,
-        amend_export(house.runtime, house.caller, first, request, raw_plan=changed, idempotency_key=None).export_id,
+        workflow,
+        amend_export(
+            workflow.runtime, workflow.caller, first, request, raw_plan=changed, idempotency_key=None
+        ).export_id,
     )
     for held_id in (first, second):
         held = legal_holds.place_hold(
-            house.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal"
+            workflow.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal"
         )
-        found = due(house, date(2040, 1, 1))
+        found = due(workflow, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
-        assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports == (held_id == first)
-        assert (rows(house, ExportPackage, first) != [], rows(house, ExportPackage, second) != []) == (True, True)
-        assert sorted(documents(house).values()) == [False, True, True]
-        legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
-    assert rows(house, ExportPackage, other) == []
-    assert retention.purge_expired(house.runtime, date(2040, 1, 1)).exports == 2
+        assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports == (held_id == first)
+        assert (rows(workflow, ExportPackage, first) != [], rows(workflow, ExportPackage, second) != []) == (True, True)
+        assert sorted(documents(workflow).values()) == [False, True, True]
+        legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
+    assert rows(workflow, ExportPackage, other) == []
+    assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports == 2
 
 
 def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
-    house: House, today: date, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = registered(house, plan("one"))
-    found = list(retention.find_expired(house.runtime, date(2032, 11, 27)))
-    legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    one = registered(workflow, plan("one"))
+    found = list(retention.find_expired(workflow.runtime, date(2032, 11, 27)))
+    legal_holds.place_hold(workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
     monkeypatch.setattr(retention, "find_expired", lambda *_: iter(found))
-    assert retention.purge_expired(house.runtime, date(2032, 11, 27)).plans == 0
-    assert documents(house) == {one: True}
+    assert retention.purge_expired(workflow.runtime, date(2032, 11, 27)).plans == 0
+    assert documents(workflow) == {one: True}
 
 
-def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(house: House, today: date) -> None:
-    one, other = executed(house, plan("one")), executed(house, plan("two"))
+def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(workflow: WorkflowHarness, today: date) -> None:
+    one, other = executed(workflow, plan("one")), executed(workflow, plan("two"))
     day = date(2032, 11, 27)
     held = legal_holds.place_hold(
-        house.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal"
+        workflow.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal"
     )
-    assert due(house, day) == {one: ("CA", held.id), other: ("CA", None)}
-    assert retention.purge_expired(house.runtime, day).exports == 1
-    assert rows(house, ExportPackage, one)
+    assert due(workflow, day) == {one: ("CA", held.id), other: ("CA", None)}
+    assert retention.purge_expired(workflow.runtime, day).exports == 1
+    assert rows(workflow, ExportPackage, one)
     with pytest.raises(InvalidState, match="nothing is left"):
-        legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal")
+        legal_holds.place_hold(
+            workflow.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal"
+        )
 
     whole = legal_holds.place_hold(
-        house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
+        workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
     )
-    legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
-    assert due(house, day) == {one: ("CA", whole.id)}
-    assert retention.purge_expired(house.runtime, day).exports == 0
+    legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
+    assert due(workflow, day) == {one: ("CA", whole.id)}
+    assert retention.purge_expired(workflow.runtime, day).exports == 0
     with pytest.raises(InvalidState, match="was released by Counsel already"):
-        legal_holds.release_hold(house.runtime, held.id, released_by="Somebody")
-    legal_holds.release_hold(house.runtime, whole.id, released_by="Counsel")
-    assert retention.purge_expired(house.runtime, day).exports == 1
-    assert [(row.reason, row.placed_by, row.released_by) for row in legal_holds.list_holds(house.runtime)] == [
+        legal_holds.release_hold(workflow.runtime, held.id, released_by="Somebody")
+    legal_holds.release_hold(workflow.runtime, whole.id, released_by="Counsel")
+    assert retention.purge_expired(workflow.runtime, day).exports == 1
+    assert [(row.reason, row.placed_by, row.released_by) for row in legal_holds.list_holds(workflow.runtime)] == [
         ("audit of 2026", "Legal", "Counsel"),
         ("a dispute", "Legal", "Counsel"),
     ]
     for unknown in ({"account_id": "acc_none", "export_id": None}, {"account_id": "acc_none", "export_id": one}):
         with pytest.raises(NotFound):
-            legal_holds.place_hold(house.runtime, reason="r", placed_by="p", **unknown)
+            legal_holds.place_hold(workflow.runtime, reason="r", placed_by="p", **unknown)

@@ -19,14 +19,14 @@ from pipeline.ops.rebuild import service
 from tests.ops.rebuild.test_rebuild import content, lived
 from tests.ops.tampering import unguarded
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import deliver_all, executed
 
 
 @pytest.fixture
-def either(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each of the databases."""
-    return make_house(database_url)
+def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
 
 
 #: As text, bytes that are no UTF-8.
@@ -64,7 +64,7 @@ MENDED = (
 )
 
 
-def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> None:
+def spoil(workflow: WorkflowHarness, export_id: str, name: str, column: str, value: Any) -> None:
     """Put what is none of the column's type into it, of one row of the export."""
     here = {
         "exports": "id",
@@ -74,7 +74,7 @@ def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> N
     which = f"{here} = :export_id" if here in {"exports", "id", "export_id"} else f"{here} != ''"
     given = ":value" if value is not NO_TEXT else str(NO_TEXT)
     statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
-    with unguarded(house.runtime.db) as connection:
+    with unguarded(workflow.runtime.db) as connection:
         done = connection.execute(
             sa.text(statement),
             {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value}),
@@ -82,21 +82,21 @@ def spoil(house: House, export_id: str, name: str, column: str, value: Any) -> N
         assert done.rowcount == 1
 
 
-def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
-    export_id, other = lived(house), executed(house, factories.plan(batch="batch_2"))
-    before = content(house)
+def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarness) -> None:
+    export_id, other = lived(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    before = content(workflow)
     for name, column, value in MENDED:
-        spoil(house, export_id, name, column, value)
-        assert audit.verify_chains(house.runtime).intact == ((name, column) != ("exports", "next_seq"))
-        found = service.rebuild_exports(house.runtime)
+        spoil(workflow, export_id, name, column, value)
+        assert audit.verify_chains(workflow.runtime).intact == ((name, column) != ("exports", "next_seq"))
+        found = service.rebuild_exports(workflow.runtime)
         assert (found.exports, [one.export_id for one in found.damaged]) == (2, [export_id])
-        (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+        (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
         assert [(d.table, d.kind, d.columns) for d in one.differences] == [(name, "changed", [column])]
         assert one.after_restore is not None
         assert one.after_restore.intact, (name, column, one.after_restore)
-        assert content(house) == before, (name, column)
-        assert audit.verify_chains(house.runtime).intact
-    house.finish(other)
+        assert content(workflow) == before, (name, column)
+        assert audit.verify_chains(workflow.runtime).intact
+    workflow.finish(other)
 
 
 @pytest.mark.parametrize(
@@ -112,52 +112,54 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(house: House) -> None:
     ],
 )
 def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
-    house: House, name: str, column: str, value: Any, told: str, *, comes_back: bool
+    workflow: WorkflowHarness, name: str, column: str, value: Any, told: str, *, comes_back: bool
 ) -> None:
-    export_id, _ = handed_off(house), executed(house, factories.plan(batch="batch_2"))
-    spoil(house, export_id, name, column, value)
-    found = service.rebuild_exports(house.runtime, apply=True)
+    export_id, _ = handed_off(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    spoil(workflow, export_id, name, column, value)
+    found = service.rebuild_exports(workflow.runtime, apply=True)
     (one,) = found.damaged
     assert (found.exports, one.export_id, told in {d.table for d in one.differences}) == (2, export_id, True)
     assert one.after_restore is not None
     assert one.after_restore.intact == comes_back, one.after_restore
 
 
-def handed_off(house: House) -> str:
+def handed_off(workflow: WorkflowHarness) -> str:
     """Execute an export up to its handoff: all of it is owed."""
-    export_id = house.accept().export_id
+    export_id = workflow.accept().export_id
     for name in ("record_packages", "render_documents"):
-        house.step(export_id, 1, name)
-    assert house.events(export_id)[-1] == "HANDED_OFF"
+        workflow.step(export_id, 1, name)
+    assert workflow.events(export_id)[-1] == "HANDED_OFF"
     return export_id
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff"), ("actor", NO_TEXT)]
 )
-def test_event_that_cannot_be_read_refuses_its_export_and_no_other(house: House, column: str, value: Any) -> None:
-    export_id, other = executed(house), executed(house, factories.plan(batch="batch_2"))
-    spoil(house, export_id, "events", column, value)
-    spoil(house, other, "packages", "contents", "garbage")
-    verified = audit.verify_chains(house.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
+def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
+    workflow: WorkflowHarness, column: str, value: Any
+) -> None:
+    export_id, other = executed(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    spoil(workflow, export_id, "events", column, value)
+    spoil(workflow, other, "packages", "contents", "garbage")
+    verified = audit.verify_chains(workflow.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
     assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.breaks] == [(export_id, 1, "changed")]
-    refused, mended = service.rebuild_exports(house.runtime, apply=True).damaged
+    refused, mended = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert (refused.export_id, refused.refusal) == (export_id, "its log cannot be believed: event 1 is changed")
     assert mended.after_restore is not None
     assert mended.after_restore.intact
 
 
-def test_try_that_cannot_be_read_refuses_its_export_and_no_other(house: House) -> None:
-    export_id, other = executed(house), executed(house, factories.plan(batch="batch_2"))
-    deliver_all(house, export_id)
-    with unguarded(house.runtime.db) as connection:
+def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: WorkflowHarness) -> None:
+    export_id, other = executed(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    deliver_all(workflow, export_id)
+    with unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
-    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.refusal is not None
     assert (one.export_id, "at of try 1 of" in one.refusal, other != export_id) == (export_id, True, True)
 
 
-def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House) -> None:
+def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: WorkflowHarness) -> None:
     export_id, other = executed(either), executed(either, factories.plan(batch="batch_2"))
     seq = len(either.events(export_id)) + 1
     with either.runtime.db.read() as session:
@@ -180,7 +182,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: House)
     assert (left.intact, found) == (True, {})
 
 
-def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: House) -> None:
+def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: WorkflowHarness) -> None:
     export_id = lived(either)
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))

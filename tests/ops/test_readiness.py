@@ -29,74 +29,76 @@ from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import explained, searches
 from tests.system.faults.matrix import alone
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 
-def failing(house: House) -> list[str]:
-    return [part.name for part in readiness.check_parts(house.runtime) if not part.ok]
+def failing(workflow: WorkflowHarness) -> list[str]:
+    return [part.name for part in readiness.check_parts(workflow.runtime) if not part.ok]
 
 
-def sweep_for(house: House, seconds: int) -> list[TaskMessage]:
+def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
     """Let workers sweep every two seconds while nobody takes a message; return what was published at last."""
     tasks: list[TaskMessage] = []
     for _ in range(0, seconds, 2):
-        house.clock.pass_seconds(2)
-        tasks = find_due(house.runtime) or tasks
+        workflow.clock.pass_seconds(2)
+        tasks = find_due(workflow.runtime) or tasks
     return tasks
 
 
-def handed_off(house: House) -> str:
+def handed_off(workflow: WorkflowHarness) -> str:
     """Return an export that has been handed off, and of which nobody has been told anything."""
-    export_id = house.accept().export_id
+    export_id = workflow.accept().export_id
     tasks = [TaskMessage(export_id, 1, "record_packages"), TaskMessage(export_id, 1, "render_documents")]
     while tasks:
         task = tasks.pop(0)
         assert task.step is not None
-        tasks += run_step(house.runtime, export_id, task.unit_no, task.step).tasks
+        tasks += run_step(workflow.runtime, export_id, task.unit_no, task.step).tasks
         tasks = [
             each for each in tasks if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
         ]
-    run_step(house.runtime, export_id, 0, "hand_off")
+    run_step(workflow.runtime, export_id, 0, "hand_off")
     return export_id
 
 
-def owing_the_warehouse_alone(house: House) -> str:
+def owing_the_warehouse_alone(workflow: WorkflowHarness) -> str:
     """Return such an export that has nothing else left to be done, whose steps have ended."""
-    export_id = handed_off(house)
-    with house.runtime.db.write() as session:
+    export_id = handed_off(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None))
         session.execute(update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"))
     return export_id
 
 
-def owing_for_an_hour(house: House) -> None:
+def owing_for_an_hour(workflow: WorkflowHarness) -> None:
     """Have steps and deliveries that have been due for an hour."""
-    handed_off(house)
-    house.accept(factories.plan(batch="later"))
-    with house.runtime.db.write() as session:
+    handed_off(workflow)
+    workflow.accept(factories.plan(batch="later"))
+    with workflow.runtime.db.write() as session:
         for model in (Step, Delivery):
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
 
 
 def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
-    make_house: Callable[[str], House], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
-    house = make_house(database_url)
-    owing_for_an_hour(house)
-    with explained(house.runtime.db) as plans:
-        failing(house)
+    workflow = make_workflow(database_url)
+    owing_for_an_hour(workflow)
+    with explained(workflow.runtime.db) as plans:
+        failing(workflow)
     assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
     assert searches(plans, "ix_attempts_at", "at >"), plans
 
 
-def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    owing_for_an_hour(house)
-    with explained(house.runtime.db) as plans:
-        assert "sweep" in failing(house)
+def test_what_is_due_later_is_not_read_either(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    workflow = make_workflow(database_url)
+    owing_for_an_hour(workflow)
+    with explained(workflow.runtime.db) as plans:
+        assert "sweep" in failing(workflow)
     for table in ("steps", "deliveries"):
         assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
         # Of the other deliveries of a stream, which have a name of their own there, the few are read that it has.
@@ -105,205 +107,209 @@ def test_what_is_due_later_is_not_read_either(make_house: Callable[[str], House]
         assert not re.search(read, "\n".join(plans)), plans
 
 
-def test_idle_service_is_ready_however_long_it_is_idle(house: House) -> None:
-    house.clock.pass_seconds(10**6)
-    assert failing(house) == []
+def test_idle_service_is_ready_however_long_it_is_idle(workflow: WorkflowHarness) -> None:
+    workflow.clock.pass_seconds(10**6)
+    assert failing(workflow) == []
 
 
 @alone("F33")
-def test_nobody_who_works_is_seen_within_a_minute(house: House) -> None:
-    house.accept()
-    house.clock.pass_seconds(STALLED_AFTER - 12)
-    assert failing(house) == []
-    house.clock.pass_seconds(12)
-    assert failing(house) == ["sweep", "steps"]
+def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> None:
+    workflow.accept()
+    workflow.clock.pass_seconds(STALLED_AFTER - 12)
+    assert failing(workflow) == []
+    workflow.clock.pass_seconds(12)
+    assert failing(workflow) == ["sweep", "steps"]
 
 
 @alone("F34")
-def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(house: House) -> None:
-    house.accept()
-    sweep_for(house, STALLED_AFTER - 2)
-    assert failing(house) == []
-    tasks = sweep_for(house, 12)
-    assert failing(house) == ["steps"]
-    house.run(tasks)
-    assert failing(house) == []
+def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(workflow: WorkflowHarness) -> None:
+    workflow.accept()
+    sweep_for(workflow, STALLED_AFTER - 2)
+    assert failing(workflow) == []
+    tasks = sweep_for(workflow, 12)
+    assert failing(workflow) == ["steps"]
+    workflow.run(tasks)
+    assert failing(workflow) == []
 
 
-def test_queue_that_nobody_reads_is_named_while_others_move(house: House) -> None:
-    stuck = house.accept().export_id
-    house.step(stuck, 1, "record_packages")
-    sweep_for(house, STALLED_AFTER + 12)
-    house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
-    (part,) = [part for part in readiness.check_parts(house.runtime) if not part.ok]
+def test_queue_that_nobody_reads_is_named_while_others_move(workflow: WorkflowHarness) -> None:
+    stuck = workflow.accept().export_id
+    workflow.step(stuck, 1, "record_packages")
+    sweep_for(workflow, STALLED_AFTER + 12)
+    workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
+    (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
     assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
-    house.step(stuck, 1, "render_documents")
-    assert failing(house) == []
+    workflow.step(stuck, 1, "render_documents")
+    assert failing(workflow) == []
 
 
-def test_telling_that_nobody_begins_is_seen_while_documents_are_made(house: House) -> None:
-    handed_off(house)
-    with house.runtime.db.write() as session:
+def test_telling_that_nobody_begins_is_seen_while_documents_are_made(workflow: WorkflowHarness) -> None:
+    handed_off(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
-    sweep_for(house, STALLED_AFTER + 12)
-    other = house.accept(factories.plan(batch="batch_2")).export_id
+    sweep_for(workflow, STALLED_AFTER + 12)
+    other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
-        house.step(other, 1, name)
-    assert failing(house) == ["deliveries"]
+        workflow.step(other, 1, name)
+    assert failing(workflow) == ["deliveries"]
 
 
-def test_long_queue_that_moves_is_ready(house: House) -> None:
-    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
-    sweep_for(house, STALLED_AFTER + 20)
-    assert failing(house) == ["steps"]
-    house.step(exports[0], 1, "record_packages")
-    assert failing(house) == []
+def test_long_queue_that_moves_is_ready(workflow: WorkflowHarness) -> None:
+    exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    sweep_for(workflow, STALLED_AFTER + 20)
+    assert failing(workflow) == ["steps"]
+    workflow.step(exports[0], 1, "record_packages")
+    assert failing(workflow) == []
 
 
-def test_steps_that_stand_still_are_seen_while_messages_are_sent(house: House) -> None:
-    told = handed_off(house)
-    house.clock.pass_seconds(STALLED_AFTER + 1)
-    house.accept(factories.plan(batch="batch_2"))
-    sweep_for(house, STALLED_AFTER + 12)
-    assert sender.deliver_stream(house.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
-    assert failing(house) == ["steps"]
+def test_steps_that_stand_still_are_seen_while_messages_are_sent(workflow: WorkflowHarness) -> None:
+    told = handed_off(workflow)
+    workflow.clock.pass_seconds(STALLED_AFTER + 1)
+    workflow.accept(factories.plan(batch="batch_2"))
+    sweep_for(workflow, STALLED_AFTER + 12)
+    assert sender.deliver_stream(workflow.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
+    assert failing(workflow) == ["steps"]
 
 
-def test_messages_that_nobody_sends_are_seen_while_steps_are_made(house: House) -> None:
-    handed_off(house)
-    sweep_for(house, STALLED_AFTER + 12)
-    house.step(house.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
-    assert failing(house) == ["deliveries"]
+def test_messages_that_nobody_sends_are_seen_while_steps_are_made(workflow: WorkflowHarness) -> None:
+    handed_off(workflow)
+    sweep_for(workflow, STALLED_AFTER + 12)
+    workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
+    assert failing(workflow) == ["deliveries"]
 
 
-def test_what_is_pending_for_a_paused_partner_only_waits(house: House) -> None:
-    export_id = handed_off(house)
+def test_what_is_pending_for_a_paused_partner_only_waits(workflow: WorkflowHarness) -> None:
+    export_id = handed_off(workflow)
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
-        partners.pause_partner(house.runtime, factories.ACCOUNT, partner_id)
+        partners.pause_partner(workflow.runtime, factories.ACCOUNT, partner_id)
     for name in ("notify_broker", "notify_warehouse", "notify_operator"):
-        house.step(export_id, 0, name)
-    with house.runtime.db.write() as session:
+        workflow.step(export_id, 0, name)
+    with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
-    sweep_for(house, 5 * STALLED_AFTER)
-    house.clock.pass_seconds(STALLED_AFTER)
-    assert failing(house) == []
+    sweep_for(workflow, 5 * STALLED_AFTER)
+    workflow.clock.pass_seconds(STALLED_AFTER)
+    assert failing(workflow) == []
 
 
-def put_off_after_it_was_found_due(house: House) -> None:
+def put_off_after_it_was_found_due(workflow: WorkflowHarness) -> None:
     """Have a sweep find a stream due whose sender was held up, and the sender then say that the first message waits ten minutes."""
-    stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim_stream(house.runtime, stream)
+    stream = DeliveryStream(owing_the_warehouse_alone(workflow), factories.WAREHOUSE, "queue")
+    claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
     assert len(claimed.deliveries) == 2
-    sweep_for(house, 40)
+    sweep_for(workflow, 40)
     later = ChannelUnavailable("no room", retry_after_seconds=600)
-    assert attempts.record_attempts(house.runtime, claimed, attempts.SendResult([], [1], later)).retried
+    assert attempts.record_attempts(workflow.runtime, claimed, attempts.SendResult([], [1], later)).retried
 
 
-def test_what_waits_for_its_next_try_has_not_lain_meanwhile(house: House) -> None:
-    put_off_after_it_was_found_due(house)
-    house.clock.pass_seconds(601)
-    assert "deliveries" not in failing(house)
-    sweep_for(house, STALLED_AFTER + 12)
-    assert "deliveries" in failing(house), "but nobody has come since"
+def test_what_waits_for_its_next_try_has_not_lain_meanwhile(workflow: WorkflowHarness) -> None:
+    put_off_after_it_was_found_due(workflow)
+    workflow.clock.pass_seconds(601)
+    assert "deliveries" not in failing(workflow)
+    sweep_for(workflow, STALLED_AFTER + 12)
+    assert "deliveries" in failing(workflow), "but nobody has come since"
 
 
-def test_what_came_to_wait_behind_it_has_not_lain_either(house: House) -> None:
-    put_off_after_it_was_found_due(house)
-    with house.runtime.db.write() as session:
+def test_what_came_to_wait_behind_it_has_not_lain_either(workflow: WorkflowHarness) -> None:
+    put_off_after_it_was_found_due(workflow)
+    with workflow.runtime.db.write() as session:
         behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
         session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
-    sweep_for(house, 602)
-    assert "deliveries" not in failing(house)
+    sweep_for(workflow, 602)
+    assert "deliveries" not in failing(workflow)
 
 
-def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(house: House) -> None:
-    stream = DeliveryStream(owing_the_warehouse_alone(house), factories.WAREHOUSE, "queue")
-    claimed = streams.claim_stream(house.runtime, stream)
+def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(workflow: WorkflowHarness) -> None:
+    stream = DeliveryStream(owing_the_warehouse_alone(workflow), factories.WAREHOUSE, "queue")
+    claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
-    sweep_for(house, 40)
+    sweep_for(workflow, 40)
     attempts.record_attempts(
-        house.runtime, claimed, attempts.SendResult([DeliveryReceipt("published")] * 2, [1, 1], None)
+        workflow.runtime, claimed, attempts.SendResult([DeliveryReceipt("published")] * 2, [1, 1], None)
     )
-    house.clock.pass_seconds(3600)
-    sender.resend_delivery(house.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
-    assert "deliveries" not in failing(house)
+    workflow.clock.pass_seconds(3600)
+    sender.resend_delivery(workflow.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
+    assert "deliveries" not in failing(workflow)
 
 
-def documents_waiting(house: House) -> str:
+def documents_waiting(workflow: WorkflowHarness) -> str:
     """Return an export of which the documents are to be made next."""
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
     return export_id
 
 
-def attempts_of_documents(house: House) -> int:
-    with house.runtime.db.read() as session:
+def attempts_of_documents(workflow: WorkflowHarness) -> int:
+    with workflow.runtime.db.read() as session:
         return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
 
 
-def test_engine_that_does_not_start_is_an_outage_that_is_seen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_id = documents_waiting(house)
+def test_engine_that_does_not_start_is_an_outage_that_is_seen(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = documents_waiting(workflow)
     RENDERER.close()
     with monkeypatch.context() as patch:
         patch.setattr(RENDERER, "_engine", "pipeline.documents.none")
-        assert house.step(export_id, 1, "render_documents") == ()
-        assert failing(house) == [], "it may be back at once"
-        for _ in range(house.runtime.settings.step_max_attempts):
-            house.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
-            assert house.step(export_id, 1, "render_documents") == ()
-        (part,) = [part for part in readiness.check_parts(house.runtime) if not part.ok]
+        assert workflow.step(export_id, 1, "render_documents") == ()
+        assert failing(workflow) == [], "it may be back at once"
+        for _ in range(workflow.runtime.settings.step_max_attempts):
+            workflow.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
+            assert workflow.step(export_id, 1, "render_documents") == ()
+        (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
     assert part.name == "outage"
     assert part.message == (
         "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
         " where the workers run: it tries the artifact store and the PDF engine"
     )
-    assert (attempts_of_documents(house), house.state(export_id)) == (0, "executing")
-    house.finish(export_id)
-    assert (house.state(export_id), failing(house)) == ("executed", [])
+    assert (attempts_of_documents(workflow), workflow.state(export_id)) == (0, "executing")
+    workflow.finish(export_id)
+    assert (workflow.state(export_id), failing(workflow)) == ("executed", [])
 
 
-def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(house: House) -> None:
-    export_id = documents_waiting(house)
-    house.store.breaks_with = StoreUnavailable("no room")
-    assert house.step(export_id, 1, "render_documents") == ()
-    house.clock.pass_seconds(STALLED_AFTER)
-    assert house.step(export_id, 1, "render_documents") == ()
-    assert failing(house) == ["outage"]
-    house.store.breaks_with = None
-    other = house.accept(factories.plan(batch="batch_2")).export_id
+def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workflow: WorkflowHarness) -> None:
+    export_id = documents_waiting(workflow)
+    workflow.store.breaks_with = StoreUnavailable("no room")
+    assert workflow.step(export_id, 1, "render_documents") == ()
+    workflow.clock.pass_seconds(STALLED_AFTER)
+    assert workflow.step(export_id, 1, "render_documents") == ()
+    assert failing(workflow) == ["outage"]
+    workflow.store.breaks_with = None
+    other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
-        house.step(other, 1, name)
-    assert failing(house) == [], "another worker reaches it"
+        workflow.step(other, 1, name)
+    assert failing(workflow) == [], "another worker reaches it"
 
 
-def test_plan_that_breaks_the_engine_is_no_outage(house: House) -> None:
-    export_id = documents_waiting(house)
-    house.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
-    for _ in range(house.runtime.settings.step_max_attempts - 1):
-        assert house.step(export_id, 1, "render_documents") == ()
-        assert failing(house) == []
-        house.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
-    assert house.step(export_id, 1, "render_documents") == ()
-    assert (house.state(export_id), failing(house)) == ("failed", [])
+def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> None:
+    export_id = documents_waiting(workflow)
+    workflow.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
+    for _ in range(workflow.runtime.settings.step_max_attempts - 1):
+        assert workflow.step(export_id, 1, "render_documents") == ()
+        assert failing(workflow) == []
+        workflow.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
+    assert workflow.step(export_id, 1, "render_documents") == ()
+    assert (workflow.state(export_id), failing(workflow)) == ("failed", [])
 
 
-def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(house: House) -> None:
-    settings = house.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
-    runtime = replace(house.runtime, settings=settings)
+def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(
+    workflow: WorkflowHarness,
+) -> None:
+    settings = workflow.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
+    runtime = replace(workflow.runtime, settings=settings)
     (part,) = [part for part in readiness.check_parts(runtime) if part.name == "intake"]
     assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
     heartbeats.expect(runtime, heartbeats.INTAKE)
-    house.clock.pass_seconds(STALLED_AFTER - 1)
+    workflow.clock.pass_seconds(STALLED_AFTER - 1)
     heartbeats.expect(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
-    house.clock.pass_seconds(1)
+    workflow.clock.pass_seconds(1)
     (part,) = [part for part in readiness.check_parts(runtime) if not part.ok]
     assert part.name == "intake"
     assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
-    assert failing(house) == [], "the one process that is everything has no intake beside it"
+    assert failing(workflow) == [], "the one process that is everything has no intake beside it"
     heartbeats.record(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
-    house.clock.pass_seconds(STALLED_AFTER)
+    workflow.clock.pass_seconds(STALLED_AFTER)
     heartbeats.forget(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.check_parts(runtime) if not part.ok] == []

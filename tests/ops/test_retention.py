@@ -35,7 +35,7 @@ from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.factories import Json
 from tests.system.faults.matrix import alone
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 #: What stands in a plan and must be found nowhere once it is purged.
 CANARY = "Canary Orchard Holdings"
@@ -49,21 +49,21 @@ def plan(name: str, *, arrival: str | None = "2026-11-26T18:00:00Z", export_coun
     return made
 
 
-def executed(house: House, made: Json) -> str:
+def executed(workflow: WorkflowHarness, made: Json) -> str:
     """Have the plan executed, its messages sent."""
-    return ended(house, house.accept(made, key=f"key-{made['batchId']}").export_id)
+    return ended(workflow, workflow.accept(made, key=f"key-{made['batchId']}").export_id)
 
 
-def ended(house: House, export_id: str) -> str:
-    house.run([TaskMessage(export_id, 1, "record_packages")])
-    house.run([TaskMessage(export_id, 1, "render_documents")])
-    assert house.state(export_id) == "executed"
+def ended(workflow: WorkflowHarness, export_id: str) -> str:
+    workflow.run([TaskMessage(export_id, 1, "record_packages")])
+    workflow.run([TaskMessage(export_id, 1, "render_documents")])
+    assert workflow.state(export_id) == "executed"
     return export_id
 
 
-def due(house: House, on: date) -> dict[str, tuple[str, str | None]]:
+def due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | None]]:
     """Return what is due by the id of its export, or of its plan where there is none."""
-    found = list(retention.find_expired(house.runtime, on))
+    found = list(retention.find_expired(workflow.runtime, on))
     return {
         each.export_id or each.plan_id: (each.jurisdiction, each.held_by)
         for each in found
@@ -71,30 +71,30 @@ def due(house: House, on: date) -> dict[str, tuple[str, str | None]]:
     }
 
 
-def rows(house: House, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
-    with house.runtime.db.read() as session:
+def rows(workflow: WorkflowHarness, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
+    with workflow.runtime.db.read() as session:
         found = session.scalars(select(table).where(col(table.export_id) == export_id)).all()  # type: ignore[attr-defined]
         session.expunge_all()
     return found
 
 
 @pytest.fixture
-def today(house: House) -> date:
+def today(workflow: WorkflowHarness) -> date:
     """The day on which everything is accepted."""
-    house.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
-    return house.clock.now.date()
+    workflow.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+    return workflow.clock.now.date()
 
 
-def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: date) -> None:
+def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarness, today: date) -> None:
     exports = {
-        name: executed(house, plan(name, arrival=arrival, export_country=country))
+        name: executed(workflow, plan(name, arrival=arrival, export_country=country))
         for name, arrival, country in (
             ("us5", "2026-11-26T18:00:00Z", "MX"),
             ("us5later", "2026-11-28T18:00:00Z", "MX"),
             ("ca6", "2026-11-26T18:00:00Z", "CA"),
         )
     }
-    open_still = house.accept(plan("open", export_country="MX")).export_id
+    open_still = workflow.accept(plan("open", export_country="MX")).export_id
     purged: set[str] = set()
     for day, names in (
         (date(2031, 11, 26), set()),  # the last day that it is kept
@@ -105,14 +105,14 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(house: House, today: d
         (date(2040, 1, 1), set()),  # what has not ended is kept
     ):
         expected = {exports[name] for name in names}
-        assert set(due(house, day)) == expected
-        assert retention.purge_expired(house.runtime, day).exports == len(expected)
+        assert set(due(workflow, day)) == expected
+        assert retention.purge_expired(workflow.runtime, day).exports == len(expected)
         purged |= expected
         for export_id in (*exports.values(), open_still):
-            packages = len(rows(house, models.ExportPackage, export_id))
+            packages = len(rows(workflow, models.ExportPackage, export_id))
             assert packages == (0 if export_id in purged or export_id == open_still else 2)
-    assert house.state(open_still) == "accepted"
-    assert retention.purge_expired(house.runtime, date(2040, 1, 1)) == retention.PurgeResult(0, 0, 0)
+    assert workflow.state(open_still) == "accepted"
+    assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)) == retention.PurgeResult(0, 0, 0)
 
 
 @alone("F27")
@@ -123,55 +123,57 @@ def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
 
 @pytest.mark.parametrize("status", ["filed", "released", "held"])
 def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_made(
-    make_house: Callable[[str], House], database_url: str, status: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, status: str
 ) -> None:
-    house = make_house(database_url)
-    late, other = executed(house, plan("late")), executed(house, plan("other"))
-    answered(house, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC))  # the evening of the 5th, by the rules' clock
-    answered(house, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
-    assert set(due(house, date(2033, 4, 5))) == {other}
-    (found,) = (each for each in retention.find_expired(house.runtime, date(2033, 4, 6)) if each.export_id == late)
+    workflow = make_workflow(database_url)
+    late, other = executed(workflow, plan("late")), executed(workflow, plan("other"))
+    answered(
+        workflow, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC)
+    )  # the evening of the 5th, by the rules' clock
+    answered(workflow, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
+    assert set(due(workflow, date(2033, 4, 5))) == {other}
+    (found,) = (each for each in retention.find_expired(workflow.runtime, date(2033, 4, 6)) if each.export_id == late)
     assert isinstance(found, retention.ExpiredRecord)
     assert (found.entry_on, found.kept_until) == (date(2027, 4, 5), date(2033, 4, 5))
-    assert retention.purge_expired(house.runtime, date(2033, 4, 5)).exports == 1
-    assert retention.purge_expired(house.runtime, date(2033, 4, 6)).exports == 1
+    assert retention.purge_expired(workflow.runtime, date(2033, 4, 5)).exports == 1
+    assert retention.purge_expired(workflow.runtime, date(2033, 4, 6)).exports == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over(
-    make_house: Callable[[str], House], database_url: str, *, known: bool
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, *, known: bool
 ) -> None:
-    house = make_house(database_url)
-    old = registered(house, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
-    registered(house, plan("new", export_country="MX"))
-    export_id = executed(house, plan("executed", export_country="MX"))
+    workflow = make_workflow(database_url)
+    old = registered(workflow, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
+    registered(workflow, plan("new", export_country="MX"))
+    export_id = executed(workflow, plan("executed", export_country="MX"))
     # As if it had been accepted long after it was entered; today nobody would.
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         kept = session.scalars(select(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "executed")).one()
         kept.document = kept.document.replace("2026-11-26T18", "2020-02-28T18")
         kept.entry_on = date(2020, 2, 28)
         if not known:  # a plan of an older version
             session.execute(update(PlanSnapshot).values(entry_on=None))
-    assert due(house, date(2025, 2, 28)) == {}
-    assert due(house, date(2025, 3, 1)) == {export_id: ("US", None)}
-    assert due(house, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
-    assert retention.purge_expired(house.runtime, date(2025, 3, 2)) == retention.PurgeResult(
-        1, 1, len(rows(house, Artifact, export_id))
+    assert due(workflow, date(2025, 2, 28)) == {}
+    assert due(workflow, date(2025, 3, 1)) == {export_id: ("US", None)}
+    assert due(workflow, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
+    assert retention.purge_expired(workflow.runtime, date(2025, 3, 2)) == retention.PurgeResult(
+        1, 1, len(rows(workflow, Artifact, export_id))
     )
 
 
-def test_only_plans_that_can_be_due_are_read(house: House) -> None:
+def test_only_plans_that_can_be_due_are_read(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
-        registered(house, plan(name))
-    with house.runtime.db.write() as session:
+        registered(workflow, plan(name))
+    with workflow.runtime.db.write() as session:
         session.execute(update(PlanSnapshot).values(document="garbage"))
-    assert list(retention.find_expired(house.runtime, date(2031, 11, 25))) == []
-    assert len(list(retention.find_expired(house.runtime, date(2031, 11, 26)))) == 2
+    assert list(retention.find_expired(workflow.runtime, date(2031, 11, 25))) == []
+    assert len(list(retention.find_expired(workflow.runtime, date(2031, 11, 26)))) == 2
 
 
-def answered(house: House, export_id: str, status: str, at: datetime) -> None:
+def answered(workflow: WorkflowHarness, export_id: str, status: str, at: datetime) -> None:
     """Have the customs broker say so at that time."""
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         submission = session.scalars(
             select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
@@ -179,23 +181,26 @@ def answered(house: House, export_id: str, status: str, at: datetime) -> None:
 
 
 def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
-    make_house: Callable[[str], House], database_url: str, tmp_path: Path
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, tmp_path: Path
 ) -> None:
-    house = make_house(database_url)
-    export_id, kept_id = executed(house, plan("gone")), executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    before = [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)]  # type: ignore[attr-defined]
-    log = house.events(export_id)
-    made = retention.purge_expired(house.runtime, date(2032, 11, 27))
+    workflow = make_workflow(database_url)
+    export_id, kept_id = (
+        executed(workflow, plan("gone")),
+        executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z")),
+    )
+    before = [(row.artifact_type, row.sha256, row.size) for row in rows(workflow, Artifact, export_id)]  # type: ignore[attr-defined]
+    log = workflow.events(export_id)
+    made = retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     assert (made.exports, made.documents) == (1, len(before))
 
-    assert house.events(export_id) == [*log, "EXPORT_PURGED"]
-    assert audit.verify_chains(house.runtime).intact
-    assert service.rebuild_exports(house.runtime, export_id=export_id).intact
-    assert [(row.artifact_type, row.sha256, row.size) for row in rows(house, Artifact, export_id)] == before  # type: ignore[attr-defined]
+    assert workflow.events(export_id) == [*log, "EXPORT_PURGED"]
+    assert audit.verify_chains(workflow.runtime).intact
+    assert service.rebuild_exports(workflow.runtime, export_id=export_id).intact
+    assert [(row.artifact_type, row.sha256, row.size) for row in rows(workflow, Artifact, export_id)] == before  # type: ignore[attr-defined]
     for table in (models.ExportPackage, LineTreatment, IdempotencyRecord):
-        assert (len(rows(house, table, export_id)), len(rows(house, table, kept_id)) > 0) == (0, True)
-    assert {row.data for row in rows(house, Notification, export_id)} == {"{}"}  # type: ignore[attr-defined]
-    with house.runtime.db.read() as session:
+        assert (len(rows(workflow, table, export_id)), len(rows(workflow, table, kept_id)) > 0) == (0, True)
+    assert {row.data for row in rows(workflow, Notification, export_id)} == {"{}"}  # type: ignore[attr-defined]
+    with workflow.runtime.db.read() as session:
         assert {row.batch_id: row.document == "{}" for row in session.scalars(select(PlanSnapshot))} == {
             "gone": True,
             "kept": False,
@@ -204,120 +209,126 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
         export = session.get_one(Export, export_id)
     assert facts == {"planHash": export.plan_hash, "entryOn": "2026-11-26", "jurisdiction": "CA", "years": 6}
     # The other's documents, and nothing of the purged one's, lie in the store.
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         kept = set(session.scalars(select(col(Artifact.sha256)).where(col(Artifact.export_id) == kept_id)))
     assert {path.name for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()} == kept
 
 
-def registered(house: House, made: Json) -> str:
+def registered(workflow: WorkflowHarness, made: Json) -> str:
     """Have the plan kept for a later execution."""
     read = export_plans.hash_plan(Plan.model_validate(made), made)
-    return preflight.register_plan(house.runtime, house.caller, read).plan_id
+    return preflight.register_plan(workflow.runtime, workflow.caller, read).plan_id
 
 
-def documents(house: House) -> dict[str, bool]:
+def documents(workflow: WorkflowHarness) -> dict[str, bool]:
     """Return whether each plan's payload is there, by its id."""
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         return {row.id: row.document != "{}" for row in session.scalars(select(PlanSnapshot))}
 
 
 def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed_or_held(
-    make_house: Callable[[str], House], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
-    house = make_house(database_url)
-    us5, later = registered(house, plan("us5", export_country="MX")), registered(house, plan("ca6"))
+    workflow = make_workflow(database_url)
+    us5, later = registered(workflow, plan("us5", export_country="MX")), registered(workflow, plan("ca6"))
     # Another plan of a batch that is executed is kept with it, while that is held.
-    beside = registered(house, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
-    export_id = executed(house, plan("batch"))
+    beside = registered(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
+    export_id = executed(workflow, plan("batch"))
     held = legal_holds.place_hold(
-        house.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
+        workflow.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
     )
     day = date(2031, 11, 27)
-    assert due(house, date(2031, 11, 26)) == {}
-    assert due(house, day) == {us5: ("US", None), beside: ("US", held.id)}
-    assert retention.purge_expired(house.runtime, day) == retention.PurgeResult(0, 1, 0)
-    kept = documents(house)
+    assert due(workflow, date(2031, 11, 26)) == {}
+    assert due(workflow, day) == {us5: ("US", None), beside: ("US", held.id)}
+    assert retention.purge_expired(workflow.runtime, day) == retention.PurgeResult(0, 1, 0)
+    kept = documents(workflow)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="claim", placed_by="Legal")
-    legal_holds.release_hold(house.runtime, held.id, released_by="Counsel")
-    assert due(house, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
+    whole = legal_holds.place_hold(
+        workflow.runtime, factories.ACCOUNT, export_id=None, reason="claim", placed_by="Legal"
+    )
+    legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
+    assert due(workflow, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
     )}  # fmt: skip
-    assert retention.purge_expired(house.runtime, date(2033, 1, 1)) == retention.PurgeResult(0, 0, 0)
-    legal_holds.release_hold(house.runtime, whole.id, released_by="Counsel")
-    made = retention.purge_expired(house.runtime, date(2033, 1, 1))
+    assert retention.purge_expired(workflow.runtime, date(2033, 1, 1)) == retention.PurgeResult(0, 0, 0)
+    legal_holds.release_hold(workflow.runtime, whole.id, released_by="Counsel")
+    made = retention.purge_expired(workflow.runtime, date(2033, 1, 1))
     assert (made.exports, made.plans) == (1, 2)
-    assert not any(documents(house).values())
-    assert due(house, date(2040, 1, 1)) == {}
+    assert not any(documents(workflow).values())
+    assert due(workflow, date(2040, 1, 1)) == {}
 
 
 def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_sent_again(
-    house: House, today: date
+    workflow: WorkflowHarness, today: date
 ) -> None:
-    one = registered(house, plan("one"))
-    retention.purge_expired(house.runtime, date(2032, 11, 27))
+    one = registered(workflow, plan("one"))
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
     with pytest.raises(InvalidState, match="was purged"):
-        accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
-    assert registered(house, plan("one")) == one
-    assert documents(house) == {one: True}
-    export_id = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None).export_id
-    house.finish(export_id)
-    retention.purge_expired(house.runtime, date(2032, 11, 27))
+        accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None)
+    assert registered(workflow, plan("one")) == one
+    assert documents(workflow) == {one: True}
+    export_id = accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None).export_id
+    workflow.finish(export_id)
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
 
     # Once its export was purged it answers with that, and nothing of it is kept.
-    again = accept_plan(house.runtime, house.caller, request, raw_plan=None, idempotency_key=None)
+    again = accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None)
     assert (again.export_id, again.created) == (export_id, False)
     assert amend_export(
-        house.runtime, house.caller, export_id, request, raw_plan=None, idempotency_key=None
+        workflow.runtime, workflow.caller, export_id, request, raw_plan=None, idempotency_key=None
     ).export_id == (export_id)
-    assert registered(house, plan("one")) == one
-    assert documents(house) == {one: False}
+    assert registered(workflow, plan("one")) == one
+    assert documents(workflow) == {one: False}
 
 
-def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(house: House, today: date) -> None:
+def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(
+    workflow: WorkflowHarness, today: date
+) -> None:
     def amended(export_id: str, made: Json) -> str:
         request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": made})
         return amend_export(
-            house.runtime, house.caller, export_id, request, raw_plan=made, idempotency_key=None
+            workflow.runtime, workflow.caller, export_id, request, raw_plan=made, idempotency_key=None
         ).export_id
 
-    first = executed(house, plan("one"))
+    first = executed(workflow, plan("one"))
     second = amended(first, plan("one", arrival="2026-12-20T12:00:00Z"))
-    house.finish(second)
-    assert retention.purge_expired(house.runtime, date(2032, 11, 27)).exports == 1
+    workflow.finish(second)
+    assert retention.purge_expired(workflow.runtime, date(2032, 11, 27)).exports == 1
     third = amended(second, plan("one"))
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
     assert kept == export_plans.canonical_json(plan("one"))
 
 
-def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(house: House, today: date) -> None:
-    export_id = house.accept(plan("gone")).export_id
-    partners.pause_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
-    house.finish(export_id)
+def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(
+    workflow: WorkflowHarness, today: date
+) -> None:
+    export_id = workflow.accept(plan("gone")).export_id
+    partners.pause_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER)
+    workflow.finish(export_id)
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
-    assert sender.deliver_stream(house.runtime, export_id, factories.BROKER, "queue").delivered == 0
-    retention.purge_expired(house.runtime, date(2032, 11, 27))
-    streams.resume_partner(house.runtime, factories.ACCOUNT, factories.BROKER)
-    states = {row.state for row in rows(house, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
+    assert sender.deliver_stream(workflow.runtime, export_id, factories.BROKER, "queue").delivered == 0
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    streams.resume_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER)
+    states = {row.state for row in rows(workflow, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
-    house.clock.pass_seconds(86_400)
-    assert [task for task in find_due(house.runtime) if task.export_id == export_id] == []
+    workflow.clock.pass_seconds(86_400)
+    assert [task for task in find_due(workflow.runtime) if task.export_id == export_id] == []
     # Not even where a row says otherwise, as after a purge by an older version.
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))
-    assert streams.claim_stream(house.runtime, stream) is None
+    assert streams.claim_stream(workflow.runtime, stream) is None
 
 
-def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: date) -> None:
-    export_id = executed(house, plan("gone"))
-    (artifact, *_) = rows(house, Artifact, export_id)
-    with house.runtime.db.read() as session:
-        delivery_id = queries.list_deliveries(house.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
-    retention.purge_expired(house.runtime, date(2032, 11, 27))
-    with house.runtime.db.read() as session:
+def test_what_is_purged_can_be_looked_at_and_nothing_else(workflow: WorkflowHarness, today: date) -> None:
+    export_id = executed(workflow, plan("gone"))
+    (artifact, *_) = rows(workflow, Artifact, export_id)
+    with workflow.runtime.db.read() as session:
+        delivery_id = queries.list_deliveries(workflow.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    with workflow.runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
         assert view.purged_at is not None
@@ -325,25 +336,25 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(house: House, today: d
         with pytest.raises(NotFound, match=f"its SHA-256 was {artifact.sha256}"):  # type: ignore[attr-defined]
             repository.find_artifact(session, factories.ACCOUNT, artifact.id)  # type: ignore[attr-defined]
         with pytest.raises(InvalidState, match="was purged"):
-            handoff_bundle.gather_bundle(session, house.runtime.settings, session.get_one(Export, export_id))
+            handoff_bundle.gather_bundle(session, workflow.runtime.settings, session.get_one(Export, export_id))
     with pytest.raises(InvalidState, match="was purged"):
-        cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
-        sender.resend_delivery(house.runtime, factories.ACCOUNT, delivery_id, "key_test")
+        sender.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})
     with pytest.raises(InvalidState, match="was purged"):
-        amend_export(house.runtime, house.caller, export_id, request, raw_plan=changed, idempotency_key=None)
-    assert house.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"
+        amend_export(workflow.runtime, workflow.caller, export_id, request, raw_plan=changed, idempotency_key=None)
+    assert workflow.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"
 
 
-def test_backup_after_a_purge_copies_what_is_kept(house: House, today: date, tmp_path: Path) -> None:
-    executed(house, plan("gone"))
-    kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    retention.purge_expired(house.runtime, date(2032, 11, 27))
-    made = backup.create_backup(house.runtime, tmp_path / "copy")
-    assert made.documents == len({row.sha256 for row in rows(house, Artifact, kept_id)})  # type: ignore[attr-defined]
+def test_backup_after_a_purge_copies_what_is_kept(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+    executed(workflow, plan("gone"))
+    kept_id = executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    made = backup.create_backup(workflow.runtime, tmp_path / "copy")
+    assert made.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
 
 
 class PurgedWhenAsked(ArtifactStore):
@@ -357,44 +368,44 @@ class PurgedWhenAsked(ArtifactStore):
         return super().get(sha256)
 
 
-def test_purge_while_a_backup_is_taken_is_no_loss(house: House, today: date, tmp_path: Path) -> None:
-    gone_id = executed(house, plan("gone"))
-    kept_id = executed(house, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    kept, gone = ({row.sha256 for row in rows(house, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
-    store = PurgedWhenAsked(house.runtime.store.url)
-    store.purge = lambda: retention.purge_expired(house.runtime, date(2032, 11, 27))
-    made = backup.create_backup(replace(house.runtime, store=store), tmp_path / "copy")
+def test_purge_while_a_backup_is_taken_is_no_loss(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+    gone_id = executed(workflow, plan("gone"))
+    kept_id = executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    kept, gone = ({row.sha256 for row in rows(workflow, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
+    store = PurgedWhenAsked(workflow.runtime.store.url)
+    store.purge = lambda: retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    made = backup.create_backup(replace(workflow.runtime, store=store), tmp_path / "copy")
     assert (made.documents, made.purged, made.missing) == (len(kept), len(gone - kept), [])
 
 
-def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(house: House, today: date) -> None:
-    exports = [executed(house, plan(name)) for name in ("one", "two", "three")]
-    with house.runtime.db.write() as session:
+def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(workflow: WorkflowHarness, today: date) -> None:
+    exports = [executed(workflow, plan(name)) for name in ("one", "two", "three")]
+    with workflow.runtime.db.write() as session:
         ids = [session.get_one(Export, export_id).plan_id for export_id in exports]
         for plan_id, document in zip(ids, (text("CAST(x'ff' AS TEXT)"), '{"units": []}'), strict=False):
             session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == plan_id).values(document=document))
     day = date(2032, 11, 27)
-    found = list(retention.find_expired(house.runtime, day))
+    found = list(retention.find_expired(workflow.runtime, day))
     assert [(type(each).__name__, each.export_id) for each in found] == [
         ("Unreadable", exports[0]),
         ("Unreadable", exports[1]),
         ("Due", exports[2]),
     ]
-    made = retention.purge_expired(house.runtime, day)
+    made = retention.purge_expired(workflow.runtime, day)
     assert (made.exports, made.unreadable) == (1, tuple(ids[:2]))
-    assert [len(rows(house, models.ExportPackage, export_id)) for export_id in exports] == [2, 2, 0]
+    assert [len(rows(workflow, models.ExportPackage, export_id)) for export_id in exports] == [2, 2, 0]
 
 
 def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
-    house: House, today: date, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = executed(house, plan("gone"))
+    export_id = executed(workflow, plan("gone"))
     day = date(2032, 11, 27)
     with monkeypatch.context() as patched:
-        patched.setattr(type(house.store), "delete", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
+        patched.setattr(type(workflow.store), "delete", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         with pytest.raises(RuntimeError):
-            retention.purge_expired(house.runtime, day)
-    assert rows(house, models.ExportPackage, export_id) == []
-    assert retention.purge_expired(house.runtime, day) == retention.PurgeResult(
-        0, 0, len(rows(house, Artifact, export_id))
+            retention.purge_expired(workflow.runtime, day)
+    assert rows(workflow, models.ExportPackage, export_id) == []
+    assert retention.purge_expired(workflow.runtime, day) == retention.PurgeResult(
+        0, 0, len(rows(workflow, Artifact, export_id))
     )

@@ -30,7 +30,7 @@ from tests.support import factories
 from tests.support.canaries import executable, found, with_canaries
 from tests.support.hostile_inputs import whole_plan
 from tests.support.ports import LOOPBACK
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 BROKER = "br_mail"
 #: Beside those in the plan: the mailbox of the customs broker, and what it answers in each text that it may.
@@ -51,37 +51,37 @@ ANSWERED, LOGGED = {"canary902x", "canary903x", "canary904x"}, {f"canary{number}
 
 
 @pytest.fixture
-def mailing(house: House) -> House:
-    """The house with a mail server that knows no such user, and a customs broker that is reached by it."""
+def mailing(workflow: WorkflowHarness) -> WorkflowHarness:
+    """The workflow harness with a mail server that knows no such user, and a customs broker that is reached by it."""
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
-    partners.create_partner(house.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
-    house.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
-    return house
+    partners.create_partner(workflow.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    workflow.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
+    return workflow
 
 
-def through_the_mail(house: House, export_id: str) -> None:
+def through_the_mail(workflow: WorkflowHarness, export_id: str) -> None:
     """Have the handoff refused for good, naming whom it was for, so that it is dead and the operators are owed it."""
     script = Script(recipients={MAILBOX: f"550 5.1.1 <{MAILBOX}>: no such user"})
     with Mailroom(script) as room:
         given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
-        runtime = replace(house.runtime, settings=house.runtime.settings.model_copy(update=given))
-        house.clock.pass_seconds(3600)
+        runtime = replace(workflow.runtime, settings=workflow.runtime.settings.model_copy(update=given))
+        workflow.clock.pass_seconds(3600)
         assert sender.deliver_stream(runtime, export_id, BROKER, "email").dead == 1
 
 
-def answered(house: House, export_id: str) -> None:
+def answered(workflow: WorkflowHarness, export_id: str) -> None:
     """Have the customs broker ask, which the operators are owed as well."""
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
     body = AcknowledgementBody.model_validate(ANSWER)
-    assert submissions.receive_answer(house.runtime, submission, body, f"partner:{BROKER}").recorded
+    assert submissions.receive_answer(workflow.runtime, submission, body, f"partner:{BROKER}").recorded
 
 
-def standing(house: House) -> Mapping[str, set[str]]:
+def standing(workflow: WorkflowHarness) -> Mapping[str, set[str]]:
     """Return the canaries that stand in the database, by table and column."""
     known: dict[str, set[str]] = {}
-    with closing(sqlite3.connect(str(house.runtime.db.url.database))) as connection:
+    with closing(sqlite3.connect(str(workflow.runtime.db.url.database))) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
             rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608
@@ -93,7 +93,7 @@ def standing(house: House) -> Mapping[str, set[str]]:
     return known
 
 
-def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: House, tmp_path: Path) -> None:
+def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: WorkflowHarness, tmp_path: Path) -> None:
     whole = whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
     whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}
     assert executable(whole)

@@ -24,40 +24,40 @@ from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
 from tests.ops.test_retention import executed, plan
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 DAY = date(2032, 11, 27)
 SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
 
 
 @pytest.fixture
-def house(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each database."""
-    return make_house(database_url)
+def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each database."""
+    return make_workflow(database_url)
 
 
-def under_way(house: House) -> StepContext:
+def under_way(workflow: WorkflowHarness) -> StepContext:
     """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
-    old_id = executed(house, plan("old"))
-    with house.runtime.db.read() as session:
+    old_id = executed(workflow, plan("old"))
+    with workflow.runtime.db.read() as session:
         old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
-    record(house, repository.store_document(house.runtime, old, 1, SHARED))
-    export_id = house.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
-    house.step(export_id, 1, "record_packages")
-    made = claim_step(house.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
+    record(workflow, repository.store_document(workflow.runtime, old, 1, SHARED))
+    export_id = workflow.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
+    workflow.step(export_id, 1, "record_packages")
+    made = claim_step(workflow.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
     assert made is not None
     return made
 
 
-def record(house: House, row: repository.ArtifactRow) -> None:
-    with house.runtime.db.write() as session:
-        repository.record_documents(session, house.store, [row])
+def record(workflow: WorkflowHarness, row: repository.ArtifactRow) -> None:
+    with workflow.runtime.db.write() as session:
+        repository.record_documents(session, workflow.store, [row])
 
 
 @contextmanager
-def purging(house: House) -> Iterator[threading.Thread]:
+def purging(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
     """Purge meanwhile, and wait for its end."""
-    thread = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
+    thread = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
     thread.start()
     try:
         yield thread
@@ -66,36 +66,38 @@ def purging(house: House) -> Iterator[threading.Thread]:
         assert not thread.is_alive()
 
 
-def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(house: House) -> None:
-    context = under_way(house)
-    row = repository.store_document(house.runtime, context, 1, SHARED)
-    assert retention.purge_expired(house.runtime, DAY).exports == 1
-    assert not house.store.has(row["sha256"])
+def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(workflow: WorkflowHarness) -> None:
+    context = under_way(workflow)
+    row = repository.store_document(workflow.runtime, context, 1, SHARED)
+    assert retention.purge_expired(workflow.runtime, DAY).exports == 1
+    assert not workflow.store.has(row["sha256"])
     with pytest.raises(StoreUnavailable, match="purged"):
-        record(house, row)
-    record(house, repository.store_document(house.runtime, context, 1, SHARED))
-    assert house.store.get(row["sha256"]) == SHARED.body
-    assert retention.purge_expired(house.runtime, DAY).documents == 0
-    assert house.store.has(row["sha256"])
+        record(workflow, row)
+    record(workflow, repository.store_document(workflow.runtime, context, 1, SHARED))
+    assert workflow.store.get(row["sha256"]) == SHARED.body
+    assert retention.purge_expired(workflow.runtime, DAY).documents == 0
+    assert workflow.store.has(row["sha256"])
 
 
-def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(house: House) -> None:
-    context = under_way(house)
-    row = repository.store_document(house.runtime, context, 1, SHARED)
-    with purging(house) as thread, house.runtime.db.write() as session:
-        repository.record_documents(session, house.store, [row])
+def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(workflow: WorkflowHarness) -> None:
+    context = under_way(workflow)
+    row = repository.store_document(workflow.runtime, context, 1, SHARED)
+    with purging(workflow) as thread, workflow.runtime.db.write() as session:
+        repository.record_documents(session, workflow.store, [row])
         thread.join(0.5)
         assert thread.is_alive(), "it has not waited"
-    assert house.store.get(row["sha256"]) == SHARED.body
-    with house.runtime.db.read() as session:
+    assert workflow.store.get(row["sha256"]) == SHARED.body
+    with workflow.runtime.db.read() as session:
         found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
     assert sorted(each is None for each in found) == [False, True]
 
 
-def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_plan_that_is_being_executed_is_left(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = plan("registered")
     registered = preflight.register_plan(
-        house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made)
+        workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made)
     )
     waited: list[bool] = []
 
@@ -105,36 +107,38 @@ def test_registered_plan_that_is_being_executed_is_left(house: House, monkeypatc
             purge.join(0.5)
             waited.append(purge.is_alive())
 
-    purge = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
+    purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
     monkeypatch.setattr(acceptance, "failpoint", meanwhile)
-    export_id = house.accept(made).export_id
+    export_id = workflow.accept(made).export_id
     purge.join(20)
     assert waited == [True]
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
         assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical_json(made)
 
 
 @pytest.mark.parametrize("registered", [False, True])
-def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(house: House, *, registered: bool) -> None:
-    one = under_hold(house, registered=registered)
-    with house.runtime.db.write() as session:
+def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(
+    workflow: WorkflowHarness, *, registered: bool
+) -> None:
+    one = under_hold(workflow, registered=registered)
+    with workflow.runtime.db.write() as session:
         # As `legal_holds.place` does, before it has committed.
         session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
-        purge = threading.Thread(target=retention.purge_expired, args=(house.runtime, DAY))
+        purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
         purge.start()
         purge.join(0.5)
         assert purge.is_alive(), "it has not waited"
         session.add(LegalHold(id="hld_1", account_id=factories.ACCOUNT, reason="a dispute", placed_by="Legal"))
     purge.join(20)
-    assert whole(house, one)
+    assert whole(workflow, one)
 
 
 @pytest.mark.parametrize("registered", [False, True])
 def test_hold_on_an_account_waits_for_a_purge_under_way(
-    house: House, monkeypatch: pytest.MonkeyPatch, *, registered: bool
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, registered: bool
 ) -> None:
-    one = under_hold(house, registered=registered)
+    one = under_hold(workflow, registered=registered)
     placed: list[bool] = []
 
     def emptied(*arguments: Any) -> bool:
@@ -144,27 +148,29 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
         return original(*arguments)
 
     def hold() -> None:
-        legal_holds.place_hold(house.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+        legal_holds.place_hold(
+            workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
+        )
 
     holding, original = threading.Thread(target=hold), retention._clear_plan
     monkeypatch.setattr(retention, "_clear_plan", emptied)
-    retention.purge_expired(house.runtime, DAY)
+    retention.purge_expired(workflow.runtime, DAY)
     holding.join(20)
-    assert (placed, len(legal_holds.list_holds(house.runtime)), whole(house, one)) == ([False], 1, False)
+    assert (placed, len(legal_holds.list_holds(workflow.runtime)), whole(workflow, one)) == ([False], 1, False)
 
 
-def under_hold(house: House, *, registered: bool) -> str:
+def under_hold(workflow: WorkflowHarness, *, registered: bool) -> str:
     """Return the plan of an export that is due, or that is registered alone."""
     made = plan("one")
     if registered:
         return preflight.register_plan(
-            house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made)
+            workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made)
         ).plan_id
-    export_id = executed(house, made)
-    with house.runtime.db.read() as session:
+    export_id = executed(workflow, made)
+    with workflow.runtime.db.read() as session:
         return session.get_one(Export, export_id).plan_id
 
 
-def whole(house: House, plan_id: str) -> bool:
-    with house.runtime.db.read() as session:
+def whole(workflow: WorkflowHarness, plan_id: str) -> bool:
+    with workflow.runtime.db.read() as session:
         return session.get_one(PlanSnapshot, plan_id).document != repository.PURGED

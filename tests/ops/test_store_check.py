@@ -33,48 +33,48 @@ from pipeline.workflow import render_documents
 from pipeline.workflow.steps import TaskMessage
 from tests.core.test_blob_store import Bucket
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_text())
 
 
 @pytest.fixture
-def house(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each database."""
-    return make_house(database_url)
+def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each database."""
+    return make_workflow(database_url)
 
 
-def with_profile(house: House, profile: object = PROFILE) -> None:
+def with_profile(workflow: WorkflowHarness, profile: object = PROFILE) -> None:
     changes = PartnerChanges.model_validate({"profile": profile})
-    partners.update_partner(house.runtime, factories.ACCOUNT, factories.BROKER, changes)
+    partners.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
-def executed(house: House, batch: str = factories.BATCH, units: int = 1) -> str:
+def executed(workflow: WorkflowHarness, batch: str = factories.BATCH, units: int = 1) -> str:
     """Return an export whose documents are all made, the broker's own file among them."""
-    export_id = house.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
+    export_id = workflow.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
     for unit_no in range(1, units + 1):
-        house.run([TaskMessage(export_id, unit_no, "record_packages")])
-        house.run([TaskMessage(export_id, unit_no, "render_documents")])
-    assert house.state(export_id) == "executed"
+        workflow.run([TaskMessage(export_id, unit_no, "record_packages")])
+        workflow.run([TaskMessage(export_id, unit_no, "render_documents")])
+    assert workflow.state(export_id) == "executed"
     return export_id
 
 
-def rows(house: House) -> dict[tuple[str, int, str], str]:
+def rows(workflow: WorkflowHarness) -> dict[tuple[str, int, str], str]:
     """Return the hash of every recorded document."""
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         found = session.scalars(select(Artifact))
         return {(row.export_id, row.unit_no, row.artifact_type): row.sha256 for row in found}
 
 
-def files(house: House) -> dict[str, bytes]:
-    """Return what the house's folder holds, by its name."""
-    root = Path(house.store.url.removeprefix("file:"))
+def files(workflow: WorkflowHarness) -> dict[str, bytes]:
+    """Return what the workflow harness's folder holds, by its name."""
+    root = Path(workflow.store.url.removeprefix("file:"))
     return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def place(house: House, sha256: str) -> Path:
-    return Path(house.store.url.removeprefix("file:")) / "sha256" / sha256[:2] / sha256[2:4] / sha256
+def place(workflow: WorkflowHarness, sha256: str) -> Path:
+    return Path(workflow.store.url.removeprefix("file:")) / "sha256" / sha256[:2] / sha256[2:4] / sha256
 
 
 def look(
@@ -93,76 +93,76 @@ def unexpected(bad: DamagedDocument) -> None:
 
 
 def test_a_store_that_has_everything_is_read_whole_and_left_alone(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_check, "_PAGE_SIZE", 5)
-    with_profile(house)
-    executed(house, "a", units=2)
-    executed(house, "b")
-    before = files(house)
+    with_profile(workflow)
+    executed(workflow, "a", units=2)
+    executed(workflow, "b")
+    before = files(workflow)
     heard: list[int] = []
     for restore in (False, True):
         survey = store_check.check_store(
-            house.runtime, unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
+            workflow.runtime, unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
         )
-        assert (survey.documents, survey.unrestored, survey.restored) == (len(rows(house)), 0, 0)
+        assert (survey.documents, survey.unrestored, survey.restored) == (len(rows(workflow)), 0, 0)
         assert survey.size == sum(map(len, before.values()))
     assert heard == sorted(heard[:3]) * 2
     assert len(heard) == 6, "after each unit"
-    assert files(house) == before
+    assert files(workflow) == before
 
 
-def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(house: House) -> None:
-    with_profile(house)
-    export_id = executed(house, units=2)
-    recorded, before = rows(house), files(house)
+def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(workflow: WorkflowHarness) -> None:
+    with_profile(workflow)
+    export_id = executed(workflow, units=2)
+    recorded, before = rows(workflow), files(workflow)
     lost = {(export_id, 1, "manifest"), (export_id, 2, "cci_pdf"), (export_id, 2, "broker_profile")}
     changed = {(export_id, 1, "cci_json"), (export_id, 2, "packing_list_pdf")}
     for key in lost:
-        place(house, recorded[key]).unlink()
+        place(workflow, recorded[key]).unlink()
     for key in changed:
-        place(house, recorded[key]).write_bytes(before[recorded[key]][:-1])
-    damaged = files(house)
+        place(workflow, recorded[key]).write_bytes(before[recorded[key]][:-1])
+    damaged = files(workflow)
 
-    survey, bad = look(house.runtime)
+    survey, bad = look(workflow.runtime)
     assert {key: each.condition for key, each in bad.items()} == {
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(changed, "damaged"),
     }
     assert (survey.documents, survey.unrestored, survey.restored) == (len(recorded), 5, 0)
-    assert files(house) == damaged, "a check writes nothing"
+    assert files(workflow) == damaged, "a check writes nothing"
 
-    survey, bad = look(house.runtime, restore=True)
+    survey, bad = look(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (0, 5)
     assert {key: (each.restored, each.reason) for key, each in bad.items()} == dict.fromkeys(
         lost | changed, (True, None)
     )
-    assert files(house) == before
-    assert look(house.runtime)[0].unrestored == 0
-    assert rows(house) == recorded
+    assert files(workflow) == before
+    assert look(workflow.runtime)[0].unrestored == 0
+    assert rows(workflow) == recorded
 
 
 def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_profile(house)
-    export_id = executed(house)
+    with_profile(workflow)
+    export_id = executed(workflow)
     key = (export_id, 1, "broker_profile")
-    place(house, rows(house)[key]).unlink()
+    place(workflow, rows(workflow)[key]).unlink()
     monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the others are there"))
-    survey, bad = look(house.runtime, restore=True)
+    survey, bad = look(workflow.runtime, restore=True)
     assert (survey.unrestored, bad[key].restored) == (0, True)
 
 
-def test_one_export_alone_is_looked_at_where_it_is_named(house: House) -> None:
-    first, second = executed(house, "a"), executed(house, "b")
-    shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
-    survey, bad = look(house.runtime, export_id=second, restore=True)
+def test_one_export_alone_is_looked_at_where_it_is_named(workflow: WorkflowHarness) -> None:
+    first, second = executed(workflow, "a"), executed(workflow, "b")
+    shutil.rmtree(Path(workflow.store.url.removeprefix("file:")) / "sha256")
+    survey, bad = look(workflow.runtime, export_id=second, restore=True)
     assert {key[0] for key in bad} == {second}
     assert survey.unrestored == 0
-    assert {key[0] for key in look(house.runtime)[1]} == {first}
+    assert {key[0] for key in look(workflow.runtime)[1]} == {first}
     with pytest.raises(NotFound, match="there is no export exp_none"):
-        look(house.runtime, export_id="exp_none")
+        look(workflow.runtime, export_id="exp_none")
 
 
 @pytest.fixture(params=["memory", "bucket"])
@@ -181,34 +181,36 @@ def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         server.shutdown()
 
 
-def test_every_kind_of_store_is_checked_and_filled_again(house: House, other_store: ArtifactStore) -> None:
-    with_profile(house)
-    executed(house)
-    elsewhere = replace(house.runtime, store=other_store)
+def test_every_kind_of_store_is_checked_and_filled_again(workflow: WorkflowHarness, other_store: ArtifactStore) -> None:
+    with_profile(workflow)
+    executed(workflow)
+    elsewhere = replace(workflow.runtime, store=other_store)
     survey, bad = look(elsewhere)
-    assert (survey.unrestored, {each.condition for each in bad.values()}) == (len(rows(house)), {"missing"})
+    assert (survey.unrestored, {each.condition for each in bad.values()}) == (len(rows(workflow)), {"missing"})
     assert look(elsewhere, restore=True)[0].unrestored == 0
     assert look(elsewhere)[0].unrestored == 0
-    for sha256, body in files(house).items():
+    for sha256, body in files(workflow).items():
         assert other_store.get(sha256) == body
 
 
-def test_purged_documents_are_not_missed_and_never_put_back(house: House) -> None:
-    executed(house)
-    recorded = rows(house)
-    before = files(house)
-    retention.purge_expired(house.runtime, date(2040, 1, 1))
-    assert files(house) == {}
+def test_purged_documents_are_not_missed_and_never_put_back(workflow: WorkflowHarness) -> None:
+    executed(workflow)
+    recorded = rows(workflow)
+    before = files(workflow)
+    retention.purge_expired(workflow.runtime, date(2040, 1, 1))
+    assert files(workflow) == {}
     for restore in (False, True):
-        survey, bad = look(house.runtime, restore=restore)
+        survey, bad = look(workflow.runtime, restore=restore)
         assert (survey.documents, bad) == (0, {})
     for sha256 in recorded.values():
-        assert not repository.restore_document(house.runtime, sha256, before[sha256])
-    assert files(house) == {}
+        assert not repository.restore_document(workflow.runtime, sha256, before[sha256])
+    assert files(workflow) == {}
 
 
-def test_what_is_purged_while_it_is_looked_at_is_not_missed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_id = executed(house)
+def test_what_is_purged_while_it_is_looked_at_is_not_missed(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = executed(workflow)
     real = store_check._rows
 
     def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._DocumentRow]:
@@ -217,58 +219,58 @@ def test_what_is_purged_while_it_is_looked_at_is_not_missed(house: House, monkey
         yield from found
 
     monkeypatch.setattr(store_check, "_rows", purged_then)
-    survey, bad = look(house.runtime, restore=True)
-    assert (survey.documents, bad, files(house)) == (len(rows(house)), {}, {}), export_id
+    survey, bad = look(workflow.runtime, restore=True)
+    assert (survey.documents, bad, files(workflow)) == (len(rows(workflow)), {}, {}), export_id
 
 
-def test_other_bytes_than_the_recorded_are_never_written(house: House) -> None:
+def test_other_bytes_than_the_recorded_are_never_written(workflow: WorkflowHarness) -> None:
     """A row of another template, and one whose bytes nothing gives any more: both are left, each with its reason."""
-    with_profile(house)
-    export_id = executed(house)
-    with house.runtime.db.write() as session:
+    with_profile(workflow)
+    export_id = executed(workflow)
+    with workflow.runtime.db.write() as session:
         for artifact_type, values in (
             ("cci_csv", {"sha256": "0" * 64, "template_version": "0"}),
             ("cci_ubl", {"sha256": "1" * 64}),
         ):
             of_it = (col(Artifact.export_id) == export_id, col(Artifact.artifact_type) == artifact_type)
             session.execute(update(Artifact).where(*of_it).values(**values))
-    with_profile(house, PROFILE | {"columns": PROFILE["columns"][:2]})
-    place(house, rows(house)[export_id, 1, "broker_profile"]).unlink()
-    before = files(house)
-    survey, bad = look(house.runtime, restore=True)
+    with_profile(workflow, PROFILE | {"columns": PROFILE["columns"][:2]})
+    place(workflow, rows(workflow)[export_id, 1, "broker_profile"]).unlink()
+    before = files(workflow)
+    survey, bad = look(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (3, 0)
     reasons = {key[2]: str(each.reason) for key, each in bad.items()}
     assert reasons["cci_csv"].startswith("template 0 made it, and this version has ")
     assert reasons["cci_csv"].endswith("; restore it with the release that made it")
     assert reasons["cci_ubl"].endswith(": rules, fonts or records were changed since")
     assert reasons["broker_profile"].endswith("; give the broker the profile of then, and restore again")
-    assert files(house) == before
+    assert files(workflow) == before
 
 
 @pytest.mark.parametrize("also", [[], ["cci_csv"]], ids=["alone", "with another"])
 def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profile(
-    house: House, also: list[str]
+    workflow: WorkflowHarness, also: list[str]
 ) -> None:
-    with_profile(house)
-    export_id = executed(house)
-    before = files(house)
-    with_profile(house, None)
+    with_profile(workflow)
+    export_id = executed(workflow)
+    before = files(workflow)
+    with_profile(workflow, None)
     for artifact_type in ("broker_profile", *also):
-        place(house, rows(house)[export_id, 1, artifact_type]).unlink()
-    survey, bad = look(house.runtime, restore=True)
+        place(workflow, rows(workflow)[export_id, 1, artifact_type]).unlink()
+    survey, bad = look(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (1, len(also))
     reason = bad[export_id, 1, "broker_profile"].reason
     assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
-    with_profile(house)
-    survey, _ = look(house.runtime, restore=True)
-    assert (survey.unrestored, files(house)) == (0, before)
+    with_profile(workflow)
+    survey, _ = look(workflow.runtime, restore=True)
+    assert (survey.unrestored, files(workflow)) == (0, before)
 
 
 def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken, sound = executed(house, "a"), executed(house, "b")
-    shutil.rmtree(Path(house.store.url.removeprefix("file:")) / "sha256")
+    broken, sound = executed(workflow, "a"), executed(workflow, "b")
+    shutil.rmtree(Path(workflow.store.url.removeprefix("file:")) / "sha256")
     real = render_documents.render_unit
 
     def breaks(runtime: Runtime, context: StepContext) -> Iterator[Document]:
@@ -277,7 +279,7 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
         return real(runtime, context)
 
     monkeypatch.setattr(render_documents, "render_unit", breaks)
-    survey, bad = look(house.runtime, restore=True)
+    survey, bad = look(workflow.runtime, restore=True)
     assert survey.unrestored == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {
         "its unit cannot be made again: the PDF engine died of SIGSEGV; `exports rebuild --check` says more"
@@ -286,10 +288,10 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
 
 
 def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_ends_the_check(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = executed(house)
-    recorded = rows(house)
+    export_id = executed(workflow)
+    recorded = rows(workflow)
     real = ArtifactStore.condition
     unreadable = {recorded[export_id, 1, "cci_csv"]}
 
@@ -299,34 +301,36 @@ def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_
         return real(store, sha256)
 
     monkeypatch.setattr(ArtifactStore, "condition", condition)
-    survey, bad = look(house.runtime, restore=True)
+    survey, bad = look(workflow.runtime, restore=True)
     (one,) = bad.values()
     assert (survey.unrestored, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
     assert str(one.reason).endswith("cannot be read: PermissionDeniedError")
     unreadable |= set(recorded.values())
     with pytest.raises(StoreUnavailable, match="cannot be read"):
-        look(house.runtime)
+        look(workflow.runtime)
 
 
 # The folder
 
 
 @pytest.fixture
-def reopened(house: House) -> Iterator[House]:
+def reopened(workflow: WorkflowHarness) -> Iterator[WorkflowHarness]:
     """The same service after a start, which asks the database whether the store's folder may be made."""
-    runtime = open_runtime(house.runtime.settings, clock=house.clock)
-    yield replace(house, runtime=runtime)
+    runtime = open_runtime(workflow.runtime.settings, clock=workflow.clock)
+    yield replace(workflow, runtime=runtime)
     runtime.close()
 
 
-def test_a_folder_that_is_missing_is_never_quietly_made_again(house: House, reopened: House) -> None:
-    executed(house, "a")
-    folder = Path(house.store.url.removeprefix("file:"))
+def test_a_folder_that_is_missing_is_never_quietly_made_again(
+    workflow: WorkflowHarness, reopened: WorkflowHarness
+) -> None:
+    executed(workflow, "a")
+    folder = Path(workflow.store.url.removeprefix("file:"))
     shutil.move(folder, folder.with_name("elsewhere"))
-    export_id = house.accept(factories.plan(batch="b", invoice="B")).export_id
+    export_id = workflow.accept(factories.plan(batch="b", invoice="B")).export_id
     reopened.step(export_id, 1, "record_packages")
     assert reopened.step(export_id, 1, "render_documents") == ()
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(*at_documents(export_id))).one()
     assert row.attempts == 0
     for ask in (
@@ -338,7 +342,7 @@ def test_a_folder_that_is_missing_is_never_quietly_made_again(house: House, reop
             ask()
     assert not folder.exists()
     shutil.move(folder.with_name("elsewhere"), folder)
-    with house.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
+    with workflow.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
         session.execute(update(Step).where(*at_documents(export_id)).values(lease_until=None, due_at=database_now()))
     assert "render_documents" in reopened.step(export_id, 1, "render_documents")
     assert look(reopened.runtime)[0].unrestored == 0
@@ -348,18 +352,20 @@ def at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
     return col(Step.export_id) == export_id, col(Step.name) == "render_documents"
 
 
-def test_an_empty_folder_in_its_place_is_filled_again(house: House, reopened: House) -> None:
-    executed(house)
-    before = files(house)
-    folder = Path(house.store.url.removeprefix("file:"))
+def test_an_empty_folder_in_its_place_is_filled_again(workflow: WorkflowHarness, reopened: WorkflowHarness) -> None:
+    executed(workflow)
+    before = files(workflow)
+    folder = Path(workflow.store.url.removeprefix("file:"))
     shutil.rmtree(folder)
     folder.mkdir()
     assert look(reopened.runtime, restore=True)[0].unrestored == 0
-    assert files(house) == before
+    assert files(workflow) == before
 
 
-def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: House, reopened: House) -> None:
-    folder = Path(house.store.url.removeprefix("file:"))
+def test_the_folder_of_a_new_service_is_made_with_its_first_document(
+    workflow: WorkflowHarness, reopened: WorkflowHarness
+) -> None:
+    folder = Path(workflow.store.url.removeprefix("file:"))
     assert not folder.exists()
     assert look(reopened.runtime)[0].documents == 0
     assert not folder.exists()
@@ -371,12 +377,12 @@ def test_the_folder_of_a_new_service_is_made_with_its_first_document(house: Hous
     assert folder.is_dir(), "nothing is kept in it any more"
 
 
-def test_records_that_are_lost_are_named_too(house: House) -> None:
-    export_id = executed(house)
-    with house.runtime.db.write() as session:
+def test_records_that_are_lost_are_named_too(workflow: WorkflowHarness) -> None:
+    export_id = executed(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
-    place(house, rows(house)[export_id, 1, "packing_list"]).unlink()
-    survey, bad = look(house.runtime, restore=True)
+    place(workflow, rows(workflow)[export_id, 1, "packing_list"]).unlink()
+    survey, bad = look(workflow.runtime, restore=True)
     (one,) = bad.values()
     assert (survey.unrestored, one.restored) == (1, False)
     assert "records were changed since" in str(one.reason)

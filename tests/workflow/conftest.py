@@ -64,7 +64,7 @@ class UnsteadyStore(ArtifactStore):
 
 
 @dataclass
-class House:
+class WorkflowHarness:
     """The runtime, and what a test does with it."""
 
     runtime: Runtime
@@ -132,11 +132,11 @@ class House:
 
 
 @pytest.fixture
-def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
-    """Build a house on a migrated database."""
+def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
+    """Build a workflow harness on a migrated database."""
     opened: list[Runtime] = []
 
-    def make(database_url: str) -> House:
+    def make(database_url: str) -> WorkflowHarness:
         clock = FakeClock()
         settings = Settings.model_validate(
             {
@@ -177,7 +177,7 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
             ),
         )
         caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
-        return House(runtime, clock, store, caller)
+        return WorkflowHarness(runtime, clock, store, caller)
 
     yield make
     for runtime in opened:
@@ -185,9 +185,9 @@ def make_house(tmp_path: Path) -> Iterator[Callable[[str], House]]:
 
 
 @pytest.fixture
-def house(make_house: Callable[[str], House], sqlite_url: str) -> House:
-    """A house on SQLite."""
-    return make_house(sqlite_url)
+def workflow(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> WorkflowHarness:
+    """A workflow harness on SQLite."""
+    return make_workflow(sqlite_url)
 
 
 Answers = Callable[[Exception], AbstractContextManager[None]]

@@ -11,7 +11,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.sscc import same_packages
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, executed, fail, packages, read, units
 
 FIRST, SECOND, THIRD = "006141410000000012", "006141410000000029", "006141410000000036"
@@ -23,103 +23,107 @@ def heavier(plan: factories.Json) -> factories.Json:
     return factories.changed(plan, "/units/0/invoice/paymentTerms", "30 days")
 
 
-def test_the_same_packages_keep_their_labels_and_units_their_numbers(house: House) -> None:
-    old = executed(house, factories.plan(units=2))
-    new = amended(house, old, heavier(factories.plan(units=2)))
-    house.finish(new.export_id)
-    assert units(house, old) == [("U1", "CP-000001", True), ("U2", "CP-000002", True)]
-    assert units(house, new.export_id) == [("U1", "CP-000001", False), ("U2", "CP-000002", False)]
-    assert packages(house, old) == {name: (sscc, True) for name, (sscc, _) in packages(house, new.export_id).items()}
-    assert [sscc for sscc, _ in packages(house, new.export_id).values()] == [FIRST, SECOND, THIRD, FOURTH]
-    ids = {each.id for name in (old, new.export_id) for each in read(house, name).customs_packages}
+def test_the_same_packages_keep_their_labels_and_units_their_numbers(workflow: WorkflowHarness) -> None:
+    old = executed(workflow, factories.plan(units=2))
+    new = amended(workflow, old, heavier(factories.plan(units=2)))
+    workflow.finish(new.export_id)
+    assert units(workflow, old) == [("U1", "CP-000001", True), ("U2", "CP-000002", True)]
+    assert units(workflow, new.export_id) == [("U1", "CP-000001", False), ("U2", "CP-000002", False)]
+    assert packages(workflow, old) == {
+        name: (sscc, True) for name, (sscc, _) in packages(workflow, new.export_id).items()
+    }
+    assert [sscc for sscc, _ in packages(workflow, new.export_id).values()] == [FIRST, SECOND, THIRD, FOURTH]
+    ids = {each.id for name in (old, new.export_id) for each in read(workflow, name).customs_packages}
     assert len(ids) == 4, "the ids of customs packages are new"
 
 
-def test_a_package_that_holds_other_goods_gets_a_label_of_its_own(house: House) -> None:
-    old = executed(house)
+def test_a_package_that_holds_other_goods_gets_a_label_of_its_own(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
     changed = heavier(factories.plan())
     first, second = changed["units"][0]["packages"]
     first["contents"], second["contents"] = second["contents"], first["contents"]
     first["grossWeightKg"], second["grossWeightKg"] = second["grossWeightKg"], first["grossWeightKg"]
-    new = amended(house, old, changed).export_id
-    house.finish(new)
-    assert packages(house, new) == {"1/P1": (THIRD, False), "1/P2": (FOURTH, False)}
-    assert read(house, new).events[2].data["ssccsIssued"] == 2
+    new = amended(workflow, old, changed).export_id
+    workflow.finish(new)
+    assert packages(workflow, new) == {"1/P1": (THIRD, False), "1/P2": (FOURTH, False)}
+    assert read(workflow, new).events[2].data["ssccsIssued"] == 2
 
 
-def test_goods_of_another_sku_are_other_goods(house: House) -> None:
-    old = executed(house)
-    new = amended(house, old, factories.changed(factories.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
-    house.finish(new)
+def test_goods_of_another_sku_are_other_goods(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    new = amended(workflow, old, factories.changed(factories.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
+    workflow.finish(new)
     # L1 and L3 lie in P1, L2 lies in P2.
-    assert packages(house, new) == {"1/P1": (FIRST, False), "1/P2": (THIRD, False)}
+    assert packages(workflow, new) == {"1/P1": (FIRST, False), "1/P2": (THIRD, False)}
     assert [
-        event.data.get("ssccsReused") for event in read(house, new).events if event.type == "PACKAGES_RECORDED"
+        event.data.get("ssccsReused") for event in read(workflow, new).events if event.type == "PACKAGES_RECORDED"
     ] == [1]
 
 
-def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_number(house: House) -> None:
-    old = executed(house, factories.plan(units=2))
+def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_number(workflow: WorkflowHarness) -> None:
+    old = executed(workflow, factories.plan(units=2))
     changed = factories.plan(units=3)
     changed["units"] = [changed["units"][2], changed["units"][0]]
-    new = amended(house, old, changed).export_id
-    house.finish(new)
-    assert units(house, new) == [("U3", "CP-000003", False), ("U1", "CP-000001", False)]
-    assert [packages(house, new)[f"2/P{n}"][0] for n in (1, 2)] == [FIRST, SECOND]
+    new = amended(workflow, old, changed).export_id
+    workflow.finish(new)
+    assert units(workflow, new) == [("U3", "CP-000003", False), ("U1", "CP-000001", False)]
+    assert [packages(workflow, new)[f"2/P{n}"][0] for n in (1, 2)] == [FIRST, SECOND]
 
 
-def test_labels_outlive_a_revision_that_never_recorded_its_packages(house: House) -> None:
-    old = executed(house)
-    between = amended(house, old, heavier(factories.plan())).export_id
-    with house.runtime.db.write() as session:
+def test_labels_outlive_a_revision_that_never_recorded_its_packages(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    between = amended(workflow, old, heavier(factories.plan())).export_id
+    with workflow.runtime.db.write() as session:
         session.get_one(Export, between).state = "failed"
-    newest = amended(house, between, factories.changed(factories.plan(), "/units/0/invoice/paymentTerms", "60 days"))
-    house.finish(newest.export_id)
-    assert packages(house, newest.export_id) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
-    assert units(house, newest.export_id) == [("U1", "CP-000001", False)]
+    newest = amended(workflow, between, factories.changed(factories.plan(), "/units/0/invoice/paymentTerms", "60 days"))
+    workflow.finish(newest.export_id)
+    assert packages(workflow, newest.export_id) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
+    assert units(workflow, newest.export_id) == [("U1", "CP-000001", False)]
 
 
-def test_a_failed_revision_hands_its_labels_on(house: House) -> None:
-    old = executed(house)
-    failed = amended(house, old, heavier(factories.plan())).export_id
-    fail(house, failed)
-    newest = amended(house, failed, factories.plan()).export_id
-    house.finish(newest)
-    assert packages(house, newest) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
-    assert packages(house, failed) == {"1/P1": (FIRST, True), "1/P2": (SECOND, True)}
+def test_a_failed_revision_hands_its_labels_on(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    failed = amended(workflow, old, heavier(factories.plan())).export_id
+    fail(workflow, failed)
+    newest = amended(workflow, failed, factories.plan()).export_id
+    workflow.finish(newest)
+    assert packages(workflow, newest) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
+    assert packages(workflow, failed) == {"1/P1": (FIRST, True), "1/P2": (SECOND, True)}
 
 
-def test_labels_of_the_plan_itself_pass_to_the_newer_revision(house: House) -> None:
+def test_labels_of_the_plan_itself_pass_to_the_newer_revision(workflow: WorkflowHarness) -> None:
     labelled = factories.changed(factories.plan(), "/units/0/packages/0/sscc", "106141412345678908")
-    old = executed(house, labelled)
-    new = amended(house, old, heavier(labelled)).export_id
-    house.finish(new)
-    assert packages(house, new) == {"1/P1": ("106141412345678908", False), "1/P2": (FIRST, False)}
+    old = executed(workflow, labelled)
+    new = amended(workflow, old, heavier(labelled)).export_id
+    workflow.finish(new)
+    assert packages(workflow, new) == {"1/P1": ("106141412345678908", False), "1/P2": (FIRST, False)}
 
 
-def test_an_issued_label_may_be_written_into_the_plan_where_it_is(house: House) -> None:
-    old = executed(house)
-    new = amended(house, old, factories.changed(factories.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
-    house.finish(new)
-    assert packages(house, new) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
+def test_an_issued_label_may_be_written_into_the_plan_where_it_is(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    new = amended(workflow, old, factories.changed(factories.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
+    workflow.finish(new)
+    assert packages(workflow, new) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
 
 
-def test_a_label_that_another_package_keeps_cannot_be_written_elsewhere(house: House) -> None:
-    old = executed(house)
+def test_a_label_that_another_package_keeps_cannot_be_written_elsewhere(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
     with pytest.raises(PlanNotExecutable) as refused:
-        amended(house, old, factories.changed(factories.plan(), "/units/0/packages/1/sscc", FIRST))
+        amended(workflow, old, factories.changed(factories.plan(), "/units/0/packages/1/sscc", FIRST))
     assert refused.value.field == "/units/0/packages/1/sscc"
     assert "was issued to package P1 of U1" in refused.value.message
-    assert house.state(old) == "executed"
+    assert workflow.state(old) == "executed"
 
 
-def test_a_label_that_another_batch_took_meanwhile_is_not_kept(house: House) -> None:
-    old = executed(house)
-    new = amended(house, old, heavier(factories.plan())).export_id
-    other = house.accept(factories.changed(factories.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)).export_id
-    house.step(other, 1, "record_packages")
-    house.finish(new)
-    assert packages(house, new) == {"1/P1": (FOURTH, False), "1/P2": (SECOND, False)}
+def test_a_label_that_another_batch_took_meanwhile_is_not_kept(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    new = amended(workflow, old, heavier(factories.plan())).export_id
+    other = workflow.accept(
+        factories.changed(factories.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)
+    ).export_id
+    workflow.step(other, 1, "record_packages")
+    workflow.finish(new)
+    assert packages(workflow, new) == {"1/P1": (FOURTH, False), "1/P2": (SECOND, False)}
 
 
 def test_a_pallet_is_packed_alike_while_all_that_stands_on_it_is() -> None:

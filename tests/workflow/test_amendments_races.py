@@ -14,15 +14,17 @@ from pipeline.exports.models import Export
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, executed, owed, packages, units
 
 
-def test_many_at_once_with_one_plan_are_one_revision(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    old = executed(house)
+def test_many_at_once_with_one_plan_are_one_revision(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    workflow = make_workflow(database_url)
+    old = executed(workflow)
     answers: list[Acceptance] = []
-    threads = [threading.Thread(target=lambda: answers.append(amended(house, old))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: answers.append(amended(workflow, old))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -30,19 +32,19 @@ def test_many_at_once_with_one_plan_are_one_revision(make_house: Callable[[str],
     assert len(answers) == 8
     assert len({answer.export_id for answer in answers}) == 1
     assert [answer.created for answer in answers].count(True) == 1
-    assert house.count(Export) == 2
-    assert Counter(house.events(old))["EXPORT_AMENDED"] == 1
+    assert workflow.count(Export) == 2
+    assert Counter(workflow.events(old))["EXPORT_AMENDED"] == 1
 
 
-def test_of_many_plans_at_once_one_wins(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    old = executed(house)
+def test_of_many_plans_at_once_one_wins(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+    workflow = make_workflow(database_url)
+    old = executed(workflow)
     won: list[str] = []
     lost: list[InvalidState] = []
 
     def run(lines: int) -> None:
         try:
-            won.append(amended(house, old, factories.plan(lines=lines)).export_id)
+            won.append(amended(workflow, old, factories.plan(lines=lines)).export_id)
         except InvalidState as refused:
             lost.append(refused)
 
@@ -53,37 +55,37 @@ def test_of_many_plans_at_once_one_wins(make_house: Callable[[str], House], data
         thread.join()
     assert (len(won), len(lost)) == (1, 5)
     assert {(refused.details or {})["exportId"] for refused in lost} == set(won)
-    assert house.count(Export) == 2
-    assert house.state(won[0]) == "accepted"
+    assert workflow.count(Export) == 2
+    assert workflow.state(won[0]) == "accepted"
 
 
 def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
-    make_house: Callable[[str], House], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
-    house = make_house(database_url)
-    old = executed(house)
-    log, numbers, labels = house.events(old), units(house, old), packages(house, old)
-    told = [(each.id, each.state) for each in owed(house, old)]
-    with house.runtime.db.write() as session:
+    workflow = make_workflow(database_url)
+    old = executed(workflow)
+    log, numbers, labels = workflow.events(old), units(workflow, old), packages(workflow, old)
+    told = [(each.id, each.state) for each in owed(workflow, old)]
+    with workflow.runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
     # The partners are looked at once everything that ends the old export is written.
     with pytest.raises(PartnerNotLive):
-        amended(house, old)
-    assert (house.state(old), house.count(Export), house.events(old)) == ("executed", 1, log)
-    assert (units(house, old), packages(house, old)) == (numbers, labels)
-    assert [(each.id, each.state) for each in owed(house, old)] == told
+        amended(workflow, old)
+    assert (workflow.state(old), workflow.count(Export), workflow.events(old)) == ("executed", 1, log)
+    assert (units(workflow, old), packages(workflow, old)) == (numbers, labels)
+    assert [(each.id, each.state) for each in owed(workflow, old)] == told
 
 
-def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(house: House) -> None:
-    old = executed(house)
-    new = amended(house, old).export_id  # nothing of what it launches and tasks is ever sent
-    house.clock.pass_seconds(3600)
-    tasks = find_due(house.runtime)
+def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    new = amended(workflow, old).export_id  # nothing of what it launches and tasks is ever sent
+    workflow.clock.pass_seconds(3600)
+    tasks = find_due(workflow.runtime)
     assert {(task.export_id, task.step or task.partner_id) for task in tasks} >= {
         (new, "record_packages"),
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
-    house.run(tasks)
-    house.finish(new)
-    assert house.state(new) == "executed"
+    workflow.run(tasks)
+    workflow.finish(new)
+    assert workflow.state(new) == "executed"

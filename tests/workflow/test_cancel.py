@@ -14,7 +14,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import amended, deliver_all, executed, fail, owed, packages, said
 
 PROMISED = [
@@ -22,107 +22,109 @@ PROMISED = [
 ]
 
 
-def cancelled(house: House, export_id: str) -> list[TaskMessage]:
-    return cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
+def cancelled(workflow: WorkflowHarness, export_id: str) -> list[TaskMessage]:
+    return cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
-def test_operators_hear_of_it_and_nobody_else_was_told_anything(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    tasks = cancelled(house, export_id)
+def test_operators_hear_of_it_and_nobody_else_was_told_anything(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    tasks = cancelled(workflow, export_id)
     assert tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
-    assert [(each.audience, each.state) for each in owed(house, export_id)] == [("operator", "pending")]
-    (told,) = said(house, export_id, MessageType.EXPORT_CANCELLED)
+    assert [(each.audience, each.state) for each in owed(workflow, export_id)] == [("operator", "pending")]
+    (told,) = said(workflow, export_id, MessageType.EXPORT_CANCELLED)
     assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
     assert told["inspect"] == f"/api/exports/{export_id}"
-    deliver_all(house, export_id)
-    assert house.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
+    deliver_all(workflow, export_id)
+    assert workflow.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
 
 
-def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_cancelled(house: House) -> None:
-    export_id = house.accept().export_id
-    fail(house, export_id)
-    cancelled(house, export_id)
-    assert [each.state for each in owed(house, export_id)] == ["cancelled", "pending"]
+def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_cancelled(
+    workflow: WorkflowHarness,
+) -> None:
+    export_id = workflow.accept().export_id
+    fail(workflow, export_id)
+    cancelled(workflow, export_id)
+    assert [each.state for each in owed(workflow, export_id)] == ["cancelled", "pending"]
 
 
-def test_whoever_was_promised_the_revision_hears_that_nothing_follows(house: House) -> None:
-    old = executed(house)
-    new = amended(house, old).export_id
-    house.step(new, 1, "record_packages")
-    tasks = cancelled(house, new)
+def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: WorkflowHarness) -> None:
+    old = executed(workflow)
+    new = amended(workflow, old).export_id
+    workflow.step(new, 1, "record_packages")
+    tasks = cancelled(workflow, new)
     assert {task.partner_id for task in tasks} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
-    told = said(house, new, MessageType.EXPORT_CANCELLED)
+    told = said(workflow, new, MessageType.EXPORT_CANCELLED)
     assert len({each["id"] for each in told}) == 3
     assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
-    assert {(each.audience, each.partner_id) for each in owed(house, new)} == {
+    assert {(each.audience, each.partner_id) for each in owed(workflow, new)} == {
         ("customs_broker", factories.BROKER),
         ("warehouse", factories.WAREHOUSE),
         ("operator", factories.OPERATOR),
     }
-    deliver_all(house, new)
-    assert {each.state for each in owed(house, new)} == {"delivered"}
-    assert house.state(old) == "superseded"
-    assert all(released for _, released in packages(house, new).values())
-    with house.runtime.db.read() as session:
+    deliver_all(workflow, new)
+    assert {each.state for each in owed(workflow, new)} == {"delivered"}
+    assert workflow.state(old) == "superseded"
+    assert all(released for _, released in packages(workflow, new).values())
+    with workflow.runtime.db.read() as session:
         (submission,) = session.scalars(select(BrokerSubmission)).all()
     assert submission.export_id == old, "telling a broker that nothing follows is no handoff"
 
 
-def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_end(house: House) -> None:
-    old = executed(house, told=False)
-    new = amended(house, old).export_id
-    cancelled(house, new)
-    assert {each.audience for each in owed(house, new)} == {"operator"}
+def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_end(workflow: WorkflowHarness) -> None:
+    old = executed(workflow, told=False)
+    new = amended(workflow, old).export_id
+    cancelled(workflow, new)
+    assert {each.audience for each in owed(workflow, new)} == {"operator"}
 
 
-def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(house: House) -> None:
-    export_id = house.accept().export_id
-    cancelled(house, export_id)
-    before = house.events(export_id)
-    assert cancelled(house, export_id) == []
+def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    cancelled(workflow, export_id)
+    before = workflow.events(export_id)
+    assert cancelled(workflow, export_id) == []
 
     def unexpected(_: ExportView) -> None:
         raise PreconditionFailed("it is another version by now")
 
-    assert cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test", precondition=unexpected) == []
-    assert house.events(export_id) == before
+    assert cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test", precondition=unexpected) == []
+    assert workflow.events(export_id) == before
 
 
-def test_a_handed_off_export_is_amended_not_cancelled(house: House) -> None:
-    export_id = executed(house)
+def test_a_handed_off_export_is_amended_not_cancelled(workflow: WorkflowHarness) -> None:
+    export_id = executed(workflow)
     with pytest.raises(InvalidState, match="but amended"):
-        cancelled(house, export_id)
-    assert said(house, export_id, MessageType.EXPORT_CANCELLED) == []
+        cancelled(workflow, export_id)
+    assert said(workflow, export_id, MessageType.EXPORT_CANCELLED) == []
 
 
-def test_an_unexpected_version_is_neither_cancelled_nor_retried(house: House) -> None:
-    export_id = house.accept().export_id
+def test_an_unexpected_version_is_neither_cancelled_nor_retried(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
 
     def never(_: ExportView) -> None:
         raise PreconditionFailed("it has changed")
 
     for change in (cancel_export, retry_export):
         with pytest.raises(PreconditionFailed):
-            change(house.runtime, factories.ACCOUNT, export_id, "key_test", precondition=never)
-    assert (house.state(export_id), house.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
+            change(workflow.runtime, factories.ACCOUNT, export_id, "key_test", precondition=never)
+    assert (workflow.state(export_id), workflow.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
 
 
-def test_a_retry_keeps_every_id_that_was_told(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.step(export_id, 1, "render_documents")
+def test_a_retry_keeps_every_id_that_was_told(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.step(export_id, 1, "render_documents")
 
     def ids() -> list[str]:
-        with house.runtime.db.read() as session:
+        with workflow.runtime.db.read() as session:
             query = select(col(Notification.id)).where(col(Notification.event_type).in_(PROMISED))
             return sorted(session.scalars(query))
 
     before = ids()
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.get_one(Export, export_id).state = "failed"
         session.get_one(Step, (export_id, 0, "notify_broker")).state = "failed"
-    house.run(retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test"))
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
+    workflow.run(retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test"))
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"
     assert ids() == before

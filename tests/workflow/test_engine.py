@@ -38,23 +38,23 @@ from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import kinds_of
 from tests.support import factories
 from tests.system.faults.matrix import alone
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 #: How many documents the unit of a plan has.
 DOCUMENTS = len(kinds_of(factories.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 
-def test_a_plan_becomes_an_executed_export(house: House) -> None:
-    export_id = house.accept().export_id
-    assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
-    assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
-    assert house.state(export_id) == "executing"
+def test_a_plan_becomes_an_executed_export(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
+    assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
+    assert workflow.state(export_id) == "executing"
     for name in NOTIFY_STEPS:
-        assert house.step(export_id, 0, name) == (name,)
-    assert house.state(export_id) == "executed"
-    assert set(house.step_states(export_id).values()) == {"done"}
-    happened = Counter(house.events(export_id))
+        assert workflow.step(export_id, 0, name) == (name,)
+    assert workflow.state(export_id) == "executed"
+    assert set(workflow.step_states(export_id).values()) == {"done"}
+    happened = Counter(workflow.events(export_id))
     assert happened == {
         "EXPORT_ACCEPTED": 1,
         "PACKAGES_RECORDED": 1,
@@ -68,45 +68,47 @@ def test_a_plan_becomes_an_executed_export(house: House) -> None:
     }
 
 
-def test_a_step_that_is_done_is_left_alone(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    before = house.events(export_id)
+def test_a_step_that_is_done_is_left_alone(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    before = workflow.events(export_id)
     for _ in range(3):
-        assert house.step(export_id, 1, "record_packages") == ()
-    assert house.events(export_id) == before
-    assert house.count(ExportPackage) == 2
+        assert workflow.step(export_id, 1, "record_packages") == ()
+    assert workflow.events(export_id) == before
+    assert workflow.count(ExportPackage) == 2
 
 
 @pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY_STEPS])
-def test_a_step_whose_turn_has_not_come_is_left_alone(house: House, name: str) -> None:
-    export_id = house.accept().export_id
+def test_a_step_whose_turn_has_not_come_is_left_alone(workflow: WorkflowHarness, name: str) -> None:
+    export_id = workflow.accept().export_id
     unit_no = 1 if name in UNIT_STEPS else 0
-    assert run_step(house.runtime, export_id, unit_no, name).halted
-    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
-    assert house.count(Artifact) == house.count(Notification) == 0
+    assert run_step(workflow.runtime, export_id, unit_no, name).halted
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
+    assert workflow.count(Artifact) == workflow.count(Notification) == 0
 
 
-def test_task_messages_in_any_order_and_number_come_to_the_same(house: House) -> None:
-    export_id = house.accept(factories.plan(units=3)).export_id
+def test_task_messages_in_any_order_and_number_come_to_the_same(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=3)).export_id
     tasks = [TaskMessage(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
     tasks += [TaskMessage(export_id, 0, name) for name in ("hand_off", *NOTIFY_STEPS)] * 3
     shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
     for _ in range(8):
         shuffled.shuffle(tasks)
         for task in tasks:
-            run_step(house.runtime, task.export_id, task.unit_no, str(task.step))
-    assert house.state(export_id) == "executed"
-    assert house.count(ExportPackage) == 6
-    assert house.count(LineTreatment) == 9
-    assert house.count(Artifact) == 3 * DOCUMENTS
-    assert house.count(BrokerSubmission) == 1
-    assert Counter(house.events(export_id))["HANDED_OFF"] == 1
+            run_step(workflow.runtime, task.export_id, task.unit_no, str(task.step))
+    assert workflow.state(export_id) == "executed"
+    assert workflow.count(ExportPackage) == 6
+    assert workflow.count(LineTreatment) == 9
+    assert workflow.count(Artifact) == 3 * DOCUMENTS
+    assert workflow.count(BrokerSubmission) == 1
+    assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], House], database_url: str) -> None:
-    house = make_house(database_url)
-    export_id = house.accept(factories.plan(units=4)).export_id
+def test_many_workers_at_once_do_each_step_once(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    workflow = make_workflow(database_url)
+    export_id = workflow.accept(factories.plan(units=4)).export_id
     did: list[tuple[int, str]] = []
     barrier = threading.Barrier(8)
 
@@ -115,30 +117,30 @@ def test_many_workers_at_once_do_each_step_once(make_house: Callable[[str], Hous
         for _ in range(3):
             for unit_no in (1, 2, 3, 4):
                 for name in UNIT_STEPS:
-                    did.extend((unit_no, step) for step in house.step(export_id, unit_no, name))
+                    did.extend((unit_no, step) for step in workflow.step(export_id, unit_no, name))
             for name in NOTIFY_STEPS:
-                did.extend((0, step) for step in house.step(export_id, 0, name))
+                did.extend((0, step) for step in workflow.step(export_id, 0, name))
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"
     made = Counter(did)
     assert {step for step, count in made.items() if count > 1} == set()
-    assert house.count(ExportPackage) == 8
-    assert house.count(Artifact) == 4 * DOCUMENTS
-    assert Counter(house.events(export_id))["EXPORT_EXECUTED"] == 1
+    assert workflow.count(ExportPackage) == 8
+    assert workflow.count(Artifact) == 4 * DOCUMENTS
+    assert Counter(workflow.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
 @alone("F18")
 def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_one_holder(
-    make_house: Callable[[str], House], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
-    house = make_house(database_url)
-    export_id = house.accept(factories.plan(units=200)).export_id
+    workflow = make_workflow(database_url)
+    export_id = workflow.accept(factories.plan(units=200)).export_id
     together = threading.Barrier(16)
     won: list[int] = []
 
@@ -148,7 +150,7 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
             unit_no
             for unit_no in range(1, 201)
             if claim_step(
-                house.runtime, export_id, unit_no, UNIT_STEPS[0], starts_export=True, step_names=STEPS_BY_NAME
+                workflow.runtime, export_id, unit_no, UNIT_STEPS[0], starts_export=True, step_names=STEPS_BY_NAME
             )
             is not None
         )
@@ -161,126 +163,126 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
     assert sorted(won) == [*range(1, 201)]
 
 
-def test_export_with_steps_of_another_version_is_left_to_it(house: House) -> None:
+def test_export_with_steps_of_another_version_is_left_to_it(workflow: WorkflowHarness) -> None:
     """Neither more steps than are known here, nor fewer, and neither for the unit nor for the export."""
-    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(4)]
-    with house.runtime.db.write() as session:
+    exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(4)]
+    with workflow.runtime.db.write() as session:
         session.add(Step(export_id=exports[0], unit_no=1, name="screen_parties", position=9, state="waiting"))
         session.add(Step(export_id=exports[1], unit_no=0, name="archive", position=9, state="waiting"))
         session.execute(delete(Step).where(col(Step.export_id) == exports[2], col(Step.name) == "close_unit"))
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert {task.export_id for task in find_due(house.runtime)} == {exports[3]}
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
+    assert {task.export_id for task in find_due(workflow.runtime)} == {exports[3]}
     for export_id in exports[:3]:
-        assert run_step(house.runtime, export_id, 1, "record_packages").halted
-        assert house.events(export_id) == ["EXPORT_ACCEPTED"]
-        assert house.state(export_id) == "accepted"
-    house.finish(exports[3])
-    house.clock.pass_seconds(readiness.STALLED_AFTER_SECONDS * 2)
-    assert {task.step for task in find_due(house.runtime)} <= {None}
-    left = {part.name: part.message for part in readiness.check_parts(house.runtime) if not part.ok}
+        assert run_step(workflow.runtime, export_id, 1, "record_packages").halted
+        assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
+        assert workflow.state(export_id) == "accepted"
+    workflow.finish(exports[3])
+    workflow.clock.pass_seconds(readiness.STALLED_AFTER_SECONDS * 2)
+    assert {task.step for task in find_due(workflow.runtime)} <= {None}
+    left = {part.name: part.message for part in readiness.check_parts(workflow.runtime) if not part.ok}
     assert "3 have been due and nothing moved" in left["steps"]
 
 
-def test_a_lost_task_message_is_published_again_by_the_sweep(house: House) -> None:
-    export_id = house.accept(factories.plan(units=2)).export_id
-    assert find_due(house.runtime) == []
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    assert set(find_due(house.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
-    assert find_due(house.runtime) == [], "what was owed a moment ago is under way"
+def test_a_lost_task_message_is_published_again_by_the_sweep(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    assert find_due(workflow.runtime) == []
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
+    assert set(find_due(workflow.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
+    assert find_due(workflow.runtime) == [], "what was owed a moment ago is under way"
 
 
-def test_an_export_whose_every_message_is_lost_is_still_executed(house: House) -> None:
-    export_id = house.accept(factories.plan(units=2)).export_id
-    while tasks := house.sweep():
+def test_an_export_whose_every_message_is_lost_is_still_executed(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    while tasks := workflow.sweep():
         for task in tasks:
-            run_step(house.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
-    assert house.state(export_id) == "executed"
+            run_step(workflow.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
+    assert workflow.state(export_id) == "executed"
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
+def test_a_worker_that_lost_its_lease_writes_nothing(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
 
     def overtaken(body: bytes) -> str:
         # Another worker claims the step while this one is busy rendering: its lease has run out meanwhile.
-        del house.store.put
-        house.clock.pass_seconds(house.runtime.settings.lease_seconds + 1)
-        assert house.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
-        return house.store.put(body)
+        del workflow.store.put
+        workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds + 1)
+        assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
+        return workflow.store.put(body)
 
-    house.store.put = overtaken  # type: ignore[method-assign]
-    assert house.step(export_id, 1, "render_documents") == ()
-    assert house.count(Artifact) == DOCUMENTS
-    assert Counter(house.events(export_id))["HANDED_OFF"] == 1
+    workflow.store.put = overtaken  # type: ignore[method-assign]
+    assert workflow.step(export_id, 1, "render_documents") == ()
+    assert workflow.count(Artifact) == DOCUMENTS
+    assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_a_held_step_is_not_given_to_a_second_worker(house: House) -> None:
-    export_id = house.accept().export_id
-    with house.runtime.db.write() as session:
+def test_a_held_step_is_not_given_to_a_second_worker(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    with workflow.runtime.db.write() as session:
         session.execute(
             update(Step)
             .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
-            .values(lease_until=house.clock.now.replace(hour=16))
+            .values(lease_until=workflow.clock.now.replace(hour=16))
         )
-    assert house.step(export_id, 1, "record_packages") == ()
-    house.clock.pass_seconds(3601)
-    assert house.step(export_id, 1, "record_packages") != ()
+    assert workflow.step(export_id, 1, "record_packages") == ()
+    workflow.clock.pass_seconds(3601)
+    assert workflow.step(export_id, 1, "record_packages") != ()
 
 
-def test_a_failed_attempt_is_put_off_and_made_later(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.store.refusals = 1
-    assert house.step(export_id, 1, "render_documents") == ()
-    assert house.events(export_id)[-1] == "STEP_RETRIED"
-    assert house.step(export_id, 1, "render_documents") == (), "not before its pause is over"
-    house.clock.pass_seconds(house.runtime.settings.step_retry_seconds)
-    assert "render_documents" in house.step(export_id, 1, "render_documents")
-    assert house.count(Artifact) == DOCUMENTS
+def test_a_failed_attempt_is_put_off_and_made_later(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.store.refusals = 1
+    assert workflow.step(export_id, 1, "render_documents") == ()
+    assert workflow.events(export_id)[-1] == "STEP_RETRIED"
+    assert workflow.step(export_id, 1, "render_documents") == (), "not before its pause is over"
+    workflow.clock.pass_seconds(workflow.runtime.settings.step_retry_seconds)
+    assert "render_documents" in workflow.step(export_id, 1, "render_documents")
+    assert workflow.count(Artifact) == DOCUMENTS
 
 
 @pytest.mark.parametrize(
     "outage", [StoreUnavailable("no room"), DatabaseBusy("away"), RendererUnavailable("it does not start")]
 )
-def test_an_outage_is_no_attempt_however_long_it_lasts(house: House, outage: ExportsError) -> None:
-    settings, tries = house.runtime.settings, 20
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.store.breaks_with = outage
-    assert house.step(export_id, 1, "render_documents") == ()
+def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness, outage: ExportsError) -> None:
+    settings, tries = workflow.runtime.settings, 20
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.store.breaks_with = outage
+    assert workflow.step(export_id, 1, "render_documents") == ()
     pauses: list[float] = []
     for _ in range(tries):
-        began = house.clock.now
-        while not (due := [task for task in find_due(house.runtime) if task.step]):
-            house.clock.pass_seconds(1)
-        pauses.append((house.clock.now - began).total_seconds())
+        began = workflow.clock.now
+        while not (due := [task for task in find_due(workflow.runtime) if task.step]):
+            workflow.clock.pass_seconds(1)
+        pauses.append((workflow.clock.now - began).total_seconds())
         assert due == [TaskMessage(export_id, 1, "render_documents")]
-        assert house.step(export_id, 1, "render_documents") == ()
+        assert workflow.step(export_id, 1, "render_documents") == ()
     first = settings.step_retry_seconds
     assert pauses == [min(first * 2**number, MAX_RETRY_PAUSE_SECONDS) for number in range(tries)]
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("ready", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")
     # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.
-    assert house.events(export_id).count("STEP_RETRIED") == 5
-    with house.runtime.db.read() as session:
+    assert workflow.events(export_id).count("STEP_RETRIED") == 5
+    with workflow.runtime.db.read() as session:
         assert service.compare_export(session, export_id).intact
-    house.store.breaks_with = RendererCrashed("the PDF engine died")
-    house.finish(export_id)
-    assert house.state(export_id) == "failed"
-    assert house.events(export_id).count("STEP_RETRIED") == 5 + settings.step_max_attempts - 1
+    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "failed"
+    assert workflow.events(export_id).count("STEP_RETRIED") == 5 + settings.step_max_attempts - 1
 
 
 @pytest.mark.parametrize("told", [False, True])
 def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
-    house: House, monkeypatch: pytest.MonkeyPatch, *, told: bool
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, told: bool
 ) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.store.refusals = 1
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.store.refusals = 1
     pauses: list[float] = []
     real = events.lock_export
 
@@ -293,105 +295,105 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     with monkeypatch.context() as patched:
         patched.setattr(events, "lock_export", seldom)
         patched.setattr(shutdown, "is_requested", lambda: told)
-        assert house.step(export_id, 1, "render_documents") == ()
-    with house.runtime.db.read() as session:
+        assert workflow.step(export_id, 1, "render_documents") == ()
+    with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
     # Who is told to end does not wait; the sweep owes it then.
     assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if told else (7, 0, False))
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"
 
 
-def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(house: House) -> None:
-    export_id = house.accept(factories.plan(units=2)).export_id
-    house.step(export_id, 1, "record_packages")
-    house.store.breaks_with = RendererCrashed("the PDF engine died")
-    for _ in range(house.runtime.settings.step_max_attempts):
-        house.clock.pass_seconds(3600)
-        house.step(export_id, 1, "render_documents")
-    assert house.state(export_id) == "failed"
-    assert house.events(export_id).count("STEP_RETRIED") == house.runtime.settings.step_max_attempts - 1
-    assert house.events(export_id)[-1] == "EXPORT_FAILED"
-    with house.runtime.db.read() as session:
+def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    for _ in range(workflow.runtime.settings.step_max_attempts):
+        workflow.clock.pass_seconds(3600)
+        workflow.step(export_id, 1, "render_documents")
+    assert workflow.state(export_id) == "failed"
+    assert workflow.events(export_id).count("STEP_RETRIED") == workflow.runtime.settings.step_max_attempts - 1
+    assert workflow.events(export_id)[-1] == "EXPORT_FAILED"
+    with workflow.runtime.db.read() as session:
         (told,) = session.scalars(select(Notification)).all()
         (owed,) = session.scalars(select(Delivery)).all()
     assert told.event_type == "exports.export.failed.v1"
     assert (owed.audience, owed.state) == ("operator", "pending")
-    assert [task for task in house.sweep() if task.step is not None] == [], "a failed export is owed nothing"
+    assert [task for task in workflow.sweep() if task.step is not None] == [], "a failed export is owed nothing"
 
 
-def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(house: House) -> None:
-    export_id = house.accept(factories.plan(units=2)).export_id
-    house.step(export_id, 1, "record_packages")
-    house.store.breaks_with = RendererCrashed("the PDF engine died")
-    for _ in range(house.runtime.settings.step_max_attempts):
-        house.clock.pass_seconds(3600)
-        house.step(export_id, 1, "render_documents")
-    house.store.breaks_with = None
-    tasks = retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
+def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    for _ in range(workflow.runtime.settings.step_max_attempts):
+        workflow.clock.pass_seconds(3600)
+        workflow.step(export_id, 1, "render_documents")
+    workflow.store.breaks_with = None
+    tasks = retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     assert set(tasks) == {TaskMessage(export_id, 1, "render_documents"), TaskMessage(export_id, 2, "record_packages")}
-    house.run(tasks)
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
-    assert house.count(ExportPackage) == 4
+    workflow.run(tasks)
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"
+    assert workflow.count(ExportPackage) == 4
 
 
-def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(house: House) -> None:
-    export_id = house.accept().export_id
-    for _ in range(house.runtime.settings.step_max_attempts):
-        with house.runtime.db.write() as session:
+def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    for _ in range(workflow.runtime.settings.step_max_attempts):
+        with workflow.runtime.db.write() as session:
             # What a claim leaves behind when the process is killed right after it.
             session.execute(
                 update(Step)
                 .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
                 .values(attempts=col(Step.attempts) + 1, fence=col(Step.fence) + 1)
             )
-    assert house.step(export_id, 1, "record_packages") == ()
-    assert house.state(export_id) == "failed"
-    assert house.count(ExportPackage) == 0
+    assert workflow.step(export_id, 1, "record_packages") == ()
+    assert workflow.state(export_id) == "failed"
+    assert workflow.count(ExportPackage) == 0
 
 
-def test_a_cancelled_export_does_nothing_more(house: House) -> None:
-    export_id = house.accept(factories.plan(units=2)).export_id
-    house.step(export_id, 1, "record_packages")
-    cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
-    assert house.state(export_id) == "cancelled"
-    assert house.step(export_id, 1, "render_documents") == house.step(export_id, 2, "record_packages") == ()
-    assert house.sweep() == []
-    assert house.events(export_id)[-1] == "EXPORT_CANCELLED"
-    assert house.count(Artifact) == 0
+def test_a_cancelled_export_does_nothing_more(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    workflow.step(export_id, 1, "record_packages")
+    cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
+    assert workflow.state(export_id) == "cancelled"
+    assert workflow.step(export_id, 1, "render_documents") == workflow.step(export_id, 2, "record_packages") == ()
+    assert workflow.sweep() == []
+    assert workflow.events(export_id)[-1] == "EXPORT_CANCELLED"
+    assert workflow.count(Artifact) == 0
 
 
-def test_labels_are_carried_by_one_export_until_it_is_cancelled(house: House) -> None:
+def test_labels_are_carried_by_one_export_until_it_is_cancelled(workflow: WorkflowHarness) -> None:
     labelled = factories.plan()
     labelled["units"][0]["packages"][0]["sscc"] = "106141412345678908"
     again = {**labelled, "batchId": "batch_again"}
-    export_id = house.accept(labelled).export_id
-    house.step(export_id, 1, "record_packages")
+    export_id = workflow.accept(labelled).export_id
+    workflow.step(export_id, 1, "record_packages")
     with pytest.raises(PlanNotExecutable) as refused:
-        house.accept(again)
+        workflow.accept(again)
     assert refused.value.field == "/units/0/packages/0/sscc"
-    assert house.count(Export) == 1
-    cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
-    another = house.accept(again).export_id
-    assert house.step(another, 1, "record_packages") != ()
+    assert workflow.count(Export) == 1
+    cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
+    another = workflow.accept(again).export_id
+    assert workflow.step(another, 1, "record_packages") != ()
 
 
-def test_an_export_that_was_handed_off_cannot_be_cancelled(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    house.step(export_id, 1, "render_documents")
-    before = house.events(export_id)
+def test_an_export_that_was_handed_off_cannot_be_cancelled(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    workflow.step(export_id, 1, "render_documents")
+    before = workflow.events(export_id)
     with pytest.raises(InvalidState):
-        cancel_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
-    assert house.events(export_id) == before
-    assert house.state(export_id) == "executing"
+        cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
+    assert workflow.events(export_id) == before
+    assert workflow.state(export_id) == "executing"
 
 
-def test_an_export_that_has_not_failed_cannot_be_retried(house: House) -> None:
-    export_id = house.accept().export_id
+def test_an_export_that_has_not_failed_cannot_be_retried(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
     with pytest.raises(InvalidState):
-        retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
+        retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(NotFound):
-        retry_export(house.runtime, "acc_other", export_id, "key_test")
-    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+        retry_export(workflow.runtime, "acc_other", export_id, "key_test")
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]

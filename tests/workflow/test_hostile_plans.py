@@ -21,7 +21,7 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from tests.support.factories import TODAY, at, changed
 from tests.support.hostile_inputs import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 PLACES = sorted(texts_of(whole_plan()))
 ROWS = (Export, PlanSnapshot, Event, Step)
@@ -117,11 +117,11 @@ def together(tricks: list[str], longest: int = 240) -> list[str]:
 
 # A formula is one only where it begins a text.
 @pytest.mark.parametrize("text", [*together([*BREAKING.values()]), *together([*ODD.values()]), BREAKING["formula"]])
-def test_what_may_be_said_is_executed_whole(house: House, text: str) -> None:
+def test_what_may_be_said_is_executed_whole(workflow: WorkflowHarness, text: str) -> None:
     made = poisoned(text)
-    export_id = house.accept(made).export_id
-    house.finish(export_id)
-    with house.runtime.db.read() as session:
+    export_id = workflow.accept(made).export_id
+    workflow.finish(export_id)
+    with workflow.runtime.db.read() as session:
         export = session.get_one(Export, export_id)
         assert (export.state, export.failure) == ("executed", None)
         artifacts = session.scalars(select(Artifact).where(col(Artifact.export_id) == export_id)).all()
@@ -130,17 +130,19 @@ def test_what_may_be_said_is_executed_whole(house: House, text: str) -> None:
         row.artifact_type for row in artifacts
     }
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", row.filename) for row in artifacts)
-    invoice = json.loads(house.store.get(carried.sha256))
+    invoice = json.loads(workflow.store.get(carried.sha256))
     assert [line["sku"] for line in invoice["lines"]] == [line["sku"] for line in made["units"][0]["lines"]]
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
-def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(house: House, trick: str) -> None:
+def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(
+    workflow: WorkflowHarness, trick: str
+) -> None:
     with pytest.raises(PlanNotExecutable) as refused:
-        house.accept(poisoned(DECEIVING[trick]))
+        workflow.accept(poisoned(DECEIVING[trick]))
     assert refused.value.details is not None
     assert {each["rule"] for each in refused.value.details["rules"] if each["severity"] == "block"} == {"D02"}
-    assert [house.count(table) for table in ROWS] == [0, 0, 0, 0]
+    assert [workflow.count(table) for table in ROWS] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("trick", FORBIDDEN)

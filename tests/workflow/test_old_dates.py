@@ -25,7 +25,7 @@ from pipeline.ops.verification.verifier import verify_bundle
 from pipeline.workflow import preflight
 from tests.ops.verification.bundles import packed
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import executed, read
 
 DAYS: Final = (
@@ -50,43 +50,45 @@ def old_plan(end: str) -> factories.Json:
 
 @pytest.mark.parametrize("end", TAKEN)
 def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
-    house: House, tmp_path: Path, end: str
+    workflow: WorkflowHarness, tmp_path: Path, end: str
 ) -> None:
-    export_id = executed(house, old_plan(end))
-    raw = packed(house.runtime, export_id)
+    export_id = executed(workflow, old_plan(end))
+    raw = packed(workflow.runtime, export_id)
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
     assert [check.failure for check in verify_bundle(bundle).checks if check.failure is not None] == []
-    assert service.rebuild_exports(house.runtime, export_id=export_id).intact
-    assert read(house, export_id).state == "executed"
-    for each in Path(house.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
+    assert service.rebuild_exports(workflow.runtime, export_id=export_id).intact
+    assert read(workflow, export_id).state == "executed"
+    for each in Path(workflow.runtime.settings.artifacts_url.removeprefix("file:")).rglob("*"):
         if each.is_file():
             each.unlink()
-    survey = store_check.check_store(house.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True)
+    survey = store_check.check_store(
+        workflow.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True
+    )
     assert survey.documents == survey.restored > 0
-    assert packed(house.runtime, export_id) == raw
+    assert packed(workflow.runtime, export_id) == raw
 
 
-def test_what_is_entered_in_the_last_year_is_never_due(house: House) -> None:
-    executed(house, old_plan("last"))
-    assert list(retention.find_expired(house.runtime, date(9999, 12, 31))) == []
+def test_what_is_entered_in_the_last_year_is_never_due(workflow: WorkflowHarness) -> None:
+    executed(workflow, old_plan("last"))
+    assert list(retention.find_expired(workflow.runtime, date(9999, 12, 31))) == []
 
 
 @pytest.mark.parametrize("end", TAKEN)
-def test_what_is_said_of_it_can_be_written_as_an_email(house: House, end: str) -> None:
-    export_id = executed(house, old_plan(end))
-    with house.runtime.db.read() as session:
+def test_what_is_said_of_it_can_be_written_as_an_email(workflow: WorkflowHarness, end: str) -> None:
+    export_id = executed(workflow, old_plan(end))
+    with workflow.runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
     for row in rows:
-        assert email_content.build_email_body(house.runtime.settings, row, ()).text
+        assert email_content.build_email_body(workflow.runtime.settings, row, ()).text
 
 
-def test_a_registered_plan_of_an_older_version_is_read(house: House) -> None:
+def test_a_registered_plan_of_an_older_version_is_read(workflow: WorkflowHarness) -> None:
     made = old_plan("last")
     request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
-    preflight.register_plan(house.runtime, house.caller, export_plans.hash_plan(Plan.model_validate(made), made))
-    kept = preflight.load_snapshot(preflight.find_registered_plan(house.runtime, house.caller, request))
+    preflight.register_plan(workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made))
+    kept = preflight.load_snapshot(preflight.find_registered_plan(workflow.runtime, workflow.caller, request))
     assert kept.raw == made
     assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]
 

@@ -29,7 +29,7 @@ from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.servers import PostgreSQL
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 TRIES = 5
 DIED = (
@@ -38,13 +38,13 @@ DIED = (
 )
 
 
-def view(house: House, export_id: str) -> ExportView:
-    with house.runtime.db.read() as session:
+def view(workflow: WorkflowHarness, export_id: str) -> ExportView:
+    with workflow.runtime.db.read() as session:
         return inspection_view.read_export(session, factories.ACCOUNT, export_id)
 
 
-def listed(house: House, *, quarantined: bool) -> list[str]:
-    with house.runtime.db.read() as session:
+def listed(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
+    with workflow.runtime.db.read() as session:
         wanted = ExportFilter(quarantined=quarantined)
         return [
             each.export_id
@@ -52,9 +52,9 @@ def listed(house: House, *, quarantined: bool) -> list[str]:
         ]
 
 
-def die(house: House, export_id: str, name: str) -> None:
+def die(workflow: WorkflowHarness, export_id: str, name: str) -> None:
     """Claim the step, and leave behind what a worker does that is killed right after it."""
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.execute(
             update(Step)
             .where(col(Step.export_id) == export_id, col(Step.name) == name)
@@ -68,18 +68,18 @@ def die(house: House, export_id: str, name: str) -> None:
         )
 
 
-def failure(house: House, export_id: str) -> dict[str, Any]:
+def failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return the facts of the one event that tells of the failure."""
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         (event,) = session.scalars(
             select(Event).where(col(Event.export_id) == export_id, col(Event.type) == "EXPORT_FAILED")
         ).all()
         return event.data
 
 
-def told(house: House, export_id: str) -> dict[str, Any]:
+def told(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return what the operators are told."""
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         (said,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert (said.audience, said.event_type) == ("operator", "exports.export.failed.v1")
     facts: dict[str, Any] = json.loads(said.data)
@@ -95,25 +95,27 @@ def breaking(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     return render
 
 
-def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_tried_by_nobody(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
+def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_tried_by_nobody(
+    workflow: WorkflowHarness,
+) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
     for tries in range(1, TRIES):
-        die(house, export_id, "render_documents")
+        die(workflow, export_id, "render_documents")
         if tries > 1:
-            assert house.sweep() == [], "it is begun again at a moment of its own"
-        assert [task.step for task in house.sweep()] == ["render_documents"]
-    die(house, export_id, "render_documents")
-    (due,) = house.sweep()
+            assert workflow.sweep() == [], "it is begun again at a moment of its own"
+        assert [task.step for task in workflow.sweep()] == ["render_documents"]
+    die(workflow, export_id, "render_documents")
+    (due,) = workflow.sweep()
     assert due == TaskMessage(export_id, 1, "render_documents")
-    outcome = run_step(house.runtime, export_id, due.unit_no, "render_documents")
+    outcome = run_step(workflow.runtime, export_id, due.unit_no, "render_documents")
     assert outcome.completed == ()
     (task,) = outcome.tasks
     assert task == TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue"), (
         "only the operators are woken"
     )
 
-    seen = view(house, export_id)
+    seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")
     assert seen.status == (
         f"Quarantined at render_documents of U1 after 5 attempts, until it is retried or cancelled: {DIED}"
@@ -122,61 +124,61 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
         (TRIES, DIED)
     ]
     facts = {"step": "render_documents", "unitNo": 1, "attempts": TRIES, "reason": DIED, "quarantined": True}
-    assert failure(house, export_id).items() >= facts.items()
-    said = told(house, export_id)
+    assert failure(workflow, export_id).items() >= facts.items()
+    said = told(workflow, export_id)
     assert (said["quarantined"], said["attempts"]) == (True, TRIES)
-    assert listed(house, quarantined=True) == [export_id]
-    assert listed(house, quarantined=False) == []
-    assert house.sweep() == [], "it is owed nothing any more"
+    assert listed(workflow, quarantined=True) == [export_id]
+    assert listed(workflow, quarantined=False) == []
+    assert workflow.sweep() == [], "it is owed nothing any more"
 
 
-def test_what_ended_together_again_and_again_is_begun_apart(house: House) -> None:
-    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(8)]
+def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHarness) -> None:
+    exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(8)]
 
     def die_together() -> None:
         for export_id in exports:
-            die(house, export_id, "record_packages")
-        house.clock.pass_seconds(30)
+            die(workflow, export_id, "record_packages")
+        workflow.clock.pass_seconds(30)
 
     die_together()
-    assert len(find_due(house.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
+    assert len(find_due(workflow.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
     die_together()
-    assert find_due(house.runtime) == []
-    with house.runtime.db.read() as session:
+    assert find_due(workflow.runtime) == []
+    with workflow.runtime.db.read() as session:
         due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
     assert len(set(due)) == len(exports)
-    assert all(house.clock.now <= each <= house.clock.now + timedelta(seconds=30) for each in due if each)
-    assert {step.error for step in view(house, exports[0]).units[0].steps} == {None, step_failures.WORKER_LOST}
-    house.finish(exports[0])
-    assert {house.state(each) for each in exports} == {"executed"}
+    assert all(workflow.clock.now <= each <= workflow.clock.now + timedelta(seconds=30) for each in due if each)
+    assert {step.error for step in view(workflow, exports[0]).units[0].steps} == {None, step_failures.WORKER_LOST}
+    workflow.finish(exports[0])
+    assert {workflow.state(each) for each in exports} == {"executed"}
 
 
 @pytest.mark.parametrize("what", ["ends", "renews its lease"])
 def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before(
-    make_house: Callable[[str], House],
+    make_workflow: Callable[[str], WorkflowHarness],
     postgres_server: PostgreSQL,
     postgres_template: str,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
-    house = make_house(postgres_server.fresh_url(postgres_template))
-    export_id = house.accept().export_id
+    workflow = make_workflow(postgres_server.fresh_url(postgres_template))
+    export_id = workflow.accept().export_id
     step = update(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
     long_ago = database_now(-1)
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.execute(step.values(attempts=2, fence=2, lease_until=long_ago, due_at=long_ago, error=None))
     done = {"state": "done", "lease_until": None, "due_at": None}
     renewed = {"lease_until": database_now(30), "due_at": database_now(30)}
 
     def meanwhile(least: float, _: float) -> float:
-        with house.runtime.db.write() as session:
+        with workflow.runtime.db.write() as session:
             session.execute(step.values(done if what == "ends" else renewed))
         return least
 
     monkeypatch.setattr("pipeline.workflow.sweeper.random.uniform", meanwhile)
-    with house.runtime.db.write() as session:
-        sweeper.stagger_lost_steps(session, house.runtime.settings)
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.write() as session:
+        sweeper.stagger_lost_steps(session, workflow.runtime.settings)
+    with workflow.runtime.db.read() as session:
         (row,) = session.scalars(
             select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
         ).all()
@@ -190,14 +192,14 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
         assert min(row.lease_until, row.due_at) > utc_now()
 
 
-def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House) -> None:
-    export_id = house.accept().export_id
+def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
     for _ in range(TRIES):
-        die(house, export_id, "record_packages")
-    house.clock.pass_seconds(30)
-    assert house.step(export_id, 1, "record_packages") == ()
-    assert view(house, export_id).quarantined
-    assert house.count(ExportPackage) == 0
+        die(workflow, export_id, "record_packages")
+    workflow.clock.pass_seconds(30)
+    assert workflow.step(export_id, 1, "record_packages") == ()
+    assert view(workflow, export_id).quarantined
+    assert workflow.count(ExportPackage) == 0
 
 
 @pytest.mark.parametrize(
@@ -208,28 +210,28 @@ def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(house: House)
     ],
 )
 def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
-    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(error))
-    export_id = house.accept().export_id
-    house.finish(export_id)
-    seen = view(house, export_id)
+    export_id = workflow.accept().export_id
+    workflow.finish(export_id)
+    seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {reason}")
-    assert house.events(export_id).count("STEP_RETRIED") == TRIES - 1
-    assert failure(house, export_id)["attempts"] == TRIES
+    assert workflow.events(export_id).count("STEP_RETRIED") == TRIES - 1
+    assert failure(workflow, export_id)["attempts"] == TRIES
 
 
 def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_off(_: object) -> NoReturn:
         raise ZeroDivisionError
 
-    export_id = house.accept().export_id
+    export_id = workflow.accept().export_id
     monkeypatch.setattr(treatment, "line_digests", break_off)
-    assert house.step(export_id, 1, "record_packages") == ("record_packages",)
-    house.finish(export_id)
-    with house.runtime.db.read() as session:
+    assert workflow.step(export_id, 1, "record_packages") == ("record_packages",)
+    workflow.finish(export_id)
+    with workflow.runtime.db.read() as session:
         retried = session.scalars(
             select(Event)
             .where(col(Event.export_id) == export_id, col(Event.type) == "STEP_RETRIED")
@@ -238,38 +240,40 @@ def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
     assert [(event.data["step"], event.data["attempt"]) for event in retried] == [
         ("attach_customs", number) for number in range(1, TRIES)
     ]
-    assert failure(house, export_id)["attempts"] == TRIES
+    assert failure(workflow, export_id)["attempts"] == TRIES
 
 
-def test_known_fault_is_a_failure_and_no_quarantine(house: House) -> None:
-    export_id = house.accept().export_id
-    house.store.breaks_with = ArtifactConflict("it came out otherwise")
-    house.finish(export_id)
-    seen = view(house, export_id)
+def test_known_fault_is_a_failure_and_no_quarantine(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.store.breaks_with = ArtifactConflict("it came out otherwise")
+    workflow.finish(export_id)
+    seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined) == ("failed", False)
     assert seen.status.startswith("Failed at render_documents of U1: it came out otherwise")
-    assert failure(house, export_id)["quarantined"] is False
-    assert listed(house, quarantined=True) == []
+    assert failure(workflow, export_id)["quarantined"] is False
+    assert listed(workflow, quarantined=True) == []
 
 
-def test_operator_lets_it_go_on_with_all_its_tries_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_lets_it_go_on_with_all_its_tries_again(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(RendererCrashed("the PDF engine died")))
-    export_id = house.accept().export_id
-    house.finish(export_id)
-    assert view(house, export_id).quarantined
+    export_id = workflow.accept().export_id
+    workflow.finish(export_id)
+    assert view(workflow, export_id).quarantined
 
     for _ in range(2):  # once before the cause is mended: five tries more, and it is told once more
-        retry_export(house.runtime, factories.ACCOUNT, export_id, "key_test")
-        seen = view(house, export_id)
+        retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
+        seen = view(workflow, export_id)
         assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
-        house.finish(export_id)
+        workflow.finish(export_id)
         monkeypatch.setattr(workflow_render_documents, "render_documents", render_documents)
-    assert view(house, export_id).state == "executed"
-    assert house.events(export_id).count("EXPORT_FAILED") == 2
-    assert house.events(export_id).count("EXPORT_RESUMED") == 2
+    assert view(workflow, export_id).state == "executed"
+    assert workflow.events(export_id).count("EXPORT_FAILED") == 2
+    assert workflow.events(export_id).count("EXPORT_RESUMED") == 2
 
 
-def test_quarantine_of_one_export_holds_up_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quarantine_of_one_export_holds_up_no_other(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def render(invoice: Invoice) -> Iterator[Document]:
         if invoice.header.number.startswith("POISON"):
             raise RendererCrashed("the PDF engine died")
@@ -277,8 +281,8 @@ def test_quarantine_of_one_export_holds_up_no_other(house: House, monkeypatch: p
 
     monkeypatch.setattr(workflow_render_documents, "render_documents", render)
     exports = [
-        house.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
+        workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("POISON1", "GOOD", "POISON2")
     ]
-    house.finish(exports[0])
-    assert [view(house, each).state for each in exports] == ["failed", "executed", "failed"]
-    assert sorted(listed(house, quarantined=True)) == sorted([exports[0], exports[2]])
+    workflow.finish(exports[0])
+    assert [view(workflow, each).state for each in exports] == ["failed", "executed", "failed"]
+    assert sorted(listed(workflow, quarantined=True)) == sorted([exports[0], exports[2]])

@@ -16,7 +16,7 @@ from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +26,30 @@ def working() -> Iterator[None]:
     shutdown.reset()
 
 
-def step(house: House, export_id: str, name: str, unit_no: int = 1) -> Step:
-    with house.runtime.db.read() as session:
+def step(workflow: WorkflowHarness, export_id: str, name: str, unit_no: int = 1) -> Step:
+    with workflow.runtime.db.read() as session:
         return session.get_one(Step, (export_id, unit_no, name))
 
 
-def test_step_that_is_not_begun_is_free_at_once_and_not_counted(house: House) -> None:
-    export_id = house.accept().export_id
+def test_step_that_is_not_begun_is_free_at_once_and_not_counted(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
     shutdown.request()
-    outcome = run_step(house.runtime, export_id, 1, "record_packages")
+    outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.halted) == ((), True)
     assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker is told"
-    left = step(house, export_id, "record_packages")
+    left = step(workflow, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
-    assert house.events(export_id) == ["EXPORT_ACCEPTED"]
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
     shutdown.reset()
-    assert house.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
-    assert step(house, export_id, "record_packages").attempts == 1
+    assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
+    assert step(workflow, export_id, "record_packages").attempts == 1
 
 
 def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
     made: list[str] = []
 
     def render(invoice: Invoice) -> Iterator[Document]:
@@ -60,27 +60,29 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
 
     with monkeypatch.context() as patched:
         patched.setattr(workflow_render_documents, "render_documents", render)
-        outcome = run_step(house.runtime, export_id, 1, "render_documents")
+        outcome = run_step(workflow.runtime, export_id, 1, "render_documents")
     assert (len(made), outcome.completed, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
-    assert (step(house, export_id, "render_documents").attempts, house.count(Artifact)) == (0, 0)
-    assert "STEP_RETRIED" not in house.events(export_id)
+    assert (step(workflow, export_id, "render_documents").attempts, workflow.count(Artifact)) == (0, 0)
+    assert "STEP_RETRIED" not in workflow.events(export_id)
     shutdown.reset()
-    assert "render_documents" in house.step(export_id, 1, "render_documents")
-    assert step(house, export_id, "render_documents").attempts == 1
+    assert "render_documents" in workflow.step(export_id, 1, "render_documents")
+    assert step(workflow, export_id, "render_documents").attempts == 1
 
 
-def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_s_files_are_broken_off_between_two_units(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = {
         "name": "Demo",
         "filename": "a.csv",
         "format": "csv",
         "columns": [{"header": "a", "field": "invoice_no"}],
     }
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = words
-    export_id = house.accept(factories.plan(units=2)).export_id
+    export_id = workflow.accept(factories.plan(units=2)).export_id
     for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (2, "record_packages")):
-        house.step(export_id, unit_no, name)
+        workflow.step(export_id, unit_no, name)
     made: list[str] = []
 
     def profile_document(*_: object) -> Document:
@@ -89,29 +91,29 @@ def test_a_broker_s_files_are_broken_off_between_two_units(house: House, monkeyp
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
     monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
-    outcome = run_step(house.runtime, export_id, 2, "render_documents")
+    outcome = run_step(workflow.runtime, export_id, 2, "render_documents")
     assert (len(made), outcome.completed) == (1, ("render_documents", "close_unit"))
     assert outcome.tasks == (TaskMessage(export_id, 0, "hand_off"),)
 
 
 def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = house.accept().export_id
+    export_id = workflow.accept().export_id
     # As if the signal came while the first step was written.
     monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.request())
-    outcome = run_step(house.runtime, export_id, 1, "record_packages")
+    outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
-    left = step(house, export_id, "attach_customs")
+    left = step(workflow, export_id, "attach_customs")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 
 
-def test_nothing_more_is_sent(house: House) -> None:
-    export_id = house.accept().export_id
+def test_nothing_more_is_sent(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
     for name in ("record_packages", "render_documents"):
-        house.step(export_id, 1, name)
-    house.step(export_id, 0, "hand_off")
+        workflow.step(export_id, 1, name)
+    workflow.step(export_id, 0, "hand_off")
     shutdown.request()
-    assert sender.deliver_stream(house.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
+    assert sender.deliver_stream(workflow.runtime, export_id, factories.WAREHOUSE, "queue") == sender.DeliveryReport()
     shutdown.reset()
-    assert sender.deliver_stream(house.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver_stream(workflow.runtime, export_id, factories.WAREHOUSE, "queue").delivered == 2

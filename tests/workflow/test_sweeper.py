@@ -22,7 +22,7 @@ from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tasks import sweeper
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
 DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
@@ -42,10 +42,10 @@ class Sent:
 
 
 @pytest.fixture
-def sent(house: House, monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """Sweeps are of the house, find a late status and somebody to ask, and send nothing outwards."""
+def sent(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """Sweeps are of the workflow harness, find a late status and somebody to ask, and send nothing outwards."""
     here = Sent()
-    monkeypatch.setattr(sweeper, "process_runtime", lambda: house.runtime)
+    monkeypatch.setattr(sweeper, "process_runtime", lambda: workflow.runtime)
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
     monkeypatch.setattr(dispatch, "publish_streams", here.streams.extend)
@@ -62,9 +62,9 @@ def breaking(error: Exception) -> Callable[..., NoReturn]:
     return broken
 
 
-def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent) -> None:
-    export_id = house.accept().export_id
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarness, sent: Sent) -> None:
+    export_id = workflow.accept().export_id
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
     assert (sent.tasks, sent.streams, sent.polls) == (
         [TaskMessage(export_id, 1, "record_packages")],
@@ -78,10 +78,10 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(house: House, sent: Sent
     [("sweeper.find_due", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
 )
 def test_a_part_that_breaks_keeps_no_other(
-    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
 ) -> None:
-    house.accept()
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    workflow.accept()
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
@@ -91,10 +91,10 @@ def test_a_part_that_breaks_keeps_no_other(
 
 @pytest.mark.parametrize(("part", "left"), [("overdue.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
 def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
-    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
 ) -> None:
-    house.accept()
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
+    workflow.accept()
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
@@ -106,7 +106,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     ("limit", "seconds", "least"), [(100, 2, 10), (100, 0.25, 2), (9, 2, 9), (100, 60, 100), (1, 0.1, 1)]
 )
 def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
-    house: House, sent: Sent, monkeypatch: pytest.MonkeyPatch, limit: int, seconds: float, least: int
+    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, limit: int, seconds: float, least: int
 ) -> None:
     asked: list[tuple[int, int]] = []
 
@@ -115,27 +115,27 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
         return [at_least for _ in places]
 
     monkeypatch.setattr(dispatch, "queue_capacity", queue_capacity)
-    changed = house.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
-    monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(house.runtime, settings=changed))
+    changed = workflow.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
+    monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(workflow.runtime, settings=changed))
     sweeper.sweep()
     assert asked == [(limit, least)]
 
 
-def test_a_sweep_waits_for_no_renderer_and_makes_no_step(house: House) -> None:
-    spent, sound = (house.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
-    house.step(spent, 1, "record_packages")
-    tries = house.runtime.settings.step_max_attempts
-    with house.runtime.db.write() as session:
+def test_a_sweep_waits_for_no_renderer_and_makes_no_step(workflow: WorkflowHarness) -> None:
+    spent, sound = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
+    workflow.step(spent, 1, "record_packages")
+    tries = workflow.runtime.settings.step_max_attempts
+    with workflow.runtime.db.write() as session:
         session.execute(
             update(Step)
             .where(col(Step.export_id) == spent, col(Step.name) == "render_documents")
             .values(attempts=tries, fence=tries)
         )
-    house.clock.pass_seconds(3600)
+    workflow.clock.pass_seconds(3600)
     # Another thread of this process renders.
     with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
-        found = sweeper.submit(find_due, house.runtime).result(timeout=30)
+        found = sweeper.submit(find_due, workflow.runtime).result(timeout=30)
     assert set(found) == {TaskMessage(spent, 1, "render_documents"), TaskMessage(sound, 1, "record_packages")}
-    assert house.state(spent) == "executing"
-    house.run(found)
-    assert house.state(spent) == "failed"
+    assert workflow.state(spent) == "executing"
+    workflow.run(found)
+    assert workflow.state(spent) == "failed"

@@ -16,7 +16,7 @@ from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS, OwnServer
 from tests.support import factories
 from tests.support.servers import RabbitMQ, Redis
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
 
@@ -74,9 +74,9 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
         assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST - 1]
 
 
-def test_what_finds_no_room_is_not_put_off(house: House) -> None:
-    exports = [house.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    found = [find_due(house.runtime, steps=2, streams=0) for _ in range(3)]
+def test_what_finds_no_room_is_not_put_off(workflow: WorkflowHarness) -> None:
+    exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
+    found = [find_due(workflow.runtime, steps=2, streams=0) for _ in range(3)]
     assert [len(tasks) for tasks in found] == [2, 1, 0]
     assert {task.export_id for tasks in found for task in tasks} == {*exports}

@@ -20,7 +20,7 @@ from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import asked_of, explained, searches
 from tests.system.faults.matrix import alone
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
 #: Where some are to be begun apart it is one more, however many these are, and each late status is told by a transaction of its own.
@@ -33,30 +33,30 @@ FRAME: Final = ("BEGIN", "SELECT set_config")
 MESSAGE_BYTES: Final = 1_300
 
 
-def sweep(house: House) -> tuple[list[str], list[TaskMessage]]:
+def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
-    with asked_of(house.runtime.db) as heard:
-        tasks = find_due(house.runtime)
-        overdue.notify_overdue(house.runtime)
-        polling.take_due_polls(house.runtime)
+    with asked_of(workflow.runtime.db) as heard:
+        tasks = find_due(workflow.runtime)
+        overdue.notify_overdue(workflow.runtime)
+        polling.take_due_polls(workflow.runtime)
     return [statement for statement in heard if not statement.startswith(FRAME)], tasks
 
 
 @alone("F32")
-def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) -> None:
-    idle, tasks = sweep(house)
+def test_sweep_asks_as_little_of_the_database_however_much_is_due(workflow: WorkflowHarness) -> None:
+    idle, tasks = sweep(workflow)
     assert tasks == []
     for number in range(3):
-        house.accept(factories.plan(units=10, batch=f"batch_{number}"))
-    house.clock.pass_seconds(house.runtime.settings.stalled_seconds)
-    busy, tasks = sweep(house)
+        workflow.accept(factories.plan(units=10, batch=f"batch_{number}"))
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
+    busy, tasks = sweep(workflow)
     assert len(tasks) == 30
     assert len(busy) == len(idle) == STATEMENTS, idle
     # All of them were begun, and ended with their workers, twice.
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         past = {"attempts": 2, "fence": 2, "due_at": database_now(-1), "lease_until": database_now(-1)}
         session.execute(update(Step).where(col(Step.state) == "ready").values(past))
-    silent, tasks = sweep(house)
+    silent, tasks = sweep(workflow)
     assert tasks == []
     assert len(silent) == STATEMENTS + 1, silent
 
@@ -71,12 +71,12 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(house: House) 
     ],
 )
 def test_sweep_looks_at_nothing_that_is_due_later(
-    make_house: Callable[[str], House], database_url: str, table: str, column: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, table: str, column: str
 ) -> None:
     """A partner that is away may be owed a hundred thousand messages: an index is searched, and up to this moment alone."""
-    house = make_house(database_url)
-    with explained(house.runtime.db) as plans:
-        sweep(house)
+    workflow = make_workflow(database_url)
+    with explained(workflow.runtime.db) as plans:
+        sweep(workflow)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
 
 

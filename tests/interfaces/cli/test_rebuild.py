@@ -13,17 +13,17 @@ from sqlalchemy import text, update
 from pipeline.exports.models import Export, ExportPackage
 from tests.interfaces.cli.conftest import Commands
 from tests.ops.tampering import unguarded
-from tests.workflow.conftest import House, make_house
+from tests.workflow.conftest import WorkflowHarness, make_workflow
 from tests.workflow.revisions import executed
 
-__all__ = ["make_house"]
+__all__ = ["make_workflow"]
 
 
 @dataclass
 class Damaged:
-    """A house, and the command that opens its database."""
+    """A workflow harness, and the command that opens its database."""
 
-    house: House
+    workflow: WorkflowHarness
     commands: Commands
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -38,24 +38,24 @@ class Damaged:
 
     def write(self, statement: Any) -> None:
         """Do something to the database that the log does not know."""
-        with self.house.runtime.db.write() as session:
+        with self.workflow.runtime.db.write() as session:
             session.execute(statement)
 
 
 @pytest.fixture
-def damaged(make_house: Callable[[str], House], sqlite_url: str) -> Damaged:
-    """A house, and the command that opens its database."""
-    return Damaged(make_house(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
+def damaged(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> Damaged:
+    """A workflow harness, and the command that opens its database."""
+    return Damaged(make_workflow(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
 
 
 def test_nothing_is_damaged(damaged: Damaged) -> None:
-    executed(damaged.house)
+    executed(damaged.workflow)
     code, shown = damaged.run()
     assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
 
 
 def test_damage_is_named_then_restored(damaged: Damaged) -> None:
-    export_id = executed(damaged.house)
+    export_id = executed(damaged.workflow)
     damaged.write(update(ExportPackage).values(type="PLT"))
     code, found = damaged.report("--check")
     (one,) = found["damaged"]
@@ -71,7 +71,7 @@ def test_damage_is_named_then_restored(damaged: Damaged) -> None:
 
 
 def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
-    executed(damaged.house)
+    executed(damaged.workflow)
     damaged.write(update(Export).values(findings=[{"rule": "V01"}]))
     code, shown = damaged.run("--check")
     assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
@@ -80,16 +80,16 @@ def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
 
 
 def test_what_is_refused_is_said_to_be_refused(damaged: Damaged) -> None:
-    executed(damaged.house)
+    executed(damaged.workflow)
     damaged.write(update(Export).values(next_seq=1000))
     code, shown = damaged.run("--check")
     assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
 
 
 def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
-    executed(damaged.house)
+    executed(damaged.workflow)
     # Whoever opens the file for himself is asked nothing about foreign keys.
-    with unguarded(damaged.house.runtime.db) as connection:
+    with unguarded(damaged.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
     code, found = damaged.report("--check")
     keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
@@ -99,9 +99,9 @@ def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
 
 
 def test_rows_that_the_database_does_not_take_back_are_refused(damaged: Damaged) -> None:
-    export_id = executed(damaged.house)
+    export_id = executed(damaged.workflow)
     # Another row has what belongs to a row that is gone.
-    with unguarded(damaged.house.runtime.db) as connection:
+    with unguarded(damaged.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
     code, found = damaged.report("--apply", "--export", export_id)
     (one,) = found["damaged"]

@@ -16,10 +16,10 @@ from pipeline.exports.models import Artifact, PlanSnapshot
 from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
-from tests.workflow.conftest import House, house, make_house
+from tests.workflow.conftest import WorkflowHarness, make_workflow, workflow
 from tests.workflow.revisions import executed
 
-__all__ = ["house", "make_house"]
+__all__ = ["workflow", "make_workflow"]
 
 
 def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
@@ -52,13 +52,13 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     assert service.json("inspect", export_id)["purgedAt"] is None
 
 
-def test_plan_that_cannot_be_read_is_told_beside_what_is_due(house: House) -> None:
+def test_plan_that_cannot_be_read_is_told_beside_what_is_due(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
-        executed(house, factories.plan(batch=name))
-    with house.runtime.db.write() as session:
+        executed(workflow, factories.plan(batch=name))
+    with workflow.runtime.db.write() as session:
         damaged = session.scalars(select(PlanSnapshot.id)).first()
         session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
-    commands = Commands({"DATABASE_URL": house.runtime.settings.database_url})
+    commands = Commands({"DATABASE_URL": workflow.runtime.settings.database_url})
     told = commands("retention", "purge", "--dry-run", "--on", "2040-01-01", "--json")
     assert (told.exit_code, len(json.loads(told.stdout))) == (ExitCode.REFUSED, 1)
     assert f"plan {damaged} cannot be read" in told.stderr
@@ -180,13 +180,13 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
 # The store
 
 
-def documents_of(house: House) -> tuple[Commands, dict[str, Path]]:
+def documents_of(workflow: WorkflowHarness) -> tuple[Commands, dict[str, Path]]:
     """Return the command line beside an executed export, and its documents in the store by their file's name."""
-    export_id = executed(house, factories.plan())
-    settings = house.runtime.settings
+    export_id = executed(workflow, factories.plan())
+    settings = workflow.runtime.settings
     commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
     folder = Path(settings.artifacts_url.removeprefix("file:"))
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         rows = session.exec(select(Artifact).where(col(Artifact.export_id) == export_id)).all()
         return commands, {row.filename: next(folder.rglob(row.sha256)) for row in rows}
 
@@ -195,8 +195,8 @@ def told(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_store_that_lost_documents_is_checked_and_restored(house: House) -> None:
-    commands, files = documents_of(house)
+def test_store_that_lost_documents_is_checked_and_restored(workflow: WorkflowHarness) -> None:
+    commands, files = documents_of(workflow)
     sound = commands("artifacts", "check")
     assert (sound.exit_code, f"✓ {len(files)} documents" in sound.stdout) == (ExitCode.OK, True)
     before = files["packing_list.pdf"].read_bytes()
@@ -228,9 +228,9 @@ def test_store_that_lost_documents_is_checked_and_restored(house: House) -> None
     assert commands("artifacts", "check", "--export", "exp_none").exit_code == ExitCode.NOT_FOUND
 
 
-def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(house: House) -> None:
-    commands, files = documents_of(house)
-    folder = Path(house.runtime.settings.artifacts_url.removeprefix("file:"))
+def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(workflow: WorkflowHarness) -> None:
+    commands, files = documents_of(workflow)
+    folder = Path(workflow.runtime.settings.artifacts_url.removeprefix("file:"))
     shutil.move(folder, folder.with_name("unmounted"))
     for command in ("check", "restore"):
         ended = commands("artifacts", command, "--json")

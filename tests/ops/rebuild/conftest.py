@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.workflow.conftest import answers, house, make_house
+from tests.workflow.conftest import answers, make_workflow, workflow
 
-__all__ = ["answers", "house", "make_house"]
+__all__ = ["answers", "workflow", "make_workflow"]

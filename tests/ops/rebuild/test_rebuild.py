@@ -25,7 +25,7 @@ from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import unguarded
 from tests.support import factories
-from tests.workflow.conftest import Answers, House
+from tests.workflow.conftest import Answers, WorkflowHarness
 from tests.workflow.revisions import amended, deliver_all, executed, owed
 
 TABLES: tuple[type[SQLModel], ...] = (
@@ -61,22 +61,22 @@ BOOKKEEPING = {
 
 
 @pytest.fixture
-def either(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each of the databases."""
-    return make_house(database_url)
+def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
 
 
-def differences(house: House, export_id: str) -> list[tuple[str, str, list[str]]]:
-    with house.runtime.db.read() as session:
+def differences(workflow: WorkflowHarness, export_id: str) -> list[tuple[str, str, list[str]]]:
+    with workflow.runtime.db.read() as session:
         found = service.compare_export(session, export_id)
     assert found.refusal is None
     return [(each.table, each.kind, each.columns) for each in found.differences]
 
 
-def content(house: House) -> dict[str, list[dict[str, Any]]]:
+def content(workflow: WorkflowHarness) -> dict[str, list[dict[str, Any]]]:
     """Return every row of every table, but for bookkeeping."""
     found = {}
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         for model in TABLES:
             name = str(model.__tablename__)
             rows = [row.model_dump(exclude=BOOKKEEPING.get(name)) for row in session.scalars(sa.select(model))]
@@ -87,28 +87,28 @@ def content(house: House) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def answered(house: House, export_id: str, answer: str, status: str, **said: Any) -> None:
-    with house.runtime.db.read() as session:
+def answered(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **said: Any) -> None:
+    with workflow.runtime.db.read() as session:
         submission = session.scalars(
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
     body = AcknowledgementBody.model_validate({"id": answer, "status": status, **said})
-    submissions.receive_answer(house.runtime, submission, body, "partner:br_sandbox")
+    submissions.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
 
 
-def lived(house: House) -> str:
+def lived(workflow: WorkflowHarness) -> str:
     """Execute an export whose customs broker asked, then accepted."""
-    export_id = executed(house, factories.plan(units=2, lines=3))
-    answered(house, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}])
-    answered(house, export_id, "a2", "accepted", reference="ref-1", entryNumber="ABC-1234567-8")
-    deliver_all(house, export_id)
+    export_id = executed(workflow, factories.plan(units=2, lines=3))
+    answered(workflow, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}])
+    answered(workflow, export_id, "a2", "accepted", reference="ref-1", entryNumber="ABC-1234567-8")
+    deliver_all(workflow, export_id)
     return export_id
 
 
 # It holds at any moment
 
 
-def test_tables_hold_what_the_log_says_after_every_step(either: House) -> None:
+def test_tables_hold_what_the_log_says_after_every_step(either: WorkflowHarness) -> None:
     export_id = either.accept(factories.plan(units=2)).export_id
     assert differences(either, export_id) == []
     for unit_no in (1, 2):
@@ -123,7 +123,7 @@ def test_tables_hold_what_the_log_says_after_every_step(either: House) -> None:
     assert differences(either, export_id) == []
 
 
-def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: House) -> None:
+def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: WorkflowHarness) -> None:
     export_id = lived(either)
     assert differences(either, export_id) == []
     first = owed(either, export_id)[0]
@@ -144,7 +144,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: Ho
 
 
 def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pending(
-    either: House, answers: Answers
+    either: WorkflowHarness, answers: Answers
 ) -> None:
     export_id = executed(either)
     deliver_all(either, export_id)
@@ -161,7 +161,9 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
     check_sent_again_and_not_taken(either, answers, told)
 
 
-def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(either: House, answers: Answers) -> None:
+def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
+    either: WorkflowHarness, answers: Answers
+) -> None:
     with answers(ChannelRefused("not this one")):
         export_id = executed(either)
     dead = next(each for each in owed(either, export_id) if each.partner_id == factories.WAREHOUSE)
@@ -169,17 +171,17 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(either:
     check_sent_again_and_not_taken(either, answers, dead)
 
 
-def check_sent_again_and_not_taken(house: House, answers: Answers, row: Delivery) -> None:
-    sender.resend_delivery(house.runtime, factories.ACCOUNT, row.id, "key_1")
-    assert differences(house, row.export_id) == []
+def check_sent_again_and_not_taken(workflow: WorkflowHarness, answers: Answers, row: Delivery) -> None:
+    sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
+    assert differences(workflow, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
-        assert sender.deliver_stream(house.runtime, row.export_id, row.partner_id, row.channel).retried
-    assert [each.state for each in owed(house, row.export_id) if each.id == row.id] == ["pending"]
-    assert differences(house, row.export_id) == []
+        assert sender.deliver_stream(workflow.runtime, row.export_id, row.partner_id, row.channel).retried
+    assert [each.state for each in owed(workflow, row.export_id) if each.id == row.id] == ["pending"]
+    assert differences(workflow, row.export_id) == []
 
 
 def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(
-    either: House, answers: Answers
+    either: WorkflowHarness, answers: Answers
 ) -> None:
     with answers(ChannelUnavailable("nobody is there")):
         export_id = executed(either)
@@ -194,18 +196,18 @@ def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_t
     assert differences(either, export_id) == []
 
 
-def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> None:
-    export_id = house.accept().export_id
-    house.store.breaks_with = RendererCrashed("the PDF engine died")
-    house.finish(export_id)
-    assert house.state(export_id) == "failed"
-    assert differences(house, export_id) == []
-    retry_export(house.runtime, factories.ACCOUNT, export_id, "key_1")
-    assert differences(house, export_id) == []
-    house.store.breaks_with = None
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
-    assert differences(house, export_id) == []
+def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "failed"
+    assert differences(workflow, export_id) == []
+    retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_1")
+    assert differences(workflow, export_id) == []
+    workflow.store.breaks_with = None
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"
+    assert differences(workflow, export_id) == []
 
 
 # Every damage is named, and comes back
@@ -214,7 +216,7 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(house: House) -> Non
 @pytest.mark.parametrize(
     "model", [model for model in TABLES if model is not Notification], ids=lambda m: m.__tablename__
 )
-def test_every_column_that_is_changed_is_named_and_comes_back(model: type[SQLModel], either: House) -> None:
+def test_every_column_that_is_changed_is_named_and_comes_back(model: type[SQLModel], either: WorkflowHarness) -> None:
     lived(either)
     before = content(either)
     name = str(model.__tablename__)
@@ -264,7 +266,7 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 @pytest.mark.parametrize(
     "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
 )
-def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], either: House) -> None:
+def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], either: WorkflowHarness) -> None:
     lived(either)
     before = content(either)
     with unguarded(either.runtime.db) as connection:
@@ -276,27 +278,27 @@ def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], e
     assert content(either) == before
 
 
-def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(house: House) -> None:
+def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow: WorkflowHarness) -> None:
     def counters() -> tuple[int, int]:
-        with house.runtime.db.read() as session:
+        with workflow.runtime.db.read() as session:
             account = session.get_one(Account, factories.ACCOUNT)
             return account.packages_numbered, account.ssccs_issued
 
-    lived(house)
+    lived(workflow)
     numbered, issued = counters()
-    skip_numbers(house.runtime, factories.ACCOUNT, packages=7, ssccs=11)
-    executed(house, factories.plan(batch="batch_2"))
-    before, after = content(house), counters()
+    skip_numbers(workflow.runtime, factories.ACCOUNT, packages=7, ssccs=11)
+    executed(workflow, factories.plan(batch="batch_2"))
+    before, after = content(workflow), counters()
     assert after == (numbered + 7 + 1, issued + 11 + 2)
-    with unguarded(house.runtime.db) as connection:
+    with unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(ExportPackage)))
-    assert service.rebuild_exports(house.runtime, apply=True).damaged
-    assert (content(house), counters()) == (before, after)
-    assert service.rebuild_exports(house.runtime).damaged == []
-    assert audit.verify_chains(house.runtime).intact
+    assert service.rebuild_exports(workflow.runtime, apply=True).damaged
+    assert (content(workflow), counters()) == (before, after)
+    assert service.rebuild_exports(workflow.runtime).damaged == []
+    assert audit.verify_chains(workflow.runtime).intact
 
 
-def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: House) -> None:
+def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: WorkflowHarness) -> None:
     export_id = lived(either)
     before = content(either)
     with unguarded(either.runtime.db) as connection:
@@ -308,7 +310,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: House) -
     assert content(either) == before
 
 
-def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(either: House) -> None:
+def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(either: WorkflowHarness) -> None:
     export_id = executed(either, told=False)
     before = content(either)
     with unguarded(either.runtime.db) as connection:
@@ -331,13 +333,13 @@ def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(either: H
     assert {each.attempts for each in sayings.deliveries if each.audience == "warehouse"} == {1}
 
 
-def test_step_that_was_marked_done_but_never_made_is_owed_again(house: House) -> None:
-    export_id = house.accept().export_id
-    house.step(export_id, 1, "record_packages")
-    with house.runtime.db.write() as session:
+def test_step_that_was_marked_done_but_never_made_is_owed_again(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
+    with workflow.runtime.db.write() as session:
         session.execute(sa.update(Step).where(col(Step.name) == "render_documents").values(state="done"))
-    assert house.sweep() == []
-    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+    assert workflow.sweep() == []
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("steps", ["state"])]
-    house.finish(export_id)
-    assert house.state(export_id) == "executed"
+    workflow.finish(export_id)
+    assert workflow.state(export_id) == "executed"

@@ -20,26 +20,26 @@ from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.ops.rebuild.test_rebuild import content, differences, lived
 from tests.ops.tampering import unguarded
 from tests.support import factories
-from tests.workflow.conftest import House
+from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import executed, owed
 
 
 @pytest.fixture
-def either(make_house: Callable[[str], House], database_url: str) -> House:
-    """A house on each of the databases."""
-    return make_house(database_url)
+def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
 
 
-def test_check_writes_nothing(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
+def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
+    export_id = lived(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(sscc=None))
-    before, log = content(house), house.events(export_id)
-    assert not service.rebuild_exports(house.runtime).intact
-    assert (content(house), house.events(export_id)) == (before, log)
+    before, log = content(workflow), workflow.events(export_id)
+    assert not service.rebuild_exports(workflow.runtime).intact
+    assert (content(workflow), workflow.events(export_id)) == (before, log)
 
 
-def test_broken_log_restores_nothing(either: House) -> None:
+def test_broken_log_restores_nothing(either: WorkflowHarness) -> None:
     lived(either)
     with unguarded(either.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
@@ -51,7 +51,7 @@ def test_broken_log_restores_nothing(either: House) -> None:
 
 
 @pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
-def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> None:
+def test_log_whose_end_is_cut_off_restores_nothing(either: WorkflowHarness, gone: str) -> None:
     export_id = lived(either)
     last = either.events(export_id).index(gone)
     with unguarded(either.runtime.db) as connection:
@@ -63,7 +63,7 @@ def test_log_whose_end_is_cut_off_restores_nothing(either: House, gone: str) -> 
     assert not audit.verify_chains(either.runtime).intact
 
 
-def test_number_that_is_too_low_comes_back(either: House) -> None:
+def test_number_that_is_too_low_comes_back(either: WorkflowHarness) -> None:
     export_id = lived(either)
     events = len(either.events(export_id))
     with unguarded(either.runtime.db) as connection:
@@ -76,7 +76,7 @@ def test_number_that_is_too_low_comes_back(either: House) -> None:
     assert audit.verify_chains(either.runtime).intact
 
 
-def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: House) -> None:
+def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: WorkflowHarness) -> None:
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
     export_id = executed(either, factories.plan(), told=False)
     (first, *_) = owed(either, export_id)
@@ -96,7 +96,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: H
     assert tried
 
 
-def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House) -> None:
+def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: WorkflowHarness) -> None:
     export_id = executed(either, told=False)
     assert either.events(export_id)[-1] == "HANDED_OFF"
     service.restore_export(either.runtime, export_id)
@@ -107,43 +107,43 @@ def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: House
     assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
 
 
-def test_what_only_the_plan_knows_is_left_alone_without_it(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
+def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHarness) -> None:
+    export_id = lived(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
         session.execute(sa.update(Artifact).values(size=1))
         session.execute(sa.update(ExportPackage).values(type="PLT"))
-    found = service.restore_export(house.runtime, export_id)
+    found = service.restore_export(workflow.runtime, export_id)
     assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         assert set(session.scalars(select(ExportPackage.type))) == {"PLT"}
         assert 1 not in set(session.scalars(select(Artifact.size)))
 
 
-def test_findings_are_held_to_their_digest(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
+def test_findings_are_held_to_their_digest(workflow: WorkflowHarness) -> None:
+    export_id = lived(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
-    with house.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         (found,) = service.compare_export(session, export_id).differences
     assert (found.columns, found.restorable) == (["findings"], False)
 
 
-def test_restoring_is_in_the_log(house: House) -> None:
-    export_id = lived(house)
-    with house.runtime.db.write() as session:
+def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
+    export_id = lived(workflow)
+    with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(type="PLT"))
         packages = session.scalar(sa.select(sa.func.count()).select_from(ExportPackage))
-    service.restore_export(house.runtime, export_id)
-    with house.runtime.db.read() as session:
+    service.restore_export(workflow.runtime, export_id)
+    with workflow.runtime.db.read() as session:
         event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
     assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
-    assert differences(house, export_id) == []
+    assert differences(workflow, export_id) == []
 
 
-def added(house: House, export_id: str, *, messages: int, tried: bool = False) -> None:
+def added(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bool = False) -> None:
     """Add messages that nobody owed, each to somebody to whom something is owed."""
-    with house.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         said = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
         owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
         assert said is not None
@@ -161,7 +161,7 @@ def added(house: House, export_id: str, *, messages: int, tried: bool = False) -
 
 @pytest.mark.parametrize("tried", [False, True])
 def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
-    either: House, *, tried: bool
+    either: WorkflowHarness, *, tried: bool
 ) -> None:
     export_id = lived(either)
     before = content(either)
@@ -177,10 +177,10 @@ def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_w
     assert all("it was tried, and tries are kept" in d.message for d in one.after_restore.differences)
 
 
-def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: House) -> None:
-    export_id = lived(house)
-    added(house, export_id, messages=2)
-    (one,) = service.rebuild_exports(house.runtime, apply=True).damaged
+def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(workflow: WorkflowHarness) -> None:
+    export_id = lived(workflow)
+    added(workflow, export_id, messages=2)
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.after_restore is not None
     (left,) = (d for d in one.after_restore.differences if d.table == "notifications")
     assert "are there: which were added cannot be told" in left.message
@@ -189,12 +189,12 @@ def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(house: Ho
 # What a purge leaves
 
 
-def purged(house: House) -> str:
+def purged(workflow: WorkflowHarness) -> str:
     """Execute an export whose customs broker has answered, and purge it."""
-    export_id = lived(house)
-    made = retention.purge_expired(house.runtime, date(2040, 1, 1))
+    export_id = lived(workflow)
+    made = retention.purge_expired(workflow.runtime, date(2040, 1, 1))
     assert (made.exports, made.documents > 0) == (1, True)
-    assert differences(house, export_id) == []
+    assert differences(workflow, export_id) == []
     return export_id
 
 
@@ -218,7 +218,7 @@ KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
 )
 
 
-def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: House) -> None:
+def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: WorkflowHarness) -> None:
     purged(either)
     before = content(either)
     for model, column, value in KEPT:
@@ -235,7 +235,7 @@ def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: House
         assert content(either) == before, column
 
 
-def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: House) -> None:
+def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: WorkflowHarness) -> None:
     treated: dict[str, Any] = {
         "export_id": purged(either),
         "unit_no": 1,
@@ -255,7 +255,7 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: Hou
     assert one.after_restore.intact
 
 
-def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: House) -> None:
+def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: WorkflowHarness) -> None:
     export_id = purged(either)
     kept = executed(either, factories.plan(batch="batch_2"))
     with unguarded(either.runtime.db) as connection:
