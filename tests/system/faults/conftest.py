@@ -14,9 +14,9 @@ from pipeline.ops import migrations
 from tests.conftest import Stack, _owned
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.case import Case, open_case
+from tests.system.faults.fork_server import ForkServer, start_fork_server
 from tests.system.faults.matrix import EMBEDDED, REDIS, rows_of
 from tests.system.faults.site import Site
-from tests.system.faults.workers import Nursery, nursery
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 900
@@ -34,9 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The process that all others are forked from."""
-    with nursery(tmp_path_factory.mktemp("nursery")) as running:
+    with start_fork_server(tmp_path_factory.mktemp("fork-server")) as running:
         yield running
 
 
@@ -48,14 +48,16 @@ def database() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture(scope="session")
-def site(request: pytest.FixtureRequest, parent: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, parent: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """The stack that the test's row of the matrix names; its API runs, whatever the test before did to it."""
     with _stack(request, parent, tmp_path_factory.mktemp(request.param)) as made:
         yield made
 
 
 @pytest.fixture
-def apart(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+def apart(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
     """A stack that no other test shares, for what would be left of it."""
     with _stack(request, parent, tmp_path) as made:
         yield made
@@ -68,7 +70,7 @@ class Durable(PostgreSQL):
 
 
 @pytest.fixture
-def durable(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> Iterator[Site]:
+def durable(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
     """A stack that no other test shares, whose database is as careful as in earnest."""
     with _owned(Durable) as server, _stack(request, parent, tmp_path, server) as made:
         yield made
@@ -76,7 +78,7 @@ def durable(request: pytest.FixtureRequest, parent: Nursery, tmp_path: Path) -> 
 
 @contextmanager
 def _stack(
-    request: pytest.FixtureRequest, parent: Nursery, folder: Path, database: PostgreSQL | None = None
+    request: pytest.FixtureRequest, parent: ForkServer, folder: Path, database: PostgreSQL | None = None
 ) -> Iterator[Site]:
     name: str = request.param
     artifacts = f"file:{folder / 'artifacts'}"

@@ -28,9 +28,9 @@ from tests.system.acceptance.programs import procfile
 from tests.system.faults import open_transactions
 from tests.system.faults.broker_stub import Sink, sink
 from tests.system.faults.client import Client
+from tests.system.faults.fork_server import ForkedProcess, ForkServer
 from tests.system.faults.processes import left
 from tests.system.faults.records import Receipt
-from tests.system.faults.workers import Child, Nursery
 
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
@@ -58,10 +58,10 @@ class Program:
         self.name = name
         self.command = command
         self.log_file = site.folder / f"{name}.log"
-        self.child: Child | None = None
+        self.child: ForkedProcess | None = None
         self.told = False
         self.sessions: list[int] = []
-        self.nursery = site.nursery
+        self.fork_server = site.fork_server
         self._site = site
         self._log_begins = 0
         self._changes: Mapping[str, str] = {}
@@ -75,7 +75,10 @@ class Program:
     def start_again(self) -> None:
         """Start it as it was started before."""
         environment = {**self._site.environment, **self._changes}
-        self.child, self.told = self.nursery.fork(self.command, environment, self._site.folder, self.log_file), False
+        self.child, self.told = (
+            self.fork_server.fork(self.command, environment, self._site.folder, self.log_file),
+            False,
+        )
         self.sessions.append(self.child.pid)
 
     @property
@@ -149,13 +152,13 @@ class Site:
         self,
         stack: Stack,
         folder: Path,
-        nursery: Nursery,
+        fork_server: ForkServer,
         *,
         message_broker: Redis | RabbitMQ | None = None,
         database: PostgreSQL | None = None,
         **changes: str,
     ) -> None:
-        self.stack, self.folder, self.nursery = stack, folder, nursery
+        self.stack, self.folder, self.fork_server = stack, folder, fork_server
         self.message_broker, self.database = message_broker, database
         self.runtime: Runtime = open_runtime(stack.settings)
         self.store = folder / "artifacts"

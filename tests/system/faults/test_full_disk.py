@@ -16,10 +16,10 @@ from tests.conftest import SERVERS, OwnServer, Stack
 from tests.support.servers import NotOurs, PostgreSQL, Redis, poll
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.client import export_id_of
+from tests.system.faults.fork_server import ForkServer
 from tests.system.faults.matrix import REDIS, alone
 from tests.system.faults.site import Site
 from tests.system.faults.test_limits import filled, needs_mount, small_disk
-from tests.system.faults.workers import Nursery
 
 #: A cluster and a database of ours, and room for some exports.
 POSTGRES_KILOBYTES: Final = 160 * 1024
@@ -39,7 +39,7 @@ class SmallPostgreSQL(PostgreSQL):
 @SERVERS
 @alone("F12")
 @pytest.mark.timeout(900)
-def test_no_room_for_postgresql(parent: Nursery, own_server: OwnServer, tmp_path: Path) -> None:
+def test_no_room_for_postgresql(parent: ForkServer, own_server: OwnServer, tmp_path: Path) -> None:
     """First its tables cannot grow, then its log cannot, which ends it; what was accepted meanwhile is all there."""
     server = SmallPostgreSQL()
     try:

@@ -14,9 +14,9 @@ import pytest
 from tests.support import factories
 from tests.support.on_day import library
 from tests.system.faults.conftest import OpenCase
+from tests.system.faults.fork_server import ForkServer, start_fork_server
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.system.faults.site import Site
-from tests.system.faults.workers import Nursery, nursery
 
 #: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
 STREAMS = 4
@@ -79,9 +79,9 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
 
 
 @contextmanager
-def wrong_clock(folder: Path, shift: Path, module: str = "tests.system.faults.workers") -> Iterator[Nursery]:
+def wrong_clock(folder: Path, shift: Path, module: str = "tests.system.faults.fork_server") -> Iterator[ForkServer]:
     """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
-    with nursery(
+    with start_fork_server(
         folder,
         module=module,
         LD_PRELOAD=library(),
@@ -99,7 +99,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
     shift = tmp_path / "shift"
     shift.write_text("+1h")
     with wrong_clock(tmp_path, shift) as parent, case() as one:
-        site["worker-2"].nursery = parent
+        site["worker-2"].fork_server = parent
         try:
             site["worker-2"].start(lease_seconds="6")
             exports = [one.accepted(one.client.plan(units=2))]
@@ -112,7 +112,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
             one.settle(more)
         finally:
             site["worker-2"].kill()
-            site["worker-2"].nursery = site.nursery
+            site["worker-2"].fork_server = site.fork_server
         log = site["worker-2"].log()
         assert "step_done" in log
         latest = max(datetime.fromisoformat(at) for at in re.findall(r'"timestamp": "([^"]+)"', log))

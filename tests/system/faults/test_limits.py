@@ -22,9 +22,9 @@ from tests.system.faults import short_timeouts
 from tests.system.faults.bounds import crowded
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.conftest import OpenCase
+from tests.system.faults.fork_server import ForkServer
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, alone, fault
 from tests.system.faults.site import Site
-from tests.system.faults.workers import Nursery
 
 #: How long a program may take to end when it is told to, with one task at hand; `worker_soft_shutdown_timeout` and a while.
 END_SECONDS = 40.0
@@ -100,7 +100,7 @@ def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
 @alone("F12")
 @pytest.mark.timeout(900)
 def test_no_room_for_the_database(
-    parent: Nursery, tmp_path: Path, record_property: Callable[[str, object], None]
+    parent: ForkServer, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """SQLite: who asks is told `later`, nothing is half written, and all goes on once there is room."""
     with small_disk(tmp_path / "disk", 8 * 1024) as disk:

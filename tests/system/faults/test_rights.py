@@ -19,9 +19,9 @@ from config import queues
 from tests.conftest import SERVERS
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.case import Case, open_case
+from tests.system.faults.fork_server import ROOT
 from tests.system.faults.matrix import REDIS, SERVED
 from tests.system.faults.site import PARTNERS, Site
-from tests.system.faults.workers import ROOT
 
 DOCUMENT: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 REPLIES: Final = "exports.replies-of-a-test"

@@ -16,9 +16,9 @@ import pytest
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import poll
 from tests.system.faults.case import Case, open_case
+from tests.system.faults.fork_server import ROOT, ForkServer, start_fork_server
 from tests.system.faults.matrix import REDIS, SERVED, fault
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
-from tests.system.faults.workers import ROOT, Nursery, nursery
 
 #: No lease runs out because the machine is busy.
 UNHURRIED = {"lease_seconds": "20"}
@@ -53,7 +53,7 @@ def upgrade():
 
 
 @pytest.fixture(scope="module")
-def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The processes of a version with one more step, task and migration."""
     root = tmp_path_factory.mktemp("newer")
     for room in ("config", "pipeline", "tasks", "templates", "tests"):
@@ -66,14 +66,14 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         out.write(TASK)
     newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
     (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
-    with nursery(tmp_path_factory.mktemp("newer-nursery"), root=root) as parent:
+    with start_fork_server(tmp_path_factory.mktemp("newer-fork-server"), root=root) as parent:
         yield parent
 
 
-def beside(site: Site, newer: Nursery, role: str, command: str, **changes: str) -> Program:
+def beside(site: Site, newer: ForkServer, role: str, command: str, **changes: str) -> Program:
     """Start a program of the newer version beside those of this one."""
     program = site.programs[f"newer-{role}"] = Program(site, f"newer-{role}", command)
-    program.nursery = newer
+    program.fork_server = newer
     program.start(**changes)
     return program
 
@@ -89,7 +89,7 @@ def steps_of(one: Case, export_id: str) -> Counter[str]:
 
 
 @fault("F36", everyday=(REDIS,), long=SERVED, on="apart")
-def test_upgrade_of_one_process_after_another(apart: Site, newer: Nursery, tmp_path: Path) -> None:
+def test_upgrade_of_one_process_after_another(apart: Site, newer: ForkServer, tmp_path: Path) -> None:
     site = apart
     port = free_port()
     with open_case(site, tmp_path) as one:

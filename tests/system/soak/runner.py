@@ -25,12 +25,12 @@ from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.programs import procfile
 from tests.system.faults.case import PERSONAL
 from tests.system.faults.client import Client
+from tests.system.faults.fork_server import start_fork_server
 from tests.system.faults.history import Violation, violations
 from tests.system.faults.records import History
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 from tests.system.faults.snapshots import snapshot, unsettled
 from tests.system.faults.test_holders import wrong_clock
-from tests.system.faults.workers import nursery
 from tests.system.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.system.soak.gauges import Gauges
 from tests.system.soak.history import Record
@@ -39,7 +39,7 @@ from tests.system.soak.load import Load
 from tests.system.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
 from tests.system.soak.picture import drawn
 
-NURSERY: Final = "tests.system.soak.task_messages"
+FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
 #: Time is less pressed here than in the tests of single faults: task messages that are sent again sooner than they can be taken
 #: are a load of their own.
 UNHURRIED: Final = {
@@ -157,8 +157,10 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
 
     The pool makes steps alone; of the others each tells partners as well, so that most is told by the one that does nothing else.
     """
-    parent = end.enter_context(nursery(_made(folder / "nursery"), module=NURSERY, SOAK_SEED=str(seed)))
-    elsewhen = end.enter_context(wrong_clock(_made(folder / "elsewhen"), shift, NURSERY))
+    parent = end.enter_context(
+        start_fork_server(_made(folder / "fork-server"), module=FORK_SERVER_MODULE, SOAK_SEED=str(seed))
+    )
+    elsewhen = end.enter_context(wrong_clock(_made(folder / "elsewhen"), shift, FORK_SERVER_MODULE))
     database = end.enter_context(PostgreSQL())
     message_broker: Redis | RabbitMQ = RabbitMQ() if seed % 2 else Redis()
     end.enter_context(message_broker)
@@ -176,7 +178,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     port = free_port()
     command = f"{procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
-    site.programs[WORKER].nursery = elsewhen
+    site.programs[WORKER].fork_server = elsewhen
     site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
     # How long six programs take to start on two cores is not what is measured.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import kombu
 
-from tests.system.faults import workers
+from tests.system.faults import fork_server
 
 LOST: Final = 0.1
 
@@ -34,4 +34,4 @@ def _unreliable(*args: Any, **kwargs: Any) -> Any:
 
 if __name__ == "__main__":
     kombu.Producer.publish = _unreliable  # type: ignore[method-assign]
-    workers.main(Path(sys.argv[1]))
+    fork_server.main(Path(sys.argv[1]))

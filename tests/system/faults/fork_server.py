@@ -48,7 +48,7 @@ LIBRARIES: Final = """
 
 
 @dataclass
-class Child:
+class ForkedProcess:
     """A forked process: what `subprocess.Popen` offers of one, as far as it is needed."""
 
     pid: int
@@ -74,7 +74,7 @@ class Child:
                 os.kill(self.pid, number)
 
 
-class Nursery:
+class ForkServer:
     """The parent, from the side of the tests."""
 
     def __init__(self, parent: subprocess.Popen[bytes], folder: Path) -> None:
@@ -82,7 +82,7 @@ class Nursery:
         self._parent = parent
         self._folder = folder
 
-    def fork(self, command: str, environment: Mapping[str, str], cwd: Path, log: Path) -> Child:
+    def fork(self, command: str, environment: Mapping[str, str], cwd: Path, log: Path) -> ForkedProcess:
         """Start an `exports` command, such as those of the Procfile, in a process group of its own."""
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
@@ -90,19 +90,19 @@ class Nursery:
         self._parent.stdin.write(json.dumps(asked).encode() + b"\n")
         self._parent.stdin.flush()
         pid = int(self._parent.stdout.readline())
-        return Child(pid, self._folder / str(pid))
+        return ForkedProcess(pid, self._folder / str(pid))
 
 
 @contextmanager
-def nursery(
-    folder: Path, *, module: str = "tests.system.faults.workers", root: Path = ROOT, **environment: str
-) -> Iterator[Nursery]:
+def start_fork_server(
+    folder: Path, *, module: str = "tests.system.faults.fork_server", root: Path = ROOT, **environment: str
+) -> Iterator[ForkServer]:
     """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`.
 
     With another `root` they are those of the version that lies there.
     """
     wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
-    with (folder / "nursery.log").open("ab") as log:
+    with (folder / "fork_server.log").open("ab") as log:
         parent = subprocess.Popen(
             [*wrapper, sys.executable, "-m", module, str(folder)],
             cwd=root,
@@ -116,8 +116,8 @@ def nursery(
     assert parent.stdout is not None
     try:
         if parent.stdout.readline() != b"ready\n":
-            raise RuntimeError((folder / "nursery.log").read_text())
-        yield Nursery(parent, folder)
+            raise RuntimeError((folder / "fork_server.log").read_text())
+        yield ForkServer(parent, folder)
     finally:
         parent.stdin.close()
         parent.wait()
