@@ -13,9 +13,9 @@ from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
 from tests.interfaces.contracts.sent import check_told
 from tests.system.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
-from tests.system.faults.broker_stub import Sink
 from tests.system.faults.client import Client, Json, export_id_of
 from tests.system.faults.history import violations
+from tests.system.faults.partner_stub import PartnerStub
 from tests.system.faults.records import History, Snapshot
 from tests.system.faults.site import Site
 from tests.system.faults.snapshots import let_go, snapshot, unsettled
@@ -33,15 +33,15 @@ def nobody_notes(name: str, value: object) -> None:
 
 @dataclass
 class Case:
-    """An account, its client and its sink on a site, and the folder in which failpoints leave their marks.
+    """An account, its client and its partner stub on a site, and the folder in which failpoints leave their marks.
 
-    The partners in `by_queue` have their queues, the others are reached at the sink. `rows` are those of the matrix that the
+    The partners in `by_queue` have their queues, the others are reached at the partner stub. `rows` are those of the matrix that the
     test shows; `note` keeps a figure under its name, and all are printed after the tests.
     """
 
     site: Site
     client: Client
-    sink: Sink
+    partner_stub: PartnerStub
     marks: Path
     by_queue: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Case:
         history = History(
             replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
             self.client.calls,
-            [*self.sink.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
+            [*self.partner_stub.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
             self.site.logs(),
             [*self.site.canaries, *PERSONAL],
             tries=self.site.tries,

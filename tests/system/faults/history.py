@@ -47,7 +47,7 @@ RANK: Final = {
 AT_REST: Final = frozenset({"delivered", "dead", "cancelled"})
 #: Where the artifact store keeps a document.
 KEPT_AT: Final = re.compile(r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<sha256>(?P=a)(?P=b)[0-9a-f]{60})")
-#: How far a database's clock and the sink's may be apart on one machine.
+#: How far a database's clock and the partner stub's may be apart on one machine.
 SAME_INSTANT: Final = timedelta(seconds=0.05)
 
 

@@ -1,4 +1,4 @@
-"""What is known after a test: what the client asked and was told, what the sink was sent, and what lies in the database."""
+"""What is known after a test: what the client asked and was told, what the partner stub was sent, and what lies in the database."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One message as it reached the sink, by `partner_id`'s `channel`.
+    """One message as it reached the partner stub, by `partner_id`'s `channel`.
 
-    `at` is when it came, None where it lay in a queue before it was looked at. `taken` says whether the sink took it.
+    `at` is when it came, None where it lay in a queue before it was looked at. `taken` says whether the partner stub took it.
     `open_transactions` counts those that its sender had open as it sent (see `telltale`) or, if they are more, those of the
-    service that were open all the while the sink held it up and looked; None: nobody knows.
+    service that were open all the while the partner stub held it up and looked; None: nobody knows.
     """
 
     message_id: str

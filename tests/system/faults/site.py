@@ -26,9 +26,9 @@ from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
 from tests.system.acceptance.programs import procfile
 from tests.system.faults import open_transactions
-from tests.system.faults.broker_stub import Sink, sink
 from tests.system.faults.client import Client
 from tests.system.faults.fork_server import ForkedProcess, ForkServer
+from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
 from tests.system.faults.processes import left
 from tests.system.faults.records import Receipt
 
@@ -319,15 +319,15 @@ class Site:
         return [receipt for account, receipt in self._taken_from_queues if account == account_id]
 
     @contextmanager
-    def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, Sink]]:
-        """Open an account of one test's own, whose partners are reached at a sink of its own, or `by_queue`."""
+    def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, PartnerStub]]:
+        """Open an account of one test's own, whose partners are reached at a partner stub of its own, or `by_queue`."""
         name = f"acc_{secrets.token_hex(6)}"
         service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
         key = api_keys.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
         self.canaries.append(key.bearer)
         headers = {"authorization": f"Bearer {key.bearer}"}
         with ExitStack() as end:
-            kept = end.enter_context(sink())
+            kept = end.enter_context(start_partner_stub())
             # Patient: two hundred callers may ask an API that waits for a lock. A connection each: none of them waits for
             # another, nor has httpx close as one too many what another thread has just taken ("Bad file descriptor").
             http = end.enter_context(

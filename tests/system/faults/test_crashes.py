@@ -108,7 +108,7 @@ def check_repeats(site: Site, case: OpenCase, point: str) -> None:
 def check_repeated(one: Case, times: int, *, deaths: int) -> None:
     """Hold what came again to what was sent and not recorded; the embedded worker sends to all partners beside each other."""
     most = deaths * len(NOTIFY_STEPS) if one.site.embedded else times
-    assert times <= one.sink.repeated() <= most
+    assert times <= one.partner_stub.count_repeats() <= most
 
 
 @fault("F1", everyday=SERVED)
@@ -245,7 +245,7 @@ def test_step_whose_pool_child_was_killed_is_begun_twice_and_no_other_is(site: S
         history = one.check(again=[export_id])
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
         assert begun == {spec.name: 2 if spec.name in killed else 1 for spec in STEPS}
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
 
 
 # The API

@@ -36,11 +36,11 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
         site["worker-2"].start()
         one.client.post(f"/api/partners/{factories.BROKER}/resume", {})
         one.settle([export_id])
-        came = len(one.sink.receipts)
+        came = len(one.partner_stub.receipts)
         opened.touch()
         site["worker"].send(SIGCONT)
         site.until(lambda: one.gave_up("worker"), 300, "it did not find that its lease was gone")
-        assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
+        assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
         assert one.states() == ["executed"]
         one.check(again=[export_id])
 
@@ -65,7 +65,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         site["deliveries"].send(SIGSTOP)
         site["deliveries-2"].start()
         one.settle(exports)
-        came = len(one.sink.receipts)
+        came = len(one.partner_stub.receipts)
         opened.touch()
         site["deliveries"].send(SIGCONT)
         site.until(
@@ -73,7 +73,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
             300,
             "it did not find that its leases were gone",
         )
-        assert len(one.sink.receipts) == came, "it sent a message that was no longer its own"
+        assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
         assert one.states() == ["executed"] * 2
         one.check(again=exports)
 
@@ -119,7 +119,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
         assert latest > datetime.now(UTC) + timedelta(minutes=30), "its clock was right"
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert max(row["at"] for row in history.snapshot.tables["events"]) < datetime.now(UTC)
         assert one.states() == ["executed"] * 6
 
@@ -161,6 +161,6 @@ def test_resending_races_delivery(site: Site, case: OpenCase) -> None:
         assert resent is not None
         assert resent.status_code in {200, 202}, resent.text
         one.settle([export_id])
-        assert len(one.sink.came(held["notification_id"])) == 2
-        assert one.sink.repeated() == 1
+        assert len(one.partner_stub.receipts_of(held["notification_id"])) == 2
+        assert one.partner_stub.count_repeats() == 1
         one.check()

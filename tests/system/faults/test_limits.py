@@ -136,7 +136,7 @@ def test_no_room_for_the_database(
 @fault("F20", everyday=(REDIS, EMBEDDED), long=STACKS)
 def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> None:
     with case() as one:
-        one.sink.hold_seconds, one.sink.open_transactions = 2, site.open_transactions
+        one.partner_stub.hold_seconds, one.partner_stub.open_transactions = 2, site.open_transactions
         site.start("worker")
         export_id = one.accepted()
         one.settle([export_id])
@@ -161,7 +161,7 @@ def test_told_to_end_during_each_step(site: Site, case: OpenCase) -> None:
         one.settle(exports)
         history = one.check(again=exports[-1:])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert one.states() == ["executed"] * len(STEPS)
 
 
@@ -179,7 +179,7 @@ def test_workers_are_replaced_one_after_another_under_load(site: Site, case: Ope
         one.settle(exports)
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert one.states() == ["executed"] * 4
 
 

@@ -279,7 +279,7 @@ def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case:
             lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "they still lie there"
         )
         assert one.states() == ["executed"] * 4
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert site.deaths == []
         one.check()
 

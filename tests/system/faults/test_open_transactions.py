@@ -15,7 +15,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries.channels.http_client import open_http_session
 from tests.system.faults import open_transactions
-from tests.system.faults.broker_stub import Sink, sink
+from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def tells() -> Iterator[None]:
     end()
 
 
-def posted(to: Sink) -> int | None:
+def posted(to: PartnerStub) -> int | None:
     """Return what a webhook told that was sent by this thread now."""
     body = json.dumps({"subject": "exp_1"}).encode()
     with open_http_session(private=True, seconds=10) as poster:
@@ -56,7 +56,7 @@ def opened(database_url: str) -> Iterator[Database]:
 @pytest.mark.parametrize("how", ["read", "write"])
 def test_message_tells_what_its_sender_has_open(opened: Database, how: str) -> None:
     begun: Callable[[], Any] = getattr(opened, how)
-    with sink() as kept, ThreadPoolExecutor(1) as another:
+    with start_partner_stub() as kept, ThreadPoolExecutor(1) as another:
         assert (posted(kept), published()) == (0, 0)
         with begun() as session:
             session.execute(text("SELECT 1"))
@@ -76,7 +76,7 @@ def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> N
         with database.write() as session:
             session.execute(text("SELECT 1"))
 
-    with sink() as kept, first.write() as session:
+    with start_partner_stub() as kept, first.write() as session:
         session.execute(text("SELECT 1"))
         with pytest.raises(DatabaseBusy):
             write(second)

@@ -110,14 +110,14 @@ def held(one: Case) -> list[str]:
 def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: OpenCase) -> None:
     """It waits for one try, and lets go of all that it holds."""
     with case() as one:
-        one.sink.hold_seconds = 600
+        one.partner_stub.hold_seconds = 600
         site["steps"].start(**UNHURRIED)
         site["deliveries"].start(**UNHURRIED)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
         site.until(lambda: len({row["partner_id"] for row in waited_for(one)}) >= 2, 300, "nobody is waited for")
         assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
         assert held(one) == []
-        one.sink.hold_seconds = 0
+        one.partner_stub.hold_seconds = 0
         site["deliveries"].start(**UNHURRIED)
         one.settle(exports)
         assert one.states() == ["executed"] * 3
@@ -133,18 +133,18 @@ def waited_for(one: Case) -> list[Row]:
 @fault("F35", everyday=(REDIS,), long=SERVED)
 def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
-        one.sink.hold_seconds = 0.7
+        one.partner_stub.hold_seconds = 0.7
         site["steps"].start(**UNHURRIED)
         site["deliveries"].start(**UNHURRIED)
         exports = [one.accepted(one.client.plan(packages=6)) for _ in range(2)]
-        site.until(lambda: len(one.sink.receipts) >= 3, 300, "nothing was sent")
+        site.until(lambda: len(one.partner_stub.receipts) >= 3, 300, "nothing was sent")
         assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
         assert held(one) == []
         assert one.unsettled(), "there was nothing left to send"
-        one.sink.hold_seconds = 0
+        one.partner_stub.hold_seconds = 0
         site["deliveries"].start(**UNHURRIED)
         one.settle(exports)
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert one.states() == ["executed"] * 2
         one.check()
 

@@ -138,6 +138,6 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: ForkServer, tm
         assert {steps_of(one, each)[NEW] for each in news[:-1]} == {2}
         history = one.check(again=[olds[-1], news[-1]])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
-        assert one.sink.repeated() == 0
+        assert one.partner_stub.count_repeats() == 0
         assert set(one.states()) == {"executed"}
         assert "sweep_raised" not in site["worker"].log()

@@ -93,7 +93,7 @@ def soak(
         shift.write_text("+0")
         site = _site(end, folder, seed, shift)
         client, kept = end.enter_context(site.account())
-        kept.manners = Manners(seed)
+        kept.respond = Manners(seed)
         second = httpx.Client(
             base_url=f"http://{LOOPBACK}:{site.programs[SPARED[1]].command.rsplit(' --port ', 1)[1].split()[0]}",
             headers=client.http.headers,

@@ -22,14 +22,14 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is r
 
 
 #: On SQLite one writer looks like the next: only who is there at each of so many looks was there all along.
-_LOOKS: Final = 10
+_SAMPLES: Final = 10
 
 
 @dataclass
-class Sink:
-    """What came, in order; `statuses` are answered in turn, then whatever `manners` say, each after `hold_seconds`.
+class PartnerStub:
+    """What came, in order; `statuses` are answered in turn, then whatever `respond` say, each after `hold_seconds`.
 
-    `manners` return a status, or None to break the connection off; by default 204.
+    `respond` return a status, or None to break the connection off; by default 204.
 
     What its sender tells of open transactions is kept with each. `open_transactions` is asked all through that pause for the
     names of what is open in the database, whoever's it is; what was open each time was so all the while.
@@ -38,7 +38,7 @@ class Sink:
     url: str
     receipts: list[Receipt] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    manners: Callable[[], int | None] = lambda: 204
+    respond: Callable[[], int | None] = lambda: 204
     hold_seconds: float = 0.0
     open_transactions: Callable[[], set[str]] | None = None
 
@@ -46,18 +46,18 @@ class Sink:
         """Return where the partner is reached."""
         return f"{self.url}/{partner_id}"
 
-    def came(self, message_id: str) -> list[Receipt]:
+    def receipts_of(self, message_id: str) -> list[Receipt]:
         """Return the receipts of one message."""
         return [receipt for receipt in self.receipts if receipt.message_id == message_id]
 
-    def repeated(self) -> int:
+    def count_repeats(self) -> int:
         """Return how many receipts there are beyond the first of each message to each partner."""
         return len(self.receipts) - len({(each.message_id, each.partner_id) for each in self.receipts})
 
 
 @contextmanager
-def sink() -> Iterator[Sink]:
-    """Give a sink that listens on loopback."""
+def start_partner_stub() -> Iterator[PartnerStub]:
+    """Give a partner stub that listens on loopback."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -65,9 +65,9 @@ def sink() -> Iterator[Sink]:
         def do_POST(self) -> None:
             at = datetime.now(UTC)
             body = self.rfile.read(int(self.headers["content-length"]))
-            still_open = self._still_open()
-            status = kept.statuses.pop(0) if kept.statuses else kept.manners()
-            kept.receipts.append(
+            open_now = self._count_open()
+            status = stub.statuses.pop(0) if stub.statuses else stub.respond()
+            stub.receipts.append(
                 Receipt(
                     self.headers["webhook-id"],
                     json.loads(body)["subject"],
@@ -75,7 +75,7 @@ def sink() -> Iterator[Sink]:
                     "webhook",
                     at,
                     taken=status is not None and 200 <= status < 300,
-                    open_transactions=still_open,
+                    open_transactions=open_now,
                 )
             )
             if status is None:
@@ -87,25 +87,25 @@ def sink() -> Iterator[Sink]:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-        def _still_open(self) -> int | None:
+        def _count_open(self) -> int | None:
             sender_has = open_transactions.told(dict(self.headers))
-            all_along = kept.open_transactions() if kept.open_transactions else set()
-            for _ in range(_LOOKS):
-                time.sleep(kept.hold_seconds / _LOOKS)  # it is the fault itself: a partner that takes its time
-                if kept.open_transactions and all_along:
-                    all_along &= kept.open_transactions()
-            return sender_has if sender_has is None else max(sender_has, len(all_along))
+            open_throughout = stub.open_transactions() if stub.open_transactions else set()
+            for _ in range(_SAMPLES):
+                time.sleep(stub.hold_seconds / _SAMPLES)  # it is the fault itself: a partner that takes its time
+                if stub.open_transactions and open_throughout:
+                    open_throughout &= stub.open_transactions()
+            return sender_has if sender_has is None else max(sender_has, len(open_throughout))
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         server.daemon_threads = True
-        kept = Sink(f"http://{LOOPBACK}:{server.server_port}")
+        stub = PartnerStub(f"http://{LOOPBACK}:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield kept
+            yield stub
         finally:
             server.shutdown()
             thread.join()
