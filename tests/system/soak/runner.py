@@ -34,9 +34,9 @@ from tests.system.faults.test_holders import wrong_clock
 from tests.system.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.system.soak.gauges import Gauges
 from tests.system.soak.history import Record
-from tests.system.soak.invariants import Manners
 from tests.system.soak.load import Load
 from tests.system.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
+from tests.system.soak.partner_responses import RandomResponses
 from tests.system.soak.picture import drawn
 
 FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
@@ -93,7 +93,7 @@ def soak(
         shift.write_text("+0")
         site = _site(end, folder, seed, shift)
         client, kept = end.enter_context(site.account())
-        kept.respond = Manners(seed)
+        kept.respond = RandomResponses(seed)
         second = httpx.Client(
             base_url=f"http://{LOOPBACK}:{site.programs[SPARED[1]].command.rsplit(' --port ', 1)[1].split()[0]}",
             headers=client.http.headers,

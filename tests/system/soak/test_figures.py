@@ -14,11 +14,11 @@ from lxml.etree import fromstring
 
 from pipeline.simulation.drill.svg import HEIGHT, WIDTH
 from tests.system.faults.history import Violation
-from tests.system.soak import invariants, task_messages
+from tests.system.soak import partner_responses, task_messages
 from tests.system.soak.figures import Figure, Targets, figures
 from tests.system.soak.gauges import WARM_SECONDS
 from tests.system.soak.history import AFTERWARDS_SECONDS, Acceptance, Fault, Record, Sample
-from tests.system.soak.invariants import Manners
+from tests.system.soak.partner_responses import RandomResponses
 from tests.system.soak.picture import drawn
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -202,8 +202,8 @@ def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
 
 def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     dawdled: list[float] = []
-    monkeypatch.setattr(invariants, "time", type("Clock", (), {"sleep": dawdled.append}))
-    asked = Manners(3)
+    monkeypatch.setattr(partner_responses, "time", type("Clock", (), {"sleep": dawdled.append}))
+    asked = RandomResponses(3)
     counted = Counter(asked() for _ in range(20_000))
     shares = {answer: round(count / 20_000, 2) for answer, count in counted.items()}
     assert shares == {204: 0.86, 500: 0.1, None: 0.03, 307: 0.01}
@@ -212,7 +212,7 @@ def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatc
     thread = threading.Thread(target=lambda: others.extend(asked() for _ in range(100)))
     thread.start()
     thread.join()
-    again = Manners(3)
+    again = RandomResponses(3)
     assert others != [again() for _ in range(100)]
 
 

@@ -8,11 +8,11 @@ import threading
 import time
 from typing import Final
 
-FAILS, HANGS_UP, DAWDLES, REDIRECTS = 0.10, 0.03, 0.02, 0.01
-DAWDLES_SECONDS: Final = 2.0
+FAILS, DISCONNECTS, STALLS, REDIRECTS = 0.10, 0.03, 0.02, 0.01
+STALL_SECONDS: Final = 2.0
 
 
-class Manners:
+class RandomResponses:
     """How each request is answered; the threads of the endpoint each have a chance of their own."""
 
     def __init__(self, seed: int) -> None:
@@ -25,10 +25,10 @@ class Manners:
         if not hasattr(self._own, "chance"):
             self._own.chance = random.Random(f"{self._seed}/partner/{next(self._numbers)}")
         drawn = self._own.chance.random()
-        for share, answer in ((FAILS, 500), (HANGS_UP, None), (REDIRECTS, 307)):
+        for share, answer in ((FAILS, 500), (DISCONNECTS, None), (REDIRECTS, 307)):
             if drawn < share:
                 return answer
             drawn -= share
-        if drawn < DAWDLES:
-            time.sleep(DAWDLES_SECONDS)  # it is the fault itself
+        if drawn < STALLS:
+            time.sleep(STALL_SECONDS)  # it is the fault itself
         return 204
