@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.support.servers import MissingServer
+from tests.system.soak.chaos import PAUSE_SECONDS
 from tests.system.soak.figures import Targets, as_json
 from tests.system.soak.history import Record
-from tests.system.soak.nemesis import PAUSE_SECONDS
 from tests.system.soak.runner import Soaked, soak
 
 _TOLD_SECONDS: Final = 30.0

@@ -31,11 +31,11 @@ from tests.system.faults.records import History
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 from tests.system.faults.snapshots import snapshot, unsettled
 from tests.system.faults.test_holders import wrong_clock
+from tests.system.soak.chaos import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Chaos
 from tests.system.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.system.soak.gauges import Gauges
 from tests.system.soak.history import Record
 from tests.system.soak.load import Load
-from tests.system.soak.nemesis import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Nemesis
 from tests.system.soak.partner_responses import RandomResponses
 from tests.system.soak.picture import drawn
 
@@ -103,18 +103,18 @@ def soak(
         end.enter_context(second)
         both = [client, replace(client, http=second)]
         load = Load(both, record)
-        nemesis, gauges = Nemesis(site, record, shift, load.exports, pause), Gauges(site, record)
+        chaos, gauges = Chaos(site, record, shift, load.exports, pause), Gauges(site, record)
         record.began, record.began_at = time.monotonic(), time.time()
         load.start()
         try:
             for _ in _ticks(seconds):
-                nemesis.tick()
+                chaos.tick()
                 gauges.tick()
                 told(record)
-            healed = nemesis.heal()
+            healed = chaos.repair_all()
             load.finish_submitting()
             for _ in _ticks(REST_SECONDS):
-                nemesis.heal()
+                chaos.repair_all()
                 load.raise_errors()
                 if not load.is_running and not _unsettled(site, client):
                     break

@@ -42,15 +42,15 @@ _END_SECONDS: Final = 60.0
 _POOL_LOST: Final = "Could not start worker processes"
 _UNREACHABLE: Final = (OSError, RedisError, KombuError, AMQPError, psycopg.OperationalError)
 
-Mend = Callable[[], None]
-Harm = Callable[[], tuple[str, Mend]]
+Repair = Callable[[], None]
+Injection = Callable[[], tuple[str, Repair]]
 
 
-def _nothing() -> None:
+def _repair_nothing() -> None:
     """Nothing is to be mended: a supervisor does that."""
 
 
-class Nemesis:
+class Chaos:
     """One fault after the other, each with the same chance of its kind's weight; the thread that calls `tick` does it all."""
 
     def __init__(self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float]) -> None:
@@ -62,56 +62,56 @@ class Nemesis:
         self._shift, self._exports, self._pause = shift, exports, pause
         self._chance = random.Random(f"{record.seed}/nemesis")
         self._due = 1.0
-        self._owed: tuple[Fault, float, Mend] | None = None
+        self._owed: tuple[Fault, float, Repair] | None = None
         self._told: dict[str, float] = {}  # which programs were told to end, and when
         #: weight, rows of the matrix, harm, longest time until it is mended, whether it is an outage, and for requests too
-        self._kinds: list[tuple[int, str, Harm, float, bool, bool]] = [
-            (8, "F1", self._worker_killed, 0, False, False),
-            (5, "F2", self._pool_child_killed, 0, False, False),
-            (4, "F3", self._worker_killed_twice, 0, False, False),
-            (4, "F4", self._api_killed, 0, False, True),
-            (2, "F5", self._flushed, 0, True, False),
-            (1, "F6", self._message_broker_killed, 0, True, False),
-            (1, "F7", self._message_broker_killed, 3, True, False),
-            (2, "F8", self._message_broker_frozen, 3, True, False),
-            (1, "F9", self._database_ended, 1, True, True),
-            (2, "F10", self._connections_ended, 0, True, True),
-            (1, "F13", self._locked, 2, True, True),
-            (4, "F15", self._stale_messages, 0, False, False),
-            (3, "F16", self._broken_messages, 0, False, False),
-            (5, "F17", self._frozen, 5, False, False),
-            (3, "F26", self._clock_moved, 0, False, False),
-            (3, "F35", self._told_to_end, 0, False, False),
-            *([(1, "F38", self._takes_no_writes, 3, True, False)] if isinstance(self._message_broker, Redis) else []),
+        self._kinds: list[tuple[int, str, Injection, float, bool, bool]] = [
+            (8, "F1", self._kill_worker, 0, False, False),
+            (5, "F2", self._kill_pool_child, 0, False, False),
+            (4, "F3", self._kill_worker_twice, 0, False, False),
+            (4, "F4", self._kill_api, 0, False, True),
+            (2, "F5", self._flush_message_broker, 0, True, False),
+            (1, "F6", self._kill_message_broker, 0, True, False),
+            (1, "F7", self._kill_message_broker, 3, True, False),
+            (2, "F8", self._freeze_message_broker, 3, True, False),
+            (1, "F9", self._restart_database, 1, True, True),
+            (2, "F10", self._end_connections, 0, True, True),
+            (1, "F13", self._lock_table, 2, True, True),
+            (4, "F15", self._send_stale_messages, 0, False, False),
+            (3, "F16", self._send_broken_messages, 0, False, False),
+            (5, "F17", self._freeze, 5, False, False),
+            (3, "F26", self._move_clock, 0, False, False),
+            (3, "F35", self._terminate, 0, False, False),
+            *([(1, "F38", self._refuse_writes, 3, True, False)] if isinstance(self._message_broker, Redis) else []),
         ]  # fmt: skip
 
     def tick(self) -> None:
         """Mend what is to be mended by now, or do the next harm if it is time."""
         if self._owed is not None:
-            fault, until, mend = self._owed
+            fault, until, repair = self._owed
             if self.record.now() >= until:
-                mend()
+                repair()
                 fault.until, self._owed = self.record.now(), None
         elif self.record.now() >= self._due:
-            self._strike()
-        self._revive()
+            self._inject()
+        self._restart_killed()
 
-    def heal(self) -> float:
+    def repair_all(self) -> float:
         """Mend everything at once, and return when that was."""
         if self._owed is not None:
-            fault, _, mend = self._owed
-            mend()
+            fault, _, repair = self._owed
+            repair()
             fault.until, self._owed = self.record.now(), None
         self._shift.write_text("+0")
-        self._revive()
+        self._restart_killed()
         return self.record.now()
 
-    def _strike(self) -> None:
+    def _inject(self) -> None:
         weights = [kind[0] for kind in self._kinds]
         _, rows, harm, longest, outage, requests = self._chance.choices(self._kinds, weights)[0]
         began = self.record.now()
         try:
-            what, mend = harm()
+            what, repair = harm()
         except _UNREACHABLE:  # what was to be harmed has not come back from the last time
             self._due = self.record.now() + 1
             return
@@ -119,10 +119,10 @@ class Nemesis:
         self.record.faults.append(fault)
         lasts = self._chance.uniform(longest / 3, longest)
         self._due = self.record.now() + lasts + self._chance.uniform(*self._pause)
-        if mend is not _nothing:
-            self._owed = fault, self.record.now() + lasts, mend
+        if repair is not _repair_nothing:
+            self._owed = fault, self.record.now() + lasts, repair
 
-    def _revive(self) -> None:
+    def _restart_killed(self) -> None:
         """Start again whatever was killed; a pool's children end with it, as they do where it is the first in its container."""
         for name, since in [*self._told.items()]:
             program = self.site.programs[name]
@@ -149,80 +149,80 @@ class Nemesis:
     def _program(self, *names: str) -> Program:
         return self.site.programs[self._chance.choice(names)]
 
-    def _killed(self, program: Program) -> tuple[str, Mend]:
+    def _kill_program(self, program: Program) -> tuple[str, Repair]:
         assert program.child is not None
         program.child.send(SIGKILL)
-        return f"kill -9 {program.name}", _nothing
+        return f"kill -9 {program.name}", _repair_nothing
 
-    def _worker_killed(self) -> tuple[str, Mend]:
-        return self._killed(self._program(WORKER, POOL, DELIVERIES))
+    def _kill_worker(self) -> tuple[str, Repair]:
+        return self._kill_program(self._program(WORKER, POOL, DELIVERIES))
 
-    def _worker_killed_twice(self) -> tuple[str, Mend]:
+    def _kill_worker_twice(self) -> tuple[str, Repair]:
         program = self._program(WORKER, POOL, DELIVERIES)
-        self._killed(program)
+        self._kill_program(program)
         with contextlib.suppress(TimeoutError):
             assert program.child is not None
             program.child.wait(10)
-        self._revive()
+        self._restart_killed()
         time.sleep(self._chance.uniform(0, 0.5))
-        self._killed(program)
-        return f"kill -9 {program.name} twice", _nothing
+        self._kill_program(program)
+        return f"kill -9 {program.name} twice", _repair_nothing
 
-    def _pool_child_killed(self) -> tuple[str, Mend]:
+    def _kill_pool_child(self) -> tuple[str, Repair]:
         child = self.site.programs[POOL].child
         assert child is not None
         with contextlib.suppress(psutil.NoSuchProcess):
             found = [each for each in psutil.Process(child.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
             if found:
                 self._chance.choice(found).kill()
-        return "kill -9 a child of the pool", _nothing
+        return "kill -9 a child of the pool", _repair_nothing
 
-    def _api_killed(self) -> tuple[str, Mend]:
-        return self._killed(self.site.programs[API])
+    def _kill_api(self) -> tuple[str, Repair]:
+        return self._kill_program(self.site.programs[API])
 
-    def _frozen(self) -> tuple[str, Mend]:
+    def _freeze(self) -> tuple[str, Repair]:
         program = self._program(WORKER, DELIVERIES, *SPARED[:1])
         assert program.child is not None
         child = program.child
         child.send(SIGSTOP)
         return f"SIGSTOP {program.name}", lambda: child.send(SIGCONT)
 
-    def _told_to_end(self) -> tuple[str, Mend]:
+    def _terminate(self) -> tuple[str, Repair]:
         programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]
         # Told twice it would end at once, and before it heeds the signal it is killed by it.
         heeding = [program for program in programs if program.running and not program.told and program.heeds]
         if not heeding:
-            return "nobody heeds SIGTERM yet", _nothing
+            return "nobody heeds SIGTERM yet", _repair_nothing
         program = self._chance.choice(heeding)
         program.tell_to_end()
         self._told[program.name] = self.record.now()
-        return f"SIGTERM {program.name}", _nothing
+        return f"SIGTERM {program.name}", _repair_nothing
 
-    def _clock_moved(self) -> tuple[str, Mend]:
+    def _move_clock(self) -> tuple[str, Repair]:
         to = self._chance.choice(_CLOCKS)
         self._shift.write_text(to)
-        return f"the clock of {WORKER} is {to}", _nothing
+        return f"the clock of {WORKER} is {to}", _repair_nothing
 
     # The message broker
 
-    def _flushed(self) -> tuple[str, Mend]:
+    def _flush_message_broker(self) -> tuple[str, Repair]:
         if isinstance(self._message_broker, Redis):
             self._message_broker.flush()
         else:
             with Connection(self.site.stack.broker_url) as connection:
                 for queue in queues.TASK_QUEUES:
                     connection.default_channel.queue_purge(queue)
-        return "every queue is emptied", _nothing
+        return "every queue is emptied", _repair_nothing
 
-    def _message_broker_killed(self) -> tuple[str, Mend]:
+    def _kill_message_broker(self) -> tuple[str, Repair]:
         self._message_broker.kill()
         return "kill -9 the message broker", lambda: _started(self._message_broker)
 
-    def _message_broker_frozen(self) -> tuple[str, Mend]:
+    def _freeze_message_broker(self) -> tuple[str, Repair]:
         self._message_broker.freeze()
         return "SIGSTOP the message broker", self._message_broker.thaw
 
-    def _takes_no_writes(self) -> tuple[str, Mend]:
+    def _refuse_writes(self) -> tuple[str, Repair]:
         server = self._message_broker
         assert isinstance(server, Redis)
         demoted = self._chance.random() < 0.5
@@ -233,14 +233,14 @@ class Nemesis:
                 client.config_set("maxmemory-policy", "noeviction")
                 client.config_set("maxmemory", "1mb")
 
-        def mend() -> None:
+        def repair() -> None:
             with server.client() as client:
                 client.config_set("maxmemory", "0")
                 client.replicaof("NO", "ONE")
 
-        return "Redis is a replica" if demoted else "Redis has no memory", mend
+        return "Redis is a replica" if demoted else "Redis has no memory", repair
 
-    def _stale_messages(self) -> tuple[str, Mend]:
+    def _send_stale_messages(self) -> tuple[str, Repair]:
         known = [*self._exports[-50:], "exp_of_nobody"]
         sender = Celery(broker=self.site.stack.broker_url, set_as_current=False)
         sender.conf.update(queues.celery_options(self.site.stack.settings))
@@ -252,20 +252,20 @@ class Nemesis:
                 sender.send_task("exports.deliver", args=[export_id, partner, "webhook"])
         finally:
             sender.close()
-        return "forty task messages of long ago", _nothing
+        return "forty task messages of long ago", _repair_nothing
 
-    def _broken_messages(self) -> tuple[str, Mend]:
+    def _send_broken_messages(self) -> tuple[str, Repair]:
         with Connection(self.site.stack.broker_url) as connection:
             producer = Producer(connection)
             said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
             for body, properties in self._chance.sample([*BROKEN.values()], 5):
                 if len(body) < _TOO_LARGE:
                     producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
-        return "five messages that are none", _nothing
+        return "five messages that are none", _repair_nothing
 
     # The database
 
-    def _database_ended(self) -> tuple[str, Mend]:
+    def _restart_database(self) -> tuple[str, Repair]:
         how = self._chance.choice(("fast", "immediate", "kill -9"))
         if how == "fast":
             self._database.stop()
@@ -277,21 +277,21 @@ class Nemesis:
             self._database.process = None
         return f"PostgreSQL ends ({how})", lambda: _started(self._database)
 
-    def _connections_ended(self) -> tuple[str, Mend]:
+    def _end_connections(self) -> tuple[str, Repair]:
         with self._database.connection() as connection:
             connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (self._name,)
             )
-        return "every connection to PostgreSQL is cut", _nothing
+        return "every connection to PostgreSQL is cut", _repair_nothing
 
-    def _locked(self) -> tuple[str, Mend]:
+    def _lock_table(self) -> tuple[str, Repair]:
         url = self._database.url.replace("+psycopg", "").rsplit("/", 1)[0]
         connection = psycopg.connect(f"{url}/{self._name}", connect_timeout=5, options="-c lock_timeout=5000")
         try:
             connection.execute("LOCK TABLE exports IN ACCESS EXCLUSIVE MODE")
         except psycopg.Error:
             connection.close()
-            return "the table of exports could not be locked", _nothing
+            return "the table of exports could not be locked", _repair_nothing
         return "the table of exports is locked", connection.close
 
     @property
