@@ -22,8 +22,8 @@ from tests.system.acceptance.mail_server import Letter
 
 Json = dict[str, Any]
 
-UNENDED = {"accepted", "executing"}
-UNANSWERED = {"pending", "sent", "delivered", "received"}
+RUNNING_STATES = {"accepted", "executing"}
+WAITING_STATUSES = {"pending", "sent", "delivered", "received"}
 SECONDS = 180.0
 
 #: A test export goes to the sandbox broker; partners that are marked test are reached for real.
@@ -43,30 +43,30 @@ PARTNERS: tuple[Json, ...] = (
 
 
 @dataclass(frozen=True)
-class Tenant:
+class AccountClient:
     """An account with its partners and the key of an administrator, in test mode."""
 
     service: Service
-    account: str
+    account_id: str
     http: httpx.Client
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def own(self, plan: Json) -> Json:
+    def as_own_plan(self, plan: Json) -> Json:
         """Return the plan as this account's."""
-        return plan | {"accountId": self.account}
+        return plan | {"accountId": self.account_id}
 
     def plan(self, units: int = 1, lines: int = 3, packages: int = 2, **changes: Any) -> Json:
         """Return a plan of this account, in a batch that it has not used yet."""
         batch = f"batch_{next(self.numbers):04d}"
-        return factories.plan(units, lines, packages, **{"account": self.account, "batch": batch, **changes})
+        return factories.plan(units, lines, packages, **{"account": self.account_id, "batch": batch, **changes})
 
     def execute(self, plan: Json, **headers: str) -> httpx.Response:
         """Post the plan; header names have underscores here."""
-        body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
+        body = {"accountId": self.account_id, "batchId": plan["batchId"], "plan": plan}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.http.post("/api/exports/execute", json=body, headers=named)
 
-    def accepted(self, plan: Json, **headers: str) -> str:
+    def execute_accepted(self, plan: Json, **headers: str) -> str:
         """Post the plan, have it accepted, and return the export's id."""
         answer = self.execute(plan, **headers)
         assert answer.status_code == 202, answer.text
@@ -94,11 +94,11 @@ class Tenant:
         assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
         return found
 
-    def happened(self, export_id: str, event_type: str) -> list[Json]:
+    def events_of_type(self, export_id: str, event_type: str) -> list[Json]:
         """Return the events of one type."""
         return [event for event in self.events(export_id) if event["type"] == event_type]
 
-    def until(self, export_id: str, condition: Callable[[Json], bool], seconds: float = SECONDS) -> Json:
+    def wait_until(self, export_id: str, condition: Callable[[Json], bool], seconds: float = SECONDS) -> Json:
         """Return the export as soon as the condition holds of it."""
         deadline = time.monotonic() + seconds
         while True:
@@ -112,9 +112,9 @@ class Tenant:
             # A large view costs the service more: looking must not be what keeps it busy.
             time.sleep(max(0.03, 4 * (now - began)))
 
-    def executed(self, export_id: str, seconds: float = SECONDS) -> Json:
+    def wait_executed(self, export_id: str, seconds: float = SECONDS) -> Json:
         """Return the export once it is executed, everybody was told, and the customs broker has answered."""
-        view = self.until(export_id, settled, seconds)
+        view = self.wait_until(export_id, is_finished, seconds)
         assert view["state"] == "executed", (view["status"], view["events"][-3:])
         return view
 
@@ -128,16 +128,16 @@ class Tenant:
         return self.service.letters(export_id)
 
 
-def settled(view: Json) -> bool:
+def is_finished(view: Json) -> bool:
     """Whether nothing more is to come of an export."""
-    if view["state"] in UNENDED:
+    if view["state"] in RUNNING_STATES:
         return False
     told = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
-    return told and all(each["submission_status"] not in UNANSWERED for each in view["broker_submissions"])
+    return told and all(each["submission_status"] not in WAITING_STATUSES for each in view["broker_submissions"])
 
 
 @contextmanager
-def new_tenant(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Iterator[Tenant]:
+def open_account(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Iterator[AccountClient]:
     """Open an account that no other test has, and give it with its partners registered."""
     account = f"acc_{secrets.token_hex(6)}"
     account_service.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
@@ -148,4 +148,4 @@ def new_tenant(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Itera
         for partner in partners:
             answer = http.post("/api/partners", json=partner)
             assert answer.status_code == 201, answer.text
-        yield Tenant(service, account, http)
+        yield AccountClient(service, account, http)

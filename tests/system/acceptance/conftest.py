@@ -11,7 +11,7 @@ from config import queues
 from tests.conftest import SERVERS, _owned
 from tests.interfaces.contracts import sent
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
-from tests.system.acceptance.account import Tenant, new_tenant
+from tests.system.acceptance.account import AccountClient, open_account
 from tests.system.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
 
 STACKS = (
@@ -89,10 +89,10 @@ def embedded(service: Service) -> Embedded:
 
 
 @pytest.fixture
-def tenant(service: Service) -> Iterator[Tenant]:
+def account(service: Service) -> Iterator[AccountClient]:
     """An account of the test's own."""
-    with new_tenant(service) as tenant:
-        yield tenant
+    with open_account(service) as account:
+        yield account
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,7 +16,7 @@ from tests.support import factories
 from tests.support.canaries import executable, found, with_canaries
 from tests.support.hostile_inputs import whole_plan
 from tests.support.servers import Redis
-from tests.system.acceptance.account import Tenant
+from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.installation import Service
 
 #: What a warehouse needs of a plan, and no more: what lies in which package, and where it goes.
@@ -26,9 +26,9 @@ REFERENCES = re.compile(r"/(unitRef|lineRef|packageRef|ref|batchId|number)$")
 
 
 @pytest.fixture
-def laid(tenant: Tenant) -> tuple[factories.Json, dict[str, str]]:
-    """A plan of the tenant's with every field that there is, and a canary in every text."""
-    whole = tenant.own(whole_plan()) | {"batchId": "batch_canaries"}
+def laid(account: AccountClient) -> tuple[factories.Json, dict[str, str]]:
+    """A plan of the account's with every field that there is, and a canary in every text."""
+    whole = account.as_own_plan(whole_plan()) | {"batchId": "batch_canaries"}
     whole["broker"], whole["warehouse"] = {"id": factories.BROKER}, {"id": factories.WAREHOUSE}
     assert executable(whole)
     return with_canaries(whole)
@@ -60,19 +60,19 @@ def overheard(service: Service) -> Iterator[list[str]]:
 
 
 def test_no_canary_flies_where_it_has_no_business(
-    tenant: Tenant, service: Service, laid: tuple[factories.Json, dict[str, str]]
+    account: AccountClient, service: Service, laid: tuple[factories.Json, dict[str, str]]
 ) -> None:
     plan, known = laid
     assert len(known) >= 60, "too few texts of the plan hold one"
     with overheard(service) as heard:
-        export_id = tenant.accepted(plan)
-        tenant.executed(export_id)
-        letters = tenant.letters(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
+        export_id = account.execute_accepted(plan)
+        account.wait_executed(export_id)
+        letters = account.letters(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
 
     # The documents and the customs broker get what is theirs, or this test would prove nothing.
-    view = tenant.inspect(export_id)
+    view = account.inspect(export_id)
     invoice = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_json")
-    assert len(found(tenant.http.get(invoice["download_url"]).text)) >= 50
+    assert len(found(account.http.get(invoice["download_url"]).text)) >= 50
     for_brokers = [each for each in letters if each.queue == queues.CUSTOMS_BROKER]
     assert any(len(found(json.dumps(each.body))) >= 50 for each in for_brokers)
 
@@ -90,9 +90,9 @@ def test_no_canary_flies_where_it_has_no_business(
     assert {place for place in for_operators if not REFERENCES.search(place)} == set()
 
     # The log, the measures and what is logged name things, and repeat nothing.
-    log = {place for event in tenant.events(export_id) for place in places(json.dumps(event))}
+    log = {place for event in account.events(export_id) for place in places(json.dumps(event))}
     assert {place for place in log if not REFERENCES.search(place)} == set()
-    assert found(tenant.http.get("/metrics").text) == set()
+    assert found(account.http.get("/metrics").text) == set()
     for program in service.programs():
         assert {place for place in places(program.log()) if not REFERENCES.search(place)} == set(), program.name
 
@@ -103,17 +103,19 @@ def test_no_canary_flies_where_it_has_no_business(
     assert {place for each in tasks for place in places(each)} == set()
 
 
-def test_no_refusal_repeats_what_it_refuses(tenant: Tenant, laid: tuple[factories.Json, dict[str, str]]) -> None:
+def test_no_refusal_repeats_what_it_refuses(
+    account: AccountClient, laid: tuple[factories.Json, dict[str, str]]
+) -> None:
     plan, known = laid
     answers: list[Any] = []
     for number, place in enumerate(known.values()):
         # One text too long, another a control character: each is refused by its place.
         wrong = "canary000x" * 2_000 if number % 2 else f"{factories.at(plan, place)}\x07"
         if number % 4 == 0:
-            answers.append(tenant.execute(factories.changed(plan, place, wrong)))
-    answers.append(tenant.execute(plan | {"canary999x": 1}))
+            answers.append(account.execute(factories.changed(plan, place, wrong)))
+    answers.append(account.execute(plan | {"canary999x": 1}))
     unknown = {**plan, "broker": {"id": "br_none"}}
-    answers.append(tenant.execute(unknown))
+    answers.append(account.execute(unknown))
     assert len(answers) > 15
     for answer in answers:
         assert answer.status_code in {400, 422}, answer.text

@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.system.acceptance.account import Tenant
+from tests.system.acceptance.account import AccountClient
 
 POSTS = 50
 
 
 @pytest.mark.parametrize("key", [lambda _: "one-key", lambda n: f"key-{n}"], ids=["one key", "fifty keys"])
-def test_fifty_parallel_posts_are_one_export(tenant: Tenant, key: Callable[[int], str]) -> None:
-    plan = tenant.plan()
+def test_fifty_parallel_posts_are_one_export(account: AccountClient, key: Callable[[int], str]) -> None:
+    plan = account.plan()
     limits = httpx.Limits(max_connections=POSTS)
     with (
         httpx.Client(
-            base_url=tenant.service.url, headers=tenant.http.headers, timeout=60, limits=limits, trust_env=False
+            base_url=account.service.url, headers=account.http.headers, timeout=60, limits=limits, trust_env=False
         ) as http,
         ThreadPoolExecutor(POSTS) as pool,
     ):
-        body = {"accountId": tenant.account, "batchId": plan["batchId"], "plan": plan}
+        body = {"accountId": account.account_id, "batchId": plan["batchId"], "plan": plan}
 
         def post(number: int) -> httpx.Response:
             return http.post("/api/exports/execute", json=body, headers={"Idempotency-Key": key(number)})
@@ -34,27 +34,27 @@ def test_fifty_parallel_posts_are_one_export(tenant: Tenant, key: Callable[[int]
     refused = [answer.json()["errorCode"] for answer in answers if answer.status_code != 202]
     assert set(refused) <= {"IDEMPOTENCY_IN_PROGRESS", "NOT_READY"}
     (export_id,) = {answer.json()["exportId"] for answer in answers if answer.status_code == 202}
-    tenant.executed(export_id)
-    assert [item["exportId"] for item in tenant.get("/api/exports")["items"]] == [export_id]
-    letters = tenant.letters(export_id, 4)
+    account.wait_executed(export_id)
+    assert [item["exportId"] for item in account.get("/api/exports")["items"]] == [export_id]
+    letters = account.letters(export_id, 4)
     assert Counter(letter.queue for letter in letters) == {
         "exports.broker": 1,
         "exports.warehouse": 2,
         "exports.operator": 1,
     }
     assert len({letter.body["id"] for letter in letters}) == 4
-    assert len(tenant.happened(export_id, "EXPORT_ACCEPTED")) == 1
+    assert len(account.events_of_type(export_id, "EXPORT_ACCEPTED")) == 1
 
 
-def test_key_is_answered_alike_and_refuses_another_plan(tenant: Tenant) -> None:
-    plan, other = tenant.plan(), tenant.plan()
-    first = tenant.execute(plan, idempotency_key="key-1")
-    tenant.executed(first.json()["exportId"])
-    again = tenant.execute(plan, idempotency_key="key-1")
+def test_key_is_answered_alike_and_refuses_another_plan(account: AccountClient) -> None:
+    plan, other = account.plan(), account.plan()
+    first = account.execute(plan, idempotency_key="key-1")
+    account.wait_executed(first.json()["exportId"])
+    again = account.execute(plan, idempotency_key="key-1")
     assert (again.status_code, again.text) == (202, first.text)
     assert again.headers["idempotent-replayed"] == "true"
-    reused = tenant.execute(other, idempotency_key="key-1")
+    reused = account.execute(other, idempotency_key="key-1")
     assert (reused.status_code, reused.json()["errorCode"]) == (422, "IDEMPOTENCY_KEY_REUSED")
-    changed = tenant.execute(plan | {"destinationCountry": "US", "units": other["units"] * 1, "exportCountry": "MX"})
+    changed = account.execute(plan | {"destinationCountry": "US", "units": other["units"] * 1, "exportCountry": "MX"})
     assert (changed.status_code, changed.json()["errorCode"]) == (409, "EXPORT_ALREADY_EXECUTED")
-    assert len(tenant.get("/api/exports")["items"]) == 1
+    assert len(account.get("/api/exports")["items"]) == 1

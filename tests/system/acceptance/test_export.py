@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from tests.documents.samples import kinds_of
-from tests.system.acceptance.account import Tenant
+from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.programs import ROOT
 
 PLANS = sorted((ROOT / "examples" / "plans").glob("*.json"))
@@ -33,17 +33,17 @@ Json = dict[str, Any]
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_example_plan_is_executed_to_the_end(tenant: Tenant, path: Path) -> None:
-    plan = tenant.own(json.loads(path.read_text(encoding="utf-8")))
+def test_example_plan_is_executed_to_the_end(account: AccountClient, path: Path) -> None:
+    plan = account.as_own_plan(json.loads(path.read_text(encoding="utf-8")))
     units, packages = len(plan["units"]), sum(len(unit["packages"]) for unit in plan["units"])
     lines = sum(len(unit["lines"]) for unit in plan["units"])
-    export_id = tenant.accepted(plan)
-    view = tenant.executed(export_id)
+    export_id = account.execute_accepted(plan)
+    view = account.wait_executed(export_id)
 
     steps = [step for unit in view["units"] for step in unit["steps"]] + view["steps"]
     assert len(steps) == 4 * units + 4
     assert {(step["state"], step["attempts"]) for step in steps} == {("done", 1)}
-    assert Counter(event["type"] for event in tenant.events(export_id)) == {
+    assert Counter(event["type"] for event in account.events(export_id)) == {
         "EXPORT_ACCEPTED": 1,
         "PACKAGES_RECORDED": units,
         "TREATMENT_ATTACHED": units,
@@ -57,10 +57,10 @@ def test_example_plan_is_executed_to_the_end(tenant: Tenant, path: Path) -> None
         "OPERATOR_NOTIFIED": 1,
     }
     check_submission(view)
-    check_documents(tenant, view, plan)
-    check_treatment(tenant, view, lines)
-    check_bundle(tenant, view)
-    check_messages(tenant, view, plan, packages)
+    check_documents(account, view, plan)
+    check_treatment(account, view, lines)
+    check_bundle(account, view)
+    check_messages(account, view, plan, packages)
 
 
 def check_submission(view: Json) -> None:
@@ -71,11 +71,11 @@ def check_submission(view: Json) -> None:
     assert view["broker_submission"] == submission
 
 
-def check_documents(tenant: Tenant, view: Json, plan: Json) -> None:
+def check_documents(account: AccountClient, view: Json, plan: Json) -> None:
     by_package: dict[str, list[str]] = {}
     for artifact in view["artifacts"]:
         by_package.setdefault(artifact["customs_package_id"], []).append(artifact["artifact_type"])
-        body = download(tenant, artifact)
+        body = download(account, artifact)
         if artifact["media_type"] == "application/pdf":
             assert body.startswith(b"%PDF-")
     assert by_package.keys() == {package["id"] for package in view["customs_packages"]}
@@ -84,8 +84,8 @@ def check_documents(tenant: Tenant, view: Json, plan: Json) -> None:
         assert sorted(by_package[package["id"]]) == sorted(kinds_of(units[package["unitRef"]]))
 
 
-def download(tenant: Tenant, artifact: Json) -> bytes:
-    answer = tenant.http.get(artifact["download_url"])
+def download(account: AccountClient, artifact: Json) -> bytes:
+    answer = account.http.get(artifact["download_url"])
     assert answer.status_code == 200
     assert hashlib.sha256(answer.content).hexdigest() == artifact["sha256"]
     assert len(answer.content) == artifact["size"]
@@ -94,7 +94,7 @@ def download(tenant: Tenant, artifact: Json) -> bytes:
     return answer.content
 
 
-def check_treatment(tenant: Tenant, view: Json, lines: int) -> None:
+def check_treatment(account: AccountClient, view: Json, lines: int) -> None:
     """The digest of the whole export is on every document; where a document has lines, theirs are on them."""
     whole = view["treatment"]["digest"]
     assert view["treatment"]["lineCount"] == lines
@@ -102,10 +102,10 @@ def check_treatment(tenant: Tenant, view: Json, lines: int) -> None:
     for line in view["treatment"]["lines"]:
         of_lines.setdefault(line["unitRef"], {})[line["lineRef"]] = line["digest"]
     for package in view["customs_packages"]:
-        recorded = {line["lineRef"]: line["digest"] for line in tenant.get(package["link"])["treatment"]}
+        recorded = {line["lineRef"]: line["digest"] for line in account.get(package["link"])["treatment"]}
         assert recorded == of_lines[package["unitRef"]]
         for artifact in (each for each in view["artifacts"] if each["customs_package_id"] == package["id"]):
-            body, kind = download(tenant, artifact), artifact["artifact_type"]
+            body, kind = download(account, artifact), artifact["artifact_type"]
             text = text_of(kind, body)
             assert whole in text, kind
             if kind in {"cci_json", "manifest", "packing_list"}:
@@ -130,8 +130,8 @@ def text_of(kind: str, body: bytes) -> str:
     return body.decode("utf-8-sig")
 
 
-def check_bundle(tenant: Tenant, view: Json) -> None:
-    answer = tenant.http.get(view["links"]["bundle"])
+def check_bundle(account: AccountClient, view: Json) -> None:
+    answer = account.http.get(view["links"]["bundle"])
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
@@ -143,29 +143,29 @@ def check_bundle(tenant: Tenant, view: Json) -> None:
     assert documents == sorted(artifact["sha256"] for artifact in view["artifacts"])
 
 
-def check_messages(tenant: Tenant, view: Json, plan: Json, packages: int) -> None:
+def check_messages(account: AccountClient, view: Json, plan: Json, packages: int) -> None:
     export_id = view["exportId"]
-    letters = tenant.letters(export_id, packages + 2)
+    letters = account.letters(export_id, packages + 2)
     assert Counter(letter.queue for letter in letters) == {
         "exports.broker": 1,
         "exports.warehouse": packages,
         "exports.operator": 1,
     }
     assert len({letter.body["id"] for letter in letters}) == packages + 2
-    schemas = cache(tenant.get)
+    schemas = cache(account.get)
     for letter in letters:
         event = letter.body
         assert letter.content_type == "application/cloudevents+json"
-        assert (event["specversion"], event["source"]) == ("1.0", f"/accounts/{tenant.account}")
+        assert (event["specversion"], event["source"]) == ("1.0", f"/accounts/{account.account_id}")
         Draft202012Validator(schemas(event["dataschema"])).validate(letter.data)
         assert letter.data["treatmentDigest"] == view["treatment"]["digest"]
         assert (letter.data["exportId"], letter.data["planHash"]) == (export_id, view["planHash"])
 
     told = {queue: [letter for letter in letters if letter.queue == queue] for queue in {x.queue for x in letters}}
     (handoff,), (executed,) = told["exports.broker"], told["exports.operator"]
-    keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in tenant.get("/api/partners")["items"]}
+    keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in account.get("/api/partners")["items"]}
     assert handoff.routing_key == f"{keys[plan['broker']['id']]}handoff.ready.v1"
-    assert executed.routing_key == f"operator.{tenant.account}.export.executed.v1"
+    assert executed.routing_key == f"operator.{account.account_id}.export.executed.v1"
     assert handoff.data["submissionId"] == executed.data["submissionId"] == view["broker_submission"]["id"]
     handed = {link["id"]: link["sha256"] for unit in handoff.data["units"] for link in unit["artifacts"]}
     assert handed == {artifact["id"]: artifact["sha256"] for artifact in view["artifacts"]}

@@ -7,69 +7,71 @@ from collections import Counter
 
 from tests.documents.samples import kinds_of
 from tests.support.servers import poll
-from tests.system.acceptance.account import UNENDED, Json, Tenant
+from tests.system.acceptance.account import RUNNING_STATES, AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
 
 #: A published launch waits here for a worker.
 STEPS = "exports.steps"
 
 
-def check_once(tenant: Tenant, export_id: str, units: int = 1, lines: int = 3) -> None:
+def check_once(account: AccountClient, export_id: str, units: int = 1, lines: int = 3) -> None:
     """The export is executed, and everything that it is made of is there exactly once."""
-    tenant.executed(export_id)
-    happened = Counter(event["type"] for event in tenant.events(export_id))
-    assert happened["PACKAGES_RECORDED"] == happened["TREATMENT_ATTACHED"] == units
-    assert happened["CUSTOMS_PACKAGE_CLOSED"] == units
-    assert happened["CUSTOMS_ARTIFACT_GENERATED"] == len(kinds_of(tenant.plan(1, lines)["units"][0])) * units
-    assert happened["HANDED_OFF"] == happened["EXPORT_EXECUTED"] == 1
-    letters = tenant.letters(export_id, 2 * units + 2)
+    account.wait_executed(export_id)
+    events_of_type = Counter(event["type"] for event in account.events(export_id))
+    assert events_of_type["PACKAGES_RECORDED"] == events_of_type["TREATMENT_ATTACHED"] == units
+    assert events_of_type["CUSTOMS_PACKAGE_CLOSED"] == units
+    assert events_of_type["CUSTOMS_ARTIFACT_GENERATED"] == len(kinds_of(account.plan(1, lines)["units"][0])) * units
+    assert events_of_type["HANDED_OFF"] == events_of_type["EXPORT_EXECUTED"] == 1
+    letters = account.letters(export_id, 2 * units + 2)
     assert len(letters) == len({letter.body["id"] for letter in letters}) == 2 * units + 2
 
 
-def test_is_accepted_while_the_message_broker_is_down(tenant: Tenant, distributed: Distributed) -> None:
+def test_is_accepted_while_the_message_broker_is_down(account: AccountClient, distributed: Distributed) -> None:
     message_broker = distributed.message_broker
     message_broker.kill()
     try:
         began = time.monotonic()
-        exports = [tenant.accepted(tenant.plan()) for _ in range(3)]
+        exports = [account.execute_accepted(account.plan()) for _ in range(3)]
         assert time.monotonic() - began < 15
-        assert {tenant.inspect(export_id)["state"] for export_id in exports} == {"accepted"}
+        assert {account.inspect(export_id)["state"] for export_id in exports} == {"accepted"}
     finally:
         message_broker.start()
     for export_id in exports:
-        check_once(tenant, export_id)
+        check_once(account, export_id)
 
 
-def test_losing_every_queued_message_loses_nothing(tenant: Tenant, distributed: Distributed) -> None:
+def test_losing_every_queued_message_loses_nothing(account: AccountClient, distributed: Distributed) -> None:
     with distributed.idle_workers():
-        exports = [tenant.accepted(tenant.plan()) for _ in range(5)]
+        exports = [account.execute_accepted(account.plan()) for _ in range(5)]
         poll(lambda: distributed.waiting(STEPS) >= 5, 60, "the task messages were not published")
         assert distributed.lose_messages() >= 5
         assert distributed.waiting(STEPS) == 0
     for export_id in exports:
-        check_once(tenant, export_id)
+        check_once(account, export_id)
 
 
-def test_process_killed_with_exports_queued_loses_nothing(tenant: Tenant, embedded: Embedded) -> None:
+def test_process_killed_with_exports_queued_loses_nothing(account: AccountClient, embedded: Embedded) -> None:
     # They are so large that no partner is notified before the kill: what is in this process's own queues ends with it.
-    exports = [tenant.accepted(tenant.plan(units=4, lines=30)) for _ in range(5)]
+    exports = [account.execute_accepted(account.plan(units=4, lines=30)) for _ in range(5)]
     embedded.kill_workers()
     embedded.start()
-    assert any(tenant.inspect(export_id)["state"] in UNENDED for export_id in exports)
+    assert any(account.inspect(export_id)["state"] in RUNNING_STATES for export_id in exports)
     for export_id in exports:
-        check_once(tenant, export_id, units=4, lines=30)
+        check_once(account, export_id, units=4, lines=30)
 
 
-def test_worker_killed_in_the_middle_is_replaced_and_nothing_happens_twice(tenant: Tenant, service: Service) -> None:
+def test_worker_killed_in_the_middle_is_replaced_and_nothing_happens_twice(
+    account: AccountClient, service: Service
+) -> None:
     units = 12
-    export_id = tenant.accepted(tenant.plan(units, lines=30))
-    tenant.until(export_id, begun)
+    export_id = account.execute_accepted(account.plan(units, lines=30))
+    account.wait_until(export_id, begun)
     service.kill_workers()
     service.start()
-    view = tenant.inspect(export_id)
+    view = account.inspect(export_id)
     assert view["state"] == "executing"
     assert begun(view)
-    check_once(tenant, export_id, units, lines=30)
+    check_once(account, export_id, units, lines=30)
 
 
 def begun(view: Json) -> bool:
@@ -77,9 +79,9 @@ def begun(view: Json) -> bool:
     return any(step["state"] == "done" for unit in view["units"] for step in unit["steps"])
 
 
-def test_restart_of_everything_in_the_middle_loses_nothing(tenant: Tenant, service: Service) -> None:
-    exports = [tenant.accepted(tenant.plan(units=2)) for _ in range(4)]
-    tenant.until(exports[0], begun)
+def test_restart_of_everything_in_the_middle_loses_nothing(account: AccountClient, service: Service) -> None:
+    exports = [account.execute_accepted(account.plan(units=2)) for _ in range(4)]
+    account.wait_until(exports[0], begun)
     service.restart()
     for export_id in exports:
-        check_once(tenant, export_id, units=2)
+        check_once(account, export_id, units=2)

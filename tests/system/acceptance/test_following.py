@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.system.acceptance.account import Tenant
+from tests.system.acceptance.account import AccountClient
 
 Json = dict[str, Any]
 
@@ -33,26 +33,26 @@ def stream(http: httpx.Client, export_id: str, limit: int | None = None, **heade
     return found
 
 
-def test_stream_breaks_and_goes_on_where_it_was(tenant: Tenant) -> None:
-    export_id = tenant.accepted(tenant.plan(units=2))
-    before = stream(tenant.http, export_id, limit=5)
+def test_stream_breaks_and_goes_on_where_it_was(account: AccountClient) -> None:
+    export_id = account.execute_accepted(account.plan(units=2))
+    before = stream(account.http, export_id, limit=5)
     assert [number for number, _ in before] == [1, 2, 3, 4, 5]
-    after = stream(tenant.http, export_id, last_event_id="5")
+    after = stream(account.http, export_id, last_event_id="5")
     told = before + after
     assert [number for number, _ in told] == list(range(1, len(told) + 1))
     assert all(number == event["seq"] for number, event in told)
     # The stream ended by itself: it has told all, and as the log has it.
-    tenant.executed(export_id, seconds=1)
-    assert [event for _, event in told] == tenant.events(export_id)
-    ended = tenant.http.get(
+    account.wait_executed(export_id, seconds=1)
+    assert [event for _, event in told] == account.events(export_id)
+    ended = account.http.get(
         f"/api/exports/{export_id}/events",
         headers={"accept": "text/event-stream", "last-event-id": str(len(told))},
     )
     assert (ended.status_code, ended.content) == (204, b"")
 
 
-def test_answer_may_be_waited_for(tenant: Tenant) -> None:
-    answer = tenant.execute(tenant.plan(), Prefer="wait=30")
+def test_answer_may_be_waited_for(account: AccountClient) -> None:
+    answer = account.execute(account.plan(), Prefer="wait=30")
     assert answer.status_code == 200
     assert answer.headers["preference-applied"] == "wait=30"
     view = answer.json()
@@ -60,9 +60,9 @@ def test_answer_may_be_waited_for(tenant: Tenant) -> None:
     assert answer.headers["location"] == view["links"]["self"]
 
 
-def test_unchanged_export_is_not_sent_again(tenant: Tenant) -> None:
-    export_id = tenant.accepted(tenant.plan())
-    tenant.executed(export_id)
-    first = tenant.http.get(f"/api/exports/{export_id}")
-    again = tenant.http.get(f"/api/exports/{export_id}", headers={"if-none-match": first.headers["etag"]})
+def test_unchanged_export_is_not_sent_again(account: AccountClient) -> None:
+    export_id = account.execute_accepted(account.plan())
+    account.wait_executed(export_id)
+    first = account.http.get(f"/api/exports/{export_id}")
+    again = account.http.get(f"/api/exports/{export_id}", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")

@@ -23,7 +23,7 @@ from pipeline.deliveries.channels.webhook import build_signature_headers
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import Redis, poll
-from tests.system.acceptance.account import PARTNERS, Tenant, new_tenant
+from tests.system.acceptance.account import PARTNERS, AccountClient, open_account
 from tests.system.acceptance.installation import Distributed
 from tests.system.acceptance.kits import KITS, Kit, kit
 
@@ -51,28 +51,28 @@ def counts_once(service: Distributed, program: str, folder: Path) -> None:
     if program == "python/queue_kombu.py":
         options += ["--hold-seconds", "1"]
     with (
-        new_tenant(service, (PARTNERS[0], partner)) as tenant,
+        open_account(service, (PARTNERS[0], partner)) as account,
         kit(program, service.stack.broker_url, *options, folder=folder) as reader,
     ):
         reader.start()
-        first = executed(tenant, warehouse)
+        first = executed(account, warehouse)
         reader.until(lambda: len(reader.about(first)) == 4, "the packages did not come")
         with holding(reader):
-            second = executed(tenant, warehouse)
+            second = executed(account, warehouse)
             poll(lambda: held(service, warehouse), 30, "the kit took no message")
             reader.kill()
-        replay(tenant, warehouse, first, second)
+        replay(account, warehouse, first, second)
         none_of_ours = {"none of ours": warehouse}
         publish(service, warehouse, none_of_ours)
         reader.start()
         reader.until(lambda: len(reader.about(second)) == 4, "what it held did not come again")
-        last = executed(tenant, warehouse)
+        last = executed(account, warehouse)
         reader.until(lambda: len(reader.about(last)) == 4, "it does not go on after what came twice")
         poll(lambda: buried(service, none_of_ours), 30, "what cannot be read is not among the dead letters")
-        assert reader.kept() == Counter(ids(tenant, warehouse))
+        assert reader.kept() == Counter(ids(account, warehouse))
         assert reader.kept().total() == 12
         for export_id in (first, second, last):
-            assert sorted(reader.about(export_id)) == packages(tenant, export_id)
+            assert sorted(reader.about(export_id)) == packages(account, export_id)
         # On Redis what it held when it was killed comes back after a second, beside the copies that were sent again.
         poll(lambda: left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
         reader.stop()
@@ -80,18 +80,18 @@ def counts_once(service: Distributed, program: str, folder: Path) -> None:
         assert reader.kept().total() == 12
 
 
-def executed(tenant: Tenant, warehouse: str) -> str:
+def executed(account: AccountClient, warehouse: str) -> str:
     """Execute two units of two packages each; return the export's id once everybody was told."""
-    export_id = tenant.accepted(tenant.plan(units=2, packages=2, warehouse=warehouse))
-    tenant.executed(export_id)
+    export_id = account.execute_accepted(account.plan(units=2, packages=2, warehouse=warehouse))
+    account.wait_executed(export_id)
     return export_id
 
 
-def packages(tenant: Tenant, export_id: str) -> list[str]:
+def packages(account: AccountClient, export_id: str) -> list[str]:
     """Return the line that a kit prints of each package of the export."""
     found = []
-    for unit in tenant.inspect(export_id)["units"]:
-        held = tenant.get(f"/api/customs-packages/{unit['customs_package_id']}")["packages"]
+    for unit in account.inspect(export_id)["units"]:
+        held = account.get(f"/api/customs-packages/{unit['customs_package_id']}")["packages"]
         found += [
             f"{export_id} {unit['unitRef']} {each['packageRef']} {each['sscc'] or each['lpn']} Demo Housewares Inc, Dock 4"
             for each in held
@@ -100,9 +100,9 @@ def packages(tenant: Tenant, export_id: str) -> list[str]:
     return sorted(found)
 
 
-def ids(tenant: Tenant, warehouse: str) -> list[str]:
+def ids(account: AccountClient, warehouse: str) -> list[str]:
     """Return the ids of all messages that the warehouse was sent."""
-    return [each["notificationId"] for each in tenant.get(f"/api/deliveries?partnerId={warehouse}&limit=200")["items"]]
+    return [each["notificationId"] for each in account.get(f"/api/deliveries?partnerId={warehouse}&limit=200")["items"]]
 
 
 @contextmanager
@@ -163,12 +163,12 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
         "test": True,
         "channels": [{"channel": "webhook", "address": url}],
     }
-    with new_tenant(distributed, PARTNERS[1:]) as tenant:
-        secret = tenant.http.post("/api/partners", json=partner).json()["secret"]
+    with open_account(distributed, PARTNERS[1:]) as account:
+        secret = account.http.post("/api/partners", json=partner).json()["secret"]
         options = ["--port", str(port), "--retry-seconds", "1"]
         with kit(program, *options, folder=tmp_path, EXPORTS_WEBHOOK_SECRETS=secret) as receiver:
             receiver.start()
-            assert stages(tenant, broker) == {
+            assert stages(account, broker) == {
                 "resolve": True,
                 "connect": True,
                 "TLS": True,
@@ -176,27 +176,27 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
                 "wrongly signed event": True,
                 "old event": True,
             }
-            first = handed_off(tenant, broker, receiver)
+            first = handed_off(account, broker, receiver)
             for lie, headers, body in forged(secret):
                 answer = httpx.post(url, content=body, headers=headers, trust_env=False)
                 assert answer.status_code == 401, lie
-            assert receiver.kept() == Counter(ids(tenant, broker))
+            assert receiver.kept() == Counter(ids(account, broker))
             receiver.kill()
-            rotated = tenant.http.post(f"/api/partners/{broker}/rotate-secret", json={}).json()["secret"]
+            rotated = account.http.post(f"/api/partners/{broker}/rotate-secret", json={}).json()["secret"]
             receiver.start()  # it knows the older secret alone, and both count for a day
-            replay(tenant, broker, first)
-            second = handed_off(tenant, broker, receiver)
+            replay(account, broker, first)
+            second = handed_off(account, broker, receiver)
             receiver.kill()
             receiver.environment = {"EXPORTS_WEBHOOK_SECRETS": f"{rotated} {secret}"}
             receiver.start()
-            replay(tenant, broker, first, second)
-            assert stages(tenant, broker)["newest secret alone"]
-            last = handed_off(tenant, broker, receiver)
+            replay(account, broker, first, second)
+            assert stages(account, broker)["newest secret alone"]
+            last = handed_off(account, broker, receiver)
 
-            assert receiver.kept() == Counter(ids(tenant, broker))
+            assert receiver.kept() == Counter(ids(account, broker))
             assert receiver.kept().total() == 3
             for export_id in (first, second, last):
-                submission = tenant.inspect(export_id)["broker_submission"]
+                submission = account.inspect(export_id)["broker_submission"]
                 assert [each["status"] for each in submission["acknowledgements"]] == ["received"]
                 assert receiver.about(submission["id"]) == [
                     f"{export_id} {submission['id']} to file",
@@ -205,31 +205,31 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
             receiver.stop()
 
 
-def stages(tenant: Tenant, partner: str) -> dict[str, bool]:
+def stages(account: AccountClient, partner: str) -> dict[str, bool]:
     """Test the connection; return which stages were passed."""
-    answer = tenant.http.post(f"/api/partners/{partner}/test").json()
+    answer = account.http.post(f"/api/partners/{partner}/test").json()
     assert answer["passed"], answer
     return {each["name"]: each["passed"] for endpoint in answer["endpoints"] for each in endpoint["stages"]}
 
 
-def handed_off(tenant: Tenant, broker: str, receiver: Kit) -> str:
+def handed_off(account: AccountClient, broker: str, receiver: Kit) -> str:
     """Execute an export; return its id once the broker's kit has answered that it was received."""
-    export_id = tenant.accepted(tenant.plan(broker=broker))
+    export_id = account.execute_accepted(account.plan(broker=broker))
     receiver.until(lambda: bool(receiver.about(export_id, "to file")), "the handoff did not come")
-    tenant.until(export_id, lambda view: view["broker_submission"]["submission_status"] == "received")
-    submission = tenant.inspect(export_id)["broker_submission"]["id"]
+    account.wait_until(export_id, lambda view: view["broker_submission"]["submission_status"] == "received")
+    submission = account.inspect(export_id)["broker_submission"]["id"]
     receiver.until(lambda: bool(receiver.about(submission, "answered")), "it does not know that its answer was taken")
     return export_id
 
 
-def replay(tenant: Tenant, partner: str, *export_ids: str) -> None:
+def replay(account: AccountClient, partner: str, *export_ids: str) -> None:
     """Have all that the partner was sent sent again; return once it was."""
     since = {"since": "2026-01-01T00:00:00Z"}
-    answer = tenant.http.post(f"/api/partners/{partner}/replay", json=since)
+    answer = account.http.post(f"/api/partners/{partner}/replay", json=since)
     assert answer.status_code == 202, answer.text
     assert answer.json()["exports"] == len(export_ids)
     for export_id in export_ids:
-        tenant.until(export_id, lambda view: not any(each["pending"] for each in view["notifications"]))
+        account.wait_until(export_id, lambda view: not any(each["pending"] for each in view["notifications"]))
 
 
 def forged(secret: str) -> list[tuple[str, Json, bytes]]:

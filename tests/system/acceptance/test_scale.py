@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.documents.samples import kinds_of
-from tests.system.acceptance.account import Json, Tenant
+from tests.system.acceptance.account import AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
 from tests.system.faults.matrix import alone
 
@@ -43,55 +43,55 @@ def peaks(service: Service) -> Iterator[dict[str, int]]:
         thread.join()
 
 
-def test_hundred_units_are_made_by_both_workers_at_once(tenant: Tenant, distributed: Distributed) -> None:
-    plan = tenant.plan(units=100)
-    export_id = tenant.accepted(plan)
-    view = tenant.executed(export_id)
+def test_hundred_units_are_made_by_both_workers_at_once(account: AccountClient, distributed: Distributed) -> None:
+    plan = account.plan(units=100)
+    export_id = account.execute_accepted(plan)
+    view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
     # Each process logs the steps that it made.
     made = [steps_made(worker.log(), export_id) for worker in distributed.workers]
     assert sum(made) == 401, "four steps a unit, and the handoff"
     assert min(made) >= 40, "neither left it to the other"
     assert overlapping(view) >= 2
-    assert len(tenant.letters(export_id, 202)) == 202
+    assert len(account.letters(export_id, 202)) == 202
 
 
-def test_twenty_units_are_made_in_one_process(tenant: Tenant, embedded: Embedded) -> None:
-    plan = tenant.plan(units=20)
-    export_id = tenant.accepted(plan)
-    view = tenant.executed(export_id)
+def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: Embedded) -> None:
+    plan = account.plan(units=20)
+    export_id = account.execute_accepted(plan)
+    view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
     assert steps_made(embedded.all.log(), export_id) == 4 * 20 + 4
-    assert len(tenant.letters(export_id, 42)) == 42
+    assert len(account.letters(export_id, 42)) == 42
 
 
 @alone("F30")
 def test_large_plan_is_executed_in_bounded_memory(
-    tenant: Tenant, service: Service, record_property: Callable[[str, object], None]
+    account: AccountClient, service: Service, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("megabytes", check_large(tenant, service, 2_000, 1_000, 240, LARGE_RESIDENT))
+    record_property("megabytes", check_large(account, service, 2_000, 1_000, 240, LARGE_RESIDENT))
 
 
 @alone("F30")
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_largest_plan_is_executed_in_bounded_memory(
-    tenant: Tenant, service: Service, record_property: Callable[[str, object], None]
+    account: AccountClient, service: Service, record_property: Callable[[str, object], None]
 ) -> None:
     began = time.monotonic()
-    record_property("megabytes", check_large(tenant, service, 10_000, 5_000, 600, LARGEST_RESIDENT))
+    record_property("megabytes", check_large(account, service, 10_000, 5_000, 600, LARGEST_RESIDENT))
     record_property("seconds until all is executed and told", round(time.monotonic() - began, 1))
 
 
 def check_large(
-    tenant: Tenant, service: Service, packages: int, lines: int, seconds: float, megabytes: int
+    account: AccountClient, service: Service, packages: int, lines: int, seconds: float, megabytes: int
 ) -> dict[str, int]:
     """Have a plan of one unit executed; return the most megabytes that each process held meanwhile."""
-    plan = tenant.plan(1, lines, packages)
+    plan = account.plan(1, lines, packages)
     with peaks(service) as memory:
-        export_id = tenant.accepted(plan)
-        view = tenant.executed(export_id, seconds)
-        letters = tenant.letters(export_id, packages + 2)
+        export_id = account.execute_accepted(plan)
+        view = account.wait_executed(export_id, seconds)
+        letters = account.letters(export_id, packages + 2)
     held = {name: size // MEBIBYTE for name, size in sorted(memory.items(), key=lambda one: one[1])}
     assert held
     assert {name: size for name, size in held.items() if size > megabytes} == {}
@@ -102,7 +102,7 @@ def check_large(
     (handoff,) = [letter.data for letter in letters if letter.queue == "exports.broker"]
     (unit,) = handoff["units"]
     assert (unit["lines"], unit["totals"]["lineCount"], unit["totals"]["packageCount"]) == (None, lines, packages)
-    invoice = tenant.get(unit["invoiceData"]["downloadUrl"].removeprefix(service.url))
+    invoice = account.get(unit["invoiceData"]["downloadUrl"].removeprefix(service.url))
     assert len(invoice["lines"]) == lines
     return held
 

@@ -10,13 +10,13 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.support import factories
-from tests.system.acceptance.account import PARTNERS, new_tenant
+from tests.system.acceptance.account import PARTNERS, open_account
 from tests.system.acceptance.installation import Service
 from tests.system.acceptance.webhook_receiver import receiver
 
 
 def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
-    with receiver() as endpoint, new_tenant(service, PARTNERS[1:]) as tenant:
+    with receiver() as endpoint, open_account(service, PARTNERS[1:]) as account:
         endpoint.statuses.append(503)
         broker = {
             "id": factories.BROKER,
@@ -26,9 +26,9 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
             "path": "byob",
             "channels": [{"channel": "webhook", "address": endpoint.url}],
         }
-        secret = tenant.http.post("/api/partners", json=broker).json()["secret"]
-        export_id = tenant.accepted(tenant.plan())
-        view = tenant.until(
+        secret = account.http.post("/api/partners", json=broker).json()["secret"]
+        export_id = account.execute_accepted(account.plan())
+        view = account.wait_until(
             export_id, lambda view: (view["broker_submission"] or {}).get("submission_status") == "delivered"
         )
 
@@ -42,8 +42,8 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
             Webhook(secret).verify(second.body.replace(b"US", b"CA"), second.headers)
         submission = view["broker_submission"]
         assert (submission["path"], submission["channel"]) == ("byob", "webhook")
-        assert len(tenant.happened(export_id, "DELIVERY_FAILED")) == 1
-        assert len(tenant.happened(export_id, "BROKER_NOTIFIED")) == 1
+        assert len(account.events_of_type(export_id, "DELIVERY_FAILED")) == 1
+        assert len(account.events_of_type(export_id, "BROKER_NOTIFIED")) == 1
 
         answer = json.dumps({"id": "answer-1", "status": "accepted", "reference": "BRK-77"})
         now = datetime.now(UTC)
@@ -57,5 +57,5 @@ def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
             receipt = httpx.post(url, content=answer, headers=signature, trust_env=False)
             assert receipt.status_code == 200, receipt.text
             assert receipt.json()["recorded"] is recorded
-        assert tenant.executed(export_id)["broker_submission"]["submission_status"] == "accepted"
-        assert len(tenant.happened(export_id, "BROKER_ACKNOWLEDGED")) == 1
+        assert account.wait_executed(export_id)["broker_submission"]["submission_status"] == "accepted"
+        assert len(account.events_of_type(export_id, "BROKER_ACKNOWLEDGED")) == 1
