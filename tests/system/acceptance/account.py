@@ -18,7 +18,7 @@ from pipeline.accounts.api_keys import ADMIN
 from tests.support import factories
 from tests.support.servers import poll
 from tests.system.acceptance.installation import Service
-from tests.system.acceptance.mail_server import Letter
+from tests.system.acceptance.queue_client import ReceivedMessage
 
 Json = dict[str, Any]
 
@@ -118,14 +118,14 @@ class AccountClient:
         assert view["state"] == "executed", (view["status"], view["events"][-3:])
         return view
 
-    def letters(self, export_id: str, count: int) -> list[Letter]:
+    def received_messages(self, export_id: str, count: int) -> list[ReceivedMessage]:
         """Return what partners have taken from their queues about the export, once that are `count` messages."""
         poll(
-            lambda: len(self.service.letters(export_id)) >= count,
+            lambda: len(self.service.received_messages(export_id)) >= count,
             SECONDS,
-            f"{len(self.service.letters(export_id))} of {count} messages about {export_id} came",
+            f"{len(self.service.received_messages(export_id))} of {count} messages about {export_id} came",
         )
-        return self.service.letters(export_id)
+        return self.service.received_messages(export_id)
 
 
 def is_finished(view: Json) -> bool:

@@ -53,11 +53,11 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
             message_broker = end.enter_context(_owned(kind))
             service = end.enter_context(on_servers(postgres.fresh_url(owner="exports"), message_broker, folder))
         yield service
-        for letter in service.files.letters():
-            if letter.queue == queues.REFUSED:
-                sent.check_refusal(letter.body)
-            elif letter.queue != queues.DEAD:
-                sent.check(letter.body)
+        for message in service.files.received_messages():
+            if message.queue == queues.REFUSED:
+                sent.check_refusal(message.body)
+            elif message.queue != queues.DEAD:
+                sent.check(message.body)
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_told
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import RabbitMQ, Redis, poll
-from tests.system.acceptance.mail_server import Files, Letter
 from tests.system.acceptance.programs import Program, procfile
+from tests.system.acceptance.queue_client import Files, ReceivedMessage
 
 START_SECONDS = 120.0
 
 #: Time runs faster here than in earnest: what was lost is owed again after seconds.
-HASTE: Mapping[str, str] = {
+FAST_SETTINGS: Mapping[str, str] = {
     "EXPORTS_LEASE_SECONDS": "15",  # longer than a busy machine stands still
     "EXPORTS_STALLED_SECONDS": "4",
     "EXPORTS_SWEEP_SECONDS": "0.5",
@@ -45,7 +45,7 @@ class Service(ABC):
         self.runtime: Runtime = open_runtime(stack.settings)
         self.environment = {
             **stack.environment,
-            **HASTE,
+            **FAST_SETTINGS,
             "HOST": LOOPBACK,
             "PORT": str(self.port),
             "EXPORTS_PUBLIC_URL": self.url,
@@ -92,10 +92,12 @@ class Service(ABC):
             return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
         return False
 
-    def letters(self, export_id: str, queue: str | None = None) -> list[Letter]:
+    def received_messages(self, export_id: str, queue: str | None = None) -> list[ReceivedMessage]:
         """What partners have taken from their queues about the export, in order."""
         return [
-            each for each in self.files.letters() if each.about == export_id and (queue is None or each.queue == queue)
+            each
+            for each in self.files.received_messages()
+            if each.export_id == export_id and (queue is None or each.queue == queue)
         ]
 
     def logs(self) -> str:
@@ -108,7 +110,7 @@ class Embedded(Service):
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         super().__init__(stack, folder)
-        module = "tests.system.acceptance.mail_server"
+        module = "tests.system.acceptance.queue_client"
         serve = f"{sys.executable} -m {module} {folder} serve --port {self.port}"
         self.all = Program("serve", serve, self.environment, folder)
 
@@ -136,11 +138,11 @@ class Distributed(Service):
             Program(name, commands[name], self.environment, folder) for name in ("web", "deliveries", "intake")
         )
         self.workers = [Program(f"worker-{n}", commands["worker"], self.environment, folder) for n in (1, 2)]
-        postbox = f"{sys.executable} -m tests.system.acceptance.mail_server {folder}"
-        self.postbox = Program("postbox", postbox, self.environment, folder)
+        queue_client = f"{sys.executable} -m tests.system.acceptance.queue_client {folder}"
+        self.queue_client = Program("queue-client", queue_client, self.environment, folder)
 
     def programs(self) -> list[Program]:
-        return [self.release, self.web, *self.workers, self.deliveries, self.intake, self.postbox]
+        return [self.release, self.web, *self.workers, self.deliveries, self.intake, self.queue_client]
 
     def start(self) -> None:
         if not self.release.log_file.exists():

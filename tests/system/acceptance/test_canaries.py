@@ -67,25 +67,25 @@ def test_no_canary_flies_where_it_has_no_business(
     with overheard(service) as heard:
         export_id = account.execute_accepted(plan)
         account.wait_executed(export_id)
-        letters = account.letters(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
+        messages = account.received_messages(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
 
     # The documents and the customs broker get what is theirs, or this test would prove nothing.
     view = account.inspect(export_id)
     invoice = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_json")
     assert len(found(account.http.get(invoice["download_url"]).text)) >= 50
-    for_brokers = [each for each in letters if each.queue == queues.CUSTOMS_BROKER]
+    for_brokers = [each for each in messages if each.queue == queues.CUSTOMS_BROKER]
     assert any(len(found(json.dumps(each.body))) >= 50 for each in for_brokers)
 
     def places(text: str) -> set[str]:
         return {known[word] for word in found(text)}
 
     # Warehouses learn no price, no party but the consignee and nothing of customs.
-    for_warehouses = [each for each in letters if each.queue == queues.WAREHOUSE]
+    for_warehouses = [each for each in messages if each.queue == queues.WAREHOUSE]
     assert for_warehouses
     told = {place for each in for_warehouses for place in places(json.dumps(each.body))}
     assert {place for place in told if not FOR_A_WAREHOUSE.search(place)} == set()
     for_operators = {
-        place for each in letters if each.queue == queues.OPERATOR for place in places(json.dumps(each.body))
+        place for each in messages if each.queue == queues.OPERATOR for place in places(json.dumps(each.body))
     }
     assert {place for place in for_operators if not REFERENCES.search(place)} == set()
 

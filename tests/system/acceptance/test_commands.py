@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.servers import poll
 from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.installation import Distributed
-from tests.system.acceptance.mail_server import Letter
+from tests.system.acceptance.queue_client import ReceivedMessage
 
 Json = dict[str, Any]
 
@@ -24,14 +24,14 @@ def export_of(account: AccountClient, batch_id: str) -> str:
     return str(account.inspect(batch_id)["exportId"])
 
 
-def refusals(account: AccountClient, *correlation_ids: str) -> list[Letter]:
+def refusals(account: AccountClient, *correlation_ids: str) -> list[ReceivedMessage]:
     """Return the answers to refused commands once each has one."""
 
-    def found() -> list[Letter]:
+    def found() -> list[ReceivedMessage]:
         return [
-            letter
-            for letter in account.service.files.letters()
-            if letter.queue == "exports.execute.refused" and letter.properties["correlation_id"] in correlation_ids
+            message
+            for message in account.service.files.received_messages()
+            if message.queue == "exports.execute.refused" and message.properties["correlation_id"] in correlation_ids
         ]
 
     poll(lambda: len(found()) >= len(correlation_ids), 120, f"{found()} answers {correlation_ids}")
@@ -46,7 +46,7 @@ def test_command_is_executed_and_the_same_again_is_the_same_export(account: Acco
     exports = [export_of(account, each["batchId"]) for each in (next_plan, plan)]
     for export_id in exports:
         account.wait_executed(export_id)
-        assert len(account.letters(export_id, 4)) == 4
+        assert len(account.received_messages(export_id, 4)) == 4
     assert {item["exportId"] for item in account.get("/api/exports")["items"]} == set(exports)
 
 
@@ -61,15 +61,15 @@ def test_bad_command_is_answered_and_the_queue_goes_on(account: AccountClient) -
     post(command(account, good, "command-3"))
     account.wait_executed(export_of(account, good["batchId"]))
     answers = refusals(account, *(f"{prefix}-{n}" for n in (1, 2, 3, 4)))
-    assert [letter.content_type for letter in answers] == ["application/problem+json"] * 4
-    codes = {letter.properties["correlation_id"]: letter.body["errorCode"] for letter in answers}
+    assert [message.content_type for message in answers] == ["application/problem+json"] * 4
+    codes = {message.properties["correlation_id"]: message.body["errorCode"] for message in answers}
     assert codes == {
         f"{prefix}-1": "INVALID_REQUEST",
         f"{prefix}-2": "PLAN_NOT_APPROVED",
         f"{prefix}-3": "VALIDATION_ERROR",
         f"{prefix}-4": "VALIDATION_ERROR",
     }
-    assert all(letter.body["message"] and letter.body["requestId"] for letter in answers)
+    assert all(message.body["message"] and message.body["requestId"] for message in answers)
     assert len(account.get("/api/exports")["items"]) == 1
 
 

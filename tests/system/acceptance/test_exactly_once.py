@@ -36,13 +36,13 @@ def test_fifty_parallel_posts_are_one_export(account: AccountClient, key: Callab
     (export_id,) = {answer.json()["exportId"] for answer in answers if answer.status_code == 202}
     account.wait_executed(export_id)
     assert [item["exportId"] for item in account.get("/api/exports")["items"]] == [export_id]
-    letters = account.letters(export_id, 4)
-    assert Counter(letter.queue for letter in letters) == {
+    messages = account.received_messages(export_id, 4)
+    assert Counter(message.queue for message in messages) == {
         "exports.broker": 1,
         "exports.warehouse": 2,
         "exports.operator": 1,
     }
-    assert len({letter.body["id"] for letter in letters}) == 4
+    assert len({message.body["id"] for message in messages}) == 4
     assert len(account.events_of_type(export_id, "EXPORT_ACCEPTED")) == 1
 
 

@@ -145,23 +145,23 @@ def check_bundle(account: AccountClient, view: Json) -> None:
 
 def check_messages(account: AccountClient, view: Json, plan: Json, packages: int) -> None:
     export_id = view["exportId"]
-    letters = account.letters(export_id, packages + 2)
-    assert Counter(letter.queue for letter in letters) == {
+    messages = account.received_messages(export_id, packages + 2)
+    assert Counter(message.queue for message in messages) == {
         "exports.broker": 1,
         "exports.warehouse": packages,
         "exports.operator": 1,
     }
-    assert len({letter.body["id"] for letter in letters}) == packages + 2
+    assert len({message.body["id"] for message in messages}) == packages + 2
     schemas = cache(account.get)
-    for letter in letters:
-        event = letter.body
-        assert letter.content_type == "application/cloudevents+json"
+    for message in messages:
+        event = message.body
+        assert message.content_type == "application/cloudevents+json"
         assert (event["specversion"], event["source"]) == ("1.0", f"/accounts/{account.account_id}")
-        Draft202012Validator(schemas(event["dataschema"])).validate(letter.data)
-        assert letter.data["treatmentDigest"] == view["treatment"]["digest"]
-        assert (letter.data["exportId"], letter.data["planHash"]) == (export_id, view["planHash"])
+        Draft202012Validator(schemas(event["dataschema"])).validate(message.data)
+        assert message.data["treatmentDigest"] == view["treatment"]["digest"]
+        assert (message.data["exportId"], message.data["planHash"]) == (export_id, view["planHash"])
 
-    told = {queue: [letter for letter in letters if letter.queue == queue] for queue in {x.queue for x in letters}}
+    told = {queue: [message for message in messages if message.queue == queue] for queue in {x.queue for x in messages}}
     (handoff,), (executed,) = told["exports.broker"], told["exports.operator"]
     keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in account.get("/api/partners")["items"]}
     assert handoff.routing_key == f"{keys[plan['broker']['id']]}handoff.ready.v1"
@@ -177,15 +177,15 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
     } == of_lines
 
     parcels = told["exports.warehouse"]
-    assert {letter.routing_key for letter in parcels} == {f"{keys[plan['warehouse']['id']]}package.recorded.v1"}
+    assert {message.routing_key for message in parcels} == {f"{keys[plan['warehouse']['id']]}package.recorded.v1"}
     # In the order of the plan, each package once, packed as the plan says.
     assert [
         (
-            letter.data["unitRef"],
-            letter.data["packageRef"],
-            [(content["lineRef"], content["quantity"]) for content in letter.data["contents"]],
+            message.data["unitRef"],
+            message.data["packageRef"],
+            [(content["lineRef"], content["quantity"]) for content in message.data["contents"]],
         )
-        for letter in parcels
+        for message in parcels
     ] == [
         (
             unit["unitRef"],
@@ -195,8 +195,8 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
         for unit in plan["units"]
         for package in unit["packages"]
     ]
-    for letter in parcels:
-        named = {name.lower() for name in names(letter.data)}
+    for message in parcels:
+        named = {name.lower() for name in names(message.data)}
         assert [name for name in named for word in NOT_FOR_THE_WAREHOUSE if word in name] == []
 
 

@@ -147,7 +147,7 @@ def publish(service: Distributed, queue: str, body: Json) -> None:
 
 def buried(service: Distributed, body: Json) -> bool:
     """Whether the message lies among the dead letters."""
-    return any(each.queue == queues.DEAD and each.body == body for each in service.files.letters())
+    return any(each.queue == queues.DEAD and each.body == body for each in service.files.received_messages())
 
 
 @pytest.mark.parametrize("program", WEBHOOK_KITS)

@@ -98,7 +98,7 @@ def test_every_box_of_the_page_does_what_it_says(follower: Follower, on_rabbitmq
     poll(lambda: packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not keep the packages")
     with closing(sqlite3.connect(folder / "broker.db")) as store:
         assert store.execute("SELECT state, answered FROM handoffs").fetchall() == [("to file", 1)]
-    refused = [each for each in on_rabbitmq.files.letters() if each.queue == queues.REFUSED]
+    refused = [each for each in on_rabbitmq.files.received_messages() if each.queue == queues.REFUSED]
     assert [each.body["field"] for each in refused if each.properties["correlation_id"] == "command-1"] == [
         "/idempotencyKey"
     ]

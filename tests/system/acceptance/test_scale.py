@@ -53,7 +53,7 @@ def test_hundred_units_are_made_by_both_workers_at_once(account: AccountClient, 
     assert sum(made) == 401, "four steps a unit, and the handoff"
     assert min(made) >= 40, "neither left it to the other"
     assert overlapping(view) >= 2
-    assert len(account.letters(export_id, 202)) == 202
+    assert len(account.received_messages(export_id, 202)) == 202
 
 
 def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: Embedded) -> None:
@@ -62,7 +62,7 @@ def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: 
     view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
     assert steps_made(embedded.all.log(), export_id) == 4 * 20 + 4
-    assert len(account.letters(export_id, 42)) == 42
+    assert len(account.received_messages(export_id, 42)) == 42
 
 
 @alone("F30")
@@ -91,15 +91,15 @@ def check_large(
     with peaks(service) as memory:
         export_id = account.execute_accepted(plan)
         view = account.wait_executed(export_id, seconds)
-        letters = account.letters(export_id, packages + 2)
+        messages = account.received_messages(export_id, packages + 2)
     held = {name: size // MEBIBYTE for name, size in sorted(memory.items(), key=lambda one: one[1])}
     assert held
     assert {name: size for name, size in held.items() if size > megabytes} == {}
     assert len(view["artifacts"]) == len(kinds_of(plan["units"][0]))
     assert view["treatment"]["lineCount"] == lines
-    assert len(letters) == len({letter.body["id"] for letter in letters}) == packages + 2
+    assert len(messages) == len({message.body["id"] for message in messages}) == packages + 2
     # Too many lines to be carried: a link leads to them.
-    (handoff,) = [letter.data for letter in letters if letter.queue == "exports.broker"]
+    (handoff,) = [message.data for message in messages if message.queue == "exports.broker"]
     (unit,) = handoff["units"]
     assert (unit["lines"], unit["totals"]["lineCount"], unit["totals"]["packageCount"]) == (None, lines, packages)
     invoice = account.get(unit["invoiceData"]["downloadUrl"].removeprefix(service.url))

@@ -37,7 +37,7 @@ STOP_SECONDS: Final = 60.0
 KILLED: Final = -SIGKILL
 
 #: Time runs faster here than in earnest, and nobody is given up: what is lost is owed again after a second or two.
-HASTE: Final[Mapping[str, str]] = {
+FAST_SETTINGS: Final[Mapping[str, str]] = {
     "EXPORTS_LEASE_SECONDS": "1.5",
     "EXPORTS_STALLED_SECONDS": "1",
     "EXPORTS_SWEEP_SECONDS": "0.25",
@@ -167,7 +167,7 @@ class Site:
         self.environment = {
             # By their longer names, so that a program can be started on another address.
             **{f"EXPORTS_{name.removeprefix('EXPORTS_')}": value for name, value in stack.environment.items()},
-            **HASTE,
+            **FAST_SETTINGS,
             "HOST": LOOPBACK,
             "PORT": str(self.port),
             "EXPORTS_PUBLIC_URL": self.url,

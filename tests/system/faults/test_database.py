@@ -19,11 +19,11 @@ from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import proxy
-from tests.system.faults.site import HASTE, Site
+from tests.system.faults.site import FAST_SETTINGS, Site
 
 #: What a request may take where the database does not answer: as long as its settings say, and a busy machine's while.
 ANSWER_SECONDS = 30.0
-TIMEOUT_SECONDS = float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
+TIMEOUT_SECONDS = float(FAST_SETTINGS["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 AT_ONCE = 8
 #: What a request may take in a crowd of two hundred: each has three seconds for a thread, a connection and locks together,
 #: and the two processors have two hundred refusals to say; three times of what is aimed at.

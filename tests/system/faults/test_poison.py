@@ -41,7 +41,7 @@ TRIES: Final = 5
 SECONDS: Final = 400.0
 
 #: Crashes are noticed sooner here than in earnest, and the pauses between tries are short.
-HASTE: Final = {
+FAST_SETTINGS: Final = {
     "EXPORTS_LEASE_SECONDS": "6",
     "EXPORTS_STALLED_SECONDS": "2",
     "EXPORTS_SWEEP_SECONDS": "0.5",
@@ -81,7 +81,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
 
 def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) -> list[Program]:
     """Return the processes that work: two workers, or the embedded service."""
-    environment = {**stack.environment, **HASTE, **settings}
+    environment = {**stack.environment, **FAST_SETTINGS, **settings}
     if stack.embedded:
         module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
         command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'

@@ -27,7 +27,7 @@ from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import proxy
 from tests.system.faults.records import Row
-from tests.system.faults.site import HASTE, Site
+from tests.system.faults.site import FAST_SETTINGS, Site
 from tests.system.faults.test_crashes import command
 from tests.system.faults.test_database import postgres
 from tests.system.faults.test_message_broker import message_broker
@@ -37,10 +37,10 @@ __all__ = ["runtime"]
 
 #: What docs/deployment.md says: one message to each partner at hand; requests and task messages; the embedded service; one
 #: command, and where the database does not answer so long.
-TRY_SECONDS: Final = float(HASTE["EXPORTS_DELIVERY_TIMEOUT_SECONDS"])
+TRY_SECONDS: Final = float(FAST_SETTINGS["EXPORTS_DELIVERY_TIMEOUT_SECONDS"])
 WEB_SECONDS: Final = 5.0 + 6.0
 SERVE_SECONDS: Final = 3.0
-INTAKE_SECONDS: Final = 3 * float(HASTE["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
+INTAKE_SECONDS: Final = 3 * float(FAST_SETTINGS["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 #: What fails is tried again within half a second here, and its lease runs on until then.
 NEXT_TRY: Final = timedelta(seconds=5)
 #: No lease runs out because the machine is busy, or because somebody has ended who should have let go of it.

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Letter:
+class ReceivedMessage:
     """A message as it was taken from a queue, with what the transport said about it."""
 
     queue: str
@@ -39,7 +39,7 @@ class Letter:
     body: Json = field(repr=False)
 
     @property
-    def about(self) -> str:
+    def export_id(self) -> str:
         """The id of the export that it is about."""
         return str(self.body.get("subject"))
 
@@ -51,7 +51,7 @@ class Letter:
 
 
 class Files:
-    """The two files between a postbox and the tests; each line is one message."""
+    """The two files between a queue client and the tests; each line is one message."""
 
     def __init__(self, folder: Path) -> None:
         self.taken = folder / "taken.jsonl"
@@ -59,10 +59,10 @@ class Files:
         self.commands.touch()
         self.taken.touch()
 
-    def letters(self) -> list[Letter]:
+    def received_messages(self) -> list[ReceivedMessage]:
         """Every message taken so far, in the order of taking."""
         lines = self.taken.read_text(encoding="utf-8").split("\n")
-        return [Letter(**json.loads(line)) for line in lines[:-1]]  # the last one may be half written
+        return [ReceivedMessage(**json.loads(line)) for line in lines[:-1]]  # the last one may be half written
 
     def post(self, body: bytes, **properties: Any) -> None:
         """Have a command published with the properties given."""
@@ -71,7 +71,7 @@ class Files:
             out.write(line + "\n")
 
 
-class Postbox(ConsumerProducerMixin):
+class QueueClient(ConsumerProducerMixin):
     """Consumes as any partner may, and acknowledges what is written down."""
 
     def __init__(self, settings: Settings, files: Files) -> None:
@@ -80,13 +80,13 @@ class Postbox(ConsumerProducerMixin):
         )
         self._settings = settings
         self._files = files
-        # What an earlier postbox has posted is not posted again.
+        # What an earlier queue client has posted is not posted again.
         self._posted = files.commands.stat().st_size
 
     def get_consumers(self, consumer: Callable[..., Consumer], channel: Any) -> list[Consumer]:
         """Consume the queues of the contract, which it declares as the service does."""
         wanted = [queue for queue in queues.contract_queues(self._settings) if queue.name in READ]
-        return [consumer(queues=[queue], on_message=self._taker(queue.name)) for queue in wanted]
+        return [consumer(queues=[queue], on_message=self._build_handler(queue.name)) for queue in wanted]
 
     def on_iteration(self) -> None:
         """Post what the tests have written meanwhile."""
@@ -104,10 +104,10 @@ class Postbox(ConsumerProducerMixin):
         """Look up from the queues often enough to post commands soon."""
         return super().consume(limit, timeout, safety_interval, **kwargs)  # type: ignore[no-untyped-call]
 
-    def _taker(self, name: str) -> Callable[[Message], None]:
-        def take(message: Message) -> None:
+    def _build_handler(self, name: str) -> Callable[[Message], None]:
+        def write_down(message: Message) -> None:
             body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
-            letter = {
+            message_facts = {
                 "queue": name,
                 "routing_key": str((message.delivery_info or {}).get("routing_key", "")),
                 "content_type": message.content_type,
@@ -117,10 +117,10 @@ class Postbox(ConsumerProducerMixin):
                 "body": json.loads(body),
             }
             with self._files.taken.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(letter) + "\n")
+                out.write(json.dumps(message_facts) + "\n")
             message.ack()
 
-        return take
+        return write_down
 
     def _post(self, command: Json) -> None:
         producer: Producer = self.producer
@@ -139,16 +139,16 @@ class Postbox(ConsumerProducerMixin):
 def main(folder: str, *serve: str) -> None:
     """Run until told to end."""
     settings = Settings()
-    postbox = Postbox(settings, Files(Path(folder)))
+    queue_client = QueueClient(settings, Files(Path(folder)))
     if serve:
-        threading.Thread(target=postbox.run, name="postbox", daemon=True).start()
+        threading.Thread(target=queue_client.run, name="queue-client", daemon=True).start()
         from pipeline.interfaces.cli.main import main as exports  # noqa: PLC0415 - only the embedded service runs in here
 
         sys.argv = ["exports", *serve]
         exports()
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    postbox.run()  # type: ignore[no-untyped-call]
+    queue_client.run()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
