@@ -30,7 +30,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     opened.close()
 
 
-def counters(runtime: Runtime) -> tuple[int, int]:
+def read_counters(runtime: Runtime) -> tuple[int, int]:
     with runtime.db.read() as session:
         account = session.get_one(Account, ACCOUNT)
         return account.packages_numbered, account.ssccs_issued
@@ -41,7 +41,7 @@ def number(runtime: Runtime, context: StepContext) -> None:
         record_packages(session, context)
 
 
-def given(runtime: Runtime) -> tuple[list[str | None], list[str | None]]:
+def read_given_numbers(runtime: Runtime) -> tuple[list[str | None], list[str | None]]:
     with runtime.db.read() as session:
         numbers = session.scalars(select(ExportUnit.package_number).order_by(col(ExportUnit.package_number))).all()
         return list(numbers), list(session.scalars(select(ExportPackage.sscc).order_by(col(ExportPackage.sscc))).all())
@@ -54,10 +54,10 @@ def test_next_numbers_are_those_that_the_next_export_gets(runtime: Runtime) -> N
     number(runtime, before)
     following = skip_numbers(runtime, ACCOUNT, packages=40, ssccs=100)
     assert following == NextNumbers("CP-000042", "006141410000001033")
-    assert counters(runtime) == (41, 102)
+    assert read_counters(runtime) == (41, 102)
     (after,) = accept(runtime.db, plan(batch="batch_2"))
     number(runtime, after)
-    assert given(runtime) == (
+    assert read_given_numbers(runtime) == (
         ["CP-000001", "CP-000042"],
         ["006141410000000012", "006141410000000029", "006141410000001033", "006141410000001040"],
     )
@@ -72,9 +72,9 @@ def test_no_number_is_given_twice_while_workers_run(runtime: Runtime) -> None:
         skipping = [pool.submit(skip_numbers, runtime, ACCOUNT, packages=10, ssccs=10) for _ in range(6)]
         list(pool.map(lambda context: number(runtime, context), contexts))
     said = [each.result() for each in skipping]
-    numbers, ssccs = given(runtime)
+    numbers, ssccs = read_given_numbers(runtime)
     assert (len(set(numbers)), len(set(ssccs))) == (12, 24)
-    assert counters(runtime) == (12 + 60, 24 + 60)
+    assert read_counters(runtime) == (12 + 60, 24 + 60)
     assert len({each.package_number for each in said}) == 6
 
 
@@ -97,7 +97,7 @@ def test_nonsense_is_refused_and_skips_nothing(
     with pytest.raises(ValidationFailed, match=why) as refused:
         skip_numbers(runtime, ACCOUNT, packages=packages, ssccs=ssccs)
     assert refused.value.field == field
-    assert counters(runtime) == (0, 999_996)
+    assert read_counters(runtime) == (0, 999_996)
 
 
 def test_last_serial_may_be_the_next(runtime: Runtime) -> None:
@@ -112,7 +112,7 @@ def test_account_that_issues_no_ssccs_skips_packages_alone(runtime: Runtime) -> 
     with pytest.raises(ValidationFailed, match="has no GS1 company prefix"):
         skip_numbers(runtime, ACCOUNT, packages=1, ssccs=1)
     assert skip_numbers(runtime, ACCOUNT, packages=1) == NextNumbers("CP-000002", None)
-    assert counters(runtime) == (1, 0)
+    assert read_counters(runtime) == (1, 0)
 
 
 def test_unknown_account_is_not_found(runtime: Runtime) -> None:

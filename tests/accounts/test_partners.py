@@ -79,7 +79,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness:
     assert rotated.json()["previousEndsAt"] == "2026-11-24T17:00:00Z"
     assert new not in api.get("/api/partners").text
 
-    def answered(number: int, secret: str) -> int:
+    def receive_request(number: int, secret: str) -> int:
         body = json.dumps({"id": f"A-{number}", "status": "received"}).encode()
         headers = {"content-type": "application/json"} | build_signature_headers(f"A-{number}", body, secret)
         return (
@@ -88,9 +88,9 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness:
             .status_code
         )
 
-    assert [answered(1, old), answered(2, new)] == [200, 200]
+    assert [receive_request(1, old), receive_request(2, new)] == [200, 200]
     clock.pass_seconds(2 * 3600)
-    assert [answered(3, old), answered(4, new)] == [401, 200]
+    assert [receive_request(3, old), receive_request(4, new)] == [401, 200]
     assert api.post(url, json={"overlapHours": 169}).json()["field"] == "/overlapHours"
     assert api.post(url, json={}).status_code == 200
 

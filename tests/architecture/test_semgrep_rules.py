@@ -56,13 +56,13 @@ ACCEPTED: Final = {
 ELEMENT_ONLY: Final = "B405"
 
 
-def scanned(*paths: str) -> Any:
+def run_semgrep(*paths: str) -> Any:
     scan = [sys.executable, "-m", "bandit", "-q", "-r", "-f", "json", *paths]
     return json.loads(subprocess.run(scan, cwd=ROOT, capture_output=True, text=True, check=False).stdout)
 
 
 def test_bandit_finds_nothing_that_has_no_reason() -> None:
-    report = scanned(*ROOMS)
+    report = run_semgrep(*ROOMS)
     assert report["errors"] == []
     assert report["metrics"]["_totals"]["loc"] > 10_000
     found = {(each["filename"].removeprefix("./"), each["test_id"]): each for each in report["results"]}
@@ -77,7 +77,7 @@ def test_bandit_finds_nothing_that_has_no_reason() -> None:
 
 def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
     (tmp_path / "hole.py").write_text("import subprocess\nsubprocess.run(input(), shell=True)\n")
-    assert "B602" in {each["test_id"] for each in scanned(str(tmp_path / "hole.py"))["results"]}
+    assert "B602" in {each["test_id"] for each in run_semgrep(str(tmp_path / "hole.py"))["results"]}
 
 
 #: What may be handed a statement that is no literal, and why it holds no text of a caller.

@@ -12,7 +12,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 #: package -> the first version without the hole, and the hole.
-MENDED_IN: Final = {
+FIXED_IN: Final = {
     "asyncssh": ("2.14.2", "CVE-2023-48795, CVE-2023-46445, CVE-2023-46446: sessions spliced and downgraded"),
     "celery": ("5.2.2", "CVE-2021-23727: code from the result backend"),
     "certifi": ("2024.7.4", "CVE-2024-39689: roots that are trusted no more"),
@@ -70,9 +70,9 @@ def test_what_builds_the_environment_is_locked_by_hash_too() -> None:
     assert "sync --locked" in makefile
 
 
-@pytest.mark.parametrize("name", sorted(MENDED_IN))
+@pytest.mark.parametrize("name", sorted(FIXED_IN))
 def test_no_package_is_older_than_a_known_hole(name: str) -> None:
-    mended, hole = MENDED_IN[name]
+    mended, hole = FIXED_IN[name]
     versions = [each["version"] for each in locked() if each["name"] == name]
     assert versions, f"{name} is not in the lock any more; take it out here"
     for version in versions:

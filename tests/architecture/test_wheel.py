@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def started(command: list[str | Path], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def start_process(command: list[str | Path], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Give the process, which is killed if the block leaves it running."""
     log = (folder / "log").open("w", encoding="utf-8")
     with (
@@ -87,7 +87,7 @@ def started(command: list[str | Path], folder: Path, **environment: str) -> Iter
             process.kill()
 
 
-def said(folder: Path) -> str:
+def read_output(folder: Path) -> str:
     """Return what the process printed so far."""
     return (folder / "log").read_text(encoding="utf-8")
 
@@ -108,14 +108,14 @@ def test_the_wheel_holds_the_example_plans_and_licenses_and_no_tests(wheel: Path
 @pytest.mark.timeout(600)
 def test_the_demo_of_the_wheel_runs_beside_other_modules_of_the_same_names(installed: Path, folder: Path) -> None:
     for environment in ({}, {"PYTHONPATH": str(folder)}):
-        with started([installed, "--version"], folder, **environment) as process:
-            assert process.wait(SECONDS) == 0, said(folder)
-        assert said(folder) == f"exports {version('exports')}\n"
+        with start_process([installed, "--version"], folder, **environment) as process:
+            assert process.wait(SECONDS) == 0, read_output(folder)
+        assert read_output(folder) == f"exports {version('exports')}\n"
 
-    with started([installed, "demo", "--json"], folder) as process:
-        assert process.wait(SECONDS) == 0, said(folder)
+    with start_process([installed, "demo", "--json"], folder) as process:
+        assert process.wait(SECONDS) == 0, read_output(folder)
 
-    printed = said(folder)
+    printed = read_output(folder)
     summary = json.JSONDecoder().raw_decode(printed[printed.index("\n{") + 1 :])[0]
     assert {export["plan"]: export["state"] for export in summary["exports"]} == {
         "cookware": "executed",
@@ -126,7 +126,7 @@ def test_the_demo_of_the_wheel_runs_beside_other_modules_of_the_same_names(insta
         assert all((folder / path).read_bytes().startswith(b"%PDF-") for path in export["invoices"])
 
 
-def nowhere() -> dict[str, str]:
+def build_offline_settings() -> dict[str, str]:
     """The settings of a process alone, whose message broker does not answer."""
     return {"BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0", "EXPORTS_SECRET_KEY": "k" * 32}
 
@@ -136,20 +136,28 @@ def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
     installed: Path, folder: Path, *, searched: bool
 ) -> None:
     port = free_port()
-    environment = nowhere() | {"HOST": LOOPBACK, "PORT": str(port)} | ({"PYTHONPATH": str(folder)} if searched else {})
-    with started([installed, "web"], folder, **environment) as process:
+    environment = (
+        build_offline_settings()
+        | {"HOST": LOOPBACK, "PORT": str(port)}
+        | ({"PYTHONPATH": str(folder)} if searched else {})
+    )
+    with start_process([installed, "web"], folder, **environment) as process:
         poll(lambda: accepts(port) or process.poll() is not None, SECONDS, "it does not listen")
         process.send_signal(signal.SIGTERM)
         # The server raises the signal again once it has shut down.
-        assert process.wait(SECONDS) == -signal.SIGTERM, said(folder)
-    assert "Application shutdown complete." in said(folder)
+        assert process.wait(SECONDS) == -signal.SIGTERM, read_output(folder)
+    assert "Application shutdown complete." in read_output(folder)
 
 
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
 def test_a_worker_of_the_wheel_starts_beside_other_modules_of_the_same_names(
     installed: Path, folder: Path, role: str
 ) -> None:
-    with started([installed, role], folder, **nowhere()) as process:
-        poll(lambda: "refused" in said(folder) or process.poll() is not None, SECONDS, "it does not look for messages")
-        assert process.poll() is None, said(folder)
-    assert "a module of the folder" not in said(folder)
+    with start_process([installed, role], folder, **build_offline_settings()) as process:
+        poll(
+            lambda: "refused" in read_output(folder) or process.poll() is not None,
+            SECONDS,
+            "it does not look for messages",
+        )
+        assert process.poll() is None, read_output(folder)
+    assert "a module of the folder" not in read_output(folder)

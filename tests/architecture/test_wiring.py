@@ -63,10 +63,10 @@ def test_every_option_of_a_task_is_one_that_celery_reads() -> None:
 
 def unknown_options(task: Task[Any, Any]) -> set[str]:
     # app.task(**options) makes a class of its own whose attributes the options are, whatever their names.
-    return set(vars(type(task))) - set(dir(Task)) - set(vars(type(made_with())))
+    return set(vars(type(task))) - set(dir(Task)) - set(vars(type(build_task_message())))
 
 
-def made_with(**options: object) -> Task[Any, Any]:
+def build_task_message(**options: object) -> Task[Any, Any]:
     elsewhere = Celery("elsewhere", set_as_current=False)
     task: Task[Any, Any] = elsewhere.task(name="made", shared=False, **options)(our_tasks)
     elsewhere.finalize()
@@ -74,8 +74,8 @@ def made_with(**options: object) -> Task[Any, Any]:
 
 
 def test_misspelt_task_option_would_be_noticed() -> None:
-    assert unknown_options(made_with(ignore_result=True)) == set()
-    assert unknown_options(made_with(ignore_results=True)) == {"ignore_results"}
+    assert unknown_options(build_task_message(ignore_result=True)) == set()
+    assert unknown_options(build_task_message(ignore_results=True)) == {"ignore_results"}
 
 
 def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
@@ -98,7 +98,7 @@ def procfile() -> dict[str, list[str]]:
     return {name: shlex.split(command) for name, command in (line.split(": ", 1) for line in lines if line.strip())}
 
 
-def consumed() -> set[str]:
+def read_consumed_queues() -> set[str]:
     """The queues that a worker of the Procfile names after -Q."""
     found: set[str] = set()
     for _, role, *_ in procfile().values():
@@ -114,8 +114,8 @@ def test_procfile_has_the_processes_that_we_document() -> None:
 
 
 def test_every_task_message_has_a_consumer_in_the_procfile() -> None:
-    assert set(queues.TASK_QUEUES) <= consumed()
-    assert consumed() <= {*queues.TASK_QUEUES, queues.EXECUTE}
+    assert set(queues.TASK_QUEUES) <= read_consumed_queues()
+    assert read_consumed_queues() <= {*queues.TASK_QUEUES, queues.EXECUTE}
 
 
 @pytest.mark.parametrize("broker_url", BROKER_URLS)

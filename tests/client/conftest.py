@@ -25,7 +25,7 @@ QUICK = Retries(tries=4, first_pause_seconds=0.001, max_pause_seconds=0.002, tot
 
 
 @dataclass(frozen=True)
-class Said:
+class ScriptedAnswer:
     """One answer of the scripted server; `cut` closes the connection without any."""
 
     status: int = 200
@@ -36,7 +36,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """One request that the scripted server was sent."""
 
     method: str
@@ -46,27 +46,29 @@ class Asked:
 
 
 @dataclass
-class Scripted:
+class ScriptedServer:
     """A server that gives one answer after another, the last one for ever, and remembers what it was asked."""
 
     url: str = ""
-    answers: list[Said] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    answers: list[ScriptedAnswer] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
-    def says(self, *answers: Said) -> None:
+    def answer_with(self, *answers: ScriptedAnswer) -> None:
         """Give these answers from now on."""
         self.answers = list(answers)
 
 
 @pytest.fixture
-def server() -> Iterator[Scripted]:
+def server() -> Iterator[ScriptedServer]:
     """A scripted server on a free port."""
-    script = Scripted()
+    script = ScriptedServer()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            script.asked.append(Asked(self.command, self.path, dict(self.headers.items()), self.rfile.read(length)))
+            script.requests.append(
+                ReceivedRequest(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
+            )
             said = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
             if said.cut:
                 self.close_connection = True
@@ -98,25 +100,25 @@ class Client(ABC):
     """One of the two clients, called by the name of a method."""
 
     @abstractmethod
-    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+    def call(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
 
     @abstractmethod
-    def many(
+    def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
         """Return what a method yields, or the first `most` of it."""
 
 
-class Waiting(Client):
+class SyncClient(Client):
     """The client that waits."""
 
-    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+    def call(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
         with Exports(url, key, retries=retries) as api:
             return getattr(api, name)(*args, **kwargs)
 
-    def many(
+    def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
         """Return what a method yields, or the first `most` of it."""
@@ -129,10 +131,10 @@ class Waiting(Client):
             return found
 
 
-class Awaiting(Client):
+class AsyncClient(Client):
     """The client that is awaited."""
 
-    def one(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
+    def call(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
 
         async def run() -> Any:
@@ -141,7 +143,7 @@ class Awaiting(Client):
 
         return asyncio.run(run())
 
-    def many(
+    def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
         """Return what a method yields, or the first `most` of it."""
@@ -161,20 +163,24 @@ class Awaiting(Client):
         return asyncio.run(run())
 
 
-@pytest.fixture(params=[Waiting, Awaiting], ids=["Exports", "AsyncExports"])
+@pytest.fixture(params=[SyncClient, AsyncClient], ids=["Exports", "AsyncExports"])
 def client(request: pytest.FixtureRequest) -> Client:
     """Each of the two clients."""
     made: Client = request.param()
     return made
 
 
-def said_json(value: Any, status: int = 200, **headers: str) -> Said:
+def json_answer(value: Any, status: int = 200, **headers: str) -> ScriptedAnswer:
     """Return an answer of JSON."""
-    return Said(status, json.dumps(value).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()})
+    return ScriptedAnswer(
+        status, json.dumps(value).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
 
 
-def problem(status: int, code: str, **headers: str) -> Said:
+def problem(status: int, code: str, **headers: str) -> ScriptedAnswer:
     """Return a refusal."""
     told = {"type": "about:blank", "title": code, "status": status, "detail": code, "errorCode": code, "message": code}
     body = json.dumps({**told, "requestId": "req_1"}).encode()
-    return Said(status, body, "application/problem+json", {k.replace("_", "-"): v for k, v in headers.items()})
+    return ScriptedAnswer(
+        status, body, "application/problem+json", {k.replace("_", "-"): v for k, v in headers.items()}
+    )

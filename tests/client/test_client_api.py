@@ -15,164 +15,166 @@ from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
-from tests.client.conftest import Awaiting, Client, Waiting
+from tests.client.conftest import AsyncClient, Client, SyncClient
 from tests.interfaces.api.conftest import EVERYTHING, ApiHarness
 from tests.support import factories
 
 
-@pytest.fixture(params=[Waiting, Awaiting], ids=["Exports", "AsyncExports"])
+@pytest.fixture(params=[SyncClient, AsyncClient], ids=["Exports", "AsyncExports"])
 def client(request: pytest.FixtureRequest) -> Client:
     """Each of the two clients."""
     made: Client = request.param()
     return made
 
 
-class At:
+class ClientAtHarness:
     """A client at the API harness, with a key that may do everything."""
 
     def __init__(self, harness: ApiHarness, client: Client) -> None:
         self._url, self._client = harness.url, client
         self._key = harness.key(*EVERYTHING).bearer
 
-    def one(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
-        return self._client.one(self._url, name, *args, key=self._key, **kwargs)
+        return self._client.call(self._url, name, *args, key=self._key, **kwargs)
 
-    def many(self, name: str, *args: Any, **kwargs: Any) -> list[Any]:
+    def collect(self, name: str, *args: Any, **kwargs: Any) -> list[Any]:
         """Return what a method yields."""
-        return self._client.many(self._url, name, *args, key=self._key, **kwargs)
+        return self._client.collect(self._url, name, *args, key=self._key, **kwargs)
 
 
 @pytest.fixture
-def at(harness: ApiHarness, client: Client) -> At:
+def api(harness: ApiHarness, client: Client) -> ClientAtHarness:
     """Each client at the API harness."""
-    return At(harness, client)
+    return ClientAtHarness(harness, client)
 
 
-def executed(harness: ApiHarness, at: At, batch: str) -> Execution:
+def run_executed_export(harness: ApiHarness, api: ClientAtHarness, batch: str) -> Execution:
     """Have a plan of the batch executed, as a worker would."""
-    made: Execution = at.one("execute", factories.plan(batch=batch), idempotency_key=batch)
+    made: Execution = api.call("execute", factories.plan(batch=batch), idempotency_key=batch)
     harness.run(made.export.export_id)
     return made
 
 
 def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(
-    harness: ApiHarness, at: At, tmp_path: Path
+    harness: ApiHarness, api: ClientAtHarness, tmp_path: Path
 ) -> None:
     plan = factories.plan()
-    assert at.one("preflight", plan).executable
-    first = at.one("execute", plan, idempotency_key="k-1")
-    again = at.one("execute", plan, idempotency_key="k-1", wait_seconds=0)
+    assert api.call("preflight", plan).executable
+    first = api.call("execute", plan, idempotency_key="k-1")
+    again = api.call("execute", plan, idempotency_key="k-1", wait_seconds=0)
     assert (first.replayed, again.replayed, again.export.export_id) == (False, True, first.export.export_id)
     assert harness.rows()["exports"] == 1
     harness.run(first.export.export_id)
-    export = at.one("inspect", plan["batchId"])
+    export = api.call("inspect", plan["batchId"])
     assert export.state == "executed"
-    paths = at.one("save", export, tmp_path, with_bundle=True)
+    paths = api.call("save", export, tmp_path, with_bundle=True)
     written = {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths[:-1]}
     assert written == {artifact.sha256 for artifact in export.artifacts}
     assert (paths[-1], zipfile.is_zipfile(paths[-1])) == (tmp_path / "bundle.zip", True)
     assert [*tmp_path.rglob("*.part")] == []
     artifact = export.artifacts[0]
-    assert hashlib.sha256(at.one("download", artifact)).hexdigest() == artifact.sha256
-    assert zipfile.ZipFile(BytesIO(at.one("bundle", export.export_id))).testzip() is None
-    package = at.one("customs_package", export.customs_package_id)
+    assert hashlib.sha256(api.call("download", artifact)).hexdigest() == artifact.sha256
+    assert zipfile.ZipFile(BytesIO(api.call("bundle", export.export_id))).testzip() is None
+    package = api.call("customs_package", export.customs_package_id)
     assert [each.id for each in package.artifacts] == [each.id for each in export.artifacts]
 
 
-def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, at: At) -> None:
+def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, api: ClientAtHarness) -> None:
     plan = factories.plan()
-    receipt = at.one("register_plan", plan)
+    receipt = api.call("register_plan", plan)
     with pytest.raises(ApiProblem) as refused:
-        at.one("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
+        api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
     assert refused.value.code == "NOT_FOUND"
-    made = at.one("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
+    made = api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
     assert (made.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
 
 
-def test_version_is_told_by_its_tag_and_guards_a_change(harness: ApiHarness, at: At) -> None:
-    made = at.one("execute", factories.plan())
-    before = at.one("inspect_version", made.export.export_id)
-    assert at.one("inspect_if_changed", made.export.export_id, before.etag) is None
+def test_version_is_told_by_its_tag_and_guards_a_change(harness: ApiHarness, api: ClientAtHarness) -> None:
+    made = api.call("execute", factories.plan())
+    before = api.call("inspect_version", made.export.export_id)
+    assert api.call("inspect_if_changed", made.export.export_id, before.etag) is None
     harness.run(made.export.export_id)
-    after = at.one("inspect_if_changed", made.export.export_id, before.etag)
+    after = api.call("inspect_if_changed", made.export.export_id, before.etag)
     assert (after.export.state, after.etag != before.etag) == ("executed", True)
     changed = factories.changed(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
     with pytest.raises(ApiProblem) as refused:
-        at.one("amend", made.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
+        api.call("amend", made.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
     assert refused.value.code == "PRECONDITION_FAILED"
-    amended = at.one("amend", made.export.export_id, changed, idempotency_key="a-2", if_match=after.etag)
+    amended = api.call("amend", made.export.export_id, changed, idempotency_key="a-2", if_match=after.etag)
     assert (amended.export.revision, amended.export.supersedes) == (2, made.export.export_id)
 
 
-def test_lists_are_walked_to_their_end(harness: ApiHarness, at: At) -> None:
-    ids = [executed(harness, at, f"batch-{number}").export.export_id for number in range(3)]
-    assert [each.export_id for each in at.many("exports", page_size=1)] == ids[::-1]
-    assert at.many("exports", state="failed") == at.many("exports", quarantined=True) == []
-    assert len(at.many("exports", quarantined=False)) == 3
-    assert len(at.one("export_page", limit=2).items) == 2
-    log = at.many("events", ids[0], page_size=2)
+def test_lists_are_walked_to_their_end(harness: ApiHarness, api: ClientAtHarness) -> None:
+    ids = [run_executed_export(harness, api, f"batch-{number}").export.export_id for number in range(3)]
+    assert [each.export_id for each in api.collect("exports", page_size=1)] == ids[::-1]
+    assert api.collect("exports", state="failed") == api.collect("exports", quarantined=True) == []
+    assert len(api.collect("exports", quarantined=False)) == 3
+    assert len(api.call("export_page", limit=2).items) == 2
+    log = api.collect("events", ids[0], page_size=2)
     assert [event.seq for event in log] == list(range(1, len(log) + 1))
-    assert [event.seq for event in at.many("events", ids[0], after=3, page_size=1)] == [e.seq for e in log[3:]]
-    told = at.many("deliveries", export=ids[1], page_size=1)
+    assert [event.seq for event in api.collect("events", ids[0], after=3, page_size=1)] == [e.seq for e in log[3:]]
+    told = api.collect("deliveries", export=ids[1], page_size=1)
     assert {each.export_id for each in told} == {ids[1]}
-    assert len(told) == len(at.one("delivery_page", export=ids[1]).items) > 2
-    assert at.one("delivery", told[0].id) == told[0]
-    assert at.one("trace", told[0].notification_id).deliveries == [told[0]]
-    assert at.many("sandbox_handoffs") == []
+    assert len(told) == len(api.call("delivery_page", export=ids[1]).items) > 2
+    assert api.call("delivery", told[0].id) == told[0]
+    assert api.call("trace", told[0].notification_id).deliveries == [told[0]]
+    assert api.collect("sandbox_handoffs") == []
 
 
-def test_followed_log_is_the_whole_log(harness: ApiHarness, at: At) -> None:
-    made = executed(harness, at, "batch-1")
-    followed = at.many("follow", made.export.export_id, timeout_seconds=20, most=len(
-        at.many("events", made.export.export_id)))  # fmt: skip
-    assert followed == at.many("events", made.export.export_id)
+def test_followed_log_is_the_whole_log(harness: ApiHarness, api: ClientAtHarness) -> None:
+    made = run_executed_export(harness, api, "batch-1")
+    followed = api.collect("follow", made.export.export_id, timeout_seconds=20, most=len(
+        api.collect("events", made.export.export_id)))  # fmt: skip
+    assert followed == api.collect("events", made.export.export_id)
 
 
-def test_export_is_cancelled_and_what_cannot_be_done_says_why(harness: ApiHarness, at: At) -> None:
-    made = at.one("execute", factories.plan())
+def test_export_is_cancelled_and_what_cannot_be_done_says_why(harness: ApiHarness, api: ClientAtHarness) -> None:
+    made = api.call("execute", factories.plan())
     with pytest.raises(ApiProblem) as refused:
-        at.one("retry", made.export.export_id)
+        api.call("retry", made.export.export_id)
     assert refused.value.code == "INVALID_STATE"
     with pytest.raises(ApiProblem) as refused:
-        at.one("cancel", made.export.export_id, if_match='"another"')
+        api.call("cancel", made.export.export_id, if_match='"another"')
     assert refused.value.code == "PRECONDITION_FAILED"
-    assert at.one("cancel", made.export.export_id).state == "cancelled"
+    assert api.call("cancel", made.export.export_id).state == "cancelled"
 
 
-def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(harness: ApiHarness, at: At) -> None:
-    made = at.one("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()]))
+def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(
+    harness: ApiHarness, api: ClientAtHarness
+) -> None:
+    made = api.call("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()]))
     assert (made.state, bool(made.secret)) == ("draft", True)
     with pytest.raises(ApiProblem) as refused:
-        at.one("activate_partner", "wh_new")
+        api.call("activate_partner", "wh_new")
     assert refused.value.code == "INVALID_STATE"
-    assert at.one("test_partner", "wh_new").passed
-    assert at.one("activate_partner", "wh_new").state == "live"
-    assert at.one("change_partner", "wh_new", PartnerChanges(name="Newer")).name == "Newer"
-    assert at.one("pause_partner", "wh_new").state == "paused"
-    assert at.one("resume_partner", "wh_new").state == "live"
-    assert at.one("rotate_secret", "wh_new", overlap_hours=1).secret != made.secret
-    assert at.one("partner", "wh_new").name == "Newer"
-    assert "wh_new" in [each.id for each in at.one("partners")]
+    assert api.call("test_partner", "wh_new").passed
+    assert api.call("activate_partner", "wh_new").state == "live"
+    assert api.call("change_partner", "wh_new", PartnerChanges(name="Newer")).name == "Newer"
+    assert api.call("pause_partner", "wh_new").state == "paused"
+    assert api.call("resume_partner", "wh_new").state == "live"
+    assert api.call("rotate_secret", "wh_new", overlap_hours=1).secret != made.secret
+    assert api.call("partner", "wh_new").name == "Newer"
+    assert "wh_new" in [each.id for each in api.call("partners")]
 
 
-def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, at: At) -> None:
-    export = executed(harness, at, "batch-1").export.export_id
-    told = next(each for each in at.many("deliveries", export=export, state="delivered"))
-    assert (at.one("resend", told.id).state, at.one("delivery", told.id).state) == ("pending", "pending")
+def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, api: ClientAtHarness) -> None:
+    export = run_executed_export(harness, api, "batch-1").export.export_id
+    told = next(each for each in api.collect("deliveries", export=export, state="delivered"))
+    assert (api.call("resend", told.id).state, api.call("delivery", told.id).state) == ("pending", "pending")
     wanted = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})
-    pages = at.many("replay", factories.WAREHOUSE, wanted)
+    pages = api.collect("replay", factories.WAREHOUSE, wanted)
     assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, factories.WAREHOUSE)
-    submission = at.one("inspect", export).broker_submission.id
+    submission = api.call("inspect", export).broker_submission.id
     answer = AcknowledgementBody(id="a-1", status="accepted", reference="REF-1")
-    assert [at.one("acknowledge", submission, answer).recorded for _ in range(2)] == [True, False]
-    assert at.one("inspect", export).broker_submission.submission_status == "accepted"
+    assert [api.call("acknowledge", submission, answer).recorded for _ in range(2)] == [True, False]
+    assert api.call("inspect", export).broker_submission.submission_status == "accepted"
 
 
-def test_waivers_and_health(at: At) -> None:
-    made = at.one("waive", NewWaiver(rule="V17", reason="known to the broker"))
-    assert [each.id for each in at.one("waivers")] == [made.id]
-    assert at.one("revoke_waiver", made.id).revoked_at is not None
-    health = at.one("health")
+def test_waivers_and_health(api: ClientAtHarness) -> None:
+    made = api.call("waive", NewWaiver(rule="V17", reason="known to the broker"))
+    assert [each.id for each in api.call("waivers")] == [made.id]
+    assert api.call("revoke_waiver", made.id).revoked_at is not None
+    health = api.call("health")
     assert {part.name for part in health.parts} >= {"database"}
-    assert at.one("ready") is (health.status == "ok")
+    assert api.call("ready") is (health.status == "ok")

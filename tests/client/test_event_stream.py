@@ -9,79 +9,87 @@ import pytest
 
 from pipeline.client import ApiProblem, ApiUnreachable, StillRunning
 from pipeline.client.event_stream import MAX_FAILURES
-from tests.client.conftest import Client, Said, Scripted, problem
+from tests.client.conftest import Client, ScriptedAnswer, ScriptedServer, problem
 
 EVENT = {"type": "STEP_RETRIED", "at": "2026-11-24T15:04:05Z", "actor": "test", "data": {}, "unheard": "of"}
-NOTHING_MORE = Said(204)
+NO_MORE_EVENTS = ScriptedAnswer(204)
 
 
 @pytest.fixture(autouse=True)
-def hardly_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open a broken stream again at once."""
     monkeypatch.setattr("pipeline.client.event_stream.RECONNECT_SECONDS", 0.001)
 
 
-def stream(*numbers: int, cut: bytes = b"") -> Said:
+def stream(*numbers: int, cut: bytes = b"") -> ScriptedAnswer:
     lines = [f"id: {n}\ndata: {json.dumps({'id': f'evt_{n}', 'seq': n, **EVENT})}\n\n" for n in numbers]
-    return Said(200, b": hello\n\n" + "".join(lines).encode() + cut, "text/event-stream; charset=utf-8")
+    return ScriptedAnswer(200, b": hello\n\n" + "".join(lines).encode() + cut, "text/event-stream; charset=utf-8")
 
 
-def test_broken_stream_goes_on_where_it_broke(server: Scripted, client: Client) -> None:
-    server.says(stream(1, 2, cut=b'id: 3\ndata: {"id": "ev'), Said(cut=True), stream(3), NOTHING_MORE)
-    assert [event.seq for event in client.many(server.url, "follow", "exp_1")] == [1, 2, 3]
-    assert [each.headers["Last-Event-ID"] for each in server.asked] == ["0", "2", "2", "3"]
-    assert server.asked[0].headers["Authorization"] == "Bearer key"
+def test_broken_stream_goes_on_where_it_broke(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(
+        stream(1, 2, cut=b'id: 3\ndata: {"id": "ev'), ScriptedAnswer(cut=True), stream(3), NO_MORE_EVENTS
+    )
+    assert [event.seq for event in client.collect(server.url, "follow", "exp_1")] == [1, 2, 3]
+    assert [each.headers["Last-Event-ID"] for each in server.requests] == ["0", "2", "2", "3"]
+    assert server.requests[0].headers["Authorization"] == "Bearer key"
 
 
-def test_reader_that_has_seen_some_asks_for_the_rest(server: Scripted, client: Client) -> None:
-    server.says(stream(8), NOTHING_MORE)
-    assert [event.seq for event in client.many(server.url, "follow", "exp_1", after=7)] == [8]
-    assert [each.headers["Last-Event-ID"] for each in server.asked] == ["7", "8"]
+def test_reader_that_has_seen_some_asks_for_the_rest(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(stream(8), NO_MORE_EVENTS)
+    assert [event.seq for event in client.collect(server.url, "follow", "exp_1", after=7)] == [8]
+    assert [each.headers["Last-Event-ID"] for each in server.requests] == ["7", "8"]
 
 
-def test_reader_may_leave_in_the_middle(server: Scripted, client: Client) -> None:
-    server.says(stream(1, 2, 3))
-    assert [event.seq for event in client.many(server.url, "follow", "exp_1", most=2)] == [1, 2]
+def test_reader_may_leave_in_the_middle(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(stream(1, 2, 3))
+    assert [event.seq for event in client.collect(server.url, "follow", "exp_1", most=2)] == [1, 2]
 
 
-def test_event_over_several_lines_is_one(server: Scripted, client: Client) -> None:
+def test_event_over_several_lines_is_one(server: ScriptedServer, client: Client) -> None:
     halves = json.dumps({"id": "evt_1", "seq": 1, **EVENT}).split(", ", 1)
     body = f"data: {halves[0]},\r\ndata:{halves[1]}\r\n\r\n".encode()
-    server.says(Said(200, body, "text/event-stream"), NOTHING_MORE)
-    assert [event.seq for event in client.many(server.url, "follow", "exp_1")] == [1]
+    server.answer_with(ScriptedAnswer(200, body, "text/event-stream"), NO_MORE_EVENTS)
+    assert [event.seq for event in client.collect(server.url, "follow", "exp_1")] == [1]
 
 
-def test_following_gives_up_when_the_time_is_over(server: Scripted, client: Client) -> None:
-    server.says(stream(1), stream())
+def test_following_gives_up_when_the_time_is_over(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(stream(1), stream())
     with pytest.raises(StillRunning, match=r"exp_1 was still running after 0\.2 s"):
-        client.many(server.url, "follow", "exp_1", timeout_seconds=0.2)
+        client.collect(server.url, "follow", "exp_1", timeout_seconds=0.2)
 
 
-def test_following_does_not_wait_longer_than_its_time_because_it_is_asked_to(server: Scripted, client: Client) -> None:
-    server.says(problem(503, "NOT_READY", Retry_After="3600"))
+def test_following_does_not_wait_longer_than_its_time_because_it_is_asked_to(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.answer_with(problem(503, "NOT_READY", Retry_After="3600"))
     with pytest.raises(StillRunning):
-        client.many(server.url, "follow", "exp_1", timeout_seconds=5)
-    assert len(server.asked) == 1
-
-
-@pytest.mark.parametrize("passing", [problem(503, "NOT_READY"), problem(429, "RATE_LIMITED"), Said(502, b"<html>")])
-def test_stream_outlives_what_passes(server: Scripted, client: Client, passing: Said) -> None:
-    server.says(passing, passing, stream(1), NOTHING_MORE)
-    assert [event.seq for event in client.many(server.url, "follow", "exp_1")] == [1]
-
-
-def test_refusal_for_good_ends_it(server: Scripted, client: Client) -> None:
-    server.says(stream(1), problem(404, "NOT_FOUND"))
-    with pytest.raises(ApiProblem) as refused:
-        client.many(server.url, "follow", "exp_1")
-    assert (refused.value.code, len(server.asked)) == ("NOT_FOUND", 2)
+        client.collect(server.url, "follow", "exp_1", timeout_seconds=5)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "wrong", [Said(200, b"<html>Welcome</html>", "text/html"), replace(stream(), body=b"data: {}\n\n")]
+    "passing", [problem(503, "NOT_READY"), problem(429, "RATE_LIMITED"), ScriptedAnswer(502, b"<html>")]
 )
-def test_something_else_at_the_address_is_said_after_some_tries(server: Scripted, client: Client, wrong: Said) -> None:
-    server.says(wrong)
+def test_stream_outlives_what_passes(server: ScriptedServer, client: Client, passing: ScriptedAnswer) -> None:
+    server.answer_with(passing, passing, stream(1), NO_MORE_EVENTS)
+    assert [event.seq for event in client.collect(server.url, "follow", "exp_1")] == [1]
+
+
+def test_refusal_for_good_ends_it(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(stream(1), problem(404, "NOT_FOUND"))
+    with pytest.raises(ApiProblem) as refused:
+        client.collect(server.url, "follow", "exp_1")
+    assert (refused.value.code, len(server.requests)) == ("NOT_FOUND", 2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [ScriptedAnswer(200, b"<html>Welcome</html>", "text/html"), replace(stream(), body=b"data: {}\n\n")]
+)
+def test_something_else_at_the_address_is_said_after_some_tries(
+    server: ScriptedServer, client: Client, wrong: ScriptedAnswer
+) -> None:
+    server.answer_with(wrong)
     with pytest.raises(ApiUnreachable, match="the stream of events broke"):
-        client.many(server.url, "follow", "exp_1")
-    assert len(server.asked) == MAX_FAILURES + 1
+        client.collect(server.url, "follow", "exp_1")
+    assert len(server.requests) == MAX_FAILURES + 1

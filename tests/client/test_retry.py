@@ -18,11 +18,11 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
 from pipeline.interfaces.contracts.examples import read_example
-from tests.client.conftest import QUICK, Client, Said, Scripted, problem, said_json
+from tests.client.conftest import QUICK, Client, ScriptedAnswer, ScriptedServer, json_answer, problem
 from tests.support.ports import free_port
 
 PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
-CUT = Said(cut=True)
+DISCONNECTED = ScriptedAnswer(cut=True)
 EXPORT = read_example("export")
 
 #: Each call that changes something, and what it answers.
@@ -52,84 +52,86 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
 @pytest.mark.parametrize(
     "failure",
     [
-        CUT,
+        DISCONNECTED,
         problem(503, "NOT_READY"),
         problem(500, "INTERNAL_ERROR"),
         problem(429, "RATE_LIMITED"),
-        Said(502, b"<html>"),
+        ScriptedAnswer(502, b"<html>"),
     ],
     ids=["cut", "503", "500", "429", "502"],
 )
 @pytest.mark.parametrize("name", ["inspect", *REPEATABLE])
-def test_call_that_may_be_made_twice_is_made_again(server: Scripted, client: Client, name: str, failure: Said) -> None:
+def test_call_that_may_be_made_twice_is_made_again(
+    server: ScriptedServer, client: Client, name: str, failure: ScriptedAnswer
+) -> None:
     args, answer = REPEATABLE.get(name, (("exp_1",), "export"))
-    server.says(failure, failure, said_json(read_example(answer)))
-    client.one(server.url, name, *args)
-    assert len(server.asked) == 3
-    assert len({(each.method, each.path, each.body) for each in server.asked}) == 1
+    server.answer_with(failure, failure, json_answer(read_example(answer)))
+    client.call(server.url, name, *args)
+    assert len(server.requests) == 3
+    assert len({(each.method, each.path, each.body) for each in server.requests}) == 1
 
 
-@pytest.mark.parametrize("failure", [CUT, problem(503, "NOT_READY"), problem(500, "INTERNAL_ERROR")], ids=str)
+@pytest.mark.parametrize("failure", [DISCONNECTED, problem(503, "NOT_READY"), problem(500, "INTERNAL_ERROR")], ids=str)
 @pytest.mark.parametrize("name", CHANGING)
 def test_call_that_may_have_been_carried_out_is_made_once(
-    server: Scripted, client: Client, name: str, failure: Said
+    server: ScriptedServer, client: Client, name: str, failure: ScriptedAnswer
 ) -> None:
     args, answer = CHANGING[name]
-    server.says(failure, said_json(read_example(answer)))
+    server.answer_with(failure, json_answer(read_example(answer)))
     with pytest.raises((ApiProblem, ApiUnreachable)):
-        client.one(server.url, name, *args)
-    assert len(server.asked) == 1
+        client.call(server.url, name, *args)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_call_that_was_turned_away_unread_is_made_again(server: Scripted, client: Client, name: str) -> None:
+def test_call_that_was_turned_away_unread_is_made_again(server: ScriptedServer, client: Client, name: str) -> None:
     args, answer = CHANGING[name]
-    server.says(problem(429, "RATE_LIMITED", Retry_After="0"), said_json(read_example(answer)))
-    client.one(server.url, name, *args)
-    assert len(server.asked) == 2
+    server.answer_with(problem(429, "RATE_LIMITED", Retry_After="0"), json_answer(read_example(answer)))
+    client.call(server.url, name, *args)
+    assert len(server.requests) == 2
 
 
-def test_amendment_is_made_again_under_a_key_alone(server: Scripted, client: Client) -> None:
-    server.says(CUT, said_json(EXPORT, Idempotent_Replayed="true"))
-    made = client.one(server.url, "amend", "exp_1", PLAN, idempotency_key="k-1", if_match='"tag"')
+def test_amendment_is_made_again_under_a_key_alone(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(DISCONNECTED, json_answer(EXPORT, Idempotent_Replayed="true"))
+    made = client.call(server.url, "amend", "exp_1", PLAN, idempotency_key="k-1", if_match='"tag"')
     assert made.replayed
-    assert [each.headers["Idempotency-Key"] for each in server.asked] == ["k-1", "k-1"]
-    assert server.asked[0].headers["If-Match"] == '"tag"'
-    server.says(CUT)
+    assert [each.headers["Idempotency-Key"] for each in server.requests] == ["k-1", "k-1"]
+    assert server.requests[0].headers["If-Match"] == '"tag"'
+    server.answer_with(DISCONNECTED)
     with pytest.raises(ApiUnreachable):
-        client.one(server.url, "amend", "exp_1", PLAN)
-    assert len(server.asked) == 3
+        client.call(server.url, "amend", "exp_1", PLAN)
+    assert len(server.requests) == 3
 
 
-def test_first_request_with_the_same_key_is_waited_for(server: Scripted, client: Client) -> None:
-    server.says(problem(409, "IDEMPOTENCY_IN_PROGRESS"), said_json(EXPORT, 202))
-    assert client.one(server.url, "execute", PLAN, idempotency_key="k-1").export.export_id == EXPORT["exportId"]
-    server.says(problem(409, "EXPORT_ALREADY_EXECUTED"))
+def test_first_request_with_the_same_key_is_waited_for(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(problem(409, "IDEMPOTENCY_IN_PROGRESS"), json_answer(EXPORT, 202))
+    assert client.call(server.url, "execute", PLAN, idempotency_key="k-1").export.export_id == EXPORT["exportId"]
+    server.answer_with(problem(409, "EXPORT_ALREADY_EXECUTED"))
     with pytest.raises(ApiProblem):
-        client.one(server.url, "execute", PLAN, idempotency_key="k-1")
-    assert len(server.asked) == 3
+        client.call(server.url, "execute", PLAN, idempotency_key="k-1")
+    assert len(server.requests) == 3
 
 
-def test_tries_are_bounded_and_the_last_refusal_is_raised(server: Scripted, client: Client) -> None:
-    server.says(problem(503, "NOT_READY"))
+def test_tries_are_bounded_and_the_last_refusal_is_raised(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(problem(503, "NOT_READY"))
     with pytest.raises(ApiProblem) as refused:
-        client.one(server.url, "inspect", "exp_1")
-    assert len(server.asked) == QUICK.tries
+        client.call(server.url, "inspect", "exp_1")
+    assert len(server.requests) == QUICK.tries
     assert (refused.value.code, refused.value.status, refused.value.problem.request_id) == ("NOT_READY", 503, "req_1")
 
 
 def test_nobody_there_is_tried_again_and_said(client: Client) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ApiUnreachable, match=f"{url}/ does not answer"):
-        client.one(url, "cancel", "exp_1")
-    assert client.one(url, "ready") is False
+        client.call(url, "cancel", "exp_1")
+    assert client.call(url, "ready") is False
 
 
-def tries(policy: Retries, repeat: RetryWhen = RetryWhen.ALWAYS) -> RetryState:
+def start_retries(policy: Retries, repeat: RetryWhen = RetryWhen.ALWAYS) -> RetryState:
     return RetryState(Call("GET", "x", lambda _: None, retry_when=repeat), policy)
 
 
-def answer(said: Said) -> Any:
+def answer(said: ScriptedAnswer) -> Any:
     import httpx  # noqa: PLC0415 - only here
 
     request = httpx.Request("GET", "http://127.0.0.1/x")
@@ -139,14 +141,14 @@ def answer(said: Said) -> Any:
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_pauses_double_up_to_a_bound_each_of_any_length_below(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: least + chance * (most - least))
-    made = tries(Retries(tries=6, first_pause_seconds=0.5, max_pause_seconds=3))
+    made = start_retries(Retries(tries=6, first_pause_seconds=0.5, max_pause_seconds=3))
     pauses = [made.on_response(answer(problem(503, "NOT_READY"))) for _ in range(5)]
     assert pauses == [chance * each for each in (0.5, 1, 2, 3, 3)]
     with pytest.raises(ApiProblem):
         made.on_response(answer(problem(503, "NOT_READY")))
 
 
-def retry_after(seconds: str) -> Said:
+def retry_after(seconds: str) -> ScriptedAnswer:
     return problem(429, "RATE_LIMITED", Retry_After=seconds, Date="Tue, 24 Nov 2026 15:00:00 GMT")
 
 
@@ -156,7 +158,7 @@ def retry_after(seconds: str) -> Said:
 )
 def test_pause_is_no_shorter_than_the_service_asks(monkeypatch: pytest.MonkeyPatch, asked: str, seconds: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: most)
-    assert tries(Retries(first_pause_seconds=0.5)).on_response(answer(retry_after(asked))) == seconds + 0.5
+    assert start_retries(Retries(first_pause_seconds=0.5)).on_response(answer(retry_after(asked))) == seconds + 0.5
 
 
 @pytest.mark.parametrize("asked", ["soon", "", "-1", "1.5", "9" * 400])
@@ -166,62 +168,64 @@ def test_wish_that_cannot_be_read_is_none(asked: str) -> None:
     assert refusal.retry_after_seconds is None
 
 
-def test_wish_beyond_the_total_time_is_told_at_once(server: Scripted, client: Client) -> None:
-    server.says(problem(429, "RATE_LIMITED", Retry_After="3600"))
+def test_wish_beyond_the_total_time_is_told_at_once(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(problem(429, "RATE_LIMITED", Retry_After="3600"))
     with pytest.raises(ApiProblem) as refused:
-        client.one(server.url, "inspect", "exp_1")
-    assert (len(server.asked), refused.value.retry_after_seconds) == (1, 3600)
+        client.call(server.url, "inspect", "exp_1")
+    assert (len(server.requests), refused.value.retry_after_seconds) == (1, 3600)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 413, 422])
-def test_refusal_for_good_is_not_asked_again(server: Scripted, client: Client, status: int) -> None:
-    server.says(problem(status, "OF_A_TEST"))
+def test_refusal_for_good_is_not_asked_again(server: ScriptedServer, client: Client, status: int) -> None:
+    server.answer_with(problem(status, "OF_A_TEST"))
     with pytest.raises(ApiProblem) as refused:
-        client.one(server.url, "inspect", "exp_1")
-    assert (len(server.asked), refused.value.status) == (1, status)
+        client.call(server.url, "inspect", "exp_1")
+    assert (len(server.requests), refused.value.status) == (1, status)
 
 
 @pytest.mark.parametrize(
     ("status", "body"), [(404, b"<html>Nothing here</html>"), (200, b"<html>Welcome</html>"), (200, b"{}"), (302, b"")]
 )
 def test_something_else_at_the_address_is_unreachable(
-    server: Scripted, client: Client, status: int, body: bytes
+    server: ScriptedServer, client: Client, status: int, body: bytes
 ) -> None:
-    server.says(Said(status, body, "text/html", {"Location": "http://127.0.0.1:1/"} if status == 302 else {}))
+    server.answer_with(
+        ScriptedAnswer(status, body, "text/html", {"Location": "http://127.0.0.1:1/"} if status == 302 else {})
+    )
     with pytest.raises(ApiUnreachable):
-        client.one(server.url, "inspect", "exp_1")
-    assert len(server.asked) == 1
+        client.call(server.url, "inspect", "exp_1")
+    assert len(server.requests) == 1
 
 
-def test_members_of_later_versions_are_left_alone(server: Scripted, client: Client) -> None:
+def test_members_of_later_versions_are_left_alone(server: ScriptedServer, client: Client) -> None:
     later = {**EXPORT, "unheard": {"of": 1}, "units": [{**unit, "unheard": 1} for unit in EXPORT["units"]]}
-    server.says(said_json(later))
-    assert client.one(server.url, "inspect", "exp_1") == client.one(server.url, "inspect", "exp_1")
-    assert client.one(server.url, "inspect", "exp_1").units[0].unit_ref == EXPORT["units"][0]["unitRef"]
+    server.answer_with(json_answer(later))
+    assert client.call(server.url, "inspect", "exp_1") == client.call(server.url, "inspect", "exp_1")
+    assert client.call(server.url, "inspect", "exp_1").units[0].unit_ref == EXPORT["units"][0]["unitRef"]
 
 
-def test_page_of_a_replay_is_never_asked_for_twice(server: Scripted, client: Client) -> None:
+def test_page_of_a_replay_is_never_asked_for_twice(server: ScriptedServer, client: Client) -> None:
     first = {**read_example("replay-report"), "next": "exp_2"}
-    server.says(said_json(first), problem(503, "NOT_READY"))
+    server.answer_with(json_answer(first), problem(503, "NOT_READY"))
     wanted = ReplayRequest.model_validate({"since": "2026-11-24T15:00:00Z"})
     with pytest.raises(ApiProblem):
-        client.many(server.url, "replay", "wh_1", wanted)
-    asked = [json.loads(each.body) for each in server.asked]
+        client.collect(server.url, "replay", "wh_1", wanted)
+    asked = [json.loads(each.body) for each in server.requests]
     assert asked == [
         {"since": "2026-11-24T15:00:00Z"},
         {"since": "2026-11-24T15:00:00Z", "until": first["until"], "after": "exp_2"},
     ]
 
 
-def test_partner_is_sent_as_it_was_given_its_secrets_too(server: Scripted, client: Client) -> None:
-    server.says(*(said_json(read_example(name)) for name in ("created-partner", "rotated-secret", "partner")))
+def test_partner_is_sent_as_it_was_given_its_secrets_too(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(*(json_answer(read_example(name)) for name in ("created-partner", "rotated-secret", "partner")))
     key = "ssh-ed25519 AAAA"
     sftp = SftpEndpoint(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
     new = NewPartner(id="br_1", kind="customs_broker", name="B", channels=[sftp, QueueEndpoint()])
-    client.one(server.url, "create_partner", new)
-    client.one(server.url, "rotate_secret", "br_1")
-    client.one(server.url, "change_partner", "br_1", PartnerChanges(profile=None, test=True))
-    assert [json.loads(each.body) for each in server.asked] == [
+    client.call(server.url, "create_partner", new)
+    client.call(server.url, "rotate_secret", "br_1")
+    client.call(server.url, "change_partner", "br_1", PartnerChanges(profile=None, test=True))
+    assert [json.loads(each.body) for each in server.requests] == [
         {
             "id": "br_1",
             "kind": "customs_broker",
@@ -242,14 +246,14 @@ def test_partner_is_sent_as_it_was_given_its_secrets_too(server: Scripted, clien
     ]
 
 
-def test_changed_document_is_not_taken_and_its_address_is_our_own(server: Scripted, client: Client) -> None:
-    server.says(Said(200, b"%PDF-1.7 changed", "application/pdf"))
+def test_changed_document_is_not_taken_and_its_address_is_our_own(server: ScriptedServer, client: Client) -> None:
+    server.answer_with(ScriptedAnswer(200, b"%PDF-1.7 changed", "application/pdf"))
     artifact = ArtifactView.model_validate(
         {**EXPORT["artifacts"][0], "download_url": "https://elsewhere.example/api/artifacts/art_1"}
     )
     with pytest.raises(Corrupted):
-        client.one(server.url, "download", artifact)
-    assert [each.path for each in server.asked] == [f"/api/artifacts/{artifact.id}"]
+        client.call(server.url, "download", artifact)
+    assert [each.path for each in server.requests] == [f"/api/artifacts/{artifact.id}"]
 
 
 @pytest.mark.parametrize(
@@ -262,32 +266,32 @@ def test_name_from_outside_stays_in_its_folder(name: str, safe: str, tmp_path: P
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "..", "\udcff"])
-def test_what_is_no_id_asks_for_nothing_else(server: Scripted, wrong: str) -> None:
+def test_what_is_no_id_asks_for_nothing_else(server: ScriptedServer, wrong: str) -> None:
     with Exports(server.url, "key") as api, pytest.raises(InvalidArgument, match=r"^id is "):
         api.cancel(wrong)
-    assert server.asked == []
+    assert server.requests == []
     assert encode_segment("a/../b?c") == "a%2F..%2Fb%3Fc"
 
 
 @pytest.mark.parametrize("value", ["k-7\r", "k-\u00e97", "k-\n7", " k-7", "k-\udcff7"])
-def test_what_no_header_may_hold_is_named_and_not_repeated(client: Client, server: Scripted, value: str) -> None:
+def test_what_no_header_may_hold_is_named_and_not_repeated(client: Client, server: ScriptedServer, value: str) -> None:
     calls: Mapping[str, Callable[[], Any]] = {
-        "key": lambda: client.one(server.url, "inspect", "exp_1", key=value),
-        "idempotency_key": lambda: client.one(server.url, "execute", PLAN, idempotency_key=value),
-        "if_match": lambda: client.one(server.url, "cancel", "exp_1", if_match=value),
-        "etag": lambda: client.one(server.url, "inspect_if_changed", "exp_1", value),
+        "key": lambda: client.call(server.url, "inspect", "exp_1", key=value),
+        "idempotency_key": lambda: client.call(server.url, "execute", PLAN, idempotency_key=value),
+        "if_match": lambda: client.call(server.url, "cancel", "exp_1", if_match=value),
+        "etag": lambda: client.call(server.url, "inspect_if_changed", "exp_1", value),
     }
     for argument, call in calls.items():
         with pytest.raises(InvalidArgument) as raised:
             call()
         assert (raised.value.argument, value.strip() in str(raised.value)) == (argument, False)
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[::1", "ftp://host", "http://", "http://h:99999", "http://u:p@h"])
 def test_what_is_no_address_is_refused_before_anything_is_sent(client: Client, url: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^url "):
-        client.one(url, "inspect", "exp_1")
+        client.call(url, "inspect", "exp_1")
 
 
 def test_both_clients_have_the_same_methods() -> None:

@@ -11,10 +11,10 @@ from pipeline.client import AsyncExports, Execution, ExportFile, Exports, Export
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
 from pipeline.interfaces.contracts.examples import read_example
-from tests.client.conftest import Scripted, said_json
+from tests.client.conftest import ScriptedServer, json_answer
 
 
-def waiting(api: Exports, plan: dict[str, object]) -> None:
+def check_sync_types(api: Exports, plan: dict[str, object]) -> None:
     """Say what each kind of call gives."""
     export = assert_type(api.inspect("exp_1"), ExportView)
     assert_type(api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
@@ -27,7 +27,7 @@ def waiting(api: Exports, plan: dict[str, object]) -> None:
     api.execute(plan, key="k")  # type: ignore[call-arg]
 
 
-async def awaiting(api: AsyncExports, plan: dict[str, object]) -> None:
+async def check_async_types(api: AsyncExports, plan: dict[str, object]) -> None:
     """Say what each kind of call gives to be awaited."""
     assert_type(await api.inspect("exp_1"), ExportView)
     assert_type(api.trace("m-1"), Awaitable[NotificationTrace])
@@ -38,8 +38,8 @@ async def awaiting(api: AsyncExports, plan: dict[str, object]) -> None:
     await api.inspect(1)  # type: ignore[arg-type]
 
 
-def test_checked_types_are_those_that_come(server: Scripted) -> None:
-    server.says(said_json(read_example("export")))
+def test_checked_types_are_those_that_come(server: ScriptedServer) -> None:
+    server.answer_with(json_answer(read_example("export")))
     with Exports(server.url, "key") as api:
         assert type(api.inspect("exp_1")) is ExportView
 

@@ -52,7 +52,7 @@ def test_names_of_headers_may_have_any_case() -> None:
     assert verify_webhook(BODY, headers, NEW).id == EVENT["id"]
 
 
-def changed(**headers: str | None) -> dict[str, str]:
+def change_headers(**headers: str | None) -> dict[str, str]:
     made: dict[str, str | None] = {**build_signature_headers("m", BODY, NEW)}
     made |= {name.replace("_", "-"): value for name, value in headers.items()}
     return {name: value for name, value in made.items() if value is not None}
@@ -61,17 +61,17 @@ def changed(**headers: str | None) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        (lambda: changed(webhook_signature=None), "webhook-signature is missing"),
-        (lambda: changed(webhook_id=""), "webhook-id is missing"),
+        (lambda: change_headers(webhook_signature=None), "webhook-signature is missing"),
+        (lambda: change_headers(webhook_id=""), "webhook-id is missing"),
         (dict, "webhook-id, webhook-timestamp, webhook-signature is missing"),
         (lambda: build_signature_headers("m", BODY, OLD), "no signature of the webhook fits"),
         (lambda: build_signature_headers("m", BODY + b" ", NEW), "no signature of the webhook fits"),
-        (lambda: changed(webhook_id="other"), "no signature of the webhook fits"),
-        (lambda: changed(webhook_signature="v1a,abc"), "no signature of the webhook fits"),
-        (lambda: changed(webhook_signature="rubbish"), "cannot be read"),
-        (lambda: changed(webhook_signature="v1,é"), "cannot be read"),
-        (lambda: changed(webhook_timestamp="yesterday"), "cannot be read"),
-        (lambda: changed(webhook_timestamp="nan"), "cannot be read"),
+        (lambda: change_headers(webhook_id="other"), "no signature of the webhook fits"),
+        (lambda: change_headers(webhook_signature="v1a,abc"), "no signature of the webhook fits"),
+        (lambda: change_headers(webhook_signature="rubbish"), "cannot be read"),
+        (lambda: change_headers(webhook_signature="v1,é"), "cannot be read"),
+        (lambda: change_headers(webhook_timestamp="yesterday"), "cannot be read"),
+        (lambda: change_headers(webhook_timestamp="nan"), "cannot be read"),
         (
             lambda: build_signature_headers("m", BODY, NEW, at=datetime.now(UTC) - timedelta(hours=1)),
             "more than five minutes ago or ahead",

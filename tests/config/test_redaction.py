@@ -99,7 +99,7 @@ def test_the_names_are_written_down() -> None:
     assert [name for name in NAMES if f"`{name}`" not in told] == []
 
 
-class Held(BaseModel):
+class SecretHolder(BaseModel):
     """What prints its fields."""
 
     password: str
@@ -123,7 +123,7 @@ class Held(BaseModel):
         (frozenset({"Bearer hunter2"}), [HIDDEN]),
         (b"password=hunter2", "b'password=[hidden]"),
         (ValueError("redis://:hunter2@h"), f"ValueError('redis://{HIDDEN}@h')"),
-        (Held(password="hunter2", note="n"), f"Held(password={HIDDEN}, note='n')"),
+        (SecretHolder(password="hunter2", note="n"), f"Held(password={HIDDEN}, note='n')"),
     ],
 )
 def test_a_secret_is_hidden_in_every_container(value: object, hidden: object) -> None:
