@@ -66,12 +66,12 @@ def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
     flushed: list[Path] = []
     really_open = os.open
 
-    def noted(place: Path, flags: int) -> int:
+    def record_open(place: Path, flags: int) -> int:
         handle = really_open(place, flags)
         opened[handle] = place
         return handle
 
-    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(os, "open", record_open)
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(opened[handle]))
     store.put(BODY)
     path = file_of(tmp_path)
@@ -85,22 +85,22 @@ def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
 class Bucket(BaseHTTPRequestHandler):
     """As much of S3 as keeps documents."""
 
-    kept: dict[str, bytes]
+    stored: dict[str, bytes]
 
     def do_PUT(self) -> None:
-        self.kept[self.path] = self.rfile.read(int(self.headers["content-length"]))
+        self.stored[self.path] = self.rfile.read(int(self.headers["content-length"]))
         self._answer(200)
 
     def do_GET(self) -> None:
-        self._answer(200, self.kept[self.path]) if self.path in self.kept else self._answer(404)
+        self._answer(200, self.stored[self.path]) if self.path in self.stored else self._answer(404)
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_POST(self) -> None:  # what deletes asks for many at a time
         asked = self.rfile.read(int(self.headers["content-length"])).decode()
-        for path in [path for path in self.kept if path.partition("/bucket/")[2] in asked]:
-            del self.kept[path]
+        for path in [path for path in self.stored if path.partition("/bucket/")[2] in asked]:
+            del self.stored[path]
         self._answer(200, b"<DeleteResult><Deleted><Key>one</Key></Deleted></DeleteResult>")
 
     def log_message(self, *_: object) -> None:
@@ -117,10 +117,10 @@ class Bucket(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def lead_to_port(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Have the provider's variables lead to a port."""
 
-    def lead(port: int) -> None:
+    def set_endpoint(port: int) -> None:
         for name, value in {
             "ACCESS_KEY_ID": "a",
             "SECRET_ACCESS_KEY": "b",
@@ -130,15 +130,15 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         }.items():
             monkeypatch.setenv(f"AWS_{name}", value)
 
-    return lead
+    return set_endpoint
 
 
-def test_bucket_keeps_documents_as_the_providers_variables_say(at: Callable[[int], None]) -> None:
+def test_bucket_keeps_documents_as_the_providers_variables_say(lead_to_port: Callable[[int], None]) -> None:
     """Bounds of our own leave them read: without `AWS_ALLOW_HTTP` this one would not be reached."""
-    Bucket.kept = {}
+    Bucket.stored = {}
     with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        at(server.server_port)
+        lead_to_port(server.server_port)
         store = ArtifactStore("s3://bucket/exports")
         sha256 = store.put(BODY)
         assert (store.put(BODY), store.get(sha256), store.has(sha256)) == (sha256, BODY, True)
@@ -148,7 +148,7 @@ def test_bucket_keeps_documents_as_the_providers_variables_say(at: Callable[[int
 
 
 @contextmanager
-def silent() -> Iterator[tuple[int, list[socket.socket]]]:
+def listen_silently() -> Iterator[tuple[int, list[socket.socket]]]:
     """Listen on a port, take every connection, and say nothing."""
     taken: list[socket.socket] = []
     with socket.create_server((LOOPBACK, 0)) as listener:
@@ -165,12 +165,14 @@ def silent() -> Iterator[tuple[int, list[socket.socket]]]:
         each.close()
 
 
-def test_bucket_that_says_nothing_is_given_up(at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bucket_that_says_nothing_is_given_up(
+    lead_to_port: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(blob_store, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(blob_store, "RETRY_SECONDS", 0.3)
     for ask in ("delete", "has", "get"):
-        with silent() as (port, taken):
-            at(port)
+        with listen_silently() as (port, taken):
+            lead_to_port(port)
             with pytest.raises(StoreUnavailable):
                 getattr(ArtifactStore("s3://bucket/exports"), ask)("0" * 64)
             poll(partial(bool, taken), 20, "nobody was asked")

@@ -29,12 +29,12 @@ THREADS = 8  # half of what the Procfile's deliveries have
 
 
 @pytest.fixture
-def patient(opened: OpenRuntime) -> Runtime:
+def patient_runtime(opened: OpenRuntime) -> Runtime:
     """A runtime whose deliveries wait longer than any test."""
     return opened(delivery_timeout_seconds=60)
 
 
-def handed_off(runtime: Runtime, warehouse: str, url: str, count: int) -> list[exports.Ready]:
+def hand_off_exports(runtime: Runtime, warehouse: str, url: str, count: int) -> list[exports.Ready]:
     exports.register_once(runtime, factories.BROKER, "customs_broker")
     exports.register_once(runtime, warehouse, "warehouse", channels=[{"channel": "webhook", "address": url}])
     made = []
@@ -45,7 +45,7 @@ def handed_off(runtime: Runtime, warehouse: str, url: str, count: int) -> list[e
     return made
 
 
-def all_delivered(runtime: Runtime, made: list[exports.Ready]) -> bool:
+def are_all_delivered(runtime: Runtime, made: list[exports.Ready]) -> bool:
     return all(
         each.state == "delivered"
         for export in made
@@ -55,57 +55,67 @@ def all_delivered(runtime: Runtime, made: list[exports.Ready]) -> bool:
 
 @alone("F20")
 def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_everything(
-    patient: Runtime, endpoint: Start
+    patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
     dead, alive = endpoint(Script(until=answers)), endpoint()
-    waiting = handed_off(patient, "wh_dead", dead.url, 12)
-    told = handed_off(patient, "wh_alive", alive.url, 4)
+    waiting = hand_off_exports(patient_runtime, "wh_dead", dead.url, 12)
+    told = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(sender.deliver_stream, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(
+                sender.deliver_stream, patient_runtime, export.export_id, export.plan.warehouse.id, "webhook"
+            )
         try:
-            poll(lambda: all_delivered(patient, told), 30)
-            poll(lambda: len(dead.requests) == patient.settings.delivery_senders == 3)
+            poll(lambda: are_all_delivered(patient_runtime, told), 30)
+            poll(lambda: len(dead.requests) == patient_runtime.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = sender.SENDERS.queued(sender.resolve_destination(patient.settings, factories.ACCOUNT, stream))
+            in_line = sender.SENDERS.queued(
+                sender.resolve_destination(patient_runtime.settings, factories.ACCOUNT, stream)
+            )
             poll(
                 lambda: (
-                    len(sender.SENDERS.queued(sender.resolve_destination(patient.settings, factories.ACCOUNT, stream)))
+                    len(
+                        sender.SENDERS.queued(
+                            sender.resolve_destination(patient_runtime.settings, factories.ACCOUNT, stream)
+                        )
+                    )
                     == 9
                 )
             )
             assert set(in_line) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
-    assert all_delivered(patient, waiting), "those that had a slot have sent what stood in line behind them"
+    assert are_all_delivered(patient_runtime, waiting), "those that had a slot have sent what stood in line behind them"
     assert set(Counter(request.headers["webhook-id"] for request in dead.requests).values()) == {1}
     assert len(dead.requests) == 12 * 2
 
 
 def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published(
-    patient: Runtime, endpoint: Start
+    patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
     dead = endpoint(Script(until=answers))
-    waiting = handed_off(patient, "wh_dead", dead.url, 4)
+    waiting = hand_off_exports(patient_runtime, "wh_dead", dead.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         first = [
-            workers.submit(sender.notify_audience, patient, each.context, outbox.WAREHOUSE) for each in waiting[:3]
+            workers.submit(sender.notify_audience, patient_runtime, each.context, outbox.WAREHOUSE)
+            for each in waiting[:3]
         ]
         try:
             poll(lambda: len(dead.requests) == 3, 30)
             left = DeliveryStream(waiting[3].export_id, "wh_dead", "webhook")
-            assert sender.notify_audience(patient, waiting[3].context, outbox.WAREHOUSE) == [left]
+            assert sender.notify_audience(patient_runtime, waiting[3].context, outbox.WAREHOUSE) == [left]
             assert (
-                sender.deliver_stream(patient, left.export_id, left.partner_id, left.channel) == sender.DeliveryReport()
+                sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel)
+                == sender.DeliveryReport()
             )
         finally:
             answers.set()
         passed_on = [stream for each in first for stream in each.result()]
     assert passed_on == [left], "the first that leaves passes on what stood in line, once"
-    assert sender.deliver_stream(patient, left.export_id, left.partner_id, left.channel).delivered == 2
+    assert sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
 def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
@@ -226,23 +236,27 @@ def test_where_nobody_is_nothing_stands_in_line_and_one_that_is_slow_is_left_to_
 
 
 def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_is_well(
-    patient: Runtime, endpoint: Start
+    patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
     hanging, alive = endpoint(Script(until=answers)), endpoint()
-    waiting = [each for n in range(THREADS) for each in handed_off(patient, f"wh_unhealthy_{n}", hanging.url, 1)]
-    with patient.db.write() as session:
+    waiting = [
+        each for n in range(THREADS) for each in hand_off_exports(patient_runtime, f"wh_unhealthy_{n}", hanging.url, 1)
+    ]
+    with patient_runtime.db.write() as session:
         session.execute(update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1))
-    told = handed_off(patient, "wh_alive", alive.url, 4)
+    told = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *told]:
-            workers.submit(sender.deliver_stream, patient, export.export_id, export.plan.warehouse.id, "webhook")
+            workers.submit(
+                sender.deliver_stream, patient_runtime, export.export_id, export.plan.warehouse.id, "webhook"
+            )
         try:
-            poll(lambda: all_delivered(patient, told), 30)
-            poll(lambda: len(hanging.requests) == patient.settings.delivery_unhealthy_max == THREADS // 2)
+            poll(lambda: are_all_delivered(patient_runtime, told), 30)
+            poll(lambda: len(hanging.requests) == patient_runtime.settings.delivery_unhealthy_max == THREADS // 2)
         finally:
             answers.set()
     for export in waiting:
-        sender.deliver_stream(patient, export.export_id, export.plan.warehouse.id, "webhook")
-    assert all_delivered(patient, waiting), "those that found no room are owed, and sent when there is"
+        sender.deliver_stream(patient_runtime, export.export_id, export.plan.warehouse.id, "webhook")
+    assert are_all_delivered(patient_runtime, waiting), "those that found no room are owed, and sent when there is"
     assert set(Counter(request.headers["webhook-id"] for request in hanging.requests).values()) == {1}

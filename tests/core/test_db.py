@@ -88,7 +88,7 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
         session.execute(text("CREATE TABLE things (number INTEGER)"))
         session.execute(text("INSERT INTO things VALUES (1)"))
 
-    def impatient() -> float:
+    def pass_small_deadline() -> float:
         deadline.set_deadline(0.3)
         began = time.monotonic()
         with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
@@ -97,11 +97,11 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
 
     with other.write() as session:
         session.execute(change)
-        assert copy_context().run(impatient) < 20, "a lock"
+        assert copy_context().run(pass_small_deadline) < 20, "a lock"
     with ExitStack() as turns:
         for _ in range(1 if database.is_sqlite else 2):
             turns.enter_context(database.write())
-        assert copy_context().run(impatient) < 20, "a connection"
+        assert copy_context().run(pass_small_deadline) < 20, "a connection"
     with database.write() as session:
         assert session.scalar(text("SELECT number FROM things")) == 2
         session.execute(change)
@@ -128,7 +128,7 @@ TIMEOUT_SECONDS: Final = 5.0
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_write_lock(path: Path) -> Iterator[None]:
     """Hold SQLite's write lock, as another process would."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -156,7 +156,7 @@ def test_no_writer_waits_longer_than_the_timeout_however_many_wait(tmp_path: Pat
         return time.monotonic() - began
 
     with ThreadPoolExecutor(5) as threads:
-        with locked(tmp_path / "exports.db"):
+        with hold_write_lock(tmp_path / "exports.db"):
             waits = list(threads.map(waited, range(5)))
         assert min(waits) > TIMEOUT_SECONDS * 0.9
         assert max(waits) < TIMEOUT_SECONDS * 1.9

@@ -43,22 +43,22 @@ def pooled_url(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL, postgre
 
 
 @pytest.fixture
-def pooled(make_workflow: Callable[[str], WorkflowHarness], pooled_url: str) -> WorkflowHarness:
+def pooled_workflow(make_workflow: Callable[[str], WorkflowHarness], pooled_url: str) -> WorkflowHarness:
     """A workflow harness that reaches its database by way of the pooler."""
     return make_workflow(pooled_url)
 
 
-def settings_of(url: str) -> Settings:
+def read_server_settings(url: str) -> Settings:
     return Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
 
 
-def in_force(database: Database) -> dict[str, str]:
+def read_settings_in_force(database: Database) -> dict[str, str]:
     with database.read() as session:
         rows = session.execute(IN_FORCE, {"names": list(database.transaction_settings)})
         return {row.name: row.setting for row in rows}
 
 
-def together(work: Callable[[int], None], threads: int = 8) -> None:
+def run_together(work: Callable[[int], None], threads: int = 8) -> None:
     """Do the work in so many threads at once, and raise what one of them raised."""
     barrier = threading.Barrier(threads)
 
@@ -94,9 +94,9 @@ def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: st
 
     def look(_: int) -> None:
         for _ in range(10):
-            assert in_force(database) == database.transaction_settings
+            assert read_settings_in_force(database) == database.transaction_settings
 
-    together(look)
+    run_together(look)
     with database.engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
         left = dict(raw.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'").fetchall())
@@ -122,49 +122,51 @@ def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
         database.dispose()
 
 
-def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(pooled: WorkflowHarness) -> None:
+def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(
+    pooled_workflow: WorkflowHarness,
+) -> None:
     """One that its predecessor on a connection left the account to would see rows of another."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:
-        service.create_account(pooled.runtime, other, "Another Ltd")
-    pooled.accept()
+        service.create_account(pooled_workflow.runtime, other, "Another Ltd")
+    pooled_workflow.accept()
     seen = {factories.ACCOUNT: 1} | dict.fromkeys(others, 0)
 
     def look(number: int) -> None:
         account = [factories.ACCOUNT, *others][number]
         for _ in range(25):
-            with tenancy.account_scope(account), pooled.runtime.db.read() as session:
+            with tenancy.account_scope(account), pooled_workflow.runtime.db.read() as session:
                 assert session.scalars(select(col(Account.id))).all() == [account]
                 assert session.scalar(select(func.count()).select_from(Export)) == seen[account]
 
-    together(look)
-    with tenancy.account_scope(tenancy.NO_ACCOUNT), pooled.runtime.db.read() as session:
+    run_together(look)
+    with tenancy.account_scope(tenancy.NO_ACCOUNT), pooled_workflow.runtime.db.read() as session:
         for table in SQLModel.metadata.tables.values():
             assert session.scalar(select(func.count()).select_from(table)) == 0, table.name
 
 
-def test_many_workers_at_once_execute_an_export_once(pooled: WorkflowHarness) -> None:
-    export_id = pooled.accept(factories.plan(units=4)).export_id
+def test_many_workers_at_once_execute_an_export_once(pooled_workflow: WorkflowHarness) -> None:
+    export_id = pooled_workflow.accept(factories.plan(units=4)).export_id
     did: list[tuple[int, str]] = []
 
     def work(_: int) -> None:
         for unit_no in (1, 2, 3, 4):
             for name in ("record_packages", "attach_customs", "render_documents", "close_unit"):
-                did.extend((unit_no, step) for step in pooled.step(export_id, unit_no, name))
+                did.extend((unit_no, step) for step in pooled_workflow.step(export_id, unit_no, name))
         for name in ("hand_off", *NOTIFY_STEPS):
-            did.extend((0, step) for step in pooled.step(export_id, 0, name))
+            did.extend((0, step) for step in pooled_workflow.step(export_id, 0, name))
 
-    together(work)
+    run_together(work)
     for name in ("hand_off", *NOTIFY_STEPS):
-        pooled.step(export_id, 0, name)
-    assert pooled.state(export_id) == "executed"
+        pooled_workflow.step(export_id, 0, name)
+    assert pooled_workflow.state(export_id) == "executed"
     assert [step for step, count in Counter(did).items() if count > 1] == []
-    assert pooled.count(ExportPackage) == 8
-    assert Counter(pooled.events(export_id))["EXPORT_EXECUTED"] == 1
+    assert pooled_workflow.count(ExportPackage) == 8
+    assert Counter(pooled_workflow.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
-def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled: WorkflowHarness) -> None:
-    export_id = pooled.accept(factories.plan(units=20)).export_id
+def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled_workflow: WorkflowHarness) -> None:
+    export_id = pooled_workflow.accept(factories.plan(units=20)).export_id
     won: list[int] = []
 
     def race(_: int) -> None:
@@ -172,26 +174,31 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
             unit_no
             for unit_no in range(1, 21)
             if claim_step(
-                pooled.runtime, export_id, unit_no, "record_packages", starts_export=True, step_names=STEPS_BY_NAME
+                pooled_workflow.runtime,
+                export_id,
+                unit_no,
+                "record_packages",
+                starts_export=True,
+                step_names=STEPS_BY_NAME,
             )
             is not None
         )
 
-    together(race)
+    run_together(race)
     assert sorted(won) == [*range(1, 21)]
 
 
-def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled: WorkflowHarness) -> None:
-    export_id = pooled.accept(factories.plan(units=3)).export_id
-    with pooled.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled.clock()))
+def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled_workflow: WorkflowHarness) -> None:
+    export_id = pooled_workflow.accept(factories.plan(units=3)).export_id
+    with pooled_workflow.runtime.db.write() as session:
+        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled_workflow.clock()))
     found: list[tuple[str, int, str | None]] = []
-    together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in find_due(pooled.runtime)))
+    run_together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in find_due(pooled_workflow.runtime)))
     assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]
-    other = executed(pooled, factories.plan(batch="batch_2"))
-    new = amended(pooled, other, factories.plan(batch="batch_2", lines=4)).export_id
-    pooled.step(new, 1, "record_packages")
-    assert packages(pooled, new).keys() == packages(pooled, other).keys()
+    other = executed(pooled_workflow, factories.plan(batch="batch_2"))
+    new = amended(pooled_workflow, other, factories.plan(batch="batch_2", lines=4)).export_id
+    pooled_workflow.step(new, 1, "record_packages")
+    assert packages(pooled_workflow, new).keys() == packages(pooled_workflow, other).keys()
 
 
 def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
@@ -200,16 +207,16 @@ def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
     """A pooler that knows nothing of them leads a transaction to a connection where nobody prepared its statement."""
     pooler = own_server(PgBouncer, postgres_server, max_prepared_statements=0)
     url = postgres_server.fresh_url(owner=OWNER)
-    direct, pooled = Database(url), Database(pooler.through(url))
+    direct, pooled_workflow = Database(url), Database(pooler.through(url))
 
     def ask(number: int) -> None:
         for round_ in range(40):
-            with pooled.write() as session:
+            with pooled_workflow.write() as session:
                 asked = text("SELECT CAST(:number AS integer), pg_sleep(0.001)")
                 assert session.execute(asked, {"number": number * 100 + round_}).one()[0] == number * 100 + round_
 
-    together(ask)
-    for database, threshold in ((direct, 5), (pooled, None)):
+    run_together(ask)
+    for database, threshold in ((direct, 5), (pooled_workflow, None)):
         with database.engine.connect() as connection:
             raw: Any = connection.connection.driver_connection
             assert raw.prepare_threshold == threshold
@@ -235,7 +242,7 @@ def test_pooler_without_a_free_connection_is_a_busy_database(
 
 
 @contextmanager
-def forgetting(setting: str) -> Iterator[None]:
+def drop_setting(setting: str) -> Iterator[None]:
     """Have one setting never reach the server, as behind a pooler that drops it."""
     said = Database.__init__
 
@@ -256,11 +263,11 @@ def test_doctor_compares_what_is_in_force_with_what_was_asked_for(
     pooled_url: str, pgbouncer_server: PgBouncer, postgres_server: PostgreSQL
 ) -> None:
     def found(url: str) -> tuple[bool, str]:
-        checks = {check.name: check for check in doctor.run_checks(settings_of(url))}
+        checks = {check.name: check for check in doctor.run_checks(read_server_settings(url))}
         return checks["database settings"].ok, checks["database settings"].found
 
     direct = pooled_url.replace(f":{pgbouncer_server.port}/", f":{postgres_server.port}/")
     assert found(pooled_url) == (True, "6 hold in each transaction, through a pooler")
     assert found(direct) == (True, "6 hold in each transaction, without a pooler")
-    with forgetting("statement_timeout"):
+    with drop_setting("statement_timeout"):
         assert found(pooled_url) == (False, "in a transaction, statement_timeout is 0 and should be 15000")

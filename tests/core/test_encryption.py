@@ -27,7 +27,7 @@ from tests.support import factories
 ONE, TWO = SecretStr("one"), SecretStr("two")
 
 
-def of_first_version(key: SecretStr, text: str, owner: str) -> str:
+def seal_in_first_version(key: SecretStr, text: str, owner: str) -> str:
     """Return what was written before sealed texts named their key."""
     derived = hmac.digest(hashlib.sha256(key.get_secret_value().encode()).digest(), b"partner-secrets", "sha256")
     nonce = os.urandom(12)
@@ -75,7 +75,7 @@ def test_a_sealed_text_names_its_key_and_opens_once_that_is_a_previous_one() -> 
 
 
 def test_texts_of_the_first_version_still_open_under_any_key_that_is_here() -> None:
-    sealed = of_first_version(ONE, "whsec_abc", "acc/br")
+    sealed = seal_in_first_version(ONE, "whsec_abc", "acc/br")
     assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
     assert SecretBox(TWO, ONE).open(sealed, "acc/br") == "whsec_abc"
     with pytest.raises(SecretUnreadable):
@@ -93,7 +93,7 @@ def test_tokens_differ_by_purpose_and_key_and_those_of_previous_keys_are_known()
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZb2f0b6jWw1r5S0VbGkDdQd0cZbTnX8rEo2fV5c3pM"
 
 
-def filled(runtime: Runtime) -> dict[str, str]:
+def register_partners(runtime: Runtime) -> dict[str, str]:
     """Register partners, one with a credential, one sealed in the first version; return their secrets."""
     sftp = {"channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [HOST_KEY], "password": "letmein"}
     made = {
@@ -103,18 +103,18 @@ def filled(runtime: Runtime) -> dict[str, str]:
     with runtime.db.write() as session:
         row = session.scalars(select(PartnerSecret).where(col(PartnerSecret.partner_id) == "wh_1")).one()
         owner = f"{factories.ACCOUNT}/wh_1"
-        row.sealed = of_first_version(runtime.settings.secret_key, made["wh_1"], owner)
+        row.sealed = seal_in_first_version(runtime.settings.secret_key, made["wh_1"], owner)
         session.add(row)
     return made
 
 
-def sealed(runtime: Runtime) -> list[str]:
+def read_sealed_texts(runtime: Runtime) -> list[str]:
     with runtime.db.read() as session:
         texts = [*session.scalars(select(col(PartnerSecret.sealed)).order_by(col(PartnerSecret.partner_id)))]
         return [*texts, *(each for each in session.scalars(select(col(PartnerChannel.credential))) if each)]
 
 
-def opened_secrets(runtime: Runtime) -> dict[str, str]:
+def open_secrets(runtime: Runtime) -> dict[str, str]:
     with runtime.db.read() as session:
         return {
             name: secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, name)[0]
@@ -123,44 +123,44 @@ def opened_secrets(runtime: Runtime) -> dict[str, str]:
 
 
 def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twice_is_once(opened: OpenRuntime) -> None:
-    made = filled(opened(secret_key="one"))
+    made = register_partners(opened(secret_key="one"))
     both, new = opened(secret_key="two", secret_keys_previous=["one"]), opened(secret_key="two")
-    assert opened_secrets(both) == made
+    assert open_secrets(both) == made
     assert sum(stretch.count for stretch in secrets.reseal_secrets(both)) == 4
-    assert all(text.startswith(SecretBox(TWO).prefix) for text in sealed(both))
-    assert opened_secrets(new) == made
+    assert all(text.startswith(SecretBox(TWO).prefix) for text in read_sealed_texts(both))
+    assert open_secrets(new) == made
     with new.db.read() as session:
         target = recipients.find_sealed_target(session, factories.ACCOUNT, "wh_3", "sftp", test_export=False)
     assert target is not None
     assert target.unseal(new.settings).credential == "letmein"
-    before = sealed(new)
+    before = read_sealed_texts(new)
     assert list(secrets.reseal_secrets(new)) == []
-    assert sealed(new) == before
+    assert read_sealed_texts(new) == before
 
 
 def test_rotation_that_was_cut_off_goes_on_with_what_is_left(opened: OpenRuntime) -> None:
-    made = filled(opened(secret_key="one"))
+    made = register_partners(opened(secret_key="one"))
     both = opened(secret_key="two", secret_keys_previous=["one"])
     assert [stretch.count for stretch in islice(secrets.reseal_secrets(both, batch=1), 2)] == [1, 1]
-    assert [text.startswith(SecretBox(TWO).prefix) for text in sealed(both)] == [True, True, False, False]
-    assert opened_secrets(both) == made
+    assert [text.startswith(SecretBox(TWO).prefix) for text in read_sealed_texts(both)] == [True, True, False, False]
+    assert open_secrets(both) == made
     assert [stretch.count for stretch in secrets.reseal_secrets(both, batch=1)] == [1, 1]
-    assert opened_secrets(opened(secret_key="two")) == made
+    assert open_secrets(opened(secret_key="two")) == made
 
 
 def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(opened: OpenRuntime) -> None:
-    made = filled(opened(secret_key="one"))
+    made = register_partners(opened(secret_key="one"))
     lost = opened(secret_key="lost")
     exports.register(lost, "wh_0", "warehouse")
     both = opened(secret_key="two", secret_keys_previous=["one"])
     found = list(secrets.reseal_secrets(both, batch=2))
     assert sum(stretch.count for stretch in found) == 4
     assert [name for stretch in found for name in stretch.unreadable] == [f"{factories.ACCOUNT}/wh_0"]
-    assert opened_secrets(opened(secret_key="two")) == made
+    assert open_secrets(opened(secret_key="two")) == made
 
 
 def test_the_command_rotates_and_fails_where_something_does_not_open(opened: OpenRuntime, sqlite_url: str) -> None:
-    filled(opened(secret_key="one"))
+    register_partners(opened(secret_key="one"))
     commands = Commands({"DATABASE_URL": sqlite_url, "EXPORTS_SECRET_KEY": "two"})
     refused = commands("secrets", "rotate")
     assert refused.exit_code == 1

@@ -74,7 +74,7 @@ MISSPELT = [
 
 
 @contextmanager
-def no_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forbid_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def connected(*_: object, **__: object) -> None:
         raise AssertionError("a connection was tried")
 
@@ -82,7 +82,7 @@ def no_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def answers(*addresses: str) -> Any:
+def resolve_to(*addresses: str) -> Any:
     """Return a resolver that knows only these addresses, whatever it is asked."""
 
     def ask(_: str, port: int, **__: object) -> list[Any]:
@@ -100,7 +100,7 @@ def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, mo
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     endpoint = WebhookEndpoint(address=f"https://{host}/hook")
     target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, secrets=(generate_secret(),))
-    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
+    with forbid_connections(monkeypatch), pytest.raises(ChannelUnavailable):
         list(WebhookChannel(settings).send([message], target))
 
 
@@ -117,10 +117,10 @@ def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
         endpoint=WebhookEndpoint(address=f"http://{host}/"),
         secrets=(generate_secret(),),
     )
-    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
+    with forbid_connections(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
         list(WebhookChannel(settings).send([message], target))
     # What the installation names itself may be private, but not there either.
-    with no_connection(monkeypatch), pytest.raises(ForbiddenDestination):
+    with forbid_connections(monkeypatch), pytest.raises(ForbiddenDestination):
         resolve_allowed(host.strip("[]"), 25, 2, private=True)
 
 
@@ -138,7 +138,7 @@ def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
     endpoint = SftpEndpoint.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [key]})
     target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, credential="a password")
-    with no_connection(monkeypatch), pytest.raises(ChannelUnavailable):
+    with forbid_connections(monkeypatch), pytest.raises(ChannelUnavailable):
         list(SftpChannel(settings).send([message], target))
 
 
@@ -175,14 +175,14 @@ def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, 
     [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("2606:4700::1111", "::1"), ("::ffff:169.254.169.254",), ("fe80::1",)],
 )
 def test_a_name_is_judged_by_every_address_that_it_has(told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", answers(*told))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to(*told))
     with pytest.raises(ForbiddenDestination):
         resolve_allowed("hook.example", 443, 2, private=False)
 
 
 def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    said = iter([answers("8.8.8.8"), answers("127.0.0.1")])
+    said = iter([resolve_to("8.8.8.8"), resolve_to("127.0.0.1")])
 
     def rebinding(host: str, port: int, **facts: object) -> Any:
         asked.append(host)
@@ -205,14 +205,14 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.
 
 @pytest.mark.parametrize("port", [1, 25, 53, 80, 111, 2375, 3306, 5432, 5672, 6379, 9200, 11211, 27017, 65535])
 def test_a_port_where_other_things_listen_is_not_reached(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", answers("8.8.8.8"))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to("8.8.8.8"))
     ports = (22, 443)
     with pytest.raises(ForbiddenDestination, match=f"port {port}; allowed are 22, 443"):
         resolve_allowed("hook.example", port, 2, private=False, ports=ports)
     assert resolve_allowed("hook.example", port, 2, private=True, ports=ports) == ["8.8.8.8"]
 
 
-def borders() -> list[str]:
+def list_block_borders() -> list[str]:
     """Return the first and last addresses of every special block that the oracle knows, and their neighbours."""
     import ssrfguard._registry as registry  # noqa: PLC0415 - its table has no public name
 
@@ -231,7 +231,7 @@ def borders() -> list[str]:
 
 
 def test_nothing_is_allowed_at_the_borders_of_special_blocks_that_the_oracle_refuses() -> None:
-    assert [each for each in borders() if is_public(each) and not ORACLE.permits_address(each)] == []
+    assert [each for each in list_block_borders() if is_public(each) and not ORACLE.permits_address(each)] == []
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="2000::/3")))

@@ -37,7 +37,7 @@ MORE = """
 """.split()
 
 
-def _is_nowhere(host: str) -> bool:
+def _is_private_host(host: str) -> bool:
     """Whether the host, however it is spelt, is an address, and not one of a machine's own or of its network."""
     if "%" in host:
         return False  # no setting can be spelt so
@@ -49,8 +49,8 @@ def _is_nowhere(host: str) -> bool:
 
 
 #: Nobody is there, whoever says so: what is left of the hostile hosts where private addresses are allowed.
-NOWHERE = [host for host in [*HOSTILE, *MORE] if _is_nowhere(host)]
-assert len(NOWHERE) >= 40
+PRIVATE_HOSTS = [host for host in [*HOSTILE, *MORE] if _is_private_host(host)]
+assert len(PRIVATE_HOSTS) >= 40
 
 MESSAGE = OutgoingMessage(
     "msg-1", "exports.handoff.ready.v1", "broker.br.handoff.ready.v1", b"{}", email_body=EmailBody("A", "A", "<p>A</p>")
@@ -60,24 +60,24 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMU
 Send = Callable[[str], list[Any]]
 
 
-def by_mail(host: str) -> list[Any]:
+def send_by_email(host: str) -> list[Any]:
     settings = _settings(smtp_url=f"smtp+starttls://{host}:587", mail_from="exports@maple.example")
     endpoint = EmailEndpoint(addresses=["entries@broker.example"])
     return list(EmailChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False, endpoint=endpoint)))
 
 
-def by_queue(host: str) -> list[Any]:
+def send_by_queue(host: str) -> list[Any]:
     settings = _settings(broker_url=f"amqp://{host}:5672//")
     return list(QueueChannel(settings).send([MESSAGE], Target("acc_demo", "br", test=False)))
 
 
-def by_webhook(host: str) -> list[Any]:
+def send_by_webhook(host: str) -> list[Any]:
     endpoint = WebhookEndpoint(address=f"https://{host}/hook")
     target = Target("acc_demo", "br", test=False, endpoint=endpoint, secrets=(generate_secret(),))
     return list(WebhookChannel(_settings()).send([MESSAGE], target))
 
 
-def by_file(host: str) -> list[Any]:
+def send_by_sftp(host: str) -> list[Any]:
     endpoint = SftpEndpoint.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [HOST_KEY]})
     target = Target("acc_demo", "br", test=False, endpoint=endpoint, credential="a password")
     return list(SftpChannel(_settings()).send([MESSAGE], target))
@@ -89,7 +89,7 @@ def _settings(**changes: Any) -> Settings:
     )
 
 
-CHANNELS = {"mail": by_mail, "queue": by_queue, "webhook": by_webhook, "file": by_file}
+CHANNELS = {"mail": send_by_email, "queue": send_by_queue, "webhook": send_by_webhook, "file": send_by_sftp}
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-@pytest.mark.parametrize("host", NOWHERE)
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_allowed(
     channel: str, host: str, connected: list[str]
@@ -203,7 +203,7 @@ class Listener:
                     continue
 
 
-def through_celery(url: str) -> None:
+def connect_celery(url: str) -> None:
     with Celery(set_as_current=False) as app:
         app.config_from_object(celery_options(_settings(broker_url=url)))
         with app.connection_for_write() as connection:
@@ -211,11 +211,11 @@ def through_celery(url: str) -> None:
             connection.default_channel.client.ping()
 
 
-def through_the_channel(url: str) -> None:
+def connect_channel(url: str) -> None:
     list(QueueChannel(_settings(broker_url=url)).send([MESSAGE], Target("acc_demo", "br", test=False)))
 
 
-@pytest.mark.parametrize("through", [through_celery, through_the_channel])
+@pytest.mark.parametrize("through", [connect_celery, connect_channel])
 @pytest.mark.parametrize(("scheme", "greeting"), [("amqps", b"AMQP"), ("rediss", b"*")])
 def test_the_message_broker_must_show_a_certificate_for_its_name(
     scheme: str, greeting: bytes, through: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
