@@ -14,7 +14,7 @@ from tests.support.factories import Json, changed, plan
 TODAY = date(2026, 11, 24)
 UNIT = "/units/0"
 PAN, SHIRT, BAG = (f"{UNIT}/lines/{place}" for place in range(3))
-FOREIGN = {
+FOREIGN_ADDRESS = {
     "line1": "1 Main Street",
     "line2": None,
     "city": "Toronto",
@@ -36,7 +36,7 @@ def findings(made: Json, on: date = TODAY) -> list[Finding]:
     return check_plan(Plan.model_validate(made), on=on)
 
 
-def said(made: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
+def list_findings(made: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
     return [(finding.rule, finding.severity, finding.pointer) for finding in findings(made, on)]
 
 
@@ -47,7 +47,7 @@ def with_changes(*changes: tuple[str, Any]) -> Json:
     return made
 
 
-def entered(on: str) -> list[tuple[str, Any]]:
+def enter_on(on: str) -> list[tuple[str, Any]]:
     return [(f"{UNIT}/entry/exportDate", on), (f"{UNIT}/entry/estimatedArrivalAt", f"{on}T18:00:00Z")]
 
 
@@ -343,7 +343,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
-            (f"{UNIT}/parties/importerOfRecord/address", FOREIGN),
+            (f"{UNIT}/parties/importerOfRecord/address", FOREIGN_ADDRESS),
         ],
         [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.customs.cases import BAG, DEAR, FOREIGN, PAN, SHIRT, UNIT, heading
+from tests.customs.cases import BAG, DEAR, FOREIGN_ADDRESS, PAN, SHIRT, UNIT, heading
 
 CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
 MAKER = f"{UNIT}/parties/manufacturers"
@@ -128,7 +128,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
-            (f"{UNIT}/parties/buyer/address", FOREIGN),
+            (f"{UNIT}/parties/buyer/address", FOREIGN_ADDRESS),
         ],
         [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
@@ -324,7 +324,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
 }
 
-SPOKEN: dict[str, list[tuple[str, Any]]] = {
+SPECIFIC_DESCRIPTIONS: dict[str, list[tuple[str, Any]]] = {
     "discounts and charges in English, with names of places and brands": [
         (f"{UNIT}/invoice/discounts/-", {"name": name, "amount": "0"})
         for name in (

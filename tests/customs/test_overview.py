@@ -9,7 +9,7 @@ from tests.support.factories import plan
 from tests.support.memory import times_dearer
 
 
-def standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
+def list_standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
     made = with_changes(*changes)
     rows = plan_overview(Plan.model_validate(made), findings(made))
     return {(row.line_ref, row.agency): (row.present, row.missing, row.person) for row in rows}
@@ -44,7 +44,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
 
 
 def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
-    rows = standings(
+    rows = list_standings(
         *DEAR, (f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None), (f"{SHIRT}/usmcaCertificateRef", None)
     )
     assert rows["L1", DUTIES][1] == ["V09 country of melt and pour"]
@@ -53,7 +53,7 @@ def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
 
 
 def test_a_warning_needs_a_person_and_a_note_needs_nobody() -> None:
-    rows = standings((f"{UNIT}/invoice/relatedParties", True), (f"{UNIT}/invoice/charges/0/code", "handling"))
+    rows = list_standings((f"{UNIT}/invoice/relatedParties", True), (f"{UNIT}/invoice/charges/0/code", "handling"))
     assert rows["", CBP][1:] == ([], ["V17 charges"])
 
 
@@ -65,16 +65,16 @@ def test_a_waived_warning_needs_nobody() -> None:
 
 
 def test_what_is_said_of_the_whole_plan_stands_before_its_units() -> None:
-    assert standings(("/destinationCountry", "MX"))["", PLAN][1] == ["V25 destination country"]
+    assert list_standings(("/destinationCountry", "MX"))["", PLAN][1] == ["V25 destination country"]
 
 
 def test_a_certification_that_lacks_something_stands_with_usmca() -> None:
-    assert standings((f"{UNIT}/usmcaCertificates/0/importer", None))["", USMCA][2] == ["V30 importer"]
+    assert list_standings((f"{UNIT}/usmcaCertificates/0/importer", None))["", USMCA][2] == ["V30 importer"]
 
 
 def test_agency_data_are_called_by_their_names() -> None:
     row = pga_row("CP1", "CPS", processing="REF", data={"productId": "P-77", "batchNote": "B"})
-    shown = standings((f"{PAN}/treatment/pga/0", row))["L1", "CPS"]
+    shown = list_standings((f"{PAN}/treatment/pga/0", row))["L1", "CPS"]
     assert shown == (["CP1 REF: batchNote, Product id"], [], ["V14-DATA certifier id", "V14-DATA version id"])
 
 

@@ -49,7 +49,7 @@ def line(made: Json) -> Line:
 
 
 #: One row of every kind, with every field that a row has, and empty ones among them.
-TOLD: Json = {
+DIGESTED_CHANGES: Json = {
     "chapter99": [{"heading": "9903.82.09", "program": "S232_METALS", "ratePercent": "25", "basis": "full_value"}],
     "section232": [
         {
@@ -70,7 +70,7 @@ TOLD: Json = {
 
 def test_the_digest_stays_what_it_was() -> None:
     # Kept here, so that a change of the canonical form cannot pass unseen: documents and messages repeat it.
-    digest = digest_treatment("7323930045", "CA", Treatment.model_validate(TOLD))
+    digest = digest_treatment("7323930045", "CA", Treatment.model_validate(DIGESTED_CHANGES))
     assert digest == "sha256:138235fa5b513520443e754dee8307959e88a43865cae2f84e5eee130b73dd27"
 
 

@@ -29,7 +29,7 @@ PALLET: Json = {
 }
 
 
-def said(made: Json) -> list[tuple[str, str]]:
+def list_findings(made: Json) -> list[tuple[str, str]]:
     found = check_plan(Plan.model_validate(made))
     assert all(finding.severity == "block" for finding in found)
     assert all(finding.remedy.endswith(".") for finding in found)
@@ -49,11 +49,11 @@ def on_a_pallet() -> Json:
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (1, 7, 3), (3, 4, 4)])
 def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None:
-    assert said(plan(units, lines, packages)) == []
+    assert list_findings(plan(units, lines, packages)) == []
 
 
 def test_cartons_on_a_pallet_are_no_finding() -> None:
-    assert said(on_a_pallet()) == []
+    assert list_findings(on_a_pallet()) == []
 
 
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
@@ -97,20 +97,22 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("breach", BREACHES)
 def test_a_breach_is_found_where_it_is(breach: str) -> None:
     changes, expected = BREACHES[breach]
-    assert said(with_changes(*changes)) == expected
+    assert list_findings(with_changes(*changes)) == expected
 
 
 def test_a_pallet_lighter_than_its_cartons_is_found() -> None:
     made = with_changes((f"{P}/2/grossWeightKg", "11.999"), (f"{P}/2/tareWeightKg", "1"), made=on_a_pallet())
-    assert said(made) == [("P06", f"{P}/2/grossWeightKg")]
+    assert list_findings(made) == [("P06", f"{P}/2/grossWeightKg")]
 
 
 def test_a_number_is_used_once_in_the_whole_plan() -> None:
-    assert said(changed(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [("P05", "/units/1/packages/0/lpn")]
+    assert list_findings(changed(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [
+        ("P05", "/units/1/packages/0/lpn")
+    ]
 
 
 def test_quantities_agree_exactly_however_they_are_written() -> None:
-    assert said(with_changes((f"{P}/0/contents/0/quantity", "4.000000"))) == []
+    assert list_findings(with_changes((f"{P}/0/contents/0/quantity", "4.000000"))) == []
 
 
 def test_pointers_lead_into_the_unit_that_is_looked_at() -> None:
@@ -159,8 +161,8 @@ def tower(height: int) -> Json:
 def test_the_highest_tower_of_packages_is_checked_package_by_package() -> None:
     made, low = tower(19_999), tower(1_999)
     circle, small = changed(made, f"{P}/19999/parentRef", "T10000"), changed(low, f"{P}/1999/parentRef", "T1000")
-    assert said(made) == []
-    inside_themselves = [pointer for rule, pointer in said(circle) if rule == "P03"]
+    assert list_findings(made) == []
+    inside_themselves = [pointer for rule, pointer in list_findings(circle) if rule == "P03"]
     assert inside_themselves == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
     assert times_dearer(check_plan, *map(Plan.model_validate, (low, made))) < 40
     assert times_dearer(check_plan, *map(Plan.model_validate, (small, circle))) < 40

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from pipeline.customs.chapter99.section232 import data_needed
-from tests.customs.cases import BAG, PAN, SHIRT, entered, findings, heading, metal_row, said, with_changes
+from tests.customs.cases import BAG, PAN, SHIRT, enter_on, findings, heading, list_findings, metal_row, with_changes
 from tests.support.factories import Json
 
 STACK = f"{PAN}/treatment/chapter99"
 Changes = list[tuple[str, Any]]
 
 
-def of(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
+def with_goods(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
     """The pan as other goods; a maker of its own country keeps the maker out of it."""
     return [
         (f"{PAN}/htsCode", hts_code),
@@ -38,7 +38,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "block", f"{STACK}/1/heading")],
     ),
     "V11 the lower tier on an article of steel, read at first hand": (
-        of("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
+        with_goods("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
         [("V11", "block", f"{STACK}/1/heading")],
     ),
     "V11 no metal at all, on a pan of steel": (
@@ -62,7 +62,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "warn", f"{STACK}/1/heading")],
     ),
     "V11 no metal at all, where a transcription put the goods on the list": (
-        of("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
+        with_goods("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/2/heading")],
     ),
     "V11 an exclusion without a row for China's list": (
@@ -102,7 +102,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "warn", f"{STACK}/1/heading")],
     ),
     "V11 338 behind 232": (
-        of("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
+        with_goods("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/2/heading")],
     ),
     "V11 a rate of another day": (
@@ -110,16 +110,16 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "warn", f"{STACK}/1/ratePercent")],
     ),
     "V11 338's carve-out without dairy": (
-        of("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
+        with_goods("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/1/heading")],
     ),
     "V11 one of two is missing, and one applies": (
-        of("8428700000", FREE, metals=[steel()]),
+        with_goods("8428700000", FREE, metals=[steel()]),
         [("V11", "block", STACK)],
     ),
     "V11 the content of a loader twice": (
         [
-            *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
+            *with_goods("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
             (f"{PAN}/spi", "S"),
         ],
         [("V11", "block", f"{STACK}/2/heading")],
@@ -129,23 +129,23 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
     ),
     "V11 a part that may be one of a vehicle": (
-        of("8708304000", TEN),
+        with_goods("8708304000", TEN),
         [("V11", "warn", STACK)],
     ),
     "V11 a medicament that may be a patented one": (
-        of("3004909276", TEN),
+        with_goods("3004909276", TEN),
         [("V11", "warn", STACK)],
     ),
     "V11 two headings of pharmaceuticals": (
-        of("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
+        with_goods("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
         [("V11", "warn", f"{STACK}/2/heading")],
     ),
     "V11 certified parts of a chapter of metals, and the metals forgotten": (
-        of("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
+        with_goods("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)],
     ),
     "V11 certified parts that are on the list of parts": (
-        of("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
+        with_goods("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
         [("V11", "warn", f"{STACK}/1/heading")],
     ),
     "V09 US metal without its share": (
@@ -153,27 +153,27 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [("V09", "warn", f"{PAN}/treatment/section232")],
     ),
     "V09 an article of steel from who knows where": (
-        of("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
+        with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
         [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
     ),
     "V13 a listed candle without 338": (
-        of("3406000000", TEN),
+        with_goods("3406000000", TEN),
         [("V13", "warn", STACK)],
     ),
     "V13 a mattress that came on the list in September": (
-        of("9404210013", TEN),
+        with_goods("9404210013", TEN),
         [("V13", "warn", STACK)],
     ),
     "V13 whey": (
-        of("0404101100", TEN, heading("9903.03.13", "50")),
+        with_goods("0404101100", TEN, heading("9903.03.13", "50")),
         [("V13", "warn", f"{PAN}/htsCode")],
     ),
     "V13 a large motorcycle": (
-        of("8711500060", TEN, heading("9903.03.14", "50")),
+        with_goods("8711500060", TEN, heading("9903.03.14", "50")),
         [("V13", "warn", f"{PAN}/htsCode")],
     ),
     "V13 beer, if it is packaged": (
-        of("2203000030", TEN, heading("9903.03.12", "50")),
+        with_goods("2203000030", TEN, heading("9903.03.12", "50")),
         [("V13", "warn", f"{PAN}/htsCode")],
     ),
 }  # fmt: skip
@@ -199,7 +199,7 @@ RULES = ("V09", "V10", "V11", "V13")
 
 def chapter99(made: Json) -> list[tuple[str, str, str]]:
     """What is said of metals and chapter 99 alone: other goods under the pan's words break other rules."""
-    return [item for item in said(made) if item[0] in RULES]
+    return [item for item in list_findings(made) if item[0] in RULES]
 
 
 LISTED_METALS: dict[str, tuple[str, Json]] = {
@@ -218,7 +218,7 @@ def test_a_listed_metal_without_its_heading_is_refused_and_usmca_is_no_relief(la
     code, metal = LISTED_METALS[lacked]
     claimed = [(f"{PAN}/spi", "S"), (f"{PAN}/usmcaCertificateRef", "C1")]
     free = heading("9903.05.93", "0")
-    made = with_changes(*of(code, free, metals=[metal]), *claimed)
+    made = with_changes(*with_goods(code, free, metals=[metal]), *claimed)
     (found,) = [each for each in findings(made) if each.rule == "V11" and each.severity == "block"]
     assert found.pointer == STACK
     assert f"carries no {lacked}" in found.message
@@ -226,7 +226,7 @@ def test_a_listed_metal_without_its_heading_is_refused_and_usmca_is_no_relief(la
 
 
 def test_a_metal_that_a_transcription_put_on_the_list_is_a_warning() -> None:
-    rack = of("9403200075", FREE, heading("9903.03.14", "50"), metals=[steel()])
+    rack = with_goods("9403200075", FREE, heading("9903.03.14", "50"), metals=[steel()])
     (found,) = [each for each in findings(with_changes(*rack)) if each.rule == "V11"]
     assert (found.severity, found.pointer) == ("warn", STACK)
     assert "carries no 9903.82.09" in found.message
@@ -259,7 +259,9 @@ def test_a_heading_that_nobody_knows_may_stand_for_one_of_its_own_range(unknown:
 
 
 ALLOWED: dict[str, Changes] = {
-    "a candle with 338 and the relief from forced labor missed": of("3406000000", TEN, heading("9903.03.14", "50")),
+    "a candle with 338 and the relief from forced labor missed": with_goods(
+        "3406000000", TEN, heading("9903.03.14", "50")
+    ),
     "no metal at all, on a listed pan without any": [
         (STACK, [heading("9903.05.29", "10"), heading("9903.82.01", "0")]),
         (f"{PAN}/treatment/section232", [metal_row("steel", "0")]),
@@ -269,24 +271,28 @@ ALLOWED: dict[str, Changes] = {
         (f"{PAN}/treatment/section232/0/usMetalPercent", "85"),
     ],
     "the two headings that divide the value of a loader": [
-        *of("8429515090", FREE, heading("9903.82.20"), heading("9903.82.21", "0"), metals=[steel()]),
+        *with_goods("8429515090", FREE, heading("9903.82.20"), heading("9903.82.21", "0"), metals=[steel()]),
         (f"{PAN}/spi", "S"),
         (f"{PAN}/usmcaCertificateRef", "C1"),
     ],
-    "either heading of the temporary tier": of("8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]),
+    "either heading of the temporary tier": with_goods(
+        "8428700000", FREE, heading("9903.82.10", "15"), metals=[steel()]
+    ),
     "a book": [(f"{SHIRT}/treatment/chapter99", [heading("9903.05.92", "0")])],
-    "no part of a vehicle": of("8708305040", TEN, heading("9903.94.06", "0"), heading("9903.74.11", "0")),
-    "aluminum of Iceland, cast in Britain": of(
+    "no part of a vehicle": with_goods("8708305040", TEN, heading("9903.94.06", "0"), heading("9903.74.11", "0")),
+    "aluminum of Iceland, cast in Britain": with_goods(
         "7615107180",
         FREE,
         heading("9903.82.05", "15"),
         metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
         origin="GB",
     ),
-    "a generic medicament": of("3004909276", TEN, heading("9903.04.67", "0")),
-    "a patented one, which forced labor leaves to Section 232": of("3004909276", FREE, heading("9903.04.60", "100")),
-    "a vitamin, which is on no list of pharmaceuticals": of("2936270000", TEN),
-    "certified parts of plastic": of("3926909985", FREE, heading("9903.94.07"), origin="MX"),
+    "a generic medicament": with_goods("3004909276", TEN, heading("9903.04.67", "0")),
+    "a patented one, which forced labor leaves to Section 232": with_goods(
+        "3004909276", FREE, heading("9903.04.60", "100")
+    ),
+    "a vitamin, which is on no list of pharmaceuticals": with_goods("2936270000", TEN),
+    "certified parts of plastic": with_goods("3926909985", FREE, heading("9903.94.07"), origin="MX"),
     "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
 }
 
@@ -299,9 +305,9 @@ def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
 MARCH, SUMMER = "2026-03-02", "2025-08-15"
 
 
-def of_day(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
+def list_findings_on(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
     """What is said of the pan's metals, entered when lists of metals were others; of the other lines other things are."""
-    made = with_changes(*entered(on), *changes)
+    made = with_changes(*enter_on(on), *changes)
     return [
         (finding.severity, finding.message)
         for finding in findings(made)
@@ -310,58 +316,58 @@ def of_day(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_steel_before_august_2025_is_asked_for_by_lists_that_were_not_read() -> None:
-    ((severity, message),) = of_day(SUMMER, (STACK, []))
+    ((severity, message),) = list_findings_on(SUMMER, (STACK, []))
     assert severity == "warn"
     assert message == (
         "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
         "2026-04-05), by lists that these rules do not hold."
     )
-    assert of_day(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
+    assert list_findings_on(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
 
 
 def test_goods_of_which_nothing_speaks_for_metal_are_noted_all_the_same() -> None:
-    assert [severity for severity, _ in of_day(SUMMER, *of("6105100010"))] == ["note"]
-    assert of_day(MARCH, *of("6105100010", heading("9903.03.01", "10"))) == []
+    assert [severity for severity, _ in list_findings_on(SUMMER, *with_goods("6105100010"))] == ["note"]
+    assert list_findings_on(MARCH, *with_goods("6105100010", heading("9903.03.01", "10"))) == []
 
 
 def test_steel_and_copper_before_april_are_held_to_their_lists() -> None:
     right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
-    assert of_day(MARCH, right) == []
+    assert list_findings_on(MARCH, right) == []
     said_of_it = (
         "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "
         "(Derivative steel articles of chapter 73, 50 %)"
     )
-    assert of_day(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {said_of_it}.")]
-    of_another_list = of_day(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.91", "50")]))
+    assert list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {said_of_it}.")]
+    of_another_list = list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.91", "50")]))
     assert [severity for severity, _ in of_another_list] == ["warn"]
-    tube = of("7411101030", heading("9903.03.06", "0"), metals=[metal_row("copper", "3.2")], origin="CL")
-    assert [severity for severity, _ in of_day(MARCH, *tube)] == ["warn"]
-    assert "9903.78.01 (Copper, on its value, 50 %)" in of_day(MARCH, *tube)[0][1]
+    tube = with_goods("7411101030", heading("9903.03.06", "0"), metals=[metal_row("copper", "3.2")], origin="CL")
+    assert [severity for severity, _ in list_findings_on(MARCH, *tube)] == ["warn"]
+    assert "9903.78.01 (Copper, on its value, 50 %)" in list_findings_on(MARCH, *tube)[0][1]
 
 
 def test_aluminum_before_april_is_held_to_its_lists() -> None:
     aluminum = [metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA")]
-    right = of("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
-    assert of_day(MARCH, *right) == []
-    missing = of("7615107180", heading("9903.03.06", "0"), metals=aluminum)
+    right = with_goods("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
+    assert list_findings_on(MARCH, *right) == []
+    missing = with_goods("7615107180", heading("9903.03.06", "0"), metals=aluminum)
     said_of_it = (
         "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
     )
-    assert ("warn", f"Line L1: {said_of_it}.") in of_day(MARCH, *missing)
-    of_april = of("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
-    assert of_day(MARCH, *of_april)[0][0] == "block"
+    assert ("warn", f"Line L1: {said_of_it}.") in list_findings_on(MARCH, *missing)
+    of_april = with_goods("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
+    assert list_findings_on(MARCH, *of_april)[0][0] == "block"
 
 
 def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
-    bare = of_day(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
+    bare = list_findings_on(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
     assert {severity for severity, _ in bare} == {"warn"}
     assert any("but the weight of its steel is not given" in message for _, message in bare)
 
 
 def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
-    told = of("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
+    told = with_goods("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
     assert chapter99(with_changes(*told)) == [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]
-    untold = of("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
+    untold = with_goods("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
     assert chapter99(with_changes(*untold)) == []
     assert data_needed("7323930045", "GU", date(2026, 11, 24))[0].fields == ("its weight in kg", "the net weight in kg")
     assert len(data_needed("7323930045", "GU", date(2026, 7, 15))[0].fields) == 3
@@ -374,8 +380,8 @@ def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
 def test_copper_wire_is_asked_where_it_was_smelted_and_cast_by_a_rule_of_its_own(
     on: str, severities: list[str]
 ) -> None:
-    wire = of("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
-    asked = [item for item in said(with_changes(*entered(on), *wire)) if item[0] == "V09"]
+    wire = with_goods("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
+    asked = [item for item in list_findings(with_changes(*enter_on(on), *wire)) if item[0] == "V09"]
     assert [severity for _, severity, _ in asked] == severities
     assert [pointer.rpartition("/")[2] for _, _, pointer in asked] == [
         "primaryCountryOfSmelt",
@@ -396,4 +402,4 @@ def test_other_copper_is_asked_for_its_weight_alone() -> None:
 
 def test_an_undecided_line_is_not_asked_for_headings() -> None:
     made = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
-    assert said(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]
+    assert list_findings(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]

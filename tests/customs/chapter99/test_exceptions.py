@@ -12,7 +12,7 @@ from pipeline.customs.chapter99.stack import ProgramChoice, decide_headings, exp
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.ruleset import ruleset
 from tests.customs.cases import heading, with_changes
-from tests.customs.chapter99.test_checks import STACK, chapter99, of
+from tests.customs.chapter99.test_checks import STACK, chapter99, with_goods
 
 AUTUMN = date(2026, 11, 24)
 
@@ -63,7 +63,7 @@ EXCEPT: dict[str, tuple[str, ...]] = {
 PAIRS = list(EXCEPT.items())
 
 
-def lists_apart(excepted: HeadingRow, row: HeadingRow) -> bool:
+def are_lists_disjoint(excepted: HeadingRow, row: HeadingRow) -> bool:
     """Tell whether no goods fit both rows: those of one are certified not to be on the lists of the other."""
     certified = excepted.when.certified
     return certified is not None and not excepted.when.lists and set(row.when.lists) <= set(certified.not_lists)
@@ -77,7 +77,7 @@ def test_what_a_heading_excepts_is_decided_before_it(general: str, exceptions: t
         for row, excepted in product(rules.by_heading[general], rules.by_heading[name]):
             origins = excepted.when.origins
             apart = bool(origins) and origins <= row.when.not_origins
-            apart = apart or lists_apart(excepted, row) or not row.overlaps(excepted)
+            apart = apart or are_lists_disjoint(excepted, row) or not row.overlaps(excepted)
             assert apart or (excepted.program == row.program and place[excepted] < place[row]), (
                 row.effective_from,
                 name,
@@ -106,7 +106,7 @@ AGREED = [
 ]
 
 
-def chosen(general: str, code: str, origin: str, on: date = AUTUMN) -> ProgramChoice:
+def choose_headings(general: str, code: str, origin: str, on: date = AUTUMN) -> ProgramChoice:
     rules = ruleset()
     program = rules.by_heading[general][0].program
     choice = decide_headings(LineFacts(code, origin, on)).find_choice(program)
@@ -118,11 +118,11 @@ def chosen(general: str, code: str, origin: str, on: date = AUTUMN) -> ProgramCh
 def test_goods_of_an_agreement_take_its_heading_and_never_the_one_for_all_countries(
     general: str, code: str, origin: str, instead: list[str]
 ) -> None:
-    choice = chosen(general, code, origin)
+    choice = choose_headings(general, code, origin)
     offered = [item.row.heading for item in choice.candidates]
     assert general not in offered
     assert [name for name in offered if name in instead] == instead
-    assert general in [item.row.heading for item in chosen(general, code, "VN").candidates]
+    assert general in [item.row.heading for item in choose_headings(general, code, "VN").candidates]
 
 
 def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_given() -> None:
@@ -135,7 +135,7 @@ def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_give
 
 
 def test_a_plan_that_overpays_for_a_japanese_car_is_refused_and_told_the_heading() -> None:
-    made = with_changes(*of(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
+    made = with_changes(*with_goods(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
     assert chapter99(made) == [("V11", "block", f"{STACK}/1/heading")]
 
 
@@ -146,7 +146,8 @@ def test_a_plan_that_overpays_for_a_japanese_car_is_refused_and_told_the_heading
 def test_an_agreement_counts_from_its_first_day(origin: str, last: str, first: str) -> None:
     for code, general in ((CAR, "9903.94.01"), (BRAKE_PAD, "9903.94.05")):
         offered = [
-            general in [item.row.heading for item in chosen(general, code, origin, date.fromisoformat(day)).candidates]
+            general
+            in [item.row.heading for item in choose_headings(general, code, origin, date.fromisoformat(day)).candidates]
             for day in (last, first)
         ]
         assert offered == [True, False]

@@ -9,10 +9,10 @@ from tests.customs.cases import PAN, findings, heading, with_changes
 from tests.support.factories import Json
 
 CAR, TRUCK, BUS = "8703230190", "8704230100", "8702103100"
-MEXICO, BESIDE_232 = heading("9903.05.55", "10"), heading("9903.05.90", "0")
+MEXICO, OTHER_THAN_232 = heading("9903.05.55", "10"), heading("9903.05.90", "0")
 
 
-def of_chapter_99(hts_code: str, *headings: Json) -> list[Finding]:
+def list_heading_findings(hts_code: str, *headings: Json) -> list[Finding]:
     """What is said of the headings of a line of Mexico."""
     made = with_changes(
         (f"{PAN}/htsCode", hts_code),
@@ -25,17 +25,21 @@ def of_chapter_99(hts_code: str, *headings: Json) -> list[Finding]:
 
 @pytest.mark.parametrize("vehicle", [CAR, TRUCK, BUS])
 def test_a_vehicle_without_any_heading_of_its_list_is_refused(vehicle: str) -> None:
-    (found,) = of_chapter_99(vehicle, BESIDE_232)
+    (found,) = list_heading_findings(vehicle, OTHER_THAN_232)
     assert (found.severity, found.pointer) == ("block", f"{PAN}/treatment/chapter99")
     assert (found.source or "").startswith("confirmed: HTSUS 2026 Revision 6")
 
 
 @pytest.mark.parametrize(
     ("beside", "carried"),
-    [(BESIDE_232, heading("9903.74.01")), (MEXICO, heading("9903.74.05", "0")), (MEXICO, heading("9903.74.07", "0"))],
+    [
+        (OTHER_THAN_232, heading("9903.74.01")),
+        (MEXICO, heading("9903.74.05", "0")),
+        (MEXICO, heading("9903.74.07", "0")),
+    ],
 )
 def test_a_truck_takes_the_heading_that_a_person_says(beside: Json, carried: Json) -> None:
-    assert of_chapter_99(TRUCK, beside, carried) == []
+    assert list_heading_findings(TRUCK, beside, carried) == []
 
 
 @pytest.mark.parametrize(
@@ -49,17 +53,17 @@ def test_a_truck_takes_the_heading_that_a_person_says(beside: Json, carried: Jso
 def test_goods_of_a_list_need_one_of_its_headings_whatever_they_are_for(
     hts_code: str, severity: str, offered: str
 ) -> None:
-    (found,) = [each for each in of_chapter_99(hts_code, MEXICO) if offered in each.message]
+    (found,) = [each for each in list_heading_findings(hts_code, MEXICO) if offered in each.message]
     assert (found.severity, found.pointer) == (severity, f"{PAN}/treatment/chapter99")
     assert f"carries none of {offered}" in found.message
 
 
 def test_parts_that_are_none_of_a_vehicle_carry_the_headings_that_say_so() -> None:
     server = [heading(f"9903.{code}", "0") for code in ("79.02", "94.06")]
-    assert of_chapter_99("8471500150", MEXICO, *server) == []
+    assert list_heading_findings("8471500150", MEXICO, *server) == []
 
 
 def test_parts_of_drones_are_noted_as_no_row_takes_those_of_light_ones() -> None:
-    (found,) = of_chapter_99("8807300015", MEXICO)
+    (found,) = list_heading_findings("8807300015", MEXICO)
     assert found.severity == "note"
     assert "may need 9903.08.20" in found.message

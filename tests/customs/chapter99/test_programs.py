@@ -25,14 +25,14 @@ CAR, VAN, BRAKE, BUS, TRUCK, SERVER, TABLET, DRONE, PLASTIC, BOLT = (
 )
 
 
-def chosen(
+def choose_headings(
     program: str, hts_code: str, origin: str, on: date = AUTUMN, spi: str | None = None, *claimed: str
 ) -> ProgramChoice | None:
     return decide_headings(LineFacts(hts_code, origin, on, spi, claimed=frozenset(claimed))).find_choice(program)
 
 
-def offered(program: str, hts_code: str, origin: str, on: date = AUTUMN, spi: str | None = None) -> list[str]:
-    choice = chosen(program, hts_code, origin, on, spi)
+def offer_headings(program: str, hts_code: str, origin: str, on: date = AUTUMN, spi: str | None = None) -> list[str]:
+    choice = choose_headings(program, hts_code, origin, on, spi)
     return [item.row.heading.removeprefix("9903.") for item in choice.candidates] if choice else []
 
 
@@ -95,7 +95,7 @@ OFFERED = [
 def test_a_line_is_offered_the_headings_of_its_goods_origin_and_day(
     program: str, hts_code: str, origin: str, on: date, spi: str | None, headings: list[str]
 ) -> None:
-    assert offered(program, hts_code, origin, on, spi) == headings
+    assert offer_headings(program, hts_code, origin, on, spi) == headings
 
 
 def test_every_heading_of_the_primary_text_of_vehicles_and_chips_has_a_row() -> None:
@@ -133,16 +133,16 @@ def test_what_an_importer_may_certify_is_told_of_who_carries_it_alone() -> None:
 
 
 def test_a_chip_that_pays_keeps_the_duty_on_vehicle_parts_off() -> None:
-    choice = chosen("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.01")
+    choice = choose_headings("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.01")
     assert choice is not None
     assert (choice.candidates, choice.yields_to) == ((), ("9903.79.01",))
-    kept = chosen("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.02")
+    kept = choose_headings("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.02")
     assert kept is not None
     assert kept.candidates
 
 
 def test_a_heading_that_cannot_apply_keeps_no_other_off() -> None:
-    metals = chosen("S232_METALS", BOLT, "DE", AUTUMN, None, "9903.94.07")
+    metals = choose_headings("S232_METALS", BOLT, "DE", AUTUMN, None, "9903.94.07")
     assert metals is not None
     assert metals.yields_to == ()
     assert metals.certain is not None

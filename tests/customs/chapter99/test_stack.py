@@ -54,7 +54,7 @@ def headings(facts: LineFacts) -> list[str]:
     return [row.heading for row in decide_headings(facts).certain]
 
 
-def offered(facts: LineFacts, program: str) -> list[str]:
+def offer_headings(facts: LineFacts, program: str) -> list[str]:
     choice = decide_headings(facts).find_choice(program)
     return [item.row.heading for item in choice.candidates] if choice else []
 
@@ -227,26 +227,26 @@ def test_a_rate_steps_up_on_its_day(on: date, rate: str) -> None:
 
 
 def test_what_only_a_person_knows_is_offered_and_not_decided() -> None:
-    assert offered(line(ROBOT, "VN", AUTUMN, STEEL), "S232_METALS") == ["9903.82.10", "9903.82.11"]
+    assert offer_headings(line(ROBOT, "VN", AUTUMN, STEEL), "S232_METALS") == ["9903.82.10", "9903.82.11"]
     assert headings(line(ROBOT, "VN", AUTUMN, STEEL)) == ["9903.05.90"]  # either of them brings it about
-    assert offered(line(LOADER, "CA", AUTUMN, STEEL, spi="S"), "S232_METALS") == [
+    assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL, spi="S"), "S232_METALS") == [
         "9903.82.13",
         "9903.82.20",
         "9903.82.21",
         "9903.82.09",
     ]
-    assert offered(line(LOADER, "CA", AUTUMN, STEEL), "S232_METALS") == ["9903.82.13", "9903.82.09"]
+    assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL), "S232_METALS") == ["9903.82.13", "9903.82.09"]
 
 
 def test_metal_of_which_nothing_is_said_leaves_the_question_open() -> None:
-    assert offered(line(HINGE, "CA"), "S232_METALS") == [
+    assert offer_headings(line(HINGE, "CA"), "S232_METALS") == [
         "9903.82.01", "9903.82.03", "9903.85.68", "9903.82.06", "9903.82.09",
     ]  # fmt: skip
 
 
 def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() -> None:
     pan = line(PAN, "CA", SUMMER, STEEL)
-    assert offered(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
+    assert offer_headings(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
     steps = {step.heading: step for step in explain_headings(pan)}
     assert (steps["9903.81.89"].verdict, steps["9903.81.89"].status) == ("unknown", "check")
     assert any("were not read" in step.source for step in steps.values())
@@ -257,8 +257,8 @@ def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
     choice = decide_headings(shirt).find_choice("S232_STEEL_LEGACY")
     assert choice is not None
     assert (choice.listed, choice.unlisted) == (False, True)
-    assert offered(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
-    assert offered(shirt, "S232_ALUMINUM_LEGACY") == []  # the lists of aluminum were read
+    assert offer_headings(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
+    assert offer_headings(shirt, "S232_ALUMINUM_LEGACY") == []  # the lists of aluminum were read
 
 
 def test_a_vehicle_heading_keeps_metals_off() -> None:
@@ -273,7 +273,7 @@ def test_a_vehicle_heading_keeps_metals_off() -> None:
 
 def test_a_claim_in_question_leaves_open_what_hangs_on_it() -> None:
     light = line(HINGE, "CA", AUTUMN, metal("steel", "0.1", us="0"), claimed=("9903.82.09",))
-    assert {"9903.05.90", "9903.05.29"} <= set(offered(light, "S301_FL"))
+    assert {"9903.05.90", "9903.05.29"} <= set(offer_headings(light, "S301_FL"))
 
 
 def test_thousands_of_codes_are_decided() -> None:

@@ -20,8 +20,8 @@ from tests.customs.cases import (
     UNIT,
     findings,
     heading,
+    list_findings,
     pga_row,
-    said,
     with_changes,
 )
 from tests.support.factories import changed, plan
@@ -36,7 +36,7 @@ def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> No
 @pytest.mark.parametrize("breach", BREACHES)
 def test_a_breach_is_found_once_and_where_it_is(breach: str) -> None:
     changes, expected = BREACHES[breach]
-    assert said(with_changes(*changes)) == expected
+    assert list_findings(with_changes(*changes)) == expected
 
 
 @pytest.mark.parametrize("breach", BREACHES)
@@ -108,16 +108,16 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
 
 @pytest.mark.parametrize("allowed", ALLOWED)
 def test_what_is_allowed_is_left_alone(allowed: str) -> None:
-    assert said(with_changes(*ALLOWED[allowed]), on=date(2026, 7, 1)) == []
+    assert list_findings(with_changes(*ALLOWED[allowed]), on=date(2026, 7, 1)) == []
 
 
 def test_units_and_invoices_are_told_apart() -> None:
     made = changed(changed(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
-    assert said(made) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
+    assert list_findings(made) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
 
 
 def test_a_day_that_has_passed_is_pointed_out_and_changes_nothing_else() -> None:
-    assert said(plan(), on=date(2027, 3, 1)) == [("V26", "warn", f"{UNIT}/entry/estimatedArrivalAt")]
+    assert list_findings(plan(), on=date(2027, 3, 1)) == [("V26", "warn", f"{UNIT}/entry/estimatedArrivalAt")]
 
 
 @pytest.mark.parametrize(
@@ -136,21 +136,21 @@ def test_a_day_begins_at_midnight_in_the_east_wherever_the_goods_arrive(arrival:
         (f"{UNIT}/entry/estimatedArrivalAt", arrival),
         (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
     )
-    assert said(made) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
+    assert list_findings(made) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
 
 
 def test_without_an_arrival_the_day_of_export_counts() -> None:
     late = with_changes(
         *DEAR, (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")
     )
-    assert said(late) == [("V12", "block", f"{SHIRT}/usmcaCertificateRef")]
+    assert list_findings(late) == [("V12", "block", f"{SHIRT}/usmcaCertificateRef")]
 
 
 def test_characters_that_the_fonts_lack_become_a_finding() -> None:
     private = with_changes(
         (f"{PAN}/sku", "PAN-\U00012000"), (f"{UNIT}/parties/buyer/address/city", "\U000f0000 Buffalo")
     )
-    assert said(private) == [
+    assert list_findings(private) == [
         ("D01", "warn", f"{UNIT}/parties/buyer/address/city"),
         ("D01", "warn", f"{PAN}/sku"),
     ]
@@ -169,8 +169,10 @@ def test_only_the_outermost_package_with_goods_is_weighed() -> None:
     box |= {"parentRef": "P1"}
     made["units"][0]["packages"].append(pallet)
     made["units"][0]["entry"]["manifestQuantity"] = "1"
-    assert said(made) == []
-    assert said(changed(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [("V04", "block", f"{UNIT}/packages")]
+    assert list_findings(made) == []
+    assert list_findings(changed(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [
+        ("V04", "block", f"{UNIT}/packages")
+    ]
 
 
 def tower(height: int) -> Plan:

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[3] / "examples" / "plans"
 NAMES = ("cookware", "consolidated-truck", "three-units")
 
 #: The toys name their certifier, for whose id no place in the agency's records is known.
-BY_HAND = {
+DECIDED_BY_HAND = {
     "three-units": [("V14-HAND", "note", f"/units/1/lines/{line}/treatment/pga/0") for line in (0, 1)],
 }
 
@@ -40,7 +40,7 @@ def test_every_example_is_named_here() -> None:
 def test_an_example_has_no_finding_but_what_the_filer_keys_by_hand(name: str) -> None:
     plan = example(name)
     found = check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan)
-    assert [(one.rule, one.severity, one.pointer) for one in found] == BY_HAND.get(name, [])
+    assert [(one.rule, one.severity, one.pointer) for one in found] == DECIDED_BY_HAND.get(name, [])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,14 +32,14 @@ def every_finding() -> Iterator[tuple[Json, Finding]]:
 FOUND = list(every_finding())
 
 
-def named_on_the_page() -> set[str]:
+def read_rules_on_page() -> set[str]:
     rows = re.findall(r"^\| ([A-Z0-9, -]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     named = {rule.strip() for row in rows for rule in row.split(",")}
     (packing,) = (rule for rule in named if rule.startswith("P01-P"))
     return (named - {packing}) | {f"P{number:02}" for number in range(1, int(packing.removeprefix("P01-P")) + 1)}
 
 
-def named_in_the_code() -> set[str]:
+def read_rules_in_code() -> set[str]:
     ids = re.compile(r'"([ADPRTV][0-9]{2}(?:-[A-Z]+)?)"')
     files = (ROOT / "pipeline").rglob("*.py")
     return {rule for file in files for rule in ids.findall(file.read_text(encoding="utf-8"))}
@@ -50,8 +50,8 @@ def test_each_of_the_rules_that_brokers_chase_is_broken_by_a_case() -> None:
 
 
 def test_each_rule_is_on_the_page_of_rules() -> None:
-    assert {finding.rule for _, finding in FOUND} <= named_on_the_page()
-    assert named_in_the_code() == named_on_the_page()
+    assert {finding.rule for _, finding in FOUND} <= read_rules_on_page()
+    assert read_rules_in_code() == read_rules_on_page()
 
 
 def test_each_finding_is_a_sentence_with_a_remedy_and_a_source() -> None:

@@ -9,15 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
-from tests.customs.cases import PAN, UNIT, findings, said, with_changes
-from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPOKEN
+from tests.customs.cases import PAN, UNIT, findings, list_findings, with_changes
+from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPECIFIC_DESCRIPTIONS
 from tests.support.factories import changed, plan
 
 
 @pytest.mark.parametrize("breach", INTAKE)
 def test_a_breach_is_found_where_it_is(breach: str) -> None:
     changes, expected = INTAKE[breach]
-    assert said(with_changes(*changes)) == expected
+    assert list_findings(with_changes(*changes)) == expected
 
 
 @pytest.mark.parametrize("breach", INTAKE)
@@ -28,9 +28,9 @@ def test_a_finding_is_a_sentence_with_a_remedy(breach: str) -> None:
         assert "None" not in finding.message + finding.remedy
 
 
-@pytest.mark.parametrize("spoken", SPOKEN)
+@pytest.mark.parametrize("spoken", SPECIFIC_DESCRIPTIONS)
 def test_what_is_said_is_believed(spoken: str) -> None:
-    assert said(with_changes(*SPOKEN[spoken])) == []
+    assert list_findings(with_changes(*SPECIFIC_DESCRIPTIONS[spoken])) == []
 
 
 def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() -> None:
@@ -38,8 +38,8 @@ def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() 
     lines = made["units"][0]["lines"]
     lines[2] = copy.deepcopy(lines[0]) | {"lineRef": "L3"}
     made["units"][0]["invoice"]["total"] = "226.00"
-    assert said(made) == [("V24", "warn", f"{UNIT}/lines/2")]
-    assert said(changed(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
+    assert list_findings(made) == [("V24", "warn", f"{UNIT}/lines/2")]
+    assert list_findings(changed(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
 
 
 @pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
@@ -66,7 +66,7 @@ def test_a_certification_is_in_a_unit_once() -> None:
     made = plan()
     certificates = made["units"][0]["usmcaCertificates"]
     certificates.append(copy.deepcopy(certificates[0]))
-    assert said(made) == [("V24", "block", f"{UNIT}/usmcaCertificates/1/ref")]
+    assert list_findings(made) == [("V24", "block", f"{UNIT}/usmcaCertificates/1/ref")]
 
 
 def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked_about() -> None:
@@ -82,7 +82,7 @@ def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked
         "goods",
     ):
         del certificate[added]
-    assert said(made) == [
+    assert list_findings(made) == [
         ("V30", "warn", f"{CERTIFICATE}/{missing}")
         for missing in ("certifierContact", "certifierAddress", "producer", "importer", "goods")
     ]

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.customs.checks.mid import country_of_mid, derive_mid
 from pipeline.exports.schemas.plan import Address
-from tests.customs.cases import SHIRT, UNIT, said, with_changes
+from tests.customs.cases import SHIRT, UNIT, list_findings, with_changes
 
 MAKER = f"{UNIT}/parties/manufacturers/0"
 
@@ -125,7 +125,7 @@ def test_the_number_has_at_most_four_digits_and_is_no_street_name(line1: str, li
     assert derive_mid("Bergstrom", address(line1, "Erlanger", line2=line2)) == f"USBER{number}ERL"
 
 
-def knitted(mid: str) -> list[tuple[str, str, str]]:
+def list_mid_findings(mid: str) -> list[tuple[str, str, str]]:
     """What is said of the MID of a mill at 120A King St W that knits a shirt."""
     made = with_changes(
         (f"{MAKER}/name", "Maple Goods Ltd"),
@@ -134,13 +134,13 @@ def knitted(mid: str) -> list[tuple[str, str, str]]:
         (f"{MAKER}/mid", mid),
         (f"{SHIRT}/manufacturerRef", "M1"),
     )
-    return [each for each in said(made) if each[0] == "V01"]
+    return [each for each in list_findings(made) if each[0] == "V01"]
 
 
 def test_a_mill_at_120a_is_right_with_its_number_and_not_refused_without() -> None:
-    assert knitted("XOMAPGOO120TOR") == []
-    assert knitted("XOMAPGOOTOR") == [("V01", "warn", f"{MAKER}/mid")]
-    assert knitted("XOMAPGOO121TOR") == [("V01", "block", f"{MAKER}/mid")]
+    assert list_mid_findings("XOMAPGOO120TOR") == []
+    assert list_mid_findings("XOMAPGOOTOR") == [("V01", "warn", f"{MAKER}/mid")]
+    assert list_mid_findings("XOMAPGOO121TOR") == [("V01", "block", f"{MAKER}/mid")]
 
 
 @pytest.mark.parametrize(

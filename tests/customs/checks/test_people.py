@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.customs.cases import UNIT, findings, said, with_changes
+from tests.customs.cases import UNIT, findings, list_findings, with_changes
 
 NAME = f"{UNIT}/parties/exporterContact/name"
 NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
@@ -27,12 +27,12 @@ NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
     ],
 )
 def test_a_desk_is_no_responsible_employee(name: str) -> None:
-    assert said(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
+    assert list_findings(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
 
 
 @pytest.mark.parametrize("name", ["Demo Employee", "D. Employee", "王小明", "Ng", "Demo Sales"])
 def test_a_name_of_a_person_is_left_alone(name: str) -> None:
-    assert "V19-NAME" not in {rule for rule, _, _ in said(with_changes((NAME, name)))}
+    assert "V19-NAME" not in {rule for rule, _, _ in list_findings(with_changes((NAME, name)))}
 
 
 def test_the_finding_says_whom_to_name() -> None:
@@ -51,8 +51,8 @@ def test_a_social_security_number_is_told_of_and_not_repeated() -> None:
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB"])
 def test_an_irs_number_has_no_finding(number: str) -> None:
-    assert said(with_changes((NUMBER, number))) == []
+    assert list_findings(with_changes((NUMBER, number))) == []
 
 
 def test_a_number_of_cbp_is_not_taken_for_a_social_security_number() -> None:
-    assert "V20-SSN" not in {rule for rule, _, _ in said(with_changes((NUMBER, "261127-12345")))}
+    assert "V20-SSN" not in {rule for rule, _, _ in list_findings(with_changes((NUMBER, "261127-12345")))}

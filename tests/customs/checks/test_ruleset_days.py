@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.customs.reference.ruleset import ruleset
-from tests.customs.cases import entered, findings, said, with_changes
+from tests.customs.cases import enter_on, findings, list_findings, with_changes
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
     ruleset_id: str, as_of: str, severity: str
 ) -> None:
     made = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
-    assert said(made) == [("R01", severity, "/ruleset/asOf")]
+    assert list_findings(made) == [("R01", severity, "/ruleset/asOf")]
     (finding,) = findings(made)
     assert ruleset_id in finding.message
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
@@ -65,7 +65,7 @@ def test_a_plan_of_older_rules_is_called_old(ruleset_id: str, as_of: str) -> Non
 @pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
 def test_rules_that_are_old_on_the_day_of_entry_are_named_once(days: int, found: list[str]) -> None:
     entered_on = ruleset().as_of + timedelta(days=days)
-    made = with_changes(*entered(entered_on.isoformat()))
+    made = with_changes(*enter_on(entered_on.isoformat()))
     of_rules = [each for each in findings(made) if each.rule.startswith("R")]
     assert [each.rule for each in of_rules] == found
     assert all(each.severity == "warn" and f"{days} days after" in each.message for each in of_rules)

@@ -13,7 +13,7 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.documents.registry import KINDS
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
-from tests.customs.cases import SHIRT, UNIT, findings, said, with_changes
+from tests.customs.cases import SHIRT, UNIT, findings, list_findings, with_changes
 from tests.documents.pdf_text import read_paper
 from tests.documents.samples import sample
 
@@ -37,7 +37,7 @@ def worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
 def test_a_certification_is_needed_above_the_limit_and_a_statement_is_asked_for_below(
     price: str, value: str, total: str, severity: str
 ) -> None:
-    assert said(with_changes(*worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
+    assert list_findings(with_changes(*worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
 
 
 def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
@@ -50,29 +50,29 @@ def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
 
 def test_with_the_statement_a_claim_of_little_value_has_no_finding() -> None:
     stated = (f"{UNIT}/invoice/usmcaStatement", STATEMENT)
-    assert said(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
+    assert list_findings(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
     dear = with_changes(*worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
-    assert said(dear) == [("V12", "block", REF)]
+    assert list_findings(dear) == [("V12", "block", REF)]
 
 
 def test_every_line_that_claims_counts_and_no_other() -> None:
     bag = f"{UNIT}/lines/2"
     dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
-    assert said(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
+    assert list_findings(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
     claimed = with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S"))
-    assert ("V12", "block", REF) in said(claimed)
+    assert ("V12", "block", REF) in list_findings(claimed)
 
 
 def test_the_limit_is_in_us_dollars() -> None:
     canadian = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7")]
     made = with_changes(*worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
-    assert ("V12", "warn", REF) in said(made)
+    assert ("V12", "warn", REF) in list_findings(made)
     without_a_rate = with_changes(*worth("100.00", "400.00", "577.00"), canadian[0], *NO_CERTIFICATE)
-    assert ("V12", "block", REF) in said(without_a_rate)
+    assert ("V12", "block", REF) in list_findings(without_a_rate)
 
 
 def test_a_certification_that_the_unit_does_not_carry_is_refused_at_any_value() -> None:
-    assert said(with_changes((REF, "C9"))) == [("V12", "block", REF)]
+    assert list_findings(with_changes((REF, "C9"))) == [("V12", "block", REF)]
 
 
 def test_before_the_rule_a_certification_was_needed_at_any_value() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.customs.cases import PAN, UNIT, findings, pga_row, said, with_changes
+from tests.customs.cases import PAN, UNIT, findings, list_findings, pga_row, with_changes
 from tests.support.factories import Json
 
 ROW = f"{PAN}/treatment/pga/0"
@@ -30,43 +30,43 @@ def food(flag: str = "FD1", processing: str = "PRO", *without: str, **more: Any)
 ARRIVAL = f"{UNIT}/entry/estimatedArrivalAt"
 
 
-def answered(row: Json, *changes: tuple[str, Any]) -> Json:
+def answer_row(row: Json, *changes: tuple[str, Any]) -> Json:
     return with_changes((ROW, row), (ARRIVAL, "2026-11-26T13:00:00-05:00"), *changes)
 
 
 def test_food_that_says_everything_has_no_finding() -> None:
-    assert said(answered(food())) == []
+    assert list_findings(answer_row(food())) == []
 
 
 @pytest.mark.parametrize("key", FOOD)
 def test_each_datum_that_lacks_is_pointed_to(key: str) -> None:
-    assert said(answered(food("FD1", "PRO", key))) == [("V14-DATA", "block", f"{ROW}/data/{key}")]
+    assert list_findings(answer_row(food("FD1", "PRO", key))) == [("V14-DATA", "block", f"{ROW}/data/{key}")]
 
 
 def test_natural_food_says_how_it_came_to_be() -> None:
-    assert said(answered(food("FD1", "NSF"))) == [("V14-DATA", "block", f"{ROW}/data/sourceType")]
-    assert said(answered(food("FD1", "NSF", sourceType="262"))) == []
+    assert list_findings(answer_row(food("FD1", "NSF"))) == [("V14-DATA", "block", f"{ROW}/data/sourceType")]
+    assert list_findings(answer_row(food("FD1", "NSF", sourceType="262"))) == []
 
 
 def test_prior_notice_takes_arrival_from_the_entry_and_asks_for_the_facility() -> None:
     registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
-    assert said(answered(food("FD3"))) == [registration]
-    assert said(answered(food("FD3", foodFacilityExemption="FME"))) == []
-    unplanned = answered(food("FD3"), (ARRIVAL, None))
-    assert said(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
+    assert list_findings(answer_row(food("FD3"))) == [registration]
+    assert list_findings(answer_row(food("FD3", foodFacilityExemption="FME"))) == []
+    unplanned = answer_row(food("FD3"), (ARRIVAL, None))
+    assert list_findings(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
 
 
 def test_an_arrival_in_utc_is_asked_for_in_the_time_of_the_port() -> None:
-    made = answered(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
+    made = answer_row(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
     (finding,) = findings(made)
     assert (finding.rule, finding.severity, finding.pointer) == ("V14-RECORD", "warn", ARRIVAL)
     assert "2026-11-26T18:00Z is UTC: give the port's own time" in finding.message
     own = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00")
-    assert said(answered(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
+    assert list_findings(answer_row(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
 
 
 def test_two_ways_to_answer_are_both_named() -> None:
-    (finding,) = findings(answered(food("FD3")))
+    (finding,) = findings(answer_row(food("FD3")))
     assert finding.message.endswith("lacks: Food facility registration or Food facility exemption.")
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
@@ -75,35 +75,35 @@ def test_two_ways_to_answer_are_both_named() -> None:
     ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceType", "40")]
 )
 def test_a_datum_of_another_shape_is_queried(key: str, value: str) -> None:
-    made = answered(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
-    assert said(made) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
+    made = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
+    assert list_findings(made) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
 
 
 def test_other_use_is_put_into_words() -> None:
     row = food() | {"intendedUse": "980.000"}
-    assert said(answered(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
-    assert said(answered(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
+    assert list_findings(answer_row(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
+    assert list_findings(answer_row(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
 
 
 def test_a_party_that_the_unit_does_not_have_or_that_nobody_answers_for_needs_a_person() -> None:
-    (stranger,) = findings(answered(food(deliveredTo="Somebody Else LLC")))
+    (stranger,) = findings(answer_row(food(deliveredTo="Somebody Else LLC")))
     assert (stranger.rule, stranger.severity, stranger.pointer) == ("V14-RECORD", "warn", f"{ROW}/data/deliveredTo")
     assert stranger.message == (
         "Line L1, FDA records, deliveredTo: "
         "no party of the unit is named Somebody Else LLC: its address is not in the plan."
     )
-    (silent,) = findings(answered(food(fdaImporter="Demo Housewares Inc")))
+    (silent,) = findings(answer_row(food(fdaImporter="Demo Housewares Inc")))
     assert silent.message.endswith("fdaImporter: the plan names no contact of Demo Housewares Inc for PG21.")
 
 
 @pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
 def test_consumer_product_safety_never_blocks(row: Json) -> None:
-    assert {severity for _, severity, _ in said(answered(row))} == {"warn"}
+    assert {severity for _, severity, _ in list_findings(answer_row(row))} == {"warn"}
 
 
 def test_certificates_in_full_name_every_part_that_lacks() -> None:
-    made = answered(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
-    lacking = [pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in said(made) if rule == "V14-DATA"]
+    made = answer_row(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
+    lacking = [pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in list_findings(made) if rule == "V14-DATA"]
     assert lacking == [
         "citationCodes",
         "manufactureDate",
@@ -115,21 +115,21 @@ def test_certificates_in_full_name_every_part_that_lacks() -> None:
 
 def test_goods_from_a_zone_need_no_certificate_yet() -> None:
     zone = (f"{UNIT}/entry/type", "06")
-    assert said(answered(pga_row("CP1", "CPS"), zone)) == []
+    assert list_findings(answer_row(pga_row("CP1", "CPS"), zone)) == []
     later = (f"{UNIT}/entry/estimatedArrivalAt", "2027-01-08T12:00:00Z")
-    assert ("V14", "warn") in [each[:2] for each in said(answered(pga_row("CP1", "CPS"), zone, later))]
+    assert ("V14", "warn") in [each[:2] for each in list_findings(answer_row(pga_row("CP1", "CPS"), zone, later))]
 
 
 def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
-    assert said(answered(pga_row("AL2", "APH", disclaimer="G"))) == []
-    assert said(answered(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [
+    assert list_findings(answer_row(pga_row("AL2", "APH", disclaimer="G"))) == []
+    assert list_findings(answer_row(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [
         ("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")
     ]
 
 
 def test_a_program_of_another_flag_is_pointed_out() -> None:
-    made = answered(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
-    assert said(made) == [
+    made = answer_row(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
+    assert list_findings(made) == [
         ("V14-PROGRAM", "warn", f"{ROW}/program"),
         ("V14-DATA", "warn", f"{ROW}/data/casNumber"),
         ("V14-HAND", "note", ROW),
@@ -139,7 +139,7 @@ def test_a_program_of_another_flag_is_pointed_out() -> None:
 def test_every_finding_names_its_source_and_what_to_do() -> None:
     rows = [food("FD1", "PRO", "shipper"), pga_row("FD2", "FDA"), pga_row("EH1", "EPA", disclaimer="B")]
     for row in rows:
-        (finding,) = findings(answered(row))
+        (finding,) = findings(answer_row(row))
         assert finding.source
         assert finding.remedy.endswith(".")
         assert finding.message.startswith("Line L1: ")

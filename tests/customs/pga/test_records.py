@@ -14,7 +14,7 @@ from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, line_records
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Plan
-from tests.customs.cases import PAN, UNIT, pga_row, said, with_changes
+from tests.customs.cases import PAN, UNIT, list_findings, pga_row, with_changes
 from tests.support.factories import Json
 
 ENTERED = date(2026, 11, 26)
@@ -59,7 +59,7 @@ def food(**more: Any) -> Json:
     return pga_row("FD3", "FDA", program="FOO", processing="PRO", intendedUse="130.000", data=FOOD | more)
 
 
-def made(rows: list[Json], *changes: tuple[str, Any]) -> LineRecords:
+def build_records(rows: list[Json], *changes: tuple[str, Any]) -> LineRecords:
     plan = with_changes(
         (f"{UNIT}/parties/manufacturers/0", MANUFACTURER),
         (f"{UNIT}/parties/seller/name", "Maple Trading Ltd"),
@@ -79,7 +79,7 @@ def kinds(records: list[str]) -> list[str]:
 
 
 def test_food_with_prior_notice_is_sent_in_the_order_of_the_chapter() -> None:
-    got = made([food()], (f"{PAN}/description", "Tomatoes, peeled, canned, for eating"))
+    got = build_records([food()], (f"{PAN}/description", "Tomatoes, peeled, canned, for eating"))
     assert got.records == [
         "OI        TOMATOES, PEELED, CANNED, FOR EATING                                  ",
         "PG01001FDAFOOPRO                         130.000                                ",
@@ -102,18 +102,18 @@ def test_food_with_prior_notice_is_sent_in_the_order_of_the_chapter() -> None:
 
 
 def test_dates_are_written_as_the_layout_has_them() -> None:
-    record = next(record for record in made([food()]).records if record.startswith("PG30"))
+    record = next(record for record in build_records([food()]).records if record.startswith("PG30"))
     assert (record[5:13], record[13:17], record[17:21]) == ("11262026", "1305", "0901")
 
 
 def test_an_arrival_in_utc_leaves_day_and_time_to_the_filer() -> None:
-    got = made([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
+    got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
     assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
     assert any(one.key == "arrivalDatetime" and one.unfit for one in got.notes)
 
 
 def test_a_disclaimer_is_sent_with_nothing_else() -> None:
-    got = made([pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "left out"})])
+    got = build_records([pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "left out"})])
     assert kinds(got.records) == ["OI", "PG01"]
     assert got.records[1] == "PG01001FDAFOO" + " " * 66 + "A"
 
@@ -126,7 +126,7 @@ def test_answers_are_numbered_by_agency_and_stand_together() -> None:
         pga_row("AQ1", "APH", program="APQ", disclaimer="A"),
         pga_row("AL1", "APH", disclaimer="G"),
     ]
-    heads = [record[:16] for record in made(rows).records if record.startswith("PG01")]
+    heads = [record[:16] for record in build_records(rows).records if record.startswith("PG01")]
     assert heads == [
         "PG01001FDAFOOPRO",
         "PG01002FDACOS   ",
@@ -134,17 +134,17 @@ def test_answers_are_numbered_by_agency_and_stand_together() -> None:
         "PG01001APHAPQ   ",
         "PG01002APHAPL   ",
     ]
-    assert kinds(made(rows).records).count("OI") == 1
+    assert kinds(build_records(rows).records).count("OI") == 1
 
 
 def test_what_tells_an_agency_nothing_is_not_sent() -> None:
-    assert made([pga_row("AQX", "APH"), pga_row("FD1", "FDA")]).records == []
-    assert made([]).records == []
+    assert build_records([pga_row("AQX", "APH"), pga_row("FD1", "FDA")]).records == []
+    assert build_records([]).records == []
 
 
 def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
     row = pga_row("CP1", "CPS", processing="REF", data={"certifierId": "C-1", "productId": "P-77", "versionId": "3"})
-    got = made([row])
+    got = build_records([row])
     assert got.records[1:] == [
         "PG01001CPSCPSREF".ljust(80),
         "PG02PPRI P-77               PRIV3".ljust(80),
@@ -154,7 +154,7 @@ def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
 
 def test_each_species_stands_with_its_country_of_harvest() -> None:
     data = {"genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"]}
-    got = made([pga_row("AL2", "APH", data=data)])
+    got = build_records([pga_row("AL2", "APH", data=data)])
     assert got.records[2:] == [
         "PG05ACER                  SACCHARUM".ljust(80),
         "PG06HRVCA".ljust(80),
@@ -164,13 +164,15 @@ def test_each_species_stands_with_its_country_of_harvest() -> None:
 
 
 def test_a_species_of_several_countries_stands_before_all_of_them() -> None:
-    got = made([pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})])
+    got = build_records(
+        [pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})]
+    )
     assert [record[:9].strip() for record in got.records[2:]] == ["PG05ACER", "PG06HRVCA", "PG06HRVUS"]
 
 
 def test_each_affirmation_of_compliance_has_its_record() -> None:
     data = {"fdaProductCode": "80FMF--", "deviceListing": ["D123456", "D654321"], "establishmentRegistration": "3009"}
-    got = made([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
+    got = build_records([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
     assert got.records[3:] == [
         "PG23LST  D123456".ljust(80),
         "PG23LST  D654321".ljust(80),
@@ -181,7 +183,7 @@ def test_each_affirmation_of_compliance_has_its_record() -> None:
 
 def test_packing_has_six_levels_and_no_more() -> None:
     levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
-    got = made([food(quantityBaseUom=levels)])
+    got = build_records([food(quantityBaseUom=levels)])
     assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
     (told,) = [one for one in got.notes if one.key == "quantityBaseUom"]
     assert told.unfit
@@ -207,7 +209,7 @@ def test_records_stand_in_the_order_of_the_chapter_whatever_the_order_of_the_dat
         "productId": "P-1",
         "quantityBaseUom": "1 NO",
     }
-    got = made([pga_row("FD1", "FDA", program="ZZZ", data=data)])
+    got = build_records([pga_row("FD1", "FDA", program="ZZZ", data=data)])
     places = [ORDER.index(kind) for kind in kinds(got.records[2:])]
     assert places == sorted(places)
     assert len(places) == len(data)
@@ -217,7 +219,7 @@ def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
     name = "Maple Goods and Household Wares of Ontario Limited"
     address = ADDRESS | {"line1": "12000 Front Street West, Building C", "city": "Saint-Louis-de-Gonzague-du-Cap"}
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
-    got = made([row], (f"{UNIT}/parties/manufacturers/0", MANUFACTURER | {"name": name, "address": address}))
+    got = build_records([row], (f"{UNIT}/parties/manufacturers/0", MANUFACTURER | {"name": name, "address": address}))
     assert got.records[2:] == [
         "PG19MF                   MAPLE GOODS AND HOUSEHOLD WARES 12000 FRONT STREET WEST",
         "PG20SUITE 400                            SAINT-LOUIS-DE-GONZAGON CAM5J 2M2      ",
@@ -231,13 +233,13 @@ def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
 def test_a_name_that_even_the_overflow_cannot_hold_is_told_of() -> None:
     name = "Maple " * 13 + "Ltd"
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
-    got = made([row])
+    got = build_records([row])
     assert [one.key for one in got.notes] == ["manufacturer", "manufacturer"]
     assert got.notes[1].note == "longer than the 32 characters of PG19 26-57"
 
 
 def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
-    (told,) = [one for one in made([food()]).notes if one.key == "deliveredTo"]
+    (told,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
     assert told.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
     assert told.unfit
 
@@ -258,19 +260,21 @@ def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) ->
     named = {"fdaImporter": "Demo Housewares Inc, Dock 4", "deliveredTo": "Demo Housewares Inc, Dock 4"}
     known = row | {"data": row["data"] | named}
     at_the_port = (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T13:00:00-05:00")
-    assert said(with_changes((f"{ROWS}/0", known), at_the_port)) == [("V14-RECORD", "warn", f"{ROWS}/0/{pointer}")]
+    assert list_findings(with_changes((f"{ROWS}/0", known), at_the_port)) == [
+        ("V14-RECORD", "warn", f"{ROWS}/0/{pointer}")
+    ]
 
 
 def test_a_description_in_other_letters_is_a_finding_and_a_long_one_is_not() -> None:
     row = (f"{ROWS}/0", pga_row("FD1", "FDA", program="FOO", disclaimer="A"))
     long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
-    assert said(with_changes(row, (f"{PAN}/description", long))) == []
-    foreign = said(with_changes(row, (f"{PAN}/description", "Frying pan 不锈钢, for household cooking")))
+    assert list_findings(with_changes(row, (f"{PAN}/description", long))) == []
+    foreign = list_findings(with_changes(row, (f"{PAN}/description", "Frying pan 不锈钢, for household cooking")))
     assert foreign == [("V14-RECORD", "warn", f"{PAN}/description")]
 
 
 def test_a_base_unit_that_is_the_lines_own_needs_no_number() -> None:
-    (record,) = [record for record in made([food(quantityBaseUom="NO")]).records if record.startswith("PG26")]
+    (record,) = [record for record in build_records([food(quantityBaseUom="NO")]).records if record.startswith("PG26")]
     assert record == "PG261000000000400NO".ljust(80)
 
 
@@ -279,7 +283,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_s
 
 @given(TEXT, TEXT)
 def test_whatever_is_written_every_record_has_eighty_printable_columns(name: str, product: str) -> None:
-    got = made([food(productName=product, deliveredTo=name)])
+    got = build_records([food(productName=product, deliveredTo=name)])
     for record in got.records:
         assert len(record) == 80
         assert record.isascii()

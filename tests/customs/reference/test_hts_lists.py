@@ -19,7 +19,7 @@ def version(**given: Any) -> ListVersion:
     return ListVersion.model_validate({"effective_from": "2026-01-01", **SOURCED, **given})
 
 
-def listed(*versions: ListVersion, chapters: tuple[str, ...] = ("73", "76")) -> HtsList:
+def build_list(*versions: ListVersion, chapters: tuple[str, ...] = ("73", "76")) -> HtsList:
     return HtsList(id="a", title="A list", chapters=frozenset(chapters), versions=versions)
 
 
@@ -127,13 +127,13 @@ def test_a_provision_is_written_with_its_dots(code: str) -> None:
 
 def test_a_list_refuses_a_code_of_another_chapter() -> None:
     with pytest.raises(ValidationError, match=r"list a holds 7614\.10\.10, which is of none of its chapters"):
-        listed(version(codes=["7614.10.10"]), chapters=("72", "73"))
+        build_list(version(codes=["7614.10.10"]), chapters=("72", "73"))
 
 
 @pytest.mark.parametrize("chapter", ["00", "77", "98", "99", "7a"])
 def test_a_list_refuses_a_chapter_that_no_goods_have(chapter: str) -> None:
     with pytest.raises(ValidationError, match=f"there are no goods of chapter {chapter}"):
-        listed(version(codes=["7323.93"]), chapters=("73", chapter))
+        build_list(version(codes=["7323.93"]), chapters=("73", chapter))
 
 
 @pytest.mark.parametrize("given", [{}, {"codes": ["7323.93"], "add": ["7323.94"]}])
@@ -150,7 +150,7 @@ def test_a_version_refuses_a_code_twice() -> None:
 def test_versions_that_overlap_are_refused() -> None:
     first, second = version(codes=["7323.93"]), version(effective_from="2026-06-01", add=["7323.94"])
     remedy = "End a version the day before the next begins, and write them in that order."
-    assert resolve_versions((listed(first, second),))[1] == [
+    assert resolve_versions((build_list(first, second),))[1] == [
         ("a", f"has a version from 2026-06-01 that begins before the one above it ends. {remedy}")
     ]
 
@@ -165,28 +165,28 @@ def test_versions_that_overlap_are_refused() -> None:
 )
 def test_a_change_that_cannot_be_made_is_refused(change: dict[str, Any], wrong: str) -> None:
     first = version(effective_to="2026-05-31", codes=["7323.93"])
-    assert resolve_versions((listed(first, version(effective_from="2026-06-01", **change)),))[1] == [("a", wrong)]
+    assert resolve_versions((build_list(first, version(effective_from="2026-06-01", **change)),))[1] == [("a", wrong)]
 
 
 def test_what_a_later_version_leaves_out_is_left_out_from_then_on() -> None:
     first = version(effective_to="2026-12-31", codes=["7323.93"])
     later = version(effective_from="2027-01-01", add=["7323.94"], except_codes=["7323.93.0045"])
-    held, _ = resolve_versions((listed(first, later),))
+    held, _ = resolve_versions((build_list(first, later),))
     found = [[item.code for item in find_matching_lists(held, "7323930045", date(year, 1, 1))] for year in (2026, 2027)]
     assert found == [["7323.93"], []]
 
 
 def test_changes_to_nothing_and_lists_of_one_name_are_refused() -> None:
-    assert resolve_versions((listed(version(add=["7323.93"])),))[1] == [
+    assert resolve_versions((build_list(version(add=["7323.93"])),))[1] == [
         ("a", "begins with changes, to nothing. Give its first version all its codes.")
     ]
-    twice = (listed(version(codes=["7323.93"])), listed(version(codes=["7323.94"])))
+    twice = (build_list(version(codes=["7323.93"])), build_list(version(codes=["7323.94"])))
     assert resolve_versions(twice)[1] == [("a", "is defined twice. Give one of them another id.")]
 
 
 def test_a_new_version_of_a_list_is_data_alone() -> None:
     first = version(effective_to="2026-12-31", codes=["7323.93"])
-    held, wrong = resolve_versions((listed(first, version(effective_from="2027-01-01", add=["7615.10"])),))
+    held, wrong = resolve_versions((build_list(first, version(effective_from="2027-01-01", add=["7615.10"])),))
     assert wrong == []
     assert [found.code for found in find_matching_lists(held, "7615107180", date(2026, 12, 31))] == []
     assert [found.code for found in find_matching_lists(held, "7615107180", date(2027, 1, 1))] == ["7615.10"]

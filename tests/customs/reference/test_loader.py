@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(RULES, tmp_path / "rules"))
 
 
-def edited(folder: Path, name: str, old: str, new: str) -> Path:
+def edit_file(folder: Path, name: str, old: str, new: str) -> Path:
     file = folder / name
     text = file.read_text(encoding="utf-8")
     assert old in text
@@ -35,7 +35,7 @@ def edited(folder: Path, name: str, old: str, new: str) -> Path:
     return folder / "ruleset.yaml"
 
 
-def wrong_with(manifest: Path) -> list[str]:
+def list_errors(manifest: Path) -> list[str]:
     with pytest.raises(RulesInvalid) as refused:
         load_rules(manifest)
     return refused.value.errors
@@ -347,15 +347,15 @@ SLIPS = {
 @pytest.mark.parametrize("slip", SLIPS)
 def test_a_slip_is_named_with_its_file_its_row_and_a_remedy(folder: Path, slip: str) -> None:
     file, old, new, expected = SLIPS[slip]
-    errors = wrong_with(edited(folder, file, old, new))
+    errors = list_errors(edit_file(folder, file, old, new))
     assert any(expected in said for said in errors), errors
     assert all(said.endswith(".") for said in errors)
 
 
 def test_all_that_is_wrong_in_all_files_is_said_at_once(folder: Path) -> None:
-    edited(folder, METALS, "share: any", "share: half")
-    edited(folder, "pga.yaml", "status: probable", "status: sure")
-    errors = wrong_with(edited(folder, CANADA, "list: ban-dairy", "list: ban-cheese"))
+    edit_file(folder, METALS, "share: any", "share: half")
+    edit_file(folder, "pga.yaml", "status: probable", "status: sure")
+    errors = list_errors(edit_file(folder, CANADA, "list: ban-dairy", "list: ban-cheese"))
     assert list(dict.fromkeys(error.split(":")[0] for error in errors)) == [METALS, CANADA, "pga.yaml"]
 
 

@@ -41,7 +41,7 @@ def metals_heading(rules: Ruleset, hts_code: str, on: date, kg: str = "0.9") -> 
 
 
 @pytest.fixture
-def proclaimed(tmp_path: Path) -> Ruleset:
+def rules_after_proclamation(tmp_path: Path) -> Ruleset:
     """The rules after a proclamation that moves pans and spoons to a list and heading of their own, and raises the test."""
     folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
     sheet = folder / "headings" / "section232-metals.yaml"
@@ -87,27 +87,30 @@ def proclaimed(tmp_path: Path) -> Ruleset:
     return load_rules(manifest)[0]
 
 
-def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(proclaimed: Ruleset) -> None:
-    assert [metals_heading(proclaimed, PAN, on) for on in (EVE, DAY)] == ["9903.82.09", "9903.82.30"]
-    assert [metals_heading(proclaimed, SPOON, on) for on in (EVE, DAY)] == [
+def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(rules_after_proclamation: Ruleset) -> None:
+    assert [metals_heading(rules_after_proclamation, PAN, on) for on in (EVE, DAY)] == ["9903.82.09", "9903.82.30"]
+    assert [metals_heading(rules_after_proclamation, SPOON, on) for on in (EVE, DAY)] == [
         metals_heading(ruleset(), SPOON, EVE),
         "9903.82.30",
     ]
     assert metals_heading(ruleset(), PAN, DAY) == "9903.82.09"
 
 
-def test_what_must_be_said_of_the_metal_follows_the_list(proclaimed: Ruleset) -> None:
-    assert data_needed(SPOON, "CA", DAY, ruleset()) == data_needed(SPOON, "CA", EVE, proclaimed)
-    (need,) = data_needed(SPOON, "CA", DAY, proclaimed)
+def test_what_must_be_said_of_the_metal_follows_the_list(rules_after_proclamation: Ruleset) -> None:
+    assert data_needed(SPOON, "CA", DAY, ruleset()) == data_needed(SPOON, "CA", EVE, rules_after_proclamation)
+    (need,) = data_needed(SPOON, "CA", DAY, rules_after_proclamation)
     assert need.fields[-1] == "the country of melt and pour (or OTH)"
 
 
-def test_a_new_share_of_the_test_by_weight_holds_from_its_day(proclaimed: Ruleset) -> None:
-    assert [metals_heading(proclaimed, HINGE, on, "0.2") for on in (EVE, DAY)] == ["9903.82.09", "9903.82.03"]
+def test_a_new_share_of_the_test_by_weight_holds_from_its_day(rules_after_proclamation: Ruleset) -> None:
+    assert [metals_heading(rules_after_proclamation, HINGE, on, "0.2") for on in (EVE, DAY)] == [
+        "9903.82.09",
+        "9903.82.03",
+    ]
 
 
-def test_the_difference_is_read_aloud(proclaimed: Ruleset) -> None:
-    changes = {(change.kind, change.name): change for change in diff_rulesets(ruleset(), proclaimed)}
+def test_the_difference_is_read_aloud(rules_after_proclamation: Ruleset) -> None:
+    changes = {(change.kind, change.name): change for change in diff_rulesets(ruleset(), rules_after_proclamation)}
     assert changes["heading", "9903.82.30 from 2027-03-01"].what == "began"
     assert changes["list", "16(c)(xii) from 2027-03-01"].details == "+ 7323.93.00, 8215.99.30"
     assert changes["weight test", "9903.82.03 from 2026-04-06"].details.endswith("from 2026-04-06 to 2027-02-28")
@@ -115,8 +118,8 @@ def test_the_difference_is_read_aloud(proclaimed: Ruleset) -> None:
     assert [name for kind, name in changes if kind == "family"] == [
         "Section 232, metals, mobile equipment and parts for equipment from 2026-06-08"
     ]
-    days = {(change.kind, change.name): change for change in diff_days(proclaimed, EVE, DAY)}
+    days = {(change.kind, change.name): change for change in diff_days(rules_after_proclamation, EVE, DAY)}
     assert days["weight test", "9903.82.03"].details.startswith("below 15 % of the weight, outside chapters")
     assert days["list", "16(c)(vii)"].details == "- 7323.93.00"
-    assert proclaimed.predecessors == (ruleset().id, *ruleset().predecessors)
-    assert proclaimed.content_hash != ruleset().content_hash
+    assert rules_after_proclamation.predecessors == (ruleset().id, *ruleset().predecessors)
+    assert rules_after_proclamation.content_hash != ruleset().content_hash
