@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.deliveries.conftest import clock, harness, opened, whole_pauses
+from tests.deliveries.conftest import clock, full_pauses, harness, make_runtime
 
-__all__ = ["clock", "harness", "opened", "whole_pauses"]
+__all__ = ["clock", "harness", "make_runtime", "full_pauses"]

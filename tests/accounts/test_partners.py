@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from tests.deliveries.conftest import Clock
-from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
 
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
@@ -70,7 +70,7 @@ def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(harness
 
 def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness: ApiHarness, clock: Clock) -> None:
     api = harness.client()
-    export, old = handed_off(harness)
+    export, old = hand_off(harness)
     submission = harness.submission(export)
     url = f"/api/partners/{submission.partner_id}/rotate-secret"
     rotated = api.post(url, json={"overlapHours": 2})
@@ -83,7 +83,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness:
         body = json.dumps({"id": f"A-{number}", "status": "received"}).encode()
         headers = {"content-type": "application/json"} | build_signature_headers(f"A-{number}", body, secret)
         return (
-            harness.stranger()
+            harness.client_without_key()
             .post(f"/api/broker-submissions/{submission.id}/acknowledgements", content=body, headers=headers)
             .status_code
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deliveries.conftest import clock, endpoint, opened, whole_pauses
+from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime
 from tests.workflow.conftest import make_workflow
 
-__all__ = ["clock", "endpoint", "make_workflow", "opened", "whole_pauses"]
+__all__ = ["clock", "endpoint", "make_workflow", "make_runtime", "full_pauses"]

@@ -29,27 +29,27 @@ THREADS = 8  # half of what the Procfile's deliveries have
 
 
 @pytest.fixture
-def patient_runtime(opened: OpenRuntime) -> Runtime:
+def patient_runtime(make_runtime: OpenRuntime) -> Runtime:
     """A runtime whose deliveries wait longer than any test."""
-    return opened(delivery_timeout_seconds=60)
+    return make_runtime(delivery_timeout_seconds=60)
 
 
-def hand_off_exports(runtime: Runtime, warehouse: str, url: str, count: int) -> list[exports.Ready]:
+def hand_off_exports(runtime: Runtime, warehouse: str, url: str, count: int) -> list[exports.PreparedExport]:
     exports.register_once(runtime, factories.BROKER, "customs_broker")
     exports.register_once(runtime, warehouse, "warehouse", channels=[{"channel": "webhook", "address": url}])
     made = []
     for number in range(count):
         batch = f"{warehouse}-{number}"
-        made.append(exports.ready(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
+        made.append(exports.prepare_export(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
         exports.hand_off(runtime, made[-1])
     return made
 
 
-def are_all_delivered(runtime: Runtime, made: list[exports.Ready]) -> bool:
+def are_all_delivered(runtime: Runtime, made: list[exports.PreparedExport]) -> bool:
     return all(
         each.state == "delivered"
         for export in made
-        for each in exports.deliveries(runtime, export.export_id, export.plan.warehouse.id)
+        for each in exports.list_deliveries(runtime, export.export_id, export.plan.warehouse.id)
     )
 
 

@@ -171,7 +171,7 @@ class Listener:
     """A server on loopback that speaks TLS and remembers the first bytes that it was told."""
 
     def __init__(self, authority: Authority, name: str) -> None:
-        self._context = authority.serving(name)
+        self._context = authority.server_context(name)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.told: list[bytes] = []

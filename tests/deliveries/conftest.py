@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.deliveries.support.scenario import ApiHarness, serving
+from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
 from tests.workflow.conftest import make_workflow  # noqa: F401 - fixtures of others
@@ -51,7 +51,7 @@ class OpenRuntime(Protocol):
 
 
 @pytest.fixture
-def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntime]:
+def make_runtime(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntime]:
     """Runtimes on the test's SQLite database and the message broker in this process."""
     # The rows of documents are written here without their bytes, after which no folder would be made.
     (tmp_path / "artifacts").mkdir()
@@ -74,9 +74,9 @@ def opened(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntim
 
 
 @pytest.fixture
-def runtime(opened: OpenRuntime) -> Runtime:
+def runtime(make_runtime: OpenRuntime) -> Runtime:
     """The runtime, with the partners of the builders' plans and an operator at their queues."""
-    runtime = opened()
+    runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, factories.OPERATOR, "operator")
@@ -91,11 +91,11 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 
 
 @pytest.fixture
-def harness(opened: OpenRuntime) -> Iterator[ApiHarness]:
+def harness(make_runtime: OpenRuntime) -> Iterator[ApiHarness]:
     """An API at an address that it knows itself, with two accounts and a warehouse."""
     port = free_port()
     # A busy machine is not to be taken for an endpoint that does not answer.
-    with serving(opened(public_url=f"http://{LOOPBACK}:{port}", delivery_timeout_seconds=20), port) as running:
+    with serve_api(make_runtime(public_url=f"http://{LOOPBACK}:{port}", delivery_timeout_seconds=20), port) as running:
         yield running
 
 
@@ -108,6 +108,6 @@ def empty_queues() -> None:
 
 
 @pytest.fixture(autouse=True)
-def whole_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def full_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the chance out of the jitter: every pause is as long as it may be."""
     monkeypatch.setattr("random.uniform", lambda _, longest: longest)

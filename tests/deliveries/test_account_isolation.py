@@ -17,7 +17,7 @@ from pipeline.core.tenancy import account_scope
 from pipeline.deliveries import connection_tests, sender
 from pipeline.exports.models import Account
 from tests.conftest import Stack
-from tests.deliveries.channels.test_queue import received
+from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.support import exports
 from tests.support import factories
 
@@ -52,9 +52,9 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
             queue(connection.default_channel).declare()
     told: dict[str, int] = {}
     for account in ACCOUNTS:
-        export = exports.ready(runtime, factories.plan(account=account))
+        export = exports.prepare_export(runtime, factories.plan(account=account))
         exports.hand_off(runtime, export)
-        streams = {(each.partner_id, each.channel) for each in exports.deliveries(runtime, export.export_id)}
+        streams = {(each.partner_id, each.channel) for each in exports.list_deliveries(runtime, export.export_id)}
         told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in streams}
         for name in PARTNERS:
             assert connection_tests.run_connection_test(runtime, account, name, tested_by="cli").passed
@@ -78,7 +78,7 @@ def sent(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> int
 
 
 def events(stack: Stack, queue: str, count: int) -> list[dict[str, Any]]:
-    return [json.loads(each.body) for each in received(stack.broker_url, queue, count)]
+    return [json.loads(each.body) for each in take_messages(stack.broker_url, queue, count)]
 
 
 def test_who_came_first_keeps_the_plain_key_and_operators_read_by_account(runtime: Runtime) -> None:

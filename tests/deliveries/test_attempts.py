@@ -14,19 +14,19 @@ from pipeline.deliveries.attempts import RecordResult
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts as tried
-from tests.deliveries.support.hooks import deliver, hooked, states
+from tests.deliveries.support.hooks import deliver, hand_off_by_webhook, states
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record again without a pause."""
     monkeypatch.setattr(sender, "RECORD_RETRY_SECONDS", 0)
 
 
-def unsteady(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = False) -> list[int]:
+def fail_database(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = False) -> list[int]:
     """Have the database not answer so often: before it is asked, or once it has written; return what is asked of it."""
     record, asked = attempts.record_attempts, [0]
 
@@ -43,11 +43,11 @@ def unsteady(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = 
 
 
 def test_what_was_sent_is_recorded_once_the_database_answers_again_and_not_sent_again(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
-    asked = unsteady(monkeypatch, refusals=3)
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
+    asked = fail_database(monkeypatch, refusals=3)
     assert deliver(runtime, export).delivered == 3
     assert asked == [4]
     assert len(hook.requests) == 3
@@ -55,11 +55,11 @@ def test_what_was_sent_is_recorded_once_the_database_answers_again_and_not_sent_
 
 
 def test_nothing_is_recorded_once_another_may_have_the_lease(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url)
-    asked = unsteady(monkeypatch, refusals=100)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url)
+    asked = fail_database(monkeypatch, refusals=100)
     monkeypatch.setattr(Lease, "is_valid", lambda _: asked[0] < 2)
     with pytest.raises(DatabaseBusy):
         deliver(runtime, export)
@@ -71,13 +71,18 @@ def test_nothing_is_recorded_once_another_may_have_the_lease(
     ("script", "ended"), [(Script(), "delivered"), (Script(500), "pending"), (Script(410), "dead")]
 )
 def test_answer_to_the_commit_that_is_lost_has_nothing_written_twice(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch, script: Script, ended: str
+    make_runtime: OpenRuntime,
+    endpoint: Start,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    ended: str,
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint(script).url, packages=1)
-    unsteady(monkeypatch, refusals=1, written=True)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint(script).url, packages=1)
+    fail_database(monkeypatch, refusals=1, written=True)
     with pytest.raises(Fenced):
         deliver(runtime, export)
     assert states(runtime, export) == [(ended, 1)]
     assert len(tried(runtime)) == 1
-    assert exports.log_of(runtime, export.export_id).count("DELIVERY_FAILED") == (ended != "delivered")
+    assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_FAILED") == (ended != "delivered")

@@ -30,84 +30,84 @@ LIMITS = BreakerSettings(
 )
 
 
-def failed(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
+def record_failures(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
     for _ in range(times):
         state = next_state(state, taken=0, failed=True, now=at, limits=LIMITS)
     return state
 
 
-def taken(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
+def record_successes(state: BreakerState, times: int = 1, *, at: datetime = NOW) -> BreakerState:
     return next_state(state, taken=times, failed=False, now=at, limits=LIMITS)
 
 
 def test_ten_failures_in_a_row_open_the_breaker_for_half_a_minute() -> None:
-    assert failed(BreakerState(), 9).open_until is None
-    assert failed(BreakerState(), 10).open_until == NOW + timedelta(seconds=30)
+    assert record_failures(BreakerState(), 9).open_until is None
+    assert record_failures(BreakerState(), 10).open_until == NOW + timedelta(seconds=30)
 
 
 def test_one_more_failure_after_half_a_minute_opens_it_again_and_a_success_closes_it() -> None:
     later = NOW + timedelta(minutes=6)
-    opened = failed(BreakerState(), 10)
-    assert failed(opened, at=later).open_until == later + timedelta(seconds=30)
-    assert taken(opened, at=later) == BreakerState()
+    make_runtime = record_failures(BreakerState(), 10)
+    assert record_failures(make_runtime, at=later).open_until == later + timedelta(seconds=30)
+    assert record_successes(make_runtime, at=later) == BreakerState()
 
 
 def test_seven_failures_in_ten_attempts_open_it_though_they_are_not_in_a_row() -> None:
     state = BreakerState()
     for _ in range(3):
-        state = taken(failed(state, 2))
+        state = record_successes(record_failures(state, 2))
     # Six of nine have failed; the tenth try is the seventh failure.
     assert (state.window_failures, state.window_attempts, state.open_until) == (6, 9, None)
-    assert failed(state).open_until == NOW + timedelta(seconds=30)
+    assert record_failures(state).open_until == NOW + timedelta(seconds=30)
 
 
 def test_a_window_that_is_over_counts_no_more() -> None:
-    state = taken(failed(BreakerState(), 6))
+    state = record_successes(record_failures(BreakerState(), 6))
     later = NOW + timedelta(minutes=5)
-    assert failed(state, at=later) == BreakerState(
+    assert record_failures(state, at=later) == BreakerState(
         failures=1, window_began_at=later, window_attempts=1, window_failures=1, open_until=None
     )
 
 
 def test_what_was_taken_before_the_failure_ends_the_row_of_failures() -> None:
-    state = next_state(failed(BreakerState(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
+    state = next_state(record_failures(BreakerState(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
     assert (state.failures, state.open_until) == (1, None)
 
 
 def test_a_dead_endpoint_is_left_alone_by_all_exports_and_tried_again_by_one(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, dead = opened(breaker_failures=3), endpoint(Script(500))
-    made = [handed_off(runtime, dead.url, number) for number in range(5)]
+    runtime, dead = make_runtime(breaker_failures=3), endpoint(Script(500))
+    made = [hand_off(runtime, dead.url, number) for number in range(5)]
     for export in made:
         deliver_stream(runtime, export)
     assert len(dead.requests) == 3  # the other two exports were not even tried
-    assert due(runtime, made) == []
+    assert list_due(runtime, made) == []
     clock.pass_seconds(30)
     for export in made:
         deliver_stream(runtime, export)
     assert len(dead.requests) == 4  # one of them was, and rested it again
-    assert reached(runtime).failures == 4
+    assert list_reached(runtime).failures == 4
 
 
 def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(breaker_failures=2), endpoint(Script(500), Script(500), Script(204))
-    made = [handed_off(runtime, hook.url, number) for number in range(4)]
+    runtime, hook = make_runtime(breaker_failures=2), endpoint(Script(500), Script(500), Script(204))
+    made = [hand_off(runtime, hook.url, number) for number in range(4)]
     deliver_stream(runtime, made[0])
     deliver_stream(runtime, made[1])
     assert deliver_stream(runtime, made[2]) == sender.DeliveryReport()
     clock.pass_seconds(30)
     assert [deliver_stream(runtime, each).delivered for each in made[2:]] == [2, 2]
-    assert (reached(runtime).failures, reached(runtime).open_until) == (0, None)
+    assert (list_reached(runtime).failures, list_reached(runtime).open_until) == (0, None)
     assert [each.outcome for each in attempts(runtime)].count("failed") == 2
 
 
-def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRuntime, endpoint: Start) -> None:
+def test_after_a_failure_one_sender_tries_and_the_others_leave_it(make_runtime: OpenRuntime, endpoint: Start) -> None:
     others_left = threading.Event()
-    runtime, hook = opened(), endpoint(Script(500), Script(status=200, until=others_left))
-    made = [handed_off(runtime, hook.url, number) for number in range(4)]
+    runtime, hook = make_runtime(), endpoint(Script(500), Script(status=200, until=others_left))
+    made = [hand_off(runtime, hook.url, number) for number in range(4)]
     deliver_stream(runtime, made[0])
     reports: list[sender.DeliveryReport] = []
     threads = [
@@ -123,44 +123,48 @@ def test_after_a_failure_one_sender_tries_and_the_others_leave_it(opened: OpenRu
     assert sorted(each.delivered for each in reports) == [0, 0, 2]
 
 
-def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, dead, alive = opened(breaker_failures=1), endpoint(Script(500)), endpoint()
-    first = handed_off(runtime, dead.url, 1)
-    second = handed_off(runtime, alive.url, 2, warehouse="wh_alive")
+def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime, dead, alive = make_runtime(breaker_failures=1), endpoint(Script(500)), endpoint()
+    first = hand_off(runtime, dead.url, 1)
+    second = hand_off(runtime, alive.url, 2, warehouse="wh_alive")
     deliver_stream(runtime, first)
     assert deliver_stream(runtime, second).delivered == 2
 
 
-def test_the_permit_is_released_where_nothing_is_pending(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(), endpoint(Script(500), Script(204))
-    first, second = (handed_off(runtime, hook.url, number) for number in range(2))
+def test_the_permit_is_released_where_nothing_is_pending(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = make_runtime(), endpoint(Script(500), Script(204))
+    first, second = (hand_off(runtime, hook.url, number) for number in range(2))
     deliver_stream(runtime, first)
     deliver_stream(runtime, first)  # put off, so there is nothing to claim
     assert deliver_stream(runtime, second).delivered == 2
 
 
-def handed_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.Ready:
+def hand_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook") -> exports.PreparedExport:
     for partner, kind, endpoints in (
         (factories.BROKER, "customs_broker", [{"channel": "queue"}]),
         (warehouse, "warehouse", [{"channel": "webhook", "address": url}]),
     ):
         exports.register_once(runtime, partner, kind, channels=endpoints)
-    export = exports.ready(runtime, factories.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}"))
+    export = exports.prepare_export(
+        runtime, factories.plan(warehouse=warehouse, batch=f"batch_{number}", invoice=f"A{number}")
+    )
     exports.hand_off(runtime, export)
     return export
 
 
-def deliver_stream(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
+def deliver_stream(runtime: Runtime, export: exports.PreparedExport) -> sender.DeliveryReport:
     stream = stream_of(export)
     return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
-def due(runtime: Runtime, made: list[exports.Ready]) -> list[str]:
+def list_due(runtime: Runtime, made: list[exports.PreparedExport]) -> list[str]:
     with runtime.db.write() as session:
         streams = take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
     return [stream.export_id for stream in streams if stream.channel == "webhook"]
 
 
-def reached(runtime: Runtime) -> PartnerChannel:
+def list_reached(runtime: Runtime) -> PartnerChannel:
     with runtime.db.read() as session:
         return session.get_one(PartnerChannel, (factories.ACCOUNT, "wh_hook", "webhook"))

@@ -19,32 +19,32 @@ NAME = "wh_slow"
 
 
 def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
-    opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, holding, done = opened(), threading.Semaphore(0), threading.Event()
+    runtime, holding, done = make_runtime(), threading.Semaphore(0), threading.Event()
     for account in ACCOUNTS:
         service.create_account(runtime, account, "Maple Goods Ltd")
         partners.create_partner(runtime, account, NewPartner(id=NAME, kind="warehouse", name="A warehouse"))
     tried = connection_tests._test_endpoint
 
-    def held(*of: Any) -> Any:
+    def hold_test(*of: Any) -> Any:
         holding.release()
         assert done.wait(60)
         return tried(*of)
 
-    def examined(account: str) -> PartnerTested:
+    def run_test(account: str) -> PartnerTested:
         return connection_tests.run_connection_test(runtime, account, NAME, tested_by="key_1")
 
-    monkeypatch.setattr(connection_tests, "_test_endpoint", held)
+    monkeypatch.setattr(connection_tests, "_test_endpoint", hold_test)
     *first, beyond = ACCOUNTS
     with ThreadPoolExecutor(len(first)) as pool:
-        under_way = [pool.submit(examined, account) for account in first]
+        under_way = [pool.submit(run_test, account) for account in first]
         for _ in first:
             assert holding.acquire(timeout=60)
         for account, whose in ((first[0], f"of account {first[0]}"), (beyond, "of other accounts")):
             with pytest.raises(RateLimited, match=f"connections {whose} are being tested"):
-                examined(account)
+                run_test(account)
         done.set()
         made = [each.result() for each in under_way]
-    made.append(examined(beyond))
+    made.append(run_test(beyond))
     assert all(each.passed for each in made), made

@@ -29,7 +29,7 @@ from pipeline.workflow import preflight
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
 from tests.deliveries.support.http_endpoint import Endpoint
-from tests.deliveries.support.mail_server import Mailroom
+from tests.deliveries.support.mail_server import MailServer
 from tests.deliveries.support.sftp_server import SftpServer
 from tests.support import factories
 from tests.support.ports import LOOPBACK
@@ -50,17 +50,17 @@ def receiver() -> Iterator[Start]:
         yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets, **how))
 
 
-def drafted(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
+def register_draft(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
     """Register a warehouse that begins as a draft, and return its secret."""
     channels = [{"channel": "queue"}, *([{"channel": "webhook", "address": url}] if url else [])]
     return exports.register(runtime, NAME, "warehouse", **{"live": False, "channels": channels, **facts}).secret
 
 
-def examined(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
+def run_test(runtime: Runtime, partner_id: str = NAME) -> PartnerTested:
     return connection_tests.run_connection_test(runtime, factories.ACCOUNT, partner_id, tested_by="key_1")
 
 
-def state(runtime: Runtime) -> str:
+def read_state(runtime: Runtime) -> str:
     return partners.get_partner(runtime, factories.ACCOUNT, NAME).state
 
 
@@ -69,7 +69,7 @@ def set_channels(runtime: Runtime, *urls: str) -> None:
     partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
 
 
-def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
+def list_valid_secrets(runtime: Runtime, partner_id: str = NAME) -> list[str]:
     """Return the partner's signing secrets that count now, newest first."""
     with runtime.db.read() as session:
         return secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, partner_id)
@@ -79,14 +79,14 @@ def counting(runtime: Runtime, partner_id: str = NAME) -> list[str]:
 
 
 def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runtime) -> None:
-    drafted(runtime)
-    assert state(runtime) == "draft"
+    register_draft(runtime)
+    assert read_state(runtime) == "draft"
     assert partners.get_partner(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
 
 
 def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
-    set_channels(runtime, receiver(drafted(runtime)).url)
-    made = examined(runtime)
+    set_channels(runtime, receiver(register_draft(runtime)).url)
+    made = run_test(runtime)
     assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
     assert partners.activate_partner(runtime, factories.ACCOUNT, NAME).state == "live"
     with pytest.raises(InvalidState, match="wh_new is live; there is nothing to do"):
@@ -96,8 +96,8 @@ def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Ru
 def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
     runtime: Runtime, receiver: Start
 ) -> None:
-    drafted(runtime, receiver("none", fault="errors").url)
-    made = examined(runtime)
+    register_draft(runtime, receiver("none", fault="errors").url)
+    made = run_test(runtime)
     assert (made.passed, made.state) == (False, "testing")
     assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in made.endpoints] == [
         ("queue", True, "test event"),
@@ -108,10 +108,10 @@ def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_
 
 
 def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
-    opened: OpenRuntime, runtime: Runtime, receiver: Start
+    make_runtime: OpenRuntime, runtime: Runtime, receiver: Start
 ) -> None:
-    drafted(runtime, receiver("none").url)
-    made = examined(opened(secret_key="lost"))
+    register_draft(runtime, receiver("none").url)
+    made = run_test(make_runtime(secret_key="lost"))
     assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in made.endpoints] == [
         ("queue", True, "test event"),
         ("webhook", False, "settings"),
@@ -120,22 +120,22 @@ def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
 
 
 def test_a_draft_is_not_activated(runtime: Runtime) -> None:
-    drafted(runtime)
+    register_draft(runtime)
     with pytest.raises(InvalidState, match="is draft; run its connection test"):
         partners.activate_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState, match="is draft and not live"):
         partners.pause_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
         streams.resume_partner(runtime, factories.ACCOUNT, NAME)
-    assert state(runtime) == "draft"
+    assert read_state(runtime) == "draft"
 
 
 @pytest.mark.parametrize("fault", [None, "errors"])
 def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime, receiver: Start, fault: Any) -> None:
-    secret = drafted(runtime, live=True)
+    secret = register_draft(runtime, live=True)
     set_channels(runtime, receiver(secret, fault=fault).url)
     for stands in ("live", "paused"):
-        made = examined(runtime)
+        made = run_test(runtime)
         assert (made.passed, made.state) == (fault is None, stands)
         if stands == "live":
             partners.pause_partner(runtime, factories.ACCOUNT, NAME)
@@ -144,24 +144,24 @@ def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime,
 def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
     runtime: Runtime, clock: Clock, receiver: Start
 ) -> None:
-    secret = drafted(runtime)
-    assert examined(runtime).state == "verified"
+    secret = register_draft(runtime)
+    assert run_test(runtime).state == "verified"
     clock.pass_seconds(1)
     partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
-    assert state(runtime) == "verified"
+    assert read_state(runtime) == "verified"
     set_channels(runtime, receiver(secret).url)
     view = partners.get_partner(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None
     assert (view.state, view.last_test.passed, view.last_test.outdated) == ("testing", True, True)
     clock.pass_seconds(1)
-    assert examined(runtime).state == "verified"
+    assert run_test(runtime).state == "verified"
 
 
 def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_to_be_outdated(
     runtime: Runtime, clock: Clock
 ) -> None:
-    drafted(runtime, live=True)
-    examined(runtime)
+    register_draft(runtime, live=True)
+    run_test(runtime)
     clock.pass_seconds(1)
     set_channels(runtime, "https://dock.example/in")
     (view,) = [each for each in partners.list_partners(runtime, factories.ACCOUNT) if each.id == NAME]
@@ -174,14 +174,14 @@ def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, 
         clock.pass_seconds(1)
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
-    set_channels(runtime, receiver(drafted(runtime), seen=change).url)
-    made = examined(runtime)
+    set_channels(runtime, receiver(register_draft(runtime), seen=change).url)
+    made = run_test(runtime)
     assert (made.passed, made.outdated, made.state) == (True, True, "draft")
 
 
 def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
     """Try each move from each state: only those of the table take effect."""
-    drafted(runtime)
+    register_draft(runtime)
     for origin in PartnerState:
         for target in PartnerState:
             with runtime.db.write() as session:
@@ -191,16 +191,16 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
             with runtime.db.write() as session:
                 moved = partners.change_state(session, factories.ACCOUNT, NAME, target)
             assert moved == (target in PARTNER_MOVES[origin]), (origin, target)
-            assert state(runtime) == (target if moved else origin)
+            assert read_state(runtime) == (target if moved else origin)
 
 
 def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_each(
-    opened: OpenRuntime, receiver: Start, tmp_path: Path
+    make_runtime: OpenRuntime, receiver: Start, tmp_path: Path
 ) -> None:
     buddy = receiver(token="of-ours")
-    with Mailroom() as room, SftpServer(tmp_path / "partner") as files:
+    with MailServer() as room, SftpServer(tmp_path / "partner") as files:
         files.root.mkdir()
-        runtime = opened(
+        runtime = make_runtime(
             borderbuddy_url=buddy.url,
             borderbuddy_token="of-ours",
             smtp_url=f"smtp://{LOOPBACK}:{room.port}",
@@ -219,7 +219,7 @@ def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_
         partners.update_partner(
             runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels})
         )
-        tested = examined(runtime, "br_all")
+        tested = run_test(runtime, "br_all")
         assert [(endpoint.channel, endpoint.passed, endpoint.stages[-1].name) for endpoint in tested.endpoints] == [
             ("borderbuddy", True, "wrong token"),
             ("queue", True, "test event"),
@@ -235,8 +235,8 @@ def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_
 
 
 def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime: Runtime) -> None:
-    drafted(runtime)
-    made = examined(runtime)
+    register_draft(runtime)
+    made = run_test(runtime)
     (received,) = queue_reader.drain_queues(runtime.settings, ["exports.warehouse"])
     assert received.routing_key == f"warehouse.{NAME}.connection.test.v1"
     event = received.event
@@ -246,10 +246,10 @@ def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime:
 
 
 def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, receiver: Start) -> None:
-    drafted(runtime, receiver("none", fault="errors").url)
-    first = examined(runtime)
+    register_draft(runtime, receiver("none", fault="errors").url)
+    first = run_test(runtime)
     set_channels(runtime)
-    second = examined(runtime)
+    second = run_test(runtime)
     with runtime.db.read() as session:
         rows = session.scalars(select(ConnectionTest).order_by(col(ConnectionTest.id))).all()
     assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
@@ -267,30 +267,30 @@ def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, rec
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
-    set_channels(runtime, receiver(drafted(runtime), seen=write).url)
-    assert examined(runtime).passed
+    set_channels(runtime, receiver(register_draft(runtime), seen=write).url)
+    assert run_test(runtime).passed
     assert written.is_set()
 
 
-def test_the_whole_test_has_its_time(opened: OpenRuntime, receiver: Start) -> None:
-    runtime = opened(connection_test_seconds=0.000001)
-    drafted(runtime)
-    made = examined(runtime)
+def test_the_whole_test_has_its_time(make_runtime: OpenRuntime, receiver: Start) -> None:
+    runtime = make_runtime(connection_test_seconds=0.000001)
+    register_draft(runtime)
+    made = run_test(runtime)
     assert [(each.name, each.passed) for each in made.endpoints[0].stages] == [("connect", True), ("time", False)]
     assert "longer than the 1e-06 s" in made.endpoints[0].stages[1].found
 
 
-def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(opened: OpenRuntime) -> None:
-    runtime = opened()
+def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(make_runtime: OpenRuntime) -> None:
+    runtime = make_runtime()
     exports.register(runtime, "br_new", "customs_broker", path="borderbuddy", live=False)
-    made = examined(runtime, "br_new")
+    made = run_test(runtime, "br_new")
     (stage,) = made.endpoints[0].stages
     assert (stage.name, stage.passed, "EXPORTS_BORDERBUDDY_URL" in stage.found) == ("settings", False, True)
 
 
 def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver: Start) -> None:
     came: list[ReceivedRequest] = []
-    drafted(runtime, receiver("none", seen=came.append).url)
+    register_draft(runtime, receiver("none", seen=came.append).url)
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert came == []
@@ -301,7 +301,7 @@ def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver:
 
 def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
-        examined(runtime, "wh_none")
+        run_test(runtime, "wh_none")
     with pytest.raises(NotFound):
         partners.rotate_secret(runtime, factories.ACCOUNT, "wh_none", 24)
 
@@ -330,7 +330,7 @@ def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
 def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_test(
     runtime: Runtime, stands: str, live: str | None, test: str | None
 ) -> None:
-    drafted(runtime, test=True)
+    register_draft(runtime, test=True)
     exports.register(runtime, "br_test", "customs_broker", test=True)
     with runtime.db.write() as session:
         row = session.get_one(Partner, (factories.ACCOUNT, NAME))
@@ -352,37 +352,37 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
 
 
 def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
-    first = drafted(runtime)
+    first = register_draft(runtime)
     made = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 24)
     assert made.secret.startswith("whsec_")
     assert (made.previous_ends_at - clock.now).total_seconds() == 24 * 3600
 
-    assert counting(runtime) == [made.secret, first]
+    assert list_valid_secrets(runtime) == [made.secret, first]
     clock.pass_seconds(24 * 3600 - 1)
-    assert counting(runtime) == [made.secret, first]
+    assert list_valid_secrets(runtime) == [made.secret, first]
     clock.pass_seconds(1)
-    assert counting(runtime) == [made.secret]
+    assert list_valid_secrets(runtime) == [made.secret]
 
 
 def test_a_second_rotation_lengthens_nothing_and_no_overlap_ends_all_at_once(runtime: Runtime, clock: Clock) -> None:
-    first = drafted(runtime)
+    first = register_draft(runtime)
     second = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 1).secret
     third = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 168).secret
 
-    assert counting(runtime) == [third, second, first]
+    assert list_valid_secrets(runtime) == [third, second, first]
     clock.pass_seconds(3600)
-    assert counting(runtime) == [third, second]
+    assert list_valid_secrets(runtime) == [third, second]
     fourth = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 0).secret
-    assert counting(runtime) == [fourth]
+    assert list_valid_secrets(runtime) == [fourth]
 
 
 def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_the_newest_alone(
-    opened: OpenRuntime, clock: Clock, endpoint: Callable[..., Endpoint]
+    make_runtime: OpenRuntime, clock: Clock, endpoint: Callable[..., Endpoint]
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    first = hooks.hooked(runtime, hook.url, packages=1, batch="one")
+    runtime, hook = make_runtime(), endpoint()
+    first = hooks.hand_off_by_webhook(runtime, hook.url, packages=1, batch="one")
     name = first.plan.warehouse.id
-    (old,) = counting(runtime, name)
+    (old,) = list_valid_secrets(runtime, name)
     new = partners.rotate_secret(runtime, factories.ACCOUNT, name, 24).secret
     hooks.deliver(runtime, first)
     (sent,) = hook.requests
@@ -392,7 +392,7 @@ def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_t
     check_signature(sent.body, sent.headers, [old])
 
     clock.pass_seconds(24 * 3600)
-    second = exports.ready(runtime, factories.plan(packages=1, warehouse=name, batch="two"))
+    second = exports.prepare_export(runtime, factories.plan(packages=1, warehouse=name, batch="two"))
     exports.hand_off(runtime, second)
     sender.deliver_stream(runtime, second.export_id, name, "webhook")
     assert len(hook.requests[1].headers["webhook-signature"].split()) == 1

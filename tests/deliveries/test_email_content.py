@@ -30,7 +30,7 @@ ABOUT = {
     "planHash": "sha256:00",
     "treatmentDigest": "sha256:11",
 }
-SAID: Mapping[str, Mapping[str, Any]] = {
+MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
     MessageType.EXPORT_EXECUTED: {
         "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
         "packageCount": 2,
@@ -87,9 +87,9 @@ SAID: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.fixture
-def mailing(opened: OpenRuntime) -> Runtime:
+def mail_runtime(make_runtime: OpenRuntime) -> Runtime:
     """A runtime whose customs broker is reached by e-mail."""
-    runtime = opened(public_url=PUBLIC)
+    runtime = make_runtime(public_url=PUBLIC)
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "email", "addresses": [DESK, CLERK]}]
     )
@@ -97,9 +97,9 @@ def mailing(opened: OpenRuntime) -> Runtime:
     return runtime
 
 
-def handed_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> Notification:
+def hand_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> Notification:
     """Hand off an export of the plan and return what its customs broker is told."""
-    export = exports.ready(runtime, made, test=test)
+    export = exports.prepare_export(runtime, made, test=test)
     exports.hand_off(runtime, export)
     with runtime.db.read() as session:
         of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
@@ -125,11 +125,11 @@ def documents(*sizes: int) -> list[Attachment]:
     ]
 
 
-def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing: Runtime) -> None:
-    told = handed_off(mailing, factories.plan(units=2))
-    body = email_content.build_email_body(mailing.settings, told, documents(2_345, 1))
+def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_runtime: Runtime) -> None:
+    told = hand_off(mail_runtime, factories.plan(units=2))
+    body = email_content.build_email_body(mail_runtime.settings, told, documents(2_345, 1))
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
-    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mailing.settings, told).token}"
+    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mail_runtime.settings, told).token}"
     facts = [
         "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
         "A-00001 of 2026-11-24",
@@ -152,17 +152,17 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mailing:
         assert "TEST" not in text
 
 
-def test_an_email_is_the_same_at_every_call(mailing: Runtime) -> None:
-    told = handed_off(mailing, factories.plan())
-    assert len({email_content.build_email_body(mailing.settings, told, documents(1)) for _ in range(3)}) == 1
+def test_an_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
+    told = hand_off(mail_runtime, factories.plan())
+    assert len({email_content.build_email_body(mail_runtime.settings, told, documents(1)) for _ in range(3)}) == 1
 
 
 def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
-    opened: OpenRuntime, mailing: Runtime
+    make_runtime: OpenRuntime, mail_runtime: Runtime
 ) -> None:
-    told = handed_off(mailing, factories.plan())
+    told = hand_off(mail_runtime, factories.plan())
     body = email_content.build_email_body(
-        opened(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
+        make_runtime(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
     )
     linked = ["CP-1_paper1.pdf", "50 kB", f"{PUBLIC}/api/artifacts/art_1", f"{1:064x}", "until 2026-12-01 15:00 UTC"]
     for text in (body.text, body.html):
@@ -171,9 +171,11 @@ def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
         assert "paper0" not in after
 
 
-def test_an_email_of_many_packages_and_documents_stays_short(mailing: Runtime) -> None:
-    told = handed_off(mailing, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
-    body = email_content.build_email_body(mailing.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5)))
+def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runtime) -> None:
+    told = hand_off(mail_runtime, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
+    body = email_content.build_email_body(
+        mail_runtime.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5))
+    )
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
     assert body.text.count("Customs package CP-") == email_content.MAX_PACKAGES
     assert "The first 20 are named here; all of them are in the attached data." in body.text
@@ -217,18 +219,18 @@ def test_an_email_of_many_packages_and_documents_stays_short(mailing: Runtime) -
     ],
 )
 def test_operators_are_told_what_happened_and_what_to_do(
-    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+    mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
-    body = email_content.build_email_body(mailing.settings, notification(event_type, SAID[event_type]), [])
+    body = email_content.build_email_body(mail_runtime.settings, notification(event_type, MESSAGE_DATA[event_type]), [])
     assert body.subject == subject
     for text in (body.text, body.html):
         assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
         assert "/answers/" not in text
 
 
-def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runtime) -> None:
-    said = {**SAID[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
-    body = email_content.build_email_body(mailing.settings, notification(MessageType.EXPORT_FAILED, said), [])
+def test_operators_are_told_that_an_export_broke_what_worked_on_it(mail_runtime: Runtime) -> None:
+    said = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
+    body = email_content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_FAILED, said), [])
     assert body.subject == "Export batch_1 is quarantined and needs you"
     for text in (body.text, body.html):
         for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
@@ -243,17 +245,17 @@ def test_operators_are_told_that_an_export_broke_what_worked_on_it(mailing: Runt
     ],
 )
 def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
-    mailing: Runtime, status: str, subject: str, does: str
+    mail_runtime: Runtime, status: str, subject: str, does: str
 ) -> None:
     many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_content.MAX_FIELDS + 3)]
     said = {
-        **SAID[MessageType.HANDOFF_ANSWERED],
+        **MESSAGE_DATA[MessageType.HANDOFF_ANSWERED],
         "status": status,
         "submissionStatus": status,
         "message": None,
         "fields": many,
     }
-    body = email_content.build_email_body(mailing.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
+    body = email_content.build_email_body(mail_runtime.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
     assert body.subject == f"Export batch_1: {subject}"
     assert does in " ".join(body.text.split())
     assert (body.text.count("/htsCode"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
@@ -276,45 +278,47 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
     ],
 )
 def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_console(
-    mailing: Runtime, event_type: MessageType, subject: str, says: list[str]
+    mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
-    told = notification(event_type, SAID[event_type])
+    told = notification(event_type, MESSAGE_DATA[event_type])
     told.audience = "customs_broker"
-    body = email_content.build_email_body(mailing.settings, told, [])
+    body = email_content.build_email_body(mail_runtime.settings, told, [])
     assert body.subject == subject
     for text in (body.text, body.html):
         assert [each for each in says if each not in text] == []
         assert "/console" not in text
 
 
-def test_a_handoff_that_takes_the_place_of_another_says_so(mailing: Runtime) -> None:
-    told = handed_off(mailing, factories.plan())
+def test_a_handoff_that_takes_the_place_of_another_says_so(mail_runtime: Runtime) -> None:
+    told = hand_off(mail_runtime, factories.plan())
     before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
     told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
     assert (
         "It takes the place of revision 3: file nothing of that one."
-        in email_content.build_email_body(mailing.settings, told, []).text
+        in email_content.build_email_body(mail_runtime.settings, told, []).text
     )
 
 
-def test_every_type_has_an_email_and_one_without_its_own_words_lists_what_is_said(mailing: Runtime) -> None:
-    export = exports.ready(mailing)
-    exports.hand_off(mailing, export)
-    with mailing.db.read() as session:
+def test_every_type_has_an_email_and_one_without_its_own_words_lists_what_is_said(mail_runtime: Runtime) -> None:
+    export = exports.prepare_export(mail_runtime)
+    exports.hand_off(mail_runtime, export)
+    with mail_runtime.db.read() as session:
         package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
-    body = email_content.build_email_body(mailing.settings, package, [])
+    body = email_content.build_email_body(mail_runtime.settings, package, [])
     assert body.subject == f"Export {factories.BATCH}: package recorded"
     assert "Customs package number CP-000001" in " ".join(body.text.split())
     for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
-    assert {*SAID, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), "a new type wants a letter of its own"
-
-
-def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
-    exports.register(
-        mailing, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
+    assert {*MESSAGE_DATA, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), (
+        "a new type wants a letter of its own"
     )
-    told = handed_off(mailing, factories.plan(broker="br_test"), test=True)
-    body = email_content.build_email_body(mailing.settings, told, [])
+
+
+def test_a_test_is_marked_on_the_subject_and_on_top(mail_runtime: Runtime) -> None:
+    exports.register(
+        mail_runtime, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
+    )
+    told = hand_off(mail_runtime, factories.plan(broker="br_test"), test=True)
+    body = email_content.build_email_body(mail_runtime.settings, told, [])
     assert body.subject.startswith("[TEST] Export ")
     assert body.text.startswith("TEST\n")
     for text in (body.text, body.html):
@@ -324,21 +328,26 @@ def test_a_test_is_marked_on_the_subject_and_on_top(mailing: Runtime) -> None:
 HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x@evil.example"
 
 
-def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mailing: Runtime) -> None:
-    said = {**SAID[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
+def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mail_runtime: Runtime) -> None:
+    said = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
     made = [
         email_content.build_email_body(
-            mailing.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []
+            mail_runtime.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []
         ),
-        *[email_content.build_email_body(mailing.settings, notification(each, SAID[each]), []) for each in SAID],
-        email_content.build_email_body(mailing.settings, handed_off(mailing, factories.plan()), documents(1, 10**9)),
+        *[
+            email_content.build_email_body(mail_runtime.settings, notification(each, MESSAGE_DATA[each]), [])
+            for each in MESSAGE_DATA
+        ],
+        email_content.build_email_body(
+            mail_runtime.settings, hand_off(mail_runtime, factories.plan()), documents(1, 10**9)
+        ),
     ]
     for body in made:
         assert body.subject.isprintable()
-        assert remote(body) == []
+        assert find_remote_references(body) == []
         assert {each for each in re.findall(r'href="([^"]*)"', body.html) if not each.startswith(f"{PUBLIC}/")} == set()
 
 
-def remote(body: EmailBody) -> list[str]:
+def find_remote_references(body: EmailBody) -> list[str]:
     """Whatever a mail program would load, or run, on looking at the letter."""
     return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", body.html)

@@ -30,7 +30,7 @@ from tests.deliveries.support.mail_server import (
     DESK,
     MESSAGE,
     USER,
-    Mailroom,
+    MailServer,
     Script,
     certificate,
     channel,
@@ -46,30 +46,30 @@ PUBLIC = "https://exports.maple.example"
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
     pair = certificate()
-    with Mailroom(tls=pair.server, implicit=scheme == "smtps") as room:
+    with MailServer(tls=pair.server, implicit=scheme == "smtps") as room:
         (receipt,) = send(room, scheme=scheme, trusted=pair.trusted)
         assert (receipt.status, room.signed_in, len(room.mails)) == ("250", [USER], 1)
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str) -> None:
-    stranger, other = certificate("mail.example"), certificate()
-    for shown, trusted in ((stranger, stranger.trusted), (other, stranger.trusted)):
-        with Mailroom(tls=shown.server, implicit=scheme == "smtps") as room:
+    client_without_key, other = certificate("mail.example"), certificate()
+    for shown, trusted in ((client_without_key, client_without_key.trusted), (other, client_without_key.trusted)):
+        with MailServer(tls=shown.server, implicit=scheme == "smtps") as room:
             with pytest.raises(ChannelUnavailable, match="certificate is not good"):
                 send(room, scheme=scheme, trusted=trusted)
             assert (room.signed_in, room.mails) == ([], [])
 
 
 def test_a_server_that_offers_no_encryption_is_told_nothing() -> None:
-    with Mailroom() as room, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
+    with MailServer() as room, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
         send(room, scheme="smtp+starttls")
     assert room.mails == []
 
 
 def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None:
     pair = certificate()
-    with Mailroom(tls=pair.server) as room:
+    with MailServer(tls=pair.server) as room:
         wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{room.port}"
         with pytest.raises(ChannelUnavailable) as caught:
             send(room, scheme="smtp+starttls", trusted=pair.trusted, smtp_url=wrong)
@@ -83,7 +83,7 @@ def test_nobody_listens() -> None:
 
 
 @contextmanager
-def dripping(line: bytes, pause: float) -> Iterator[int]:
+def serve_slowly(line: bytes, pause: float) -> Iterator[int]:
     """A server that says one byte at a time, `pause` seconds apart, and never ends."""
     ended = threading.Event()
     with socket.create_server((LOOPBACK, 0)) as listener:
@@ -108,7 +108,7 @@ def dripping(line: bytes, pause: float) -> Iterator[int]:
 @pytest.mark.parametrize(("scheme", "line"), [("smtp", b"220-wait\r\n"), ("smtps", b"\x16\x03\x03\x40\x00" + bytes(9))])
 def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line: bytes) -> None:
     began = time.monotonic()
-    with dripping(line, 0.02) as port, pytest.raises(ChannelUnavailable) as caught:
+    with serve_slowly(line, 0.02) as port, pytest.raises(ChannelUnavailable) as caught:
         list(channel(port, scheme, delivery_timeout_seconds=0.3).send([MESSAGE], to(DESK)))
     assert time.monotonic() - began < 15, "a timeout of each read would have waited for ever"
     assert (caught.value.status, "more than 0.3 s in all" in str(caught.value)) == ("TimeoutError", True)
@@ -120,7 +120,7 @@ def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
 
 def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
     pair = certificate()
-    with Mailroom(tls=pair.server) as room:
+    with MailServer(tls=pair.server) as room:
         stages = stages_of(channel(room.port, "smtp+starttls", pair.trusted), DESK)
         (mail,) = room.mails
     assert [(each.name, each.passed) for each in stages] == [
@@ -133,22 +133,22 @@ def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
 
 
 def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
-    pair, stranger = certificate(), certificate("mail.example")
+    pair, client_without_key = certificate(), certificate("mail.example")
     unknown = Script(recipients={DESK: "550 5.1.1 no such user"})
     closed = channel(free_port())
     nowhere = channel(25, smtp_url="smtp://no-such-name.invalid")
     unset = EmailChannel(Settings.model_validate({}))
     with (
-        Mailroom(tls=pair.server) as secured,
-        Mailroom(unknown) as strict,
-        Mailroom(Script(data=["554 5.7.1 spam"])) as picky,
+        MailServer(tls=pair.server) as secured,
+        MailServer(unknown) as strict,
+        MailServer(Script(data=["554 5.7.1 spam"])) as picky,
     ):
         wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{secured.port}"
         cases = [
             (unset, "resolve", "no mail server is configured"),
             (nowhere, "resolve", "the name is not known"),
             (closed, "connect", "Connection refused"),
-            (channel(secured.port, "smtp+starttls", stranger.trusted), "TLS", "certificate is not good"),
+            (channel(secured.port, "smtp+starttls", client_without_key.trusted), "TLS", "certificate is not good"),
             (channel(secured.port, "smtp+starttls", pair.trusted, smtp_url=wrong), "sign in", "535"),
             (channel(strict.port), "recipients", "550 5.1.1 no such user"),
             (channel(picky.port), "test mail", "554 5.7.1 spam"),
@@ -163,7 +163,7 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
 
 def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_total_time() -> None:
     began = time.monotonic()
-    with Mailroom(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
+    with MailServer(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
         send(room, delivery_timeout_seconds=0.3)
     assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
 
@@ -176,7 +176,7 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
         (check,) = [each for each in doctor.run_checks(made) if each.name == "mail server"]
         return check.ok, check.found, check.remedy
 
-    with Mailroom() as room:
+    with MailServer() as room:
         assert found(room.port) == (True, f"signed in at {LOOPBACK}:{room.port} by smtp", None)
         assert room.mails == []
     ok, said, remedy = found(free_port())
@@ -185,31 +185,33 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
 
 
 @pytest.fixture
-def room() -> Iterator[Mailroom]:
-    with Mailroom() as running:
+def room() -> Iterator[MailServer]:
+    with MailServer() as running:
         yield running
 
 
-def mailed(opened: OpenRuntime, room: Mailroom, **broker: Any) -> tuple[Runtime, exports.Ready]:
+def mailed(make_runtime: OpenRuntime, room: MailServer, **broker: Any) -> tuple[Runtime, exports.PreparedExport]:
     """Hand off an export to a customs broker that the mail server reaches."""
-    runtime = opened(smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC)
+    runtime = make_runtime(
+        smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC
+    )
     endpoint = {"channel": "email", "addresses": [DESK, CLERK]}
     exports.register(runtime, factories.BROKER, "customs_broker", channels=[endpoint], **broker)
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, factories.OPERATOR, "operator")
-    exports.hand_off(runtime, export := exports.ready(runtime))
+    exports.hand_off(runtime, export := exports.prepare_export(runtime))
     return runtime, export
 
 
 def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
-    opened: OpenRuntime, room: Mailroom
+    make_runtime: OpenRuntime, room: MailServer
 ) -> None:
-    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    runtime, export = mailed(make_runtime, room, artifactTypes=["cci_ubl"])
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").delivered == 1
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
     assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
-    (sent,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    (sent,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
     sender.resend_delivery(runtime, factories.ACCOUNT, sent.id, "key_1")
     sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
@@ -218,30 +220,30 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     assert first.said("plain") == second.said("plain")
 
 
-def test_a_handoff_is_never_sent_without_its_documents(opened: OpenRuntime, room: Mailroom) -> None:
-    runtime, export = mailed(opened, room)
+def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime, room: MailServer) -> None:
+    runtime, export = mailed(make_runtime, room)
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").retried == 1
-    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert "cannot be attached" in (owed.error or "")
     assert room.connections == 0
 
 
-def test_a_refused_mail_is_dead_and_the_operator_is_told(opened: OpenRuntime, room: Mailroom) -> None:
+def test_a_refused_mail_is_dead_and_the_operator_is_told(make_runtime: OpenRuntime, room: MailServer) -> None:
     room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
-    runtime, export = mailed(opened, room, artifactTypes=["cci_ubl"])
+    runtime, export = mailed(make_runtime, room, artifactTypes=["cci_ubl"])
     report = sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     assert (report.dead, [stream.channel for stream in report.pending_streams]) == (1, ["queue"])
-    (dead,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    (dead,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
     with runtime.db.read() as session:
         log = str(session.exec(select(Event.data)).all())
     assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
 
 
-def test_what_a_test_key_executes_never_reaches_a_live_mailbox(opened: OpenRuntime, room: Mailroom) -> None:
-    runtime, _ = mailed(opened, room)
-    export = exports.ready(runtime, factories.plan(batch="batch_test"), test=True)
+def test_what_a_test_key_executes_never_reaches_a_live_mailbox(make_runtime: OpenRuntime, room: MailServer) -> None:
+    runtime, _ = mailed(make_runtime, room)
+    export = exports.prepare_export(runtime, factories.plan(batch="batch_test"), test=True)
     exports.hand_off(runtime, export)
-    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert owed.channel == "borderbuddy"
     assert room.connections == 0

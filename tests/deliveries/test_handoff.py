@@ -42,7 +42,7 @@ FORBIDDEN = (
 )
 
 
-def said(runtime: Runtime, export_id: str, event_type: MessageType) -> list[Any]:
+def read_message_data(runtime: Runtime, export_id: str, event_type: MessageType) -> list[Any]:
     with runtime.db.read() as session:
         rows = session.exec(
             select(Notification)
@@ -65,15 +65,15 @@ def keys(value: Any) -> Iterator[str]:
 def test_handoff_enqueues_one_message_for_the_broker_one_a_package_for_the_warehouse_and_one_for_the_operator(
     runtime: Runtime,
 ) -> None:
-    export = exports.ready(runtime, factories.plan(units=2, packages=3))
+    export = exports.prepare_export(runtime, factories.plan(units=2, packages=3))
     exports.hand_off(runtime, export)
-    owed = exports.deliveries(runtime, export.export_id)
+    owed = exports.list_deliveries(runtime, export.export_id)
     assert [(each.audience, each.partner_id, each.channel, each.state) for each in owed] == [
         ("customs_broker", factories.BROKER, "queue", DeliveryState.PENDING),
         *[("warehouse", factories.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
         ("operator", factories.OPERATOR, "queue", DeliveryState.WAITING),
     ]
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
     assert (submission.path, submission.channel, submission.state) == ("byob", "queue", "pending")
@@ -81,10 +81,10 @@ def test_handoff_enqueues_one_message_for_the_broker_one_a_package_for_the_wareh
 
 
 def test_every_message_fits_its_published_schema_and_carries_the_treatment_digest(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     for message_type in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED):
-        messages = said(runtime, export.export_id, message_type)
+        messages = read_message_data(runtime, export.export_id, message_type)
         assert messages
         for message in messages:
             MESSAGES[message_type].model_validate_json(json.dumps(message))
@@ -92,9 +92,9 @@ def test_every_message_fits_its_published_schema_and_carries_the_treatment_diges
 
 
 def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_document(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
+    (message,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
     (unit,) = message["units"]
     planned = factories.unit()
     assert unit["packageNumber"] == "CP-000001"
@@ -116,17 +116,17 @@ def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_
 
 
 def test_more_than_500_lines_are_linked_to_instead_of_sent(runtime: Runtime) -> None:
-    export = exports.ready(runtime, factories.plan(lines=501))
+    export = exports.prepare_export(runtime, factories.plan(lines=501))
     exports.hand_off(runtime, export)
-    (message,) = said(runtime, export.export_id, MessageType.HANDOFF_READY)
+    (message,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
     assert message["units"][0]["lines"] is None
     assert message["units"][0]["invoiceData"]["artifactType"] == "cci_json"
 
 
 def test_warehouse_message_has_no_price_and_no_customs_field(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    for message in said(runtime, export.export_id, MessageType.PACKAGE_RECORDED):
+    for message in read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED):
         found = set(keys(message)) - {"treatmentDigest"}
         assert not [key for key in found if any(word in key.lower() for word in FORBIDDEN)]
         # The names of the customs package are no customs facts.
@@ -135,9 +135,9 @@ def test_warehouse_message_has_no_price_and_no_customs_field(runtime: Runtime) -
 
 
 def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    first = said(runtime, export.export_id, MessageType.PACKAGE_RECORDED)[0]
+    first = read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED)[0]
     assert first["packageRef"] == "P1"
     assert first["lpn"] == "LPN-001-00001"
     assert first["contents"] == [
@@ -148,7 +148,7 @@ def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runti
 
 
 def test_message_ids_and_bodies_stay_the_same_when_the_step_is_prepared_again(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     first, second = (handoff.prepare_handoff(runtime, export.context) for _ in range(2))
     assert first.rows.notifications == second.rows.notifications
     assert first.submission == second.submission
@@ -169,17 +169,17 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
     assert len({outbox.derive_notification_id(*each) for each in (one, *others)}) == 6
 
 
-def statements(runtime: Runtime, export: exports.Ready) -> int:
+def count_statements(runtime: Runtime, export: exports.PreparedExport) -> int:
     with asked_of(runtime.db) as asked:
         exports.hand_off(runtime, export)
     return len(asked)
 
 
 def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtime) -> None:
-    small = exports.ready(runtime, factories.plan(batch="small"))
-    large = exports.ready(runtime, factories.plan(batch="large", lines=500, packages=10_000))
-    assert statements(runtime, large) == statements(runtime, small)
-    assert len(exports.deliveries(runtime, large.export_id)) == 10_002
+    small = exports.prepare_export(runtime, factories.plan(batch="small"))
+    large = exports.prepare_export(runtime, factories.plan(batch="large", lines=500, packages=10_000))
+    assert count_statements(runtime, large) == count_statements(runtime, small)
+    assert len(exports.list_deliveries(runtime, large.export_id)) == 10_002
 
 
 def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime) -> None:
@@ -190,9 +190,9 @@ def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime
         path="borderbuddy",
         channels=[{"channel": "borderbuddy"}, {"channel": "queue"}],
     )
-    export = exports.ready(runtime, factories.plan(broker="br_two"))
+    export = exports.prepare_export(runtime, factories.plan(broker="br_two"))
     exports.hand_off(runtime, export)
-    assert [each.channel for each in exports.deliveries(runtime, export.export_id, "br_two")] == [
+    assert [each.channel for each in exports.list_deliveries(runtime, export.export_id, "br_two")] == [
         "borderbuddy",
         "queue",
     ]
@@ -202,9 +202,9 @@ def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime
 
 
 def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_paused_one_waits(
-    opened: OpenRuntime,
+    make_runtime: OpenRuntime,
 ) -> None:
-    runtime = opened()
+    runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_0", "operator", live=False)
@@ -213,18 +213,18 @@ def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_pau
     exports.register(
         runtime, "op_2", "operator", channels=[{"channel": "webhook", "address": "https://ops.example/hook"}]
     )
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    owed = [each for each in exports.deliveries(runtime, export.export_id) if each.audience == "operator"]
+    owed = [each for each in exports.list_deliveries(runtime, export.export_id) if each.audience == "operator"]
     assert [(each.partner_id, each.channel) for each in owed] == [("op_1", "queue"), ("op_2", "webhook")]
 
 
-def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRuntime) -> None:
-    runtime = opened()
+def test_nothing_is_sent_to_operators_where_none_was_activated(make_runtime: OpenRuntime) -> None:
+    runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_0", "operator", live=False)
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     with runtime.db.write() as session:
         told = outbox.enqueue_export_failed(
@@ -232,7 +232,10 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(opened: OpenRunti
         )
         assert outbox.release_waiting(session, export.export_id) == []
     assert (list(told.streams), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
-    assert {each.audience for each in exports.deliveries(runtime, export.export_id)} == {"customs_broker", "warehouse"}
+    assert {each.audience for each in exports.list_deliveries(runtime, export.export_id)} == {
+        "customs_broker",
+        "warehouse",
+    }
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         assert sender.deliver_stream(runtime, export.export_id, partner_id, "queue").delivered >= 1
     assert list(queue_reader.drain_queues(runtime.settings, [queues.OPERATOR])) == []
@@ -242,21 +245,21 @@ def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -
     hook = [{"channel": "webhook", "address": "https://partner.example/hook"}]
     exports.register(runtime, "br_live", "customs_broker", channels=hook)
     exports.register(runtime, "wh_live", "warehouse", channels=hook)
-    export = exports.ready(runtime, factories.plan(broker="br_live", warehouse="wh_live"), test=True)
+    export = exports.prepare_export(runtime, factories.plan(broker="br_live", warehouse="wh_live"), test=True)
     exports.hand_off(runtime, export)
-    channels = {each.audience: each.channel for each in exports.deliveries(runtime, export.export_id)}
+    channels = {each.audience: each.channel for each in exports.list_deliveries(runtime, export.export_id)}
     assert channels == {"customs_broker": "borderbuddy", "warehouse": "queue", "operator": "queue"}
 
 
 def test_an_unregistered_partner_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
-    export = exports.ready(runtime, factories.plan(broker="br_unknown"))
+    export = exports.prepare_export(runtime, factories.plan(broker="br_unknown"))
     with pytest.raises(StepFailed, match="br_unknown"):
         exports.hand_off(runtime, export)
-    assert exports.deliveries(runtime, export.export_id) == []
+    assert exports.list_deliveries(runtime, export.export_id) == []
 
 
 def test_a_profile_of_fields_that_there_are_no_more_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
-    made = exports.ready(runtime)
+    made = exports.prepare_export(runtime)
     gone = {"name": "Demo", "filename": "a.csv", "format": "csv", "columns": [{"header": "a", "field": "gone"}]}
     with runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = gone

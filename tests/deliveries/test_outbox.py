@@ -17,15 +17,15 @@ from tests.support import factories
 def test_every_message_that_was_put_down_is_held_against_its_schema(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exports.hand_off(runtime, exports.ready(runtime, factories.plan(packages=3)))
+    exports.hand_off(runtime, exports.prepare_export(runtime, factories.plan(packages=3)))
     assert check_told(runtime) == check_told(runtime, factories.ACCOUNT) == 1 + 3 + 1, "broker, warehouse, operator"
     assert check_told(runtime, "acc_other") == 0
     made = messages.build_cloud_event
 
-    def with_a_number(*given: Any, **more: Any) -> bytes:
+    def change_number(*given: Any, **more: Any) -> bytes:
         event = json.loads(made(*given, **more))
         return json.dumps(event | {"data": event["data"] | {"batchId": 7}}).encode()
 
-    monkeypatch.setattr(messages, "build_cloud_event", with_a_number)
+    monkeypatch.setattr(messages, "build_cloud_event", change_number)
     with pytest.raises(NotAsPublished, match="batchId: 7 is not of type 'string'"):
         check_told(runtime)

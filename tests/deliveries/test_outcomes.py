@@ -45,9 +45,9 @@ STATES = {
 
 
 @pytest.fixture
-def runtime(opened: OpenRuntime, database_url: str) -> Runtime:
+def runtime(make_runtime: OpenRuntime, database_url: str) -> Runtime:
     """The runtime on each database, with the partners of the builders' plans."""
-    runtime = opened(database_url=database_url)
+    runtime = make_runtime(database_url=database_url)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, "op_1", "operator")
@@ -78,64 +78,66 @@ def shape(
             session.execute(here.where(col(Delivery.audience) == dead).values(state=DeliveryState.DEAD.value))
 
 
-def shown(runtime: Runtime, export_id: str) -> Outcome:
+def read_outcome(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
         said = read_model.read_export(session, factories.ACCOUNT, export_id).outcome
-        listed = {each.export_id: each.outcome for each in of(session)}
-        found = [outcome for outcome in Outcome if export_id in {each.export_id for each in of(session, outcome)}]
+        listed = {each.export_id: each.outcome for each in count_exports(session)}
+        found = [
+            outcome for outcome in Outcome if export_id in {each.export_id for each in count_exports(session, outcome)}
+        ]
     assert listed[export_id] is said
     assert found == [said]
     return said
 
 
-def of(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
+def count_exports(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
     return queries.list_exports(session, factories.ACCOUNT, ExportFilter(outcomes=outcomes), cursor=None, limit=9).items
 
 
-def handed_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
-    export = exports.ready(runtime, factories.plan(batch=batch, invoice=batch))
+def hand_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
+    export = exports.prepare_export(runtime, factories.plan(batch=batch, invoice=batch))
     exports.hand_off(runtime, export)
     return export.export_id
 
 
 def test_each_state_and_each_status_has_its_outcome(runtime: Runtime) -> None:
-    handed_off(runtime, "another")
-    export_id = handed_off(runtime)
+    hand_off(runtime, "another")
+    export_id = hand_off(runtime)
     for state, outcome in STATES.items():
         shape(runtime, export_id, state, SubmissionState.REJECTED, overdue=True, dead="warehouse")
-        assert shown(runtime, export_id) is outcome, state
+        assert read_outcome(runtime, export_id) is outcome, state
     for status, outcome in STATUSES.items():
         shape(runtime, export_id, status=status)
-        assert shown(runtime, export_id) is outcome, status
+        assert read_outcome(runtime, export_id) is outcome, status
 
 
 def test_an_answer_that_is_late_is_overdue_and_an_answer_that_needs_a_person_is_itself(runtime: Runtime) -> None:
-    export_id = handed_off(runtime)
+    export_id = hand_off(runtime)
     for status in (SubmissionState.PENDING, SubmissionState.DELIVERED, SubmissionState.ACCEPTED, SubmissionState.FILED):
         shape(runtime, export_id, status=status, overdue=True)
-        assert shown(runtime, export_id) is Outcome.OVERDUE, status
+        assert read_outcome(runtime, export_id) is Outcome.OVERDUE, status
     for status in (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD):
         shape(runtime, export_id, status=status, overdue=True, dead="warehouse")
-        assert shown(runtime, export_id) is STATUSES[status]
+        assert read_outcome(runtime, export_id) is STATUSES[status]
 
 
 def test_what_the_warehouse_did_not_get_is_undeliverable_and_a_copy_is_not(runtime: Runtime) -> None:
-    export_id = handed_off(runtime)
+    export_id = hand_off(runtime)
     shape(runtime, export_id, status=SubmissionState.RELEASED, dead="warehouse")
-    assert shown(runtime, export_id) is Outcome.UNDELIVERABLE
+    assert read_outcome(runtime, export_id) is Outcome.UNDELIVERABLE
     for audience in ("operator", "customs_broker"):
         shape(runtime, export_id, status=SubmissionState.RELEASED, dead=audience)
-        assert shown(runtime, export_id) is Outcome.RELEASED, audience
+        assert read_outcome(runtime, export_id) is Outcome.RELEASED, audience
 
 
 def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
-    rejected, held, released = (handed_off(runtime, batch) for batch in ("A", "B", "C"))
+    rejected, held, released = (hand_off(runtime, batch) for batch in ("A", "B", "C"))
     shape(runtime, rejected, status=SubmissionState.REJECTED)
     shape(runtime, held, status=SubmissionState.HELD)
     shape(runtime, released, status=SubmissionState.RELEASED)
     with runtime.db.read() as session:
-        found = of(session, Outcome.REJECTED, Outcome.HELD)
+        found = count_exports(session, Outcome.REJECTED, Outcome.HELD)
     assert [each.export_id for each in found] == [held, rejected]
 
 
@@ -150,7 +152,7 @@ def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
 def test_the_status_sentence_says_what_is_late_and_since_when(
     runtime: Runtime, stands_at: SubmissionState, said: str
 ) -> None:
-    export_id = handed_off(runtime)
+    export_id = hand_off(runtime)
     shape(runtime, export_id, status=stands_at, overdue=True)
     with runtime.db.read() as session:
         status = read_model.read_export(session, factories.ACCOUNT, export_id).status
@@ -158,7 +160,7 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
 
 
 def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:
-    handed_off(runtime)
+    hand_off(runtime)
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = ExportFilter(outcomes=outcomes)
         with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:

@@ -25,48 +25,50 @@ from tests.support import factories
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
-def handed_off(runtime: Runtime) -> exports.Ready:
-    export = exports.ready(runtime)
+def hand_off(runtime: Runtime) -> exports.PreparedExport:
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     return export
 
 
-def submission(runtime: Runtime) -> BrokerSubmission:
+def read_submission(runtime: Runtime) -> BrokerSubmission:
     with runtime.db.read() as session:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def say(runtime: Runtime, status: str) -> None:
+def record_answer(runtime: Runtime, status: str) -> None:
     body = AcknowledgementBody.model_validate({"id": f"said:{status}", "status": status})
-    submissions.receive_answer(runtime, submission(runtime).id, body, "partner:br")
+    submissions.receive_answer(runtime, read_submission(runtime).id, body, "partner:br")
 
 
 def test_one_that_cannot_be_told_keeps_none_of_the_others(
     runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exports_late = [exports.ready(runtime, factories.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)]
+    exports_late = [
+        exports.prepare_export(runtime, factories.plan(batch=f"batch_{n}", invoice=f"INV-{n}")) for n in range(3)
+    ]
     for export in exports_late:
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
     bad, *good = [DeliveryStream(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
     real = outbox.enqueue_handoff_overdue
 
-    def told(session: Session, late: outbox.OverdueStatus) -> outbox.Enqueued:
+    def report_overdue(session: Session, late: outbox.OverdueStatus) -> outbox.Enqueued:
         if late.export_id == bad.export_id:
             raise ValueError("this one cannot be told")
         return real(session, late)
 
     with monkeypatch.context() as patched:
-        patched.setattr(outbox, "enqueue_handoff_overdue", told)
+        patched.setattr(outbox, "enqueue_handoff_overdue", report_overdue)
         assert sorted(stream.export_id for stream in overdue.notify_overdue(runtime)) == sorted(
             stream.export_id for stream in good
         )
         assert overdue.notify_overdue(runtime) == []
     assert overdue.notify_overdue(runtime) == [bad]
-    assert len(alarms(runtime)) == 3
+    assert len(list_alarms(runtime)) == 3
 
 
-def alarms(runtime: Runtime) -> list[dict[str, str]]:
+def list_alarms(runtime: Runtime) -> list[dict[str, str]]:
     with runtime.db.read() as session:
         rows = session.exec(
             select(Notification)
@@ -77,7 +79,7 @@ def alarms(runtime: Runtime) -> list[dict[str, str]]:
 
 
 def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
-    export = handed_off(runtime)
+    export = hand_off(runtime)
     began = clock.now
     clock.pass_seconds(15 * MINUTE - 1)
     assert overdue.notify_overdue(runtime) == []
@@ -85,57 +87,57 @@ def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtim
     assert overdue.notify_overdue(runtime) == [DeliveryStream(export.export_id, factories.OPERATOR, "queue")]
     clock.pass_seconds(DAY)
     assert overdue.notify_overdue(runtime) == []
-    (alarm,) = alarms(runtime)
+    (alarm,) = list_alarms(runtime)
     assert (alarm["submissionStatus"], alarm["partnerId"], alarm["channel"]) == ("pending", factories.BROKER, "queue")
     assert alarm["deadlineAt"] == (began + timedelta(minutes=15)).isoformat().replace("+00:00", "Z")
-    assert exports.log_of(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
+    assert exports.read_event_types(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
 
 
 def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
-    export = handed_off(runtime)
+    export = hand_off(runtime)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
     for status, seconds in waits.items():
         if status != "delivered":
-            say(runtime, status)
-        assert submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
-        assert submission(runtime).overdue_at is None
+            record_answer(runtime, status)
+        assert read_submission(runtime).deadline_at == clock.now + timedelta(seconds=seconds)
+        assert read_submission(runtime).overdue_at is None
         clock.pass_seconds(seconds - 1)
         assert overdue.notify_overdue(runtime) == []
         clock.pass_seconds(1)
         assert len(overdue.notify_overdue(runtime)) == 1
-        assert submission(runtime).overdue_at == clock.now
-    say(runtime, "released")
+        assert read_submission(runtime).overdue_at == clock.now
+    record_answer(runtime, "released")
     clock.pass_seconds(365 * DAY)
     assert overdue.notify_overdue(runtime) == []
-    assert [alarm["submissionStatus"] for alarm in alarms(runtime)] == list(waits)
+    assert [alarm["submissionStatus"] for alarm in list_alarms(runtime)] == list(waits)
 
 
 @pytest.mark.parametrize("status", ["rejected", "query", "held", "released"])
 def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
     runtime: Runtime, clock: Clock, status: str
 ) -> None:
-    handed_off(runtime)
-    say(runtime, status)
-    assert submission(runtime).deadline_at is None
+    hand_off(runtime)
+    record_answer(runtime, status)
+    assert read_submission(runtime).deadline_at is None
     clock.pass_seconds(365 * DAY)
     assert overdue.notify_overdue(runtime) == []
 
 
 def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(runtime: Runtime, clock: Clock) -> None:
-    handed_off(runtime)
-    say(runtime, "received")
-    first = submission(runtime).deadline_at
+    hand_off(runtime)
+    record_answer(runtime, "received")
+    first = read_submission(runtime).deadline_at
     clock.pass_seconds(HOUR)
-    say(runtime, "received")
-    assert submission(runtime).deadline_at == first
+    record_answer(runtime, "received")
+    assert read_submission(runtime).deadline_at == first
 
 
-def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: str) -> None:
-    runtime = opened(database_url=database_url, deadline_delivered_seconds=0.001)
+def test_many_sweeps_at_once_raise_one_alarm(make_runtime: OpenRuntime, database_url: str) -> None:
+    runtime = make_runtime(database_url=database_url, deadline_delivered_seconds=0.001)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    export = handed_off(runtime)
+    export = hand_off(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
     threads = [threading.Thread(target=overdue.notify_overdue, args=(runtime,)) for _ in range(6)]
@@ -143,12 +145,12 @@ def test_many_sweeps_at_once_raise_one_alarm(opened: OpenRuntime, database_url: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(alarms(runtime)) == 1
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "HANDOFF_OVERDUE"]
+    assert len(list_alarms(runtime)) == 1
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "HANDOFF_OVERDUE"]
 
 
 def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: Runtime, clock: Clock) -> None:
-    handed_off(runtime)
+    hand_off(runtime)
     with runtime.db.write() as session:
         session.execute(update(Export).values(state="superseded"))
     clock.pass_seconds(365 * DAY)
@@ -156,17 +158,17 @@ def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: 
 
 
 def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
-    export = handed_off(runtime)
+    export = hand_off(runtime)
     clock.pass_seconds(DAY)
     (stream,) = overdue.notify_overdue(runtime)
     sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
-        told = session.exec(
+        report_overdue = session.exec(
             select(Delivery.state)
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))
             .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
         ).all()
-    assert list(told) == ["delivered"]
+    assert list(report_overdue) == ["delivered"]
     assert view.broker_submission is not None
     assert view.broker_submission.overdue_at == clock.now

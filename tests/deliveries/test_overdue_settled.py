@@ -22,7 +22,7 @@ from tests.workflow.revisions import amended, executed
 
 
 @pytest.fixture
-def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
     """A workflow harness on each of the databases."""
     return make_workflow(database_url)
 
@@ -47,13 +47,13 @@ def purge(workflow: WorkflowHarness, _: str) -> None:
 
 @pytest.mark.parametrize("end", [amend, purge])
 def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
-    either: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
+    workflow_on_both: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
-    export_id = executed(either)
-    assert late(either) == (0, [])
-    with either.runtime.db.write() as session:
+    export_id = executed(workflow_on_both)
+    assert late(workflow_on_both) == (0, [])
+    with workflow_on_both.runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
-    overdue.notify_overdue(either.runtime)
-    assert late(either) == (1, [export_id])
-    end(either, export_id)
-    assert late(either) == (0, [])
+    overdue.notify_overdue(workflow_on_both.runtime)
+    assert late(workflow_on_both) == (1, [export_id])
+    end(workflow_on_both, export_id)
+    assert late(workflow_on_both) == (0, [])

@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessa
 from pipeline.deliveries.models import Delivery, Notification
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, states, stream_of
+from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint
 from tests.support import factories
 from tests.system.faults.matrix import alone
@@ -42,49 +42,53 @@ def with_another_key(runtime: Runtime) -> Runtime:
     return replace(runtime, settings=changed)
 
 
-def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(
+    make_runtime: OpenRuntime, endpoint: Start
+) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     assert deliver(with_another_key(runtime), export).retried == 1
     assert hook.requests == []
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
-    (first, *_) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (first, *_) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     view = queries.get_delivery(runtime, factories.ACCOUNT, first.id)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.error)
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
 
 def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_whole_stream(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     for _ in range(3):
         deliver(with_another_key(runtime), export)
         clock.pass_seconds(1)
     assert states(runtime, export) == [("dead", 3), ("dead", 1), ("dead", 1)]
-    assert exports.log_of(runtime, export.export_id).count("DELIVERY_DEAD") == 3
+    assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_DEAD") == 3
 
 
-def test_key_that_comes_back_in_time_has_all_delivered(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+def test_key_that_comes_back_in_time_has_all_delivered(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     deliver(with_another_key(runtime), export)
     clock.pass_seconds(5)
     assert deliver(runtime, export).delivered == 3
 
 
 def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     assert sender.notify_audience(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
-    assert [each.state for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)] == [
+    assert [each.state for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)] == [
         "delivered"
     ] * 2
 
 
-def unmade(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
+def make_unmakeable(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
     """Have the message with this id be one that cannot be made."""
     make = messages.build_cloud_event
 
@@ -97,12 +101,12 @@ def unmade(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
 
 
 def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_before_it_nor_for_ever_those_behind(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint()
-    export = hooked(runtime, hook.url)
-    (_, bad, _) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    unmade(monkeypatch, bad.notification_id)
+    runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
+    (_, bad, _) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    make_unmakeable(monkeypatch, bad.notification_id)
     report = deliver(runtime, export)
     assert (report.delivered, report.retried) == (1, 1)
     clock.pass_seconds(1)
@@ -115,7 +119,7 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
 
 
-def crashing(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, times: int = 1_000) -> list[list[str]]:
+def crash_on_send(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, times: int = 1_000) -> list[list[str]]:
     """Have the process end as it sends the message with this id, or any; return what each claim sent, in order."""
     sent: list[list[str]] = []
     left = [times]
@@ -133,7 +137,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, time
     return sent
 
 
-def lives_on(runtime: Runtime, export: exports.Ready, clock: Clock, *, deaths: int) -> None:
+def run_lives(runtime: Runtime, export: exports.PreparedExport, clock: Clock, *, deaths: int) -> None:
     """Let so many processes end at the stream, one after another, and a last one see to the end of it."""
     for _ in range(deaths):
         with pytest.raises(Crash):
@@ -144,27 +148,30 @@ def lives_on(runtime: Runtime, export: exports.Ready, clock: Clock, *, deaths: i
 
 @alone("F3")
 def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url)
-    crashing(monkeypatch, times=6)
-    lives_on(runtime, export, clock, deaths=6)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url)
+    crash_on_send(monkeypatch, times=6)
+    run_lives(runtime, export, clock, deaths=6)
     assert states(runtime, export) == [("delivered", 1)] * 3
     assert [each.outcome for each in attempts(runtime)] == ["delivered"] * 3, "what nobody knows is no attempt"
-    assert [each.error for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)] == [
-        None
-    ] * 3
+    assert [
+        each.error for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    ] == [None] * 3
 
 
 @alone("F3")
 def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are_delivered(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch, database_url: str
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    runtime = opened(database_url=database_url, delivery_schedule_seconds=(1, 1))
-    export = hooked(runtime, endpoint().url, packages=5)
-    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
-    sent = crashing(monkeypatch, ids[2])
+    runtime = make_runtime(database_url=database_url, delivery_schedule_seconds=(1, 1))
+    export = hand_off_by_webhook(runtime, endpoint().url, packages=5)
+    ids = [
+        each.notification_id
+        for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    ]
+    sent = crash_on_send(monkeypatch, ids[2])
     for _ in range(4):
         with pytest.raises(Crash):
             deliver(runtime, export)
@@ -184,7 +191,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     ]
     (given_up,) = (
         each
-        for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+        for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
         if each.state == "dead"
     )
     view = queries.get_delivery(runtime, factories.ACCOUNT, given_up.id)
@@ -199,41 +206,41 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
 
 
 def test_message_whose_worker_was_lost_says_so_until_it_is_taken(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url)
-    crashing(monkeypatch, times=2)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url)
+    crash_on_send(monkeypatch, times=2)
     for _ in range(2):
         with pytest.raises(Crash):
             deliver(runtime, export)
         clock.pass_seconds(LEASE_SECONDS)
-    rows = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    rows = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     assert [each.error for each in rows] == [streams.WORKER_LOST, None, None]
 
 
 def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resent(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened(delivery_schedule_seconds=(1,))
-    export = hooked(runtime, endpoint().url, packages=1)
-    crashing(monkeypatch, times=4)
-    lives_on(runtime, export, clock, deaths=3)
+    runtime = make_runtime(delivery_schedule_seconds=(1,))
+    export = hand_off_by_webhook(runtime, endpoint().url, packages=1)
+    crash_on_send(monkeypatch, times=4)
+    run_lives(runtime, export, clock, deaths=3)
     assert states(runtime, export) == [("dead", 1)]
-    (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (dead,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
-    lives_on(runtime, export, clock, deaths=1)
+    run_lives(runtime, export, clock, deaths=1)
     assert states(runtime, export) == [("delivered", 2)]
 
 
 def test_attempt_that_is_retried_lost_no_worker(
-    opened: OpenRuntime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, "http://127.0.0.1:9/")
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, "http://127.0.0.1:9/")
     for pause in runtime.settings.delivery_schedule_seconds:
         assert deliver(runtime, export).retried == 1
         clock.pass_seconds(pause)
-    sent = crashing(monkeypatch, "nobody's")
+    sent = crash_on_send(monkeypatch, "nobody's")
     assert deliver(runtime, export).delivered == 3
     assert [len(each) for each in sent] == [3], "together, as they were before"

@@ -28,44 +28,44 @@ from tests.support import factories
 Start = Callable[..., Endpoint]
 
 
-def said(body: Mapping[str, Any]) -> Script:
+def encode_answer(body: Mapping[str, Any]) -> Script:
     return Script(200, json.dumps(body).encode())
 
 
-def status(*answers: Mapping[str, Any], handoff_id: str = "BB/1") -> Script:
-    return said({"handoffId": handoff_id, "answers": list(answers)})
+def encode_status(*answers: Mapping[str, Any], handoff_id: str = "BB/1") -> Script:
+    return encode_answer({"handoffId": handoff_id, "answers": list(answers)})
 
 
-RECEIVED = said({"handoffId": "BB/1", "status": "received"})
+RECEIVED = encode_answer({"handoffId": "BB/1", "status": "received"})
 FIRST = {"id": "BB/1:received", "status": "received"}
 
 
-def handed_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
+def hand_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
     exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime, test=test)
+    export = exports.prepare_export(runtime, test=test)
     exports.hand_off(runtime, export)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
-    return submission(runtime)
+    return read_submission(runtime)
 
 
-def submission(runtime: Runtime) -> BrokerSubmission:
+def read_submission(runtime: Runtime) -> BrokerSubmission:
     with runtime.db.read() as session:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def recorded(runtime: Runtime) -> list[str]:
+def list_recorded(runtime: Runtime) -> list[str]:
     with runtime.db.read() as session:
         return list(session.exec(select(Acknowledgement.id).order_by(col(Acknowledgement.id))).all())
 
 
 def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_once(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
     filed = {"id": "n-2", "status": "filed", "entryNumber": "ABC-1234567-8"}
-    broker = endpoint(RECEIVED, status(FIRST), status(FIRST, {"id": "n-1", "status": "accepted"}, filed))
-    runtime = opened(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
-    sent = handed_over(runtime)
+    broker = endpoint(RECEIVED, encode_status(FIRST), encode_status(FIRST, {"id": "n-1", "status": "accepted"}, filed))
+    runtime = make_runtime(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
+    sent = hand_over(runtime)
     assert (sent.handoff_id, sent.state) == ("BB/1", "received")
     assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=1)
     assert polling.poll_endpoint(runtime, sent.id) == PollResult(recorded=2, repeated=1)
@@ -73,9 +73,9 @@ def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_onc
     asked = broker.requests[1]
     assert (asked.method, asked.path, asked.body) == ("GET", "/v1/BB%2F1", b"")
     assert asked.headers["authorization"] == "Bearer of-the-broker"
-    assert recorded(runtime) == ["BB/1:received", "n-1", "n-2"]
-    assert submission(runtime).state == "filed"
-    assert exports.log_of(runtime, sent.export_id).count("BROKER_ACKNOWLEDGED") == 3
+    assert list_recorded(runtime) == ["BB/1:received", "n-1", "n-2"]
+    assert read_submission(runtime).state == "filed"
+    assert exports.read_event_types(runtime, sent.export_id).count("BROKER_ACKNOWLEDGED") == 3
 
 
 @pytest.mark.parametrize(
@@ -88,42 +88,42 @@ def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_onc
         Script(200, b""),
         Script(302, headers={"Location": "http://127.0.0.1:1/"}),
         Script(200, b'{"handoffId": "BB/1", "answers": [], "more": 1}'),
-        status({"id": "n", "status": "maybe"}),
-        status({"id": "n", "status": "accepted"}, handoff_id="BB/2"),
+        encode_status({"id": "n", "status": "maybe"}),
+        encode_status({"id": "n", "status": "accepted"}, handoff_id="BB/2"),
         Script(200, b'{"handoffId": "BB/1", "answers": [' + b" " * 100_000 + b"]}"),
     ],
     ids=str,
 )
 def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
-    opened: OpenRuntime, endpoint: Start, answer: Script
+    make_runtime: OpenRuntime, endpoint: Start, answer: Script
 ) -> None:
-    runtime = opened(borderbuddy_url=endpoint(RECEIVED, answer).url)
-    sent = handed_over(runtime)
+    runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, answer).url)
+    sent = hand_over(runtime)
     with capture_logs() as logs:
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_not_read"]
-    assert (recorded(runtime), submission(runtime).state) == (["BB/1:received"], "received")
+    assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
 
 
 def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the_log(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
-    late = status(FIRST, {"id": "n-1", "status": "query", "message": "canary"})
-    runtime = opened(borderbuddy_url=endpoint(RECEIVED, late).url)
-    sent = handed_over(runtime)
+    late = encode_status(FIRST, {"id": "n-1", "status": "query", "message": "canary"})
+    runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, late).url)
+    sent = hand_over(runtime)
     exports.purge(runtime, sent.export_id)
     with capture_logs() as logs:
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_dropped"]
     assert "canary" not in str(logs)
-    assert recorded(runtime) == ["BB/1:received"]
+    assert list_recorded(runtime) == ["BB/1:received"]
 
 
 def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_often_then(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime = opened(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
-    sent = handed_over(runtime)
+    runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
+    sent = hand_over(runtime)
     asked = [Poll(factories.ACCOUNT, factories.BROKER, sent.id)]
     assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(10)
@@ -138,21 +138,21 @@ def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_ofte
 
 
 def test_an_endpoint_that_names_no_handoff_answers_by_itself(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     broker = endpoint(Script(202))
-    runtime = opened(borderbuddy_url=broker.url)
-    sent = handed_over(runtime)
+    runtime = make_runtime(borderbuddy_url=broker.url)
+    sent = hand_over(runtime)
     clock.pass_seconds(3600)
     assert polling.take_due_polls(runtime) == []
     assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert len(broker.requests) == 1
 
 
-def test_the_live_endpoint_is_not_asked_about_a_test_export(opened: OpenRuntime, endpoint: Start) -> None:
-    live, test = endpoint(), endpoint(RECEIVED, status(FIRST))
-    runtime = opened(borderbuddy_url=live.url, borderbuddy_sandbox_url=test.url)
-    sent = handed_over(runtime, test=True)
+def test_the_live_endpoint_is_not_asked_about_a_test_export(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    live, test = endpoint(), endpoint(RECEIVED, encode_status(FIRST))
+    runtime = make_runtime(borderbuddy_url=live.url, borderbuddy_sandbox_url=test.url)
+    sent = hand_over(runtime, test=True)
     assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=1)
     assert live.requests == []
 
@@ -170,9 +170,9 @@ def test_the_live_endpoint_is_not_asked_about_a_test_export(opened: OpenRuntime,
     ],
 )
 def test_the_sandbox_says_what_its_script_has_said_by_now(
-    opened: OpenRuntime, clock: Clock, number: str, at_once: list[str], later: list[str]
+    make_runtime: OpenRuntime, clock: Clock, number: str, at_once: list[str], later: list[str]
 ) -> None:
-    runtime = opened()
+    runtime = make_runtime()
     with runtime.db.write() as session:
         for event_id, path in (("ntf_1", "borderbuddy"), ("ntf_2", "webhook")):
             session.add(
@@ -194,9 +194,9 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
             sandbox_broker.list_answers(runtime, unknown)
 
 
-def test_the_channel_reads_what_the_published_schema_says(opened: OpenRuntime, endpoint: Start) -> None:
+def test_the_channel_reads_what_the_published_schema_says(make_runtime: OpenRuntime, endpoint: Start) -> None:
     answers = [{"id": "n", "status": "held", "message": "Customs looks into it."}]
-    broker = endpoint(status(*answers))
-    runtime = opened(borderbuddy_url=broker.url)
+    broker = endpoint(encode_status(*answers))
+    runtime = make_runtime(borderbuddy_url=broker.url)
     found = BorderBuddyChannel(runtime.settings).fetch_answers("BB/1", Target("acc_demo", "br_demo", test=False))
     assert found == HandoffStatus.model_validate({"handoffId": "BB/1", "answers": answers}).answers

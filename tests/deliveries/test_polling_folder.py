@@ -43,9 +43,9 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 
 
 @pytest.fixture
-def runtime(opened: OpenRuntime, server: SftpServer) -> Runtime:
+def runtime(make_runtime: OpenRuntime, server: SftpServer) -> Runtime:
     """A runtime whose customs broker takes handoffs by SFTP."""
-    runtime = opened(delivery_timeout_seconds=5)
+    runtime = make_runtime(delivery_timeout_seconds=5)
     exports.register(
         runtime, factories.BROKER, "customs_broker", path="byob", channels=[server.endpoint() | {"password": PASSWORD}]
     )
@@ -53,136 +53,136 @@ def runtime(opened: OpenRuntime, server: SftpServer) -> Runtime:
     return runtime
 
 
-def handed_over(runtime: Runtime) -> BrokerSubmission:
+def hand_over(runtime: Runtime) -> BrokerSubmission:
     """Hand off an export, and return its submission."""
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     with runtime.db.write() as session:
         session.execute(update(Artifact).values(sha256=runtime.store.put(b"doc")))
     exports.hand_off(runtime, export)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
-    return submission(runtime)
+    return read_submission(runtime)
 
 
-def submission(runtime: Runtime) -> BrokerSubmission:
+def read_submission(runtime: Runtime) -> BrokerSubmission:
     with runtime.db.read() as session:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def answered(runtime: Runtime) -> list[tuple[str, str]]:
+def list_answers(runtime: Runtime) -> list[tuple[str, str]]:
     with runtime.db.read() as session:
         rows = session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id))).all()
     return [(row.id, row.status) for row in rows]
 
 
-def answer(submission_id: str, status: str = "accepted", number: int = 1, **more: Any) -> bytes:
+def build_answer(submission_id: str, status: str = "accepted", number: int = 1, **more: Any) -> bytes:
     return json.dumps({"submissionId": submission_id, "id": f"A-{number}", "status": status} | more).encode()
 
 
-def leave(server: SftpServer, name: str, body: bytes) -> None:
+def write_inbox_file(server: SftpServer, name: str, body: bytes) -> None:
     (server.root / "in" / name).write_bytes(body)
 
 
-def inbox(server: SftpServer) -> dict[str, bytes]:
+def list_inbox(server: SftpServer) -> dict[str, bytes]:
     return {path.removeprefix("in/"): body for path, body in server.files().items() if path.startswith("in/")}
 
 
-def read(runtime: Runtime) -> PollResult:
+def read_inbox(runtime: Runtime) -> PollResult:
     return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER)
 
 
 def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     assert (sent.state, sent.channel) == ("delivered", "sftp")
     (folder,) = (server.root / "out").iterdir()
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert {Path(each["name"]).name for each in manifest["files"]} >= {"cci_json.bin", "cci_pdf.bin", "message.json"}
     assert json.loads((folder / "message.json").read_bytes())["data"]["submissionId"] == sent.id
-    leave(server, "a1.json", answer(sent.id, "filed", entryNumber="ABC-1234567-8"))
-    assert read(runtime) == PollResult(recorded=1)
-    assert submission(runtime).state == "filed"
-    assert inbox(server) == {"done/a1.json": answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
+    write_inbox_file(server, "a1.json", build_answer(sent.id, "filed", entryNumber="ABC-1234567-8"))
+    assert read_inbox(runtime) == PollResult(recorded=1)
+    assert read_submission(runtime).state == "filed"
+    assert list_inbox(server) == {"done/a1.json": build_answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
     with runtime.db.read() as session:
         event = session.exec(select(Event).where(col(Event.type) == "BROKER_ACKNOWLEDGED")).one()
     assert (event.actor, event.data["entryNumber"]) == (f"partner:{factories.BROKER}", "ABC-1234567-8")
 
 
 def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
-    runtime: Runtime, opened: OpenRuntime, server: SftpServer
+    runtime: Runtime, make_runtime: OpenRuntime, server: SftpServer
 ) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a1.json", answer(sent.id))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a1.json", build_answer(sent.id))
     with capture_logs() as logs:
-        assert read(opened(secret_key="lost")) == PollResult()
+        assert read_inbox(make_runtime(secret_key="lost")) == PollResult()
     assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
-    assert read(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == PollResult(recorded=1)
 
 
 def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
     runtime: Runtime, server: SftpServer
 ) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     exports.purge(runtime, sent.export_id)
-    leave(server, "a1.json", answer(sent.id, "query", message="canary"))
-    assert read(runtime) == PollResult(refused=1)
-    assert b"was purged" in b"".join(inbox(server).values())
-    assert answered(runtime) == []
+    write_inbox_file(server, "a1.json", build_answer(sent.id, "query", message="canary"))
+    assert read_inbox(runtime) == PollResult(refused=1)
+    assert b"was purged" in b"".join(list_inbox(server).values())
+    assert list_answers(runtime) == []
 
 
 def test_a_rejection_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
-    leave(server, "a.json", answer(handed_over(runtime).id, "rejected", fields=fields))
-    read(runtime)
+    write_inbox_file(server, "a.json", build_answer(hand_over(runtime).id, "rejected", fields=fields))
+    read_inbox(runtime)
     with runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).one().fields == fields
-    assert submission(runtime).state == "rejected"
+    assert read_submission(runtime).state == "rejected"
 
 
 def test_what_was_recorded_and_not_moved_is_moved_without_another_effect(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     for _ in range(2):
-        leave(server, "a.json", answer(sent.id))
-        read(runtime)
-    assert answered(runtime) == [("A-1", "accepted")]
-    names = sorted(inbox(server))
+        write_inbox_file(server, "a.json", build_answer(sent.id))
+        read_inbox(runtime)
+    assert list_answers(runtime) == [("A-1", "accepted")]
+    names = sorted(list_inbox(server))
     assert names[1] == "done/a.json"
     assert names[0].startswith("done/a-"), "the second of the name does not overwrite the first"
-    log = exports.log_of(runtime, sent.export_id)
+    log = exports.read_event_types(runtime, sent.export_id)
     assert log.count("BROKER_ACKNOWLEDGED") == 1
 
 
 def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a.json", answer(sent.id, "received", 1))
-    leave(server, "b.json", answer(sent.id, "accepted", 2))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a.json", build_answer(sent.id, "received", 1))
+    write_inbox_file(server, "b.json", build_answer(sent.id, "accepted", 2))
     (server.root / "in" / "done").write_text("a file where the folder should be")
     with capture_logs() as logs:
-        assert read(runtime) == PollResult(recorded=2)
-        assert read(runtime) == PollResult(repeated=2)
+        assert read_inbox(runtime) == PollResult(recorded=2)
+        assert read_inbox(runtime) == PollResult(repeated=2)
     assert [each["event"] for each in logs].count("answer_file_not_moved") == 4
-    assert submission(runtime).state == "accepted"
+    assert read_submission(runtime).state == "accepted"
 
 
 def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     for number in range(5):
-        leave(server, f"a{number}.json", answer(sent.id, "received", number))
+        write_inbox_file(server, f"a{number}.json", build_answer(sent.id, "received", number))
     found: list[PollResult] = []
-    threads = [threading.Thread(target=lambda: found.append(read(runtime))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(read_inbox(runtime))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sum(each.recorded for each in found) == 5
-    assert len(answered(runtime)) == 5
-    assert sorted(inbox(server)) == [f"done/a{number}.json" for number in range(5)]
+    assert len(list_answers(runtime)) == 5
+    assert sorted(list_inbox(server)) == [f"done/a{number}.json" for number in range(5)]
 
 
 def test_what_is_being_written_is_left_until_it_has_its_name(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a.json.part", answer(sent.id))
-    assert read(runtime) == PollResult()
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a.json.part", build_answer(sent.id))
+    assert read_inbox(runtime) == PollResult()
     (server.root / "in" / "a.json.part").rename(server.root / "in" / "a.json")
-    assert read(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == PollResult(recorded=1)
 
 
 BROKEN = {
@@ -205,46 +205,46 @@ BROKEN = {
 def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
     runtime: Runtime, server: SftpServer, body: bytes
 ) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a.json", body)
-    leave(server, "b.json", answer(sent.id))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a.json", body)
+    write_inbox_file(server, "b.json", build_answer(sent.id))
     with capture_logs() as logs:
-        assert read(runtime) == PollResult(recorded=1, refused=1)
-    found = inbox(server)
+        assert read_inbox(runtime) == PollResult(recorded=1, refused=1)
+    found = list_inbox(server)
     assert found.keys() == {"refused/a.json", "refused/a.json.reason.txt", "done/b.json"}
     assert found["refused/a.json"] == body, "it is not lost"
     assert found["refused/a.json.reason.txt"].strip()
     assert "answer_file_refused" in [each["event"] for each in logs]
-    assert answered(runtime) == [("A-1", "accepted")]
+    assert list_answers(runtime) == [("A-1", "accepted")]
 
 
 def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exists(
-    opened: OpenRuntime, server: SftpServer, tmp_path: Path
+    make_runtime: OpenRuntime, server: SftpServer, tmp_path: Path
 ) -> None:
-    runtime = opened()
+    runtime = make_runtime()
     other = [server.endpoint() | {"password": PASSWORD}]
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, "br_other", "customs_broker", path="byob", channels=other)
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    sent = handed_over(runtime)
-    leave(server, "theirs.json", answer(sent.id))
-    leave(server, "nobodys.json", answer("sub_" + "0" * 32))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "theirs.json", build_answer(sent.id))
+    write_inbox_file(server, "nobodys.json", build_answer("sub_" + "0" * 32))
     assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == PollResult(refused=2)
-    assert answered(runtime) == []
-    found = inbox(server)
+    assert list_answers(runtime) == []
+    found = list_inbox(server)
     said = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
     assert said == found["refused/nobodys.json.reason.txt"].decode().replace("sub_" + "0" * 32, "X")
 
 
 def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     elsewhere = tmp_path / "elsewhere.json"
-    elsewhere.write_bytes(answer(sent.id))
+    elsewhere.write_bytes(build_answer(sent.id))
     (server.root / "in" / "link.json").symlink_to(elsewhere)
     (server.root / "in" / "dangling.json").symlink_to(tmp_path / "nothing")
     (server.root / "in" / "folder.json").mkdir()
-    assert read(runtime) == PollResult(refused=3)
-    assert answered(runtime) == []
+    assert read_inbox(runtime) == PollResult(refused=3)
+    assert list_answers(runtime) == []
     assert {path.name for path in (server.root / "in" / "refused").iterdir()} == {
         name for stem in ("link", "dangling", "folder") for name in (f"{stem}.json", f"{stem}.json.reason.txt")
     }
@@ -252,24 +252,26 @@ def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpSe
 
 
 def test_names_that_lead_elsewhere_are_never_followed_and_counted(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
-    (server.root / "secret.json").write_bytes(answer(sent.id))
+    sent = hand_over(runtime)
+    (server.root / "secret.json").write_bytes(build_answer(sent.id))
     tricks = [b"../secret.json", b"/secret.json", b"..", b"a\x00.json", b"a\n.json", b"\xff\xfe.json", b"in/../x.json"]
     server.faults.names = tricks
-    leave(server, "answer.txt", b"accepted")
-    leave(server, "réponse.json", answer(sent.id))
+    write_inbox_file(server, "answer.txt", b"accepted")
+    write_inbox_file(server, "réponse.json", build_answer(sent.id))
     with capture_logs() as logs:
-        assert read(runtime) == PollResult(ignored=len(tricks) - 1 + 2), "all but the one that servers list themselves"
+        assert read_inbox(runtime) == PollResult(ignored=len(tricks) - 1 + 2), (
+            "all but the one that servers list themselves"
+        )
     assert {"event": "answer_files_ignored", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
-    assert answered(runtime) == []
-    assert inbox(server).keys() == {"answer.txt", "réponse.json"}
+    assert list_answers(runtime) == []
+    assert list_inbox(server).keys() == {"answer.txt", "réponse.json"}
 
 
 def test_a_name_that_is_listed_and_gone_harms_nothing(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     server.faults.names = [b"gone.json"]
-    leave(server, "a.json", answer(sent.id))
-    assert read(runtime) == PollResult(recorded=1)
+    write_inbox_file(server, "a.json", build_answer(sent.id))
+    assert read_inbox(runtime) == PollResult(recorded=1)
 
 
 def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, server: SftpServer) -> None:
@@ -277,46 +279,46 @@ def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, ser
         if path.endswith("a.json"):
             raise asyncssh.SFTPPermissionDenied("not yours")
 
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     server.faults.read = refuse
-    leave(server, "a.json", answer(sent.id))
-    leave(server, "b.json", answer(sent.id))
-    assert read(runtime) == PollResult(recorded=1, refused=1)
-    assert b"PermissionDenied" in inbox(server)["refused/a.json.reason.txt"]
+    write_inbox_file(server, "a.json", build_answer(sent.id))
+    write_inbox_file(server, "b.json", build_answer(sent.id))
+    assert read_inbox(runtime) == PollResult(recorded=1, refused=1)
+    assert b"PermissionDenied" in list_inbox(server)["refused/a.json.reason.txt"]
 
 
 def test_one_reading_takes_a_bounded_number_the_oldest_first_and_the_next_the_rest(
     runtime: Runtime, server: SftpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sftp_inbox, "MAX_FILES", 4)
-    sent = handed_over(runtime)
+    sent = hand_over(runtime)
     for number in range(6):
         name = f"a{9 - number}.json"
-        leave(server, name, answer(sent.id, "received", number))
+        write_inbox_file(server, name, build_answer(sent.id, "received", number))
         os.utime(server.root / "in" / name, (number, number))
-    assert read(runtime) == PollResult(recorded=4)
-    assert [number for number, _ in answered(runtime)] == ["A-0", "A-1", "A-2", "A-3"]
-    assert read(runtime) == PollResult(recorded=2)
+    assert read_inbox(runtime) == PollResult(recorded=4)
+    assert [number for number, _ in list_answers(runtime)] == ["A-0", "A-1", "A-2", "A-3"]
+    assert read_inbox(runtime) == PollResult(recorded=2)
 
 
 def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
     runtime: Runtime, server: SftpServer, tmp_path: Path
 ) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a.json", answer(sent.id))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a.json", build_answer(sent.id))
     server.password = PASSWORD[::-1]
     with capture_logs() as logs:
-        assert read(runtime) == PollResult()
+        assert read_inbox(runtime) == PollResult()
     server.password = PASSWORD
     with runtime.db.write() as session:
         row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
         key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
         row.endpoint = row.endpoint | {"hostKeys": [key]}
     with capture_logs() as more:
-        assert read(runtime) == PollResult()
+        assert read_inbox(runtime) == PollResult()
     assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
     assert "pinned" in more[0]["reason"]
-    assert list(inbox(server)) == ["a.json"]
+    assert list(list_inbox(server)) == ["a.json"]
 
 
 # Who is asked, and when
@@ -329,7 +331,7 @@ def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_th
     runtime: Runtime, clock: Clock
 ) -> None:
     assert polling.take_due_polls(runtime) == [], "nothing was sent"
-    handed_over(runtime)
+    hand_over(runtime)
     clock.pass_seconds(60)
     assert polling.take_due_polls(runtime) == [FOLDER]
     assert polling.take_due_polls(runtime) == []
@@ -341,21 +343,21 @@ def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_th
 
 @pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
 def test_a_partner_is_asked_until_the_goods_are_released(runtime: Runtime, state: str, *, asked: bool) -> None:
-    handed_over(runtime)
+    hand_over(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(state=state))
     assert polling.take_due_polls(runtime) == [FOLDER] * asked
 
 
 def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, clock: Clock) -> None:
-    handed_over(runtime)
+    hand_over(runtime)
     clock.pass_seconds(30 * 86_400)
     assert polling.take_due_polls(runtime) == []
 
 
 def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
-    sent = handed_over(runtime)
-    leave(server, "a.json", answer(sent.id))
+    sent = hand_over(runtime)
+    write_inbox_file(server, "a.json", build_answer(sent.id))
     with runtime.db.write() as session:
         session.execute(update(PartnerChannel).values(open_until=database_now(30)))
     assert polling.take_due_polls(runtime) == []
@@ -363,15 +365,17 @@ def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: R
         session.execute(update(PartnerChannel).values(open_until=None))
     partners.pause_partner(runtime, factories.ACCOUNT, factories.BROKER)
     assert polling.take_due_polls(runtime) == []
-    assert read(runtime) == PollResult()
+    assert read_inbox(runtime) == PollResult()
 
 
-def test_many_sweeps_at_once_ask_a_partner_once(opened: OpenRuntime, server: SftpServer, database_url: str) -> None:
-    runtime = opened(database_url=database_url)
+def test_many_sweeps_at_once_ask_a_partner_once(
+    make_runtime: OpenRuntime, server: SftpServer, database_url: str
+) -> None:
+    runtime = make_runtime(database_url=database_url)
     endpoint = server.endpoint() | {"password": PASSWORD}
     exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    handed_over(runtime)
+    hand_over(runtime)
     found: list[Poll] = []
     threads = [threading.Thread(target=lambda: found.extend(polling.take_due_polls(runtime))) for _ in range(8)]
     for thread in threads:

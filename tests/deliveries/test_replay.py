@@ -29,14 +29,14 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 BROKER, WAREHOUSE = "br_hook", "wh_hook"
 
 
-def furnished(runtime: Runtime, broker: Endpoint, warehouse: Endpoint) -> Runtime:
+def make_partners(runtime: Runtime, broker: Endpoint, warehouse: Endpoint) -> Runtime:
     for name, kind, endpoint in ((BROKER, "customs_broker", broker), (WAREHOUSE, "warehouse", warehouse)):
         exports.register(runtime, name, kind, channels=[{"channel": "webhook", "address": f"{endpoint.url}/hook"}])
     return runtime
 
 
-def handed_off(runtime: Runtime, batch: str = factories.BATCH, *, sent: bool = True, test: bool = False) -> str:
-    export = exports.ready(runtime, factories.plan(batch=batch, broker=BROKER, warehouse=WAREHOUSE), test=test)
+def hand_off(runtime: Runtime, batch: str = factories.BATCH, *, sent: bool = True, test: bool = False) -> str:
+    export = exports.prepare_export(runtime, factories.plan(batch=batch, broker=BROKER, warehouse=WAREHOUSE), test=test)
     exports.hand_off(runtime, export)
     if sent:
         send(runtime, export.export_id)
@@ -48,7 +48,7 @@ def send(runtime: Runtime, export_id: str) -> None:
         sender.deliver_stream(runtime, export_id, partner_id, "webhook")
 
 
-def replayed(
+def replay_to(
     runtime: Runtime, partner_id: str, since: datetime = LONG_AGO, **wanted: Any
 ) -> tuple[ReplayReport, list[DeliveryStream]]:
     test_only = wanted.pop("test_only", False)
@@ -56,90 +56,90 @@ def replayed(
     return replay.replay_messages(runtime, factories.ACCOUNT, partner_id, request, "key_op", test_only=test_only)
 
 
-def received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
+def list_received(endpoint: Endpoint) -> list[tuple[str, bytes]]:
     return [(each.headers["webhook-id"], each.body) for each in endpoint.requests]
 
 
 def states(runtime: Runtime, export_id: str, partner_id: str) -> list[str]:
-    return [each.state for each in exports.deliveries(runtime, export_id, partner_id)]
+    return [each.state for each in exports.list_deliveries(runtime, export_id, partner_id)]
 
 
 def test_everything_is_requeued_with_the_same_ids_for_that_partner_alone(
-    opened: OpenRuntime, endpoint: Start, database_url: str
+    make_runtime: OpenRuntime, endpoint: Start, database_url: str
 ) -> None:
     broker, warehouse = endpoint(), endpoint()
-    runtime = furnished(opened(database_url=database_url), broker, warehouse)
-    ids = [handed_off(runtime, batch) for batch in ("one", "two")]
-    first = received(warehouse)
+    runtime = make_partners(make_runtime(database_url=database_url), broker, warehouse)
+    ids = [hand_off(runtime, batch) for batch in ("one", "two")]
+    first = list_received(warehouse)
     assert (len(first), len(broker.requests)) == (4, 2)
 
-    report, streams = replayed(runtime, WAREHOUSE)
+    report, streams = replay_to(runtime, WAREHOUSE)
     assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
     assert streams == [DeliveryStream(each, WAREHOUSE, "webhook") for each in sorted(ids)]
     for stream in streams:
         sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
-    assert received(warehouse) == first + first
+    assert list_received(warehouse) == first + first
     assert len(broker.requests) == 2
     for export_id in ids:
         assert states(runtime, export_id, WAREHOUSE) == ["delivered", "delivered"]
-        assert exports.log_of(runtime, export_id).count("DELIVERY_RESENT") == 1
+        assert exports.read_event_types(runtime, export_id).count("DELIVERY_RESENT") == 1
 
 
 def test_one_recipient_that_fails_never_has_another_sent_again(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     broker, warehouse = endpoint(Script(500), Script(500), Script(204)), endpoint()
-    runtime = furnished(opened(delivery_schedule_seconds=[1]), broker, warehouse)
-    export_id = handed_off(runtime)
+    runtime = make_partners(make_runtime(delivery_schedule_seconds=[1]), broker, warehouse)
+    export_id = hand_off(runtime)
     clock.pass_seconds(2)
     send(runtime, export_id)
-    assert (states(runtime, export_id, BROKER), submission(runtime)) == (["dead"], "failed")
-    before = received(warehouse)
+    assert (states(runtime, export_id, BROKER), read_submission(runtime)) == (["dead"], "failed")
+    before = list_received(warehouse)
     assert len(before) == 2
 
-    report, (stream,) = replayed(runtime, BROKER)
-    assert (report.messages, submission(runtime)) == (1, "pending")
+    report, (stream,) = replay_to(runtime, BROKER)
+    assert (report.messages, read_submission(runtime)) == (1, "pending")
     clock.pass_seconds(3600)
     sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
-    assert (states(runtime, export_id, BROKER), submission(runtime)) == (["delivered"], "delivered")
+    assert (states(runtime, export_id, BROKER), read_submission(runtime)) == (["delivered"], "delivered")
     assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
     assert len({each.body for each in broker.requests}) == 1
-    assert received(warehouse) == before
+    assert list_received(warehouse) == before
 
 
-def submission(runtime: Runtime) -> str:
+def read_submission(runtime: Runtime) -> str:
     with runtime.db.read() as session:
         return session.exec(select(BrokerSubmission.state)).one()
 
 
-def test_what_is_still_pending_or_was_cancelled_is_left_alone(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = furnished(opened(), endpoint(), endpoint())
-    export_id = handed_off(runtime, sent=False)
+def test_what_is_still_pending_or_was_cancelled_is_left_alone(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    export_id = hand_off(runtime, sent=False)
     with runtime.db.write() as session:
-        first = exports.deliveries(runtime, export_id, WAREHOUSE)[0]
+        first = exports.list_deliveries(runtime, export_id, WAREHOUSE)[0]
         session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
-    report, streams = replayed(runtime, WAREHOUSE)
+    report, streams = replay_to(runtime, WAREHOUSE)
     assert (report.messages, report.exports, streams) == (0, 0, [])
     assert states(runtime, export_id, WAREHOUSE) == ["cancelled", "pending"]
-    assert "DELIVERY_RESENT" not in exports.log_of(runtime, export_id)
+    assert "DELIVERY_RESENT" not in exports.read_event_types(runtime, export_id)
 
 
 def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_enqueued(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     broker = endpoint(Script(410))
-    runtime = furnished(opened(), broker, endpoint())
+    runtime = make_partners(make_runtime(), broker, endpoint())
     began = clock.now
-    late = handed_off(runtime, "late", sent=False)
+    late = hand_off(runtime, "late", sent=False)
     clock.pass_seconds(600)
-    early = handed_off(runtime, "early")
+    early = hand_off(runtime, "early")
     clock.pass_seconds(600)
     send(runtime, late)
 
     def found(partner_id: str, **span: Any) -> list[str]:
-        _, streams = replayed(runtime, partner_id, **span)
+        _, streams = replay_to(runtime, partner_id, **span)
         with runtime.db.write() as session:
             session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
         return [stream.export_id for stream in streams]
@@ -152,24 +152,24 @@ def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_enq
     assert found(BROKER, since=began + timedelta(seconds=600), states=["dead"]) == [early]
 
 
-def test_only_the_kinds_and_states_that_were_asked_for(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = furnished(opened(), endpoint(), endpoint())
-    handed_off(runtime)
-    assert replayed(runtime, WAREHOUSE, states=["dead"])[0].messages == 0
-    assert replayed(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_SUPERSEDED])[0].messages == 0
-    assert replayed(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_RECORDED])[0].messages == 2
+def test_only_the_kinds_and_states_that_were_asked_for(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    hand_off(runtime)
+    assert replay_to(runtime, WAREHOUSE, states=["dead"])[0].messages == 0
+    assert replay_to(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_SUPERSEDED])[0].messages == 0
+    assert replay_to(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_RECORDED])[0].messages == 2
 
 
 def test_pages_follow_each_other_with_one_update_each(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "EXPORTS_PER_PAGE", 2)
-    runtime = furnished(opened(), endpoint(), endpoint())
-    ids = [handed_off(runtime, f"batch_{n}") for n in range(5)]
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    ids = [hand_off(runtime, f"batch_{n}") for n in range(5)]
     with asked_of(runtime.db) as asked:
-        pages = [replayed(runtime, WAREHOUSE)]
+        pages = [replay_to(runtime, WAREHOUSE)]
         while (before := pages[-1][0]).next is not None:
-            pages.append(replayed(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
+            pages.append(replay_to(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
 
     assert [(page.messages, page.exports) for page, _ in pages] == [(4, 2), (4, 2), (2, 1)]
     assert [stream.export_id for _, streams in pages for stream in streams] == sorted(ids)
@@ -177,42 +177,44 @@ def test_pages_follow_each_other_with_one_update_each(
 
 
 def test_an_export_is_never_split_between_pages(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MESSAGES_PER_PAGE", 1)
-    runtime = furnished(opened(), endpoint(), endpoint())
-    first, second = sorted(handed_off(runtime, batch) for batch in ("one", "two"))
-    report, streams = replayed(runtime, WAREHOUSE)
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    first, second = sorted(hand_off(runtime, batch) for batch in ("one", "two"))
+    report, streams = replay_to(runtime, WAREHOUSE)
     assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, first, [first])
-    report, streams = replayed(runtime, WAREHOUSE, after=report.next)
+    report, streams = replay_to(runtime, WAREHOUSE, after=report.next)
     assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, None, [second])
 
 
 def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
-    runtime = furnished(opened(), endpoint(), endpoint())
-    old, new = handed_off(runtime, "one"), handed_off(runtime, "two")
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    old, new = hand_off(runtime, "one"), hand_off(runtime, "two")
     with runtime.db.write() as session:
         session.get_one(Export, new).supersedes_id = old
-        told = exports.deliveries(runtime, old, WAREHOUSE)[-1].notification_id
+        told = exports.list_deliveries(runtime, old, WAREHOUSE)[-1].notification_id
         session.execute(
             update(Notification)
             .where(col(Notification.id) == told)
             .values(event_type=MessageType.PACKAGE_SUPERSEDED.value)
         )
-    report, streams = replayed(runtime, WAREHOUSE)
+    report, streams = replay_to(runtime, WAREHOUSE)
     assert (report.messages, {stream.export_id for stream in streams}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
-        sender.resend_delivery(runtime, factories.ACCOUNT, exports.deliveries(runtime, old, BROKER)[0].id, "key_op")
+        sender.resend_delivery(
+            runtime, factories.ACCOUNT, exports.list_deliveries(runtime, old, BROKER)[0].id, "key_op"
+        )
 
 
-def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = furnished(opened(), endpoint(), endpoint())
-    live = handed_off(runtime)
-    assert replayed(runtime, WAREHOUSE, test_only=True)[0].messages == 0
-    one = exports.deliveries(runtime, live, WAREHOUSE)[0].id
+def test_a_test_key_has_nothing_sent_to_a_live_endpoint(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    live = hand_off(runtime)
+    assert replay_to(runtime, WAREHOUSE, test_only=True)[0].messages == 0
+    one = exports.list_deliveries(runtime, live, WAREHOUSE)[0].id
     with pytest.raises(InsufficientRole, match="resend it with a live key"):
         sender.resend_delivery(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
@@ -220,14 +222,14 @@ def test_a_test_key_has_nothing_sent_to_a_live_endpoint(opened: OpenRuntime, end
 
 def test_an_unknown_partner_is_not_found_and_the_account_is_its_own_operator(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
-        replayed(runtime, "wh_unknown")
-    assert replayed(runtime, factories.ACCOUNT)[0].messages == 0
+        replay_to(runtime, "wh_unknown")
+    assert replay_to(runtime, factories.ACCOUNT)[0].messages == 0
 
 
-def test_the_event_says_who_is_sent_how_much_again(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = furnished(opened(), endpoint(), endpoint())
-    export_id = handed_off(runtime)
-    replayed(runtime, WAREHOUSE)
+def test_the_event_says_who_is_sent_how_much_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_partners(make_runtime(), endpoint(), endpoint())
+    export_id = hand_off(runtime)
+    replay_to(runtime, WAREHOUSE)
     with runtime.db.read() as session:
         last = session.exec(
             select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc())

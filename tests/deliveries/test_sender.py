@@ -19,7 +19,7 @@ from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, states, stream_of
+from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
 from tests.system.faults.matrix import alone
@@ -28,23 +28,26 @@ Start = Callable[..., Endpoint]
 
 
 def test_everything_is_delivered_in_order_and_the_log_says_so_once(
-    opened: OpenRuntime, endpoint: Start, database_url: str
+    make_runtime: OpenRuntime, endpoint: Start, database_url: str
 ) -> None:
-    runtime, hook = opened(database_url=database_url), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(database_url=database_url), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     assert deliver(runtime, export).delivered == 3
     assert deliver(runtime, export).delivered == 0
-    ids = [each.notification_id for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
+    ids = [
+        each.notification_id
+        for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    ]
     assert [request.headers["webhook-id"] for request in hook.requests] == ids
     assert states(runtime, export) == [("delivered", 1)] * 3
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED"]
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED"]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("delivered", "204")] * 3
 
 
 @alone("F18")
-def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
-    runtime = opened(database_url=database_url)
-    export = hooked(runtime, endpoint().url)
+def test_of_16_claims_at_once_one_wins(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
+    runtime = make_runtime(database_url=database_url)
+    export = hand_off_by_webhook(runtime, endpoint().url)
     together = threading.Barrier(16)
     won: list[streams.StreamLease] = []
 
@@ -64,10 +67,10 @@ def test_of_16_claims_at_once_one_wins(opened: OpenRuntime, endpoint: Start, dat
 
 @pytest.mark.usefixtures("on_the_internet")
 def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouched(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(), endpoint(Script(), Script(500, b"on fire"), Script())
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(), endpoint(Script(), Script(500, b"on fire"), Script())
+    export = hand_off_by_webhook(runtime, hook.url)
     report = deliver(runtime, export)
     assert (report.delivered, report.retried, report.dead) == (1, 1, 0)
     assert states(runtime, export) == [("delivered", 1), ("pending", 1), ("pending", 0)]
@@ -85,15 +88,19 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
     ids = [request.headers["webhook-id"] for request in hook.requests]
     assert ids == [ids[0], ids[1], ids[1], ids[3]]
     assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every try"
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+    assert exports.read_event_types(runtime, export.export_id) == [
+        "HANDED_OFF",
+        "DELIVERY_FAILED",
+        "WAREHOUSE_NOTIFIED",
+    ]
 
 
 @alone("F19")
 def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
-    export = hooked(runtime, hook.url, packages=1)
+    runtime, hook = make_runtime(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
+    export = hand_off_by_webhook(runtime, hook.url, packages=1)
     for pause in (5, 300, 1800):
         assert deliver(runtime, export).retried == 1
         clock.pass_seconds(pause - 0.001)
@@ -104,12 +111,16 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     assert report.pending_streams == (DeliveryStream(export.export_id, factories.OPERATOR, "queue"),)
     assert states(runtime, export) == [("dead", 4)]
     assert len(hook.requests) == 4
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", *["DELIVERY_FAILED"] * 4, "DELIVERY_DEAD"]
+    assert exports.read_event_types(runtime, export.export_id) == [
+        "HANDED_OFF",
+        *["DELIVERY_FAILED"] * 4,
+        "DELIVERY_DEAD",
+    ]
 
 
 @alone("F19")
 def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[float, float]] = []
 
@@ -117,13 +128,13 @@ def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
         drawn.append((shortest, longest))
         return longest / 4
 
-    runtime, hook = opened(breaker_failures=100), endpoint(Script(500))
-    export = hooked(runtime, hook.url, packages=1)
+    runtime, hook = make_runtime(breaker_failures=100), endpoint(Script(500))
+    export = hand_off_by_webhook(runtime, hook.url, packages=1)
     monkeypatch.setattr("random.uniform", draw)
     schedule = runtime.settings.delivery_schedule_seconds
     for pause in schedule:
         deliver(runtime, export)
-        (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+        (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
         assert owed.due_at is not None
         assert (owed.due_at - clock.now).total_seconds() == pause / 4
         clock.pass_seconds(pause / 4)
@@ -131,9 +142,9 @@ def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     assert schedule == (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), "Standard Webhooks' pauses"
 
 
-def test_the_operator_is_told_of_a_dead_letter_once(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime = opened(delivery_schedule_seconds=(1,))
-    export = hooked(runtime, endpoint(Script(500)).url, packages=1)
+def test_the_operator_is_told_of_a_dead_letter_once(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime = make_runtime(delivery_schedule_seconds=(1,))
+    export = hand_off_by_webhook(runtime, endpoint(Script(500)).url, packages=1)
     deliver(runtime, export)
     clock.pass_seconds(1)
     deliver(runtime, export)
@@ -144,9 +155,11 @@ def test_the_operator_is_told_of_a_dead_letter_once(opened: OpenRuntime, endpoin
     assert [(each.audience, each.position) for each in told] == [("operator", 4)]
 
 
-def test_what_waits_behind_a_dead_message_gets_one_try_each(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1, 1)), endpoint(Script(500))
-    export = hooked(runtime, hook.url)
+def test_what_waits_behind_a_dead_message_gets_one_try_each(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint(Script(500))
+    export = hand_off_by_webhook(runtime, hook.url)
     for _ in range(3):
         deliver(runtime, export)
         clock.pass_seconds(1)
@@ -154,40 +167,46 @@ def test_what_waits_behind_a_dead_message_gets_one_try_each(opened: OpenRuntime,
     assert len(hook.requests) == 5
 
 
-def test_a_dead_endpoint_does_not_have_the_others_told_again(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, alive, broken = opened(), endpoint(), endpoint(Script(500))
+def test_a_dead_endpoint_does_not_have_the_others_told_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime, alive, broken = make_runtime(), endpoint(), endpoint(Script(500))
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
     )
     exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[{"channel": "webhook", "address": alive.url}])
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     for _ in range(3):
         sender.notify_audience(runtime, export.context, outbox.BROKER)
         sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert len(alive.requests) == 2
     assert len(broken.requests) == 1
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "DELIVERY_FAILED", "WAREHOUSE_NOTIFIED"]
+    assert exports.read_event_types(runtime, export.export_id) == [
+        "HANDED_OFF",
+        "DELIVERY_FAILED",
+        "WAREHOUSE_NOTIFIED",
+    ]
 
 
 @alone("F19")
 @pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
 def test_retry_after_is_honoured_within_bounds(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
 ) -> None:
-    runtime, hook = opened(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
-    export = hooked(runtime, hook.url, packages=1)
+    runtime, hook = make_runtime(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
+    export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
-    (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     assert owed.due_at is not None
     assert (owed.due_at - clock.now).total_seconds() == seconds
     assert owed.lease_until == owed.due_at
 
 
 @alone("F19")
-def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint(Script(410), Script())
-    export = hooked(runtime, hook.url)
+def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(
+    make_runtime: OpenRuntime, endpoint: Start
+) -> None:
+    runtime, hook = make_runtime(), endpoint(Script(410), Script())
+    export = hand_off_by_webhook(runtime, hook.url)
     partner_id = stream_of(export).partner_id
     assert deliver(runtime, export).dead == 1
     assert states(runtime, export) == [("dead", 1), ("pending", 0), ("pending", 0)]
@@ -200,11 +219,11 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(opened
 
 @alone("F19")
 def test_410_and_that_the_partner_is_paused_are_written_together(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in between, a process would leave a partner live that wants nothing more, and each message would end at it."""
-    runtime = opened()
-    export = hooked(runtime, endpoint(Script(410)).url)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint(Script(410)).url)
     written: list[tuple[str, str]] = []
 
     def look(point: str) -> None:
@@ -217,9 +236,9 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
     assert written == [("dead", "paused")]
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+def test_a_worker_that_lost_its_lease_writes_nothing(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     slow = streams.claim_stream(runtime, stream_of(export))
     assert slow is not None
     clock.pass_seconds(31)
@@ -231,19 +250,21 @@ def test_a_worker_that_lost_its_lease_writes_nothing(opened: OpenRuntime, endpoi
 
 
 def test_a_stream_that_is_held_is_left_alone_until_the_lease_runs_out(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     assert streams.claim_stream(runtime, stream_of(export)) is not None
     assert deliver(runtime, export).delivered == 0
     clock.pass_seconds(30)
     assert deliver(runtime, export).delivered == 3
 
 
-def test_no_transaction_is_open_while_a_message_is_sent(opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = opened()
-    export = hooked(runtime, "http://127.0.0.1:9/")
+def test_no_transaction_is_open_while_a_message_is_sent(
+    make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, "http://127.0.0.1:9/")
     seen: list[bool] = []
 
     def send(_: object, messages: Sequence[OutgoingMessage], __: object) -> Iterator[DeliveryReceipt]:
@@ -262,10 +283,10 @@ def writer_is_free(database: Database) -> bool:
 
 
 def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
-    opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, "http://127.0.0.1:9/")
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, "http://127.0.0.1:9/")
 
     def send(*_: Any) -> Iterator[DeliveryReceipt]:
         yield DeliveryReceipt(str(1 // 0))
@@ -276,8 +297,8 @@ def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
 
 
 def test_a_batch_is_as_large_as_the_settings_say_and_the_stream_is_emptied_all_the_same(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
-    runtime, hook = opened(delivery_batch=2), endpoint()
-    export = hooked(runtime, hook.url, packages=5)
+    runtime, hook = make_runtime(delivery_batch=2), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url, packages=5)
     assert deliver(runtime, export).delivered == 5

@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHan
 from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import poll
-from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
 
 
@@ -32,7 +32,7 @@ from tests.support import factories
 def test_the_sandbox_broker_answers_as_the_invoice_number_asks(
     harness: ApiHarness, via: str, invoice: str, status: str
 ) -> None:
-    export, _ = handed_off(harness, invoice=invoice, via=via)
+    export, _ = hand_off(harness, invoice=invoice, via=via)
     poll(lambda: harness.submission(export).state == status)
     with harness.runtime.db.read() as session:
         answers = session.exec(select(Acknowledgement)).all()
@@ -46,8 +46,8 @@ def test_the_sandbox_broker_answers_as_the_invoice_number_asks(
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
 def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(harness: ApiHarness, via: str) -> None:
-    silent, _ = handed_off(harness, invoice="P", via=via)
-    broken, _ = handed_off(harness, invoice="F", via=via)
+    silent, _ = hand_off(harness, invoice="P", via=via)
+    broken, _ = hand_off(harness, invoice="F", via=via)
     assert (harness.submission(silent).state, harness.submission(broken).state) == ("delivered", "sent")
     owed = (
         harness.client("read").get("/api/deliveries", params={"exportId": broken.export_id, "state": "pending"}).json()
@@ -57,20 +57,20 @@ def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(harness: ApiHarness
 
 
 def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness, invoice="R")
+    export, _ = hand_off(harness, invoice="R")
     (done,) = [
-        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+        each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
     ]
     sender.resend_delivery(harness.runtime, factories.ACCOUNT, done.id, "key_1")
     sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
     with harness.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
         assert session.exec(select(func.count()).select_from(Acknowledgement)).one() == 1
-    assert exports.log_of(harness.runtime, export.export_id).count("BROKER_REJECTED") == 1
+    assert exports.read_event_types(harness.runtime, export.export_id).count("BROKER_REJECTED") == 1
 
 
 def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(harness: ApiHarness) -> None:
-    made = [handed_off(harness, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
+    made = [hand_off(harness, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
     reader = harness.client("read")
     first = reader.get("/sandbox/handoffs", params={"limit": 2}).json()
     second = reader.get("/sandbox/handoffs", params={"limit": 2, "cursor": first["nextCursor"]}).json()
@@ -82,7 +82,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert (by_outcome["none"]["answer"], by_outcome["rejected"]["answer"]["status"]) == (None, "rejected")
     assert by_outcome["rejected"]["submissionStatus"] == "rejected"
     assert harness.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
-    person = harness.stranger()
+    person = harness.client_without_key()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
     key = api_keys.create_key(harness.runtime, factories.ACCOUNT, "a person's", mode="live", roles=("read",))
     person.post("/console/sign-in", data={"key": key.bearer})
@@ -92,14 +92,14 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
 
 
 def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness, invoice="R")
+    export, _ = hand_off(harness, invoice="R")
     submission = harness.submission(export)
     assert polling.poll_endpoint(harness.runtime, submission.id) == PollResult(repeated=1)
     assert str(submission.handoff_id).startswith("sbx-")
 
 
 def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(harness: ApiHarness) -> None:
-    plain = harness.stranger()
+    plain = harness.client_without_key()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
     assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
     assert plain.post(f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.WAREHOUSE}", content=b"{}").status_code == 401
@@ -108,10 +108,10 @@ def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(harness: ApiHar
 
 def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHarness) -> None:
     """What the sandbox answers bears the secret of the handoff's partner: who asks for it must be that partner."""
-    export, secret = handed_off(harness, invoice="R", via="webhook")
+    export, secret = hand_off(harness, invoice="R", via="webhook")
     poll(lambda: harness.submission(export).state == "rejected")
     (done,) = [
-        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+        each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
     ]
     with harness.runtime.db.read() as session:
         body = build_cloud_event(harness.runtime.settings, session.get_one(Notification, done.notification_id), None)
@@ -123,7 +123,7 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHar
     # Under an id of its own it is no repetition, and it asks for another answer.
     asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
     assert asked.count(b'"number": "A') == 1
-    plain = harness.stranger()
+    plain = harness.client_without_key()
 
     def post(account: str, partner: str, secret: str) -> int:
         address = f"/sandbox/webhooks/{account}/{partner}"
@@ -138,26 +138,26 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHar
 
 
 def test_an_answer_signed_by_the_partner_is_recorded_once(harness: ApiHarness) -> None:
-    export, secret = handed_off(harness)
+    export, secret = hand_off(harness)
     url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
-    plain = harness.stranger()
+    plain = harness.client_without_key()
     first = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
     again = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
     assert (first.status_code, first.json()["submissionStatus"], first.json()["recorded"]) == (200, "released", True)
     assert (again.status_code, again.json()["submissionStatus"], again.json()["recorded"]) == (200, "released", False)
-    assert exports.log_of(harness.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
+    assert exports.read_event_types(harness.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
 
 
 def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
-    first, secret = handed_off(harness)
+    first, secret = hand_off(harness)
     broker = harness.submission(first).partner_id
-    second = exports.ready(harness.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
+    second = exports.prepare_export(harness.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
     exports.hand_off(harness.runtime, second)
     answer = json.dumps({"id": "a-1", "status": "released"}).encode()
-    plain = harness.stranger()
+    plain = harness.client_without_key()
 
-    def say(export: exports.Ready, call: str, body: bytes, headers: dict[str, str]) -> int:
+    def say(export: exports.PreparedExport, call: str, body: bytes, headers: dict[str, str]) -> int:
         return plain.post(
             f"/api/broker-submissions/{harness.submission(export).id}/{call}", content=body, headers=headers
         ).status_code
@@ -178,7 +178,7 @@ def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
 
 
 def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness)
+    export, _ = hand_off(harness)
     url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     broker = harness.client(f"partner:{harness.submission(export).partner_id}")
     for number, (status, stands) in enumerate(
@@ -191,7 +191,7 @@ def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) 
 
 
 def test_20_same_answers_at_once_count_once(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness)
+    export, _ = hand_off(harness)
     submission_id = harness.submission(export).id
     broker = harness.client("operate")
     together = threading.Barrier(20)
@@ -207,15 +207,15 @@ def test_20_same_answers_at_once_count_once(harness: ApiHarness) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert exports.log_of(harness.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
+    assert exports.read_event_types(harness.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
 
 
 def test_who_may_not_answer_is_refused_and_nothing_moves(harness: ApiHarness) -> None:
-    export, secret = handed_off(harness)
+    export, secret = hand_off(harness)
     submission = harness.submission(export)
     url = f"/api/broker-submissions/{submission.id}/acknowledgements"
     answer = b'{"id": "a-1", "status": "accepted"}'
-    plain = harness.stranger()
+    plain = harness.client_without_key()
     refused = [
         plain.post(url, content=answer),
         plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, generate_secret())),
@@ -242,11 +242,11 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(harness: ApiHarness) ->
         (413, "PAYLOAD_TOO_LARGE"),
     ]
     assert harness.submission(export).state == "delivered"
-    assert "BROKER_ACKNOWLEDGED" not in exports.log_of(harness.runtime, export.export_id)
+    assert "BROKER_ACKNOWLEDGED" not in exports.read_event_types(harness.runtime, export.export_id)
 
 
 def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness)
+    export, _ = hand_off(harness)
     reader, operator = harness.client("read"), harness.client("operate")
     page = reader.get("/api/deliveries", params={"exportId": export.export_id, "limit": 2}).json()
     rest = reader.get("/api/deliveries", params={"exportId": export.export_id, "cursor": page["nextCursor"]}).json()

@@ -17,20 +17,20 @@ from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.deliveries.support.scenario import OTHER, ApiHarness, handed_off
+from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.interfaces.contracts import sent
 from tests.support import factories
 
 
-def handoff_of(harness: ApiHarness, export: exports.Ready) -> str:
+def find_handoff(harness: ApiHarness, export: exports.PreparedExport) -> str:
     """Return the message id of the export's handoff."""
     found = [
-        each for each in exports.deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
+        each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
     ]
     return found[0].notification_id
 
 
-def traced(harness: ApiHarness, message: str) -> Any:
+def read_trace(harness: ApiHarness, message: str) -> Any:
     """Return what became of the message, as published."""
     answer = harness.client("read").get(f"/api/notifications/{message}")
     assert answer.status_code == 200, answer.text
@@ -50,7 +50,7 @@ def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
         exports.register(
             harness.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=endpoints
         )
-        export = exports.ready(harness.runtime, factories.plan(broker="br_three", invoice="R"))
+        export = exports.prepare_export(harness.runtime, factories.plan(broker="br_three", invoice="R"))
         exports.hand_off(harness.runtime, export)
         for _ in range(2):
             sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
@@ -58,18 +58,18 @@ def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
         yield export, endpoint
 
 
-def without_links(told: Any) -> Any:
+def remove_links(told: Any) -> Any:
     """Return a message without the links that it goes out with, which are kept nowhere."""
     if isinstance(told, dict):
-        return {name: without_links(each) for name, each in told.items() if name not in ("signedUrl", "signedUntil")}
-    return [without_links(each) for each in told] if isinstance(told, list) else told
+        return {name: remove_links(each) for name, each in told.items() if name not in ("signedUrl", "signedUntil")}
+    return [remove_links(each) for each in told] if isinstance(told, list) else told
 
 
 @pytest.mark.usefixtures("on_the_internet")
 def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, by_three_channels: Any) -> None:
     export, endpoint = by_three_channels
-    message = handoff_of(harness, export)
-    found = traced(harness, message)
+    message = find_handoff(harness, export)
+    found = read_trace(harness, message)
     assert (found["id"], found["eventType"], found["exportId"], found["audience"], found["revision"]) == (
         message,
         "exports.handoff.ready.v1",
@@ -90,7 +90,7 @@ def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, 
     assert webhook["tries"][1]["answer"] == "not [b]now[/b]"
     sent = json.loads(endpoint.requests[-1].body)
     assert sent != found["event"], "it went out with links that are keys"
-    assert without_links(sent) == found["event"]
+    assert remove_links(sent) == found["event"]
     assert (found["sandbox"]["outcome"], found["sandbox"]["answer"]["status"]) == ("rejected", "rejected")
     submission = found["brokerSubmission"]
     assert (submission["submission_status"], [each["status"] for each in submission["acknowledgements"]]) == (
@@ -101,9 +101,9 @@ def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, 
 
 
 def test_message_to_a_warehouse_has_no_submission(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness)
-    (first, *_) = exports.deliveries(harness.runtime, export.export_id, factories.WAREHOUSE)
-    found = traced(harness, first.notification_id)
+    export, _ = hand_off(harness)
+    (first, *_) = exports.list_deliveries(harness.runtime, export.export_id, factories.WAREHOUSE)
+    found = read_trace(harness, first.notification_id)
     assert (found["eventType"], found["sandbox"], found["brokerSubmission"]) == (
         "exports.package.recorded.v1",
         None,
@@ -113,13 +113,13 @@ def test_message_to_a_warehouse_has_no_submission(harness: ApiHarness) -> None:
 
 
 def test_what_is_not_the_accounts_is_not_there(harness: ApiHarness) -> None:
-    export, _ = handed_off(harness)
-    message = handoff_of(harness, export)
+    export, _ = hand_off(harness)
+    message = find_handoff(harness, export)
     refused = [
         harness.client("read", account=OTHER).get(f"/api/notifications/{message}"),
         harness.client("read").get("/api/notifications/none"),
         harness.client(f"partner:{harness.submission(export).partner_id}").get(f"/api/notifications/{message}"),
-        harness.stranger().get(f"/api/notifications/{message}"),
+        harness.client_without_key().get(f"/api/notifications/{message}"),
     ]
     assert [(each.status_code, each.json()["errorCode"]) for each in refused] == [
         (404, "NOT_FOUND"),
@@ -130,15 +130,15 @@ def test_what_is_not_the_accounts_is_not_there(harness: ApiHarness) -> None:
     assert refused[0].json()["message"].replace(message, "none") == refused[1].json()["message"]
 
 
-def command(harness: ApiHarness, *arguments: str) -> Any:
+def run_command(harness: ApiHarness, *arguments: str) -> Any:
     key = api_keys.create_key(harness.runtime, factories.ACCOUNT, "of a test", mode="live", roles=("read",)).bearer
     return CliRunner().invoke(app, ["trace", *arguments, "--api-url", harness.url, "--api-key", key])
 
 
 @pytest.mark.usefixtures("on_the_internet")
 def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_three_channels: Any) -> None:
-    message = handoff_of(harness, by_three_channels[0])
-    shown = command(harness, message)
+    message = find_handoff(harness, by_three_channels[0])
+    shown = run_command(harness, message)
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.stdout.splitlines()]
     (webhook,) = [number for number, row in enumerate(rows) if row[:2] == ["br_three", "webhook"]]
@@ -146,7 +146,7 @@ def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_thre
     assert rows[webhook + 1][0] == "2"
     assert "sandbox broker received it" in shown.stdout
     assert "/units/0/lines/0/htsCode The code does not fit the description." in shown.stdout
-    told = json.loads(command(harness, message, "--json").stdout)
-    assert told == traced(harness, message)
-    missing = command(harness, "none", "--json")
+    told = json.loads(run_command(harness, message, "--json").stdout)
+    assert told == read_trace(harness, message)
+    missing = run_command(harness, "none", "--json")
     assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")

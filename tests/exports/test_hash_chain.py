@@ -40,7 +40,7 @@ JSON = st.recursive(
 
 
 @pytest.fixture
-def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
     """A workflow harness on each of the databases."""
     return make_workflow(database_url)
 
@@ -86,13 +86,13 @@ def _followed(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | N
     return chain.first_break
 
 
-def test_every_chain_holds_whatever_became_of_the_export(either: WorkflowHarness) -> None:
-    first = executed(either)
-    deliver_all(either, first)
-    amended(either, first)
-    either.accept(factories.plan(batch="batch_2"))
-    found = audit.verify_chains(either.runtime)
-    with either.runtime.db.read() as session:
+def test_every_chain_holds_whatever_became_of_the_export(workflow_on_both: WorkflowHarness) -> None:
+    first = executed(workflow_on_both)
+    deliver_all(workflow_on_both, first)
+    amended(workflow_on_both, first)
+    workflow_on_both.accept(factories.plan(batch="batch_2"))
+    found = audit.verify_chains(workflow_on_both.runtime)
+    with workflow_on_both.runtime.db.read() as session:
         assert found.events == session.scalar(sa.select(sa.func.count()).select_from(_EVENTS))
     assert (found.exports, found.intact) == (3, True)
 
@@ -112,18 +112,18 @@ def test_changed_columns_are_all_that_an_event_has() -> None:
 
 
 @pytest.mark.parametrize("column", CHANGES)
-def test_change_of_any_column_is_found(either: WorkflowHarness, column: str) -> None:
-    export_id = executed(either)
-    with unguarded(either.runtime.db) as connection:
+def test_change_of_any_column_is_found(workflow_on_both: WorkflowHarness, column: str) -> None:
+    export_id = executed(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
-    (fault,) = audit.verify_chains(either.runtime).breaks
+    (fault,) = audit.verify_chains(workflow_on_both.runtime).breaks
     kind = "moved" if column == "prev_hash" else "changed"
     assert (fault.export_id, fault.seq, fault.kind) == (export_id, 3, kind)
 
 
-def test_what_is_missing_moved_replaced_or_added_is_named(either: WorkflowHarness) -> None:
-    export_id = executed(either)
-    with either.runtime.db.read() as session:
+def test_what_is_missing_moved_replaced_or_added_is_named(workflow_on_both: WorkflowHarness) -> None:
+    export_id = executed(workflow_on_both)
+    with workflow_on_both.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
     last = rows[-1]["seq"]
     forged = rows[4] | {"actor": "somebody", "prev_hash": rows[2]["hash"]}
@@ -139,11 +139,11 @@ def test_what_is_missing_moved_replaced_or_added_is_named(either: WorkflowHarnes
         ([5, 6], swapped, 5, "moved"),
         ([], [follows], last + 1, "added"),
     ):
-        _put(either, rows, taken, put)
-        (fault,) = audit.verify_chains(either.runtime, export_id=export_id).breaks
+        _put(workflow_on_both, rows, taken, put)
+        (fault,) = audit.verify_chains(workflow_on_both.runtime, export_id=export_id).breaks
         assert (fault.seq, fault.kind) == (seq, kind)
-        _put(either, rows, range(1, last + 2), rows)
-    assert audit.verify_chains(either.runtime).intact
+        _put(workflow_on_both, rows, range(1, last + 2), rows)
+    assert audit.verify_chains(workflow_on_both.runtime).intact
 
 
 def _put(workflow: WorkflowHarness, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
@@ -153,14 +153,14 @@ def _put(workflow: WorkflowHarness, rows: list[dict[str, Any]], taken: Any, put:
             connection.execute(_EVENTS.insert(), put)
 
 
-def test_writers_at_once_make_one_chain(either: WorkflowHarness) -> None:
-    export_id = either.accept().export_id
+def test_writers_at_once_make_one_chain(workflow_on_both: WorkflowHarness) -> None:
+    export_id = workflow_on_both.accept().export_id
     together = threading.Barrier(8)
 
     def write() -> None:
         together.wait()
         for _ in range(5):
-            with either.runtime.db.write() as session:
+            with workflow_on_both.runtime.db.write() as session:
                 events.append(session, export_id, "somebody", [NewEvent(EventType.STEP_RETRIED)])
 
     threads = [threading.Thread(target=write) for _ in range(8)]
@@ -168,22 +168,24 @@ def test_writers_at_once_make_one_chain(either: WorkflowHarness) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = audit.verify_chains(either.runtime)
+    found = audit.verify_chains(workflow_on_both.runtime)
     assert (found.events, found.breaks) == (41, [])
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
-def test_database_refuses_to_change_what_is_only_ever_added_to(either: WorkflowHarness, model: type[SQLModel]) -> None:
-    executed(either)
+def test_database_refuses_to_change_what_is_only_ever_added_to(
+    workflow_on_both: WorkflowHarness, model: type[SQLModel]
+) -> None:
+    executed(workflow_on_both)
     name = model.__tablename__
     key = table(model).primary_key.columns.keys()[0]
     statements = [f"UPDATE {name} SET {key} = 'x'", f"DELETE FROM {name}"]  # noqa: S608
-    if not either.runtime.db.is_sqlite:
+    if not workflow_on_both.runtime.db.is_sqlite:
         statements.append(f"TRUNCATE {name} CASCADE")
     for statement in statements:
-        with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
+        with pytest.raises(DBAPIError, match="append-only"), workflow_on_both.runtime.db.write() as session:
             session.execute(sa.text(statement))
-    assert audit.verify_chains(either.runtime).intact
+    assert audit.verify_chains(workflow_on_both.runtime).intact
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
@@ -251,28 +253,28 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             connection.execute(sa.text("DROP ROLE exports_service"))
 
 
-def test_events_of_an_older_version_are_chained_by_the_upgrade(either: WorkflowHarness) -> None:
-    export_id = executed(either)
-    with either.runtime.db.read() as session:
+def test_events_of_an_older_version_are_chained_by_the_upgrade(workflow_on_both: WorkflowHarness) -> None:
+    export_id = executed(workflow_on_both)
+    with workflow_on_both.runtime.db.read() as session:
         before = [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))]
-    migrations.downgrade(either.runtime.db, "0005")
-    migrations.upgrade(either.runtime.db)
-    with either.runtime.db.read() as session:
+    migrations.downgrade(workflow_on_both.runtime.db, "0005")
+    migrations.upgrade(workflow_on_both.runtime.db)
+    with workflow_on_both.runtime.db.read() as session:
         assert [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))] == before
-    assert audit.verify_chains(either.runtime, export_id=export_id).intact
-    with pytest.raises(DBAPIError, match="append-only"), either.runtime.db.write() as session:
+    assert audit.verify_chains(workflow_on_both.runtime, export_id=export_id).intact
+    with pytest.raises(DBAPIError, match="append-only"), workflow_on_both.runtime.db.write() as session:
         session.execute(_EVENTS.delete())
 
 
-def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(either: WorkflowHarness) -> None:
-    runtime = either.runtime
-    kept, gone = executed(either), executed(either, factories.plan(batch="batch_2"))
+def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflow_on_both: WorkflowHarness) -> None:
+    runtime = workflow_on_both.runtime
+    kept, gone = executed(workflow_on_both), executed(workflow_on_both, factories.plan(batch="batch_2"))
     stated = audit.sign_checkpoint(runtime, settled_seconds=0)
     until = datetime.fromisoformat(stated.until)
     assert (stated.exports, stated.events) == (2, audit.verify_chains(runtime).events)
-    either.clock.pass_seconds(1)
-    amended(either, kept)
-    either.accept(factories.plan(batch="batch_3"))
+    workflow_on_both.clock.pass_seconds(1)
+    amended(workflow_on_both, kept)
+    workflow_on_both.accept(factories.plan(batch="batch_3"))
     assert audit.find_mismatch(stated, audit.verify_chains(runtime, until=until)) is None
     with unguarded(runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))

@@ -24,7 +24,7 @@ from tests.workflow.revisions import deliver_all, executed
 
 
 @pytest.fixture
-def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
     """A workflow harness on each of the databases."""
     return make_workflow(database_url)
 
@@ -159,35 +159,35 @@ def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: Workf
     assert (one.export_id, "at of try 1 of" in one.refusal, other != export_id) == (export_id, True, True)
 
 
-def test_event_of_a_newer_version_refuses_its_export_and_no_other(either: WorkflowHarness) -> None:
-    export_id, other = executed(either), executed(either, factories.plan(batch="batch_2"))
-    seq = len(either.events(export_id)) + 1
-    with either.runtime.db.read() as session:
+def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_both: WorkflowHarness) -> None:
+    export_id, other = executed(workflow_on_both), executed(workflow_on_both, factories.plan(batch="batch_2"))
+    seq = len(workflow_on_both.events(export_id)) + 1
+    with workflow_on_both.runtime.db.read() as session:
         last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()
         at = session.scalars(sa.select(sa.func.max(col(Event.at)))).one()
     (row,) = chain_events(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
     row["type"] = "EXPORT_BLESSED"
     row["hash"] = hash_event(row)
-    with either.runtime.db.write() as session:
+    with workflow_on_both.runtime.db.write() as session:
         session.execute(sa.insert(Event).values(**row))
         session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))
         session.execute(sa.update(ExportPackage).where(col(ExportPackage.export_id) == other).values(type="PLT"))
-    found = {one.export_id: one for one in service.rebuild_exports(either.runtime, apply=True).damaged}
+    found = {one.export_id: one for one in service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged}
     refused = found.pop(export_id).refusal
     assert refused is not None
     assert "EXPORT_BLESSED, which this version does not know" in refused
-    assert audit.verify_chains(either.runtime).intact
+    assert audit.verify_chains(workflow_on_both.runtime).intact
     left = found.pop(other).after_restore
     assert left is not None
     assert (left.intact, found) == (True, {})
 
 
-def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(either: WorkflowHarness) -> None:
-    export_id = lived(either)
-    with unguarded(either.runtime.db) as connection:
+def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(workflow_on_both: WorkflowHarness) -> None:
+    export_id = lived(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))
         connection.execute(sa.delete(table(Export)))
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     wanting = next(d for d in one.differences if d.table == "exports")
     assert (one.export_id, wanting.kind, wanting.restorable) == (export_id, "missing", False)
     assert "not its broker_id, warehouse_id" in wanting.message

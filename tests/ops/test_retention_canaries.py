@@ -24,7 +24,7 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import retention
 from pipeline.workflow import preflight
-from tests.deliveries.support.mail_server import Mailroom, Script
+from tests.deliveries.support.mail_server import MailServer, Script
 from tests.ops.test_retention import executed
 from tests.support import factories
 from tests.support.canaries import executable, found, with_canaries
@@ -63,7 +63,7 @@ def mailing(workflow: WorkflowHarness) -> WorkflowHarness:
 def through_the_mail(workflow: WorkflowHarness, export_id: str) -> None:
     """Have the handoff refused for good, naming whom it was for, so that it is dead and the operators are owed it."""
     script = Script(recipients={MAILBOX: f"550 5.1.1 <{MAILBOX}>: no such user"})
-    with Mailroom(script) as room:
+    with MailServer(script) as room:
         given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
         runtime = replace(workflow.runtime, settings=workflow.runtime.settings.model_copy(update=given))
         workflow.clock.pass_seconds(3600)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.deliveries.conftest import clock, endpoint, opened, runtime, whole_pauses
+from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime, runtime
 
-__all__ = ["clock", "endpoint", "opened", "runtime", "whole_pauses"]
+__all__ = ["clock", "endpoint", "make_runtime", "runtime", "full_pauses"]

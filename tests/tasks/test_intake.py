@@ -37,7 +37,7 @@ OLD = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def harness(
-    request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[IntakeHarness]:
     """An intake at work on each of the message brokers; task messages go nowhere."""
     url = "memory://"
@@ -51,7 +51,7 @@ def harness(
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
-    runtime = opened(broker_url=url)
+    runtime = make_runtime(broker_url=url)
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with at_work(runtime):
@@ -130,7 +130,7 @@ class IntakeHarness:
             return list(session.exec(select(model)).all())
 
     def submission(self) -> BrokerSubmission:
-        export = exports.ready(self.runtime)
+        export = exports.prepare_export(self.runtime)
         exports.hand_off(self.runtime, export)
         (row,) = self.rows(BrokerSubmission)
         assert isinstance(row, BrokerSubmission)
@@ -296,10 +296,10 @@ def fill(producer: Producer) -> None:
 
 
 def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_anew(
-    opened: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = own_server(Redis)
-    runtime = opened(broker_url=server.fresh_url())
+    runtime = make_runtime(broker_url=server.fresh_url())
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     harness = IntakeHarness(runtime, runtime.settings.broker_url.get_secret_value(), "")

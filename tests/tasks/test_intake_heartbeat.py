@@ -64,12 +64,14 @@ class HeartbeatHarness(IntakeHarness):
 
 
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
-def idle(request: pytest.FixtureRequest, opened: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> HeartbeatHarness:
+def idle(
+    request: pytest.FixtureRequest, make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> HeartbeatHarness:
     """An intake harness on a message broker of its own, where no intake is at work yet; task messages go nowhere."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
-    runtime = opened(broker_url=server.fresh_url())
+    runtime = make_runtime(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     ward = HeartbeatHarness(runtime, runtime.settings.broker_url.get_secret_value(), secret)
@@ -208,9 +210,9 @@ def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_re
 
 @pytest.mark.parametrize("url", DEAD)
 def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_minute(
-    opened: OpenRuntime, clock: Clock, url: str
+    make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
-    runtime = opened(broker_url=url)
+    runtime = make_runtime(broker_url=url)
     with at_work(runtime):
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
         check_red_after_a_minute(runtime, clock)
@@ -230,9 +232,9 @@ def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
 
 @pytest.mark.parametrize("url", DEAD)
 def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
-    opened: OpenRuntime, clock: Clock, url: str
+    make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
-    runtime = opened(broker_url=url)
+    runtime = make_runtime(broker_url=url)
     with at_work(runtime):
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
         with at_work(runtime):

@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.hooks import attempts, deliver, hooked, stream_of
+from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
 
@@ -28,10 +28,10 @@ Start = Callable[..., Endpoint]
 
 
 def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     partners.pause_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
     clock.pass_seconds(60)
     assert deliver(runtime, export) == sender.DeliveryReport()
@@ -44,9 +44,11 @@ def due(runtime: Runtime) -> Sequence[DeliveryStream]:
         return streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
-def test_many_sweeps_at_once_publish_a_stream_once(opened: OpenRuntime, endpoint: Start, database_url: str) -> None:
-    runtime = opened(database_url=database_url, stalled_seconds=0.001)
-    hooked(runtime, endpoint().url)
+def test_many_sweeps_at_once_publish_a_stream_once(
+    make_runtime: OpenRuntime, endpoint: Start, database_url: str
+) -> None:
+    runtime = make_runtime(database_url=database_url, stalled_seconds=0.001)
+    hand_off_by_webhook(runtime, endpoint().url)
     patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
     with runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
@@ -60,10 +62,10 @@ def test_many_sweeps_at_once_publish_a_stream_once(opened: OpenRuntime, endpoint
 
 
 def test_the_sweep_finds_a_due_stream_once_and_again_after_a_while(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime = opened(stalled_seconds=15)
-    export = hooked(runtime, endpoint().url)
+    runtime = make_runtime(stalled_seconds=15)
+    export = hand_off_by_webhook(runtime, endpoint().url)
     assert due(runtime) == [], "the step that follows the handoff tells first"
     clock.pass_seconds(15)
     found = due(runtime)
@@ -73,15 +75,15 @@ def test_the_sweep_finds_a_due_stream_once_and_again_after_a_while(
     assert len(due(runtime)) == 2
 
 
-def due_instants(runtime: Runtime, export: exports.Ready) -> list[datetime | None]:
-    return [each.due_at for each in exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)]
+def due_instants(runtime: Runtime, export: exports.PreparedExport) -> list[datetime | None]:
+    return [each.due_at for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)]
 
 
 def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
-    opened: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
 ) -> None:
-    runtime = opened(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
-    export = hooked(runtime, endpoint().url)
+    runtime = make_runtime(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
+    export = hand_off_by_webhook(runtime, endpoint().url)
     clock.pass_seconds(1)
     assert stream_of(export) in due(runtime)
     clock.pass_seconds(1)
@@ -98,10 +100,10 @@ def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
 
 
 def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime = opened(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
-    export = hooked(runtime, endpoint(Script(500), Script()).url)
+    runtime = make_runtime(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
+    export = hand_off_by_webhook(runtime, endpoint(Script(500), Script()).url)
     assert deliver(runtime, export).retried == 1
     before = due_instants(runtime, export)
     assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
@@ -114,23 +116,23 @@ def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_t
 
 
 def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     operator = (export.export_id, factories.OPERATOR, "queue")
     assert sender.deliver_stream(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
         assert outbox.release_waiting(session, export.export_id) == [DeliveryStream(*operator)]
     assert sender.deliver_stream(runtime, *operator).delivered == 1
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
 
-def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoint: Start, clock: Clock) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
+def test_the_submission_follows_the_primary_channel(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+    runtime, hook = make_runtime(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": hook.url}]
     )
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime)
+    export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
 
     def status() -> str:
@@ -143,21 +145,21 @@ def test_the_submission_follows_the_primary_channel(opened: OpenRuntime, endpoin
     clock.pass_seconds(1)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "failed"
-    (dead,) = [each for each in exports.deliveries(runtime, export.export_id) if each.state == "dead"]
+    (dead,) = [each for each in exports.list_deliveries(runtime, export.export_id) if each.state == "dead"]
     sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "delivered"
 
 
 def test_resending_keeps_the_id_and_begins_the_schedule_anew(
-    opened: OpenRuntime, endpoint: Start, clock: Clock
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime, hook = opened(delivery_schedule_seconds=(1,)), endpoint(Script(500))
-    export = hooked(runtime, hook.url, packages=1)
+    runtime, hook = make_runtime(delivery_schedule_seconds=(1,)), endpoint(Script(500))
+    export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
     clock.pass_seconds(1)
     deliver(runtime, export)
-    (dead,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (dead,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     view, stream = sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     assert (view.state, view.attempts, stream) == ("pending", 2, stream_of(export))
     assert deliver(runtime, export).retried == 1, "a failure is put off again, not dead at once"
@@ -166,32 +168,36 @@ def test_resending_keeps_the_id_and_begins_the_schedule_anew(
 
 
 def test_what_is_still_pending_cannot_be_resent_and_a_foreign_delivery_is_not_found(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url, packages=1)
-    (owed,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url, packages=1)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     with pytest.raises(InvalidState):
         sender.resend_delivery(runtime, factories.ACCOUNT, owed.id, "key_1")
     with pytest.raises(NotFound):
         sender.resend_delivery(runtime, "acc_other", owed.id, "key_1")
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF"]
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]
 
 
-def test_a_delivered_message_sent_again_is_not_news(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url, packages=1)
+def test_a_delivered_message_sent_again_is_not_news(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
-    (done,) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (done,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     sender.resend_delivery(runtime, factories.ACCOUNT, done.id, "key_1")
     deliver(runtime, export)
     assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "WAREHOUSE_NOTIFIED", "DELIVERY_RESENT"]
+    assert exports.read_event_types(runtime, export.export_id) == [
+        "HANDED_OFF",
+        "WAREHOUSE_NOTIFIED",
+        "DELIVERY_RESENT",
+    ]
 
 
-def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url, packages=5)
+def test_the_list_pages_through_every_delivery_once(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url, packages=5)
     seen: list[str] = []
     after = None
     while True:
@@ -205,11 +211,11 @@ def test_the_list_pages_through_every_delivery_once(opened: OpenRuntime, endpoin
     assert queries.list_deliveries(runtime, "acc_other").items == []
 
 
-def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = opened()
-    export = hooked(runtime, endpoint().url, packages=2)
+def test_of_many_tries_none_but_the_newest_are_read(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url, packages=2)
     deliver(runtime, export)
-    (first, second) = exports.deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (first, second) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     for _ in range(22):
         sender.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_1")
         deliver(runtime, export)
@@ -228,9 +234,9 @@ def test_of_many_tries_none_but_the_newest_are_read(opened: OpenRuntime, endpoin
     assert len(read) == 21
 
 
-def test_a_cancelled_delivery_is_not_sent(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+def test_a_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     with runtime.db.write() as session:
         session.execute(update(Delivery).values(state="cancelled"))
     assert deliver(runtime, export) == sender.DeliveryReport()

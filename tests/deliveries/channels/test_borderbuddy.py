@@ -20,30 +20,30 @@ from tests.support import factories
 Start = Callable[..., Endpoint]
 
 
-def answered(**facts: object) -> Script:
+def answer_handoff(**facts: object) -> Script:
     return Script(200, json.dumps({"handoffId": "BB-1"} | facts).encode())
 
 
-def handed_over(runtime: Runtime, *, test: bool = False) -> exports.Ready:
+def hand_over(runtime: Runtime, *, test: bool = False) -> exports.PreparedExport:
     exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy", test=test)
     exports.register(runtime, factories.WAREHOUSE, "warehouse", test=test)
-    export = exports.ready(runtime, test=test)
+    export = exports.prepare_export(runtime, test=test)
     exports.hand_off(runtime, export)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     return export
 
 
-def submission(runtime: Runtime) -> BrokerSubmission:
+def read_submission(runtime: Runtime) -> BrokerSubmission:
     with runtime.db.read() as session:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def test_the_handoff_is_posted_with_token_and_idempotency_key(opened: OpenRuntime, endpoint: Start) -> None:
-    broker = endpoint(answered(status="received"))
-    runtime = opened(borderbuddy_url=f"{broker.url}/v1", borderbuddy_token=SecretStr("of-the-broker"))
-    export = handed_over(runtime)
+def test_the_handoff_is_posted_with_token_and_idempotency_key(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    broker = endpoint(answer_handoff(status="received"))
+    runtime = make_runtime(borderbuddy_url=f"{broker.url}/v1", borderbuddy_token=SecretStr("of-the-broker"))
+    export = hand_over(runtime)
     (request,) = broker.requests
-    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert request.path == "/v1"
     assert request.headers["authorization"] == "Bearer of-the-broker"
     assert request.headers["idempotency-key"] == owed.notification_id == json.loads(request.body)["id"]
@@ -59,50 +59,50 @@ def test_the_handoff_is_posted_with_token_and_idempotency_key(opened: OpenRuntim
     ],
 )
 def test_an_answer_moves_the_submission_and_is_in_the_log(
-    opened: OpenRuntime, endpoint: Start, status: str, event: str
+    make_runtime: OpenRuntime, endpoint: Start, status: str, event: str
 ) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
-    broker = endpoint(answered(status=status, reference="R-7", message="See the fields.", fields=fields))
-    runtime = opened(borderbuddy_url=broker.url)
-    export = handed_over(runtime)
-    row = submission(runtime)
+    broker = endpoint(answer_handoff(status=status, reference="R-7", message="See the fields.", fields=fields))
+    runtime = make_runtime(borderbuddy_url=broker.url)
+    export = hand_over(runtime)
+    row = read_submission(runtime)
     assert (row.path, row.channel, row.state, row.sent_at is not None) == ("borderbuddy", "borderbuddy", status, True)
-    assert exports.log_of(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
+    assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
     with runtime.db.read() as session:
         known = session.exec(select(Acknowledgement)).one()
     assert (known.id, known.status, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
 
 
-def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(opened: OpenRuntime, endpoint: Start) -> None:
-    runtime = opened(borderbuddy_url=endpoint(Script(202)).url)
-    handed_over(runtime)
-    assert submission(runtime).state == "delivered"
+def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_runtime(borderbuddy_url=endpoint(Script(202)).url)
+    hand_over(runtime)
+    assert read_submission(runtime).state == "delivered"
 
 
 @pytest.mark.parametrize(
     "body", [b"<html>", b"{}", b'{"handoffId":"x","status":"ok"}', b'{"handoffId":"x","status":"received","extra":1}']
 )
-def test_an_answer_out_of_contract_is_a_failed_attempt(opened: OpenRuntime, endpoint: Start, body: bytes) -> None:
-    runtime = opened(borderbuddy_url=endpoint(Script(200, body)).url)
-    export = handed_over(runtime)
-    assert submission(runtime).state == "sent"
-    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+def test_an_answer_out_of_contract_is_a_failed_attempt(make_runtime: OpenRuntime, endpoint: Start, body: bytes) -> None:
+    runtime = make_runtime(borderbuddy_url=endpoint(Script(200, body)).url)
+    export = hand_over(runtime)
+    assert read_submission(runtime).state == "sent"
+    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert (owed.state, owed.attempts) == ("pending", 1)
 
 
 def test_the_live_endpoint_hears_nothing_of_a_test_export_or_a_test_partner(
-    opened: OpenRuntime, endpoint: Start
+    make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
     live, sandbox = endpoint(), endpoint(Script(202))
-    runtime = opened(borderbuddy_url=live.url, borderbuddy_sandbox_url=sandbox.url)
-    handed_over(runtime, test=True)
+    runtime = make_runtime(borderbuddy_url=live.url, borderbuddy_sandbox_url=sandbox.url)
+    hand_over(runtime, test=True)
     assert (len(live.requests), len(sandbox.requests)) == (0, 1)
 
 
-def test_without_a_configured_endpoint_the_delivery_waits_and_says_what_to_set(opened: OpenRuntime) -> None:
-    runtime = opened()
-    export = handed_over(runtime)
-    (owed,) = exports.deliveries(runtime, export.export_id, factories.BROKER)
+def test_without_a_configured_endpoint_the_delivery_waits_and_says_what_to_set(make_runtime: OpenRuntime) -> None:
+    runtime = make_runtime()
+    export = hand_over(runtime)
+    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert owed.state == "pending"
     assert owed.error is not None
     assert "EXPORTS_BORDERBUDDY_URL" in owed.error

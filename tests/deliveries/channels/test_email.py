@@ -18,7 +18,18 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.email import EmailChannel, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
-from tests.deliveries.support.mail_server import CLERK, DESK, LETTER, MESSAGE, Mail, Mailroom, Script, channel, send, to
+from tests.deliveries.support.mail_server import (
+    CLERK,
+    DESK,
+    LETTER,
+    MESSAGE,
+    Mail,
+    MailServer,
+    Script,
+    channel,
+    send,
+    to,
+)
 from tests.system.faults.matrix import alone
 
 
@@ -29,7 +40,7 @@ def document(name: str, body: bytes, media_type: str = "application/pdf") -> Att
 
 def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
     documents = (document("CP-1/invoice.pdf", b"%PDF"), document("CP-1/invoice.csv", b"a,b\r\n", "text/csv"))
-    with Mailroom() as room:
+    with MailServer() as room:
         (receipt,) = send(room, replace(MESSAGE, attachments=documents), addresses=(DESK, CLERK))
         (mail,) = room.mails
     assert (receipt.status, receipt.answer) == ("250", "2.0.0 queued as 1")
@@ -42,7 +53,9 @@ def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
     assert read["Auto-Submitted"] == "auto-generated"
     assert abs(parsedate_to_datetime(read["Date"]).timestamp() - time.time()) < 60
     assert (mail.said("plain"), mail.said("html")) == (LETTER.text, LETTER.html)
-    parts = [(part.get_filename(), part.get_content_type(), part.get_payload(decode=True)) for part in attached(mail)]
+    parts = [
+        (part.get_filename(), part.get_content_type(), part.get_payload(decode=True)) for part in read_attachments(mail)
+    ]
     assert parts == [
         ("handoff.json", "application/cloudevents+json", MESSAGE.body),
         ("CP-1_invoice.pdf", "application/pdf", b"%PDF"),
@@ -50,13 +63,13 @@ def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
     ]
 
 
-def attached(mail: Any) -> list[Any]:
+def read_attachments(mail: Any) -> list[Any]:
     return list(mail.parsed.iter_attachments())
 
 
 def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothing() -> None:
     letter = EmailBody("Grüße", "first\n.\nlast\r.\rü\n", "<p>.</p>\n.\n")
-    with Mailroom() as room:
+    with MailServer() as room:
         send(room, replace(MESSAGE, email_body=letter))
         (mail,) = room.mails
     assert mail.raw.isascii()
@@ -66,7 +79,7 @@ def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothi
 
 
 def test_each_message_is_a_mail_of_its_own_in_order() -> None:
-    with Mailroom() as room:
+    with MailServer() as room:
         receipts = send(room, *(replace(MESSAGE, id=f"m-{n}") for n in range(3)))
         ids = [mail.parsed["Message-ID"] for mail in room.mails]
     assert [receipt.status for receipt in receipts] == ["250"] * 3
@@ -75,9 +88,9 @@ def test_each_message_is_a_mail_of_its_own_in_order() -> None:
 
 def test_thirty_documents_arrive_byte_for_byte_under_their_names() -> None:
     documents = [document(f"CP-{n}/Rechnung für 您.pdf", bytes([n]) * 1000) for n in range(30)]
-    with Mailroom() as room:
+    with MailServer() as room:
         send(room, replace(MESSAGE, attachments=documents))
-        parts = [(part.get_filename(), part.get_payload(decode=True)) for part in attached(room.mails[0])[1:]]
+        parts = [(part.get_filename(), part.get_payload(decode=True)) for part in read_attachments(room.mails[0])[1:]]
     assert parts == [(f"CP-{n}_Rechnung für 您.pdf", each.read()) for n, each in enumerate(documents)]
 
 
@@ -89,9 +102,9 @@ def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:
     large = replace(document("large.pdf", b"y" * 50), read=unread)
     parted = split_attachments((small, large, last), 100)
     assert (list(parted.attached), list(parted.linked)) == ([small, last], [large])
-    with Mailroom() as room:
+    with MailServer() as room:
         send(room, replace(MESSAGE, attachments=(small, large, last)), mail_attach_max_bytes=100)
-        names = [part.get_filename() for part in attached(room.mails[0])]
+        names = [part.get_filename() for part in read_attachments(room.mails[0])]
     assert names == ["handoff.json", "small.pdf", "last.pdf"]
 
 
@@ -99,7 +112,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
     def lost() -> bytes:
         raise StoreUnavailable("the store does not answer")
 
-    with Mailroom() as room, pytest.raises(ChannelUnavailable, match=r"invoice\.pdf cannot be attached"):
+    with MailServer() as room, pytest.raises(ChannelUnavailable, match=r"invoice\.pdf cannot be attached"):
         send(room, replace(MESSAGE, attachments=(replace(document("invoice.pdf", b"x"), read=lost),)))
     assert room.mails == []
 
@@ -118,7 +131,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
     ],
 )
 def test_4xx_is_tried_again(script: Script) -> None:
-    with Mailroom(script) as room, pytest.raises(ChannelUnavailable) as caught:
+    with MailServer(script) as room, pytest.raises(ChannelUnavailable) as caught:
         send(room)
     assert (caught.value.status, caught.value.answer) in {("451", "4.3.0 later"), ("421", "4.3.0 later")}
     assert room.mails == []
@@ -134,20 +147,20 @@ def test_4xx_is_tried_again(script: Script) -> None:
     ],
 )
 def test_5xx_refuses_for_good(script: Script) -> None:
-    with Mailroom(script) as room, pytest.raises(ChannelRefused) as caught:
+    with MailServer(script) as room, pytest.raises(ChannelRefused) as caught:
         send(room)
     assert (caught.value.status, caught.value.answer, caught.value.gone) == ("550", "5.7.1 not from you", False)
 
 
 def test_a_mail_larger_than_the_server_takes_is_refused_before_it_is_sent() -> None:
-    with Mailroom(data_size_limit=1000) as room, pytest.raises(ChannelRefused) as caught:
+    with MailServer(data_size_limit=1000) as room, pytest.raises(ChannelRefused) as caught:
         send(room)
     assert caught.value.status == "552"
 
 
 @alone("F24")
 def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None:
-    with Mailroom(Script(drops=1)) as room:
+    with MailServer(Script(drops=1)) as room:
         with pytest.raises(ChannelUnavailable):
             send(room)
         send(room)
@@ -156,7 +169,7 @@ def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None
 
 
 def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_told_by_its_number() -> None:
-    with Mailroom(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
+    with MailServer(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
         (receipt,) = send(room, addresses=(CLERK, DESK))
         (mail,) = room.mails
     assert mail.recipients == [DESK]
@@ -164,7 +177,7 @@ def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_tol
 
 
 def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice() -> None:
-    with Mailroom(Script(recipients={CLERK: "450 4.2.0 greylisted"})) as room:
+    with MailServer(Script(recipients={CLERK: "450 4.2.0 greylisted"})) as room:
         with pytest.raises(ChannelUnavailable, match="did not take recipient 2 of 2: 450"):
             send(room, addresses=(DESK, CLERK))
         assert room.mails == []
@@ -189,14 +202,14 @@ def test_what_is_kept_of_a_servers_words_holds_no_mailbox(said: str, kept: str) 
         Script(sender=f"550 {said}"),
         Script(data=[f"550 {said}"]),
     ):
-        with Mailroom(script) as room, pytest.raises(ChannelRefused) as caught:
+        with MailServer(script) as room, pytest.raises(ChannelRefused) as caught:
             send(room, addresses=(CLERK,))
         assert caught.value.answer == kept
         assert str(caught.value).endswith(f": 550 {kept}")
 
 
 def test_a_mail_without_a_body_or_an_address_is_never_sent() -> None:
-    with Mailroom() as room:
+    with MailServer() as room:
         with pytest.raises(ChannelRefused, match="not for people"):
             send(room, replace(MESSAGE, email_body=None))
         with pytest.raises(ChannelRefused, match="no address"):
@@ -244,7 +257,7 @@ def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: s
     "subject", ["a\r\nBcc: x@evil.example", "a\nb", "a\rb", "a\x00b", "a\u2028b", "a\x0bb", "a\x85b"]
 )
 def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
-    with Mailroom() as room, pytest.raises(ChannelRefused, match="control character"):
+    with MailServer() as room, pytest.raises(ChannelRefused, match="control character"):
         send(room, replace(MESSAGE, email_body=replace(LETTER, subject=subject)))
     assert room.connections == 0
 

@@ -24,7 +24,7 @@ from pipeline.deliveries.channels.protocol import Channel, OutgoingMessage
 from tests.deliveries.channels import test_queue, test_sftp
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support import mail_server
-from tests.deliveries.support.hooks import attempts, deliver, hooked, states
+from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states
 from tests.deliveries.support.http_endpoint import Endpoint
 from tests.deliveries.support.sftp_server import SftpServer
 
@@ -32,64 +32,66 @@ Start = Callable[..., Endpoint]
 
 
 @dataclass(frozen=True)
-class End:
+class ChannelEnd:
     """A recipient's end of a channel: how it is reached, and how many messages have come."""
 
     channel: Channel
     message: OutgoingMessage
     target: Target
-    came: Callable[[], int]
+    count_received: Callable[[], int]
 
 
 @contextmanager
-def end_of(name: str, endpoint: Start, folder: Path) -> Iterator[End]:
+def open_end(name: str, endpoint: Start, folder: Path) -> Iterator[ChannelEnd]:
     message = test_queue.message(1)
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 3}
     if name == "email":
-        with mail_server.Mailroom() as room:
-            yield End(mail_server.channel(room.port), mail_server.MESSAGE, mail_server.to(), lambda: len(room.mails))
+        with mail_server.MailServer() as room:
+            yield ChannelEnd(
+                mail_server.channel(room.port), mail_server.MESSAGE, mail_server.to(), lambda: len(room.mails)
+            )
     elif name == "sftp":
         with SftpServer(folder) as server:
             told = lambda: sum(path.endswith("manifest.json") for path in server.files())  # noqa: E731 - one of five alike
-            yield End(test_sftp.channel(), test_sftp.HANDOFF, server.target(), told)
+            yield ChannelEnd(test_sftp.channel(), test_sftp.HANDOFF, server.target(), told)
     elif name == "queue":
         empty_queues()
-        lie = lambda: len(test_queue.received("memory://", "exports.warehouse", 1, seconds=0.3))  # noqa: E731
-        yield End(test_queue.channel_to("memory://"), message, test_queue.TARGET, lie)
+        lie = lambda: len(test_queue.take_messages("memory://", "exports.warehouse", 1, seconds=0.3))  # noqa: E731
+        yield ChannelEnd(test_queue.open_channel("memory://"), message, test_queue.TARGET, lie)
     else:
         hook = endpoint()
         settings = Settings.model_validate(given | {"borderbuddy_url": hook.url})
         target = Target("acc_demo", "p_demo", test=False)
         if name == "webhook":
             target = replace(target, endpoint=WebhookEndpoint(address=hook.url), secrets=(generate_secret(),))
-        yield End(open_channels(settings)[name], message, target, lambda: len(hook.requests))
+        yield ChannelEnd(open_channels(settings)[name], message, target, lambda: len(hook.requests))
 
 
 @pytest.mark.parametrize("name", CHANNELS)
 def test_message_that_may_be_anothers_by_now_does_not_leave(name: str, endpoint: Start, tmp_path: Path) -> None:
     looked: list[int] = []
 
-    with end_of(name, endpoint, tmp_path) as end:
+    with open_end(name, endpoint, tmp_path) as end:
 
         def look() -> None:
-            looked.append(end.came())
+            looked.append(end.count_received())
 
         def lost() -> NoReturn:
             raise Fenced
 
         with pytest.raises(Fenced):
             list(end.channel.send([end.message], replace(end.target, check_lease=lost)))
-        assert end.came() == 0
+        assert end.count_received() == 0
         assert len(list(end.channel.send([end.message], replace(end.target, check_lease=look)))) == 1
         assert looked == [0], "it looked once, before the message came"
-        assert end.came() == 1
+        assert end.count_received() == 1
 
 
 def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_to_the_next(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     looks = iter([True, False])
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "is_valid", lambda _: next(looks))
@@ -101,10 +103,10 @@ def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_
 
 
 def test_what_was_sent_before_the_lease_was_lost_is_recorded_where_nobody_took_it(
-    opened: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, hook = opened(), endpoint()
-    export = hooked(runtime, hook.url)
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
     looks = iter([True, True, True, False])
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "is_valid", lambda _: next(looks, True))

@@ -46,7 +46,7 @@ def receiver() -> Iterator[Start]:
         yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets or (SECRET,), **how))
 
 
-def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
+def run_test(url: str, *secrets: str, **settings: Any) -> list[Stage]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 20} | settings
     channel = WebhookChannel(Settings.model_validate(given))
     endpoint = WebhookEndpoint(address=url)
@@ -55,7 +55,7 @@ def tried(url: str, *secrets: str, **settings: Any) -> list[Stage]:
     )
 
 
-def failed(stages: list[Stage]) -> tuple[str, str, str]:
+def find_failed_stage(stages: list[Stage]) -> tuple[str, str, str]:
     """Return the stage that failed, what it found and the remedy; all before it passed."""
     *before, last = stages
     assert all(stage.passed and stage.remedy is None for stage in before)
@@ -70,7 +70,7 @@ def failed(stages: list[Stage]) -> tuple[str, str, str]:
 def test_a_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
     came: list[ReceivedRequest] = []
     good = receiver(seen=came.append)
-    stages = tried(good.url)
+    stages = run_test(good.url)
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
     assert stages[0].found == "127.0.0.1 is 127.0.0.1, a private address, which the settings allow"
     assert stages[2].found.startswith("skipped: over http anybody on the way can read")
@@ -97,7 +97,7 @@ def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
     receiver: Start, fault: WebhookFault, stage: str, found: str, remedy: str
 ) -> None:
     bad = receiver(fault=fault)
-    name, what, todo = failed(tried(bad.url, delivery_timeout_seconds=0.3 if fault == "slow" else 2))
+    name, what, todo = find_failed_stage(run_test(bad.url, delivery_timeout_seconds=0.3 if fault == "slow" else 2))
     assert (name, what) == (stage, found)
     assert remedy in todo
 
@@ -108,18 +108,18 @@ def test_every_fault_of_the_receivers_is_tried_above() -> None:
 
 def test_while_two_secrets_count_the_newest_must_pass_by_itself(receiver: Start) -> None:
     both = receiver(SECRET, OLDER)
-    stages = tried(both.url, SECRET, OLDER)
+    stages = run_test(both.url, SECRET, OLDER)
     assert [stage.name for stage in stages] == [*WEBHOOK_STAGES[:4], "newest secret alone", *WEBHOOK_STAGES[4:]]
     assert all(stage.passed for stage in stages)
     behind = receiver(OLDER)
-    name, found, remedy = failed(tried(behind.url, SECRET, OLDER))
+    name, found, remedy = find_failed_stage(run_test(behind.url, SECRET, OLDER))
     assert (name, found) == ("newest secret alone", "it answered 401")
     assert "before the older one ends" in remedy
 
 
 def test_an_old_event_that_is_taken_is_said_and_fails_nothing(receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_LONG_AGO", timedelta(minutes=1))
-    last = tried(receiver().url)[-1]
+    last = run_test(receiver().url)[-1]
     assert (last.name, last.passed) == ("old event", True)
     assert last.found.startswith("it took an event that was signed an hour ago")
 
@@ -129,7 +129,7 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    name, found, remedy = failed(tried("https://nowhere.example/hook"))
+    name, found, remedy = find_failed_stage(run_test("https://nowhere.example/hook"))
     assert (name, found) == ("resolve", "nowhere.example: the name is not known")
     assert "check the name" in remedy
 
@@ -138,8 +138,8 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
 def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
     came: list[ReceivedRequest] = []
     port = receiver(seen=came.append).url.split(":")[2]
-    stages = tried(f"http://{host}:{port}", allow_private_destinations=False)
-    name, found, remedy = failed(stages)
+    stages = run_test(f"http://{host}:{port}", allow_private_destinations=False)
+    name, found, remedy = find_failed_stage(stages)
     assert (name, found) == ("resolve", "the address leads into a private network")
     assert "an address on the internet" in remedy
     assert (len(stages), came) == (1, [])
@@ -148,7 +148,9 @@ def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start,
 def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 6379))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
-    name, found, remedy = failed(tried("https://dock.example:6379/hook", allow_private_destinations=False))
+    name, found, remedy = find_failed_stage(
+        run_test("https://dock.example:6379/hook", allow_private_destinations=False)
+    )
     assert (name, found.startswith("partners are not reached at port 6379")) == ("resolve", True)
     assert "EXPORTS_DESTINATION_PORTS" in remedy
 
@@ -156,30 +158,30 @@ def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: p
 def test_where_a_name_leads_in_a_private_network_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
-    (stage,) = tried("https://inside.example/hook", allow_private_destinations=False)
+    (stage,) = run_test("https://inside.example/hook", allow_private_destinations=False)
     assert "10.11.12.13" not in f"{stage.found} {stage.remedy}"
 
 
 def test_what_an_endpoint_in_a_private_network_says_is_not_told(endpoint: Callable[..., Endpoint]) -> None:
-    stages = tried(endpoint(Script(200, b"the admin page")).url)
+    stages = run_test(endpoint(Script(200, b"the admin page")).url)
     assert stages[3].found == "it answered 200"
 
 
 @pytest.mark.usefixtures("on_the_internet")
 def test_what_one_on_the_internet_says_is_told(endpoint: Callable[..., Endpoint]) -> None:
-    stages = tried(endpoint(Script(200, b"welcome")).url)
+    stages = run_test(endpoint(Script(200, b"welcome")).url)
     assert stages[3].found == "it answered 200: welcome"
 
 
 def test_a_port_that_nobody_listens_at_fails_at_connect() -> None:
     port = free_port()
-    name, found, remedy = failed(tried(f"http://127.0.0.1:{port}/hook"))
+    name, found, remedy = find_failed_stage(run_test(f"http://127.0.0.1:{port}/hook"))
     assert (name, found) == ("connect", f"port {port}: Connection refused")
     assert "firewall" in remedy
 
 
 def test_a_port_that_is_none_is_said() -> None:
-    name, found, _ = failed(tried("http://127.0.0.1:99999/hook"))
+    name, found, _ = find_failed_stage(run_test("http://127.0.0.1:99999/hook"))
     assert (name, found) == ("resolve", "the port of the address is none")
 
 
@@ -197,12 +199,12 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """The authority that our own end trusts."""
     made = Authority(tmp_path)
     for module in (http_probe, http_client):
-        monkeypatch.setattr(module, "trusted_certificates", made.trust)
+        monkeypatch.setattr(module, "trusted_certificates", made.client_context)
     return made
 
 
 def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, authority: Authority) -> None:
-    stages = tried(receiver(tls=authority.serving()).url)
+    stages = run_test(receiver(tls=authority.server_context()).url)
     assert all(stage.passed for stage in stages)
     assert stages[2].found.startswith("TLSv1.3, the certificate is for 127.0.0.1 and ends on 20")
 
@@ -217,13 +219,13 @@ def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, aut
 def test_a_certificate_that_has_ended_or_is_for_another_name_fails_at_tls(
     receiver: Start, authority: Authority, name: str, days: int, found: str, remedy: str
 ) -> None:
-    stage, said, todo = failed(tried(receiver(tls=authority.serving(name, days=days)).url))
+    stage, said, todo = find_failed_stage(run_test(receiver(tls=authority.server_context(name, days=days)).url))
     assert (stage, remedy in todo) == ("TLS", True)
     assert said.removesuffix(".") == f"the certificate is not trusted: {found}"
 
 
 def test_plain_http_behind_an_https_address_fails_at_tls(receiver: Start) -> None:
-    name, found, remedy = failed(tried(receiver().url.replace("http:", "https:")))
+    name, found, remedy = find_failed_stage(run_test(receiver().url.replace("http:", "https:")))
     assert (name, found.startswith("no TLS:")) == ("TLS", True)
     assert "register an http address" in remedy
 
@@ -231,13 +233,13 @@ def test_plain_http_behind_an_https_address_fails_at_tls(receiver: Start) -> Non
 # The borderbuddy path
 
 
-def handed(url: str | None) -> list[Stage]:
+def build_borderbuddy_target(url: str | None) -> list[Stage]:
     given = {"borderbuddy_url": url, "borderbuddy_token": "of-ours", "delivery_timeout_seconds": 2}
     return list(BorderBuddyChannel(Settings.model_validate(given)).test(MESSAGE, Target("acc_1", "br_1", test=False)))
 
 
 def test_a_good_endpoint_takes_the_token_and_refuses_another(receiver: Start) -> None:
-    stages = handed(receiver(token="of-ours").url)
+    stages = build_borderbuddy_target(receiver(token="of-ours").url)
     assert [stage.name for stage in stages[:3]] == ["resolve", "connect", "TLS"]
     assert [(stage.name, stage.passed, stage.found) for stage in stages[3:]] == [
         ("test event", True, "it answered 204"),
@@ -246,26 +248,29 @@ def test_a_good_endpoint_takes_the_token_and_refuses_another(receiver: Start) ->
 
 
 def test_an_endpoint_that_takes_any_token_or_none_of_ours_fails(receiver: Start) -> None:
-    assert failed(handed(receiver(token="of-ours", fault="accepts-forged").url))[0] == "wrong token"
-    name, _, remedy = failed(handed(receiver(token="another").url))
+    assert (
+        find_failed_stage(build_borderbuddy_target(receiver(token="of-ours", fault="accepts-forged").url))[0]
+        == "wrong token"
+    )
+    name, _, remedy = find_failed_stage(build_borderbuddy_target(receiver(token="another").url))
     assert (name, "EXPORTS_BORDERBUDDY_TOKEN" in remedy) == ("test event", True)
 
 
 def test_without_an_endpoint_the_test_says_what_to_set() -> None:
     with pytest.raises(ChannelUnavailable, match="EXPORTS_BORDERBUDDY_URL"):
-        handed(None)
+        build_borderbuddy_target(None)
 
 
 # Queues
 
 
-def queued(**settings: Any) -> list[Stage]:
+def build_queue_target(**settings: Any) -> list[Stage]:
     channel = QueueChannel(Settings.model_validate({"delivery_timeout_seconds": 1} | settings))
     return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False)))
 
 
 def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
-    stages = queued()
+    stages = build_queue_target()
     assert [(each.name, each.passed) for each in stages] == [("connect", True), ("declare", True), ("test event", True)]
     assert stages[-1].found.endswith("it lies in exports.warehouse")
 
@@ -275,7 +280,7 @@ def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
 def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
     request: pytest.FixtureRequest, server: str, said: str
 ) -> None:
-    stages = queued(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
+    stages = build_queue_target(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
     kept = ["keep"] if server == "redis_server" else []
     assert [(each.name, each.passed) for each in stages] == [
         (name, True) for name in ("connect", "declare", *kept, "test event")
@@ -286,5 +291,7 @@ def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_message_broker_that_does_not_answer_fails_at_connect(scheme: str) -> None:
-    name, found, remedy = failed(queued(broker_url=f"{scheme}://user:canary@127.0.0.1:{free_port()}/"))
+    name, found, remedy = find_failed_stage(
+        build_queue_target(broker_url=f"{scheme}://user:canary@127.0.0.1:{free_port()}/")
+    )
     assert (name, "canary" in found, "exports doctor" in remedy) == ("connect", False, True)

@@ -78,7 +78,7 @@ def test_new(desk, tmp_path):
     assert made.status_code == 201, made.text
     assert client.post("/api/partners/wh_drop/test").json()["passed"] is True
     exports.register_once(desk.runtime, factories.BROKER, "customs_broker")
-    export = exports.ready(desk.runtime, factories.plan(warehouse="wh_drop", packages=3))
+    export = exports.prepare_export(desk.runtime, factories.plan(warehouse="wh_drop", packages=3))
     exports.hand_off(desk.runtime, export)
     assert sender.deliver(desk.runtime, export.export_id, "wh_drop", "drop").delivered
     told = [json.loads(path.read_text()) for path in tmp_path.iterdir() if path.is_file() and path.suffix == ""]

@@ -37,7 +37,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     return server.fresh_url()
 
 
-def channel_to(url: str) -> QueueChannel:
+def open_channel(url: str) -> QueueChannel:
     return QueueChannel(Settings.model_validate({"broker_url": url, "delivery_timeout_seconds": 3}))
 
 
@@ -45,7 +45,7 @@ def send(channel: QueueChannel, *messages: OutgoingMessage) -> list[DeliveryRece
     return list(channel.send(messages, TARGET))
 
 
-def received(url: str, name: str, count: int, seconds: float = 10) -> list[Message]:
+def take_messages(url: str, name: str, count: int, seconds: float = 10) -> list[Message]:
     """Take `count` messages from the queue, or as many as come in time."""
     taken: list[Message] = []
 
@@ -68,17 +68,17 @@ def ids(messages: Sequence[Message]) -> list[str]:
 
 
 def test_messages_lie_in_their_queue_in_order_before_anybody_listens(broker_url: str) -> None:
-    channel = channel_to(broker_url)
+    channel = open_channel(broker_url)
     receipts = send(channel, *(message(number) for number in range(5)))
     assert len(receipts) == 5
-    taken = received(broker_url, "exports.warehouse", 5)
+    taken = take_messages(broker_url, "exports.warehouse", 5)
     assert ids(taken) == [f"msg-{number}" for number in range(5)]
 
 
 def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: str) -> None:
     sent = message(1)
-    send(channel_to(broker_url), sent)
-    (taken,) = received(broker_url, "exports.warehouse", 1)
+    send(open_channel(broker_url), sent)
+    (taken,) = take_messages(broker_url, "exports.warehouse", 1)
     body = taken.body if isinstance(taken.body, bytes) else taken.body.encode()
     assert body == sent.body
     assert taken.content_type == "application/cloudevents+json"
@@ -88,17 +88,17 @@ def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: s
 
 def test_each_audience_reads_its_own_queue(broker_url: str) -> None:
     send(
-        channel_to(broker_url),
+        open_channel(broker_url),
         message(1, "broker.br_1.handoff.ready.v1"),
         message(2, "warehouse.wh_1.package.recorded.v1"),
         message(3, "operator.acc_1.export.executed.v1"),
     )
     for number, name in enumerate(("exports.broker", "exports.warehouse", "exports.operator"), start=1):
-        assert ids(received(broker_url, name, 1)) == [f"msg-{number}"]
+        assert ids(take_messages(broker_url, name, 1)) == [f"msg-{number}"]
 
 
 def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_url: str) -> None:
-    channel = channel_to(broker_url)
+    channel = open_channel(broker_url)
     send(channel, message(0))
     own = Queue(
         "own-of-wh_demo",
@@ -109,8 +109,8 @@ def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_ur
     with Connection(broker_url) as connection:
         own(connection.default_channel).declare()
     send(channel, message(1), message(2, "warehouse.wh_other.package.recorded.v1"))
-    assert ids(received(broker_url, "own-of-wh_demo", 1, seconds=30)) == ["msg-1"]
-    assert received(broker_url, "own-of-wh_demo", 1, seconds=1.5) == []
+    assert ids(take_messages(broker_url, "own-of-wh_demo", 1, seconds=30)) == ["msg-1"]
+    assert take_messages(broker_url, "own-of-wh_demo", 1, seconds=1.5) == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_ur
 def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknowledged_its_copy(
     broker_url: str,
 ) -> None:
-    channel = channel_to(broker_url)
+    channel = open_channel(broker_url)
     own = Queue(
         "own-of-wh_demo",
         Exchange("exports", type="topic", durable=True),
@@ -133,12 +133,12 @@ def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknow
         taken = held.get()
         assert taken is not None
         assert ids([taken]) == ["msg-1"]
-        assert ids(received(broker_url, "exports.warehouse", 1)) == ["msg-1"]
-    assert ids(received(broker_url, "own-of-wh_demo", 1)) == ["msg-1"]
+        assert ids(take_messages(broker_url, "exports.warehouse", 1)) == ["msg-1"]
+    assert ids(take_messages(broker_url, "own-of-wh_demo", 1)) == ["msg-1"]
 
 
 def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
-    assert send(channel_to(rabbitmq_server.fresh_url()), message(1)) == [DeliveryReceipt("confirmed")]
+    assert send(open_channel(rabbitmq_server.fresh_url()), message(1)) == [DeliveryReceipt("confirmed")]
 
 
 @alone("F25")
@@ -146,13 +146,13 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
     rabbitmq_server: RabbitMQ,
 ) -> None:
     url = rabbitmq_server.fresh_url()
-    channel = channel_to(url)
+    channel = open_channel(url)
     taken = channel.send([message(1), message(2, "nobody.listens"), message(3)], TARGET)
     assert next(taken) == DeliveryReceipt("confirmed")
     with pytest.raises(ChannelUnavailable):
         next(taken)
     assert send(channel, message(4)) == [DeliveryReceipt("confirmed")]
-    assert ids(received(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
+    assert ids(take_messages(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
 
 
 @alone("F25")
@@ -160,7 +160,7 @@ def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_
     rabbitmq_server: RabbitMQ,
 ) -> None:
     url = rabbitmq_server.fresh_url()
-    channel = channel_to(url)
+    channel = open_channel(url)
     send(channel, message(0))
     full = Queue(
         "full",
@@ -175,18 +175,18 @@ def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_
     assert send(channel, message(1), message(2)) == [DeliveryReceipt("confirmed")] * 2
     with pytest.raises(ChannelUnavailable, match="MessageNacked"):
         send(channel, message(3))
-    assert ids(received(url, "full", 2)) == ["msg-1", "msg-2"]
+    assert ids(take_messages(url, "full", 2)) == ["msg-1", "msg-2"]
     assert send(channel, message(3)) == [DeliveryReceipt("confirmed")]
-    assert ids(received(url, "full", 1)) == ["msg-3"]
+    assert ids(take_messages(url, "full", 1)) == ["msg-3"]
 
 
 def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnServer) -> None:
     server = own_server(Redis)
-    channel = channel_to(server.url)
+    channel = open_channel(server.url)
     send(channel, message(1))
     server.flush()
     send(channel, message(2))
-    assert ids(received(server.url, "exports.warehouse", 1)) == ["msg-2"]
+    assert ids(take_messages(server.url, "exports.warehouse", 1)) == ["msg-2"]
 
 
 def is_taken(channel: QueueChannel, number: int) -> bool:
@@ -202,7 +202,7 @@ def test_a_message_broker_that_is_down_is_a_failure_soon_and_one_that_is_back_is
     own_server: OwnServer, kind: type[Redis | RabbitMQ]
 ) -> None:
     server = own_server(kind)
-    channel = channel_to(server.url)
+    channel = open_channel(server.url)
     poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
     server.kill()
     began = time.monotonic()
@@ -218,7 +218,7 @@ def test_a_message_broker_that_hangs_is_a_failure_within_the_total_time(
     own_server: OwnServer, kind: type[Redis | RabbitMQ]
 ) -> None:
     server = own_server(kind)
-    channel = channel_to(server.url)
+    channel = open_channel(server.url)
     poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
     server.freeze()
     began = time.monotonic()

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
 from tests.conftest import SERVERS
-from tests.deliveries.channels.test_queue import ids, received
+from tests.deliveries.channels.test_queue import ids, take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -26,7 +26,7 @@ TIMEOUT = 2
 def set_alarm(server: RabbitMQ, *, on: bool) -> None:
     """Have it find its memory full, or sound again; return once it says so."""
     control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
-    poll(lambda: alarmed(server) == on, START_SECONDS, "the alarm did not change")
+    poll(lambda: has_alarm(server) == on, START_SECONDS, "the alarm did not change")
 
 
 def control(server: RabbitMQ, *words: str) -> None:
@@ -35,7 +35,7 @@ def control(server: RabbitMQ, *words: str) -> None:
     assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
 
 
-def alarmed(server: RabbitMQ) -> bool:
+def has_alarm(server: RabbitMQ) -> bool:
     """Whether an alarm of its is on."""
     try:
         server.manage("GET", "health/checks/local-alarms")
@@ -48,13 +48,13 @@ def alarmed(server: RabbitMQ) -> bool:
 
 @alone("F25")
 def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
-    opened: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
+    make_runtime: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
 ) -> None:
     url = rabbitmq_server.fresh_url()
-    runtime = opened(broker_url=url, delivery_timeout_seconds=TIMEOUT)
+    runtime = make_runtime(broker_url=url, delivery_timeout_seconds=TIMEOUT)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    export = exports.ready(runtime, factories.plan(packages=3))
+    export = exports.prepare_export(runtime, factories.plan(packages=3))
     exports.hand_off(runtime, export)
     stream = (export.export_id, factories.WAREHOUSE, "queue")
 
@@ -72,11 +72,11 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     assert (attempt.outcome, attempt.error_class) == ("failed", "ChannelUnavailable")
 
     clock.pass_seconds(3600)
-    patient = opened(broker_url=url)
+    patient = make_runtime(broker_url=url)
     assert sender.deliver_stream(patient, *stream).delivered == 3
-    told = [each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)]
+    told = [each.notification_id for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)]
     # What lay in the blocked connection may have been taken after all: a message comes at least once.
-    assert sorted(set(ids(received(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)
+    assert sorted(set(ids(take_messages(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)
     with runtime.db.read() as session:
         made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()
     assert sorted(each.outcome for each in made) == ["delivered"] * 3 + ["failed"]

@@ -59,9 +59,9 @@ def server(own_server: OwnServer) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def on_redis(server: Redis, opened: OpenRuntime) -> Runtime:
+def on_redis(server: Redis, make_runtime: OpenRuntime) -> Runtime:
     """A runtime on it, whose customs broker is told by webhook."""
-    runtime = opened(broker_url=server.fresh_url())
+    runtime = make_runtime(broker_url=server.fresh_url())
     exports.register(runtime, factories.BROKER, "customs_broker", channels=WEBHOOK)
     return runtime
 
@@ -70,7 +70,7 @@ def parts(runtime: Runtime) -> dict[str, readiness.ServicePart]:
     return {part.name: part for part in readiness.check_parts(runtime)}
 
 
-def examined(runtime: Runtime) -> doctor.CheckResult:
+def run_doctor(runtime: Runtime) -> doctor.CheckResult:
     (check,) = [check for check in doctor.run_checks(runtime.settings) if check.name == "messages in queues"]
     return check
 
@@ -88,17 +88,17 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "yes")
-        assert examined(on_redis).found.startswith(
+        assert run_doctor(on_redis).found.startswith(
             "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is"
         )
         client.config_set("maxmemory", "1gb")
         assert "queues" not in parts(on_redis), "nobody reads queues"
-        assert examined(on_redis).ok
-        assert examined(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
+        assert run_doctor(on_redis).ok
+        assert run_doctor(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
                                                  " read; no partner is told by queue")  # fmt: skip
 
         exports.register(on_redis, factories.WAREHOUSE, "warehouse")
-        part, check = parts(on_redis)["queues"], examined(on_redis)
+        part, check = parts(on_redis)["queues"], run_doctor(on_redis)
         assert (part.ok, check.ok) == (False, False)
         assert part.message == (
             "maxmemory-policy allkeys-lru lets Redis remove queues with messages that nobody has read;"
@@ -109,7 +109,7 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
         assert stages(on_redis, factories.WAREHOUSE) == [("connect", True), ("declare", True), ("keep", False)]
 
         client.config_set("maxmemory-policy", "noeviction")
-        part, check = parts(on_redis)["queues"], examined(on_redis)
+        part, check = parts(on_redis)["queues"], run_doctor(on_redis)
         assert (part.ok, part.message) == (True, "maxmemory-policy noeviction, and the append-only file is on")
         assert (check.ok, check.found) == (True, part.message)
         assert stages(on_redis, factories.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
@@ -117,14 +117,14 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
 
 @SERVERS
 def test_a_user_who_may_not_look_is_told_that_nobody_knows_and_nothing_turns_red(
-    server: Redis, opened: OpenRuntime
+    server: Redis, make_runtime: OpenRuntime
 ) -> None:
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.execute_command(*"ACL SETUSER exports on >long-enough ~* +@all -info -config".split())
-    runtime = opened(broker_url=server.fresh_url().replace("redis://", "redis://exports:long-enough@"))
+    runtime = make_runtime(broker_url=server.fresh_url().replace("redis://", "redis://exports:long-enough@"))
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    part, check = parts(runtime)["queues"], examined(runtime)
+    part, check = parts(runtime)["queues"], run_doctor(runtime)
     assert (part.ok, check.ok) == (True, True)
     assert part.message == check.found
     assert part.message.startswith("Redis refused INFO (NoPermissionError), so that nobody knows whether it keeps")
@@ -132,12 +132,12 @@ def test_a_user_who_may_not_look_is_told_that_nobody_knows_and_nothing_turns_red
     assert stages(runtime, factories.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
 
 
-def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRuntime) -> None:
-    runtime = opened(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
+def test_a_redis_that_does_not_answer_is_another_part_s_matter(make_runtime: OpenRuntime) -> None:
+    runtime = make_runtime(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with pytest.raises(MessageBrokerDown, match="Redis did not answer: ConnectionError"):
         queue_durability.check_durability(runtime.settings)
-    part, check = parts(runtime)["queues"], examined(runtime)
+    part, check = parts(runtime)["queues"], run_doctor(runtime)
     assert (part.ok, part.message) == (True, "Redis did not answer: ConnectionError")
     assert (check.ok, check.remedy) == (False, None)
 
@@ -156,9 +156,9 @@ def test_a_redis_that_does_not_answer_is_another_part_s_matter(opened: OpenRunti
     ],
 )
 def test_whether_any_partner_is_told_by_queue_is_known(
-    opened: OpenRuntime, partners: list[tuple[str, dict[str, Any]]], *, by_queue: bool
+    make_runtime: OpenRuntime, partners: list[tuple[str, dict[str, Any]]], *, by_queue: bool
 ) -> None:
-    runtime = opened()
+    runtime = make_runtime()
     for number, (kind, changes) in enumerate(partners):
         exports.register(runtime, f"p_{number}", kind, **changes)
     with runtime.db.read() as session:

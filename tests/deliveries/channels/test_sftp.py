@@ -55,7 +55,7 @@ def send(target: Target, *messages: OutgoingMessage, **settings: Any) -> list[De
     return list(channel(**settings).send(messages or (HANDOFF,), target))
 
 
-def failing(error: Exception, at: str = "") -> Callable[[str], None]:
+def fail_at(error: Exception, at: str = "") -> Callable[[str], None]:
     def fail(path: str) -> None:
         if at in path:
             raise error
@@ -63,7 +63,7 @@ def failing(error: Exception, at: str = "") -> Callable[[str], None]:
     return fail
 
 
-def finals(server: SftpServer) -> list[str]:
+def list_final_files(server: SftpServer) -> list[str]:
     return [path for path in server.files() if not path.endswith(".part")]
 
 
@@ -98,7 +98,7 @@ def test_every_file_is_written_beside_its_name_and_the_manifest_is_named_last(se
 def test_several_messages_go_over_one_connection(server: SftpServer) -> None:
     assert len(send(server.target(), message(id="ntf_1"), message(id="ntf_2"), message(id="ntf_3"))) == 3
     assert server.sign_ins == 1
-    assert [path for path in finals(server) if path.endswith("manifest.json")] == [
+    assert [path for path in list_final_files(server) if path.endswith("manifest.json")] == [
         f"out/ntf_{number}/manifest.json" for number in (1, 2, 3)
     ]
 
@@ -126,7 +126,7 @@ def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_r
 def test_the_folder_of_the_address_holds_it_all(server: SftpServer, folder: str) -> None:
     (server.root / "maple").mkdir()
     send(server.target(folder), message())
-    assert finals(server) == ["maple/out/ntf_1/manifest.json", "maple/out/ntf_1/message.json"]
+    assert list_final_files(server) == ["maple/out/ntf_1/manifest.json", "maple/out/ntf_1/message.json"]
 
 
 def test_a_private_key_signs_in_too(server: SftpServer) -> None:
@@ -135,7 +135,7 @@ def test_a_private_key_signs_in_too(server: SftpServer) -> None:
 
 
 def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: SftpServer) -> None:
-    server.faults.rename = failing(asyncssh.SFTPOpUnsupported("not here"))
+    server.faults.rename = fail_at(asyncssh.SFTPOpUnsupported("not here"))
     send(server.target())
     assert send(server.target()) == [DeliveryReceipt("written", "files written: 0; there already: 3")]
     assert len(server.files()) == 4
@@ -205,7 +205,7 @@ def test_a_wrong_password_is_tried_again_later(server: SftpServer) -> None:
     ],
 )
 def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: Exception, status: str) -> None:
-    server.faults.write = failing(fault, at="invoice")
+    server.faults.write = fail_at(fault, at="invoice")
     with pytest.raises(ChannelUnavailable, match=r"did not take ntf_1/CP-1/invoice\.pdf") as caught:
         send(server.target())
     assert caught.value.status == status
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: 
 @alone("F23")
 @pytest.mark.parametrize("at", ["invoice.pdf", "message.json", "manifest.json"])
 def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None:
-    server.faults.rename = failing(asyncssh.SFTPFailure("no"), at=at)
+    server.faults.rename = fail_at(asyncssh.SFTPFailure("no"), at=at)
     with pytest.raises(ChannelUnavailable):
         send(server.target())
     assert [path for path in server.files() if at in path] == []
@@ -232,24 +232,24 @@ def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None
 def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_later(
     server: SftpServer, writes: int
 ) -> None:
-    server.faults.dies_at_write = writes
+    server.faults.end_at_write = writes
     with pytest.raises(ChannelUnavailable):
         send(server.target())
     whole = {"invoice.pdf": INVOICE, "packing_list.json": LIST, "message.json": BODY}
-    assert all(server.files()[path] == whole[Path(path).name] for path in finals(server))
+    assert all(server.files()[path] == whole[Path(path).name] for path in list_final_files(server))
     assert "out/ntf_1/manifest.json" not in server.files()
-    server.faults.dies_at_write = None
+    server.faults.end_at_write = None
     send(server.target())
-    assert len(finals(server)) == 4
+    assert len(list_final_files(server)) == 4
     assert json.loads(server.files()["out/ntf_1/manifest.json"])["files"][0]["size"] == len(INVOICE)
 
 
 @alone("F23")
 def test_a_server_that_keeps_other_bytes_is_found_out(server: SftpServer) -> None:
-    server.faults.lies = True
+    server.faults.report_wrong_size = True
     with pytest.raises(ChannelUnavailable) as caught:
         send(server.target())
-    assert (caught.value.status, finals(server)) == ("FileCorrupt", [])
+    assert (caught.value.status, list_final_files(server)) == ("FileCorrupt", [])
 
 
 def test_a_slow_server_costs_no_more_than_the_total_time(server: SftpServer) -> None:
@@ -258,7 +258,7 @@ def test_a_slow_server_costs_no_more_than_the_total_time(server: SftpServer) -> 
     with pytest.raises(ChannelUnavailable, match="time"):
         send(server.target(), sftp_timeout_seconds=0.3)
     assert time.monotonic() - began < 15
-    assert finals(server) == []
+    assert list_final_files(server) == []
 
 
 def test_a_port_that_takes_connections_and_says_nothing_costs_no_more_than_the_time_to_sign_in(

@@ -38,13 +38,13 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
         yield running
 
 
-def trial(target: Target, **settings: Any) -> list[Stage]:
+def run_trial(target: Target, **settings: Any) -> list[Stage]:
     given = {"allow_private_destinations": True, "delivery_timeout_seconds": 5} | settings
     return list(SftpChannel(Settings.model_validate(given)).test(MESSAGE, target))
 
 
 def test_a_good_server_passes_every_stage_and_keeps_the_test_event_alone(server: SftpServer) -> None:
-    stages = trial(server.target())
+    stages = run_trial(server.target())
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in STAGES]
     assert list(server.files()) == ["out/ntf_test/manifest.json", "out/ntf_test/message.json"]
     assert {path.name for path in (server.root / "in").iterdir()} == {"done", "refused"}
@@ -54,11 +54,11 @@ def test_a_good_server_passes_every_stage_and_keeps_the_test_event_alone(server:
 def test_the_answers_that_wait_are_counted_and_not_taken(server: SftpServer) -> None:
     (server.root / "in").mkdir()
     (server.root / "in" / "a.json").write_text("{}")
-    assert "wait there: 1" in trial(server.target())[5].found
+    assert "wait there: 1" in run_trial(server.target())[5].found
     assert "in/a.json" in server.files()
 
 
-def closed(server: SftpServer) -> Target:
+def close_server(server: SftpServer) -> Target:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server.port = taken.getsockname()[1]
     return server.target()
@@ -73,7 +73,7 @@ def wrong_password(server: SftpServer) -> Target:
 
 
 def no_right_to_write(server: SftpServer) -> Target:
-    server.faults.write = refusing("connection-test")
+    server.faults.write = refuse_at("connection-test")
     return server.target()
 
 
@@ -83,11 +83,11 @@ def no_folder_for_answers(server: SftpServer) -> Target:
 
 
 def no_room_for_the_event(server: SftpServer) -> Target:
-    server.faults.write = refusing("ntf_test/")
+    server.faults.write = refuse_at("ntf_test/")
     return server.target()
 
 
-def refusing(at: str) -> Callable[[str], None]:
+def refuse_at(at: str) -> Callable[[str], None]:
     def refuse(path: str) -> None:
         if at in path:
             raise asyncssh.SFTPPermissionDenied("not here")
@@ -98,7 +98,7 @@ def refusing(at: str) -> Callable[[str], None]:
 @pytest.mark.parametrize(
     ("stage", "make"),
     [
-        ("connect", closed),
+        ("connect", close_server),
         ("host key", other_key),
         ("sign in", wrong_password),
         ("write, rename, read, delete", no_right_to_write),
@@ -109,7 +109,7 @@ def refusing(at: str) -> Callable[[str], None]:
 def test_each_stage_can_fail_ends_the_test_and_says_what_to_do(
     server: SftpServer, stage: str, make: Callable[[SftpServer], Target]
 ) -> None:
-    stages = trial(make(server))
+    stages = run_trial(make(server))
     assert [each.name for each in stages] == list(STAGES[: STAGES.index(stage) + 1])
     assert [each.passed for each in stages] == [True] * (len(stages) - 1) + [False]
     assert stages[-1].remedy
@@ -123,7 +123,7 @@ def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_
     server = SftpServer(tmp_path)
     server.faults.session = fault
     with server:
-        stage = trial(server.target())[-1]
+        stage = run_trial(server.target())[-1]
         with pytest.raises(ChannelUnavailable) as caught:
             list(SftpChannel(Settings(allow_private_destinations=True)).send([MESSAGE], server.target()))
     assert (stage.name, stage.passed, server.sign_ins) == ("sign in", False, 2)
@@ -138,11 +138,11 @@ def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_
 
 
 def test_a_private_address_ends_the_test_at_its_first_stage(server: SftpServer) -> None:
-    (stage,) = trial(server.target(), allow_private_destinations=False)
+    (stage,) = run_trial(server.target(), allow_private_destinations=False)
     assert (stage.name, stage.passed) == ("resolve", False)
     assert "private network" in stage.found
 
 
 def test_settings_that_cannot_be_used_are_a_failed_stage_of_their_own(server: SftpServer) -> None:
-    (stage,) = trial(server.target(credential=None))
+    (stage,) = run_trial(server.target(credential=None))
     assert (stage.name, stage.passed) == ("settings", False)

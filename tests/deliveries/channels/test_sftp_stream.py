@@ -28,47 +28,49 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 
 
 @pytest.fixture
-def packed(opened: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runtime, exports.Ready]]:
+def pack_export(make_runtime: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runtime, exports.PreparedExport]]:
     """An export whose warehouse takes its packages by SFTP."""
 
-    def make(*, pinned: asyncssh.SSHKey | None = None, packages: int = 2) -> tuple[Runtime, exports.Ready]:
-        runtime = opened(delivery_timeout_seconds=5)
+    def make(*, pinned: asyncssh.SSHKey | None = None, packages: int = 2) -> tuple[Runtime, exports.PreparedExport]:
+        runtime = make_runtime(delivery_timeout_seconds=5)
         endpoint = server.endpoint(pinned=pinned) | {"password": PASSWORD}
         exports.register(runtime, factories.BROKER, "customs_broker")
         exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[endpoint])
-        export = exports.ready(runtime, factories.plan(packages=packages))
+        export = exports.prepare_export(runtime, factories.plan(packages=packages))
         exports.hand_off(runtime, export)
         return runtime, export
 
     return make
 
 
-def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
-    return [(each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)]
+def states(runtime: Runtime, export: exports.PreparedExport) -> list[tuple[str, int]]:
+    return [
+        (each.state, each.attempts) for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)
+    ]
 
 
 def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
-    packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer
+    pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer
 ) -> None:
-    runtime, export = packed()
+    runtime, export = pack_export()
     sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("delivered", 1)] * 2
-    ids = {each.notification_id for each in exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)}
+    ids = {each.notification_id for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)}
     assert server.files().keys() == {f"out/{i}/{name}" for i in ids for name in ("manifest.json", "message.json")}
     assert server.sign_ins == 1
 
 
 def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
-    packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer, clock: Clock
+    pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer, clock: Clock
 ) -> None:
     def full(path: str) -> NoReturn:
         raise asyncssh.SFTPFailure("no space left on device")
 
-    runtime, export = packed()
+    runtime, export = pack_export()
     server.faults.write = full
     sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("pending", 1), ("pending", 0)]
-    (failed, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
+    (failed, _) = exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)
     (tried,) = queries.get_delivery(runtime, factories.ACCOUNT, failed.id).tries
     assert (tried.outcome, tried.status, tried.answer) == ("failed", "SFTPFailure", "no space left on device")
     assert server.files() == {}
@@ -79,23 +81,23 @@ def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
 
 
 def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
-    packed: Callable[..., tuple[Runtime, exports.Ready]], server: SftpServer
+    pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer
 ) -> None:
-    runtime, export = packed(pinned=asyncssh.generate_private_key("ssh-ed25519"))
+    runtime, export = pack_export(pinned=asyncssh.generate_private_key("ssh-ed25519"))
     sender.notify_audience(runtime, export.context, outbox.WAREHOUSE)
     assert states(runtime, export) == [("dead", 1)] * 2
-    (dead, _) = exports.deliveries(runtime, export.export_id, factories.WAREHOUSE)
+    (dead, _) = exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)
     assert server.host_key.get_fingerprint() in str(dead.error)
     assert (server.sign_ins, server.files()) == (0, {})
-    assert exports.log_of(runtime, export.export_id).count("DELIVERY_DEAD") == 2
+    assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_DEAD") == 2
 
 
-def test_a_test_export_leaves_nothing_on_a_live_server(opened: OpenRuntime, server: SftpServer) -> None:
-    runtime = opened()
+def test_a_test_export_leaves_nothing_on_a_live_server(make_runtime: OpenRuntime, server: SftpServer) -> None:
+    runtime = make_runtime()
     endpoint = server.endpoint() | {"password": PASSWORD}
     exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
     exports.register(runtime, factories.WAREHOUSE, "warehouse", channels=[endpoint])
-    export = exports.ready(runtime, test=True)
+    export = exports.prepare_export(runtime, test=True)
     exports.hand_off(runtime, export)
     for audience in (outbox.BROKER, outbox.WAREHOUSE):
         sender.notify_audience(runtime, export.context, audience)

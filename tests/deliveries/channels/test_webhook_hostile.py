@@ -35,7 +35,7 @@ Start = Callable[..., Endpoint]
 
 
 @pytest.fixture
-def raw() -> Iterator[Serve]:
+def start_raw_server() -> Iterator[Serve]:
     """Starts servers that say what they are told to, after a whole request or, with `early`, at once."""
     ended = threading.Event()
     listeners = []
@@ -62,7 +62,7 @@ def raw() -> Iterator[Serve]:
         each.close()
 
 
-def say(*parts: bytes) -> Speak:
+def speak_parts(*parts: bytes) -> Speak:
     def speak(connection: socket.socket) -> None:
         for part in parts:
             connection.sendall(part)
@@ -108,18 +108,19 @@ def send(url: str, seconds: float) -> list[DeliveryReceipt]:
     [
         pytest.param(reset_after(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"), id="reset after the headers"),
         pytest.param(
-            say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ngarbage\r\n"), id="garbage for a chunk"
+            speak_parts(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ngarbage\r\n"),
+            id="garbage for a chunk",
         ),
-        pytest.param(say(b"HTTP/1.1 204 No Content\r\n\r\n"), id="204"),
-        pytest.param(say(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n\xff\xfe\x00"), id="broken body"),
+        pytest.param(speak_parts(b"HTTP/1.1 204 No Content\r\n\r\n"), id="204"),
+        pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n\xff\xfe\x00"), id="broken body"),
         pytest.param(
-            say(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+            speak_parts(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
             id="50 times 100 Continue before it",
         ),
     ],
 )
-def test_a_2xx_status_line_takes_the_message_whatever_follows(raw: Serve, speak: Speak) -> None:
-    (receipt,) = send(raw(speak), 20)
+def test_a_2xx_status_line_takes_the_message_whatever_follows(start_raw_server: Serve, speak: Speak) -> None:
+    (receipt,) = send(start_raw_server(speak), 20)
     assert receipt.status in ("200", "204")
 
 
@@ -127,18 +128,18 @@ def test_a_2xx_status_line_takes_the_message_whatever_follows(raw: Serve, speak:
 @pytest.mark.parametrize(
     "speak",
     [
-        pytest.param(say(b"<html>HTTP/0.9 has no status</html>"), id="HTTP/0.9"),
-        pytest.param(say(b"HTTP/1.1 two hundred\r\n\r\n"), id="a status that is none"),
-        pytest.param(say(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n"), id="a header that is none"),
+        pytest.param(speak_parts(b"<html>HTTP/0.9 has no status</html>"), id="HTTP/0.9"),
+        pytest.param(speak_parts(b"HTTP/1.1 two hundred\r\n\r\n"), id="a status that is none"),
+        pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n"), id="a header that is none"),
         pytest.param(reset_after(b"HTTP/1.1 20"), id="reset in the status line"),
-        pytest.param(say(b"SSH-2.0-OpenSSH_9.9\r\n"), id="another protocol"),
-        pytest.param(say(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000), id="a header without an end"),
-        pytest.param(say(), id="nothing"),
+        pytest.param(speak_parts(b"SSH-2.0-OpenSSH_9.9\r\n"), id="another protocol"),
+        pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000), id="a header without an end"),
+        pytest.param(speak_parts(), id="nothing"),
     ],
 )
-def test_what_is_no_status_line_is_a_failure(raw: Serve, speak: Speak) -> None:
+def test_what_is_no_status_line_is_a_failure(start_raw_server: Serve, speak: Speak) -> None:
     with pytest.raises(ChannelUnavailable):
-        send(raw(speak), 20)
+        send(start_raw_server(speak), 20)
 
 
 @alone("F20")
@@ -148,15 +149,15 @@ def test_what_is_no_status_line_is_a_failure(raw: Serve, speak: Speak) -> None:
         pytest.param(hang, "http", id="never answers"),
         pytest.param(hang, "https", id="hangs in TLS"),
         pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"), "http", id="100 Continue without an end"),
-        pytest.param(lambda connection: [say(b"HTTP/1.1 200 OK\r\n")(connection), drip(b"x: y\r\n")(connection)], "http",
+        pytest.param(lambda connection: [speak_parts(b"HTTP/1.1 200 OK\r\n")(connection), drip(b"x: y\r\n")(connection)], "http",
                      id="headers that drip"),
         pytest.param(drip(b"H"), "http", id="a status line that drips"),
     ],
 )  # fmt: skip
-def test_the_time_is_for_the_whole_and_not_for_each_read(raw: Serve, speak: Speak, scheme: str) -> None:
+def test_the_time_is_for_the_whole_and_not_for_each_read(start_raw_server: Serve, speak: Speak, scheme: str) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
-        send(raw(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
+        send(start_raw_server(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
     assert time.monotonic() - began < STEPS * STEP_SECONDS / 2
 
 
@@ -175,16 +176,16 @@ def test_what_is_said_inside_a_private_network_is_kept_nowhere(endpoint: Start, 
     assert "admin" not in str(caught.value)
 
 
-def test_what_speaks_no_http_there_is_not_quoted(raw: Serve) -> None:
+def test_what_speaks_no_http_there_is_not_quoted(start_raw_server: Serve) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
-        send(raw(say(b"-ERR the admin page\r\n\r\n")), 5)
+        send(start_raw_server(speak_parts(b"-ERR the admin page\r\n\r\n")), 5)
     assert (str(caught.value), caught.value.status) == ("RemoteProtocolError", "RemoteProtocolError")
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_what_speaks_no_http_on_the_internet_is_quoted(raw: Serve) -> None:
+def test_what_speaks_no_http_on_the_internet_is_quoted(start_raw_server: Serve) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
-        send(raw(say(b"-ERR the front page\r\n\r\n")), 5)
+        send(start_raw_server(speak_parts(b"-ERR the front page\r\n\r\n")), 5)
     assert "the front page" in str(caught.value)
 
 

@@ -23,7 +23,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
         certificate = (
-            self._begun(self._name, self._key.public_key(), ends=NOW + timedelta(days=90))
+            self._start_certificate(self._name, self._key.public_key(), ends=NOW + timedelta(days=90))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -31,17 +31,17 @@ class Authority:
         self.trusted = folder / "authority.pem"
         self.trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def trust(self) -> ssl.SSLContext:
+    def client_context(self) -> ssl.SSLContext:
         """Return TLS settings of a client that trusts this authority alone."""
         return ssl.create_default_context(cafile=self.trusted)
 
-    def serving(self, name: str = "127.0.0.1", *, days: int = 30) -> ssl.SSLContext:
+    def server_context(self, name: str = "127.0.0.1", *, days: int = 30) -> ssl.SSLContext:
         """Return TLS settings of a server with a certificate for the name that ends in so many days."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test server")])
         named = x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
         certificate = (
-            self._begun(subject, key.public_key(), ends=NOW + timedelta(days=days))
+            self._start_certificate(subject, key.public_key(), ends=NOW + timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName([named]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -57,7 +57,9 @@ class Authority:
         context.load_cert_chain(chain)
         return context
 
-    def _begun(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ends: datetime) -> x509.CertificateBuilder:
+    def _start_certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ends: datetime
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -27,7 +27,7 @@ KINDS = ("cci_json", "cci_pdf", "packing_list")
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedExport:
     """An export whose units are closed, and its context at hand_off."""
 
     export_id: str
@@ -50,7 +50,7 @@ def register_once(runtime: Runtime, partner_id: str, kind: str, **changes: Any) 
         register(runtime, partner_id, kind, **changes)
 
 
-def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool = False) -> Ready:
+def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool = False) -> PreparedExport:
     """Write an export of the plan as it stands before hand_off; the partners must be registered."""
     plan = Plan.model_validate(made or factories.plan())
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
@@ -115,10 +115,10 @@ def ready(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool
                     for kind in KINDS
                 ],
             )
-    return Ready(export_id, build_context(export, unit_no=0, step="hand_off", fence=1, attempt=1), plan)
+    return PreparedExport(export_id, build_context(export, unit_no=0, step="hand_off", fence=1, attempt=1), plan)
 
 
-def hand_off(runtime: Runtime, export: Ready) -> None:
+def hand_off(runtime: Runtime, export: PreparedExport) -> None:
     """Make the step hand_off, as execution does."""
     prepared = handoff.prepare_handoff(runtime, export.context)
     with runtime.db.write() as session:
@@ -132,7 +132,7 @@ def purge(runtime: Runtime, export_id: str) -> None:
         session.execute(update(Notification).where(col(Notification.export_id) == export_id).values(data="{}"))
 
 
-def log_of(runtime: Runtime, export_id: str) -> list[str]:
+def read_event_types(runtime: Runtime, export_id: str) -> list[str]:
     """Return the types of the export's events, in order; the numbers must be gapless."""
     with runtime.db.read() as session:
         rows = session.exec(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))).all()
@@ -140,7 +140,7 @@ def log_of(runtime: Runtime, export_id: str) -> list[str]:
     return [row.type for row in rows]
 
 
-def deliveries(runtime: Runtime, export_id: str, partner_id: str | None = None) -> list[Delivery]:
+def list_deliveries(runtime: Runtime, export_id: str, partner_id: str | None = None) -> list[Delivery]:
     """Return the export's deliveries in the order of their positions."""
     with runtime.db.read() as session:
         wanted = select(Delivery).where(col(Delivery.export_id) == export_id)

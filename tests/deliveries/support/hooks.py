@@ -13,34 +13,37 @@ from tests.deliveries.support import exports
 from tests.support import factories
 
 
-def hooked(runtime: Runtime, url: str, *, packages: int = 3, batch: str = factories.BATCH) -> exports.Ready:
+def hand_off_by_webhook(
+    runtime: Runtime, url: str, *, packages: int = 3, batch: str = factories.BATCH
+) -> exports.PreparedExport:
     """Hand off an export whose warehouse takes webhooks at the URL."""
-    if partner_is_new(runtime):
+    if is_new_partner(runtime):
         exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register_once(runtime, factories.OPERATOR, "operator")
     name = f"wh_{batch}"
     exports.register(runtime, name, "warehouse", channels=[{"channel": "webhook", "address": url}])
-    export = exports.ready(runtime, factories.plan(packages=packages, warehouse=name, batch=batch))
+    export = exports.prepare_export(runtime, factories.plan(packages=packages, warehouse=name, batch=batch))
     exports.hand_off(runtime, export)
     return export
 
 
-def partner_is_new(runtime: Runtime) -> bool:
+def is_new_partner(runtime: Runtime) -> bool:
     return factories.BROKER not in {each.id for each in partners.list_partners(runtime, factories.ACCOUNT)}
 
 
-def stream_of(export: exports.Ready) -> DeliveryStream:
+def stream_of(export: exports.PreparedExport) -> DeliveryStream:
     return DeliveryStream(export.export_id, export.plan.warehouse.id, "webhook")
 
 
-def deliver(runtime: Runtime, export: exports.Ready) -> sender.DeliveryReport:
+def deliver(runtime: Runtime, export: exports.PreparedExport) -> sender.DeliveryReport:
     stream = stream_of(export)
     return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
 
 
-def states(runtime: Runtime, export: exports.Ready) -> list[tuple[str, int]]:
+def states(runtime: Runtime, export: exports.PreparedExport) -> list[tuple[str, int]]:
     return [
-        (each.state, each.attempts) for each in exports.deliveries(runtime, export.export_id, export.plan.warehouse.id)
+        (each.state, each.attempts)
+        for each in exports.list_deliveries(runtime, export.export_id, export.plan.warehouse.id)
     ]
 
 

@@ -88,7 +88,7 @@ class Script:
     silent: float = 0
 
 
-class Mailroom:
+class MailServer:
     """A running mail server; `mails` are those that it took, `dropped` those it took without saying so."""
 
     def __init__(
@@ -174,6 +174,6 @@ def certificate(name: str = LOOPBACK) -> Certificate:
 
 
 def send(
-    room: Mailroom, *messages: OutgoingMessage, addresses: Sequence[str] = (DESK,), **changes: Any
+    server: MailServer, *messages: OutgoingMessage, addresses: Sequence[str] = (DESK,), **changes: Any
 ) -> list[DeliveryReceipt]:
-    return list(channel(room.port, **changes).send(messages or (MESSAGE,), to(*addresses)))
+    return list(channel(server.port, **changes).send(messages or (MESSAGE,), to(*addresses)))

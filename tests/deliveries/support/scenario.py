@@ -55,18 +55,18 @@ class ApiHarness:
     publisher: RecordingPublisher
     clients: ExitStack
 
-    def stranger(self) -> httpx.Client:
+    def client_without_key(self) -> httpx.Client:
         """Return a client without a key."""
         return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
 
     def client(self, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
         """Return a client whose key has the roles."""
         key = api_keys.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
-        client = self.stranger()
+        client = self.client_without_key()
         client.headers["Authorization"] = f"Bearer {key.bearer}"
         return client
 
-    def submission(self, export: exports.Ready) -> BrokerSubmission:
+    def submission(self, export: exports.PreparedExport) -> BrokerSubmission:
         """Return the export's submission as it stands."""
         with self.runtime.db.read() as session:
             return session.exec(
@@ -75,7 +75,7 @@ class ApiHarness:
 
 
 @contextmanager
-def serving(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
+def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
     """Give the API at the port, with two accounts and a warehouse."""
     publisher = RecordingPublisher()
     config = uvicorn.Config(
@@ -101,7 +101,9 @@ def serving(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
         thread.join(10)
 
 
-def handed_off(harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy") -> tuple[exports.Ready, str]:
+def hand_off(
+    harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy"
+) -> tuple[exports.PreparedExport, str]:
     """Hand off an export whose invoice number begins so; return it and its broker's secret."""
     broker = f"br_{via}_{invoice}"
     facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
@@ -109,7 +111,7 @@ def handed_off(harness: ApiHarness, *, invoice: str = "P", via: str = "borderbud
         address = f"{harness.url}/sandbox/webhooks/{factories.ACCOUNT}/{broker}"
         facts = {"channels": [{"channel": "webhook", "address": address}]}
     made = exports.register(harness.runtime, broker, "customs_broker", **facts)
-    export = exports.ready(
+    export = exports.prepare_export(
         harness.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}")
     )
     exports.hand_off(harness.runtime, export)

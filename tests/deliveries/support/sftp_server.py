@@ -29,9 +29,9 @@ class Faults:
     rename: Fault | None = None
     read: Fault | None = None
     write_seconds: float = 0
-    dies_at_write: int | None = None
+    end_at_write: int | None = None
     session: str | None = None  # as it starts: sessions are `refused`, or the connection `dropped` after each sign-in
-    lies: bool = False  # it keeps other bytes than it was sent
+    report_wrong_size: bool = False  # it keeps other bytes than it was sent
     names: list[bytes] = field(default_factory=list)  # what it lists besides what there is
 
 
@@ -105,15 +105,15 @@ class SftpServer:
                 return True
 
             def validate_password(self, username: str, password: str) -> bool:
-                return self._counted((username, password) == (USERNAME, outer.password))
+                return self._count_attempt((username, password) == (USERNAME, outer.password))
 
             def public_key_auth_supported(self) -> bool:
                 return True
 
             def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-                return self._counted(username == USERNAME and key == outer.user_key.convert_to_public())
+                return self._count_attempt(username == USERNAME and key == outer.user_key.convert_to_public())
 
-            def _counted(self, right: bool) -> bool:  # noqa: FBT001 - what came of a check
+            def _count_attempt(self, right: bool) -> bool:  # noqa: FBT001 - what came of a check
                 outer.sign_ins += right
                 return right
 
@@ -145,16 +145,16 @@ class _Files(asyncssh.SFTPServer):
         faults = self._server.faults
         path = self._name(file_obj.name)
         self._server.done.append(("write", path))
-        if faults.dies_at_write is not None:
-            faults.dies_at_write -= 1
-            if faults.dies_at_write < 0:
+        if faults.end_at_write is not None:
+            faults.end_at_write -= 1
+            if faults.end_at_write < 0:
                 self.connection.abort()
         if faults.write is not None:
             faults.write(path)
         if faults.write_seconds:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._server.ended.wait(), faults.write_seconds)
-        kept = data[::-1] if faults.lies else data
+        kept = data[::-1] if faults.report_wrong_size else data
         written: Any = super().write(file_obj, offset, kept)
         return int(written)
 

@@ -24,7 +24,7 @@ from pipeline.exports.states import ExportState
 from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
 from tests.deliveries.support import exports
 from tests.deliveries.support.exports import purge
-from tests.deliveries.support.mail_server import DESK, Mailroom
+from tests.deliveries.support.mail_server import DESK, MailServer
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 
@@ -62,7 +62,7 @@ def register(harness: ApiHarness) -> None:
 def sent(harness: ApiHarness) -> Sent:
     """A handoff of two units."""
     register(harness)
-    export = exports.ready(harness.runtime, factories.plan(units=2, broker=BROKER))
+    export = exports.prepare_export(harness.runtime, factories.plan(units=2, broker=BROKER))
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
@@ -85,7 +85,7 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
     register(harness)
     made = factories.plan(broker=BROKER)
     made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
-    export = exports.ready(harness.runtime, made)
+    export = exports.prepare_export(harness.runtime, made)
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
@@ -167,7 +167,7 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
 
 
 def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
-    export = exports.ready(
+    export = exports.prepare_export(
         sent.harness.runtime,
         factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long"),
     )
@@ -347,7 +347,7 @@ def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: Sent) -> 
 
 
 def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
-    with Mailroom() as room:
+    with MailServer() as room:
         harness = open_harness(
             smtp_url=f"smtp://127.0.0.1:{room.port}", mail_from="exports@maple.example", artifacts_url="memory:"
         )

@@ -61,7 +61,7 @@ BOOKKEEPING = {
 
 
 @pytest.fixture
-def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
     """A workflow harness on each of the databases."""
     return make_workflow(database_url)
 
@@ -108,48 +108,48 @@ def lived(workflow: WorkflowHarness) -> str:
 # It holds at any moment
 
 
-def test_tables_hold_what_the_log_says_after_every_step(either: WorkflowHarness) -> None:
-    export_id = either.accept(factories.plan(units=2)).export_id
-    assert differences(either, export_id) == []
+def test_tables_hold_what_the_log_says_after_every_step(workflow_on_both: WorkflowHarness) -> None:
+    export_id = workflow_on_both.accept(factories.plan(units=2)).export_id
+    assert differences(workflow_on_both, export_id) == []
     for unit_no in (1, 2):
         for name in (spec.name for spec in STEPS if spec.per_unit):
-            either.step(export_id, unit_no, name)
-            assert differences(either, export_id) == [], name
+            workflow_on_both.step(export_id, unit_no, name)
+            assert differences(workflow_on_both, export_id) == [], name
     for name in ("hand_off", *NOTIFY_STEPS):
-        either.step(export_id, 0, name)
-        assert differences(either, export_id) == [], name
-    assert either.state(export_id) == "executed"
-    deliver_all(either, export_id)
-    assert differences(either, export_id) == []
+        workflow_on_both.step(export_id, 0, name)
+        assert differences(workflow_on_both, export_id) == [], name
+    assert workflow_on_both.state(export_id) == "executed"
+    deliver_all(workflow_on_both, export_id)
+    assert differences(workflow_on_both, export_id) == []
 
 
-def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(either: WorkflowHarness) -> None:
-    export_id = lived(either)
-    assert differences(either, export_id) == []
-    first = owed(either, export_id)[0]
-    sender.resend_delivery(either.runtime, factories.ACCOUNT, first.id, "key_1")
-    assert differences(either, export_id) == []
-    deliver_all(either, export_id)
-    assert differences(either, export_id) == []
+def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_on_both: WorkflowHarness) -> None:
+    export_id = lived(workflow_on_both)
+    assert differences(workflow_on_both, export_id) == []
+    first = owed(workflow_on_both, export_id)[0]
+    sender.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
+    assert differences(workflow_on_both, export_id) == []
+    deliver_all(workflow_on_both, export_id)
+    assert differences(workflow_on_both, export_id) == []
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-    replay.replay_messages(either.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
-    assert differences(either, export_id) == []
-    new = amended(either, export_id, factories.plan(units=2, lines=4)).export_id
-    assert (differences(either, export_id), differences(either, new)) == ([], [])
+    replay.replay_messages(workflow_on_both.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
+    assert differences(workflow_on_both, export_id) == []
+    new = amended(workflow_on_both, export_id, factories.plan(units=2, lines=4)).export_id
+    assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
     for unit_no in (1, 2):
-        either.step(new, unit_no, "record_packages")
-    assert differences(either, new) == []
-    cancel_export(either.runtime, factories.ACCOUNT, new, "key_1")
-    assert (differences(either, export_id), differences(either, new)) == ([], [])
+        workflow_on_both.step(new, unit_no, "record_packages")
+    assert differences(workflow_on_both, new) == []
+    cancel_export(workflow_on_both.runtime, factories.ACCOUNT, new, "key_1")
+    assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
 
 
 def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pending(
-    either: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, answers: Answers
 ) -> None:
-    export_id = executed(either)
-    deliver_all(either, export_id)
-    amended(either, export_id)
-    with either.runtime.db.read() as session:
+    export_id = executed(workflow_on_both)
+    deliver_all(workflow_on_both, export_id)
+    amended(workflow_on_both, export_id)
+    with workflow_on_both.runtime.db.read() as session:
         told = session.scalars(
             select(Delivery).where(
                 col(Delivery.export_id) == export_id,
@@ -158,17 +158,17 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
             )
         ).first()
     assert told is not None
-    check_sent_again_and_not_taken(either, answers, told)
+    check_sent_again_and_not_taken(workflow_on_both, answers, told)
 
 
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
-    either: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, answers: Answers
 ) -> None:
     with answers(ChannelRefused("not this one")):
-        export_id = executed(either)
-    dead = next(each for each in owed(either, export_id) if each.partner_id == factories.WAREHOUSE)
+        export_id = executed(workflow_on_both)
+    dead = next(each for each in owed(workflow_on_both, export_id) if each.partner_id == factories.WAREHOUSE)
     assert dead.state == "dead"
-    check_sent_again_and_not_taken(either, answers, dead)
+    check_sent_again_and_not_taken(workflow_on_both, answers, dead)
 
 
 def check_sent_again_and_not_taken(workflow: WorkflowHarness, answers: Answers, row: Delivery) -> None:
@@ -181,19 +181,19 @@ def check_sent_again_and_not_taken(workflow: WorkflowHarness, answers: Answers, 
 
 
 def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(
-    either: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, answers: Answers
 ) -> None:
     with answers(ChannelUnavailable("nobody is there")):
-        export_id = executed(either)
-    amended(either, export_id)
-    news = [each for each in owed(either, export_id) if each.audience == "customs_broker"][-1]
+        export_id = executed(workflow_on_both)
+    amended(workflow_on_both, export_id)
+    news = [each for each in owed(workflow_on_both, export_id) if each.audience == "customs_broker"][-1]
     with answers(ChannelRefused("not this one")):
-        sender.deliver_stream(either.runtime, export_id, news.partner_id, news.channel)
-    assert [each.state for each in owed(either, export_id) if each.audience == "customs_broker"] == [
+        sender.deliver_stream(workflow_on_both.runtime, export_id, news.partner_id, news.channel)
+    assert [each.state for each in owed(workflow_on_both, export_id) if each.audience == "customs_broker"] == [
         "cancelled",
         "dead",
     ]
-    assert differences(either, export_id) == []
+    assert differences(workflow_on_both, export_id) == []
 
 
 def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHarness) -> None:
@@ -216,9 +216,11 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHa
 @pytest.mark.parametrize(
     "model", [model for model in TABLES if model is not Notification], ids=lambda m: m.__tablename__
 )
-def test_every_column_that_is_changed_is_named_and_comes_back(model: type[SQLModel], either: WorkflowHarness) -> None:
-    lived(either)
-    before = content(either)
+def test_every_column_that_is_changed_is_named_and_comes_back(
+    model: type[SQLModel], workflow_on_both: WorkflowHarness
+) -> None:
+    lived(workflow_on_both)
+    before = content(workflow_on_both)
     name = str(model.__tablename__)
     keys = {column.name for column in table(model).primary_key}
     bookkeeping = BOOKKEEPING.get(name, set()) | keys | {"findings", "next_seq"}
@@ -227,14 +229,14 @@ def test_every_column_that_is_changed_is_named_and_comes_back(model: type[SQLMod
         columns = ["state", "attempts"]
     assert columns
     for column in columns:
-        with unguarded(either.runtime.db) as connection:
+        with unguarded(workflow_on_both.runtime.db) as connection:
             changed = _damage(connection, model, column)
-        found = service.rebuild_exports(either.runtime, apply=True)
+        found = service.rebuild_exports(workflow_on_both.runtime, apply=True)
         (one,) = found.damaged
         assert (name, "changed", [column]) in [(d.table, d.kind, d.columns) for d in one.differences], column
         assert one.after_restore is not None
         assert one.after_restore.intact, (column, changed, one.after_restore)
-        assert content(either) == before, column
+        assert content(workflow_on_both) == before, column
 
 
 def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> Any:
@@ -266,16 +268,18 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 @pytest.mark.parametrize(
     "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
 )
-def test_every_row_that_is_gone_is_named_and_comes_back(model: type[SQLModel], either: WorkflowHarness) -> None:
-    lived(either)
-    before = content(either)
-    with unguarded(either.runtime.db) as connection:
+def test_every_row_that_is_gone_is_named_and_comes_back(
+    model: type[SQLModel], workflow_on_both: WorkflowHarness
+) -> None:
+    lived(workflow_on_both)
+    before = content(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(model))).rowcount
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert [(d.table, d.kind) for d in one.differences] == [(str(model.__tablename__), "missing")] * gone
     assert one.after_restore is not None
     assert one.after_restore.intact
-    assert content(either) == before
+    assert content(workflow_on_both) == before
 
 
 def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow: WorkflowHarness) -> None:
@@ -298,37 +302,37 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow:
     assert audit.verify_chains(workflow.runtime).intact
 
 
-def test_row_that_the_log_does_not_know_is_named_and_taken_away(either: WorkflowHarness) -> None:
-    export_id = lived(either)
-    before = content(either)
-    with unguarded(either.runtime.db) as connection:
+def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both: WorkflowHarness) -> None:
+    export_id = lived(workflow_on_both)
+    before = content(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         row = connection.execute(sa.select(*table(ExportPackage).c)).mappings().first()
         assert row is not None
         connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
-    assert differences(either, export_id) == [("packages", "added", [])]
-    service.rebuild_exports(either.runtime, apply=True)
-    assert content(either) == before
+    assert differences(workflow_on_both, export_id) == [("packages", "added", [])]
+    service.rebuild_exports(workflow_on_both.runtime, apply=True)
+    assert content(workflow_on_both) == before
 
 
-def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(either: WorkflowHarness) -> None:
-    export_id = executed(either, told=False)
-    before = content(either)
-    with unguarded(either.runtime.db) as connection:
+def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(workflow_on_both: WorkflowHarness) -> None:
+    export_id = executed(workflow_on_both, told=False)
+    before = content(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Delivery)).where(col(Delivery.audience) == "warehouse"))
         connection.execute(sa.delete(table(Notification)).where(col(Notification.audience) == "warehouse"))
         connection.execute(
             sa.update(table(Notification)).where(col(Notification.audience) == "customs_broker").values(data="{}")
         )
-    with either.runtime.db.read() as session:
+    with workflow_on_both.runtime.db.read() as session:
         found = service.compare_export(session, export_id)
     assert [(d.table, d.restorable) for d in found.differences if d.table == "notifications"] == [
         ("notifications", True)
     ]
-    service.restore_export(either.runtime, export_id)
-    assert content(either)["notifications"] == before["notifications"]
-    assert len(content(either)["deliveries"]) == len(before["deliveries"])
-    deliver_all(either, export_id)
-    with either.runtime.db.read() as session:
+    service.restore_export(workflow_on_both.runtime, export_id)
+    assert content(workflow_on_both)["notifications"] == before["notifications"]
+    assert len(content(workflow_on_both)["deliveries"]) == len(before["deliveries"])
+    deliver_all(workflow_on_both, export_id)
+    with workflow_on_both.runtime.db.read() as session:
         sayings = read_message_rows(session, export_id)
     assert {each.attempts for each in sayings.deliveries if each.audience == "warehouse"} == {1}
 

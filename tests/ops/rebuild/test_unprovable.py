@@ -25,7 +25,7 @@ from tests.workflow.revisions import executed, owed
 
 
 @pytest.fixture
-def either(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
     """A workflow harness on each of the databases."""
     return make_workflow(database_url)
 
@@ -39,72 +39,75 @@ def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
     assert (content(workflow), workflow.events(export_id)) == (before, log)
 
 
-def test_broken_log_restores_nothing(either: WorkflowHarness) -> None:
-    lived(either)
-    with unguarded(either.runtime.db) as connection:
+def test_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
+    lived(workflow_on_both)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
         connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
-    before = content(either)
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    before = content(workflow_on_both)
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert one.refusal == "its log cannot be believed: event 2 is changed"
-    assert content(either) == before
+    assert content(workflow_on_both) == before
 
 
 @pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
-def test_log_whose_end_is_cut_off_restores_nothing(either: WorkflowHarness, gone: str) -> None:
-    export_id = lived(either)
-    last = either.events(export_id).index(gone)
-    with unguarded(either.runtime.db) as connection:
+def test_log_whose_end_is_cut_off_restores_nothing(workflow_on_both: WorkflowHarness, gone: str) -> None:
+    export_id = lived(workflow_on_both)
+    last = workflow_on_both.events(export_id).index(gone)
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
-    before = content(either)
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    before = content(workflow_on_both)
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert one.refusal == f"its log cannot be believed: event {last + 1} is missing"
-    assert (content(either), len(either.events(export_id))) == (before, last)
-    assert not audit.verify_chains(either.runtime).intact
+    assert (content(workflow_on_both), len(workflow_on_both.events(export_id))) == (before, last)
+    assert not audit.verify_chains(workflow_on_both.runtime).intact
 
 
-def test_number_that_is_too_low_comes_back(either: WorkflowHarness) -> None:
-    export_id = lived(either)
-    events = len(either.events(export_id))
-    with unguarded(either.runtime.db) as connection:
+def test_number_that_is_too_low_comes_back(workflow_on_both: WorkflowHarness) -> None:
+    export_id = lived(workflow_on_both)
+    events = len(workflow_on_both.events(export_id))
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(next_seq=3))
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
     assert one.after_restore is not None
     assert one.after_restore.intact
-    assert len(either.events(export_id)) == events + 1
-    assert audit.verify_chains(either.runtime).intact
+    assert len(workflow_on_both.events(export_id)) == events + 1
+    assert audit.verify_chains(workflow_on_both.runtime).intact
 
 
-def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(either: WorkflowHarness) -> None:
+def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_on_both: WorkflowHarness) -> None:
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
-    export_id = executed(either, factories.plan(), told=False)
-    (first, *_) = owed(either, export_id)
-    assert sender.deliver_stream(either.runtime, export_id, first.partner_id, first.channel).delivered
-    handed_off = either.events(export_id).index("HANDED_OFF") + 1
-    with unguarded(either.runtime.db) as connection:
+    export_id = executed(workflow_on_both, factories.plan(), told=False)
+    (first, *_) = owed(workflow_on_both, export_id)
+    assert sender.deliver_stream(workflow_on_both.runtime, export_id, first.partner_id, first.channel).delivered
+    handed_off = workflow_on_both.events(export_id).index("HANDED_OFF") + 1
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
         connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert one.after_restore is not None
     assert {(d.table, d.kind, d.restorable) for d in one.after_restore.differences} == {
         ("notifications", "added", False),
         ("deliveries", "added", False),
     }
-    tried = [each for each in owed(either, export_id) if each.attempts]
-    assert [each.id for each in owed(either, export_id)] == [each.id for each in tried]
+    tried = [each for each in owed(workflow_on_both, export_id) if each.attempts]
+    assert [each.id for each in owed(workflow_on_both, export_id)] == [each.id for each in tried]
     assert tried
 
 
-def test_end_of_an_export_that_the_log_does_not_know_is_made_again(either: WorkflowHarness) -> None:
-    export_id = executed(either, told=False)
-    assert either.events(export_id)[-1] == "HANDED_OFF"
-    service.restore_export(either.runtime, export_id)
-    assert differences(either, export_id) == []
-    states = either.step_states(export_id)
+def test_end_of_an_export_that_the_log_does_not_know_is_made_again(workflow_on_both: WorkflowHarness) -> None:
+    export_id = executed(workflow_on_both, told=False)
+    assert workflow_on_both.events(export_id)[-1] == "HANDED_OFF"
+    service.restore_export(workflow_on_both.runtime, export_id)
+    assert differences(workflow_on_both, export_id) == []
+    states = workflow_on_both.step_states(export_id)
     assert {states[0, name] for name in NOTIFY_STEPS} == {"ready"}
-    either.finish(export_id)
-    assert (either.state(export_id), either.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
+    workflow_on_both.finish(export_id)
+    assert (workflow_on_both.state(export_id), workflow_on_both.events(export_id).count("EXPORT_EXECUTED")) == (
+        "executed",
+        1,
+    )
 
 
 def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHarness) -> None:
@@ -161,19 +164,19 @@ def added(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bo
 
 @pytest.mark.parametrize("tried", [False, True])
 def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
-    either: WorkflowHarness, *, tried: bool
+    workflow_on_both: WorkflowHarness, *, tried: bool
 ) -> None:
-    export_id = lived(either)
-    before = content(either)
-    added(either, export_id, messages=1, tried=tried)
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    export_id = lived(workflow_on_both)
+    before = content(workflow_on_both)
+    added(workflow_on_both, export_id, messages=1, tried=tried)
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
         ("notifications", "added", not tried),
         ("deliveries", "added", not tried),
     }
     assert one.after_restore is not None
     assert one.after_restore.intact != tried
-    assert (content(either) == before) != tried
+    assert (content(workflow_on_both) == before) != tried
     assert all("it was tried, and tries are kept" in d.message for d in one.after_restore.differences)
 
 
@@ -218,26 +221,26 @@ KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
 )
 
 
-def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(either: WorkflowHarness) -> None:
-    purged(either)
-    before = content(either)
+def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(workflow_on_both: WorkflowHarness) -> None:
+    purged(workflow_on_both)
+    before = content(workflow_on_both)
     for model, column, value in KEPT:
         rows = table(model)
-        with unguarded(either.runtime.db) as connection:
+        with unguarded(workflow_on_both.runtime.db) as connection:
             first = connection.execute(sa.select(*rows.primary_key).order_by(*rows.primary_key)).first()
             assert first is not None
             here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
             connection.execute(sa.update(rows).where(*here).values({column: value}))
-        (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+        (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
         assert (rows.name, [column]) in [(d.table, d.columns) for d in one.differences], column
         assert one.after_restore is not None
         assert one.after_restore.intact, (column, one.after_restore)
-        assert content(either) == before, column
+        assert content(workflow_on_both) == before, column
 
 
-def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: WorkflowHarness) -> None:
+def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on_both: WorkflowHarness) -> None:
     treated: dict[str, Any] = {
-        "export_id": purged(either),
+        "export_id": purged(workflow_on_both),
         "unit_no": 1,
         "line_ref": "1",
         "position": 1,
@@ -245,27 +248,27 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(either: Wor
         "country_of_origin": "CA",
         "digest": "sha256:0",
     } | {name: [] for name in ("chapter99", "section232", "pga")}
-    with unguarded(either.runtime.db) as connection:
+    with unguarded(workflow_on_both.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(Artifact))).rowcount
         connection.execute(sa.insert(table(LineTreatment)).values(treated))
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
     assert len(one.differences) == gone + 1
     assert one.after_restore is not None
     assert one.after_restore.intact
 
 
-def test_export_whose_row_is_gone_is_missed_though_it_was_purged(either: WorkflowHarness) -> None:
-    export_id = purged(either)
-    kept = executed(either, factories.plan(batch="batch_2"))
-    with unguarded(either.runtime.db) as connection:
+def test_export_whose_row_is_gone_is_missed_though_it_was_purged(workflow_on_both: WorkflowHarness) -> None:
+    export_id = purged(workflow_on_both)
+    kept = executed(workflow_on_both, factories.plan(batch="batch_2"))
+    with unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
-    found = audit.verify_chains(either.runtime)
+    found = audit.verify_chains(workflow_on_both.runtime)
     (fault,) = found.breaks
     assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
     assert "the export's row is not there" in fault.message
-    (only,) = audit.verify_chains(either.runtime, export_id=export_id).breaks
+    (only,) = audit.verify_chains(workflow_on_both.runtime, export_id=export_id).breaks
     assert only == fault
-    (one,) = service.rebuild_exports(either.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     (row,) = (d for d in one.differences if d.table == "exports")
     assert (one.export_id, row.kind, row.restorable, kept != export_id) == (export_id, "missing", False, True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.deliveries.conftest import whole_pauses
+from tests.deliveries.conftest import full_pauses
 
-__all__ = ["whole_pauses"]
+__all__ = ["full_pauses"]

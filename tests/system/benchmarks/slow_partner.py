@@ -70,7 +70,7 @@ def _beside_one(runtime: Runtime, count: int, dawdles: Endpoint, answers: thread
     return found
 
 
-def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Ready]) -> Mapping[str, float]:
+def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.PreparedExport]) -> Mapping[str, float]:
     under_way = []
     for each in made:
         under_way.append(threads.submit(_seconds_to_send, runtime, each, WELL, time.perf_counter()))
@@ -79,7 +79,7 @@ def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.Read
     return {"p50 ms": share(seconds, 0.5) * 1000, "p95 ms": share(seconds, 0.95) * 1000}
 
 
-def _seconds_to_send(runtime: Runtime, export: exports.Ready, partner_id: str, published_at: float) -> float:
+def _seconds_to_send(runtime: Runtime, export: exports.PreparedExport, partner_id: str, published_at: float) -> float:
     sender.deliver_stream(runtime, export.export_id, partner_id, "webhook")
     return time.perf_counter() - published_at
 
@@ -88,10 +88,10 @@ def _register(runtime: Runtime, partner_id: str, url: str) -> None:
     exports.register(runtime, partner_id, "warehouse", channels=[{"channel": "webhook", "address": url}])
 
 
-def _handed_off(runtime: Runtime, warehouse: str, count: int) -> list[exports.Ready]:
+def _handed_off(runtime: Runtime, warehouse: str, count: int) -> list[exports.PreparedExport]:
     made = []
     for _ in range(count):
         batch = new_id("batch")
-        made.append(exports.ready(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
+        made.append(exports.prepare_export(runtime, factories.plan(warehouse=warehouse, batch=batch, invoice=batch)))
         exports.hand_off(runtime, made[-1])
     return made
