@@ -36,7 +36,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Paper:
+class PrintedDocument:
     """A printed document: its pieces of text in the order of setting, and the width of its pages."""
 
     width: float
@@ -48,7 +48,7 @@ class Paper:
         told = "".join(each.text for each in self.pieces if page in {None, each.page})
         return "".join(told.replace("\u200b", "").split())
 
-    def faults(self) -> Iterator[str]:
+    def list_faults(self) -> Iterator[str]:
         """Yield each piece that leaves the paper's margins, or is set over another."""
         rows: defaultdict[tuple[int, int], list[Piece]] = defaultdict(list)
         for piece in self.pieces:
@@ -64,13 +64,13 @@ class Paper:
                     yield f"page {page}: {left.text!r} runs into {right.text!r}"
 
 
-def read_paper(body: bytes) -> Paper:
+def read_printed_document(body: bytes) -> PrintedDocument:
     """Return what is printed in a PDF, its running heads and its watermark aside: they are cut, or turned, on purpose."""
     reader = PdfReader(BytesIO(body))
     found: list[Piece] = []
 
-    def keep(page: int) -> Any:
-        def see(text: str, cm: list[float], tm: list[float], font: Any, size: float) -> None:
+    def keep_page(page: int) -> Any:
+        def record_text(text: str, cm: list[float], tm: list[float], font: Any, size: float) -> None:
             turned = abs(tm[1] * cm[0] + tm[0] * cm[1]) > 0.01
             x, y = tm[4] * cm[0] + tm[5] * cm[2] + cm[4], tm[4] * cm[1] + tm[5] * cm[3] + cm[5]
             if text.strip() and font and not turned and y < top - 40:
@@ -78,12 +78,12 @@ def read_paper(body: bytes) -> Paper:
                 width = _width(str(font["/BaseFont"]), text.strip()) * scale
                 found.append(Piece(page, round(x, 1), round(y, 1), round(width, 1), text.strip()))
 
-        return see
+        return record_text
 
     for number, page in enumerate(reader.pages, start=1):
         top = float(page.mediabox.height)
-        page.extract_text(visitor_text=keep(number))
-    return Paper(float(reader.pages[0].mediabox.width), len(reader.pages), tuple(found))
+        page.extract_text(visitor_text=keep_page(number))
+    return PrintedDocument(float(reader.pages[0].mediabox.width), len(reader.pages), tuple(found))
 
 
 def _width(font: str, text: str) -> float:

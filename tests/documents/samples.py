@@ -259,7 +259,7 @@ def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     return build_invoice(unit, facts).model_copy(update={"worksheet": told})
 
 
-def everything() -> Invoice:
+def build_full_invoice() -> Invoice:
     """Return an invoice that has use for every kind of document: its second line and its fifth can be one."""
 
     def change(data: dict[str, Any]) -> None:

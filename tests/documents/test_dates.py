@@ -26,7 +26,7 @@ ZONES = ("UTC", "America/New_York", "Pacific/Kiritimati")
 
 
 @pytest.fixture
-def be_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def set_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Have this process believe that it is in a zone."""
 
     def move(zone: str) -> None:
@@ -38,7 +38,7 @@ def be_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     time.tzset()
 
 
-def on(day: date, at: str = "23:59:59-05:00") -> Callable[[dict[str, Any]], None]:
+def build_invoice_on(day: date, at: str = "23:59:59-05:00") -> Callable[[dict[str, Any]], None]:
     def change(data: dict[str, Any]) -> None:
         data["invoice"] |= {"date": str(day), "saleDate": str(day)}
         data["entry"] |= {"exportDate": str(day), "estimatedArrivalAt": f"{day}T{at}"}
@@ -46,31 +46,33 @@ def on(day: date, at: str = "23:59:59-05:00") -> Callable[[dict[str, Any]], None
     return change
 
 
-def made(invoice: Invoice) -> dict[str, str]:
+def render_all(invoice: Invoice) -> dict[str, str]:
     return {document.artifact_type: document.digest for document in render_documents(invoice)}
 
 
 @alone("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
-def test_documents_of_any_day_are_the_same_in_every_zone(day: date, be_in: Callable[[str], None]) -> None:
+def test_documents_of_any_day_are_the_same_in_every_zone(day: date, set_zone: Callable[[str], None]) -> None:
     found = []
     for zone in ZONES:
-        be_in(zone)
-        found.append(made(sample(2, change=on(day))))
+        set_zone(zone)
+        found.append(render_all(sample(2, change=build_invoice_on(day))))
     assert found[0] == found[1] == found[2]
 
 
 @alone("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
 def test_day_is_said_as_the_plan_says_it(day: date) -> None:
-    bodies = {document.artifact_type: document.body for document in render_documents(sample(2, change=on(day)))}
+    bodies = {
+        document.artifact_type: document.body for document in render_documents(sample(2, change=build_invoice_on(day)))
+    }
     data = json.loads(bodies["cci_json"])
     assert (data["header"]["invoiceDate"], data["transport"]["exportDate"]) == (str(day), str(day))
     for kind in ("cci_csv", "cci_human_readable", "cci_ubl"):
         assert str(day) in bodies[kind].decode(), kind
 
 
-def entered_on(arrival: datetime) -> date:
+def read_entry_date(arrival: datetime) -> date:
     data = unit_data(1)
     data["entry"]["estimatedArrivalAt"] = arrival.isoformat()
     return entry_date(Unit.model_validate(data))
@@ -96,7 +98,7 @@ def entered_on(arrival: datetime) -> date:
     ],
 )
 def test_goods_are_entered_on_the_day_of_the_clock_that_the_rules_go_by(arrival: str, day: str) -> None:
-    assert entered_on(datetime.fromisoformat(arrival)) == date.fromisoformat(day)
+    assert read_entry_date(datetime.fromisoformat(arrival)) == date.fromisoformat(day)
 
 
 @alone("F27")
@@ -106,5 +108,5 @@ def test_goods_are_entered_on_the_day_of_the_clock_that_the_rules_go_by(arrival:
 )
 def test_offset_in_which_an_arrival_is_written_makes_no_difference(at: datetime, hours: int) -> None:
     elsewhere = at.astimezone(tz=timezone(timedelta(hours=hours)))
-    assert entered_on(elsewhere) == entered_on(at)
-    assert abs(entered_on(at) - at.date()) <= timedelta(days=1)
+    assert read_entry_date(elsewhere) == read_entry_date(at)
+    assert abs(read_entry_date(at) - at.date()) <= timedelta(days=1)

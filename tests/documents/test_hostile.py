@@ -38,7 +38,7 @@ MARKUP = {
     "page string": "(x) Tj ET Q 1 0 0 rg /JS (app.alert(1)) >> endobj",
     "records": "OI  PG01FDA\\~^*|'",
 }
-SAID = {**DECEIVING, **BREAKING, **ODD, **MARKUP}
+HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD, **MARKUP}
 REFUSED = {**FORBIDDEN, "too long": "x" * 10_000, "tab": "a\tb", "half a character inside": "a\udc00b"}
 
 #: Fields whose form the schema fixes: no free text gets into them.
@@ -54,11 +54,11 @@ FIXED = {
 }  # fmt: skip
 
 
-def poisoned(text: str) -> Any:
+def fill_free_texts(text: str) -> Any:
     """Return a change that puts `text` into every free text field; short fields get what fits."""
 
     def change(data: dict[str, Any]) -> None:
-        filled(data)
+        add_free_texts(data)
         for _, holder, key in free_texts(data):
             limit = {"region": 64, "postalCode": 16, "phone": 40}.get(str(key), 256)
             holder[key] = text[:limit].strip()
@@ -66,7 +66,7 @@ def poisoned(text: str) -> Any:
     return change
 
 
-def filled(data: dict[str, Any]) -> None:
+def add_free_texts(data: dict[str, Any]) -> None:
     """Give the unit every kind of free text that the sample has not."""
     data["lines"][0]["treatment"]["undetermined"] = "x"
     data["lines"][0]["treatment"]["pga"][0]["data"]["lots"] = ["x", "x"]
@@ -109,7 +109,9 @@ class Page(HTMLParser):
 
 
 def bodies_of(text: str) -> dict[str, bytes]:
-    return {document.artifact_type: document.body for document in render_documents(sample(2, change=poisoned(text)))}
+    return {
+        document.artifact_type: document.body for document in render_documents(sample(2, change=fill_free_texts(text)))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +119,9 @@ def clean() -> dict[str, bytes]:
     return bodies_of("harmless")
 
 
-@pytest.mark.parametrize("trick", SAID)
+@pytest.mark.parametrize("trick", HOSTILE_TEXTS)
 def test_hostile_text_is_text_in_every_format(clean: dict[str, bytes], trick: str) -> None:
-    text = SAID[trick]
+    text = HOSTILE_TEXTS[trick]
     bodies = bodies_of(text)
     assert bodies.keys() == clean.keys()
     assert bodies.keys() >= {kind.artifact_type for kind in KINDS} - {"cci_consolidated"}
@@ -176,12 +178,12 @@ def _letters(text: str) -> str:
 @pytest.mark.parametrize("trick", REFUSED)
 def test_text_that_no_document_can_show_is_refused_in_every_field_by_its_name(trick: str) -> None:
     template = unit_data(1)
-    filled(template)
+    add_free_texts(template)
     places = [pointer for pointer, _, _ in free_texts(template)]
     assert len(places) > 40
     for at, pointer in enumerate(places):
         data = unit_data(1)
-        filled(data)
+        add_free_texts(data)
         found, holder, key = list(free_texts(data))[at]
         assert found == pointer
         holder[key] = REFUSED[trick]

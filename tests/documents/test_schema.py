@@ -27,7 +27,7 @@ def facts(invoice: Invoice) -> dict[str, Any]:
     return dict(json.loads(invoice_json(invoice)))
 
 
-def unsold(data: dict[str, Any]) -> None:
+def remove_sale(data: dict[str, Any]) -> None:
     data["invoice"] |= {
         "reasonForExport": "sample",
         "valuationBasis": "Price of a like sale, invoice INV-10001",
@@ -44,7 +44,7 @@ def test_invoice_is_what_the_published_schema_says(published: dict[str, Any], li
 
 
 def test_what_goods_that_are_not_sold_are_worth_and_what_export_is_allowed_is_said(published: dict[str, Any]) -> None:
-    made = facts(sample(3, change=unsold))
+    made = facts(sample(3, change=remove_sale))
     Draft202012Validator(published).validate(made)
     assert made["header"]["valuationBasis"] == "Price of a like sale, invoice INV-10001"
     assert made["rebates"] == [{"name": "Excise refunded on export", "amount": "3.20"}]
@@ -75,7 +75,7 @@ def test_every_fact_of_the_invoice_is_in_the_schema_and_the_other_way_round(publ
         elif isinstance(value, list) and value:
             compare(value[0], node["items"], f"{where}/0")
 
-    compare(facts(sample(12, change=unsold)), published, "")
+    compare(facts(sample(12, change=remove_sale)), published, "")
     assert {"", "/header", "/parties/seller", "/lines/0", "/lines/0/treatment", "/packages/0", "/certificates/0"} <= {
         *seen
     }

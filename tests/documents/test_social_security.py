@@ -27,7 +27,7 @@ PRINTED = {
 DATA = {"cci_json", "cci_ubl", "cci_xlsx"}
 
 
-def importer(number: str) -> Invoice:
+def set_importer(number: str) -> Invoice:
     def change(data: dict[str, Any]) -> None:
         data["parties"]["importerOfRecord"]["importerNumber"] = number
         data["parties"]["buyer"]["identifiers"] = {"ssn": number, "duns": "123456789", "ein": "12-3456789"}
@@ -47,7 +47,7 @@ def text_of(kind: str, body: bytes) -> str:
 def test_printed_documents_show_the_last_four_digits_and_data_the_whole_number() -> None:
     seen = {
         document.artifact_type: text_of(document.artifact_type, document.body)
-        for document in render_documents(importer(NUMBER))
+        for document in render_documents(set_importer(NUMBER))
     }
     assert {kind for kind, text in seen.items() if NUMBER in text} == DATA
     for kind, label in PRINTED.items():
@@ -66,7 +66,7 @@ def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
         "format": form,
         "columns": [{"header": "IOR", "field": "importer_number"}],
     }
-    body = profile_document(BrokerProfile.model_validate(profile), importer(NUMBER)).body
+    body = profile_document(BrokerProfile.model_validate(profile), set_importer(NUMBER)).body
     assert NUMBER in text_of("cci_xlsx" if form == "xlsx" else "", body)
 
 
@@ -84,5 +84,5 @@ def test_a_social_security_number_is_masked_however_it_is_parted(number: str) ->
 
 @pytest.mark.parametrize("kind", PRINTED)
 def test_an_irs_number_is_printed_whole(kind: str) -> None:
-    bodies = {document.artifact_type: document.body for document in render_documents(importer("12-3456789AB"))}
+    bodies = {document.artifact_type: document.body for document in render_documents(set_importer("12-3456789AB"))}
     assert "12-3456789AB" in text_of(kind, bodies[kind])

@@ -68,17 +68,17 @@ def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) ->
     start = datetime(2026, 11, 24, tzinfo=UTC)
     said = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
     log = events.chain_events("exp_1", 1, "key_1", start, said)
-    assert _followed(log, len(log)) is None
+    assert follow_log(log, len(log)) is None
     place = data.draw(st.integers(0, len(log) - 1))
     column = data.draw(st.sampled_from(sorted(log[0].keys() - {"export_id", "seq"})))
     others: dict[str, Any] = {"at": start + timedelta(microseconds=1), "data": {"n": -1}}
     log[place] = log[place] | {column: others.get(column, "another")}
-    fault = _followed(log, len(log))
+    fault = follow_log(log, len(log))
     assert fault is not None
     assert fault.seq == place + 1
 
 
-def _followed(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | None:
+def follow_log(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | None:
     chain = audit.Chain("exp_1", given_out + 1)
     for event in log:
         chain.follow_event(event)

@@ -29,7 +29,7 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
-def recorded(database: Database, context: StepContext) -> Json:
+def run_record_packages(database: Database, context: StepContext) -> Json:
     """Do the step as `run_step` does, and return the data of its one event."""
     with database.write() as session:
         (happened,) = record_packages(session, context)
@@ -53,7 +53,7 @@ def counters(database: Database) -> tuple[int, int]:
 def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
-    data = recorded(database, context)
+    data = run_record_packages(database, context)
     assert data | {"customsPackageId": ""} == {
         "unitNo": 1,
         "unitRef": "U1",
@@ -91,7 +91,7 @@ def test_an_account_with_a_prefix_labels_what_has_no_sscc(database: Database) ->
     open_account(database, ACCOUNT, PREFIX)
     given = "106141412345678908"
     (context,) = accept(database, changed(plan(1, 3, 3), "/units/0/packages/1/sscc", given))
-    assert recorded(database, context)["ssccsIssued"] == 2
+    assert run_record_packages(database, context)["ssccsIssued"] == 2
     assert [(row.sscc, row.sscc_issued) for row in rows(database)] == [
         ("006141410000000012", True),
         (given, False),
@@ -105,7 +105,9 @@ def test_every_unit_of_every_export_has_a_number_of_its_own(database: Database) 
     open_account(database, ACCOUNT, PREFIX)
     contexts = [context for batch in range(4) for context in accept(database, plan(5, 2, 3, batch=f"batch_{batch}"))]
     with ThreadPoolExecutor(8) as pool:
-        numbers = [data["packageNumber"] for data in pool.map(lambda context: recorded(database, context), contexts)]
+        numbers = [
+            data["packageNumber"] for data in pool.map(lambda context: run_record_packages(database, context), contexts)
+        ]
     assert sorted(numbers) == [f"CP-{number:06d}" for number in range(1, 21)]
     assert len({row.sscc for row in rows(database)}) == 60
     assert counters(database) == (20, 60)
@@ -118,7 +120,7 @@ def test_accounts_count_by_themselves(database: Database) -> None:
     open_account(database, "acc_other")
     (mine,) = accept(database, plan())
     (theirs,) = accept(database, plan(account="acc_other"))
-    assert [recorded(database, context)["packageNumber"] for context in (mine, theirs)] == ["CP-000001"] * 2
+    assert [run_record_packages(database, context)["packageNumber"] for context in (mine, theirs)] == ["CP-000001"] * 2
 
 
 def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -> None:
@@ -129,7 +131,7 @@ def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -
         session.rollback()
     assert rows(database) == []
     assert counters(database) == (0, 0)
-    assert recorded(database, context)["packageNumber"] == "CP-000001"
+    assert run_record_packages(database, context)["packageNumber"] == "CP-000001"
 
 
 def test_a_number_once_given_stays(database: Database) -> None:
@@ -137,7 +139,7 @@ def test_a_number_once_given_stays(database: Database) -> None:
     (context,) = accept(database, plan())
     with database.write() as session:
         session.get_one(ExportUnit, (context.export_id, 1)).package_number = "CP-000042"
-    assert recorded(database, context)["packageNumber"] == "CP-000042"
+    assert run_record_packages(database, context)["packageNumber"] == "CP-000042"
     assert counters(database) == (0, 0)
 
 
@@ -158,7 +160,7 @@ def test_the_number_of_statements_does_not_grow_with_the_packages(database: Data
     def count(packages: int) -> int:
         (context,) = accept(database, plan(1, 3, packages, batch=f"batch_{packages}"))
         with asked_of(database) as heard:
-            recorded(database, context)
+            run_record_packages(database, context)
         return len(heard)
 
     assert count(2) == count(2_000)
@@ -167,14 +169,14 @@ def test_the_number_of_statements_does_not_grow_with_the_packages(database: Data
 def test_the_step_reads_its_unit_alone(database: Database) -> None:
     open_account(database, ACCOUNT)
     _, second = accept(database, plan(2, 3, 2))
-    recorded(database, second)
+    run_record_packages(database, second)
     assert [(row.unit_no, row.lpn) for row in rows(database)] == [(2, "LPN-002-00001"), (2, "LPN-002-00002")]
 
 
 def test_recording_twice_collides_rather_than_doubles(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
-    recorded(database, context)
+    run_record_packages(database, context)
     with pytest.raises(IntegrityError), database.write() as session:
         record_packages(session, context)
     assert len(rows(database)) == 2

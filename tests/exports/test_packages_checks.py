@@ -43,7 +43,7 @@ def with_changes(*changes: tuple[str, Any], made: Json | None = None) -> Json:
     return made
 
 
-def on_a_pallet() -> Json:
+def put_on_pallet() -> Json:
     return with_changes((f"{P}/-", PALLET), (f"{P}/0/parentRef", "PLT1"), (f"{P}/1/parentRef", "PLT1"))
 
 
@@ -53,7 +53,7 @@ def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> No
 
 
 def test_cartons_on_a_pallet_are_no_finding() -> None:
-    assert list_findings(on_a_pallet()) == []
+    assert list_findings(put_on_pallet()) == []
 
 
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
@@ -101,7 +101,7 @@ def test_a_breach_is_found_where_it_is(breach: str) -> None:
 
 
 def test_a_pallet_lighter_than_its_cartons_is_found() -> None:
-    made = with_changes((f"{P}/2/grossWeightKg", "11.999"), (f"{P}/2/tareWeightKg", "1"), made=on_a_pallet())
+    made = with_changes((f"{P}/2/grossWeightKg", "11.999"), (f"{P}/2/tareWeightKg", "1"), made=put_on_pallet())
     assert list_findings(made) == [("P06", f"{P}/2/grossWeightKg")]
 
 

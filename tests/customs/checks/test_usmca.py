@@ -14,7 +14,7 @@ from pipeline.documents.registry import KINDS
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
 from tests.customs.cases import SHIRT, UNIT, findings, list_findings, with_changes
-from tests.documents.pdf_text import read_paper
+from tests.documents.pdf_text import read_printed_document
 from tests.documents.samples import sample
 
 REF = f"{SHIRT}/usmcaCertificateRef"
@@ -112,4 +112,4 @@ def test_the_statement_is_printed_as_the_plan_has_it_and_only_then(kind: str) ->
 
 def _words(kind: str, invoice: Invoice) -> str:
     made = next(each.make(invoice) for each in KINDS if each.artifact_type == kind)
-    return "".join((read_paper(made).text() if kind == "cci_pdf" else made.decode()).split())
+    return "".join((read_printed_document(made).text() if kind == "cci_pdf" else made.decode()).split())

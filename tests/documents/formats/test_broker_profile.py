@@ -21,7 +21,7 @@ from pipeline.documents.schemas.profile import BrokerProfile
 from tests.documents.samples import sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
-SAID = {**DECEIVING, **BREAKING, **ODD}
+HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD}
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json"
 
@@ -31,7 +31,7 @@ def profile(*columns: dict[str, Any], **changes: Any) -> BrokerProfile:
     return BrokerProfile.model_validate(made)
 
 
-def made(of: BrokerProfile, lines: int = 3) -> bytes:
+def render_profile(of: BrokerProfile, lines: int = 3) -> bytes:
     return profiles.profile_document(of, sample(lines)).body
 
 
@@ -39,7 +39,7 @@ def test_fields_are_the_columns_of_the_flat_table_and_more() -> None:
     assert tuple(next(table_rows(sample(1)))) == profiles.LINE_FIELDS
     assert len(profiles.FIELDS) == len(profiles.LINE_FIELDS) + len(profiles.OTHER_FIELDS)
     every = profile(*({"header": name, "field": name} for name in sorted(profiles.FIELDS)))
-    row = next(csv.DictReader(StringIO(made(every).decode("utf-8-sig"), newline="")))
+    row = next(csv.DictReader(StringIO(render_profile(every).decode("utf-8-sig"), newline="")))
     assert (row["importer_number"], row["ship_to_city"], row["charges_added"], row["discounts"], row["steel_kg"]) == (
         "12-3456789XX", "Lackawanna", "80.00", "12.50", "70.000",
     )  # fmt: skip
@@ -50,7 +50,7 @@ def test_dates_are_exactly_those_fields_that_hold_one() -> None:
     every = profile(
         *({"header": name, "field": name} for name in sorted(profiles.FIELDS)), filename="a.xlsx", format="xlsx"
     )
-    sheet = load_workbook(BytesIO(made(every)))["Lines"]
+    sheet = load_workbook(BytesIO(render_profile(every)))["Lines"]
     head, first = list(sheet.iter_rows(max_row=2))
     dates = {str(name.value) for name, cell in zip(head, first, strict=True) if isinstance(cell.value, date)}
     assert dates == profiles.DATES
@@ -59,7 +59,7 @@ def test_dates_are_exactly_those_fields_that_hold_one() -> None:
 def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
     shipped = BrokerProfile.model_validate_json(EXAMPLE.read_bytes())
     profiles.check_profile(shipped, "")
-    body = made(shipped).decode("utf-8-sig")
+    body = render_profile(shipped).decode("utf-8-sig")
     table = list(csv.reader(StringIO(body, newline="")))
     assert table[0] == [column.header for column in shipped.columns]
     assert table[1][:-1] == [
@@ -78,7 +78,7 @@ def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
 )
 def test_dates_are_written_as_the_broker_writes_them(form: str | None, said: str) -> None:
     of = profile({"header": "On", "field": "invoice_date", "dateFormat": form}, headerRow=False, byteOrderMark=False)
-    assert made(of, 1) == f"{said}\r\n".encode()
+    assert render_profile(of, 1) == f"{said}\r\n".encode()
 
 
 def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
@@ -87,9 +87,9 @@ def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
         {"header": "C", "constant": "x;y"},
         {"header": "D", "field": "fcc_id"},
     )
-    assert made(profile(*columns, delimiter=";"), 1) == b'\xef\xbb\xbf"A;B";C;D\r\nPAN-24;"x;y";\r\n'
+    assert render_profile(profile(*columns, delimiter=";"), 1) == b'\xef\xbb\xbf"A;B";C;D\r\nPAN-24;"x;y";\r\n'
     bare = profile(*columns, delimiter="\t", headerRow=False, byteOrderMark=False, filename="lines.txt")
-    assert made(bare, 1) == b"PAN-24\tx;y\t\r\n"
+    assert render_profile(bare, 1) == b"PAN-24\tx;y\t\r\n"
 
 
 def test_json_has_one_object_a_line_with_decimals_as_strings() -> None:
@@ -102,7 +102,13 @@ def test_json_has_one_object_a_line_with_decimals_as_strings() -> None:
         filename="lines.json",
         format="json",
     )
-    assert json.loads(made(of, 2))[1] == {"part": "POT-05", "value": "498.00", "line": "2", "fcc": None, "unit": "PCS"}
+    assert json.loads(render_profile(of, 2))[1] == {
+        "part": "POT-05",
+        "value": "498.00",
+        "line": "2",
+        "fcc": None,
+        "unit": "PCS",
+    }
 
 
 def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
@@ -114,7 +120,7 @@ def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
         format="xlsx",
         sheet="Entry lines",
     )
-    sheet = load_workbook(BytesIO(made(of, 1)))["Entry lines"]
+    sheet = load_workbook(BytesIO(render_profile(of, 1)))["Entry lines"]
     head, first = list(sheet.iter_rows(values_only=True))
     assert head == ("Value", "Date", "Text date")
     value, day, text = first
@@ -124,7 +130,7 @@ def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
 
 def test_no_text_of_profile_or_plan_becomes_a_formula() -> None:
     of = profile({"header": "=1+1", "constant": "@SUM(A1)"}, {"header": "b", "field": "sku"}, byteOrderMark=False)
-    assert made(of, 1) == b"'=1+1,b\r\n'@SUM(A1),PAN-24\r\n"
+    assert render_profile(of, 1) == b"'=1+1,b\r\n'@SUM(A1),PAN-24\r\n"
 
 
 def test_phone_and_article_numbers_are_written_as_the_plan_has_them() -> None:
@@ -227,9 +233,9 @@ def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None
         profiles.check_profile(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
 
 
-@pytest.mark.parametrize("trick", SAID)
+@pytest.mark.parametrize("trick", HOSTILE_TEXTS)
 def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) -> None:
-    text = SAID[trick][:128].strip()
+    text = HOSTILE_TEXTS[trick][:128].strip()
     columns = (
         {"header": text, "field": "description"},
         {"header": "constant", "constant": text},
@@ -258,14 +264,14 @@ def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) ->
     assert sheet.title == '&<Lines>" é'
     found = [cell for row in sheet.iter_rows() for cell in row]
     assert {(cell.data_type, cell.hyperlink) for cell in found} == {("s", None)}
-    assert [unescaped(str(cell.value)) for cell in found] == expected
+    assert [unescape_cell(str(cell.value)) for cell in found] == expected
     (row,) = json.loads(
         profiles.profile_document(profile(*columns, format="json", filename="lines.json"), invoice).body
     )
     assert [*row, *row.values()] == expected
 
 
-def unescaped(text: str) -> str:
+def unescape_cell(text: str) -> str:
     """Return the text of a cell; openpyxl leaves the format's own escapes to its callers."""
     return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), text)
 

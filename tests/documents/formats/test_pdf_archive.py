@@ -21,7 +21,7 @@ from tests.documents.samples import sample
 NAME = "commercial_customs_invoice.json"
 
 
-def in_parts(invoice: Invoice) -> bytes:
+def read_parts(invoice: Invoice) -> bytes:
     return typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * len(invoice.lines), limit=10))
 
 
@@ -54,7 +54,7 @@ def assert_archivable(body: bytes) -> None:
             assert {"/FontFile2", "/FontFile3"} & descriptor.keys()
 
 
-@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, in_parts])
+@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, read_parts])
 def test_printed_documents_can_be_archived(print_it: Any) -> None:
     assert_archivable(print_it(sample(30)))
 
@@ -95,14 +95,14 @@ def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print
 def test_documents_of_more_rows_than_tags_are_worth_have_none() -> None:
     assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
     assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
-    assert not is_tagged(in_parts(sample(30))), "the tags of parts cannot be joined"
+    assert not is_tagged(read_parts(sample(30))), "the tags of parts cannot be joined"
 
 
 def test_tags_cost_an_invoice_less_than_half_a_megabyte() -> None:
     assert len(invoice_pdf(sample(TAGGED_ROWS))) < 500_000
 
 
-@pytest.mark.parametrize("print_it", [invoice_pdf, in_parts])
+@pytest.mark.parametrize("print_it", [invoice_pdf, read_parts])
 def test_invoice_carries_its_facts_byte_for_byte(print_it: Any) -> None:
     invoice = sample(30)
     reader = PdfReader(BytesIO(print_it(invoice)))

@@ -14,8 +14,8 @@ from pypdf import PdfReader
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.registry import KINDS
 from pipeline.documents.schemas.invoice import Invoice
-from tests.documents.pdf_text import Paper, read_paper
-from tests.documents.samples import everything, sample
+from tests.documents.pdf_text import PrintedDocument, read_printed_document
+from tests.documents.samples import build_full_invoice, sample
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -49,7 +49,7 @@ def from_right_to_left(data: dict[str, Any]) -> None:
     data["parties"]["buyer"]["name"] = "חברת מייפל סחר בע״מ (Maple Trading)"
 
 
-def at_its_longest(data: dict[str, Any]) -> None:
+def use_longest_texts(data: dict[str, Any]) -> None:
     parties, head = data["parties"], data["invoice"]
     for role in ("seller", "buyer", "shipTo"):
         parties[role]["name"] = LONG_WORD
@@ -113,12 +113,12 @@ RUNNING_HEAD = re.compile(
 )
 
 INVOICES: dict[str, Callable[[], Invoice]] = {
-    "everything": everything,
+    "everything": build_full_invoice,
     "sixty lines": lambda: sample(60),
     "French": lambda: sample(3, change=in_french),
     "Chinese, Japanese, Korean": lambda: sample(3, change=in_chinese_japanese_korean),
     "Arabic and Hebrew": lambda: sample(3, change=from_right_to_left),
-    "longest": lambda: sample(2, change=at_its_longest),
+    "longest": lambda: sample(2, change=use_longest_texts),
     "every charge": lambda: sample(3, change=with_every_charge),
     "no charge": lambda: sample(3, change=without_charges),
     "yen": lambda: sample(3, change=in_currency("JPY", "157")),
@@ -126,8 +126,8 @@ INVOICES: dict[str, Callable[[], Invoice]] = {
 }
 
 
-def paper(kind: str, invoice: Invoice) -> Paper:
-    return read_paper(next(each.make(invoice) for each in KINDS if each.artifact_type == kind))
+def read_printed(kind: str, invoice: Invoice) -> PrintedDocument:
+    return read_printed_document(next(each.make(invoice) for each in KINDS if each.artifact_type == kind))
 
 
 @pytest.mark.parametrize("name", INVOICES)
@@ -135,16 +135,16 @@ def test_nothing_leaves_the_margins_or_is_set_over_anything_else(name: str) -> N
     invoice = INVOICES[name]()
     for kind in KINDS:
         if kind.media_type == "application/pdf" and kind.applies_to(invoice):
-            assert not list(read_paper(kind.make(invoice)).faults()), kind.artifact_type
+            assert not list(read_printed_document(kind.make(invoice)).list_faults()), kind.artifact_type
 
 
 def test_invoice_of_three_lines_is_one_page() -> None:
-    assert paper("cci_pdf", sample(3)).pages == 1
-    assert paper("cci_pdf", sample(3, test=True)).pages == 1
+    assert read_printed("cci_pdf", sample(3)).pages == 1
+    assert read_printed("cci_pdf", sample(3, test=True)).pages == 1
 
 
 def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them() -> None:
-    printed = paper("cci_pdf", sample(3, change=with_every_charge))
+    printed = read_printed("cci_pdf", sample(3, change=with_every_charge))
     text = printed.text()
     for leg in range(50):
         assert f"Freightleg{leg}" in text
@@ -165,7 +165,7 @@ def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them
     ],
 )
 def test_amounts_have_the_digits_of_their_currency(currency: str, times: str, price: str, total: str) -> None:
-    printed = paper("cci_pdf", sample(3, change=in_currency(currency, times)))
+    printed = read_printed("cci_pdf", sample(3, change=in_currency(currency, times)))
     assert price in {piece.text for piece in printed.pieces}
     assert total in printed.text()
     ends = [
@@ -176,7 +176,7 @@ def test_amounts_have_the_digits_of_their_currency(currency: str, times: str, pr
 
 
 def test_head_of_the_table_is_on_every_page_that_has_lines() -> None:
-    printed = paper("cci_pdf", sample(60))
+    printed = read_printed("cci_pdf", sample(60))
     for page in range(1, printed.pages + 1):
         text = printed.text(page)
         assert ("UNITPRICE" in text) == ("SKU" in text), page
@@ -201,7 +201,7 @@ def test_value_that_turns_does_not_turn_its_neighbours() -> None:
         data["lines"][0]["sku"] = "\u202ePAN-24"
         data["parties"]["buyer"]["name"] = "חברה 24 Maple"
 
-    text = paper("cci_pdf", sample(1, change=change)).text()
+    text = read_printed("cci_pdf", sample(1, change=change)).text()
     assert "SKUPAN-24·orderord_1000" in text
     assert "\u202e" not in text
 
@@ -218,7 +218,7 @@ def test_value_that_turns_does_not_turn_its_neighbours() -> None:
     ],
 )
 def test_declaration_calls_values_prices_only_where_goods_are_sold(change: dict[str, Any], says: str) -> None:
-    text = paper("cci_pdf", sample(1, change=lambda data: data["invoice"].update(change))).text()
+    text = read_printed("cci_pdf", sample(1, change=lambda data: data["invoice"].update(change))).text()
     assert says in text
     assert ("BUYER" in text) == (not change)
     assert ("priceoflikegoods" in text) == ("valuationBasis" in change)

@@ -21,7 +21,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import digest, sample
 
 Json = dict[str, Any]
-WHOLE = {"first": True, "last": True, "first_page": 1, "total_pages": None}
+COMPLETE_FLAGS = {"first": True, "last": True, "first_page": 1, "total_pages": None}
 
 
 def row(flag: str, agency: str, **other: Any) -> Json:
@@ -42,7 +42,7 @@ def food(**more: str | list[str]) -> Json:
     return row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000", data=data | more)
 
 
-def answered(*rows: Json, lines: int = 1, description: str | None = None) -> Invoice:
+def build_invoice(*rows: Json, lines: int = 1, description: str | None = None) -> Invoice:
     def change(data: Json) -> None:
         for line in data["lines"]:
             line["treatment"]["pga"] = list(rows)
@@ -51,16 +51,16 @@ def answered(*rows: Json, lines: int = 1, description: str | None = None) -> Inv
     return sample(lines, change=change)
 
 
-def printed(invoice: Invoice) -> str:
+def read_worksheet(invoice: Invoice) -> str:
     return "\n".join(page.extract_text() for page in PdfReader(BytesIO(pga_worksheet(invoice))).pages)
 
 
-def squeezed(text: str) -> str:
+def remove_spaces(text: str) -> str:
     return "".join(text.replace("\u200b", "").split())
 
 
 def test_a_unit_that_no_agency_looks_at_has_neither_document() -> None:
-    invoice = answered()
+    invoice = build_invoice()
     kinds = artifact_types(invoice)
     assert {"pga_worksheet", "pga_records"} & {*kinds} == set()
     assert {"pga_worksheet", "pga_records"} <= {*ARTIFACT_TYPES}
@@ -72,7 +72,7 @@ def test_a_unit_that_no_agency_looks_at_has_neither_document() -> None:
 
 def test_the_worksheet_says_what_is_there_what_is_missing_and_what_needs_a_person() -> None:
     rows = (food(lotNumber="A-77"), row("CP1", "CPS", processing="REF", data={"productId": "P-1"}), row("FD2", "FDA"))
-    page = squeezed(printed(answered(*rows)))
+    page = remove_spaces(read_worksheet(build_invoice(*rows)))
     for fact in (
         "FDAFD1FoodandDrugAdministration·FOOFood·PROProcessedfood",
         "FDAproductcode41FBT04PG0210-28",
@@ -91,22 +91,22 @@ def test_the_worksheet_says_what_is_there_what_is_missing_and_what_needs_a_perso
 
 
 def test_every_page_carries_the_treatment_and_every_line_its_own() -> None:
-    invoice = answered(food(), lines=12)
+    invoice = build_invoice(food(), lines=12)
     pages = PdfReader(BytesIO(pga_worksheet(invoice))).pages
     assert len(pages) > 2
     for number, page in enumerate(pages, start=1):
         text = page.extract_text()
         assert f"Page {number} of {len(pages)}" in text
-        assert digest("treatment") in squeezed(text)
-    whole = squeezed("".join(page.extract_text() for page in pages))
+        assert digest("treatment") in remove_spaces(text)
+    whole = remove_spaces("".join(page.extract_text() for page in pages))
     assert all(line.treatment_digest in whole for line in invoice.lines)
 
 
 def test_a_worksheet_in_parts_loses_no_line() -> None:
-    invoice = answered(food(), lines=9)
+    invoice = build_invoice(food(), lines=9)
     body = typeset(invoice, worksheet_kind.TEMPLATE, split_rows([1] * 9, limit=4))
     pages = PdfReader(BytesIO(body)).pages
-    text = squeezed("".join(page.extract_text() for page in pages))
+    text = remove_spaces("".join(page.extract_text() for page in pages))
     assert all(line.treatment_digest in text for line in invoice.lines)
     assert text.count("Endoftheworksheet:9lines") == 1
     assert f"Page{len(pages)}of{len(pages)}" in text
@@ -114,11 +114,11 @@ def test_a_worksheet_in_parts_loses_no_line() -> None:
 
 def test_long_and_foreign_wording_is_printed_whole() -> None:
     name = "Conserverie " * 9 + "Ltée"
-    invoice = answered(
+    invoice = build_invoice(
         food(productName="番茄罐头", deliveredTo=name), description="Œufs de caille à l\u2019huile, " * 9 + "end"
     )
-    page = squeezed(printed(invoice))
-    assert squeezed(name) in page
+    page = remove_spaces(read_worksheet(invoice))
+    assert remove_spaces(name) in page
     assert "番茄罐头" in page
     assert "cannotcarry番茄罐头" in page
     assert "OI:shortenedtothe70columnsofOI11-80" in page
@@ -126,11 +126,13 @@ def test_long_and_foreign_wording_is_printed_whole() -> None:
 
 def test_missing_fact_fails_the_template() -> None:
     with pytest.raises(StepFailed, match="dictionary does not contain key"):
-        RENDERER.set_document("pga_worksheet.typ", b"{}", WHOLE, 0)
+        RENDERER.set_document("pga_worksheet.typ", b"{}", COMPLETE_FLAGS, 0)
 
 
 def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:
-    body = pga_records(answered(food(productName="Tomates pelées, œuvre"), row("EP7", "EPA", disclaimer="A"), lines=3))
+    body = pga_records(
+        build_invoice(food(productName="Tomates pelées, œuvre"), row("EP7", "EPA", disclaimer="A"), lines=3)
+    )
     lines = body.decode("ascii").split("\r\n")
     assert lines.pop() == ""
     assert {len(line) for line in lines} == {80}
@@ -138,7 +140,7 @@ def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:
 
 
 def test_the_records_stand_below_the_line_that_they_belong_to() -> None:
-    lines = pga_records(answered(food(), row("FD2", "FDA"), lines=2)).decode().split("\r\n")
+    lines = pga_records(build_invoice(food(), row("FD2", "FDA"), lines=2)).decode().split("\r\n")
     heads = [place for place, line in enumerate(lines) if line.startswith("* Line ")]
     assert [lines[place][:24].strip() for place in heads] == ["* Line 1, L1, HTS 7323.9", "* Line 2, L2, HTS 7323.9"]
     for number, place in enumerate(heads, start=1):
@@ -170,24 +172,24 @@ def test_records_of_a_test_say_so_and_those_of_a_live_export_do_not() -> None:
 
 
 def test_the_same_invoice_gives_the_same_bytes() -> None:
-    one, other = answered(food(), lines=4), answered(food(), lines=4)
+    one, other = build_invoice(food(), lines=4), build_invoice(food(), lines=4)
     assert pga_records(one) == pga_records(other)
     assert pga_worksheet(one) == pga_worksheet(other)
 
 
 def test_the_worksheet_can_be_read_aloud() -> None:
-    root: Any = PdfReader(BytesIO(pga_worksheet(answered(food(), lines=4)))).trailer["/Root"].get_object()
+    root: Any = PdfReader(BytesIO(pga_worksheet(build_invoice(food(), lines=4)))).trailer["/Root"].get_object()
     assert root["/MarkInfo"]["/Marked"]
     assert "/StructTreeRoot" in root
 
 
 def test_the_worksheet_is_no_part_of_the_published_invoice() -> None:
-    invoice = answered(food())
+    invoice = build_invoice(food())
     assert "worksheet" not in invoice.model_dump_json()
     assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
 
 
-def state_of(key: str, *rows: Json, entry_type: str = "01") -> str:
+def find_agency_state(key: str, *rows: Json, entry_type: str = "01") -> str:
     def change(data: Json) -> None:
         data["entry"]["type"] = entry_type
         data["lines"][0]["treatment"]["pga"] = list(rows)
@@ -200,22 +202,24 @@ def state_of(key: str, *rows: Json, entry_type: str = "01") -> str:
 
 def test_the_worksheet_allows_the_disclaimers_that_the_checks_allow() -> None:
     drug = row("FD1", "FDA", program="DRU", disclaimer="F")
-    assert state_of("disclaimer", drug, entry_type="21") == "present"
-    assert state_of("disclaimer", drug) == "person"
-    assert state_of("disclaimer", drug | {"disclaimer": "B"}) == "person"
+    assert find_agency_state("disclaimer", drug, entry_type="21") == "present"
+    assert find_agency_state("disclaimer", drug) == "person"
+    assert find_agency_state("disclaimer", drug | {"disclaimer": "B"}) == "person"
 
 
 def test_the_worksheet_leaves_a_program_that_is_not_known_to_a_person() -> None:
-    assert state_of("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
-    assert state_of("program", row("FD1", "FDA", disclaimer="A")) == "person"
-    assert state_of("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
-    assert state_of("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
+    assert find_agency_state("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
+    assert find_agency_state("program", row("FD1", "FDA", disclaimer="A")) == "person"
+    assert find_agency_state("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
+    assert find_agency_state("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
 
 
 def test_a_description_that_was_shortened_is_remarked_upon() -> None:
     long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
     lines = (
-        pga_records(answered(row("FD1", "FDA", program="FOO", disclaimer="A"), description=long)).decode().split("\r\n")
+        pga_records(build_invoice(row("FD1", "FDA", program="FOO", disclaimer="A"), description=long))
+        .decode()
+        .split("\r\n")
     )
     assert "* OI: shortened to the 70 columns of OI 11-80".ljust(80) in lines
     assert f"OI        {long.upper()[:70]}" in lines

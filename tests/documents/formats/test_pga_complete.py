@@ -86,7 +86,7 @@ def findings_of(row: Json) -> list[tuple[str, str]]:
     return [(one.rule, one.message) for one in found]
 
 
-def whole(program: AgencyProgram, processing: str | None, **more: Any) -> Json:
+def build_complete_row(program: AgencyProgram, processing: str | None, **more: Any) -> Json:
     keys = [key for key in keys_of(program) if key in pga_rules().elements]
     data = {key: value_of(key) for key in keys} | {"thing": "QTHING"}
     flag = next(
@@ -107,7 +107,7 @@ CASES = [
 
 @pytest.mark.parametrize(("program", "processing"), CASES)
 def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProgram, processing: str | None) -> None:
-    row = whole(program, processing)
+    row = build_complete_row(program, processing)
     records, remarks = text_of(row)
     said = findings_of(row)
     for key, value in row["data"].items():
@@ -130,7 +130,9 @@ def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
         "disclaimer": pga_row("FD1", "FDA", program="FOO", disclaimer="B"),
         "data": pga_row("FD1", "FDA", program="FOO", data={"productName": "Tomatoes"}),
     }
-    row = rows.get(name, whole(next(each for each in pga_rules().programs if each.program == "FOO"), "PRO"))
+    row = rows.get(
+        name, build_complete_row(next(each for each in pga_rules().programs if each.program == "FOO"), "PRO")
+    )
     records, remarks = text_of(row)
     shown = {
         "flag": (" FD1,", remarks),

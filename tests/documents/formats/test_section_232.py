@@ -25,13 +25,13 @@ def two_metals(data: dict[str, Any]) -> None:
     data["lines"][0]["treatment"]["section232"].append(COPPER)
 
 
-def squeezed(body: bytes) -> str:
+def remove_spaces(body: bytes) -> str:
     text = "".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
     return "".join(text.replace("\u200b", "").split())
 
 
 def test_every_fact_that_the_importer_declares_is_on_the_page() -> None:
-    text = squeezed(section_232_statement(sample(3, change=two_metals)))
+    text = remove_spaces(section_232_statement(sample(3, change=two_metals)))
     for fact in (
         "Section232statement", "12-3456789XX", "7323.93.0045", "9903.82.0925%onfullvalue", "Steel10.80014.475.00%",
         "Copper1.2514.48.68%", "primarysmeltCL", "secondarysmeltUS", "castMX", "12.5%", "meltedandpouredCA",
@@ -70,6 +70,6 @@ def test_unit_without_metals_has_no_statement() -> None:
 def test_statement_in_parts_loses_no_metal() -> None:
     invoice = sample(30)
     body = typeset(invoice, kind.TEMPLATE, split_rows([1] * len(invoice.metals), limit=7))
-    text = squeezed(body)
+    text = remove_spaces(body)
     assert all(row.treatment_digest in text for row in invoice.metals)
     assert text.count("TOTALSBYMETAL") + text.count("Totalsbymetal") == 1

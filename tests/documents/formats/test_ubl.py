@@ -40,7 +40,7 @@ def in_currency(currency: str, rate: str | None, total: str) -> Callable[[dict[s
     return change
 
 
-def bare(data: dict[str, Any]) -> None:
+def remove_optional(data: dict[str, Any]) -> None:
     for name in ("saleDate", "salePlace", "paymentTerms", "purchaseOrder"):
         data["invoice"][name] = None
     data["invoice"].update(charges=[], discounts=[])
@@ -53,7 +53,7 @@ def bare(data: dict[str, Any]) -> None:
     data["usmcaCertificates"] = []
 
 
-def furnished(data: dict[str, Any]) -> None:
+def add_optional(data: dict[str, Any]) -> None:
     seller, buyer = data["parties"]["seller"], data["parties"]["buyer"]
     data["invoice"].update(
         assists="declared",
@@ -71,7 +71,7 @@ def furnished(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [None, bare, furnished, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
+    [None, remove_optional, add_optional, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
 )  # fmt: skip
 def test_invoice_is_valid_against_the_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
     document = parsed(sample(3, 6, test=True, change=change))
@@ -79,7 +79,7 @@ def test_invoice_is_valid_against_the_schema(schema: Any, change: Callable[[dict
 
 
 def test_extension_has_assists_and_every_element_of_a_certification() -> None:
-    root = parsed(sample(3, change=furnished))
+    root = parsed(sample(3, change=add_optional))
     ours = f"{{{NAMESPACE}}}"
     assert [dict(row.attrib) for row in root.iter(f"{ours}Assist")] == [
         {"name": "Die lent by the buyer", "amount": "350.00", "currency": "USD"},
@@ -170,15 +170,15 @@ def test_any_treatment_is_read_back_and_any_text_is_valid(
     assert schema.validate(document), schema.error_log
     assert document.find(f"{CAC}InvoiceLine/{CAC}Item/{CBC}Description").text == text
     (line,) = document.iter(f"{{{NAMESPACE}}}Line")
-    assert as_json(read_treatment(as_standard(line))) == as_json(invoice.lines[0].treatment)
+    assert as_json(read_treatment(canonicalize(line))) == as_json(invoice.lines[0].treatment)
     assert (line.get("htsCode"), line.get("digest")) == (
         invoice.lines[0].hts_code.exact,
         invoice.lines[0].treatment_digest,
     )
 
 
-def as_standard(element: Any) -> Element:
+def canonicalize(element: Any) -> Element:
     made = Element(element.tag, dict(element.attrib))
     made.text = element.text
-    made.extend(as_standard(each) for each in element)
+    made.extend(canonicalize(each) for each in element)
     return made

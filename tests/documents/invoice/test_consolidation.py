@@ -49,15 +49,15 @@ def test_lines_of_one_code_origin_maker_and_treatment_become_one() -> None:
     ],
 )
 def test_what_customs_is_told_keeps_lines_apart(change: dict[str, Any]) -> None:
-    def alike(data: dict[str, Any]) -> None:
+    def make_alike(data: dict[str, Any]) -> None:
         data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
 
-    def apart(data: dict[str, Any]) -> None:
-        alike(data)
+    def make_different(data: dict[str, Any]) -> None:
+        make_alike(data)
         data["lines"][1].update(change)
 
-    assert consolidation(sample(2, change=alike)).lines_saved == 1
-    assert sample(2, change=apart).consolidation is None
+    assert consolidation(sample(2, change=make_alike)).lines_saved == 1
+    assert sample(2, change=make_different).consolidation is None
 
 
 def test_metal_countries_keep_lines_apart_and_metal_weights_add_up() -> None:

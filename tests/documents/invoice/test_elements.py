@@ -77,7 +77,7 @@ ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 }  # fmt: skip
 
 
-def complete(data: dict[str, Any]) -> None:
+def fill_completely(data: dict[str, Any]) -> None:
     data["invoice"].update(currency="CAD", exchangeRate="0.71234567", assists="declared", relatedParties=True)
     data["invoice"]["charges"][1]["name"] = "Cartons"
     data["invoice"]["rebates"] = [{"name": "Excise refunded on export", "amount": "3.20"}]
@@ -101,7 +101,7 @@ def complete(data: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
     """Return the text of each format of the complete invoice; that of PDF and HTML with single spaces."""
-    bodies = {document.artifact_type: document.body for document in render_documents(sample(3, change=complete))}
+    bodies = {document.artifact_type: document.body for document in render_documents(sample(3, change=fill_completely))}
     book = load_workbook(BytesIO(bodies["cci_xlsx"]), read_only=True)
     page = etree.HTML(bodies["cci_human_readable"].decode())
     for style in page.iter("style"):

@@ -40,7 +40,7 @@ def reader(body: bytes) -> PdfReader:
     return PdfReader(BytesIO(body))
 
 
-def squeezed(body: bytes) -> str:
+def remove_spaces(body: bytes) -> str:
     """Return the text of a PDF without any space, so that where lines break does not matter."""
     text = "".join(page.extract_text() for page in reader(body).pages)
     return "".join(text.replace("\u200b", "").split())
@@ -82,7 +82,7 @@ def test_every_page_says_which_it_is_of_how_many() -> None:
 
 
 def test_facts_of_the_invoice_are_on_the_page() -> None:
-    text = squeezed(invoice_pdf(sample(3)))
+    text = remove_spaces(invoice_pdf(sample(3)))
     for fact in (
         "INV-10045", "MapleGoodsLtd", "LakesideKitchenSupplyInc.", "12-3456789XX", "DAPBuffaloNY", "0901",
         "ABCD1234567", "Fryingpan,stainlesssteel,forhouseholdcooking", "7323.93.0045", "XOMAPGOO400TOR", "9903.82.09",
@@ -102,7 +102,7 @@ def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Render
     pages = reader(body).pages
     for number, page in enumerate(pages, start=1):
         assert f"Page {number} of {len(pages)}" in page.extract_text()
-    text = squeezed(body)
+    text = remove_spaces(body)
     for line in invoice.lines:
         assert line.treatment_digest in text
     assert text.count("Invoicetotal") == 1
@@ -113,7 +113,7 @@ def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Render
 
 def test_packing_list_in_parts_loses_no_package(renderer: Renderer) -> None:
     invoice = sample(30)
-    text = squeezed(typeset(invoice, packing_kind.TEMPLATE, split_rows([1] * 32, limit=10), renderer))
+    text = remove_spaces(typeset(invoice, packing_kind.TEMPLATE, split_rows([1] * 32, limit=10), renderer))
     for box in invoice.packages:
         assert box.mark.shown.replace(" ", "") in text
 
@@ -130,7 +130,7 @@ def test_wording_longer_than_a_page_is_printed_whole() -> None:
             f"f{n}": f"word{n} " + "filler " * 130 + "end" for n in range(30)
         }
 
-    text = squeezed(invoice_pdf(sample(1, change=change)))
+    text = remove_spaces(invoice_pdf(sample(1, change=change)))
     for number in range(30):
         assert f"f{number}:word{number}filler" in text
 

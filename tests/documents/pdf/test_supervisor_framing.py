@@ -24,48 +24,48 @@ def renderer() -> Iterator[Renderer]:
     renderer.close()
 
 
-def made(renderer: Renderer, lines: int) -> bytes:
+def build_lines_invoice(renderer: Renderer, lines: int) -> bytes:
     """Return the invoice of so many lines."""
     return renderer.set_document(TEMPLATE.name, TEMPLATE.facts(sample(lines), slice(0, lines)), WHOLE, 0)
 
 
 @pytest.fixture(scope="module")
-def own() -> dict[int, bytes]:
+def expected_documents() -> dict[int, bytes]:
     """Return the documents as an engine makes them that nothing happened to."""
     undisturbed = Renderer()
     try:
-        return {lines: made(undisturbed, lines) for lines in (1, 2, 3)}
+        return {lines: build_lines_invoice(undisturbed, lines) for lines in (1, 2, 3)}
     finally:
         undisturbed.close()
 
 
-def check_in_step(renderer: Renderer, own: dict[int, bytes]) -> None:
+def check_in_step(renderer: Renderer, expected_documents: dict[int, bytes]) -> None:
     """The engine was ended, and whatever is asked of the next one is answered with its own document."""
     assert renderer.pid is None
-    assert {lines: made(renderer, lines) for lines in own} == own
+    assert {lines: build_lines_invoice(renderer, lines) for lines in expected_documents} == expected_documents
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
-    renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, begun: bool
+    renderer: Renderer, expected_documents: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, begun: bool
 ) -> None:
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     if begun:
-        made(renderer, 3)
+        build_lines_invoice(renderer, 3)
     with monkeypatch.context() as few:
         few.setattr(threading.Timer, "start", refuse)
         with pytest.raises(RendererUnavailable, match="can't start new thread"):
-            made(renderer, 3)
-    check_in_step(renderer, own)
+            build_lines_invoice(renderer, 3)
+    check_in_step(renderer, expected_documents)
 
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, ValueError])
 def test_after_an_answer_was_not_read_each_gets_its_own_document(
     renderer: Renderer,
-    own: dict[int, bytes],
+    expected_documents: dict[int, bytes],
     monkeypatch: pytest.MonkeyPatch,
     error: type[BaseException],
     *,
@@ -75,17 +75,17 @@ def test_after_an_answer_was_not_read_each_gets_its_own_document(
         raise error
 
     if begun:
-        made(renderer, 3)
+        build_lines_invoice(renderer, 3)
     with monkeypatch.context() as broken:
         broken.setattr(keeper, "read_message", fail)
         with pytest.raises(error):
-            made(renderer, 3)
-    check_in_step(renderer, own)
+            build_lines_invoice(renderer, 3)
+    check_in_step(renderer, expected_documents)
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
-    renderer: Renderer, own: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, whole: bool
+    renderer: Renderer, expected_documents: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, whole: bool
 ) -> None:
     def fail(stream: BinaryIO, message: EngineMessage) -> None:
         if whole:
@@ -94,12 +94,12 @@ def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
             stream.write(b"\0\0")
         raise MemoryError
 
-    made(renderer, 3)
+    build_lines_invoice(renderer, 3)
     with monkeypatch.context() as broken:
         broken.setattr(keeper, "write_message", fail)
         with pytest.raises(MemoryError):
-            made(renderer, 3)
-    check_in_step(renderer, own)
+            build_lines_invoice(renderer, 3)
+    check_in_step(renderer, expected_documents)
 
 
 def test_an_answer_to_another_request_is_given_to_nobody() -> None:
@@ -107,11 +107,11 @@ def test_an_answer_to_another_request_is_given_to_nobody() -> None:
     for number in (1, 2):
         said = f"the PDF engine answered request {number} with number {number - 1} and was ended at {TEMPLATE.name}"
         with pytest.raises(RendererCrashed, match=f"^{said}$"):
-            made(renderer, 1)
+            build_lines_invoice(renderer, 1)
         assert renderer.pid is None
 
 
-def test_the_message_of_a_start_answers_no_request(own: dict[int, bytes]) -> None:
+def test_the_message_of_a_start_answers_no_request(expected_documents: dict[int, bytes]) -> None:
     class Hasty(Renderer):
         """Takes the engine for started before it has read that it is."""
 
@@ -128,7 +128,7 @@ def test_the_message_of_a_start_answers_no_request(own: dict[int, bytes]) -> Non
     renderer = Hasty()
     try:
         with pytest.raises(RendererCrashed, match="answered request 1 with number None"):
-            made(renderer, 1)
-        assert made(renderer, 2) == own[2]
+            build_lines_invoice(renderer, 1)
+        assert build_lines_invoice(renderer, 2) == expected_documents[2]
     finally:
         renderer.close()

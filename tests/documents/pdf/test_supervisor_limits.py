@@ -47,7 +47,7 @@ print(json.dumps(said))
 needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
 
 
-def limited(limits: list[str], *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_limited(limits: list[str], *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Return how the command ended under the limits, each an option of prlimit."""
     return subprocess.run(
         ["prlimit", *limits, *command],
@@ -59,9 +59,9 @@ def limited(limits: list[str], *command: str, **environment: str) -> subprocess.
     )
 
 
-def set_under(*limits: str) -> dict[str, Any]:
+def render_under(*limits: str) -> dict[str, Any]:
     """Return what came of an invoice under the limits."""
-    ended = limited([*limits], sys.executable, "-c", SETS)
+    ended = run_limited([*limits], sys.executable, "-c", SETS)
     assert ended.returncode == 0, ended.stderr
     said: dict[str, Any] = json.loads(ended.stdout)
     return said
@@ -83,7 +83,7 @@ def set_under(*limits: str) -> dict[str, Any]:
 def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set(
     limit: str, space: int, *, kept: bool
 ) -> None:
-    assert set_under(limit) == {"space": space, "begins": "%PDF-", "kept": kept}
+    assert render_under(limit) == {"space": space, "begins": "%PDF-", "kept": kept}
 
 
 @needs_prlimit
@@ -102,7 +102,7 @@ def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set
     ],
 )
 def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit: str, said: str) -> None:
-    kind, sentence = set_under(limit)["error"]
+    kind, sentence = render_under(limit)["error"]
     assert kind == RendererUnavailable.__name__
     assert sentence == (
         f"the PDF engine cannot work on this machine: {said}; run `exports doctor` here, within the same limits"
