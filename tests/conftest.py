@@ -113,7 +113,7 @@ def everybodys_rows_are_seen() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def every_message_is_as_published() -> Iterator[None]:
     """Fail the test that makes a message which its published schema does not describe."""
-    with sent.watched():
+    with sent.watch_messages():
         yield
 
 

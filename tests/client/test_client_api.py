@@ -16,7 +16,7 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from tests.client.conftest import AsyncClient, Client, SyncClient
-from tests.interfaces.api.conftest import EVERYTHING, ApiHarness
+from tests.interfaces.api.conftest import ALL_ROLES, ApiHarness
 from tests.support import factories
 
 
@@ -32,7 +32,7 @@ class ClientAtHarness:
 
     def __init__(self, harness: ApiHarness, client: Client) -> None:
         self._url, self._client = harness.url, client
-        self._key = harness.key(*EVERYTHING).bearer
+        self._key = harness.key(*ALL_ROLES).bearer
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Make a call and return its answer."""

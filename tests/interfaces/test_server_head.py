@@ -37,7 +37,7 @@ ENDLESS: Final = {
 
 
 @contextmanager
-def connected(harness: ApiHarness) -> Iterator[socket.socket]:
+def open_connection(harness: ApiHarness) -> Iterator[socket.socket]:
     address = urlsplit(harness.url)
     with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         yield connection
@@ -49,17 +49,17 @@ def test_a_connection_that_does_not_end_its_headers_is_ended(harness: ApiHarness
     piece = each * (64 * KILOBYTE // len(each))
     key = harness.key("read").bearer.encode()
     sent = 0
-    with connected(harness) as connection, suppress(OSError):
+    with open_connection(harness) as connection, suppress(OSError):
         connection.sendall(begin.replace(b"%s", key))
         while sent < SENT:
             connection.sendall(piece)
             sent += len(piece)
     assert sent < UNNOTICED
-    assert harness.bearing(None).get("/livez").status_code == 200
+    assert harness.client_with_key(None).get("/livez").status_code == 200
 
 
 def test_headers_that_are_too_large_are_refused_in_words(harness: ApiHarness) -> None:
-    with connected(harness) as connection:
+    with open_connection(harness) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * MAX_HEAD_BYTES)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -35,7 +35,7 @@ from tests.support.ports import LOOPBACK
 from tests.support.servers import poll
 
 OTHER = "acc_other"
-EVERYTHING = ("execute", "read", "operate", "admin")
+ALL_ROLES = ("execute", "read", "operate", "admin")
 
 
 @dataclass
@@ -76,9 +76,9 @@ class ApiHarness:
 
     def client(self, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live") -> httpx.Client:
         """Return a client with a new key that has these roles; without roles, all of them."""
-        return self.bearing(self.key(*(roles or EVERYTHING), account=account, mode=mode).bearer)
+        return self.client_with_key(self.key(*(roles or ALL_ROLES), account=account, mode=mode).bearer)
 
-    def bearing(self, bearer: str | None) -> httpx.Client:
+    def client_with_key(self, bearer: str | None) -> httpx.Client:
         """Return a client with this key."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         client = httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
@@ -120,7 +120,7 @@ Open = Callable[..., ApiHarness]
 
 
 @contextmanager
-def served(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache | None = None) -> Iterator[str]:
+def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache | None = None) -> Iterator[str]:
     """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
     app = create_app(runtime, publisher)
     app.state.keys = keys or app.state.keys
@@ -146,7 +146,7 @@ def served(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache | 
             thread.join(timeout=10)
 
 
-def furnish(runtime: Runtime) -> None:
+def open_accounts(runtime: Runtime) -> None:
     """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
     for account in (factories.ACCOUNT, OTHER):
         service.create_account(runtime, account, "Maple Goods Ltd")
@@ -187,10 +187,10 @@ def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[O
             # The database keeps its own clock; plans are judged on the day for which the builders made them.
             runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)
-            furnish(runtime)
+            open_accounts(runtime)
             publisher = RecordingPublisher()
             clients = ExitStack()
-            url = opened.enter_context(served(runtime, publisher))
+            url = opened.enter_context(serve_api(runtime, publisher))
             opened.enter_context(clients)
             return ApiHarness(url, runtime, publisher, clients)
 

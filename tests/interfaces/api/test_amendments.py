@@ -11,8 +11,8 @@ from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import ApiHarness, Open, execution, post_until_not_busy
-from tests.interfaces.api.test_errors import refused
-from tests.interfaces.console.test_console import browser
+from tests.interfaces.api.test_errors import assert_refused
+from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -20,7 +20,7 @@ PLAN = factories.plan()
 CHANGED = factories.plan(lines=4)
 
 
-def executed(harness: ApiHarness, plan: factories.Json = PLAN) -> str:
+def execute_plan(harness: ApiHarness, plan: factories.Json = PLAN) -> str:
     export_id = harness.execute(plan)
     harness.run(export_id)
     return export_id
@@ -33,7 +33,7 @@ def amend(client: httpx.Client, name: str, plan: factories.Json = CHANGED, **hea
 
 @pytest.mark.parametrize("role", ["execute", "operate"])
 def test_an_amendment_is_accepted_published_and_told_of(harness: ApiHarness, role: str) -> None:
-    old = executed(harness)
+    old = execute_plan(harness)
     response = amend(harness.client(role), old)
     view = ExportView.model_validate(response.json())
     assert (response.status_code, response.headers["location"]) == (202, f"/api/exports/{view.export_id}")
@@ -49,22 +49,22 @@ def test_an_amendment_is_accepted_published_and_told_of(harness: ApiHarness, rol
 
 
 def test_if_match_lets_only_the_version_that_was_seen_be_amended(harness: ApiHarness) -> None:
-    old, client = executed(harness), harness.client()
+    old, client = execute_plan(harness), harness.client()
     tag = client.get(f"/api/exports/{old}").headers["etag"]
     response = amend(client, old, If_Match='"another"')
-    refused(response, 412, "PRECONDITION_FAILED", "If-Match")
+    assert_refused(response, 412, "PRECONDITION_FAILED", "If-Match")
     assert harness.rows()["exports"] == 1
     first = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert first.status_code == 202
     again = amend(client, factories.BATCH, If_Match=tag, Idempotency_Key="once")
     assert (again.text, again.headers["idempotent-replayed"]) == (first.text, "true")
-    refused(amend(client, old, If_Match=tag), 412, "PRECONDITION_FAILED", "If-Match")
+    assert_refused(amend(client, old, If_Match=tag), 412, "PRECONDITION_FAILED", "If-Match")
     assert harness.rows()["exports"] == 2
 
 
 def test_twenty_at_once_with_one_tag_are_one_revision(open_harness: Open, database_url: str) -> None:
     harness = open_harness(database_url)
-    old = executed(harness)
+    old = execute_plan(harness)
     bearer = harness.key("operate").bearer
     tag = harness.client().get(f"/api/exports/{old}").headers["etag"]
 
@@ -82,7 +82,7 @@ def test_twenty_at_once_with_one_tag_are_one_revision(open_harness: Open, databa
 
 
 def test_prefer_wait_answers_when_the_new_revision_has_ended(harness: ApiHarness) -> None:
-    old, client = executed(harness), harness.client()
+    old, client = execute_plan(harness), harness.client()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(amend, client, old, Prefer="wait=20")
         poll(lambda: len(harness.publisher.exports) == 2 or waiting.done(), 60, "nothing was launched")
@@ -94,25 +94,25 @@ def test_prefer_wait_answers_when_the_new_revision_has_ended(harness: ApiHarness
 
 def test_while_it_runs_the_remedy_is_to_wait_or_cancel(harness: ApiHarness) -> None:
     export_id, client = harness.execute(PLAN), harness.client()
-    body = refused(amend(client, export_id), 409, "INVALID_STATE")
+    body = assert_refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
     assert client.post(f"/api/exports/{export_id}/cancel").json()["state"] == "cancelled"
     assert harness.publisher.tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
-    refused(amend(client, export_id), 409, "INVALID_STATE")
+    assert_refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
 def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one(harness: ApiHarness) -> None:
-    export_id = executed(harness)
+    export_id = execute_plan(harness)
     test = harness.client(mode="test")
-    refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
+    assert_refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
     for change in ("cancel", "retry"):
-        refused(test.post(f"/api/exports/{export_id}/{change}"), 403, "INSUFFICIENT_ROLE")
-    refused(amend(harness.client(), "exp_none"), 404, "NOT_FOUND")
+        assert_refused(test.post(f"/api/exports/{export_id}/{change}"), 403, "INSUFFICIENT_ROLE")
+    assert_refused(amend(harness.client(), "exp_none"), 404, "NOT_FOUND")
     assert harness.rows()["exports"] == 1
 
 
 def test_a_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
-    export_id = executed(harness)
+    export_id = execute_plan(harness)
     answer = harness.client("operate").post(
         f"/api/partners/{factories.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
     )
@@ -139,21 +139,25 @@ def test_a_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
 )
 def test_a_replay_says_its_span_and_only_what_was_sent(harness: ApiHarness, body: factories.Json, field: str) -> None:
     client = harness.client()
-    refused(client.post(f"/api/partners/{factories.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field)
-    refused(client.post("/api/partners/wh_none/replay", json={"since": "2026-01-01T00:00:00Z"}), 404, "NOT_FOUND")
+    assert_refused(
+        client.post(f"/api/partners/{factories.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field
+    )
+    assert_refused(
+        client.post("/api/partners/wh_none/replay", json={"since": "2026-01-01T00:00:00Z"}), 404, "NOT_FOUND"
+    )
 
 
 def test_a_person_sees_which_revision_follows_which(harness: ApiHarness) -> None:
-    old = executed(harness)
+    old = execute_plan(harness)
     new = amend(harness.client(), old).json()["exportId"]
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     assert f'href="/console/exports/{new}"' in client.get(f"/console/exports/{old}").text
     assert f'href="/console/exports/{old}"' in client.get(f"/console/exports/{new}").text
     assert "revision 2" in client.get("/console").text
 
 
 def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(harness: ApiHarness) -> None:
-    old, client = executed(harness), harness.client()
+    old, client = execute_plan(harness), harness.client()
     amend(client, old)
     address = f"/api/exports/{old}/events"
     after = client.get(address).json()["items"][-1]["seq"]
@@ -167,5 +171,5 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(harness:
 def test_a_span_that_ends_before_it_begins_is_refused(harness: ApiHarness) -> None:
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
     answer = harness.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
-    said = refused(answer, 400, "VALIDATION_ERROR", "/until")
+    said = assert_refused(answer, 400, "VALIDATION_ERROR", "/until")
     assert said["message"] == "/until must not be before since; a span ends after it begins"

@@ -22,7 +22,7 @@ from tests.support.servers import poll
 ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
 
 #: call -> which roles it is open to
-OPEN_TO = {
+ROLES_BY_CALL = {
     ("POST", "/api/exports/execute"): {"execute", "admin"},
     ("POST", "/api/exports/plans"): {"execute", "admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
@@ -74,7 +74,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
     return bodies.get(template)
 
 
-@pytest.mark.parametrize("call", OPEN_TO, ids=" ".join)
+@pytest.mark.parametrize("call", ROLES_BY_CALL, ids=" ".join)
 def test_a_call_is_open_to_its_roles_alone(harness: ApiHarness, call: tuple[str, str]) -> None:
     method, template = call
     plan = factories.plan()
@@ -96,21 +96,21 @@ def test_a_call_is_open_to_its_roles_alone(harness: ApiHarness, call: tuple[str,
     for role in ROLES:
         response = harness.client(role).request(method, address, json=body)
         allowed = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
-        assert allowed == (role in OPEN_TO[call]), (role, response.text)
+        assert allowed == (role in ROLES_BY_CALL[call]), (role, response.text)
         if not allowed:
             assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
-    assert harness.bearing(None).request(method, address, json=body).status_code == 401
+    assert harness.client_with_key(None).request(method, address, json=body).status_code == 401
 
 
 def test_every_call_that_needs_a_key_is_in_the_matrix(harness: ApiHarness) -> None:
-    document = harness.bearing(None).get("/openapi.json").json()
+    document = harness.client_with_key(None).get("/openapi.json").json()
     need_a_key = {
         (method.upper(), re.sub(r"{\w+}", "{}", path))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
         if "security" in operation
     }
-    named = {(method, re.sub(r"{\w+}|br_sandbox", "{}", path)) for method, path in OPEN_TO}
+    named = {(method, re.sub(r"{\w+}|br_sandbox", "{}", path)) for method, path in ROLES_BY_CALL}
     assert need_a_key == named
 
 
@@ -150,12 +150,12 @@ def test_nothing_that_is_kept_opens_anything(harness: ApiHarness) -> None:
         row = session.exec(select(ApiKey).where(ApiKey.id == key.id)).one()
     secret = key.bearer.rsplit("_", 1)[1]
     assert secret not in row.model_dump_json()
-    assert harness.bearing(row.secret_hash).get("/api/exports").status_code == 401
+    assert harness.client_with_key(row.secret_hash).get("/api/exports").status_code == 401
 
 
 def test_a_revoked_key_is_refused_soon(harness: ApiHarness) -> None:
     key = harness.key("read")
-    client = harness.bearing(key.bearer)
+    client = harness.client_with_key(key.bearer)
     assert client.get("/api/exports").status_code == 200
     api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
     api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)

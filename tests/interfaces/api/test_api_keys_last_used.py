@@ -20,14 +20,14 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.dependencies import ApiKeyCache
-from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, served
+from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, serve_api
 from tests.support import factories
 from tests.support.servers import poll
 
 PASSWORD = "correct-horse-battery-staple"  # noqa: S105 - made up
 
 
-def used(runtime: Runtime, key: CreatedKey) -> object:
+def read_last_used(runtime: Runtime, key: CreatedKey) -> object:
     return next(each for each in api_keys.list_keys(runtime, factories.ACCOUNT) if each.id == key.id).last_used_at
 
 
@@ -35,27 +35,27 @@ def set_used(runtime: Runtime, key: CreatedKey, seconds: float) -> object:
     with runtime.db.write() as session:
         ago = database_now(-seconds)
         session.execute(update(ApiKey).where(col(ApiKey.id) == key.id).values(last_used_at=ago))
-    return used(runtime, key)
+    return read_last_used(runtime, key)
 
 
 def test_use_of_a_key_is_noted_and_refusals_are_none(harness: ApiHarness) -> None:
     key, other = harness.key("read"), harness.key("read")
     before = utc_now()
     for each in (key.bearer[:-1] + ("1" if key.bearer[-1] != "1" else "2"), other.bearer + "x"):
-        assert harness.bearing(each).get("/api/exports").status_code == 401
-    assert harness.bearing(key.bearer).get("/api/exports").status_code == 200
-    poll(lambda: used(harness.runtime, key) is not None, 10, "nobody noted that the key was used")
-    found = used(harness.runtime, key)
+        assert harness.client_with_key(each).get("/api/exports").status_code == 401
+    assert harness.client_with_key(key.bearer).get("/api/exports").status_code == 200
+    poll(lambda: read_last_used(harness.runtime, key) is not None, 10, "nobody noted that the key was used")
+    found = read_last_used(harness.runtime, key)
     assert before <= found <= utc_now()  # type: ignore[operator]
-    assert used(harness.runtime, other) is None
+    assert read_last_used(harness.runtime, other) is None
 
 
 def test_signing_in_to_the_console_is_a_use(harness: ApiHarness) -> None:
     key = harness.key("read")
-    browser = harness.bearing(None)
+    browser = harness.client_with_key(None)
     signed = browser.post("/console/sign-in", data={"key": key.bearer})
     assert browser.get("/console").status_code == 200, signed.text
-    assert used(harness.runtime, key) is not None
+    assert read_last_used(harness.runtime, key) is not None
 
 
 def test_use_is_written_once_a_minute_by_all_processes_together(harness: ApiHarness) -> None:
@@ -63,10 +63,10 @@ def test_use_is_written_once_a_minute_by_all_processes_together(harness: ApiHarn
     caller = api_keys.find_caller(harness.runtime, key.bearer)
     lately = set_used(harness.runtime, key, 30)
     api_keys.record_key_use(harness.runtime, caller)
-    assert used(harness.runtime, key) == lately
+    assert read_last_used(harness.runtime, key) == lately
     long_ago = set_used(harness.runtime, key, 61)
     api_keys.record_key_use(harness.runtime, caller)
-    assert used(harness.runtime, key) > long_ago  # type: ignore[operator]
+    assert read_last_used(harness.runtime, key) > long_ago  # type: ignore[operator]
 
 
 def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
@@ -89,7 +89,7 @@ def test_a_use_that_cannot_be_noted_harms_nobody(open_harness: Open) -> None:
         session.execute(update(ApiKey).values(name="held"))
         api_keys.record_key_use(harness.runtime, caller)
     another.close()
-    assert used(harness.runtime, key) is None
+    assert read_last_used(harness.runtime, key) is None
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def processes(harness: ApiHarness) -> Iterator[list[tuple[str, list[float]]]]:
             opened.callback(runtime.close)
             moment = [1000.0]
             keys = ApiKeyCache(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
-            url = opened.enter_context(served(runtime, RecordingPublisher(), keys))
+            url = opened.enter_context(serve_api(runtime, RecordingPublisher(), keys))
             made.append((url, moment))
         yield made
 
@@ -111,7 +111,7 @@ def test_a_revoked_key_is_refused_by_every_process_a_second_later(
     harness: ApiHarness, processes: list[tuple[str, list[float]]]
 ) -> None:
     key = harness.key("read")
-    client = harness.bearing(key.bearer)
+    client = harness.client_with_key(key.bearer)
     for url, _ in processes:
         assert client.get(f"{url}/api/exports").status_code == 200
     api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
@@ -133,7 +133,7 @@ def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: 
     rotated = partners.rotate_secret(harness.runtime, factories.ACCOUNT, "br_full", 24)
     keys = [harness.key("read"), harness.key("admin", "partner:br_full", mode="test")]
     keys.append(api_keys.rotate_key(harness.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
-    assert harness.bearing(keys[0].bearer).get("/api/exports").status_code == 200
+    assert harness.client_with_key(keys[0].bearer).get("/api/exports").status_code == 200
     export_id = harness.execute(factories.plan(broker="br_full"))
     harness.run(export_id)
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]

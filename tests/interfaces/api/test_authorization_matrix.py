@@ -17,7 +17,7 @@ from sqlmodel import SQLModel, select
 
 from pipeline.accounts import api_keys
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
-from tests.interfaces.api.test_api_keys import OPEN_TO
+from tests.interfaces.api.test_api_keys import ROLES_BY_CALL
 from tests.support import factories
 
 ROLES = (*api_keys.ROLES, "partner")
@@ -43,11 +43,11 @@ class Call:
     roles: frozenset[str]
     body: factories.Json | None
 
-    def by(self, client: httpx.Client) -> httpx.Response:
+    def make_request(self, client: httpx.Client) -> httpx.Response:
         return client.request(self.method, self.address, json=self.body)
 
 
-def things(harness: ApiHarness) -> dict[str, str]:
+def make_objects(harness: ApiHarness) -> dict[str, str]:
     """Make one of each thing that a path may name, and return path's beginning -> id."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -84,7 +84,7 @@ def body_of(method: str, path: str) -> factories.Json | None:
 
 
 def matrix(harness: ApiHarness, made: dict[str, str]) -> Iterator[Call]:
-    for path, operations in harness.bearing(None).get("/openapi.json").json()["paths"].items():
+    for path, operations in harness.client_with_key(None).get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
             assert "x-roles" in operation, f"{method} {path} says nothing of who may call it"
             roles = frozenset(operation["x-roles"])
@@ -101,7 +101,7 @@ def matrix(harness: ApiHarness, made: dict[str, str]) -> Iterator[Call]:
 
 @pytest.fixture
 def made(harness: ApiHarness) -> dict[str, str]:
-    return things(harness)
+    return make_objects(harness)
 
 
 @pytest.fixture
@@ -127,9 +127,9 @@ def test_nobody_gets_in_without_a_key_that_counts(harness: ApiHarness, calls: li
     good = harness.key(*api_keys.ROLES).bearer
     before = rows(harness)
     strangers = [None, "nonsense", good[:-1] + ("1" if good[-1] != "1" else "2"), ended.bearer]
-    for client in [harness.bearing(each) for each in strangers]:
+    for client in [harness.client_with_key(each) for each in strangers]:
         for call in calls:
-            response = call.by(client)
+            response = call.make_request(client)
             assert (response.status_code, response.json()["errorCode"]) == (401, "INVALID_API_KEY"), call
             assert "items" not in response.text
     assert rows(harness) == before
@@ -143,7 +143,7 @@ def test_another_account_finds_nothing_and_changes_nothing(
     own = rows(harness)
     for call in calls:
         for client in (stranger, partner):
-            response = call.by(client)
+            response = call.make_request(client)
             if "{" in call.path:
                 # A body that names the account is refused for that, and before anything is looked for.
                 named = call.body is not None and "accountId" in call.body
@@ -165,11 +165,11 @@ def test_a_key_without_the_role_is_refused_and_changes_nothing(harness: ApiHarne
         client = harness.client(f"partner:{factories.WAREHOUSE}" if role == "partner" else role)
         for call in calls:
             if role not in call.roles:
-                response = call.by(client)
+                response = call.make_request(client)
                 assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE"), (role, call)
             elif role == "partner":
                 # A partner's key, and another partner's thing.
-                assert call.by(client).status_code in {403, 404}, call
+                assert call.make_request(client).status_code in {403, 404}, call
     assert rows(harness) == before
 
 
@@ -178,7 +178,7 @@ def test_a_key_with_the_role_gets_in(harness: ApiHarness, calls: list[Call]) -> 
         client = harness.client(f"partner:{factories.BROKER}" if role == "partner" else role)
         for call in calls:
             if role in call.roles:
-                response = call.by(client)
+                response = call.make_request(client)
                 assert response.status_code not in {401, 403}, (role, call, response.text)
                 assert response.status_code < 500, (role, call, response.text)
 
@@ -193,7 +193,7 @@ def test_a_test_key_changes_nothing_that_is_live(harness: ApiHarness, calls: lis
     tried = 0
     for call in calls:
         if call.method != "GET" and "{" in call.path and call.path not in NOTHING_LIVE:
-            response = call.by(client)
+            response = call.make_request(client)
             refused = response.status_code == 403 and response.json()["errorCode"] == "INSUFFICIENT_ROLE"
             assert refused or (call.path.endswith("/replay") and response.json()["messages"] == 0), (
                 call,
@@ -216,7 +216,8 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
         return re.sub(r"{\w+}|br_sandbox", "{}", path)
 
     meant = {
-        (method, plain(path)): {role.partition(":")[0] for role in roles} for (method, path), roles in OPEN_TO.items()
+        (method, plain(path)): {role.partition(":")[0] for role in roles}
+        for (method, path), roles in ROLES_BY_CALL.items()
     }
     declared = {(call.method, plain(call.path)): set(call.roles) for call in calls}
     assert {key: roles for key, roles in declared.items() if key in meant} == meant
@@ -229,7 +230,7 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
 def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
     harness: ApiHarness, made: dict[str, str]
 ) -> None:
-    client = harness.bearing(None)
+    client = harness.client_with_key(None)
     export_id, artifact = made["/api/exports/{id}"], made["/api/artifacts/{id}"]
     for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
         response = client.get(f"/console{path}")

@@ -13,7 +13,7 @@ from pipeline.interfaces.api.single_flight import SingleFlight
 from tests.support.servers import poll
 
 
-def counting(hands: list[float], **kept: float) -> SingleFlight[int]:
+def count_finds(hands: list[float], **kept: float) -> SingleFlight[int]:
     """Return what finds 1, then 2, and so on, by a clock that shows these times one after another."""
     clock: Iterator[float] = iter(hands)
     found = iter(range(1, 100))
@@ -31,11 +31,11 @@ def counting(hands: list[float], **kept: float) -> SingleFlight[int]:
 def test_an_answer_is_told_again_for_four_times_as_long_as_it_took_and_for_no_longer_than_it_may(
     kept: dict[str, float], hands: list[float], told: list[int]
 ) -> None:
-    lately = counting(hands, **kept)
+    lately = count_finds(hands, **kept)
     assert [lately.get() for _ in told] == told
 
 
-class Held:
+class HeldAnswer:
     """A question that is answered when it is let go; it remembers how often it was asked."""
 
     def __init__(self, answers: list[Callable[[], str]]) -> None:
@@ -50,12 +50,12 @@ class Held:
         return answer()
 
 
-def away() -> str:
+def fail_unreachable() -> str:
     raise ConnectionError("away")
 
 
 def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
-    held = Held([lambda: "first", lambda: "second"])
+    held = HeldAnswer([lambda: "first", lambda: "second"])
     lately = SingleFlight(held, max_seconds=0)  # what is found is old at once
     with ThreadPoolExecutor(1) as one:
         held.let_go.release()
@@ -69,7 +69,7 @@ def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
 
 
 def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
-    held = Held([lambda: "first"])
+    held = HeldAnswer([lambda: "first"])
     hands = itertools.chain([0.0], itertools.repeat(1.0))  # it takes a second, and no time passes after that
     lately = SingleFlight(held, clock=lambda: next(hands))
     with ThreadPoolExecutor(4) as four:
@@ -81,7 +81,7 @@ def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
 
 
 def test_an_error_is_told_to_who_waited_and_keeps_nothing() -> None:
-    held = Held([lambda: "first", away, lambda: "third"])
+    held = HeldAnswer([lambda: "first", fail_unreachable, lambda: "third"])
     lately = SingleFlight(held, max_seconds=0)
     for _ in range(3):
         held.let_go.release()

@@ -17,7 +17,7 @@ from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 
-def executed(harness: ApiHarness, **size: int) -> ExportView:
+def execute_plan(harness: ApiHarness, **size: int) -> ExportView:
     """Return an executed export."""
     export_id = harness.execute(factories.plan(**size))  # type: ignore[arg-type]  # sizes are numbers
     harness.run(export_id)
@@ -25,7 +25,7 @@ def executed(harness: ApiHarness, **size: int) -> ExportView:
 
 
 def test_a_customs_package_is_shown_whole(harness: ApiHarness) -> None:
-    export = executed(harness, units=2, lines=3, packages=2)
+    export = execute_plan(harness, units=2, lines=3, packages=2)
     address = f"/api/customs-packages/{export.customs_package_id}"
     response = harness.client("read").get(address)
     package = CustomsPackageView.model_validate(response.json())
@@ -43,7 +43,7 @@ def test_a_customs_package_is_shown_whole(harness: ApiHarness) -> None:
 
 def test_a_documents_bytes_are_those_that_the_export_names(harness: ApiHarness) -> None:
     client = harness.client("read")
-    export = executed(harness)
+    export = execute_plan(harness)
     assert {"cci_human_readable", "cci_csv", "cci_json", "packing_list", "manifest"} <= {
         each.artifact_type for each in export.artifacts
     }
@@ -61,7 +61,7 @@ def test_a_documents_bytes_are_those_that_the_export_names(harness: ApiHarness) 
 
 
 def test_a_document_that_the_store_does_not_give_is_put_off(harness: ApiHarness) -> None:
-    artifact = executed(harness).artifacts[0]
+    artifact = execute_plan(harness).artifacts[0]
     with harness.runtime.db.write() as session:
         session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
     response = harness.client("read").get(artifact.download_url)
@@ -70,7 +70,7 @@ def test_a_document_that_the_store_does_not_give_is_put_off(harness: ApiHarness)
 
 
 def test_a_document_changed_behind_our_back_is_not_served(harness: ApiHarness) -> None:
-    artifact = executed(harness).artifacts[0]
+    artifact = execute_plan(harness).artifacts[0]
     place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
     obstore.put(harness.runtime.store._store, place, b"something else")
     with capture_logs() as logs:
@@ -82,7 +82,7 @@ def test_a_document_changed_behind_our_back_is_not_served(harness: ApiHarness) -
 
 def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(harness: ApiHarness) -> None:
     client = harness.client("read")
-    export = executed(harness, units=2)
+    export = execute_plan(harness, units=2)
     response = client.get(export.links.bundle)
     assert response.headers["content-type"] == "application/zip"
     assert response.headers["content-disposition"] == f'attachment; filename="{factories.BATCH}.zip"'
@@ -110,7 +110,7 @@ def test_there_is_no_bundle_before_the_handoff(harness: ApiHarness) -> None:
 
 def test_the_same_documents_are_the_same_bundle_to_the_byte(harness: ApiHarness) -> None:
     client = harness.client("read")
-    export = executed(harness)
+    export = execute_plan(harness)
     one, two = client.get(export.links.bundle), client.get(export.links.bundle)
     assert one.content == two.content
     assert one.headers["etag"] == two.headers["etag"]
@@ -119,7 +119,7 @@ def test_the_same_documents_are_the_same_bundle_to_the_byte(harness: ApiHarness)
 
 
 def test_a_brokers_key_reads_what_was_handed_to_it(harness: ApiHarness) -> None:
-    export = executed(harness)
+    export = execute_plan(harness)
     broker = harness.client(f"partner:{factories.BROKER}")
     assert broker.get(export.artifacts[0].download_url).status_code == 200
     assert broker.get(export.links.bundle).status_code == 200

@@ -32,7 +32,7 @@ BROKER = "br_mail"
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentReply:
     """A handoff whose link was sent, and somebody who has it."""
 
     harness: ApiHarness
@@ -40,13 +40,13 @@ class Sent:
     token: str
     browser: httpx.Client
 
-    def look(self, token: str | None = None) -> httpx.Response:
+    def get_page(self, token: str | None = None) -> httpx.Response:
         return self.browser.get(f"/answers/{token or self.token}")
 
-    def say(self, **form: str) -> httpx.Response:
+    def submit(self, **form: str) -> httpx.Response:
         return self.browser.post(f"/answers/{self.token}", data=form)
 
-    def inspected(self) -> Mapping[str, Any]:
+    def read_submission(self) -> Mapping[str, Any]:
         """The submission as the account sees it."""
         view = self.harness.client().get(f"/api/exports/{self.notification.export_id}").json()
         return dict(view["broker_submission"])
@@ -59,26 +59,29 @@ def register(harness: ApiHarness) -> None:
 
 
 @pytest.fixture
-def sent(harness: ApiHarness) -> Sent:
+def sent(harness: ApiHarness) -> SentReply:
     """A handoff of two units."""
     register(harness)
     export = exports.prepare_export(harness.runtime, factories.plan(units=2, broker=BROKER))
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
-    return Sent(
-        harness, told, email_replies.build_reply_link(harness.runtime.settings, told).token, harness.bearing(None)
+    return SentReply(
+        harness,
+        told,
+        email_replies.build_reply_link(harness.runtime.settings, told).token,
+        harness.client_with_key(None),
     )
 
 
-def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: Sent) -> None:
-    before = sent.inspected()
-    page = [sent.look() for _ in range(3)][-1]
+def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: SentReply) -> None:
+    before = sent.read_submission()
+    page = [sent.get_page() for _ in range(3)][-1]
     assert page.status_code == 200
     shown = (factories.BATCH, "A-00001", "A-00002", "228.00 USD", "Demo Housewares Inc", "12-345678900", "CP-000001")
     assert [each for each in shown if each not in page.text] == []
     assert "U2, line 3 (BAG-00003): HTS code" in page.text
-    assert sent.inspected() == before
+    assert sent.read_submission() == before
 
 
 def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(harness: ApiHarness) -> None:
@@ -90,7 +93,7 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
     with harness.runtime.db.read() as session:
         told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
     page = (
-        harness.bearing(None)
+        harness.client_with_key(None)
         .get(f"/answers/{email_replies.build_reply_link(harness.runtime.settings, told).token}")
         .text
     )
@@ -100,8 +103,8 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
         assert "123-45-6789" not in text
 
 
-def test_the_page_is_kept_to_itself(sent: Sent) -> None:
-    for page in (sent.look(), sent.look("x" * 48)):
+def test_the_page_is_kept_to_itself(sent: SentReply) -> None:
+    for page in (sent.get_page(), sent.get_page("x" * 48)):
         headers = page.headers
         assert headers["content-security-policy"].startswith(
             "default-src 'none'; style-src 'self'; form-action 'self';"
@@ -112,14 +115,14 @@ def test_the_page_is_kept_to_itself(sent: Sent) -> None:
         assert headers["content-type"] == "text/html; charset=utf-8"
         assert "<script" not in page.text
         assert not re.search(r'(src|href)="(https?:)?//', page.text)
-    for style in re.findall(r'href="([^"]+\.css)"', sent.look().text):
+    for style in re.findall(r'href="([^"]+\.css)"', sent.get_page().text):
         assert sent.browser.get(f"/answers/{style}").headers["content-type"].startswith("text/css")
 
 
-def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> None:
-    answered = sent.say(status="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
+def test_accepting_records_the_entry_number_in_the_partners_name(sent: SentReply) -> None:
+    answered = sent.submit(status="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
     assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
-    submission = sent.inspected()
+    submission = sent.read_submission()
     (said,) = submission["acknowledgements"]
     assert submission["submission_status"] == "accepted"
     assert (said["id"], said["status"], said["entry_number"], said["message"]) == (
@@ -133,8 +136,8 @@ def test_accepting_records_the_entry_number_in_the_partners_name(sent: Sent) -> 
 
 
 @pytest.mark.parametrize("status", ["rejected", "query"])
-def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str) -> None:
-    sent.say(
+def test_a_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: str) -> None:
+    sent.submit(
         status=status,
         message="Please look\r\nagain",
         place0="U1, line 2 (SHIRT-00002): HTS code",
@@ -143,7 +146,7 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str)
         wrong3="It does not add up",
         entryNumber="left over from another choice",
     )
-    submission = sent.inspected()
+    submission = sent.read_submission()
     (said,) = submission["acknowledgements"]
     assert (submission["submission_status"], said["message"], said["entry_number"]) == (
         status,
@@ -156,7 +159,7 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: Sent, status: str)
     ]
 
 
-def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
+def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: SentReply) -> None:
     handoff = email_replies.load_handoff(
         sent.harness.runtime, email_replies.parse_reply_link(sent.harness.runtime.settings, sent.token)
     )
@@ -166,7 +169,7 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: Sent) -> None:
         factories.at(plan, pointer)
 
 
-def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -> None:
+def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentReply) -> None:
     export = exports.prepare_export(
         sent.harness.runtime,
         factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long"),
@@ -186,23 +189,23 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: Sent) -
     assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
-def test_the_first_answer_stands_and_the_second_is_told_it(sent: Sent) -> None:
-    sent.say(status="query", message="Which carrier?")
-    assert "Which carrier?" in sent.look().text
-    again = sent.say(status="accepted")
+def test_the_first_answer_stands_and_the_second_is_told_it(sent: SentReply) -> None:
+    sent.submit(status="query", message="Which carrier?")
+    assert "Which carrier?" in sent.get_page().text
+    again = sent.submit(status="accepted")
     assert again.status_code == 409
     assert "Already answered" in again.text
     assert "Which carrier?" in again.text
-    assert [each["status"] for each in sent.inspected()["acknowledgements"]] == ["query"]
+    assert [each["status"] for each in sent.read_submission()["acknowledgements"]] == ["query"]
 
 
-def test_received_leaves_the_link_good_for_the_answer(sent: Sent) -> None:
-    assert sent.say(status="received").status_code == sent.say(status="received").status_code == 303
-    page = sent.look().text
+def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
+    assert sent.submit(status="received").status_code == sent.submit(status="received").status_code == 303
+    page = sent.get_page().text
     assert 'value="received"' not in page
     assert 'value="accepted"' in page
-    assert sent.say(status="accepted").status_code == 303
-    assert [each["status"] for each in sent.inspected()["acknowledgements"]] == ["received", "accepted"]
+    assert sent.submit(status="accepted").status_code == 303
+    assert [each["status"] for each in sent.read_submission()["acknowledgements"]] == ["received", "accepted"]
 
 
 @pytest.mark.parametrize(
@@ -219,27 +222,29 @@ def test_received_leaves_the_link_good_for_the_answer(sent: Sent) -> None:
         ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
     ],
 )
-def test_a_form_that_says_too_little_comes_back_as_it_was_written(sent: Sent, form: dict[str, str], said: str) -> None:
-    page = sent.say(**form)
+def test_a_form_that_says_too_little_comes_back_as_it_was_written(
+    sent: SentReply, form: dict[str, str], said: str
+) -> None:
+    page = sent.submit(**form)
     assert page.status_code == 400
     (alert,) = re.findall(r'role="alert">([^<]*)<', page.text)
     assert said in alert
     written = [form[name] for name in ("message", "place0", "wrong0") if form.get(name, "").strip()]
     assert [value for value in written if value not in page.text] == []
-    assert sent.inspected()["acknowledgements"] == []
+    assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_nothing_that_was_typed_becomes_markup(sent: Sent) -> None:
+def test_nothing_that_was_typed_becomes_markup(sent: SentReply) -> None:
     hostile = "</textarea><script>alert(1)</script>"
-    refused = sent.say(status="query", message=hostile, place0='"><script>', wrong0=hostile)
-    recorded = sent.say(status="query", message=hostile)
+    refused = sent.submit(status="query", message=hostile, place0='"><script>', wrong0=hostile)
+    recorded = sent.submit(status="query", message=hostile)
     assert (refused.status_code, recorded.status_code) == (400, 303)
-    for page in (refused.text, sent.look().text):
+    for page in (refused.text, sent.get_page().text):
         assert "&lt;script&gt;" in page
         assert "<script" not in page
 
 
-def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent) -> None:
+def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: SentReply) -> None:
     raw = urlsafe_b64decode(sent.token)
     forged = [
         urlsafe_b64encode(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]).decode()
@@ -257,43 +262,43 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: Sent)
     )
     forged += ["x", sent.token[:-1], sent.token + "A", "é" * 48, "A" * 48]
     forged.append(email_replies.build_reply_link(sent.harness.runtime.settings, unknown).token)
-    pages = {(page.status_code, page.text) for page in map(sent.look, forged)}
+    pages = {(page.status_code, page.text) for page in map(sent.get_page, forged)}
     assert len(pages) == 1
     ((status, text),) = pages
     assert status == 404
     assert factories.BATCH not in text
     assert {sent.browser.post(f"/answers/{each}", data={"status": "accepted"}).status_code for each in forged} == {404}
-    assert sent.inspected()["acknowledgements"] == []
+    assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: Sent) -> None:
+def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
     token = email_replies.build_reply_link(other, sent.notification).token
-    assert sent.look(token).status_code == 404
+    assert sent.get_page(token).status_code == 404
     replaced = settings.model_copy(update={"secret_keys_previous": (other.secret_key,)})
     assert email_replies.parse_reply_link(replaced, token).notification_id == sent.notification.id
 
 
-def test_an_ended_link_says_so_and_shows_nothing(sent: Sent) -> None:
+def test_an_ended_link_says_so_and_shows_nothing(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     early = Notification(**sent.notification.model_dump())
     early.created_at -= timedelta(days=settings.reply_link_days)
     token = email_replies.build_reply_link(settings, early).token
-    for page in (sent.look(token), sent.browser.post(f"/answers/{token}", data={"status": "accepted"})):
+    for page in (sent.get_page(token), sent.browser.post(f"/answers/{token}", data={"status": "accepted"})):
         assert page.status_code == 410
         assert factories.BATCH not in page.text
-    assert sent.inspected()["acknowledgements"] == []
+    assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: Sent) -> None:
+def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     first, second = (email_replies.build_reply_link(settings, sent.notification) for _ in range(2))
     assert first == second == email_replies.parse_reply_link(settings, first.token)
     assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
 
 
-def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) -> None:
+def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: SentReply) -> None:
     settings, written_at = sent.harness.runtime.settings, sent.notification.created_at
     for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
         sent_at = written_at + timedelta(days=days)
@@ -302,17 +307,17 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: Sent) ->
         assert left >= timedelta(days=3.5) - timedelta(seconds=1)
     old = Notification(**sent.notification.model_dump())
     old.created_at -= timedelta(days=30)
-    assert sent.look(email_replies.build_reply_link(settings, old).token).status_code == 410
-    assert sent.look(email_replies.build_reply_link(settings, old, sent_at=written_at).token).status_code == 200
+    assert sent.get_page(email_replies.build_reply_link(settings, old).token).status_code == 410
+    assert sent.get_page(email_replies.build_reply_link(settings, old, sent_at=written_at).token).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("state", "said"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
 )
-def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, said: str) -> None:
+def test_what_no_longer_holds_is_not_answered(sent: SentReply, state: ExportState, said: str) -> None:
     with sent.harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
-    for page, status in ((sent.look(), 200), (sent.say(status="accepted"), 409)):
+    for page, status in ((sent.get_page(), 200), (sent.submit(status="accepted"), 409)):
         assert page.status_code == status
         assert said in page.text
         assert "<form" not in page.text
@@ -320,9 +325,9 @@ def test_what_no_longer_holds_is_not_answered(sent: Sent, state: ExportState, sa
         assert session.exec(select(Acknowledgement)).all() == []
 
 
-def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) -> None:
+def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: SentReply) -> None:
     purge(sent.harness.runtime, sent.notification.export_id)
-    for page in (sent.look(), sent.say(status="query", message="canary")):
+    for page in (sent.get_page(), sent.submit(status="query", message="canary")):
         assert page.status_code == 410
         assert "is not kept any more" in page.text
         assert factories.BATCH not in page.text
@@ -330,17 +335,17 @@ def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: Sent) 
         assert session.exec(select(Acknowledgement)).all() == []
 
 
-def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: Sent) -> None:
+def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: SentReply) -> None:
     address = f"/answers/{sent.token}"
     assert sent.browser.post(address, content=b"x" * (MAX_FORM_BYTES + 1)).status_code == 413
     assert sent.browser.post(address, content=b"&".join([b"status=accepted"] * 60)).status_code == 400
     assert sent.browser.post(address, content=b'{"status": "accepted"}').status_code == 400
-    assert sent.inspected()["acknowledgements"] == []
+    assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: Sent) -> None:
+def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: SentReply) -> None:
     # The room grows again meanwhile, and on a slow machine by several.
-    pages = (sent.look() for _ in range(10 * REQUESTS_PER_MINUTE))
+    pages = (sent.get_page() for _ in range(10 * REQUESTS_PER_MINUTE))
     refused = next(page for page in pages if page.status_code != 200)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
@@ -363,7 +368,7 @@ def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
     assert view["broker_submission"]["recipient_email"] == DESK
     assert mail.parsed["Subject"] == view["broker_submission"]["subject"]
     (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.said("plain") + mail.said("html")))
-    browser = harness.bearing(None)
+    browser = harness.client_with_key(None)
     token = address.rsplit("/", 1)[1]
     browser.post(
         f"/answers/{token}", data={"status": "rejected", "place0": "line 1 (PAN-00001): HTS code", "wrong0": "No"}

@@ -32,7 +32,7 @@ from tests.support.servers import PostgreSQL
 PLAN = factories.plan()
 
 
-def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> Mapping[str, Any]:
+def assert_refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> Mapping[str, Any]:
     """Assert that the answer is the envelope of `code`, and return it."""
     body: dict[str, Any] = response.json()
     assert (response.status_code, body["errorCode"], body.get("field")) == (status, code, field), body
@@ -45,11 +45,11 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     return body
 
 
-def every_refusal() -> list[type[Refused]]:
+def list_refusals() -> list[type[Refused]]:
     return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Refused)][1:]
 
 
-@pytest.mark.parametrize("kind", every_refusal(), ids=lambda kind: kind.code)
+@pytest.mark.parametrize("kind", list_refusals(), ids=lambda kind: kind.code)
 def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> None:
     finding = Finding(rule="V01", severity="block", pointer="/units/0", message="It is wrong", remedy="Correct it.")
     raised = PlanNotExecutable([finding]) if kind is PlanNotExecutable else kind("what is wrong", field="/a")
@@ -64,7 +64,7 @@ def test_a_body_that_is_no_json_is_an_invalid_request(harness: ApiHarness) -> No
     response = harness.client().post(
         "/api/exports/execute", content=b'{"accountId": ', headers={"content-type": "application/json"}
     )
-    body = refused(response, 400, "INVALID_REQUEST")
+    body = assert_refused(response, 400, "INVALID_REQUEST")
     assert body["message"] == "the body is not JSON at line 1, column 15: expecting value"
 
 
@@ -75,7 +75,7 @@ def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -
     del wrong["units"][0]["invoice"]["total"]
     wrong["units"][0]["invoice"]["totals"] = "1.00"
     response = harness.client().post("/api/exports/execute", json=execution(wrong))
-    body = refused(response, 400, "VALIDATION_ERROR", "/plan/units/0/invoice/relatedParties")
+    body = assert_refused(response, 400, "VALIDATION_ERROR", "/plan/units/0/invoice/relatedParties")
     assert body["details"]["issues"] == [
         {"path": "/plan/units/0/invoice/relatedParties", "message": "must be true or false", "code": "bool_type"},
         {"path": "/plan/units/0/invoice/total", "message": "is required; add it", "code": "missing"},
@@ -97,26 +97,26 @@ def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -
 @pytest.mark.parametrize("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
 def test_without_a_key_nothing_is_answered(harness: ApiHarness, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given}
-    response = harness.bearing(None).get("/api/exports", headers=headers)
-    refused(response, 401, "INVALID_API_KEY")
+    response = harness.client_with_key(None).get("/api/exports", headers=headers)
+    assert_refused(response, 401, "INVALID_API_KEY")
     assert response.headers["www-authenticate"].startswith('Bearer realm="exports"')
 
 
 def test_another_account_in_the_body_is_out_of_scope(harness: ApiHarness) -> None:
     before = harness.rows()
     response = harness.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
-    refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
+    assert_refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
     response = harness.client().post(
         "/api/exports/execute", json=execution(factories.plan(account=OTHER), accountId=factories.ACCOUNT)
     )
-    refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/plan/accountId")
+    assert_refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/plan/accountId")
     assert harness.rows() == before
 
 
 def test_a_key_without_the_role_is_told_which_one_it_needs(harness: ApiHarness) -> None:
     before = harness.rows()
     response = harness.client("read").post("/api/exports/execute", json=execution(PLAN))
-    body = refused(response, 403, "INSUFFICIENT_ROLE")
+    body = assert_refused(response, 403, "INSUFFICIENT_ROLE")
     assert body["message"] == (
         "this call needs a key with the role execute; this key has read."
         f" Make one: `exports keys create --account {factories.ACCOUNT} --role execute`"
@@ -127,21 +127,21 @@ def test_a_key_without_the_role_is_told_which_one_it_needs(harness: ApiHarness) 
 def test_what_is_not_there_is_not_found(harness: ApiHarness) -> None:
     client = harness.client()
     for address in ("/api/exports/exp_none", "/api/exports/exp_none/events", "/api/exports/exp_none/bundle"):
-        refused(client.get(address), 404, "NOT_FOUND")
+        assert_refused(client.get(address), 404, "NOT_FOUND")
     for address in ("/api/customs-packages/cpk_none", "/api/artifacts/art_none", "/api/schemas/none.json", "/nowhere"):
-        refused(client.get(address), 404, "NOT_FOUND")
+        assert_refused(client.get(address), 404, "NOT_FOUND")
     for call in ("cancel", "retry"):
-        refused(client.post(f"/api/exports/exp_none/{call}"), 404, "NOT_FOUND")
+        assert_refused(client.post(f"/api/exports/exp_none/{call}"), 404, "NOT_FOUND")
 
 
 def test_an_execution_without_plan_needs_a_registered_one(harness: ApiHarness) -> None:
     body = {"accountId": factories.ACCOUNT, "batchId": "batch_unknown"}
-    refused(harness.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
+    assert_refused(harness.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
 
 
 def test_a_wrong_method_is_told_the_right_one(harness: ApiHarness) -> None:
     response = harness.client().delete("/api/exports/execute")
-    refused(response, 405, "METHOD_NOT_ALLOWED")
+    assert_refused(response, 405, "METHOD_NOT_ALLOWED")
     assert response.headers["allow"]
 
 
@@ -149,10 +149,10 @@ def test_another_plan_hash_than_the_plans_is_a_mismatch(harness: ApiHarness) -> 
     before = harness.rows()
     wrong = "sha256:" + "0" * 64
     response = harness.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
-    body = refused(response, 409, "PLAN_HASH_MISMATCH", "/planHash")
+    body = assert_refused(response, 409, "PLAN_HASH_MISMATCH", "/planHash")
     assert body["details"] == {"given": wrong, "actual": factories.plan_hash(PLAN)}
     response = harness.client().post("/api/exports/execute", json=execution(factories.plan(planHash=wrong)))
-    refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
+    assert_refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
     assert harness.rows() == before
 
 
@@ -160,7 +160,7 @@ def test_a_batch_takes_one_plan(harness: ApiHarness) -> None:
     client = harness.client()
     first = client.post("/api/exports/execute", json=execution(PLAN)).json()
     before = harness.rows()
-    body = refused(
+    body = assert_refused(
         client.post("/api/exports/execute", json=execution(factories.plan(lines=4))),
         409,
         "EXPORT_ALREADY_EXECUTED",
@@ -184,7 +184,7 @@ def test_a_key_that_is_being_answered_is_in_progress(
         # As another process would hold it, just before its commit.
         session.execute(insert(IdempotencyRecord), [record | {"status": 202, "body": "{}"}])
         response = client.post("/api/exports/execute", json=execution(PLAN), headers={"Idempotency-Key": "k"})
-        refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
+        assert_refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
         assert response.headers["retry-after"] == "1"
     other.dispose()
 
@@ -202,7 +202,7 @@ def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
         response = harness.client().post(
             "/api/exports/execute", json=execution(PLAN), headers={} if key is None else {"Idempotency-Key": key}
         )
-        refused(response, 503, "NOT_READY")
+        assert_refused(response, 503, "NOT_READY")
         assert response.headers["retry-after"]
     other.dispose()
     assert harness.rows() == before
@@ -211,15 +211,17 @@ def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
 def test_a_state_that_does_not_allow_it_is_told(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
-    refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
-    refused(client.get(f"/api/exports/{export['exportId']}/bundle"), 409, "INVALID_STATE")
+    assert_refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
+    assert_refused(client.get(f"/api/exports/{export['exportId']}/bundle"), 409, "INVALID_STATE")
 
 
 def test_a_change_of_an_older_version_fails_its_precondition(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     address = f"/api/exports/{export['exportId']}"
-    refused(client.post(f"{address}/cancel", headers={"If-Match": '"older"'}), 412, "PRECONDITION_FAILED", "If-Match")
+    assert_refused(
+        client.post(f"{address}/cancel", headers={"If-Match": '"older"'}), 412, "PRECONDITION_FAILED", "If-Match"
+    )
     etag = client.get(address).headers["etag"]
     cancelled = client.post(f"{address}/cancel", headers={"If-Match": etag})
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
@@ -232,7 +234,7 @@ def test_a_key_used_for_another_body_is_reused(harness: ApiHarness) -> None:
     assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
     before = harness.rows()
     other = execution(factories.plan(batch="batch_other"))
-    refused(
+    assert_refused(
         client.post("/api/exports/execute", json=other, headers=key), 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key"
     )
     assert harness.rows() == before
@@ -251,8 +253,8 @@ def test_a_plan_needs_an_approval_that_still_holds(harness: ApiHarness, address:
         return execution(plan) if address.endswith("execute") else plan
 
     inside = "/plan" if address.endswith("execute") else ""
-    refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
-    refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
+    assert_refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
+    assert_refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
     assert harness.rows() == before
 
 
@@ -260,7 +262,7 @@ def test_blocking_findings_are_all_listed(harness: ApiHarness) -> None:
     before = harness.rows()
     wrong = factories.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
     wrong = factories.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
-    body = refused(
+    body = assert_refused(
         harness.client().post("/api/exports/execute", json=execution(wrong)),
         422,
         "PLAN_NOT_EXECUTABLE",
@@ -282,13 +284,13 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apar
     before = harness.rows()
     client = harness.client()
     for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
-        body = refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
+        body = assert_refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
         assert body["message"] == (
             'the body is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
         )
         assert len(body["details"]["issues"]) == 1
     for address in ("/api/exports/plans", "/api/exports/preflight"):
-        body = refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
+        body = assert_refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
         assert body["message"] == "the body is a request with a plan inside; send the object in its member plan alone"
     assert harness.rows() == before
 
@@ -301,7 +303,7 @@ def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_wa
     with harness.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == factories.BROKER).values(state=state))
     client = harness.client()
-    body = refused(
+    body = assert_refused(
         client.post("/api/exports/execute", json=execution(PLAN)), 422, "PARTNER_NOT_LIVE", "/plan/broker/id"
     )
     assert body["message"].startswith(f"the customs broker {factories.BROKER} is {state}; ")
@@ -320,15 +322,15 @@ def test_partners_must_be_registered_live_and_of_the_keys_mode(harness: ApiHarne
     before = harness.rows()
     client = harness.client()
     unknown = execution(factories.plan(broker="br_none"))
-    refused(client.post("/api/exports/execute", json=unknown), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
+    assert_refused(client.post("/api/exports/execute", json=unknown), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
     swapped = execution(factories.plan(warehouse=factories.BROKER))
-    refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
+    assert_refused(client.post("/api/exports/execute", json=swapped), 422, "UNKNOWN_PARTNER", "/plan/warehouse/id")
     with harness.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == "wh_demo").values(state="paused"))
     paused = client.post("/api/exports/execute", json=execution(PLAN))
-    refused(paused, 422, "PARTNER_NOT_LIVE", "/plan/warehouse/id")
+    assert_refused(paused, 422, "PARTNER_NOT_LIVE", "/plan/warehouse/id")
     test = harness.client(mode="test")
-    refused(test.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
+    assert_refused(test.post("/api/exports/execute", json=execution(PLAN)), 422, "UNKNOWN_PARTNER", "/plan/broker/id")
     assert harness.rows() == before
 
 
@@ -338,7 +340,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(open_harness: Open)
     left = [client.get("/api/exports").headers["ratelimit"] for _ in range(3)]
     assert left == ['"key";r=2;t=1', '"key";r=1;t=1', '"key";r=0;t=1']
     response = client.get("/api/exports")
-    refused(response, 429, "RATE_LIMITED")
+    assert_refused(response, 429, "RATE_LIMITED")
     assert 1 <= int(response.headers["retry-after"]) <= 20
     assert response.headers["ratelimit-policy"] == '"key";q=3;w=60'
     assert harness.client().get("/api/exports").status_code == 200
@@ -349,7 +351,7 @@ def test_a_database_that_does_not_answer_is_not_ready(harness: ApiHarness) -> No
     with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE exports RENAME TO exports_away")
     response = client.get("/api/exports")
-    body = refused(response, 503, "NOT_READY")
+    body = assert_refused(response, 503, "NOT_READY")
     assert response.headers["retry-after"] == "2"
     assert body["message"] == "the database does not answer now; try again in 2 s"
 
@@ -361,21 +363,21 @@ def test_a_fault_of_ours_tells_nothing_but_where_to_look(harness: ApiHarness) ->
         session.execute(update(Export).values(state="a secret that no state is"))
     with capture_logs() as logs:
         response = client.get(f"/api/exports/{export['exportId']}", headers={"X-Request-Id": "mine-1"})
-    body = refused(response, 500, "INTERNAL_ERROR")
+    body = assert_refused(response, 500, "INTERNAL_ERROR")
     assert "secret" not in response.text
     assert body["requestId"] == "mine-1"
     assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]
 
 
 def test_request_that_is_cut_off_because_the_process_ends_is_told_to_ask_again() -> None:
-    async def cut_off(_: Scope, __: Receive, ___: Send) -> None:
+    async def raise_cancelled(_: Scope, __: Receive, ___: Send) -> None:
         raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
 
     async def asked() -> httpx.Response:
-        transport = httpx.ASGITransport(RequestContext(cut_off, RequestMetrics(CollectorRegistry())))
+        transport = httpx.ASGITransport(RequestContext(raise_cancelled, RequestMetrics(CollectorRegistry())))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/api/exports")
 
     response = asyncio.run(asked())
-    refused(response, 503, "NOT_READY")
+    assert_refused(response, 503, "NOT_READY")
     assert response.headers["retry-after"] == "1"

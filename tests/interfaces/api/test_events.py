@@ -21,7 +21,7 @@ from tests.support import factories
 LIVE = {"Accept": "text/event-stream"}
 
 
-def answered(harness: ApiHarness, export_id: str) -> None:
+def answer_handoff(harness: ApiHarness, export_id: str) -> None:
     """Note that the customs broker has accepted the handoff: nothing more is to come."""
     with harness.runtime.db.write() as session:
         session.execute(
@@ -29,7 +29,7 @@ def answered(harness: ApiHarness, export_id: str) -> None:
         )
 
 
-def told(response: httpx.Response) -> Iterator[tuple[str, str, EventView]]:
+def read_events(response: httpx.Response) -> Iterator[tuple[str, str, EventView]]:
     """Yield id, name and event of what a stream tells; comments are not told."""
     fields: dict[str, str] = {}
     for line in response.iter_lines():
@@ -64,7 +64,7 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     harness: ApiHarness, given: str, *, kept: bool
 ) -> None:
     key = harness.key("execute", "read", "operate")
-    client = harness.bearing(key.bearer)
+    client = harness.client_with_key(key.bearer)
     headers = {b"X-Request-Id": given.encode()}
     accepted = client.post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     export_id = accepted.json()["exportId"]
@@ -90,7 +90,7 @@ def test_a_stream_tells_what_was_and_what_happens_and_ends(harness: ApiHarness) 
         with client.stream("GET", f"/api/exports/{factories.BATCH}/events", headers=LIVE) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             assert response.headers["x-accel-buffering"] == "no"
-            for each in told(response):
+            for each in read_events(response):
                 heard.append(each)
                 first.set()
         return heard
@@ -99,7 +99,7 @@ def test_a_stream_tells_what_was_and_what_happens_and_ends(harness: ApiHarness) 
         following = pool.submit(follow)
         assert first.wait(60)
         harness.run(export_id)
-        answered(harness, export_id)
+        answer_handoff(harness, export_id)
         heard = following.result(timeout=20)
     assert [number for number, _, _ in heard] == [str(n) for n in range(1, len(heard) + 1)]
     assert [name for _, name, _ in heard] == [event.type for _, _, event in heard]
@@ -110,12 +110,12 @@ def test_a_broken_stream_goes_on_after_the_last_event_heard(harness: ApiHarness)
     client = harness.client("read")
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
-    answered(harness, export_id)
+    answer_handoff(harness, export_id)
     address = f"/api/exports/{export_id}/events"
     with client.stream("GET", address, headers=LIVE) as response:
-        whole = [number for number, _, _ in told(response)]
+        whole = [number for number, _, _ in read_events(response)]
     with client.stream("GET", f"{address}?after=1", headers=LIVE | {"Last-Event-ID": "3"}) as response:
-        rest = [number for number, _, _ in told(response)]
+        rest = [number for number, _, _ in read_events(response)]
     assert whole[:3] + rest == whole
     heard_all = client.get(address, headers=LIVE | {"Last-Event-ID": whole[-1]})
     assert (heard_all.status_code, heard_all.content) == (204, b"")
@@ -133,8 +133,10 @@ def test_a_silent_stream_gives_signs_of_life(harness: ApiHarness, monkeypatch: p
 def test_a_stream_ends_with_its_key(harness: ApiHarness) -> None:
     key = harness.key("read")
     export_id = harness.execute(factories.plan())
-    with harness.bearing(key.bearer).stream("GET", f"/api/exports/{export_id}/events", headers=LIVE) as response:
-        heard = told(response)
+    with harness.client_with_key(key.bearer).stream(
+        "GET", f"/api/exports/{export_id}/events", headers=LIVE
+    ) as response:
+        heard = read_events(response)
         assert next(heard)[1] == "EXPORT_ACCEPTED"
         api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
         # Else it would go on until the client has had enough of waiting.

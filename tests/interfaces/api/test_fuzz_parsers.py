@@ -82,7 +82,7 @@ NASTY: Final = (
 
 
 @st.composite
-def mangled(draw: st.DrawFn, good: bytes) -> bytes:
+def mangle(draw: st.DrawFn, good: bytes) -> bytes:
     """A good input with stretches of it cut out, doubled, or replaced by what is nasty."""
     made = good
     for _ in range(draw(st.integers(1, 4))):
@@ -94,10 +94,10 @@ def mangled(draw: st.DrawFn, good: bytes) -> bytes:
     return made
 
 
-def fuzzed(name: str, folder: Path, examples: int) -> None:
+def fuzz_parser(name: str, folder: Path, examples: int) -> None:
     good, read, refusals = parsers(folder)[name]
 
-    @given(raw=st.one_of(mangled(good), st.binary(max_size=200), st.text(max_size=100).map(lambda text: text.encode())))
+    @given(raw=st.one_of(mangle(good), st.binary(max_size=200), st.text(max_size=100).map(lambda text: text.encode())))
     @settings(
         max_examples=examples, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], database=None
     )
@@ -109,20 +109,20 @@ def fuzzed(name: str, folder: Path, examples: int) -> None:
 
 
 #: What stands beside a message's body, read or not, and what may stand there: whatever JSON or AMQP can say.
-BESIDE: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
+BAD_PROPERTIES: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
 GOOD_TRACE: Final = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SAID: Final = st.one_of(
-    st.one_of(mangled(GOOD_TRACE), st.sampled_from(NASTY), st.just(GOOD_TRACE)).map(lambda raw: raw.decode("latin-1")),
+    st.one_of(mangle(GOOD_TRACE), st.sampled_from(NASTY), st.just(GOOD_TRACE)).map(lambda raw: raw.decode("latin-1")),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.binary(max_size=20),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=5,
     ),
 )
-HEADERS: Final = st.dictionaries(st.sampled_from(BESIDE), SAID)
+HEADERS: Final = st.dictionaries(st.sampled_from(BAD_PROPERTIES), SAID)
 
 
-def headers_fuzzed(examples: int) -> None:
+def fuzz_headers(examples: int) -> None:
     @given(properties=HEADERS, headers=HEADERS)
     @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow], database=None)
     def is_used_or_left(properties: dict[str, Any], headers: dict[str, Any]) -> None:
@@ -142,13 +142,13 @@ NAMES: Final = sorted(parsers(ROOT))
 
 
 def test_what_a_message_says_beside_its_body_is_used_or_left() -> None:
-    headers_fuzzed(300)
+    fuzz_headers(300)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_what_a_message_says_beside_its_body_is_used_or_left_for_minutes() -> None:
-    headers_fuzzed(20_000)
+    fuzz_headers(20_000)
 
 
 def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
@@ -158,14 +158,14 @@ def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parser_reads_or_refuses_whatever_comes(name: str, tmp_path: Path) -> None:
-    fuzzed(name, tmp_path, 150)
+    fuzz_parser(name, tmp_path, 150)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_parser_reads_or_refuses_for_minutes(name: str, tmp_path: Path) -> None:
-    fuzzed(name, tmp_path, 20_000)
+    fuzz_parser(name, tmp_path, 20_000)
 
 
 @pytest.mark.parametrize("name", [each for each in NAMES if each not in {"key", "rules", "CloudEvent"}])

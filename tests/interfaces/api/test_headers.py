@@ -55,7 +55,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 @pytest.fixture
 def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
     """One answer of each kind."""
-    client, stranger = harness.client(), harness.bearing(None)
+    client, stranger = harness.client(), harness.client_with_key(None)
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     view = client.get(f"/api/exports/{export_id}").json()
@@ -65,7 +65,7 @@ def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
     link = links.build_link_url(
         harness.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
     ).rpartition("/")[2]
-    browser = harness.bearing(None)
+    browser = harness.client_with_key(None)
     browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]

@@ -47,19 +47,19 @@ def formats(schema: Json) -> str | None:
     return next((each for each in found if each in FINAL_EVENTS), None)
 
 
-def places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
+def list_places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
     """Yield the pointer and the format of each day and instant that there may be in `value`, whether it is there or not."""
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     for each in schema.get("anyOf", []):
-        yield from places(document, each, value, here)
+        yield from list_places(document, each, value, here)
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
             if found := formats(inner):
                 yield f"{here}/{name}", found
-            yield from places(document, inner, value.get(name), f"{here}/{name}")
+            yield from list_places(document, inner, value.get(name), f"{here}/{name}")
     if isinstance(value, list) and value and "items" in schema:
-        yield from places(document, schema["items"], value[0], f"{here}/0")
+        yield from list_places(document, schema["items"], value[0], f"{here}/0")
 
 
 def put(body: Json, pointer: str, value: str) -> Json:
@@ -72,7 +72,7 @@ def put(body: Json, pointer: str, value: str) -> Json:
     return dict(changed)
 
 
-def refused(answer: httpx.Response, field: str) -> None:
+def assert_refused(answer: httpx.Response, field: str) -> None:
     assert answer.status_code == 400, (field, answer.text)
     assert answer.json()["errorCode"] == "VALIDATION_ERROR"
     assert answer.json()["details"]["issues"] == [{"path": field, "message": REMEDY, "code": "value_error"}]
@@ -96,14 +96,14 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(harness: ApiHarne
                 for end in FINAL_EVENTS.get(formats(parameter["schema"]) or "", []):
                     parameters += 1
                     answer = client.request(method, address, params={parameter["name"]: end})
-                    refused(answer, f"/{parameter['in']}/{parameter['name']}")
+                    assert_refused(answer, f"/{parameter['in']}/{parameter['name']}")
             content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
                 body = example["value"]
-                for pointer, kind in places(document, content["schema"], body):
+                for pointer, kind in list_places(document, content["schema"], body):
                     found[path] = found.get(path, 0) + 1
                     for end in FINAL_EVENTS[kind]:
-                        refused(client.request(method, address, json=put(body, pointer, end)), pointer)
+                        assert_refused(client.request(method, address, json=put(body, pointer, end)), pointer)
     assert parameters == 2 * len(FINAL_EVENTS["date-time"])
     assert found.keys() == BODIES.keys()
     assert {path: count for path, count in found.items() if count < BODIES[path]} == {}

@@ -30,7 +30,7 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def unfinished(
+def hold_request(
     harness: ApiHarness, headers: Mapping[str, str], body: bytes, path: str = EXECUTE
 ) -> Iterator[socket.socket]:
     """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
@@ -42,7 +42,7 @@ def unfinished(
         yield connection
 
 
-def busy(response: httpx.Response) -> bool:
+def is_busy(response: httpx.Response) -> bool:
     if response.status_code != 503:
         return False
     assert response.json()["errorCode"] == "NOT_READY"
@@ -53,11 +53,11 @@ def busy(response: httpx.Response) -> bool:
 def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_still_lives(open_harness: Open) -> None:
     harness = open_harness(max_requests=2)
     bearer = harness.key("execute", "read").bearer
-    client = harness.bearing(bearer)
+    client = harness.client_with_key(bearer)
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {bearer}"}, b"{"))
-        poll(lambda: busy(client.get("/api/exports")), 20, "a third request was answered")
+            held.enter_context(hold_request(harness, {"Authorization": f"Bearer {bearer}"}, b"{"))
+        poll(lambda: is_busy(client.get("/api/exports")), 20, "a third request was answered")
         assert client.get("/api/exports").json()["message"] == (
             "this process has 2 requests under way; try again in 1 s"
         )
@@ -68,7 +68,7 @@ def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_stil
 def test_one_account_leaves_room_for_others(open_harness: Open) -> None:
     harness = open_harness(max_requests=10, max_account_requests=2)
     key = harness.key("execute", "read")
-    client, neighbour = harness.bearing(key.bearer), harness.client("read", account=OTHER)
+    client, neighbour = harness.client_with_key(key.bearer), harness.client("read", account=OTHER)
 
     def refused() -> bool:
         answer = harness.client("read").get("/api/exports")
@@ -82,7 +82,7 @@ def test_one_account_leaves_room_for_others(open_harness: Open) -> None:
 
         def filled() -> bool:
             # On a busy machine one may be put off before it is counted.
-            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
+            held.enter_context(hold_request(harness, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
             return refused()
 
         poll(filled, 60, "a third request of the account was answered")
@@ -105,12 +105,12 @@ def test_who_brings_no_key_takes_no_room_of_those_who_do(
     open_harness: Open, path: str, headers: dict[str, str]
 ) -> None:
     harness = open_harness(max_requests=5)
-    stranger, reader = harness.bearing(None), harness.client("read")
+    stranger, reader = harness.client_with_key(None), harness.client("read")
     with ExitStack() as held:
 
         def filled() -> bool:
-            held.enter_context(unfinished(harness, headers, b"", path))
-            return busy(stranger.get("/console/sign-in"))
+            held.enter_context(hold_request(harness, headers, b"", path))
+            return is_busy(stranger.get("/console/sign-in"))
 
         poll(filled, 60, "there was no end to the room of those without a key")
         said = stranger.get("/console/sign-in").json()["message"]
@@ -130,7 +130,7 @@ def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_harness: Open, path
     harness = open_harness(max_body_seconds=0.5)
     headers = {"Authorization": f"Bearer {harness.key(*roles).bearer}"} if roles else {}
     before = harness.rows()
-    with unfinished(harness, headers, b"{", path) as connection:
+    with hold_request(harness, headers, b"{", path) as connection:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
@@ -153,14 +153,14 @@ def test_live_streams_are_counted_by_themselves(open_harness: Open) -> None:
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
         assert stream.status_code == 200
-        assert busy(client.get(f"/api/exports/{export_id}/events", **live))  # type: ignore[arg-type]
+        assert is_busy(client.get(f"/api/exports/{export_id}/events", **live))  # type: ignore[arg-type]
         poll(lambda: client.get("/api/exports").status_code == 200, 20, "a stream took the place of a request")
 
 
 def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=150_000)
     bearer = harness.key("execute").bearer
-    client = harness.bearing(bearer)
+    client = harness.client_with_key(bearer)
     body = b" " * 90_000
 
     def one_more() -> httpx.Response:
@@ -174,11 +174,11 @@ def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_harn
 
         def filled() -> bool:
             # A request gives back its bytes a moment after its answer, so the first of these may itself be put off.
-            held.enter_context(unfinished(harness, {"Authorization": f"Bearer {bearer}"}, body))
-            return busy(one_more())
+            held.enter_context(hold_request(harness, {"Authorization": f"Bearer {bearer}"}, body))
+            return is_busy(one_more())
 
         poll(filled, 20, "a body was taken beyond the bound")
-        assert busy(streamed())
+        assert is_busy(streamed())
         # What is small still fits.
         assert client.post(EXECUTE, content=b"{", headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
     poll(lambda: one_more().status_code == 400, 20, "what had ended was still counted")
@@ -188,7 +188,7 @@ def test_who_has_no_key_has_no_body_held(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
     good = harness.client("execute")
     for _ in range(5):
-        answer = harness.bearing(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
+        answer = harness.client_with_key(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
         assert answer.status_code == 401
     assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
@@ -199,15 +199,15 @@ def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(o
     made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
     partners.create_partner(harness.runtime, factories.ACCOUNT, made)
     known = f"/sandbox/webhooks/{factories.ACCOUNT}/br_signing"
-    stranger, body = harness.bearing(None), b" " * 90_000
+    stranger, body = harness.client_with_key(None), b" " * 90_000
     junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
     with ExitStack() as held:
         # Who brings no signature, or names nobody who could sign, is not read at all.
         for address, headers in ((door, junk), (known, {}), (known, {"webhook-signature": "v1,junk"})):
             assert stranger.post(address, content=iter([body]), headers=headers).status_code == 401
-        held.enter_context(unfinished(harness, junk, body, known))
+        held.enter_context(hold_request(harness, junk, body, known))
         poll(
-            lambda: busy(stranger.post(known, content=iter([body]), headers=junk)),
+            lambda: is_busy(stranger.post(known, content=iter([body]), headers=junk)),
             20,
             "a second one was read beside it",
         )

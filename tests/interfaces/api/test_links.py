@@ -31,13 +31,13 @@ HOOKED = "br_hooked"
 
 
 @dataclass(frozen=True)
-class Handed:
+class HandedOff:
     """A handoff to a partner that has a secret, and somebody without any key."""
 
     harness: ApiHarness
     export: ExportView
     secret: str
-    stranger: httpx.Client
+    client_without_key: httpx.Client
 
     @property
     def settings(self) -> Settings:
@@ -47,12 +47,12 @@ class Handed:
         return f"/documents/{token_or_url.rpartition('/')[2]}"
 
     def get(self, url: str, **asked: Any) -> httpx.Response:
-        return self.stranger.get(self.address(url), **asked)
+        return self.client_without_key.get(self.address(url), **asked)
 
     def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = factories.ACCOUNT) -> str:
         return links.build_link_url(self.settings, account, self.export.artifacts[0].id, holder, until)
 
-    def ask(self, secret: str, *, body: bytes = b"", at: datetime | None = None) -> httpx.Response:
+    def request_links(self, secret: str, *, body: bytes = b"", at: datetime | None = None) -> httpx.Response:
         at = at or datetime.now(UTC)
         submission = self.export.broker_submission
         assert submission is not None
@@ -61,32 +61,36 @@ class Handed:
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": Webhook(secret).sign("ask-1", at, body.decode()),
         }
-        return self.stranger.post(f"/api/broker-submissions/{submission.id}/links", content=body, headers=headers)
+        return self.client_without_key.post(
+            f"/api/broker-submissions/{submission.id}/links", content=body, headers=headers
+        )
 
 
 @pytest.fixture
-def handed(harness: ApiHarness) -> Handed:
+def handed_off(harness: ApiHarness) -> HandedOff:
     new = {"id": HOOKED, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
     made = partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     export_id = harness.execute(factories.plan(broker=HOOKED))
     harness.run(export_id)
     view = ExportView.model_validate_json(harness.client().get(f"/api/exports/{export_id}").content)
-    return Handed(harness, view, made.secret, harness.bearing(None))
+    return HandedOff(harness, view, made.secret, harness.client_with_key(None))
 
 
-def soon() -> datetime:
+def in_five_minutes() -> datetime:
     return utc_now() + timedelta(minutes=5)
 
 
-def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter_of_an_hour(handed: Handed) -> None:
-    artifact = handed.export.artifacts[0]
+def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter_of_an_hour(
+    handed_off: HandedOff,
+) -> None:
+    artifact = handed_off.export.artifacts[0]
     before = utc_now()
-    made = handed.harness.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
+    made = handed_off.harness.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
     good_for = datetime.fromisoformat(made["signedUntil"]) - before
     assert timedelta(minutes=14, seconds=59) <= good_for <= timedelta(minutes=16)
     assert (made["id"], made["sha256"], made["filename"]) == (artifact.id, artifact.sha256, artifact.filename)
-    assert made["signedUrl"].startswith(f"{handed.settings.public_url}/documents/")
-    response = handed.get(made["signedUrl"])
+    assert made["signedUrl"].startswith(f"{handed_off.settings.public_url}/documents/")
+    response = handed_off.get(made["signedUrl"])
     assert hashlib.sha256(response.content).hexdigest() == artifact.sha256
     headers = response.headers
     assert headers["content-type"] == artifact.media_type
@@ -94,33 +98,33 @@ def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter
     assert headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
     assert headers["referrer-policy"] == "no-referrer"
-    looked = handed.stranger.head(handed.address(made["signedUrl"]))
+    looked = handed_off.client_without_key.head(handed_off.address(made["signedUrl"]))
     assert (looked.status_code, looked.headers["content-length"]) == (200, str(artifact.size))
 
 
-def test_whatever_is_wrong_with_a_link_there_is_nothing(handed: Handed) -> None:
-    good = handed.link(until=soon())
-    assert handed.get(good).status_code == 200
+def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -> None:
+    good = handed_off.link(until=in_five_minutes())
+    assert handed_off.get(good).status_code == 200
     payload, _, signature = good.rpartition("/")[2].partition(".")
     said = json.loads(urlsafe_b64decode(payload + "=="))
 
-    def forged(**changes: object) -> str:
+    def forge_token(**changes: object) -> str:
         members = dict(zip(("key", "account", "artifact", "holder", "until"), said, strict=True)) | changes
         text = json.dumps(list(members.values()), separators=(",", ":"))
         return f"{urlsafe_b64encode(text.encode()).decode().rstrip('=')}.{signature}"
 
     bad = {
-        "ended": handed.link(until=utc_now() - timedelta(seconds=1)),
-        "ends now": handed.link(until=utc_now()),
-        "of another account": handed.link(until=soon(), account=OTHER),
-        "for another partner": handed.link(until=soon(), holder=f"partner:{factories.BROKER}"),
-        "for a key that never was": handed.link(until=soon(), holder="key:abcdefghij"),
-        "for nobody": handed.link(until=soon(), holder=""),
-        "for longer": forged(until=said[4] + 3600),
-        "for somebody else": forged(holder="partner:br_other"),
-        "for another document": forged(artifact=handed.export.artifacts[1].id),
-        "for another account": forged(account=OTHER),
-        "by another key": forged(key="0123456789ab"),
+        "ended": handed_off.link(until=utc_now() - timedelta(seconds=1)),
+        "ends now": handed_off.link(until=utc_now()),
+        "of another account": handed_off.link(until=in_five_minutes(), account=OTHER),
+        "for another partner": handed_off.link(until=in_five_minutes(), holder=f"partner:{factories.BROKER}"),
+        "for a key that never was": handed_off.link(until=in_five_minutes(), holder="key:abcdefghij"),
+        "for nobody": handed_off.link(until=in_five_minutes(), holder=""),
+        "for longer": forge_token(until=said[4] + 3600),
+        "for somebody else": forge_token(holder="partner:br_other"),
+        "for another document": forge_token(artifact=handed_off.export.artifacts[1].id),
+        "for another account": forge_token(account=OTHER),
+        "by another key": forge_token(key="0123456789ab"),
         "cut": good[:-1],
         "unsigned": payload,
         "nonsense": "x" * 300,
@@ -130,10 +134,10 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed: Handed) -> None:
             for n in range(len(good) - len(signature), len(good), 7)
         },
     }
-    answers = {name: handed.get(each) for name, each in bad.items()}
+    answers = {name: handed_off.get(each) for name, each in bad.items()}
     # The last character of a signature has bits that no byte is made of: nothing changes there unseen either.
     last = {other for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" if other != good[-1]}
-    answers |= {f"last is {other}": handed.get(good[:-1] + other) for other in sorted(last)[:20]}
+    answers |= {f"last is {other}": handed_off.get(good[:-1] + other) for other in sorted(last)[:20]}
     told = {
         (each.status_code, each.json()["errorCode"], each.json()["message"])
         for name, each in answers.items()
@@ -144,40 +148,46 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed: Handed) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_a_link_is_good_to_get_and_for_nothing_else(handed: Handed, method: str) -> None:
-    response = handed.stranger.request(method, handed.address(handed.link(until=soon())))
+def test_a_link_is_good_to_get_and_for_nothing_else(handed_off: HandedOff, method: str) -> None:
+    response = handed_off.client_without_key.request(
+        method, handed_off.address(handed_off.link(until=in_five_minutes()))
+    )
     assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND")
 
 
-def test_people_get_a_page_that_does_not_say_what_is_wrong_either(handed: Handed) -> None:
+def test_people_get_a_page_that_does_not_say_what_is_wrong_either(handed_off: HandedOff) -> None:
     asked = {"headers": {"Accept": "text/html"}}
-    pages = [handed.get(each, **asked) for each in ("x" * 300, handed.link(until=utc_now()))]
+    pages = [handed_off.get(each, **asked) for each in ("x" * 300, handed_off.link(until=utc_now()))]
     assert {(each.status_code, each.headers["content-type"]) for each in pages} == {(404, "text/html; charset=utf-8")}
     assert len({each.text for each in pages}) == 1
     assert "its time is over" in pages[0].text
     assert (pages[0].headers["cache-control"], "<script" in pages[0].text) == ("no-store", False)
 
 
-def test_a_link_ends_with_the_key_that_asked_for_it(handed: Handed) -> None:
-    key = handed.harness.key(f"partner:{HOOKED}")
-    made = handed.harness.bearing(key.bearer).post(f"/api/artifacts/{handed.export.artifacts[0].id}/links").json()
-    assert handed.get(made["signedUrl"]).status_code == 200
-    api_keys.revoke_key(handed.harness.runtime, factories.ACCOUNT, key.id)
-    assert handed.get(made["signedUrl"]).status_code == 404
+def test_a_link_ends_with_the_key_that_asked_for_it(handed_off: HandedOff) -> None:
+    key = handed_off.harness.key(f"partner:{HOOKED}")
+    made = (
+        handed_off.harness.client_with_key(key.bearer)
+        .post(f"/api/artifacts/{handed_off.export.artifacts[0].id}/links")
+        .json()
+    )
+    assert handed_off.get(made["signedUrl"]).status_code == 200
+    api_keys.revoke_key(handed_off.harness.runtime, factories.ACCOUNT, key.id)
+    assert handed_off.get(made["signedUrl"]).status_code == 404
 
 
-def test_another_partner_and_another_account_are_given_none(handed: Handed) -> None:
-    artifact, submission = handed.export.artifacts[0], handed.export.broker_submission
+def test_another_partner_and_another_account_are_given_none(handed_off: HandedOff) -> None:
+    artifact, submission = handed_off.export.artifacts[0], handed_off.export.broker_submission
     assert submission is not None
-    for client in (handed.harness.client(f"partner:{factories.BROKER}"), handed.harness.client(account=OTHER)):
+    for client in (handed_off.harness.client(f"partner:{factories.BROKER}"), handed_off.harness.client(account=OTHER)):
         for address in (f"/api/artifacts/{artifact.id}/links", f"/api/broker-submissions/{submission.id}/links"):
             response = client.post(address)
             assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
 
 
-def test_links_end_with_the_secret_key_that_they_are_signed_by(handed: Handed) -> None:
-    def opens(until: datetime, *keys: str) -> bool:
-        settings = handed.settings.model_copy(
+def test_links_end_with_the_secret_key_that_they_are_signed_by(handed_off: HandedOff) -> None:
+    def does_open(until: datetime, *keys: str) -> bool:
+        settings = handed_off.settings.model_copy(
             update={"secret_key": SecretStr(keys[0]), "secret_keys_previous": tuple(map(SecretStr, keys[1:]))}
         )
         try:
@@ -186,18 +196,18 @@ def test_links_end_with_the_secret_key_that_they_are_signed_by(handed: Handed) -
             return False
         return until > utc_now()
 
-    old = handed.settings.secret_key.get_secret_value()
-    until = soon()
-    token = handed.link(until=until).rpartition("/")[2]
-    assert (opens(until, old), opens(until, "new", old), opens(until, "new")) == (True, True, False)
+    old = handed_off.settings.secret_key.get_secret_value()
+    until = in_five_minutes()
+    token = handed_off.link(until=until).rpartition("/")[2]
+    assert (does_open(until, old), does_open(until, "new", old), does_open(until, "new")) == (True, True, False)
 
 
-def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed: Handed) -> None:
-    with handed.harness.runtime.db.read() as session:
+def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed_off: HandedOff) -> None:
+    with handed_off.harness.runtime.db.read() as session:
         told = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    sent = [messages.build_cloud_event(handed.settings, told, None, holder=HOOKED) for _ in range(2)]
+    sent = [messages.build_cloud_event(handed_off.settings, told, None, holder=HOOKED) for _ in range(2)]
     assert sent[0] == sent[1], "the same bytes on every try"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])
@@ -205,26 +215,26 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
     assert len(named) > 5
     for each in named:
         assert datetime.fromisoformat(each["signedUntil"]) - told.created_at <= timedelta(minutes=15)
-        assert hashlib.sha256(handed.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
-    client = handed.harness.client("read")
+        assert hashlib.sha256(handed_off.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
+    client = handed_off.harness.client("read")
     trace = client.get(f"/api/notifications/{told.id}").text
     assert [each for each in (told.data, trace) if "signedUrl" in each or "/documents/" in each] == []
 
 
-def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed: Handed) -> None:
-    answer = handed.ask(handed.secret)
+def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed_off: HandedOff) -> None:
+    answer = handed_off.request_links(handed_off.secret)
     assert answer.status_code == 200, answer.text
     found = answer.json()["links"]
-    assert {each["id"] for each in found} == {each.id for each in handed.export.artifacts}
-    assert hashlib.sha256(handed.get(found[0]["signedUrl"]).content).hexdigest() == found[0]["sha256"]
+    assert {each["id"] for each in found} == {each.id for each in handed_off.export.artifacts}
+    assert hashlib.sha256(handed_off.get(found[0]["signedUrl"]).content).hexdigest() == found[0]["sha256"]
     refused = [
-        handed.ask("whsec_Zm9yZWlnbiB0byB1cw=="),
-        handed.ask(handed.secret, at=datetime.now(UTC) - timedelta(minutes=6)),
-        handed.stranger.post(f"/api/broker-submissions/{handed.export.broker_submission.id}/links"),  # type: ignore[union-attr]
+        handed_off.request_links("whsec_Zm9yZWlnbiB0byB1cw=="),
+        handed_off.request_links(handed_off.secret, at=datetime.now(UTC) - timedelta(minutes=6)),
+        handed_off.client_without_key.post(f"/api/broker-submissions/{handed_off.export.broker_submission.id}/links"),  # type: ignore[union-attr]
     ]
     assert {(each.status_code, each.json()["errorCode"]) for each in refused} == {(401, "INVALID_API_KEY")}
     # What was signed as an answer opens no documents.
-    answered = handed.ask(handed.secret, body=b'{"id": "1", "status": "received"}')
+    answered = handed_off.request_links(handed_off.secret, body=b'{"id": "1", "status": "received"}')
     assert (answered.status_code, answered.json()["errorCode"]) == (400, "INVALID_REQUEST")
 
 
@@ -235,9 +245,9 @@ def test_a_link_is_not_followed_without_end(open_harness: Open) -> None:
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
     made = harness.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()
     address = f"/documents/{made['signedUrl'].rpartition('/')[2]}"
-    stranger = harness.bearing(None)
+    client_without_key = harness.client_with_key(None)
     # One a second is given back meanwhile, so that it takes some more on a slow machine.
-    answers = (stranger.head(address) for _ in range(10 * REQUESTS_PER_MINUTE))
+    answers = (client_without_key.head(address) for _ in range(10 * REQUESTS_PER_MINUTE))
     first, refused = next(answers), next(each for each in answers if each.status_code != 200)
     assert (first.status_code, refused.status_code) == (200, 429)
     assert int(refused.headers["retry-after"]) >= 1

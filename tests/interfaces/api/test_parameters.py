@@ -11,7 +11,7 @@ from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
 
-def issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
+def read_issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
     answer = harness.client().get(address)
     assert (answer.status_code, answer.json()["errorCode"]) == (400, "VALIDATION_ERROR")
     found: list[dict[str, Any]] = answer.json()["details"]["issues"]
@@ -32,7 +32,7 @@ def issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
 def test_a_parameter_that_a_call_does_not_know_is_refused_with_the_one_that_was_meant(
     harness: ApiHarness, address: str, path: str, says: str
 ) -> None:
-    (issue,) = issues(harness, address)
+    (issue,) = read_issues(harness, address)
     assert issue == {
         "path": path, "message": f"is not a parameter of this call; {says}", "code": "unknown_parameter",
     }  # fmt: skip
@@ -62,7 +62,7 @@ def test_of_thousands_of_unknown_names_few_are_looked_at(harness: ApiHarness, mo
 
     monkeypatch.setattr(parameters, "get_close_matches", close)
     names = [f"a{number}" for number in range(9_000)]
-    answer = harness.bearing(None).get(f"/api/exports?{'&'.join(names)}")
+    answer = harness.client_with_key(None).get(f"/api/exports?{'&'.join(names)}")
     assert answer.status_code == 400
     assert [issue["path"] for issue in answer.json()["details"]["issues"]] == [f"/query/{name}" for name in looked_at]
     assert looked_at == names[:10]
@@ -72,7 +72,7 @@ def test_of_thousands_of_unknown_names_few_are_looked_at(harness: ApiHarness, mo
     ("address", "status"), [("/answers/none", 404), ("/documents/none", 404), ("/console/exports/none", 303)]
 )
 def test_a_link_in_an_email_may_have_what_a_mail_program_adds(harness: ApiHarness, address: str, status: int) -> None:
-    assert harness.bearing(None).get(f"{address}?utm_source=mail", follow_redirects=False).status_code == status
+    assert harness.client_with_key(None).get(f"{address}?utm_source=mail", follow_redirects=False).status_code == status
 
 
 def test_the_root_leads_to_the_calls(harness: ApiHarness) -> None:

@@ -18,7 +18,7 @@ SAID = "canary: the importer's number is wrong"
 
 
 @pytest.fixture
-def purged(harness: ApiHarness) -> dict[str, Any]:
+def purged_view(harness: ApiHarness) -> dict[str, Any]:
     """The view of an export as it was before it was purged."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -28,10 +28,10 @@ def purged(harness: ApiHarness) -> dict[str, Any]:
     return view
 
 
-def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged: dict[str, Any]) -> None:
-    client, export_id = harness.client(), purged["exportId"]
-    (package,), submission = purged["customs_packages"], purged["broker_submission"]["id"]
-    artifact = purged["artifacts"][0]["id"]
+def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_view: dict[str, Any]) -> None:
+    client, export_id = harness.client(), purged_view["exportId"]
+    (package,), submission = purged_view["customs_packages"], purged_view["broker_submission"]["id"]
+    artifact = purged_view["artifacts"][0]["id"]
     told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
     changed = factories.changed(factories.plan(), "/units/0/parties/buyer/name", "Another buyer")
     for method, address, body, status in (
@@ -63,14 +63,14 @@ def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged: d
             assert (again.status_code, again.json()["exportId"]) == (202, export_id)
     replay = {"since": "2020-01-01T00:00:00Z"}
     assert client.post(f"/api/partners/{factories.BROKER}/replay", json=replay).json()["messages"] == 0
-    console = harness.bearing(None)
+    console = harness.client_with_key(None)
     console.post("/console/sign-in", data={"key": harness.key("read").bearer})
     assert console.get(f"/console/exports/{export_id}").status_code == 200
     assert console.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
 def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_kept(
-    harness: ApiHarness, purged: dict[str, Any]
+    harness: ApiHarness, purged_view: dict[str, Any]
 ) -> None:
     def rows() -> tuple[int, ...]:
         with harness.runtime.db.read() as session:
@@ -78,7 +78,7 @@ def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_ke
 
     before = rows()
     body = {"id": "late", "status": "rejected", "message": SAID}
-    submission = purged["broker_submission"]["id"]
+    submission = purged_view["broker_submission"]["id"]
     answer = harness.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=body)
     assert (answer.status_code, answer.json()["errorCode"]) == (409, "INVALID_STATE")
     assert "was purged" in answer.json()["message"]

@@ -9,7 +9,7 @@ from pipeline.workflow import render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
-from tests.interfaces.console.test_console import browser
+from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -33,7 +33,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monk
         patched.setattr(render_documents, "render_documents", render)
         for step in ("record_packages", "render_documents"):
             run_step(harness.runtime, broken, 1, step)
-    client, looker = harness.client(), browser(harness, "read")
+    client, looker = harness.client(), sign_in_browser(harness, "read")
 
     view = client.get(f"/api/exports/{broken}").json()
     assert (view["state"], view["quarantined"], view["failure"]) == ("failed", True, f"render_documents: {REASON}")
@@ -43,7 +43,7 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monk
         "false": [sound],
     }
     assert (shown["true"][0]["quarantined"], shown["true"][0]["failure"]) == (True, f"render_documents: {REASON}")
-    assert "exports_quarantined 1.0" in harness.bearing(None).get("/metrics").text
+    assert "exports_quarantined 1.0" in harness.client_with_key(None).get("/metrics").text
     page = looker.get("/console?quarantined=true").text
     assert (broken in page, sound in page) == (True, False)
     page = looker.get(f"/console/exports/{broken}").text
@@ -55,14 +55,18 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monk
     assert TaskMessage(broken, 1, "render_documents") in harness.publisher.tasks
     harness.run(broken)
     assert client.get(f"/api/exports/{broken}").json()["state"] == "executed"
-    poll(lambda: "exports_quarantined 0.0" in harness.bearing(None).get("/metrics").text, 30, "it counts as set aside")
+    poll(
+        lambda: "exports_quarantined 0.0" in harness.client_with_key(None).get("/metrics").text,
+        30,
+        "it counts as set aside",
+    )
 
 
 def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_up, replaced = harness.execute(factories.plan(batch="given_up")), harness.execute(factories.plan())
-    client, looker = harness.client(), browser(harness, "read")
+    client, looker = harness.client(), sign_in_browser(harness, "read")
 
     def render(_: object) -> None:
         raise RendererCrashed(REASON)
@@ -72,13 +76,17 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
         for export_id in (given_up, replaced):
             for step in ("record_packages", "render_documents"):
                 run_step(harness.runtime, export_id, 1, step)
-    assert "exports_quarantined 2.0" in harness.bearing(None).get("/metrics").text
+    assert "exports_quarantined 2.0" in harness.client_with_key(None).get("/metrics").text
 
     assert client.post(f"/api/exports/{given_up}/cancel").status_code == 200
     amended = client.post(f"/api/exports/{replaced}/amend", json=execution(factories.plan(invoice="INV-2")))
     assert amended.status_code == 202, amended.text
 
-    poll(lambda: "exports_quarantined 0.0" in harness.bearing(None).get("/metrics").text, 30, "one counts as set aside")
+    poll(
+        lambda: "exports_quarantined 0.0" in harness.client_with_key(None).get("/metrics").text,
+        30,
+        "one counts as set aside",
+    )
     assert client.get("/api/exports?quarantined=true").json()["items"] == []
     found = {each["exportId"]: each for each in client.get("/api/exports?quarantined=false").json()["items"]}
     for export_id, outcome in ((given_up, "cancelled"), (replaced, "superseded")):

@@ -14,7 +14,7 @@ EXECUTE = "/api/exports/execute"
 BOTH = "desk@broker.example", "clerk@Broker.Example"
 
 
-def by_mail(*addresses: str) -> factories.Json:
+def build_mail_partner(*addresses: str) -> factories.Json:
     channels = [{"channel": "email", "addresses": list(addresses)}]
     return {"id": "br_mail", "kind": "customs_broker", "name": "Broker", "channels": channels}
 
@@ -65,20 +65,23 @@ def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarne
     client = harness.client("admin")
     service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
-        refused = client.post("/api/partners", json=by_mail("desk@broker.example", elsewhere))
+        refused = client.post("/api/partners", json=build_mail_partner("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
         assert "may send mail to broker.example" in refused.json()["message"]
-    assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
-    change = {"channels": by_mail("desk@other.example")["channels"]}
+    assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
+    change = {"channels": build_mail_partner("desk@other.example")["channels"]}
     assert client.patch("/api/partners/br_mail", json=change).status_code == 400
     assert (
-        harness.client("admin", account=OTHER).post("/api/partners", json=by_mail("a@other.example")).status_code == 201
+        harness.client("admin", account=OTHER)
+        .post("/api/partners", json=build_mail_partner("a@other.example"))
+        .status_code
+        == 201
     )
 
 
 def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(harness: ApiHarness) -> None:
     client = harness.client("admin")
-    assert client.post("/api/partners", json=by_mail(*BOTH)).status_code == 201
+    assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail is reached at desk@broker"):
             service.set_mail_domains(harness.runtime, factories.ACCOUNT, domains)
@@ -89,5 +92,7 @@ def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(
         service.set_mail_domains(harness.runtime, "acc_none", None)
     assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["broker.example"]) == ["broker.example"]
     assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, None) is None
-    changed = client.patch("/api/partners/br_mail", json={"channels": by_mail("a@elsewhere.example")["channels"]})
+    changed = client.patch(
+        "/api/partners/br_mail", json={"channels": build_mail_partner("a@elsewhere.example")["channels"]}
+    )
     assert changed.status_code == 200

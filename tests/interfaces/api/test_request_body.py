@@ -50,7 +50,7 @@ def test_a_length_that_is_too_large_is_refused_before_the_body(open_harness: Ope
 
 
 def test_the_key_is_asked_before_the_body_is_read(harness: ApiHarness) -> None:
-    response = harness.bearing(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
+    response = harness.client_with_key(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
     assert response.json()["errorCode"] == "INVALID_API_KEY"
 
 

@@ -17,20 +17,20 @@ from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 
 LARGEST: Final = 32 * 1024 * 1024
-MOST_TIMES: Final = 3.0
+MAX_GROWTH: Final = 3.0
 #: What Python itself may take beside, such as the module of a codec.
-ASIDE: Final = 4 * 1024 * 1024
+FIXED_BYTES: Final = 4 * 1024 * 1024
 
 #: The same of a body that has as many values as any plan may: each of them becomes an object of Python.
-MOST_TIMES_OF_VALUES: Final = 6.0
+MAX_GROWTH_OF_VALUES: Final = 6.0
 
 
-def many(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
+def repeat_value(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
     """Return what makes a body of LARGEST bytes, of `each` as often as it fits."""
     return lambda: begin + each * ((LARGEST - len(begin) - len(end)) // len(each)) + end
 
 
-def numbered(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
+def number_values(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
     """Return what makes a body of LARGEST bytes, of `each` with another number in the place of %d every time."""
 
     def made() -> bytes:
@@ -41,36 +41,36 @@ def numbered(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
 
 
 BODIES: Final[dict[str, Callable[[], bytes]]] = {
-    "small objects": many(b'{"units":[', b'{"a":1},', b'{"a":1}]}'),
-    "one member again and again": many(b"{", b'"a":0,', b'"a":0}'),
-    "one long member again and again": many(b"{", b'"aaaaaaaaaaa":0,', b'"a":0}'),
-    "members of many names": numbered(b"{", b'"long_name_%d":0,', b'"a":0}'),
-    "objects of many names": numbered(b'{"units":[', b'{"long_name_%d":"x"},', b"1]}"),
-    "empty texts": many(b'{"units":[', b'"",', b'""]}'),
-    "short texts": many(b'{"units":[', b'"a",', b'"a"]}'),
-    "texts of a few letters": numbered(b'{"units":[', b'"text %d",', b'""]}'),
-    "one long text": many(b'{"units":"', b"a", b'"}'),
-    "one long text with one character beyond": many('{"units":"😀'.encode(), b"a", b'"}'),
-    "texts with one character beyond": many('{"units":["😀",'.encode(), b'"aaaaaaaaaaaaaaaaaaa",', b'""]}'),
-    "one long text of another script": many(b'{"units":"', "装".encode(), b'"}'),
-    "one text of escapes": many(b'{"units":"', b'\\"', b'"}'),
-    "one text of escaped letters": many(b'{"units":"', b"\\u0041", b'"}'),
-    "texts of escapes": many(b'{"units":[', b'"\\"\\\\",', b'""]}'),
-    "a text of escaped quotes that does not end": many(b'{"units":"', b'\\"', b""),
-    "quotes alone": many(b"", b'"', b""),
-    "numbers": many(b'{"units":[', b"1,", b"1]}"),
-    "long numbers": numbered(b'{"units":[', b"%d1234567,", b"1]}"),
-    "empty lists": many(b'{"units":[', b"[],", b"[]]}"),
-    "empty objects": many(b'{"units":[', b"{},", b"{}]}"),
-    "deep lists": many(b'{"units":[', b"[" * 28 + b"]" * 28 + b",", b"[]]}"),
-    "deep objects": many(b'{"units":[', b'{"a":' * 28 + b"1" + b"}" * 28 + b",", b"1]}"),
-    "too deep": many(b"", b"[", b""),
-    "spaces": many(b"{", b" ", b"}"),
-    "colons": many(b"{", b":", b"}"),
+    "small objects": repeat_value(b'{"units":[', b'{"a":1},', b'{"a":1}]}'),
+    "one member again and again": repeat_value(b"{", b'"a":0,', b'"a":0}'),
+    "one long member again and again": repeat_value(b"{", b'"aaaaaaaaaaa":0,', b'"a":0}'),
+    "members of many names": number_values(b"{", b'"long_name_%d":0,', b'"a":0}'),
+    "objects of many names": number_values(b'{"units":[', b'{"long_name_%d":"x"},', b"1]}"),
+    "empty texts": repeat_value(b'{"units":[', b'"",', b'""]}'),
+    "short texts": repeat_value(b'{"units":[', b'"a",', b'"a"]}'),
+    "texts of a few letters": number_values(b'{"units":[', b'"text %d",', b'""]}'),
+    "one long text": repeat_value(b'{"units":"', b"a", b'"}'),
+    "one long text with one character beyond": repeat_value('{"units":"😀'.encode(), b"a", b'"}'),
+    "texts with one character beyond": repeat_value('{"units":["😀",'.encode(), b'"aaaaaaaaaaaaaaaaaaa",', b'""]}'),
+    "one long text of another script": repeat_value(b'{"units":"', "装".encode(), b'"}'),
+    "one text of escapes": repeat_value(b'{"units":"', b'\\"', b'"}'),
+    "one text of escaped letters": repeat_value(b'{"units":"', b"\\u0041", b'"}'),
+    "texts of escapes": repeat_value(b'{"units":[', b'"\\"\\\\",', b'""]}'),
+    "a text of escaped quotes that does not end": repeat_value(b'{"units":"', b'\\"', b""),
+    "quotes alone": repeat_value(b"", b'"', b""),
+    "numbers": repeat_value(b'{"units":[', b"1,", b"1]}"),
+    "long numbers": number_values(b'{"units":[', b"%d1234567,", b"1]}"),
+    "empty lists": repeat_value(b'{"units":[', b"[],", b"[]]}"),
+    "empty objects": repeat_value(b'{"units":[', b"{},", b"{}]}"),
+    "deep lists": repeat_value(b'{"units":[', b"[" * 28 + b"]" * 28 + b",", b"[]]}"),
+    "deep objects": repeat_value(b'{"units":[', b'{"a":' * 28 + b"1" + b"}" * 28 + b",", b"1]}"),
+    "too deep": repeat_value(b"", b"[", b""),
+    "spaces": repeat_value(b"{", b" ", b"}"),
+    "colons": repeat_value(b"{", b":", b"}"),
 }
 
 
-def grown(body: bytes) -> int:
+def measure_growth(body: bytes) -> int:
     """Return by how many bytes a process grows at most that reads `body` as a plan."""
     there, here = os.pipe()
     child = os.fork()
@@ -102,9 +102,9 @@ def _kilobytes(name: str) -> int:
 def test_a_body_of_any_shape_takes_no_more_than_thrice_its_size(name: str) -> None:
     body = BODIES[name]()
     assert len(body) > 0.9 * LARGEST
-    assert grown(body) <= MOST_TIMES * len(body) + ASIDE
+    assert measure_growth(body) <= MAX_GROWTH * len(body) + FIXED_BYTES
 
 
 def test_as_many_texts_as_a_plan_may_have_values_take_no_more_than_what_they_are_read_into() -> None:
     body = b'{"units":[' + b",".join(b'"text %07d"' % number for number in range(1_999_000)) + b"]}"
-    assert grown(body) <= MOST_TIMES_OF_VALUES * LARGEST
+    assert measure_growth(body) <= MAX_GROWTH_OF_VALUES * LARGEST

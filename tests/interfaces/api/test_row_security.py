@@ -62,7 +62,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
     harness.run(export_id)
     submission = harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
     answer = json.dumps({"id": "1", "status": "accepted"}).encode()
-    harness.bearing(None).post(
+    harness.client_with_key(None).post(
         f"/api/broker-submissions/{submission['id']}/acknowledgements",
         content=answer,
         headers=build_signature_headers("1", answer, secret),
@@ -74,7 +74,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
     return harness
 
 
-def counted(runtime: Runtime, whose: str) -> dict[str, int]:
+def count_visible_rows(runtime: Runtime, whose: str) -> dict[str, int]:
     """How many rows of each table are seen for `whose`, by queries that ask for everything."""
     with tenancy.account_scope(whose), runtime.db.read() as session:
         return {
@@ -96,13 +96,13 @@ def test_every_table_has_its_policy(own_url: str) -> None:
 
 
 def test_an_account_sees_its_own_rows_and_no_others(harness: ApiHarness) -> None:
-    everything = counted(harness.runtime, ALL_ACCOUNTS)
+    everything = count_visible_rows(harness.runtime, ALL_ACCOUNTS)
     assert {name for name, rows in everything.items() if rows == 0} == set()
     assert everything["accounts"] == 2
-    own = counted(harness.runtime, factories.ACCOUNT)
+    own = count_visible_rows(harness.runtime, factories.ACCOUNT)
     assert own == everything | {"accounts": 1}
-    assert counted(harness.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
-    assert counted(harness.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
+    assert count_visible_rows(harness.runtime, OTHER) == dict.fromkeys(TABLES, 0) | {"accounts": 1}
+    assert count_visible_rows(harness.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
 
 
 def test_a_query_that_says_nothing_of_whose_rows_sees_none(harness: ApiHarness, own_url: str) -> None:
@@ -114,7 +114,7 @@ def test_a_query_that_says_nothing_of_whose_rows_sees_none(harness: ApiHarness, 
 
 
 def test_rows_of_another_account_are_neither_changed_nor_deleted(harness: ApiHarness) -> None:
-    before = counted(harness.runtime, ALL_ACCOUNTS)
+    before = count_visible_rows(harness.runtime, ALL_ACCOUNTS)
     for name in TABLES:
         rows = SQLModel.metadata.tables[name]
         first = next(iter(rows.primary_key.columns))
@@ -123,7 +123,7 @@ def test_rows_of_another_account_are_neither_changed_nor_deleted(harness: ApiHar
             for whose in (OTHER, NO_ACCOUNT):
                 with tenancy.account_scope(whose), harness.runtime.db.write() as session:
                     assert row_count(session.execute(statement)) == 0, (name, whose)
-    assert counted(harness.runtime, ALL_ACCOUNTS) == before
+    assert count_visible_rows(harness.runtime, ALL_ACCOUNTS) == before
 
 
 def test_a_row_cannot_be_put_into_another_account(harness: ApiHarness) -> None:
@@ -174,7 +174,7 @@ def test_owner_can_dump_and_restore_everything(harness: ApiHarness, own_url: str
     plain = own_url.replace("+psycopg", "")
     whole = {"PGOPTIONS": f"-c exports.account={ALL_ACCOUNTS}"}
     made = subprocess.run([*dump, plain], env=whole, capture_output=True, text=True, check=True).stdout
-    assert made.count("INSERT INTO public.events ") == counted(harness.runtime, ALL_ACCOUNTS)["events"]
+    assert made.count("INSERT INTO public.events ") == count_visible_rows(harness.runtime, ALL_ACCOUNTS)["events"]
     assert made.count("CREATE POLICY own_rows") == len(TABLES)
     nothing = subprocess.run([*dump, plain], env={}, capture_output=True, text=True, check=True).stdout
     assert "INSERT INTO public.events " not in nothing

@@ -21,7 +21,7 @@ POINTER = "/units/0\u2066/lines\n/\x1b[2J"
 SHOWN_POINTER = "/units/0 /lines / [2J"
 
 
-def answered(harness: ApiHarness) -> str:
+def reject_handoff(harness: ApiHarness) -> str:
     """Have a handoff rejected in such words; return its export."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -40,7 +40,7 @@ def answered(harness: ApiHarness) -> str:
 
 
 def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHarness) -> None:
-    export_id = answered(harness)
+    export_id = reject_handoff(harness)
     client = harness.client()
     fields = [{"pointer": SHOWN_POINTER, "message": " "}]
     acknowledgements = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["acknowledgements"]
@@ -60,8 +60,8 @@ def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHa
 
 
 def test_the_console_keeps_its_direction_apart_from_the_page(harness: ApiHarness) -> None:
-    export_id = answered(harness)
-    browser = harness.bearing(None)
+    export_id = reject_handoff(harness)
+    browser = harness.client_with_key(None)
     browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
@@ -71,7 +71,7 @@ def test_the_console_keeps_its_direction_apart_from_the_page(harness: ApiHarness
 
 @pytest.mark.parametrize("seen", ["inspect", "follow"])
 def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(harness: ApiHarness, seen: str) -> None:
-    export_id = answered(harness)
+    export_id = reject_handoff(harness)
     client = harness.client()
     if seen == "inspect":
         found = client.get(f"/api/exports/{export_id}").json()["broker_submission"]

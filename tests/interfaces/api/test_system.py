@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 
 
 def test_life_and_readiness_need_no_key(harness: ApiHarness) -> None:
-    nobody = harness.bearing(None)
+    nobody = harness.client_with_key(None)
     for address in ("/livez", "/readyz"):
         assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
     assert harness.publisher.running
@@ -47,7 +47,7 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness:
         for route in router.routes
         if isinstance(route, APIRoute) and "GET" in (route.methods or ()) and "{" not in route.path
     }
-    nobody = harness.bearing(None)
+    nobody = harness.client_with_key(None)
     pages = {"/console/sign-in", "/console/style.css", "/answers/style.css"}
     read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
     assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
@@ -58,9 +58,9 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness:
 
 def test_the_contract_is_closed_where_it_is_not_to_be_read(open_harness: Open) -> None:
     harness = open_harness(docs=False)
-    for reader in (harness.bearing(None), harness.client()):
+    for reader in (harness.client_with_key(None), harness.client()):
         assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
-    assert harness.bearing(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
+    assert harness.client_with_key(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
     assert harness.execute(factories.plan())
 
 
@@ -75,22 +75,22 @@ def test_health_needs_a_key_and_names_every_part(harness: ApiHarness) -> None:
 def test_tables_of_an_older_version_are_not_ready_and_those_of_a_newer_are(harness: ApiHarness) -> None:
     with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    assert harness.bearing(None).get("/readyz").status_code == 200
+    assert harness.client_with_key(None).get("/readyz").status_code == 200
     with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    response = red(harness.bearing(None))
+    response = read_not_ready(harness.client_with_key(None))
     assert response.json()["errorCode"] == "NOT_READY"
     assert [part["name"] for part in response.json()["details"]["parts"]] == ["database"]
 
 
 def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
-    nobody = harness.bearing(None)
+    nobody = harness.client_with_key(None)
     assert nobody.get("/readyz").status_code == 200
     with harness.runtime.db.write() as session:
         long_ago = database_now(-readiness.STALLED_AFTER_SECONDS - 1)
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(due_at=long_ago))
-    response = red(nobody)
+    response = read_not_ready(nobody)
     assert response.json()["details"]["parts"] == [
         {
             "name": "sweep",
@@ -107,22 +107,22 @@ def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
     poll(lambda: nobody.get("/readyz").status_code == 200, 10, "it stays red")
 
 
-def red(client: httpx.Client) -> httpx.Response:
+def read_not_ready(client: httpx.Client) -> httpx.Response:
     """Return the first answer that says it is not ready: an older one is told again for a moment."""
     answers: list[httpx.Response] = []
 
-    def is_red() -> bool:
+    def is_not_ready() -> bool:
         answers.append(client.get("/readyz"))
         return answers[-1].status_code == 503
 
-    poll(is_red, 10, "it stays green")
+    poll(is_not_ready, 10, "it stays green")
     return answers[-1]
 
 
 def test_work_and_requests_are_counted(harness: ApiHarness) -> None:
     harness.execute(factories.plan())
     harness.client().get("/api/exports/exp_none")
-    text = harness.bearing(None).get("/metrics").text
+    text = harness.client_with_key(None).get("/metrics").text
     assert 'exports{state="accepted"} 1.0' in text
     assert 'exports_steps{state="ready"} 1.0' in text
     assert 'exports_http_requests_total{method="POST",route="/api/exports/execute",status="202"} 1.0' in text
@@ -156,7 +156,7 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
         asked.append(runtime)
         return real(runtime)
 
-    nobody, client = harness.bearing(None), harness.client("read")
+    nobody, client = harness.client_with_key(None), harness.client("read")
     monkeypatch.setattr(readiness, "check_parts", parts)
     assert {nobody.get("/readyz").status_code for _ in range(5)} == {200}
     assert len(asked) == 1
@@ -167,24 +167,24 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
 
 
 def test_what_an_outage_has_put_off_is_counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> NoReturn:
+    def raise_unreachable(*_: object) -> NoReturn:
         raise StoreUnavailable("no room")
 
     export_id = harness.execute(factories.plan())
-    monkeypatch.setattr(ArtifactStore, "put", away)
+    monkeypatch.setattr(ArtifactStore, "put", raise_unreachable)
     for name in ("record_packages", "render_documents"):
         run_step(harness.runtime, export_id, 1, name)
-    assert "exports_steps_retrying 1.0" in harness.bearing(None).get("/metrics").text
+    assert "exports_steps_retrying 1.0" in harness.client_with_key(None).get("/metrics").text
 
 
 def test_counts_name_no_account_partner_or_export_and_no_key(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     key = harness.key("read")
-    client = harness.bearing(key.bearer)
+    client = harness.client_with_key(key.bearer)
     for address in (f"/api/exports/{export_id}", f"/api/exports?broker={factories.BROKER}", "/api/partners/wh_other"):
         client.get(address)
-    text = harness.bearing(None).get("/metrics").text
+    text = harness.client_with_key(None).get("/metrics").text
     assert 'exports_deliveries{state="' in text
     for name in (
         factories.ACCOUNT,
@@ -200,13 +200,13 @@ def test_counts_name_no_account_partner_or_export_and_no_key(harness: ApiHarness
 
 @pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
 def test_a_sane_request_id_is_kept(harness: ApiHarness, given: str, kept: bool) -> None:  # noqa: FBT001
-    answered = harness.bearing(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
+    answered = harness.client_with_key(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
     assert (answered == given) == kept
     assert kept or answered.startswith("req_")
 
 
 def test_the_openapi_document_is_whole(harness: ApiHarness) -> None:
-    document = harness.bearing(None).get("/openapi.json").json()
+    document = harness.client_with_key(None).get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"Plan", "ExecuteRequest", "ExportView", "Problem"} <= set(schemas)
     for reference in _references(document):
@@ -230,7 +230,7 @@ def test_the_openapi_document_is_whole(harness: ApiHarness) -> None:
 
 
 def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(harness: ApiHarness) -> None:
-    document = harness.bearing(None).get("/openapi.json").json()
+    document = harness.client_with_key(None).get("/openapi.json").json()
     body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
     plan = body["examples"]["execute-request"]["value"]["plan"]
     assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
@@ -243,7 +243,7 @@ def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_c
 def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(
     harness: ApiHarness,
 ) -> None:
-    document = harness.bearing(None).get("/openapi.json").json()
+    document = harness.client_with_key(None).get("/openapi.json").json()
     assert document["openapi"].startswith("3.1.")
     published = {each.model.__name__ for each in PUBLISHED.values()}
     bodies = answers = refusals = 0
@@ -281,12 +281,12 @@ def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[st
 
 @pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
 def test_schemas_are_published(harness: ApiHarness, name: str) -> None:
-    schema = harness.bearing(None).get(f"/api/schemas/{name}.json").json()
+    schema = harness.client_with_key(None).get(f"/api/schemas/{name}.json").json()
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def test_what_is_sent_and_answered_fits_the_published_schemas(harness: ApiHarness) -> None:
-    nobody = harness.bearing(None)
+    nobody = harness.client_with_key(None)
     plan = factories.plan()
     jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
     jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())

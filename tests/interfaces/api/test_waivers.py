@@ -35,13 +35,13 @@ def preflight(client: httpx.Client, made: factories.Json) -> dict[str, Any]:
     return report
 
 
-def waived(client: httpx.Client, made: factories.Json = WARNED) -> list[str | None]:
+def is_waived(client: httpx.Client, made: factories.Json = WARNED) -> list[str | None]:
     return [finding.get("waivedBy") for finding in preflight(client, made)["findings"]]
 
 
 def test_a_waived_warning_stays_a_finding_and_names_its_waiver(harness: ApiHarness) -> None:
     client = harness.client()
-    assert waived(client) == [None]
+    assert is_waived(client) == [None]
     made = waive(client, "V17")
     report = preflight(client, WARNED)
     assert [(each["rule"], each["pointer"], each["waivedBy"]) for each in report["findings"]] == [
@@ -53,7 +53,7 @@ def test_a_waived_warning_stays_a_finding_and_names_its_waiver(harness: ApiHarne
 
 def test_an_export_records_what_was_waived_by_whom_and_why(harness: ApiHarness) -> None:
     key = harness.key("admin")
-    client = harness.bearing(key.bearer)
+    client = harness.client_with_key(key.bearer)
     made = waive(client, "V17")
     export_id = client.post("/api/exports/execute", json=execution(WARNED)).json()["exportId"]
     client.delete(f"/api/waivers/{made['id']}")
@@ -89,20 +89,20 @@ def test_a_waiver_holds_in_its_scope_alone(harness: ApiHarness) -> None:
     waive(client, "V17", pointer="/units/1")
     waive(client, "V17", pointer="/units/*/lines")
     waive(client, "V17", partnerId="br_elsewhere")
-    assert waived(client) == [None]
+    assert is_waived(client) == [None]
     there = waive(client, "V17", pointer="/units/*/invoice", partnerId=factories.BROKER)
-    assert waived(client) == [there["id"]]
+    assert is_waived(client) == [there["id"]]
 
 
 def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(harness: ApiHarness) -> None:
     client = harness.client()
     today = harness.runtime.clock().date()
     waive(client, "V17", endsOn=str(today - timedelta(days=1)))
-    assert waived(client) == [None]
+    assert is_waived(client) == [None]
     last = waive(client, "V17", endsOn=str(today + timedelta(days=1)))
-    assert waived(client) == [last["id"]]
+    assert is_waived(client) == [last["id"]]
     first = client.delete(f"/api/waivers/{last['id']}").json()
-    assert waived(client) == [None]
+    assert is_waived(client) == [None]
     assert client.delete(f"/api/waivers/{last['id']}").json() == first
     assert first["revokedAt"] is not None
 
@@ -129,7 +129,7 @@ def test_only_an_administrator_waives_and_only_for_the_own_account(harness: ApiH
     other = harness.client(account=OTHER)
     assert other.get("/api/waivers").json() == {"items": []}
     assert other.delete(f"/api/waivers/{made['id']}").status_code == 404
-    assert waived(harness.client()) == [made["id"]]
+    assert is_waived(harness.client()) == [made["id"]]
 
 
 def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(harness: ApiHarness) -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from config.settings import get_settings
 from pipeline.interfaces.cli.main import app
-from tests.interfaces.contracts.sent import check_told_of
+from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
 from tests.support.on_day import inherited
 
@@ -112,4 +112,4 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-    check_told_of(environment["DATABASE_URL"])
+    check_database_notifications(environment["DATABASE_URL"])

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import save_picture
-from tests.interfaces.cli.test_machine import leaves
+from tests.interfaces.cli.test_machine import list_commands
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,11 +18,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_every_command_is_documented() -> None:
     page = (ROOT / "docs/cli.md").read_text()
-    assert [path for path in leaves(get_command(app)) if f"| `exports {' '.join(path)}" not in page] == []
+    assert [path for path in list_commands(get_command(app)) if f"| `exports {' '.join(path)}" not in page] == []
 
 
 def test_pages_name_only_commands_that_there_are() -> None:
-    commands = leaves(get_command(app))
+    commands = list_commands(get_command(app))
     nouns = {path[0] for path in commands if len(path) > 1}
     alone = {"deliveries"}  # runs the process of that name if no command follows
     shortened = "artifacts"  # takes an id in the place of `list`

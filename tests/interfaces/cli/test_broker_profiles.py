@@ -19,13 +19,13 @@ def account_commands(commands: Commands) -> Commands:
     return commands
 
 
-def added(account_commands: Commands, profile: Path, *options: str) -> Result:
+def add_partner(account_commands: Commands, profile: Path, *options: str) -> Result:
     of_account = ("--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
     return account_commands("partners", "add", "br_1", *of_account, "--profile", str(profile), *options)
 
 
 def test_the_shipped_profile_is_taken(account_commands: Commands) -> None:
-    kept = json.loads(added(account_commands, SHIPPED, "--json").stdout)["profile"]
+    kept = json.loads(add_partner(account_commands, SHIPPED, "--json").stdout)["profile"]
     assert [column["header"] for column in kept["columns"]] == [
         column["header"] for column in json.loads(SHIPPED.read_text())["columns"]
     ]
@@ -40,14 +40,14 @@ def test_all_that_is_wrong_with_a_profile_is_told_and_nothing_is_registered(
         {"header": "b", "field": "sku", "dateFormat": "DD/MM/YYYY"},
     ]
     path.write_text(json.dumps({"name": "x", "filename": "manifest.json", "format": "json", "columns": columns}))
-    refused = added(account_commands, path)
+    refused = add_partner(account_commands, path)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-3:] == [
         "  /profile/filename: is the name of a document of the customs package; choose another",
         "  /profile/columns/0/field: 'hts_10' is no field of a line; did you mean hts10?",
         "  /profile/columns/1/dateFormat: sku is no date; leave dateFormat out",
     ]
-    issues = json.loads(added(account_commands, path, "--json").stdout)["details"]["issues"]
+    issues = json.loads(add_partner(account_commands, path, "--json").stdout)["details"]["issues"]
     assert [issue["code"] for issue in issues] == ["taken", "unknown_field", "no_date"]
     assert account_commands.json("partners", "list", "--account", "acc_1") == []
 
@@ -67,6 +67,6 @@ def test_what_is_no_profile_is_refused_in_a_sentence(
 ) -> None:
     path = tmp_path / "profile.json"
     path.write_text(body)
-    refused = added(account_commands, path)
+    refused = add_partner(account_commands, path)
     assert (refused.exit_code, said in refused.stderr) == (1, True), refused.stderr
     assert f"--profile {path}: " in refused.stderr

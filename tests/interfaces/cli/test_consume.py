@@ -51,7 +51,7 @@ def send(url: str, *names: str, body: bytes | None = None) -> None:
     assert len(list(channel.send(made, TARGET))) == len(names)
 
 
-def left(url: str, name: str = queues.WAREHOUSE) -> int:
+def count_messages(url: str, name: str = queues.WAREHOUSE) -> int:
     """Return how many messages lie in the queue."""
     with Connection(url) as connection:
         try:
@@ -62,9 +62,9 @@ def left(url: str, name: str = queues.WAREHOUSE) -> int:
             return 0
 
 
-def settles(url: str, count: int) -> None:
+def wait_for_count(url: str, count: int) -> None:
     """Wait until the queue holds so many: what is handed back is there a moment later."""
-    poll(lambda: left(url) == count, 60, f"not {count} messages but {left(url)}")
+    poll(lambda: count_messages(url) == count, 60, f"not {count} messages but {count_messages(url)}")
 
 
 class Consume:
@@ -93,10 +93,10 @@ def consume(commands: Commands, broker_url: str) -> Consume:
 def test_messages_are_shown_in_order_and_taken(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1", "m-2", "m-3")
     assert consume.ids("--count", "2") == ["m-1", "m-2"]
-    settles(broker_url, 1)
+    wait_for_count(broker_url, 1)
     assert consume.ids("--timeout", "0") == ["m-3"]
     assert consume.ids("--timeout", "0") == []
-    settles(broker_url, 0)
+    wait_for_count(broker_url, 0)
 
 
 def test_whole_event_is_printed_a_line_each(consume: Consume, broker_url: str) -> None:
@@ -120,7 +120,7 @@ def test_message_that_comes_twice_is_shown_once_and_taken_twice(consume: Consume
     shown = consume("--json", "--timeout", "0")
     assert [json.loads(line)["id"] for line in shown.stdout.splitlines()] == ["m-1", "m-2"]
     assert "1 came again" in shown.stderr
-    settles(broker_url, 0)
+    wait_for_count(broker_url, 0)
 
 
 def test_look_into_redis_leaves_everything_in_its_place(commands: Commands, redis_server: Redis) -> None:
@@ -130,7 +130,7 @@ def test_look_into_redis_leaves_everything_in_its_place(commands: Commands, redi
     send(url, *names)
     assert consume.ids("--peek") == names
     assert consume.ids("--peek", "--count", "3") == names[:3]
-    assert left(url) == 250
+    assert count_messages(url) == 250
     assert consume.ids("--timeout", "0") == names
 
 
@@ -143,7 +143,7 @@ def test_look_into_rabbitmq_touches_nothing_that_lies_there(commands: Commands, 
         assert consume.ids("--peek", "--timeout", "0") == []
     refused = consume("--peek", "--queue", "exports.warehouse")
     assert (refused.exit_code, "Leave --queue out" in refused.stderr) == (2, True)
-    assert (left(url), left(url, queues.DEAD)) == (40, 0)
+    assert (count_messages(url), count_messages(url, queues.DEAD)) == (40, 0)
     assert consume.ids("--timeout", "0") == names
 
 
@@ -153,16 +153,16 @@ def test_message_whose_showing_is_broken_off_is_not_taken(
     send(broker_url, "m-1", "m-2", "m-3")
     shown: list[str] = []
 
-    def interrupted(text: str) -> None:
+    def interrupt(text: str) -> None:
         if shown:
             raise KeyboardInterrupt
         shown.append(json.loads(text)["id"])
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.interfaces.cli.consume.print_json", interrupted)
+        patch.setattr("pipeline.interfaces.cli.consume.print_json", interrupt)
         assert consume("--json").exit_code == 130
     assert shown == ["m-1"]
-    settles(broker_url, 2)
+    wait_for_count(broker_url, 2)
     assert consume.ids("--timeout", "0") == ["m-2", "m-3"]
 
 
@@ -174,7 +174,7 @@ def test_command_that_is_ended_has_lost_nothing(
     process = exports(["consume", "warehouse", "--follow", "--json"], {"BROKER_URL": broker_url}, tmp_path)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["id"] == "m-1"
-    settles(broker_url, 0)
+    wait_for_count(broker_url, 0)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == (130 if number is signal.SIGINT else -number)
@@ -209,7 +209,7 @@ def test_partners_own_queue_is_read_by_its_name(consume: Consume, broker_url: st
     assert consume.ids("--queue", "wh_demo.inbox", "--timeout", "0") == []
     send(broker_url, "m-1")
     assert consume.ids("--queue", "wh_demo.inbox", "--timeout", "0") == ["m-1"]
-    settles(broker_url, 1)
+    wait_for_count(broker_url, 1)
 
 
 def test_queue_that_is_not_there_is_said_and_not_made(consume: Consume, broker_url: str) -> None:

@@ -29,7 +29,7 @@ ELSEWHERE = {
 SECONDS = 60
 
 
-def played(folder: Path) -> dict[str, Any]:
+def run_demo(folder: Path) -> dict[str, Any]:
     process = exports(["demo", "--json"], ELSEWHERE, folder)
     output, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said
@@ -38,7 +38,7 @@ def played(folder: Path) -> dict[str, Any]:
 
 
 def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path: Path) -> None:
-    first = played(tmp_path)
+    first = run_demo(tmp_path)
 
     exports_made = {export["plan"]: export for export in first["exports"]}
     assert {name: export["state"] for name, export in exports_made.items()} == {

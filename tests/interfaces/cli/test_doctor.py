@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tests.conftest import Stack
 
 
-def outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str, Any]]:
+def read_outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str, Any]]:
     result = commands("doctor", "--json", **environment)
     return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
 
 
 def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     commands.json("migrate")
-    code, checks = outcomes(commands)
+    code, checks = read_outcomes(commands)
     assert code == 0
     assert list(checks) == [
         "secret key", "database", "database settings", "migrations", "row-level security", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
@@ -35,7 +35,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
 
 
 def test_doctor_tells_what_is_behind(commands: Commands) -> None:
-    code, checks = outcomes(commands)
+    code, checks = read_outcomes(commands)
     assert code == 1
     assert [name for name, check in checks.items() if not check["ok"]] == ["migrations", "partner secrets", "documents"]
     assert "exports migrate" in checks["migrations"]["remedy"]
@@ -43,7 +43,7 @@ def test_doctor_tells_what_is_behind(commands: Commands) -> None:
 
 def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where a folder should be")
-    code, checks = outcomes(
+    code, checks = read_outcomes(
         commands,
         DATABASE_URL="postgresql://nobody:canary@127.0.0.1:9/none",
         BROKER_URL="redis://:canary@127.0.0.1:9/0",
@@ -66,13 +66,13 @@ def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the
     commands: Commands, tmp_path: Path
 ) -> None:
     dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
-    _, checks = outcomes(commands, **dead)
+    _, checks = read_outcomes(commands, **dead)
     assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
     commands.json("migrate")
-    _, checks = outcomes(commands, **dead)
+    _, checks = read_outcomes(commands, **dead)
     assert [name for name, check in checks.items() if not check["ok"]] == ["message broker", "messages in queues"]
     assert checks["messages in queues"]["found"] == "cannot be checked without the message broker"
-    _, checks = outcomes(
+    _, checks = read_outcomes(
         commands,
         **dead,
         DATABASE_URL="postgresql://nobody:long-and-random@127.0.0.1:9/none",
@@ -85,7 +85,7 @@ def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the
 
 
 def test_doctor_needs_only_redis_to_tell_of_messages_in_queues(commands: Commands) -> None:
-    _, checks = outcomes(
+    _, checks = read_outcomes(
         commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
     )
     assert not checks["message broker"]["ok"]
@@ -99,11 +99,11 @@ def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
     for name in ("wh_1", "wh_2"):
         commands.json("partners", "add", name, *partner, EXPORTS_SECRET_KEY="an older one of thirty-two characters")
     commands.json("partners", "add", "wh_3", *partner)
-    code, checks = outcomes(commands)
+    code, checks = read_outcomes(commands)
     assert (code, checks["partner secrets"]["found"]) == (1, "2 of 3 do not open, such as of acc_1/wh_1")
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in checks["partner secrets"]["remedy"]
     both = json.dumps(["an older one of thirty-two characters"])
-    code, checks = outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
+    code, checks = read_outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
     assert (code, checks["partner secrets"]["found"]) == (0, "3 open")
 
 
@@ -131,6 +131,6 @@ def test_doctor_speaks_to_people_too(commands: Commands) -> None:
 
 
 def test_doctor_finds_every_stack_well(stack: Stack) -> None:
-    code, checks = outcomes(Commands({**stack.environment}))
+    code, checks = read_outcomes(Commands({**stack.environment}))
     assert code == 0, checks
     assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]

@@ -18,7 +18,7 @@ from tests.simulation.drill.test_report import report
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Drills are held below the test's own folder, and SIGTERM means afterwards what it meant before."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = signal.getsignal(signal.SIGTERM)
@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def left(folder: Path) -> list[Path]:
+def list_left_behind(folder: Path) -> list[Path]:
     return [*folder.glob("exports-drill-*")]
 
 
@@ -34,7 +34,7 @@ def test_picture_that_cannot_be_written_is_told_before_the_first_kill(commands: 
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "drill.svg", tmp_path / ("x" * 5000)):
         told = commands("drill", "--kills", "1", "--svg", str(place))
-        assert (told.exit_code, "--svg" in told.stderr, left(tmp_path)) == (ExitCode.USAGE, True, [])
+        assert (told.exit_code, "--svg" in told.stderr, list_left_behind(tmp_path)) == (ExitCode.USAGE, True, [])
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -51,10 +51,10 @@ def test_figures_are_told_though_the_picture_fails(
     told = commands("drill", "--kills", "1", "--svg", str(svg), *form)
     assert (told.exit_code, "drill.svg cannot be written" in told.stderr) == (ExitCode.REFUSED, True)
     assert json.loads(told.stdout)["lost"] == 0 if form else "recovery" in told.stdout
-    assert left(tmp_path) == []
+    assert list_left_behind(tmp_path) == []
 
 
 def test_addresses_that_are_none_are_named(commands: Commands, tmp_path: Path) -> None:
     told = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
     assert (told.exit_code, "--database-url names no PostgreSQL" in told.stderr) == (ExitCode.REFUSED, True)
-    assert left(tmp_path) == []
+    assert list_left_behind(tmp_path) == []

@@ -31,13 +31,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def written(folder: Path) -> dict[str, str]:
+def read_env_file(folder: Path) -> dict[str, str]:
     """Return the settings of the folder's .env."""
     lines = (folder / ".env").read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
-def kept(commands: Commands) -> dict[str, Any]:
+def read_stored(commands: Commands) -> dict[str, Any]:
     """Return the accounts, partners and keys of the database."""
     runtime = open_runtime(Settings.model_validate({"database_url": commands.environment["DATABASE_URL"]}))
     try:
@@ -55,13 +55,13 @@ def test_init_makes_all_that_an_export_needs_and_shows_the_key_once(commands: Co
     result = commands("init", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
 
     assert result.exit_code == 0, result.output
-    env = written(folder)
+    env = read_env_file(folder)
     assert list(env) == ["EXPORTS_SECRET_KEY", "EXPORTS_API_KEY"]
     assert len(env["EXPORTS_SECRET_KEY"]) >= 32
     assert env["EXPORTS_API_KEY"] in result.stdout
     assert env["EXPORTS_SECRET_KEY"] not in result.output
     assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
-    found = kept(commands)
+    found = read_stored(commands)
     assert found["accounts"] == [("acc_1", "Maple Goods Ltd", "0614141")]
     assert found["partners"] == [("acc_1", each, True) for each in ("br_sandbox", "op_demo", "wh_demo")]
     assert [key[1:] for key in found["keys"]] == [("acc_1", "test", ["execute", "operate", "read"])]
@@ -69,14 +69,14 @@ def test_init_makes_all_that_an_export_needs_and_shows_the_key_once(commands: Co
 
 def test_init_twice_changes_nothing_and_shows_no_secret_again(commands: Commands, folder: Path) -> None:
     assert commands("init").exit_code == 0
-    before, found = (folder / ".env").read_bytes(), kept(commands)
+    before, found = (folder / ".env").read_bytes(), read_stored(commands)
 
     result = commands("init", "--name", "Another name")
 
     assert result.exit_code == 0, result.output
     assert "there already" in result.stdout
-    assert written(folder)["EXPORTS_API_KEY"] not in result.output
-    assert ((folder / ".env").read_bytes(), kept(commands)) == (before, found)
+    assert read_env_file(folder)["EXPORTS_API_KEY"] not in result.output
+    assert ((folder / ".env").read_bytes(), read_stored(commands)) == (before, found)
 
 
 def test_init_leaves_an_env_file_of_others_as_it_is_and_says_how_to_make_a_key(
@@ -89,8 +89,8 @@ def test_init_leaves_an_env_file_of_others_as_it_is_and_says_how_to_make_a_key(
     assert result.exit_code == 0, result.output
     assert (folder / ".env").read_text(encoding="utf-8") == "EXPORTS_LOG_FORMAT=text\n"
     assert "exports keys create --account acc_1" in result.stdout
-    assert kept(commands)["accounts"] == [("acc_1", "acc_1", None)]
-    assert kept(commands)["keys"] == []
+    assert read_stored(commands)["accounts"] == [("acc_1", "acc_1", None)]
+    assert read_stored(commands)["keys"] == []
 
 
 def test_init_makes_what_is_missing_beside_what_is_there(commands: Commands, folder: Path) -> None:
@@ -100,19 +100,19 @@ def test_init_makes_what_is_missing_beside_what_is_there(commands: Commands, fol
     made = commands.json("init")
 
     assert made["made"] == ["customs broker br_sandbox", "operator op_demo"]
-    assert kept(commands)["partners"] == [
+    assert read_stored(commands)["partners"] == [
         ("acc_1", "br_sandbox", True),
         ("acc_1", "op_demo", True),
         ("acc_1", "wh_demo", False),
     ]
     # What is sealed under the secret key of before must still open.
-    assert "EXPORTS_SECRET_KEY" not in written(folder)
+    assert "EXPORTS_SECRET_KEY" not in read_env_file(folder)
 
 
 def test_init_keeps_the_settings_that_are_given(commands: Commands, folder: Path) -> None:
     given = {"EXPORTS_SECRET_KEY": "k" * 32, "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "false"}
     assert commands("init", **given).exit_code == 0
-    assert list(written(folder)) == ["EXPORTS_API_KEY"]
+    assert list(read_env_file(folder)) == ["EXPORTS_API_KEY"]
 
 
 @pytest.mark.parametrize("wrong", [["--account", "a b"], ["--gs1-prefix", "x"]])
@@ -122,7 +122,7 @@ def test_init_with_a_wrong_value_says_so_and_can_be_repeated(
     result = commands("init", *wrong)
     assert result.exit_code == 1, result.output
     assert not (folder / ".env").exists()
-    assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
+    assert read_stored(commands) == {"accounts": [], "partners": [], "keys": []}
     assert commands("init").exit_code == 0
 
 
@@ -133,9 +133,9 @@ def test_init_that_cannot_write_env_makes_nothing(
         patched.setattr("pipeline.interfaces.cli.init.ENV_FILE", folder / "none" / ".env")
         result = commands("init")
     assert (result.exit_code, ".env cannot be made" in result.stderr) == (1, True), result.output
-    assert kept(commands) == {"accounts": [], "partners": [], "keys": []}
+    assert read_stored(commands) == {"accounts": [], "partners": [], "keys": []}
     assert commands("init").exit_code == 0
-    assert len(written(folder)["EXPORTS_SECRET_KEY"]) >= 32
+    assert len(read_env_file(folder)["EXPORTS_SECRET_KEY"]) >= 32
 
 
 def test_init_under_a_weak_secret_key_makes_nothing(commands: Commands, folder: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_new_plan_executes_with_what_init_made_and_each_is_a_batch_of_its_own(
     assert len({plan["batchId"] for plan in plans}) == 3
     runtime = open_runtime(Settings.model_validate({"database_url": commands.environment["DATABASE_URL"]}))
     try:
-        caller: Caller = find_caller(runtime, written(folder)["EXPORTS_API_KEY"])
+        caller: Caller = find_caller(runtime, read_env_file(folder)["EXPORTS_API_KEY"])
         states = []
         for plan in plans:
             request = ExecuteRequest.model_validate({"accountId": "acc_1", "batchId": plan["batchId"], "plan": plan})

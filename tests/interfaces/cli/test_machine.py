@@ -22,27 +22,27 @@ from pipeline.interfaces.cli.config import HIDDEN
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.server import WORKERS
 from tests.interfaces.cli.conftest import Commands, exports
-from tests.interfaces.cli.test_doctor import outcomes
+from tests.interfaces.cli.test_doctor import read_outcomes
 
 
-def leaves(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def list_commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
     for name in group.list_commands(None):
         command = group.get_command(None, name)
-        inner = leaves(command, (*path, name)) if isinstance(command, TyperGroup) else {(*path, name): command}
+        inner = list_commands(command, (*path, name)) if isinstance(command, TyperGroup) else {(*path, name): command}
         found |= inner
     return found
 
 
 def test_every_command_speaks_json_but_those_that_run_until_they_are_told_to_end() -> None:
-    commands = leaves(get_command(app))
+    commands = list_commands(get_command(app))
     assert len(commands) >= 20
     silent = [path for path, command in commands.items() if "--json" not in [o for p in command.params for o in p.opts]]
     assert silent == [("web",), ("worker",), ("intake",)]
 
 
 def test_every_command_says_what_it_does() -> None:
-    assert [path for path, command in leaves(get_command(app)).items() if not command.help] == []
+    assert [path for path, command in list_commands(get_command(app)).items() if not command.help] == []
 
 
 # Settings
@@ -103,7 +103,7 @@ def test_tables_of_a_newer_version_are_worked_on_and_left_alone(commands: Comman
     assert (said.exit_code, "a newer version's revision, and was left alone" in said.output) == (0, True)
     assert commands.json("migrate") == {"migrated": False}
     assert commands.json("accounts", "list") == []
-    code, checks = outcomes(commands)
+    code, checks = read_outcomes(commands)
     assert (code, checks["migrations"]["found"]) == (
         0,
         "the tables are a newer version's, on which this one works until it is replaced",

@@ -29,7 +29,7 @@ GROWTH = 2 * TOGETHER + 2 * LARGEST
 ONE = 20
 
 
-def chunked(address: str, headers: str) -> int:
+def send_chunked(address: str, headers: str) -> int:
     """Send one endless body, piece by piece, until it is refused; return the status."""
     there = urlsplit(address)
     head = f"POST /api/exports/execute HTTP/1.1\r\nHost: {there.netloc}\r\n{headers}\r\n\r\n"
@@ -59,7 +59,7 @@ def flood(send: Callable[[], int]) -> Counter[int]:
 
 
 @contextmanager
-def growth(process: psutil.Process) -> Iterator[list[float]]:
+def measure_growth(process: psutil.Process) -> Iterator[list[float]]:
     """Give by how many megabytes the process grew at most while the block ran, known when it has ended."""
     before, found, done = process.memory_info().rss, [0.0], threading.Event()
 
@@ -98,11 +98,11 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
             typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
             signed = f"Authorization: Bearer {key}\r\n{typed}"
             measured = psutil.Process(process.pid)
-            with growth(measured) as by_one:
-                assert chunked(address, signed) in {0, 413}
-            with growth(measured) as by_many:
-                with_key = flood(lambda: chunked(address, signed))
-                without = flood(lambda: chunked(address, typed))
+            with measure_growth(measured) as by_one:
+                assert send_chunked(address, signed) in {0, 413}
+            with measure_growth(measured) as by_many:
+                with_key = flood(lambda: send_chunked(address, signed))
+                without = flood(lambda: send_chunked(address, typed))
             record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")
             # A connection that is reset before its answer is read tells nothing; no body is ever taken.
             assert set(with_key) <= {0, 413, 503}, with_key

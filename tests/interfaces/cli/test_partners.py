@@ -21,7 +21,7 @@ OF = ("wh_1", "--account", "acc_1")
 
 
 @pytest.fixture
-def there(commands: Commands) -> Commands:
+def commands_with_account(commands: Commands) -> Commands:
     """The command line, with an account, allowed to reach this machine."""
     commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
@@ -29,14 +29,14 @@ def there(commands: Commands) -> Commands:
 
 
 @contextmanager
-def receiving(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def run_receiver(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
-    with standing_in(folder, "receiver", *options) as (said, seen):
+    with run_stand_in(folder, "receiver", *options) as (said, seen):
         yield said["address"], seen
 
 
 @contextmanager
-def standing_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+def run_stand_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
     """Run one of the receivers in a process of its own; give what it says of itself, and afterwards what else it said."""
     process = exports(["partners", *command, "--json"], {}, folder)
     seen: list[dict[str, Any]] = []
@@ -50,40 +50,42 @@ def standing_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], l
         assert (process.returncode, stderr) == (0, "")
 
 
-def added(there: Commands, *options: str) -> dict[str, Any]:
-    made: dict[str, Any] = there.json("partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options)
+def add_partner(commands_with_account: Commands, *options: str) -> dict[str, Any]:
+    made: dict[str, Any] = commands_with_account.json(
+        "partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options
+    )
     return made
 
 
-def test_a_partner_goes_live_once_its_test_has_passed(there: Commands, tmp_path: Path) -> None:
-    with receiving(tmp_path, "--token", "unused") as (address, _):
+def test_a_partner_goes_live_once_its_test_has_passed(commands_with_account: Commands, tmp_path: Path) -> None:
+    with run_receiver(tmp_path, "--token", "unused") as (address, _):
         port = address.rsplit(":", 1)[1].split("/")[0]
-    made = added(there, "--webhook", address)
+    made = add_partner(commands_with_account, "--webhook", address)
     assert made["state"] == "draft"
-    refused = there("partners", "activate", *OF)
+    refused = commands_with_account("partners", "activate", *OF)
     assert (refused.exit_code, "run its connection test" in refused.stderr) == (1, True)
-    with receiving(tmp_path, "--secret", made["secret"], "--port", port) as (_, seen):
-        tested = there.json("partners", "test", *OF)
+    with run_receiver(tmp_path, "--secret", made["secret"], "--port", port) as (_, seen):
+        tested = commands_with_account.json("partners", "test", *OF)
     assert (tested["passed"], tested["state"], tested["testedBy"]) == (True, "verified", "cli")
     assert [each["status"] for each in seen] == [204, 401, 401]
     assert {(each["id"], each["type"]) for each in seen} == {(tested["id"], "exports.connection.test.v1")}
-    assert there.json("partners", "activate", *OF)["state"] == "live"
-    assert there.json("partners", "list", "--account", "acc_1")[0]["lastTest"]["id"] == tested["id"]
+    assert commands_with_account.json("partners", "activate", *OF)["state"] == "live"
+    assert commands_with_account.json("partners", "list", "--account", "acc_1")[0]["lastTest"]["id"] == tested["id"]
 
 
 def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with_1(
-    there: Commands, tmp_path: Path
+    commands_with_account: Commands, tmp_path: Path
 ) -> None:
-    with receiving(tmp_path, "--token", "x", "--bad", "accepts-forged") as (address, _):
-        added(there, "--webhook", address, "--queue")
-        result = there("partners", "test", *OF)
+    with run_receiver(tmp_path, "--token", "x", "--bad", "accepts-forged") as (address, _):
+        add_partner(commands_with_account, "--webhook", address, "--queue")
+        result = commands_with_account("partners", "test", *OF)
     assert result.exit_code == 1
     assert "✓  signed event" in result.stdout
     assert "✗  wrongly signed event" in result.stdout
     assert "→ have it verify webhook-signature before anything else" in result.stdout
     assert "wh_1 did not pass, and is testing" in result.stdout
-    assert there("partners", "test", *OF, "--json").exit_code == 1
-    assert "testing, failed" in there("partners", "list", "--account", "acc_1").stdout
+    assert commands_with_account("partners", "test", *OF, "--json").exit_code == 1
+    assert "testing, failed" in commands_with_account("partners", "list", "--account", "acc_1").stdout
 
 
 def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
@@ -98,22 +100,22 @@ def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
     assert "wh_1 is paused" in commands("partners", "pause", "wh_1", "--account", "acc_1").output
 
 
-def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(there: Commands) -> None:
-    first = added(there, "--live")
+def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(commands_with_account: Commands) -> None:
+    first = add_partner(commands_with_account, "--live")
     assert first["state"] == "live"
-    rotated = there.json("partners", "rotate-secret", *OF, "--overlap", "0")
+    rotated = commands_with_account.json("partners", "rotate-secret", *OF, "--overlap", "0")
     assert rotated["secret"].startswith("whsec_")
     assert rotated["secret"] != first["secret"]
-    shown = there("partners", "rotate-secret", *OF)
+    shown = commands_with_account("partners", "rotate-secret", *OF)
     assert "signing secret whsec_" in shown.stdout
     assert "The older one counts until" in shown.stderr
-    assert "whsec_" not in there("partners", "list", "--account", "acc_1", "--json").stdout
-    assert there("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
+    assert "whsec_" not in commands_with_account("partners", "list", "--account", "acc_1", "--json").stdout
+    assert commands_with_account("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
 
 
 @pytest.mark.parametrize("password", ["of-the-partner\n", None])
 def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown(
-    there: Commands, tmp_path: Path, password: str | None
+    commands_with_account: Commands, tmp_path: Path, password: str | None
 ) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
     pin = key.export_public_key().decode().strip()
@@ -121,16 +123,18 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     file.write_text(password or key.export_private_key().decode())
     broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
     files = ("--sftp", "sftp://us@files.example/in", "--host-key", pin)
-    assert there("partners", "add", *broker, *files).exit_code == 2
-    made = there.json("partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example")
+    assert commands_with_account("partners", "add", *broker, *files).exit_code == 2
+    made = commands_with_account.json(
+        "partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example"
+    )
     assert [endpoint["channel"] for endpoint in made["channels"]] == ["email", "sftp"]
     assert made["channels"][1] == {
         "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
     }  # fmt: skip
     assert "email desk@broker.example, sftp sftp://us@files.example/in" in " ".join(
-        there("partners", "list", "--account", "acc_1").stdout.split()
+        commands_with_account("partners", "list", "--account", "acc_1").stdout.split()
     )
-    settings = Settings(database_url=there.environment["DATABASE_URL"])
+    settings = Settings(database_url=commands_with_account.environment["DATABASE_URL"])
     with closing(open_runtime(settings)) as runtime, runtime.db.read() as session:
         _, endpoint = recipients.list_sealed_targets(session, "acc_1", "br_1")
     target = endpoint.unseal(settings)
@@ -140,22 +144,22 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
 
 @pytest.mark.parametrize(("bad", "stage"), [(None, None), ("no-mail", "test mail")])
 def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
-    there: Commands, tmp_path: Path, bad: str | None, stage: str | None
+    commands_with_account: Commands, tmp_path: Path, bad: str | None, stage: str | None
 ) -> None:
     mails, files = tmp_path / "mails", tmp_path / "files"
     mails.mkdir()
     files.mkdir()
     options = () if bad is None else ("--bad", bad)
     with (
-        standing_in(mails, "mail-receiver", str(mails), *options) as (mail, _),
-        standing_in(files, "file-receiver", str(files)) as (file, _),
+        run_stand_in(mails, "mail-receiver", str(mails), *options) as (mail, _),
+        run_stand_in(files, "file-receiver", str(files)) as (file, _),
     ):
         (tmp_path / "password").write_text(file["password"])
         broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
         sftp = ("--sftp", file["address"], "--host-key", file["hostKey"], "--credential", str(tmp_path / "password"))
-        there.json("partners", "add", *broker, *sftp, "--email", "desk@broker.example")
+        commands_with_account.json("partners", "add", *broker, *sftp, "--email", "desk@broker.example")
         settings = {
-            **there.environment,
+            **commands_with_account.environment,
             "EXPORTS_SMTP_URL": mail["url"],
             "EXPORTS_MAIL_FROM": "exports@maple.example",
             "SSL_CERT_FILE": mail["certificate"],
@@ -168,11 +172,11 @@ def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
     assert (process.returncode, len(list(mails.glob("*.eml")))) == ((0, 1) if bad is None else (1, 0))
 
 
-def test_a_receiver_needs_something_to_believe(there: Commands) -> None:
-    refused = there("partners", "receiver")
+def test_a_receiver_needs_something_to_believe(commands_with_account: Commands) -> None:
+    refused = commands_with_account("partners", "receiver")
     assert (refused.exit_code, "--secret or --token" in refused.stderr) == (2, True)
 
 
-def test_a_partner_that_is_not_is_not_found(there: Commands) -> None:
+def test_a_partner_that_is_not_is_not_found(commands_with_account: Commands) -> None:
     for command in ("test", "activate", "rotate-secret"):
-        assert there("partners", command, *OF).exit_code == 3
+        assert commands_with_account("partners", command, *OF).exit_code == 3

@@ -24,14 +24,14 @@ OPEN = factories.changed(
 )
 
 
-def written(folder: Path, plan: dict[str, Any]) -> str:
+def write_plan(folder: Path, plan: dict[str, Any]) -> str:
     path = folder / "plan.json"
     path.write_text(json.dumps(plan), encoding="utf-8")
     return str(path)
 
 
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
-    shown = commands(*OFFLINE, written(tmp_path, factories.plan()))
+    shown = commands(*OFFLINE, write_plan(tmp_path, factories.plan()))
     assert shown.exit_code == 0, shown.output
     for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
         assert told in shown.stdout
@@ -39,7 +39,7 @@ def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_pat
 
 
 def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
-    shown = commands(*OFFLINE, written(tmp_path, OPEN))
+    shown = commands(*OFFLINE, write_plan(tmp_path, OPEN))
     assert shown.exit_code == 1
     rows = {tuple(line.split()[:2]): line for line in shown.stdout.splitlines() if line.startswith("U1")}
     assert "V17 charges" in rows["U1", "CBP"]
@@ -48,9 +48,9 @@ def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Comman
 
 
 def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
-    path = written(tmp_path, factories.plan())
+    path = write_plan(tmp_path, factories.plan())
     assert service.json("preflight", path) == service.json("preflight", "--offline", path)
-    path = written(tmp_path, OPEN)
+    path = write_plan(tmp_path, OPEN)
     blocked, offline = service("preflight", path, "--json"), service("preflight", "--offline", path, "--json")
     assert (blocked.exit_code, blocked.stdout) == (1, offline.stdout)
     report = json.loads(service(*OFFLINE, path, "--json").stdout)
@@ -60,7 +60,7 @@ def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: P
 
 
 def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path) -> None:
-    report = json.loads(commands(*OFFLINE, written(tmp_path, OPEN), "--json").stdout)
+    report = json.loads(commands(*OFFLINE, write_plan(tmp_path, OPEN), "--json").stdout)
     rows = {(row["unitRef"], row["lineRef"], row["agency"]): row for row in report["standings"]}
     assert len(rows) == 10
     assert rows["U1", "L1", "CBP ch. 99"]["missing"] == ["V09 country of melt and pour"]
@@ -95,7 +95,7 @@ def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path
 def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
-    path = written(tmp_path, factories.plan(approval=approval))
+    path = write_plan(tmp_path, factories.plan(approval=approval))
     for command in (("preflight",), OFFLINE):
         shown = service(*command, path, "--json")
         report = json.loads(shown.stdout)
@@ -112,7 +112,7 @@ def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
 def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
     long = factories.plan(lines=60, packages=60)
     long["units"][0]["lines"][40]["netWeightKg"] = "0"
-    path = written(tmp_path, long)
+    path = write_plan(tmp_path, long)
     shown = commands(*OFFLINE, path).stdout
     assert "L41" in shown
     assert "L40" not in shown
@@ -125,7 +125,7 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
     [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
 )
 def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
-    path = written(tmp_path, factories.changed(factories.plan(), pointer, value))
+    path = write_plan(tmp_path, factories.changed(factories.plan(), pointer, value))
     shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
     assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
@@ -135,7 +135,7 @@ def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, 
 def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
     hostile = factories.changed(factories.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
     hostile = factories.changed(hostile, "/units/0/invoice/number", "[bold]1")
-    shown = commands(*OFFLINE, written(tmp_path, hostile))
+    shown = commands(*OFFLINE, write_plan(tmp_path, hostile))
     assert shown.exit_code == 1
     assert "[bold]1" in shown.stdout
 
@@ -154,7 +154,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
 
 
 def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:
-    path = written(tmp_path, factories.plan())
+    path = write_plan(tmp_path, factories.plan())
     late = commands("preflight", "--offline", "--on", "2026-11-27", path, "--json")
     (found,) = json.loads(late.stdout)["findings"]
     assert (found["rule"], found["severity"]) == ("V26", "warn")
@@ -165,7 +165,7 @@ def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_pa
             "expiresAt": "2026-11-25T00:00:00Z",
         }
     )
-    path = written(tmp_path, expiring)
+    path = write_plan(tmp_path, expiring)
     for day, code in (("2026-11-24", 0), ("2026-11-26", 1)):
         assert commands("preflight", "--offline", "--on", day, path).exit_code == code
     asked = commands("preflight", "--on", "2026-11-24", path)

@@ -15,7 +15,7 @@ SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def started_processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What would be run by which options; nothing is."""
     ran: list[tuple[Any, ...]] = []
     monkeypatch.setattr(dispatch, "run_worker", lambda *asked: ran.append(asked))
@@ -29,25 +29,29 @@ def test_version_is_that_of_the_distribution(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "deliveries", "intake"])
-def test_a_process_alone_needs_a_message_broker_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
+def test_a_process_alone_needs_a_message_broker_of_its_own(
+    commands: Commands, started_processes: list[Any], role: str
+) -> None:
     result = commands(role, HOST="127.0.0.1")
     assert result.exit_code == 2
     assert "BROKER_URL is memory://" in result.stderr
     assert "exports serve" in result.stderr
-    assert run == []
+    assert started_processes == []
 
 
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
-def test_a_worker_needs_a_secret_key_of_its_own(commands: Commands, run: list[Any], role: str) -> None:
+def test_a_worker_needs_a_secret_key_of_its_own(commands: Commands, started_processes: list[Any], role: str) -> None:
     result = commands(role, **SERVERS | {"EXPORTS_SECRET_KEY": "short"})
     assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
-    assert run == []
+    assert started_processes == []
 
 
-def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(commands: Commands, run: list[Any]) -> None:
+def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(
+    commands: Commands, started_processes: list[Any]
+) -> None:
     result = commands("web")
     assert (result.exit_code, "EXPORTS_SECRET_KEY" in result.stderr) == (1, True), result.output
-    assert run == []
+    assert started_processes == []
 
 
 @pytest.mark.parametrize(
@@ -61,23 +65,27 @@ def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(commands: Comman
     ],
 )
 def test_the_api_listens_where_the_platform_says(
-    commands: Commands, run: list[Any], arguments: list[str], environment: dict[str, str], listening: tuple[Any, ...]
+    commands: Commands,
+    started_processes: list[Any],
+    arguments: list[str],
+    environment: dict[str, str],
+    listening: tuple[Any, ...],
 ) -> None:
     result = commands("web", *arguments, **SERVERS, **environment)
-    assert (result.exit_code, run) == (0, [listening]), result.output
+    assert (result.exit_code, started_processes) == (0, [listening]), result.output
 
 
-def test_options_of_celery_are_passed_on(commands: Commands, run: list[Any]) -> None:
+def test_options_of_celery_are_passed_on(commands: Commands, started_processes: list[Any]) -> None:
     assert commands("worker", "-Q", "exports.documents", "-P", "prefork", **SERVERS).exit_code == 0
     assert commands("deliveries", "-c", "4", **SERVERS).exit_code == 0
     assert commands("deliveries", **SERVERS).exit_code == 0
-    assert run == [
+    assert started_processes == [
         ("worker", ["-Q", "exports.documents", "-P", "prefork"]),
         ("deliveries", ["-c", "4"]),
         ("deliveries", []),
     ]
 
 
-def test_deliveries_with_a_command_runs_no_process(commands: Commands, run: list[Any]) -> None:
+def test_deliveries_with_a_command_runs_no_process(commands: Commands, started_processes: list[Any]) -> None:
     result = commands("deliveries", "list")
-    assert (result.exit_code, run) == (4, []), result.output
+    assert (result.exit_code, started_processes) == (4, []), result.output

@@ -20,7 +20,7 @@ __all__ = ["make_workflow"]
 
 
 @dataclass
-class Damaged:
+class DamagedDatabase:
     """A workflow harness, and the command that opens its database."""
 
     workflow: WorkflowHarness
@@ -43,67 +43,67 @@ class Damaged:
 
 
 @pytest.fixture
-def damaged(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> Damaged:
+def damaged_database(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> DamagedDatabase:
     """A workflow harness, and the command that opens its database."""
-    return Damaged(make_workflow(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
+    return DamagedDatabase(make_workflow(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
 
 
-def test_nothing_is_damaged(damaged: Damaged) -> None:
-    executed(damaged.workflow)
-    code, shown = damaged.run()
+def test_nothing_is_damaged(damaged_database: DamagedDatabase) -> None:
+    executed(damaged_database.workflow)
+    code, shown = damaged_database.run()
     assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
 
 
-def test_damage_is_named_then_restored(damaged: Damaged) -> None:
-    export_id = executed(damaged.workflow)
-    damaged.write(update(ExportPackage).values(type="PLT"))
-    code, found = damaged.report("--check")
+def test_damage_is_named_then_restored(damaged_database: DamagedDatabase) -> None:
+    export_id = executed(damaged_database.workflow)
+    damaged_database.write(update(ExportPackage).values(type="PLT"))
+    code, found = damaged_database.report("--check")
     (one,) = found["damaged"]
     assert (code, found["exports"], found["left"], one["exportId"]) == (1, 1, 1, export_id)
     assert {(each["table"], each["kind"], *each["columns"]) for each in one["differences"]} == {
         ("packages", "changed", "type")
     }
-    code, shown = damaged.run("--export", export_id)
+    code, shown = damaged_database.run("--export", export_id)
     assert (code, "--apply" in shown) == (1, True)
-    code, found = damaged.report("--apply")
+    code, found = damaged_database.report("--apply")
     assert (code, found["left"], found["damaged"][0]["left"]) == (0, 0, [])
-    assert damaged.run("--check")[0] == 0
+    assert damaged_database.run("--check")[0] == 0
 
 
-def test_what_cannot_be_restored_is_left_and_said(damaged: Damaged) -> None:
-    executed(damaged.workflow)
-    damaged.write(update(Export).values(findings=[{"rule": "V01"}]))
-    code, shown = damaged.run("--check")
+def test_what_cannot_be_restored_is_left_and_said(damaged_database: DamagedDatabase) -> None:
+    executed(damaged_database.workflow)
+    damaged_database.write(update(Export).values(findings=[{"rule": "V01"}]))
+    code, shown = damaged_database.run("--check")
     assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
-    code, shown = damaged.run("--apply")
+    code, shown = damaged_database.run("--apply")
     assert (code, "what is left cannot be made again" in shown, "only a backup has them" in shown) == (1, True, True)
 
 
-def test_what_is_refused_is_said_to_be_refused(damaged: Damaged) -> None:
-    executed(damaged.workflow)
-    damaged.write(update(Export).values(next_seq=1000))
-    code, shown = damaged.run("--check")
+def test_what_is_refused_is_said_to_be_refused(damaged_database: DamagedDatabase) -> None:
+    executed(damaged_database.workflow)
+    damaged_database.write(update(Export).values(next_seq=1000))
+    code, shown = damaged_database.run("--check")
     assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
 
 
-def test_key_that_is_no_text_is_shown_all_the_same(damaged: Damaged) -> None:
-    executed(damaged.workflow)
+def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedDatabase) -> None:
+    executed(damaged_database.workflow)
     # Whoever opens the file for himself is asked nothing about foreign keys.
-    with unguarded(damaged.workflow.runtime.db) as connection:
+    with unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
-    code, found = damaged.report("--check")
+    code, found = damaged_database.report("--check")
     keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
     assert (code, len(keys), "b'\\xff'" in keys) == (1, 2, True)
-    code, found = damaged.report("--apply")
+    code, found = damaged_database.report("--apply")
     assert (code, found["damaged"][0]["left"]) == (0, [])
 
 
-def test_rows_that_the_database_does_not_take_back_are_refused(damaged: Damaged) -> None:
-    export_id = executed(damaged.workflow)
+def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database: DamagedDatabase) -> None:
+    export_id = executed(damaged_database.workflow)
     # Another row has what belongs to a row that is gone.
-    with unguarded(damaged.workflow.runtime.db) as connection:
+    with unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
-    code, found = damaged.report("--apply", "--export", export_id)
+    code, found = damaged_database.report("--apply", "--export", export_id)
     (one,) = found["damaged"]
     assert (code, one["refused"]) == (
         1,
@@ -112,5 +112,5 @@ def test_rows_that_the_database_does_not_take_back_are_refused(damaged: Damaged)
     assert [(each["table"], each["kind"]) for each in one["differences"]] == [("packages", "missing")]
 
 
-def test_no_such_export(damaged: Damaged) -> None:
-    assert damaged.run("--export", "exp_none")[0] == 3
+def test_no_such_export(damaged_database: DamagedDatabase) -> None:
+    assert damaged_database.run("--export", "exp_none")[0] == 3

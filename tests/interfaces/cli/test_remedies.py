@@ -52,7 +52,7 @@ def literals(path: Path) -> Iterator[tuple[str, bool]]:
             yield "".join(parts), id(node) in explains
 
 
-def printed() -> dict[str, bool]:
+def list_printed_commands() -> dict[str, bool]:
     """Return every command that is printed, and whether it is only ever named in an explanation."""
     found: dict[str, bool] = {}
     for folder in ("pipeline", "config"):
@@ -70,7 +70,7 @@ def printed() -> dict[str, bool]:
     return found
 
 
-def real(command: str) -> str:
+def fill_in_command(command: str) -> str:
     """Return the command with a role that there is, and without the file that the shell writes its output to."""
     command, _, _ = command.partition(" > ")
     return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
@@ -78,7 +78,7 @@ def real(command: str) -> str:
 
 def parse(command: str) -> None:
     """Parse a command line as the shell and the program would; nothing is run."""
-    _, *arguments = shlex.split(real(command))
+    _, *arguments = shlex.split(fill_in_command(command))
     at: Any = get_command(app)
     context = at.make_context("exports", arguments)
     while hasattr(at, "resolve_command"):
@@ -90,17 +90,21 @@ def parse(command: str) -> None:
 
 
 def test_every_printed_command_is_collected() -> None:
-    found = printed()
+    found = list_printed_commands()
     assert {"exports partners test br_1 --account acc_1", "exports doctor", "exports rebuild --apply"} <= found.keys()
     assert len(found) > 25
 
 
-@pytest.mark.parametrize("command", sorted(command for command, explains in printed().items() if not explains))
+@pytest.mark.parametrize(
+    "command", sorted(command for command, explains in list_printed_commands().items() if not explains)
+)
 def test_a_printed_command_runs_as_it_is_printed(command: str) -> None:
     parse(command)
 
 
-@pytest.mark.parametrize("command", sorted(command for command, explains in printed().items() if explains))
+@pytest.mark.parametrize(
+    "command", sorted(command for command, explains in list_printed_commands().items() if explains)
+)
 def test_a_command_that_an_explanation_names_is_there_with_its_options(command: str) -> None:
     with suppress(
         click.exceptions.MissingParameter, click.exceptions.BadOptionUsage, click.exceptions.NoArgsIsHelpError

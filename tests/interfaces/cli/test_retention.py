@@ -191,7 +191,7 @@ def documents_of(workflow: WorkflowHarness) -> tuple[Commands, dict[str, Path]]:
         return commands, {row.filename: next(folder.rglob(row.sha256)) for row in rows}
 
 
-def told(result: Result) -> list[dict[str, object]]:
+def read_output(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -210,7 +210,7 @@ def test_store_that_lost_documents_is_checked_and_restored(workflow: WorkflowHar
     assert f"2 of {len(files)} documents" in shown.stdout
     assert "`exports artifacts restore`" in shown.stdout
     as_json = commands("artifacts", "check", "--json")
-    *bad, counts = told(as_json)
+    *bad, counts = read_output(as_json)
     assert as_json.exit_code == ExitCode.REFUSED
     assert [(each["filename"], each["condition"], each["restored"]) for each in bad] == [
         ("manifest.json", "damaged", False),
@@ -224,7 +224,7 @@ def test_store_that_lost_documents_is_checked_and_restored(workflow: WorkflowHar
     assert restored.exit_code == ExitCode.OK
     assert "2 documents are restored, each with its recorded hash" in restored.stdout
     assert files["packing_list.pdf"].read_bytes() == before
-    assert told(commands("artifacts", "restore", "--json"))[-1]["left"] == 0
+    assert read_output(commands("artifacts", "restore", "--json"))[-1]["left"] == 0
     assert commands("artifacts", "check", "--export", "exp_none").exit_code == ExitCode.NOT_FOUND
 
 

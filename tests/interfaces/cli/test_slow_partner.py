@@ -10,7 +10,7 @@ import httpx
 
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.interfaces.cli.conftest import Commands, exports
-from tests.interfaces.contracts.sent import check_told_of
+from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
 
 
@@ -55,7 +55,7 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-    assert check_told_of(commands.environment["DATABASE_URL"]) > 5
+    assert check_database_notifications(commands.environment["DATABASE_URL"]) > 5
 
 
 def execute(api: httpx.Client, broker: str, batch: str) -> str:

@@ -18,9 +18,9 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.support import factories
 
 
-def browser(harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
+def sign_in_browser(harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
     """Return a client that has signed in with a new key."""
-    client = harness.bearing(None)
+    client = harness.client_with_key(None)
     response = client.post("/console/sign-in", data={"key": harness.key(*roles, account=account).bearer})
     assert (response.status_code, response.headers["location"]) == (303, "/console")
     return client
@@ -29,12 +29,12 @@ def browser(harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT) 
 def test_nobody_looks_without_signing_in(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
-        response = harness.bearing(None).get(address)
+        response = harness.client_with_key(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
 
 def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(harness: ApiHarness) -> None:
-    client = harness.bearing(None)
+    client = harness.client_with_key(None)
     for key, status in (("", 401), ("exp_live_x", 401), (harness.key("partner:br_1").bearer, 403)):
         response = client.post("/console/sign-in", data={"key": key})
         assert (response.status_code, "set-cookie" in response.headers) == (status, False)
@@ -44,11 +44,11 @@ def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(harness: ApiHarness)
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_nobody_is_signed_in_by_another_sites_page(harness: ApiHarness, site: str) -> None:
     form = {"key": harness.key("read").bearer}
-    refused = harness.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
+    refused = harness.client_with_key(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert "another site" in refused.text
     for own in ("same-origin", "none"):
-        taken = harness.bearing(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
+        taken = harness.client_with_key(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
         assert taken.headers["location"] == "/console"
 
 
@@ -56,7 +56,7 @@ def test_nobody_is_signed_in_by_another_sites_page(harness: ApiHarness, site: st
     "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
 )
 def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(harness: ApiHarness, origin: str) -> None:
-    form, client = {"key": harness.key("read").bearer}, harness.bearing(None)
+    form, client = {"key": harness.key("read").bearer}, harness.client_with_key(None)
     refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert refused.headers["referrer-policy"] == client.get("/console/sign-in").headers["referrer-policy"]
@@ -66,7 +66,7 @@ def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(harness: 
 
 def test_the_cookie_holds_no_secret_and_no_script_reads_it(harness: ApiHarness) -> None:
     bearer = harness.key("read").bearer
-    response = harness.bearing(None).post("/console/sign-in", data={"key": bearer})
+    response = harness.client_with_key(None).post("/console/sign-in", data={"key": bearer})
     cookie = response.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=strict", "Path=/console"} <= set(cookie.split("; "))
     assert bearer.rsplit("_", 1)[1] not in cookie
@@ -89,7 +89,7 @@ def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(harness: ApiHarn
 
 
 def test_a_person_sees_everything_of_an_export(harness: ApiHarness) -> None:
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan(units=2))
     waiting = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' in waiting
@@ -109,7 +109,7 @@ def test_a_person_sees_everything_of_an_export(harness: ApiHarness) -> None:
 
 
 def test_a_list_is_filtered_by_state(harness: ApiHarness) -> None:
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())
     assert export_id in client.get("/console", params={"state": "accepted"}).text
     assert export_id not in client.get("/console", params={"state": "failed"}).text
@@ -128,7 +128,7 @@ def test_a_list_is_filtered_by_state(harness: ApiHarness) -> None:
 def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
     harness: ApiHarness, status: SubmissionState, mark: str, outcome: str
 ) -> None:
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     overdue = outcome == "overdue"
@@ -158,7 +158,7 @@ def test_a_deadline_that_runs_is_on_the_page(harness: ApiHarness) -> None:
     due = datetime.fromisoformat(
         harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["deadline_at"]
     )
-    page = browser(harness, "read").get(f"/console/exports/{export_id}").text
+    page = sign_in_browser(harness, "read").get(f"/console/exports/{export_id}").text
     assert f"<dt>Deadline of the next answer</dt><dd>{due:%Y-%m-%d %H:%M:%S} UTC</dd>" in page
 
 
@@ -166,7 +166,7 @@ def test_a_filter_by_outcome_goes_on_on_the_next_page(harness: ApiHarness, monke
     monkeypatch.setattr(exports, "_PAGE_SIZE", 1)
     for batch in ("one", "two"):
         harness.execute(factories.plan(batch=batch))
-    page = browser(harness, "read").get("/console?outcome=in_progress&outcome=held").text
+    page = sign_in_browser(harness, "read").get("/console?outcome=in_progress&outcome=held").text
     assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
@@ -174,14 +174,14 @@ def test_another_account_sees_nothing(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
-    stranger = browser(harness, "read", account=OTHER)
+    stranger = sign_in_browser(harness, "read", account=OTHER)
     assert export_id not in stranger.get("/console").text
     assert stranger.get(f"/console/exports/{export_id}").status_code == 404
     assert stranger.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
 def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(harness: ApiHarness) -> None:
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     response = client.get("/console/exports/<script>alert(1)")
     assert response.status_code == 404
     assert "<script" not in response.text
@@ -195,22 +195,22 @@ def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(harne
 
 
 def test_signing_out_forgets_who_looked(harness: ApiHarness) -> None:
-    client = browser(harness, "read")
+    client = sign_in_browser(harness, "read")
     assert COOKIE in client.cookies
     found = re.search(
-        r'action="/console/sign-out"><input type="hidden" name="sign" value="([0-9a-f]{64})">',
+        r'action="/console/sign-out"><input type="hidden" name="csrf_token" value="([0-9a-f]{64})">',
         client.get("/console").text,
     )
     assert found
-    client.post("/console/sign-out", data={"sign": found[1]})
+    client.post("/console/sign-out", data={"csrf_token": found[1]})
     assert COOKIE not in client.cookies
     assert client.get("/console").status_code == 303
 
 
-@pytest.mark.parametrize("sign", [None, "0" * 64])
-def test_a_page_of_another_site_signs_nobody_out(harness: ApiHarness, sign: str | None) -> None:
-    client = browser(harness, "read")
-    refused = client.post("/console/sign-out", data={} if sign is None else {"sign": sign})
+@pytest.mark.parametrize("csrf_token", [None, "0" * 64])
+def test_a_page_of_another_site_signs_nobody_out(harness: ApiHarness, csrf_token: str | None) -> None:
+    client = sign_in_browser(harness, "read")
+    refused = client.post("/console/sign-out", data={} if csrf_token is None else {"csrf_token": csrf_token})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     assert "this form is not of a page that you have open" in refused.text
     assert client.get("/console").status_code == 200
@@ -221,18 +221,18 @@ def test_a_page_of_another_site_signs_nobody_out(harness: ApiHarness, sign: str 
 )
 def test_every_page_can_be_signed_out_of(harness: ApiHarness, address: str) -> None:
     assert re.search(
-        r'action="/console/sign-out"><input type="hidden" name="sign" value="[0-9a-f]{64}">',
-        browser(harness, "read").get(f"/console{address}").text,
+        r'action="/console/sign-out"><input type="hidden" name="csrf_token" value="[0-9a-f]{64}">',
+        sign_in_browser(harness, "read").get(f"/console{address}").text,
     )
 
 
 def test_the_first_page_is_found_with_a_slash_too_and_by_no_host_that_a_caller_names(harness: ApiHarness) -> None:
-    response = harness.bearing(None).get("/console/", headers={"Host": "evil.example"})
+    response = harness.client_with_key(None).get("/console/", headers={"Host": "evil.example"})
     assert (response.status_code, response.headers["location"]) == (308, "/console")
 
 
 def test_the_reference_names_every_call(harness: ApiHarness) -> None:
-    nobody = harness.bearing(None)
+    nobody = harness.client_with_key(None)
     page = nobody.get("/docs").text
     for path in nobody.get("/openapi.json").json()["paths"]:
         assert f"<code>{path}</code>" in page

@@ -16,14 +16,14 @@ from pipeline.deliveries import sender
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
-from tests.interfaces.console.test_console import browser
+from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 
 HOOKED = "wh_hook"
 
 
 @pytest.fixture
-def hooked(open_harness: Open) -> ApiHarness:
+def webhook_harness(open_harness: Open) -> ApiHarness:
     """A running API whose partners may be on loopback, and whose deliveries are dead after one try."""
     return open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
 
@@ -48,12 +48,12 @@ def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.R
     """Send the form of a page that leads to `action`, filled in."""
     form = re.search(rf'<form method="post" action="{re.escape(action)}".*?</form>', client.get(page).text, re.DOTALL)
     assert form is not None, f"{page} has no form to {action}"
-    sign = re.search(r'name="sign" value="([^"]+)"', form[0])
-    assert sign is not None
-    return client.post(action, data={"sign": sign[1], **fields})
+    csrf_token = re.search(r'name="csrf_token" value="([^"]+)"', form[0])
+    assert csrf_token is not None
+    return client.post(action, data={"csrf_token": csrf_token[1], **fields})
 
 
-def dead_letter(harness: ApiHarness) -> str:
+def make_dead_letter(harness: ApiHarness) -> str:
     """Have a message to the hooked warehouse end as a dead letter, and return its delivery's id."""
     export_id = harness.execute(factories.plan(warehouse=HOOKED, packages=1))
     harness.run(export_id)
@@ -63,21 +63,21 @@ def dead_letter(harness: ApiHarness) -> str:
     return str(letter["id"])
 
 
-def test_nobody_sees_partners_or_acts_without_signing_in(hooked: ApiHarness) -> None:
-    register(hooked, "http://127.0.0.1:9/")
-    stranger = hooked.bearing(None)
+def test_nobody_sees_partners_or_acts_without_signing_in(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/")
+    stranger = webhook_harness.client_with_key(None)
     for address in ("/console/partners", f"/console/partners/{HOOKED}", "/console/deliveries", "/console/deliveries/d"):
         assert stranger.get(address).headers["location"] == "/console/sign-in"
     for action in (f"/console/partners/{HOOKED}/pause", "/console/deliveries/d/resend"):
-        assert stranger.post(action, data={"sign": ""}).headers["location"] == "/console/sign-in"
-    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+        assert stranger.post(action, data={"csrf_token": ""}).headers["location"] == "/console/sign-in"
+    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: ApiHarness) -> None:
-    client = browser(hooked, "admin")
+def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(webhook_harness: ApiHarness) -> None:
+    client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver() as placeholder:
-        secret = register(hooked, placeholder.url, live=False)
+        secret = register(webhook_harness, placeholder.url, live=False)
         port = int(placeholder.url.rsplit(":", 1)[1].split("/", 1)[0])
     assert "run its connection test, and activate it" in client.get(page).text
     with WebhookReceiver([secret], port=port):
@@ -89,31 +89,31 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(hooked: Api
     assert ">failed<" not in shown
     for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
         assert post(client, page, f"{page}/{action}").status_code == 303
-        assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == state
+        assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == state
         assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
     assert "passed 20" in client.get("/console/partners").text
 
 
-def test_a_stage_that_fails_is_shown_with_what_to_do(hooked: ApiHarness) -> None:
-    client = browser(hooked, "admin")
+def test_a_stage_that_fails_is_shown_with_what_to_do(webhook_harness: ApiHarness) -> None:
+    client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver(fault="accepts-forged") as bad:
-        register(hooked, bad.url, live=False)
+        register(webhook_harness, bad.url, live=False)
         post(client, page, f"{page}/test")
     shown = client.get(page).text
     assert re.search(r'wrongly signed event</td><td><span class="pill failed">failed</span>', shown)
     assert "<strong>have it verify webhook-signature before anything else" in shown
     refused = post(client, page, f"{page}/test").status_code
     assert refused == 303
-    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "testing"
+    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "testing"
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_a_dead_letter_is_listed_explained_and_resent(hooked: ApiHarness, endpoint: Any) -> None:
+def test_a_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
-    register(hooked, hook.url)
-    letter = dead_letter(hooked)
-    client = browser(hooked, "operate")
+    register(webhook_harness, hook.url)
+    letter = make_dead_letter(webhook_harness)
+    client = sign_in_browser(webhook_harness, "operate")
     assert re.search(
         rf'{HOOKED}</code></td>.*?<span class="pill dead">1</span>', client.get("/console/partners").text, re.DOTALL
     )
@@ -124,76 +124,76 @@ def test_a_dead_letter_is_listed_explained_and_resent(hooked: ApiHarness, endpoi
     assert client.get(f"/console/deliveries/{letter}").text.count("no such path") == 2
     response = post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend")
     assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")
-    (task,) = hooked.publisher.tasks
+    (task,) = webhook_harness.publisher.tasks
     assert (task.partner_id, task.channel) == (HOOKED, "webhook")
-    assert sender.deliver_stream(hooked.runtime, task.export_id, HOOKED, "webhook").delivered == 1
+    assert sender.deliver_stream(webhook_harness.runtime, task.export_id, HOOKED, "webhook").delivered == 1
     ids = {request.headers["webhook-id"] for request in hook.requests}
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text
     assert "There is none here." in client.get("/console/deliveries?state=dead").text
 
 
-def test_a_partner_is_sent_again_what_it_was_sent_since(hooked: ApiHarness, endpoint: Any) -> None:
-    register(hooked, endpoint().url)
-    export_id = hooked.execute(factories.plan(warehouse=HOOKED, packages=2))
-    hooked.run(export_id)
-    client = browser(hooked, "operate")
+def test_a_partner_is_sent_again_what_it_was_sent_since(webhook_harness: ApiHarness, endpoint: Any) -> None:
+    register(webhook_harness, endpoint().url)
+    export_id = webhook_harness.execute(factories.plan(warehouse=HOOKED, packages=2))
+    webhook_harness.run(export_id)
+    client = sign_in_browser(webhook_harness, "operate")
     page = f"/console/partners/{HOOKED}"
     response = post(client, page, f"{page}/replay", since="2026-01-01T00:00")
     assert response.headers["location"] == f"{page}?owed=2"
     assert "2 messages are owed again." in client.get(response.headers["location"]).text
-    assert {task.partner_id for task in hooked.publisher.tasks} == {HOOKED}
+    assert {task.partner_id for task in webhook_harness.publisher.tasks} == {HOOKED}
     wrong = post(client, page, f"{page}/replay", since="yesterday")
     assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
 
 
-def test_a_form_of_another_page_session_or_account_changes_nothing(hooked: ApiHarness) -> None:
-    register(hooked, "http://127.0.0.1:9/")
-    client, colleague = browser(hooked, "admin"), browser(hooked, "admin")
+def test_a_form_of_another_page_session_or_account_changes_nothing(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/")
+    client, colleague = sign_in_browser(webhook_harness, "admin"), sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
-    foreign = re.findall(r'name="sign" value="([^"]+)"', colleague.get(page).text)[0]
-    for sign in ("", "0" * 64, foreign, "é"):
-        refused = client.post(f"{page}/pause", data={"sign": sign})
+    foreign = re.findall(r'name="csrf_token" value="([^"]+)"', colleague.get(page).text)[0]
+    for csrf_token in ("", "0" * 64, foreign, "é"):
+        refused = client.post(f"{page}/pause", data={"csrf_token": csrf_token})
         assert (refused.status_code, 'role="alert"' in refused.text) == (403, True)
     assert client.post(f"{page}/pause").status_code == 403
-    stranger = browser(hooked, "admin", account=OTHER)
-    own = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
+    stranger = sign_in_browser(webhook_harness, "admin", account=OTHER)
+    own = re.findall(r'name="csrf_token" value="([^"]+)"', client.get(page).text)[0]
     assert stranger.get(page).status_code == 404
-    assert stranger.post(f"{page}/pause", data={"sign": own}).status_code in (403, 404)
-    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+    assert stranger.post(f"{page}/pause", data={"csrf_token": own}).status_code in (403, 404)
+    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_who_may_only_look_has_no_buttons_and_is_refused(hooked: ApiHarness) -> None:
-    register(hooked, "http://127.0.0.1:9/")
+def test_who_may_only_look_has_no_buttons_and_is_refused(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/")
     page = f"/console/partners/{HOOKED}"
-    reader, operator = browser(hooked, "read"), browser(hooked, "operate")
+    reader, operator = sign_in_browser(webhook_harness, "read"), sign_in_browser(webhook_harness, "operate")
     assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == ["/console/sign-out"]
     assert f"{page}/pause" not in operator.get(page).text
-    sign = re.findall(r'name="sign" value="([^"]+)"', operator.get(page).text)[0]
-    assert operator.post(f"{page}/pause", data={"sign": sign}).status_code == 403
-    assert partners.get_partner(hooked.runtime, factories.ACCOUNT, HOOKED).state == "live"
+    csrf_token = re.findall(r'name="csrf_token" value="([^"]+)"', operator.get(page).text)[0]
+    assert operator.post(f"{page}/pause", data={"csrf_token": csrf_token}).status_code == 403
+    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_what_cannot_be_done_is_said_on_the_page(hooked: ApiHarness) -> None:
-    register(hooked, "http://127.0.0.1:9/", live=False)
-    client = browser(hooked, "admin")
+def test_what_cannot_be_done_is_said_on_the_page(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/", live=False)
+    client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
-    sign = re.findall(r'name="sign" value="([^"]+)"', client.get(page).text)[0]
-    refused = client.post(f"{page}/activate", data={"sign": sign})
+    csrf_token = re.findall(r'name="csrf_token" value="([^"]+)"', client.get(page).text)[0]
+    refused = client.post(f"{page}/activate", data={"csrf_token": csrf_token})
     assert (refused.status_code, "run its connection test" in refused.text) == (409, True)
-    assert client.post(f"{page}/delete", data={"sign": sign}).status_code == 404
-    missing = client.post("/console/deliveries/dlv_none/resend", data={"sign": sign})
+    assert client.post(f"{page}/delete", data={"csrf_token": csrf_token}).status_code == 404
+    missing = client.post("/console/deliveries/dlv_none/resend", data={"csrf_token": csrf_token})
     assert missing.status_code == 404
     assert client.get("/console/partners/none").status_code == 404
 
 
 @pytest.mark.usefixtures("on_the_internet")
-def test_nothing_that_a_partner_says_becomes_markup(hooked: ApiHarness, endpoint: Any) -> None:
+def test_nothing_that_a_partner_says_becomes_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hostile = "<script>alert(1)</script>"
     hook = endpoint(Script(500, hostile.encode()))
-    register(hooked, hook.url, name=f"Warehouse {hostile}")
-    letter = dead_letter(hooked)
-    client = browser(hooked, "admin")
+    register(webhook_harness, hook.url, name=f"Warehouse {hostile}")
+    letter = make_dead_letter(webhook_harness)
+    client = sign_in_browser(webhook_harness, "admin")
     for page in ("/console/partners", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
         shown = client.get(page)
         assert "<script" not in shown.text
@@ -201,28 +201,30 @@ def test_nothing_that_a_partner_says_becomes_markup(hooked: ApiHarness, endpoint
         assert shown.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(hooked: ApiHarness, endpoint: Any) -> None:
+def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(
+    webhook_harness: ApiHarness, endpoint: Any
+) -> None:
     hook = endpoint(Script(500))
-    register(hooked, hook.url)
-    letter = dead_letter(hooked)
+    register(webhook_harness, hook.url)
+    letter = make_dead_letter(webhook_harness)
     tried = len(hook.requests)
-    client = hooked.bearing(None)
-    client.post("/console/sign-in", data={"key": hooked.key("admin", mode="test").bearer})
+    client = webhook_harness.client_with_key(None)
+    client.post("/console/sign-in", data={"key": webhook_harness.key("admin", mode="test").bearer})
     assert post(client, f"/console/partners/{HOOKED}", f"/console/partners/{HOOKED}/test").status_code == 403
     assert post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend").status_code == 403
-    assert (len(hook.requests), hooked.publisher.tasks) == (tried, [])
+    assert (len(hook.requests), webhook_harness.publisher.tasks) == (tried, [])
 
 
-def test_a_rejection_names_its_fields_on_the_page_of_the_export(hooked: ApiHarness) -> None:
-    export_id = hooked.execute(factories.plan())
-    hooked.run(export_id)
-    submission = hooked.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+def test_a_rejection_names_its_fields_on_the_page_of_the_export(webhook_harness: ApiHarness) -> None:
+    export_id = webhook_harness.execute(factories.plan())
+    webhook_harness.run(export_id)
+    submission = webhook_harness.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
     said = {
         "id": "a-1",
         "status": "rejected",
         "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "Not this one."}],
     }
-    hooked.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)
-    page = browser(hooked, "read").get(f"/console/exports/{export_id}").text
+    webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)
+    page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
     pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
     assert f'<code>{pointer}</code></td><td class="text">{message}</td>' in page

@@ -50,7 +50,7 @@ def as_plan_text(made: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def shown(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
+def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
     """Execute the plan, and return every page and letter that tells people of it."""
     export_id = harness.execute(as_plan_text(made))
     harness.run(export_id)
@@ -61,7 +61,7 @@ def shown(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
     letter = email_content.build_email_body(settings, told, [paper])
     assert letter.subject.isprintable()
-    browser = harness.bearing(None)
+    browser = harness.client_with_key(None)
     browser.post("/console/sign-in", data={"key": harness.key("read", "operate").bearer})
     token = email_replies.build_reply_link(settings, told).token
     pages = {
@@ -76,7 +76,7 @@ def shown(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def clean(harness: ApiHarness) -> dict[str, Tags]:
-    pages = shown(harness, whole_plan() | {"batchId": "batch_clean"})
+    pages = render_everywhere(harness, whole_plan() | {"batchId": "batch_clean"})
     return {name: Tags(page) for name, page in pages.items()}
 
 
@@ -88,7 +88,7 @@ def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness
         made["batchId"] = f"batch_hostile_{number}"
         for unit in made["units"]:
             unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"
-        for name, page in shown(harness, made).items():
+        for name, page in render_everywhere(harness, made).items():
             parsed = Tags(page)
             assert parsed.tags - clean[name].tags == set(), (name, text)
             seen |= {name for mark in MARKUP if mark in "".join(parsed.said)}

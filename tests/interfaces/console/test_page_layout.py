@@ -11,7 +11,7 @@ from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness
-from tests.interfaces.console.test_console import browser
+from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.browser import measured
 
@@ -26,7 +26,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
     )
     harness.run(rejected)
     harness.run(late)
-    client, api = browser(harness, "admin", "operate", "read"), harness.client()
+    client, api = sign_in_browser(harness, "admin", "operate", "read"), harness.client()
     submission = api.get(f"/api/exports/{rejected}").json()["broker_submission"]["id"]
     answer = {
         "id": "ack-1",
@@ -57,13 +57,13 @@ def pages(harness: ApiHarness) -> dict[str, str]:
         "sandbox": "/console/sandbox",
         "reference": "/docs",
     }
-    return {"sign-in": harness.bearing(None).get("/console/sign-in").text} | {
+    return {"sign-in": harness.client_with_key(None).get("/console/sign-in").text} | {
         name: client.get(address).text for name, address in addresses.items()
     }
 
 
 def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, tmp_path: Path) -> None:
-    style = harness.bearing(None).get("/console/style.css").text
+    style = harness.client_with_key(None).get("/console/style.css").text
     made = pages(harness)
     found = measured(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}

@@ -44,16 +44,16 @@ _STRUCTURE: Final = frozenset(
 _KNOWN: Final = _WORDS | _STRUCTURE | {*_AT_LEAST, *_AT_MOST, *_SAME}
 
 
-def breaks(published: Json, generated: Json, *, ours: bool) -> list[str]:
+def find_breaks(published: Json, generated: Json, *, outbound: bool) -> list[str]:
     """Return why `generated` breaks those who know `published`, each as a sentence with its place; nothing where it does not.
 
     `ours` is what we say; without it, what is said to us.
     """
-    inner, outer = (generated, published) if ours else (published, generated)
-    fit = _Fit(inner, outer, inner_is_new=ours)
-    found = [*fit.why_not(inner, outer, "")]
-    found += _Vanished(published, generated).members(published, generated, "")
-    if not ours:
+    inner, outer = (generated, published) if outbound else (published, generated)
+    fit = _Fit(inner, outer, inner_is_new=outbound)
+    found = [*fit.list_reasons(inner, outer, "")]
+    found += _RemovedMembers(published, generated).members(published, generated, "")
+    if not outbound:
         found += _defaults(published, generated)
     return list(dict.fromkeys(found))
 
@@ -96,15 +96,15 @@ class _Fit:
     inner_is_new: bool
     _known: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
-    def why_not(self, inner: Any, outer: Any, place: str) -> Iterator[str]:
+    def list_reasons(self, inner: Any, outer: Any, place: str) -> Iterator[str]:
         """Yield why not every value of `inner` fits `outer`."""
         pair = (json.dumps(inner, sort_keys=True), json.dumps(outer, sort_keys=True))
         if pair not in self._known:
             self._known[pair] = []  # what holds itself fits unless something else in it does not
-            self._known[pair] = [*self._ask(inner, outer, place)]
+            self._known[pair] = [*self._compare(inner, outer, place)]
         yield from self._known[pair]
 
-    def _ask(self, inner: Any, outer: Any, place: str) -> Iterator[str]:
+    def _compare(self, inner: Any, outer: Any, place: str) -> Iterator[str]:
         wide = _alternatives(_resolved(outer, self.outer_document), self.outer_document)
         for narrow in _alternatives(_resolved(inner, self.inner_document), self.inner_document):
             reasons = [[*self._one(narrow, each, place)] for each in wide]
@@ -128,13 +128,13 @@ class _Fit:
         values, allowed = _values(inner), _values(outer)
         if allowed is not None:
             if values is None:
-                yield self._said(at, "one of a list", "any value")
+                yield self._describe(at, "one of a list", "any value")
             elif missing := [each for each in values if each not in allowed]:
                 verb = "may now be" if self.inner_is_new else "may no longer be"
                 yield f"{at}: {verb} {', '.join(map(json.dumps, missing))}"
             return
         if "type" in outer and inner.get("type") != outer["type"] and not _narrower_type(inner, outer):
-            yield self._said(at, f"of type {outer['type']}", f"of type {inner.get('type', 'any')}")
+            yield self._describe(at, f"of type {outer['type']}", f"of type {inner.get('type', 'any')}")
             return
         yield from self._bounds(inner, outer, at)
         yield from self._members(inner, outer, place)
@@ -144,10 +144,10 @@ class _Fit:
         for names, fits in ((_AT_LEAST, operator.ge), (_AT_MOST, operator.le)):
             for name in names:
                 if name in outer and not (name in inner and fits(inner[name], outer[name])):
-                    yield self._said(at, f"{name} {outer[name]}", f"{name} {inner.get(name, 'none')}")
+                    yield self._describe(at, f"{name} {outer[name]}", f"{name} {inner.get(name, 'none')}")
         for name in _SAME:
             if name in outer and inner.get(name) != outer[name]:
-                yield self._said(at, f"{name} {outer[name]}", f"{name} {inner.get(name, 'none')}")
+                yield self._describe(at, f"{name} {outer[name]}", f"{name} {inner.get(name, 'none')}")
 
     def _members(self, inner: Json, outer: Json, place: str) -> Iterator[str]:
         mine, theirs = inner.get("properties", {}), outer.get("properties", {})
@@ -155,34 +155,34 @@ class _Fit:
             yield f"{place}/{name}: " + ("is no longer always there" if self.inner_is_new else "is now required")
         for name, schema in mine.items():
             if name in theirs:
-                yield from self.why_not(schema, theirs[name], f"{place}/{name}")
+                yield from self.list_reasons(schema, theirs[name], f"{place}/{name}")
             elif outer.get("additionalProperties") is False:
                 yield f"{place}/{name}: " + (
                     "is new, and the published schema is closed" if self.inner_is_new else "is no longer taken"
                 )
             elif isinstance(outer.get("additionalProperties"), dict):
-                yield from self.why_not(schema, outer["additionalProperties"], f"{place}/{name}")
+                yield from self.list_reasons(schema, outer["additionalProperties"], f"{place}/{name}")
         rest, room = inner.get("additionalProperties", True), outer.get("additionalProperties", True)
         if outer.get("type") == "object" and rest is not False and room is not True:
             if room is False:
-                yield self._said(place or "/", "closed", "open")
+                yield self._describe(place or "/", "closed", "open")
             else:
-                yield from self.why_not(rest, room, f"{place}/*")
+                yield from self.list_reasons(rest, room, f"{place}/*")
 
     def _items(self, inner: Json, outer: Json, place: str) -> Iterator[str]:
         for name in ("prefixItems", "patternProperties", "propertyNames"):
             if inner.get(name) != outer.get(name):
                 yield f"{place or '/'}: differs in {name}, which cannot be compared"
         if "items" in outer:
-            yield from self.why_not(inner.get("items", True), outer["items"], f"{place}/[]")
+            yield from self.list_reasons(inner.get("items", True), outer["items"], f"{place}/[]")
 
-    def _said(self, at: str, outer: str, inner: str) -> str:
+    def _describe(self, at: str, outer: str, inner: str) -> str:
         was, now = (outer, inner) if self.inner_is_new else (inner, outer)
         return f"{at}: was {was}, is now {now}"
 
 
 @dataclass
-class _Vanished:
+class _RemovedMembers:
     """Members that were published and are no more."""
 
     published: Json

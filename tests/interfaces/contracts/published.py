@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
-from tests.interfaces.contracts.compatibility import Json, breaks
+from tests.interfaces.contracts.compatibility import Json, find_breaks
 
 FOLDER: Final = Path(__file__).parent / "schemas"
 
@@ -32,16 +32,16 @@ def read(name: str) -> Json:
     return schema
 
 
-def broken(name: str) -> list[str]:
+def list_breaks(name: str) -> list[str]:
     """Return why the schema of today breaks those who know the published one."""
     if name not in PUBLISHED:
         return ["it is no longer published"]
-    return breaks(read(name), build_json_schema(name), ours=PUBLISHED[name].ours)
+    return find_breaks(read(name), build_json_schema(name), outbound=PUBLISHED[name].outbound)
 
 
 def publish() -> int:
     """Write the schemas of today over the published ones, unless one of them breaks; return the exit code."""
-    found = {name: broken(name) for name in names()}
+    found = {name: list_breaks(name) for name in names()}
     refused = {name: reasons for name, reasons in found.items() if reasons}
     for name, reasons in refused.items():
         sys.stderr.write(f"{name} breaks those who know it:\n" + "".join(f"  {reason}\n" for reason in reasons))

@@ -30,7 +30,7 @@ def _is_instant(value: object) -> bool:
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
-class NotAsPublished(AssertionError):
+class SchemaMismatch(AssertionError):
     """A message is not what its published schema promises; no part of the product catches it."""
 
 
@@ -45,13 +45,13 @@ def check(body: bytes | str | dict[str, Any]) -> None:
     _fits("cloud-event", event)
     name = event["dataschema"].rpartition("/api/schemas/")[2].removesuffix(".json")
     if name != event["type"] or name not in published.names():
-        raise NotAsPublished(
+        raise SchemaMismatch(
             f"{event['type']} says that {event['dataschema']} describes it; publish it with `make contracts`"
         )
     _fits(name, event["data"])
 
 
-def check_told(runtime: Runtime, account_id: str | None = None) -> int:
+def check_notifications(runtime: Runtime, account_id: str | None = None) -> int:
     """Hold every message that any process has put down to be sent against its schema; return how many there are.
 
     What a child process makes no hook of ours sees; what it sends is made of these rows, the same bytes at every try.
@@ -64,11 +64,11 @@ def check_told(runtime: Runtime, account_id: str | None = None) -> int:
     return len(rows)
 
 
-def check_told_of(database_url: str) -> int:
+def check_database_notifications(database_url: str) -> int:
     """Do the same for all that is in the database, once the processes that wrote it have ended."""
     runtime = open_runtime(Settings.model_validate({"database_url": database_url}))
     try:
-        return check_told(runtime)
+        return check_notifications(runtime)
     finally:
         runtime.close()
 
@@ -76,11 +76,11 @@ def check_told_of(database_url: str) -> int:
 def _fits(name: str, value: object) -> None:
     wrong = [f"{each.json_path}: {each.message}" for each in _validator(name).iter_errors(value)]
     if wrong:
-        raise NotAsPublished(f"{name}: " + "; ".join(wrong))
+        raise SchemaMismatch(f"{name}: " + "; ".join(wrong))
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def watch_messages() -> Iterator[None]:
     """Hold every message that this process makes meanwhile against its schema; raise NotAsPublished at the end.
 
     At the end, because a worker catches and records what a step raises.
@@ -88,19 +88,19 @@ def watched() -> Iterator[None]:
     write = JSONFormat.write
     wrong: list[str] = []
 
-    def written(self: JSONFormat, event: BaseCloudEvent) -> bytes:
+    def check_event(self: JSONFormat, event: BaseCloudEvent) -> bytes:
         body = write(self, event)
         try:
             check(body)
-        except NotAsPublished as error:
+        except SchemaMismatch as error:
             wrong.append(str(error))
         return body
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFormat, "write", written)
+        patch.setattr(JSONFormat, "write", check_event)
         yield
     if wrong:
-        raise NotAsPublished("\n".join(dict.fromkeys(wrong)))
+        raise SchemaMismatch("\n".join(dict.fromkeys(wrong)))
 
 
 def check_refusal(body: dict[str, Any]) -> None:

@@ -30,27 +30,27 @@ def document() -> Json:
     return made
 
 
-def errors(document: Json) -> list[str]:
+def list_errors(document: Json) -> list[str]:
     validator = jsonschema.Draft7Validator(json.loads(THEIRS.read_text(encoding="utf-8")))
     return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(document)]
 
 
 def test_it_is_what_the_asyncapi_project_calls_valid(document: Json) -> None:
     assert document["asyncapi"] == "3.0.0"
-    assert errors(document) == []
+    assert list_errors(document) == []
 
 
 def test_what_is_not_valid_would_be_noticed(document: Json) -> None:
     operations = {**document["operations"], "send.broker": {**document["operations"]["send.broker"], "action": "shout"}}
-    assert errors({**document, "operations": operations}) != []
-    assert errors({key: value for key, value in document.items() if key != "info"}) != []
+    assert list_errors({**document, "operations": operations}) != []
+    assert list_errors({key: value for key, value in document.items() if key != "info"}) != []
 
 
 def test_every_reference_leads_to_something(document: Json) -> None:
     found = [*references(document)]
     assert len(found) > 100
     for reference in found:
-        at(document, reference)
+        resolve_reference(document, reference)
 
 
 def references(value: Any) -> Iterator[str]:
@@ -64,7 +64,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(each)
 
 
-def at(document: Json, reference: str) -> Any:
+def resolve_reference(document: Json, reference: str) -> Any:
     assert reference.startswith("#/"), f"{reference} leads out of the document"
     found: Any = document
     for part in reference.removeprefix("#/").split("/"):
@@ -140,13 +140,13 @@ def test_every_message_has_an_example_that_fits_its_payload(document: Json) -> N
 def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
     """One model, two documents: the same members, each described alike."""
     for name, each in PUBLISHED.items():
-        address = f"{'said' if each.ours else 'heard'}.{each.model.__name__}"
+        address = f"{'said' if each.outbound else 'heard'}.{each.model.__name__}"
         if address in document["components"]["schemas"]:
             told = document["components"]["schemas"][address]["properties"]
             assert told.keys() == build_json_schema(name)["properties"].keys(), name
 
 
 def test_it_is_served_to_anybody(harness: ApiHarness) -> None:
-    answer = harness.bearing(None).get("/asyncapi.json")
+    answer = harness.client_with_key(None).get("/asyncapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    assert errors(answer.json()) == []
+    assert list_errors(answer.json()) == []

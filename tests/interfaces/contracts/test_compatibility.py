@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from tests.interfaces.contracts import published
-from tests.interfaces.contracts.compatibility import Json, breaks
+from tests.interfaces.contracts.compatibility import Json, find_breaks
 
 SCHEMA: Json = {
     "type": "object",
@@ -39,7 +39,7 @@ SCHEMA: Json = {
 Change = Callable[[Json], object]
 
 
-def changed(change: Change, schema: Json = SCHEMA) -> Json:
+def change_schema(change: Change, schema: Json = SCHEMA) -> Json:
     made = copy.deepcopy(schema)
     change(made)
     return made
@@ -97,27 +97,31 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_change_breaks_whom_it_breaks(name: str) -> None:
     change, readers, senders = CHANGES[name]
-    after = changed(change)
-    for ours, expected in ((True, readers), (False, senders)):
-        found = breaks(SCHEMA, after, ours=ours)
+    after = change_schema(change)
+    for outbound, expected in ((True, readers), (False, senders)):
+        found = find_breaks(SCHEMA, after, outbound=outbound)
         assert bool(found) == bool(expected), found
         assert not expected or any(each.startswith(expected) for each in found), found
 
 
 def test_the_same_schema_breaks_nobody_though_it_holds_itself() -> None:
-    assert breaks(SCHEMA, copy.deepcopy(SCHEMA), ours=True) == breaks(SCHEMA, copy.deepcopy(SCHEMA), ours=False) == []
+    assert (
+        find_breaks(SCHEMA, copy.deepcopy(SCHEMA), outbound=True)
+        == find_breaks(SCHEMA, copy.deepcopy(SCHEMA), outbound=False)
+        == []
+    )
 
 
 def test_a_new_member_of_what_we_say_breaks_nobody_because_its_schema_is_open() -> None:
-    before = changed(lambda s: (s.pop("additionalProperties"), line(s).pop("additionalProperties")))
-    after = changed(lambda s: line(s)["properties"].update(extra={"type": "string"}), before)
-    assert breaks(before, after, ours=True) == []
+    before = change_schema(lambda s: (s.pop("additionalProperties"), line(s).pop("additionalProperties")))
+    after = change_schema(lambda s: line(s)["properties"].update(extra={"type": "string"}), before)
+    assert find_breaks(before, after, outbound=True) == []
 
 
 def test_closing_what_was_open_breaks_those_who_send_to_us() -> None:
-    before = changed(lambda s: s.pop("additionalProperties"))
-    assert breaks(before, SCHEMA, ours=False) == ["/: was open, is now closed"]
-    assert breaks(before, SCHEMA, ours=True) == []
+    before = change_schema(lambda s: s.pop("additionalProperties"))
+    assert find_breaks(before, SCHEMA, outbound=False) == ["/: was open, is now closed"]
+    assert find_breaks(before, SCHEMA, outbound=True) == []
 
 
 def test_another_way_of_a_union_is_a_break_for_readers_and_a_gift_for_senders() -> None:
@@ -127,23 +131,26 @@ def test_another_way_of_a_union_is_a_break_for_readers_and_a_gift_for_senders() 
     ]
     before = {"type": "object", "properties": {"way": {"oneOf": ways[:1]}}}
     after = {"type": "object", "properties": {"way": {"oneOf": ways}}}
-    assert breaks(before, after, ours=True) == ['/way/channel: may now be "email"']
-    assert breaks(before, after, ours=False) == []
-    assert breaks(after, before, ours=False) == ['/way/channel: may no longer be "email"']
+    assert find_breaks(before, after, outbound=True) == ['/way/channel: may now be "email"']
+    assert find_breaks(before, after, outbound=False) == []
+    assert find_breaks(after, before, outbound=False) == ['/way/channel: may no longer be "email"']
 
 
 @pytest.mark.parametrize("name", published.names())
 def test_a_break_of_every_published_schema_would_be_noticed(name: str) -> None:
     """For each published schema: take away its first member, and let its required members be optional, or require all."""
-    schema, ours = published.read(name), PUBLISHED[name].ours
+    schema, outbound = published.read(name), PUBLISHED[name].outbound
     first = next(iter(schema["properties"]))
 
-    def take_away(made: Json) -> None:
+    def remove_member(made: Json) -> None:
         made["properties"].pop(first)
         made["required"] = [each for each in made.get("required", []) if each != first]
 
-    assert breaks(schema, changed(take_away, schema), ours=ours) != []
-    if ours:
-        assert breaks(schema, changed(lambda s: s.update(required=[]), schema), ours=True) != []
+    assert find_breaks(schema, change_schema(remove_member, schema), outbound=outbound) != []
+    if outbound:
+        assert find_breaks(schema, change_schema(lambda s: s.update(required=[]), schema), outbound=True) != []
     elif set(schema["properties"]) - set(schema.get("required", [])):
-        assert breaks(schema, changed(lambda s: s.update(required=[*s["properties"]]), schema), ours=False) != []
+        assert (
+            find_breaks(schema, change_schema(lambda s: s.update(required=[*s["properties"]]), schema), outbound=False)
+            != []
+        )

@@ -24,7 +24,7 @@ from tests.conftest import lacking
 FOLDER: Final = Path(__file__).parent / "javascript"
 
 
-def published(folder: Path) -> dict[str, Any]:
+def write_published(folder: Path) -> dict[str, Any]:
     """Return everything that is published: the schemas, an example of each, and the documents."""
     shown = {name: read_example(name) for name in PUBLISHED}
     settings = Settings.model_validate({"database_url": f"sqlite:///{folder / 'exports.db'}"})
@@ -42,7 +42,7 @@ def published(folder: Path) -> dict[str, Any]:
     }
 
 
-def compiled(given: dict[str, Any]) -> dict[str, Any]:
+def compile_schemas(given: dict[str, Any]) -> dict[str, Any]:
     """Return what Node.js found; the test is skipped if Node.js or Ajv is not installed, and fails in CI."""
     node = shutil.which("node")
     if node is None:
@@ -63,9 +63,9 @@ def compiled(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_published_schema_and_pattern_compiles_in_javascript(tmp_path: Path) -> None:
-    given = published(tmp_path)
+    given = write_published(tmp_path)
 
-    found = compiled(given)
+    found = compile_schemas(given)
 
     assert found["faults"] == []
     components = sum(len(each["components"]["schemas"]) for each in given["documents"].values())
@@ -78,7 +78,7 @@ def test_a_pattern_that_javascript_does_not_take_is_named(pattern: str) -> None:
     schema = {"type": "object", "properties": {"mail": {"type": "string", "pattern": pattern}}}
     document = {"components": {"schemas": {"Mail": schema}}}
 
-    found = compiled({"schemas": {"mail": schema}, "examples": {"mail": {}}, "documents": {"openapi": document}})
+    found = compile_schemas({"schemas": {"mail": schema}, "examples": {"mail": {}}, "documents": {"openapi": document}})
 
     assert [fault.split(": ")[0] for fault in found["faults"]] == [
         "mail",
@@ -89,7 +89,7 @@ def test_a_pattern_that_javascript_does_not_take_is_named(pattern: str) -> None:
 
 
 def test_an_example_that_its_schema_refuses_is_named() -> None:
-    found = compiled({"schemas": {"mail": {"type": "string"}}, "examples": {"mail": 1}, "documents": {}})
+    found = compile_schemas({"schemas": {"mail": {"type": "string"}}, "examples": {"mail": 1}, "documents": {}})
 
     assert [fault.split(": ")[:2] for fault in found["faults"]] == [["mail", "its example is refused"]]
 

@@ -14,7 +14,7 @@ from tests.support import factories
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder without service or database: the settings lead nowhere."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
     monkeypatch.setenv("EXPORTS_API_URL", "http://127.0.0.1:9")
@@ -25,8 +25,8 @@ def run(path: Path, *options: str) -> Result:
     return CliRunner().invoke(app, ["verify", str(path), *options], catch_exceptions=False)
 
 
-def test_a_whole_bundle_is_shown_file_by_file(here: Path, raw_bundle: bytes) -> None:
-    path = here / "bundle.zip"
+def test_a_whole_bundle_is_shown_file_by_file(scratch_folder: Path, raw_bundle: bytes) -> None:
+    path = scratch_folder / "bundle.zip"
     path.write_bytes(raw_bundle)
     result = run(path)
     assert result.exit_code == 0, result.output
@@ -40,8 +40,8 @@ def test_a_whole_bundle_is_shown_file_by_file(here: Path, raw_bundle: bytes) -> 
     assert report["planHash"] == factories.plan_hash(factories.plan(units=2, lines=4))
 
 
-def test_a_changed_bundle_fails_and_says_where(here: Path, bundle: Bundle) -> None:
-    path = here / "bundle.zip"
+def test_a_changed_bundle_fails_and_says_where(scratch_folder: Path, bundle: Bundle) -> None:
+    path = scratch_folder / "bundle.zip"
     name = "0001-U1/commercial_customs_invoice.csv"
     path.write_bytes(bundle.with_({name: bundle[name].replace(b",CA,", b",MX,", 1)}))
     result = run(path)
@@ -56,8 +56,8 @@ def test_a_changed_bundle_fails_and_says_where(here: Path, bundle: Bundle) -> No
     assert report["intact"] is False
 
 
-def test_what_is_no_bundle_and_what_is_not_there_have_their_exit_codes(here: Path) -> None:
-    path = here / "bundle.zip"
+def test_what_is_no_bundle_and_what_is_not_there_have_their_exit_codes(scratch_folder: Path) -> None:
+    path = scratch_folder / "bundle.zip"
     assert run(path).exit_code == 3
     path.write_bytes(b"not a zip")
     result = run(path, "--json")

@@ -15,7 +15,7 @@ from kombu import Connection
 from config.queues import TASK_QUEUES
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.conftest import Stack
-from tests.interfaces.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.acceptance.programs import Program, procfile
@@ -72,7 +72,7 @@ class Service(ABC):
     def close(self) -> None:
         """End every process; whatever they have told must be as published."""
         self.stop()
-        check_told(self.runtime)
+        check_notifications(self.runtime)
         self.runtime.close()
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ import structlog
 from config.settings import Settings
 from pipeline.accounts import api_keys
 from pipeline.core.runtime import open_runtime
-from tests.interfaces.api.conftest import RecordingPublisher, furnish, served
+from tests.interfaces.api.conftest import RecordingPublisher, open_accounts, serve_api
 from tests.support import factories
 
 #: Business rules say no to much that the schema allows: an unknown partner, a total that is wrong.
@@ -36,9 +36,9 @@ def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
         runtime = open_runtime(Settings.model_validate(facts))
         opened.callback(runtime.close)
         opened.callback(structlog.configure, **as_before)
-        furnish(runtime)
+        open_accounts(runtime)
         made = api_keys.create_key(runtime, factories.ACCOUNT, "of a test", mode="live", roles=api_keys.ROLES)
-        yield opened.enter_context(served(runtime, RecordingPublisher())), made.bearer
+        yield opened.enter_context(serve_api(runtime, RecordingPublisher())), made.bearer
 
 
 def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phases: str, examples: int) -> None:

@@ -11,7 +11,7 @@ from lxml.etree import parse
 
 from tests.interfaces.cli.conftest import exports
 from tests.interfaces.cli.test_demo import ELSEWHERE
-from tests.interfaces.contracts.sent import check_told_of
+from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support.servers import poll
 
 SECONDS = 250
@@ -38,7 +38,7 @@ def test_interrupted_drill_leaves_nothing_running(tmp_path: Path) -> None:
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     (database,) = tmp_path.glob("exports-drill-*/exports.db")
-    poll(lambda: check_told_of(f"sqlite:///{database}") > 0, SECONDS, "nobody is told anything")
+    poll(lambda: check_database_notifications(f"sqlite:///{database}") > 0, SECONDS, "nobody is told anything")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130

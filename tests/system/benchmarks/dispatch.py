@@ -7,7 +7,7 @@ import sys
 from config.logs import configure_logs
 from pipeline.core.runtime import process_runtime
 from pipeline.workflow.publisher import EmbeddedWorker
-from tests.interfaces.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_notifications
 from tests.system.benchmarks.builds import publish_export
 from tests.system.benchmarks.exports import accepted, wait_until_told
 from tests.system.benchmarks.interleave import take_turns
@@ -30,7 +30,7 @@ def main(count: int) -> None:
         wait_until_told(runtime, exports)
 
     take_turns(prepare, go)
-    check_told(runtime)
+    check_notifications(runtime)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
-from tests.interfaces.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_notifications
 from tests.system.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
 from tests.system.faults.client import Client, Json, export_id_of
 from tests.system.faults.history import violations
@@ -127,7 +127,7 @@ class Case:
 
     def check(self, *, again: Sequence[str] = ()) -> History:
         """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
-        check_told(self.site.runtime, self.client.account)
+        check_notifications(self.site.runtime, self.client.account)
         unmeasured = {*self.rows} & RECOVERY_TARGETS.keys() - {each.row for each in self.recoveries}
         assert not unmeasured, f"say when the fault was over: {unmeasured}"
         history = History(

@@ -29,7 +29,7 @@ from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.interventions import retry_export
 from pipeline.workflow.queries import ExportFilter
 from tests.conftest import SERVERS, Stack
-from tests.interfaces.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_notifications
 from tests.support import factories
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program, procfile
@@ -75,7 +75,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
             del facts["path"]
         partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(facts))
     yield runtime
-    check_told(runtime)
+    check_notifications(runtime)
     runtime.close()
 
 

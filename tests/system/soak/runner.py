@@ -19,7 +19,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.ops import migrations
 from tests.conftest import Stack
-from tests.interfaces.contracts.sent import check_told
+from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.programs import procfile
@@ -135,7 +135,7 @@ def soak(
             tries=site.tries,
         )
         broken = violations(history)
-        check_told(site.runtime)
+        check_notifications(site.runtime)
         _write(folder / "history.jsonl", record, history)
         exports = found.tables["exports"]
         measured = figures(record, exports, broken, rest, targets)
