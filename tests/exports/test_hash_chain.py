@@ -24,7 +24,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical_bytes, hash_event
 from pipeline.exports.models import Event
 from pipeline.ops import audit, migrations
-from tests.ops.tampering import unguarded
+from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
@@ -114,7 +114,7 @@ def test_changed_columns_are_all_that_an_event_has() -> None:
 @pytest.mark.parametrize("column", CHANGES)
 def test_change_of_any_column_is_found(workflow_on_both: WorkflowHarness, column: str) -> None:
     export_id = executed(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
     (fault,) = audit.verify_chains(workflow_on_both.runtime).breaks
     kind = "moved" if column == "prev_hash" else "changed"
@@ -147,7 +147,7 @@ def test_what_is_missing_moved_replaced_or_added_is_named(workflow_on_both: Work
 
 
 def _put(workflow: WorkflowHarness, rows: list[dict[str, Any]], taken: Any, put: list[dict[str, Any]]) -> None:
-    with unguarded(workflow.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq.in_(list(taken))))
         if put:
             connection.execute(_EVENTS.insert(), put)
@@ -276,7 +276,7 @@ def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflo
     amended(workflow_on_both, kept)
     workflow_on_both.accept(factories.plan(batch="batch_3"))
     assert audit.find_mismatch(stated, audit.verify_chains(runtime, until=until)) is None
-    with unguarded(runtime.db) as connection:
+    with open_unguarded(runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))
         connection.execute(sa.text("UPDATE exports SET next_seq = 1 WHERE id = :id"), {"id": gone})
     found = audit.verify_chains(runtime, until=until)
@@ -330,7 +330,7 @@ def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_uncha
 
 def test_no_checkpoint_is_signed_of_a_broken_log(workflow: WorkflowHarness) -> None:
     executed(workflow)
-    with unguarded(workflow.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))
     with pytest.raises(audit.BrokenLog, match="1 of 1 chains are broken"):
         audit.sign_checkpoint(workflow.runtime)

@@ -13,7 +13,7 @@ GUARDED = ("events", "attempts")
 
 
 @contextmanager
-def unguarded(database: Database) -> Iterator[sa.Connection]:
+def open_unguarded(database: Database) -> Iterator[sa.Connection]:
     """Give a connection on which the log can be changed; what is done is committed when the block ends."""
     if not database.is_sqlite:
         with database.engine.begin() as connection:

@@ -78,7 +78,7 @@ def take(runtime: Runtime, name: str) -> str:
     return accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=None).export_id
 
 
-def under_way(runtime: Runtime) -> list[str]:
+def start_exports(runtime: Runtime) -> list[str]:
     """Have exports at every stage, one of them held by a worker; return their ids."""
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
@@ -114,12 +114,12 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
             elif task.partner_id and task.channel:
                 with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
                     sender.deliver_stream(runtime, task.export_id, task.partner_id, task.channel)
-        return all(state(runtime, each) == "executed" for each in exports) and not owed(runtime)
+        return all(state(runtime, each) == "executed" for each in exports) and not count_pending(runtime)
 
     poll(swept, 200, "they did not end")
 
 
-def owed(runtime: Runtime) -> int:
+def count_pending(runtime: Runtime) -> int:
     with runtime.db.read() as session:
         return len(session.scalars(select(col(Delivery.id)).where(col(Delivery.state) == "pending")).all())
 
@@ -131,7 +131,7 @@ def ids(runtime: Runtime, table: type[SQLModel], exports: Sequence[str], state: 
         return set(session.scalars(query if state is None else query.where(wanted.state == state)))
 
 
-def held_to_its_promises(original: Runtime, restored: Runtime, exports: Sequence[str], delivered: set[str]) -> None:
+def check_promises(original: Runtime, restored: Runtime, exports: Sequence[str], delivered: set[str]) -> None:
     """The restored service brings every export to its end, with the same messages, and repeats none that it knows of."""
     attempts_before = tries(restored)
     finish(restored, exports)
@@ -155,7 +155,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     opened: Open, sqlite_url: str, tmp_path: Path
 ) -> None:
     original = opened(sqlite_url, f"file:{tmp_path / 'artifacts'}")
-    exports = under_way(original)
+    exports = start_exports(original)
     delivered = ids(original, Delivery, exports, "delivered")
     assert len(delivered) == 2
     stated = audit.sign_checkpoint(original, settled_seconds=0)
@@ -186,7 +186,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     assert (
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
     )
-    held_to_its_promises(original, restored, exports, delivered)
+    check_promises(original, restored, exports, delivered)
 
 
 def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() -> None:
@@ -212,10 +212,10 @@ def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(workflow: Workflow
 def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(
     workflow: WorkflowHarness, tmp_path: Path
 ) -> None:
-    export_id, documents = rendered(workflow)
+    export_id, documents = render_export(workflow)
     (lost, lost_file), (rotten, rotten_file), *sound = documents
-    stored(tmp_path, lost).unlink()
-    stored(tmp_path, rotten).write_bytes(b"not what was stored")
+    read_stored(tmp_path, lost).unlink()
+    read_stored(tmp_path, rotten).write_bytes(b"not what was stored")
     made = backup.create_backup(workflow.runtime, tmp_path / "copy")
     assert sorted(made.missing, key=lambda each: each.filename != lost_file) == [
         backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
@@ -226,7 +226,7 @@ def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(
     assert (tmp_path / "copy" / backup.DATABASE).exists()
 
 
-class Unanswering(ArtifactStore):
+class UnreachableStore(ArtifactStore):
     """A store that goes away after its first document, until it is told to come back."""
 
     asked = 0
@@ -248,11 +248,11 @@ class Unanswering(ArtifactStore):
 def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
     workflow: WorkflowHarness, tmp_path: Path, *, is_new: bool
 ) -> None:
-    _, documents = rendered(workflow)
+    _, documents = render_export(workflow)
     folder = tmp_path / "copy"
     if not is_new:
         folder.mkdir()
-    store = Unanswering(workflow.runtime.store.url)
+    store = UnreachableStore(workflow.runtime.store.url)
     runtime = replace(workflow.runtime, store=store)
     with pytest.raises(StoreUnavailable):
         backup.create_backup(runtime, folder)
@@ -262,7 +262,7 @@ def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
 
 
 def test_copy_is_read_by_its_owner_alone(workflow: WorkflowHarness, tmp_path: Path) -> None:
-    rendered(workflow)
+    render_export(workflow)
     before = os.umask(0o022)
     try:
         backup.create_backup(workflow.runtime, tmp_path / "copy")
@@ -298,7 +298,7 @@ def test_copy_into_what_can_be_no_folder_is_refused(workflow: WorkflowHarness, t
         backup.create_backup(workflow.runtime, tmp_path / name)
 
 
-def rendered(workflow: WorkflowHarness) -> tuple[str, Sequence[tuple[str, str]]]:
+def render_export(workflow: WorkflowHarness) -> tuple[str, Sequence[tuple[str, str]]]:
     """Have documents made, and return the export with their hashes and file names."""
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
@@ -308,12 +308,12 @@ def rendered(workflow: WorkflowHarness) -> tuple[str, Sequence[tuple[str, str]]]
         return export_id, [(sha256, filename) for sha256, filename in found]
 
 
-def stored(home: Path, sha256: str) -> Path:
+def read_stored(home: Path, sha256: str) -> Path:
     (path,) = (home / "artifacts").rglob(sha256)
     return path
 
 
-def documented(beginning: str) -> str:
+def read_documented_command(beginning: str) -> str:
     """Return the command of docs/deployment.md that begins so, without its comment."""
     text = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8")
     (found,) = (line for line in text.splitlines() if line.startswith(f"$ {beginning}"))
@@ -327,7 +327,7 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     """As the role that owns the tables and is no superuser, by the very lines of docs/deployment.md."""
     url = postgres_server.fresh_url(postgres_template, owner=OWNER)
     original = opened(url, f"file:{tmp_path / 'artifacts'}")
-    exports = under_way(original)
+    exports = start_exports(original)
     delivered = ids(original, Delivery, exports, "delivered")
     with pytest.raises(InvalidState, match="pg_dump"):
         backup.create_backup(original, tmp_path / "copy")
@@ -341,7 +341,9 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
         ran = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, stdout=PIPE, text=True, check=False)
         return ran.stdout.strip()
 
-    dump, count, restore = (documented(line) for line in ("PGOPTIONS=", "pg_restore --data-only", "pg_restore --exit"))
+    dump, count, restore = (
+        read_documented_command(line) for line in ("PGOPTIONS=", "pg_restore --data-only", "pg_restore --exit")
+    )
     run(dump.removeprefix('PGOPTIONS="-c exports.account=*" '))
     assert run(count) == "0", "the warning"
     run(dump)
@@ -354,4 +356,4 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
     )
     assert migrations.schema_status(restored.db) is SchemaStatus.CURRENT
-    held_to_its_promises(original, restored, exports, delivered)
+    check_promises(original, restored, exports, delivered)

@@ -12,7 +12,7 @@ from pipeline.exports.models import ExportPackage
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow.amendments import amend_export
-from tests.ops.test_retention import documents, due, ended, executed, plan, registered, rows, today
+from tests.ops.test_retention import documents, end_export, execute_export, list_due, plan, register_plan, rows, today
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
@@ -23,10 +23,10 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
-    first, other = executed(workflow, plan("one")), executed(workflow, plan("two"))
+    first, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})
-    second = ended(
+    second = end_export(
         workflow,
         amend_export(
             workflow.runtime, workflow.caller, first, request, raw_plan=changed, idempotency_key=None
@@ -36,7 +36,7 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
         held = legal_holds.place_hold(
             workflow.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal"
         )
-        found = due(workflow, date(2040, 1, 1))
+        found = list_due(workflow, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
         assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports == (held_id == first)
         assert (rows(workflow, ExportPackage, first) != [], rows(workflow, ExportPackage, second) != []) == (True, True)
@@ -49,7 +49,7 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
 def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
     workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = registered(workflow, plan("one"))
+    one = register_plan(workflow, plan("one"))
     found = list(retention.find_expired(workflow.runtime, date(2032, 11, 27)))
     legal_holds.place_hold(workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
     monkeypatch.setattr(retention, "find_expired", lambda *_: iter(found))
@@ -58,12 +58,12 @@ def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
 
 
 def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(workflow: WorkflowHarness, today: date) -> None:
-    one, other = executed(workflow, plan("one")), executed(workflow, plan("two"))
+    one, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     day = date(2032, 11, 27)
     held = legal_holds.place_hold(
         workflow.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal"
     )
-    assert due(workflow, day) == {one: ("CA", held.id), other: ("CA", None)}
+    assert list_due(workflow, day) == {one: ("CA", held.id), other: ("CA", None)}
     assert retention.purge_expired(workflow.runtime, day).exports == 1
     assert rows(workflow, ExportPackage, one)
     with pytest.raises(InvalidState, match="nothing is left"):
@@ -75,7 +75,7 @@ def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(workflow
         workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
     )
     legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
-    assert due(workflow, day) == {one: ("CA", whole.id)}
+    assert list_due(workflow, day) == {one: ("CA", whole.id)}
     assert retention.purge_expired(workflow.runtime, day).exports == 0
     with pytest.raises(InvalidState, match="was released by Counsel already"):
         legal_holds.release_hold(workflow.runtime, held.id, released_by="Somebody")

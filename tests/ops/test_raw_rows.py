@@ -16,8 +16,8 @@ from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export, ExportPackage, PlanSnapshot
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
-from tests.ops.rebuild.test_rebuild import content, lived
-from tests.ops.tampering import unguarded
+from tests.ops.rebuild.test_rebuild import content, run_answered_export
+from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import deliver_all, executed
@@ -33,7 +33,7 @@ def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_u
 NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
 
 #: SQLite keeps in a cell whatever it is handed. Each is made again from the log and the plan, or begins anew.
-MENDED = (
+REPAIRED = (
     ("packages", "contents", "garbage"),
     ("packages", "type", NO_TEXT),
     ("packages", "contents", NO_TEXT),
@@ -74,7 +74,7 @@ def spoil(workflow: WorkflowHarness, export_id: str, name: str, column: str, val
     which = f"{here} = :export_id" if here in {"exports", "id", "export_id"} else f"{here} != ''"
     given = ":value" if value is not NO_TEXT else str(NO_TEXT)
     statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
-    with unguarded(workflow.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         done = connection.execute(
             sa.text(statement),
             {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value}),
@@ -83,9 +83,9 @@ def spoil(workflow: WorkflowHarness, export_id: str, name: str, column: str, val
 
 
 def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarness) -> None:
-    export_id, other = lived(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, other = run_answered_export(workflow), executed(workflow, factories.plan(batch="batch_2"))
     before = content(workflow)
-    for name, column, value in MENDED:
+    for name, column, value in REPAIRED:
         spoil(workflow, export_id, name, column, value)
         assert audit.verify_chains(workflow.runtime).intact == ((name, column) != ("exports", "next_seq"))
         found = service.rebuild_exports(workflow.runtime)
@@ -114,7 +114,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
 def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     workflow: WorkflowHarness, name: str, column: str, value: Any, told: str, *, comes_back: bool
 ) -> None:
-    export_id, _ = handed_off(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, _ = hand_off(workflow), executed(workflow, factories.plan(batch="batch_2"))
     spoil(workflow, export_id, name, column, value)
     found = service.rebuild_exports(workflow.runtime, apply=True)
     (one,) = found.damaged
@@ -123,7 +123,7 @@ def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     assert one.after_restore.intact == comes_back, one.after_restore
 
 
-def handed_off(workflow: WorkflowHarness) -> str:
+def hand_off(workflow: WorkflowHarness) -> str:
     """Execute an export up to its handoff: all of it is owed."""
     export_id = workflow.accept().export_id
     for name in ("record_packages", "render_documents"):
@@ -152,7 +152,7 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
 def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: WorkflowHarness) -> None:
     export_id, other = executed(workflow), executed(workflow, factories.plan(batch="batch_2"))
     deliver_all(workflow, export_id)
-    with unguarded(workflow.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.refusal is not None
@@ -183,8 +183,8 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_bo
 
 
 def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(workflow_on_both: WorkflowHarness) -> None:
-    export_id = lived(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    export_id = run_answered_export(workflow_on_both)
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))
         connection.execute(sa.delete(table(Export)))
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged

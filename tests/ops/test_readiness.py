@@ -34,7 +34,7 @@ from tests.workflow.conftest import WorkflowHarness
 STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 
-def failing(workflow: WorkflowHarness) -> list[str]:
+def list_failing_parts(workflow: WorkflowHarness) -> list[str]:
     return [part.name for part in readiness.check_parts(workflow.runtime) if not part.ok]
 
 
@@ -47,7 +47,7 @@ def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
     return tasks
 
 
-def handed_off(workflow: WorkflowHarness) -> str:
+def hand_off(workflow: WorkflowHarness) -> str:
     """Return an export that has been handed off, and of which nobody has been told anything."""
     export_id = workflow.accept().export_id
     tasks = [TaskMessage(export_id, 1, "record_packages"), TaskMessage(export_id, 1, "render_documents")]
@@ -62,18 +62,18 @@ def handed_off(workflow: WorkflowHarness) -> str:
     return export_id
 
 
-def owing_the_warehouse_alone(workflow: WorkflowHarness) -> str:
+def make_pending_for_warehouse(workflow: WorkflowHarness) -> str:
     """Return such an export that has nothing else left to be done, whose steps have ended."""
-    export_id = handed_off(workflow)
+    export_id = hand_off(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None))
         session.execute(update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"))
     return export_id
 
 
-def owing_for_an_hour(workflow: WorkflowHarness) -> None:
+def make_pending_for_hour(workflow: WorkflowHarness) -> None:
     """Have steps and deliveries that have been due for an hour."""
-    handed_off(workflow)
+    hand_off(workflow)
     workflow.accept(factories.plan(batch="later"))
     with workflow.runtime.db.write() as session:
         for model in (Step, Delivery):
@@ -85,9 +85,9 @@ def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
 ) -> None:
     """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
     workflow = make_workflow(database_url)
-    owing_for_an_hour(workflow)
+    make_pending_for_hour(workflow)
     with explained(workflow.runtime.db) as plans:
-        failing(workflow)
+        list_failing_parts(workflow)
     assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
     assert searches(plans, "ix_attempts_at", "at >"), plans
 
@@ -96,9 +96,9 @@ def test_what_is_due_later_is_not_read_either(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
-    owing_for_an_hour(workflow)
+    make_pending_for_hour(workflow)
     with explained(workflow.runtime.db) as plans:
-        assert "sweep" in failing(workflow)
+        assert "sweep" in list_failing_parts(workflow)
     for table in ("steps", "deliveries"):
         assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
         # Of the other deliveries of a stream, which have a name of their own there, the few are read that it has.
@@ -109,27 +109,27 @@ def test_what_is_due_later_is_not_read_either(
 
 def test_idle_service_is_ready_however_long_it_is_idle(workflow: WorkflowHarness) -> None:
     workflow.clock.pass_seconds(10**6)
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
 
 
 @alone("F33")
 def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(STALLED_AFTER - 12)
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
     workflow.clock.pass_seconds(12)
-    assert failing(workflow) == ["sweep", "steps"]
+    assert list_failing_parts(workflow) == ["sweep", "steps"]
 
 
 @alone("F34")
 def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(workflow: WorkflowHarness) -> None:
     workflow.accept()
     sweep_for(workflow, STALLED_AFTER - 2)
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
     tasks = sweep_for(workflow, 12)
-    assert failing(workflow) == ["steps"]
+    assert list_failing_parts(workflow) == ["steps"]
     workflow.run(tasks)
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
 
 
 def test_queue_that_nobody_reads_is_named_while_others_move(workflow: WorkflowHarness) -> None:
@@ -140,46 +140,46 @@ def test_queue_that_nobody_reads_is_named_while_others_move(workflow: WorkflowHa
     (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
     assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
     workflow.step(stuck, 1, "render_documents")
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
 
 
 def test_telling_that_nobody_begins_is_seen_while_documents_are_made(workflow: WorkflowHarness) -> None:
-    handed_off(workflow)
+    hand_off(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
     sweep_for(workflow, STALLED_AFTER + 12)
     other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(other, 1, name)
-    assert failing(workflow) == ["deliveries"]
+    assert list_failing_parts(workflow) == ["deliveries"]
 
 
 def test_long_queue_that_moves_is_ready(workflow: WorkflowHarness) -> None:
     exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     sweep_for(workflow, STALLED_AFTER + 20)
-    assert failing(workflow) == ["steps"]
+    assert list_failing_parts(workflow) == ["steps"]
     workflow.step(exports[0], 1, "record_packages")
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
 
 
 def test_steps_that_stand_still_are_seen_while_messages_are_sent(workflow: WorkflowHarness) -> None:
-    told = handed_off(workflow)
+    told = hand_off(workflow)
     workflow.clock.pass_seconds(STALLED_AFTER + 1)
     workflow.accept(factories.plan(batch="batch_2"))
     sweep_for(workflow, STALLED_AFTER + 12)
     assert sender.deliver_stream(workflow.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
-    assert failing(workflow) == ["steps"]
+    assert list_failing_parts(workflow) == ["steps"]
 
 
 def test_messages_that_nobody_sends_are_seen_while_steps_are_made(workflow: WorkflowHarness) -> None:
-    handed_off(workflow)
+    hand_off(workflow)
     sweep_for(workflow, STALLED_AFTER + 12)
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
-    assert failing(workflow) == ["deliveries"]
+    assert list_failing_parts(workflow) == ["deliveries"]
 
 
 def test_what_is_pending_for_a_paused_partner_only_waits(workflow: WorkflowHarness) -> None:
-    export_id = handed_off(workflow)
+    export_id = hand_off(workflow)
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         partners.pause_partner(workflow.runtime, factories.ACCOUNT, partner_id)
     for name in ("notify_broker", "notify_warehouse", "notify_operator"):
@@ -188,12 +188,12 @@ def test_what_is_pending_for_a_paused_partner_only_waits(workflow: WorkflowHarne
         session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
     sweep_for(workflow, 5 * STALLED_AFTER)
     workflow.clock.pass_seconds(STALLED_AFTER)
-    assert failing(workflow) == []
+    assert list_failing_parts(workflow) == []
 
 
-def put_off_after_it_was_found_due(workflow: WorkflowHarness) -> None:
+def postpone_after_found_due(workflow: WorkflowHarness) -> None:
     """Have a sweep find a stream due whose sender was held up, and the sender then say that the first message waits ten minutes."""
-    stream = DeliveryStream(owing_the_warehouse_alone(workflow), factories.WAREHOUSE, "queue")
+    stream = DeliveryStream(make_pending_for_warehouse(workflow), factories.WAREHOUSE, "queue")
     claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
     assert len(claimed.deliveries) == 2
@@ -203,24 +203,24 @@ def put_off_after_it_was_found_due(workflow: WorkflowHarness) -> None:
 
 
 def test_what_waits_for_its_next_try_has_not_lain_meanwhile(workflow: WorkflowHarness) -> None:
-    put_off_after_it_was_found_due(workflow)
+    postpone_after_found_due(workflow)
     workflow.clock.pass_seconds(601)
-    assert "deliveries" not in failing(workflow)
+    assert "deliveries" not in list_failing_parts(workflow)
     sweep_for(workflow, STALLED_AFTER + 12)
-    assert "deliveries" in failing(workflow), "but nobody has come since"
+    assert "deliveries" in list_failing_parts(workflow), "but nobody has come since"
 
 
 def test_what_came_to_wait_behind_it_has_not_lain_either(workflow: WorkflowHarness) -> None:
-    put_off_after_it_was_found_due(workflow)
+    postpone_after_found_due(workflow)
     with workflow.runtime.db.write() as session:
         behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
         session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
     sweep_for(workflow, 602)
-    assert "deliveries" not in failing(workflow)
+    assert "deliveries" not in list_failing_parts(workflow)
 
 
 def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(workflow: WorkflowHarness) -> None:
-    stream = DeliveryStream(owing_the_warehouse_alone(workflow), factories.WAREHOUSE, "queue")
+    stream = DeliveryStream(make_pending_for_warehouse(workflow), factories.WAREHOUSE, "queue")
     claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
     sweep_for(workflow, 40)
@@ -229,17 +229,17 @@ def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(workflow
     )
     workflow.clock.pass_seconds(3600)
     sender.resend_delivery(workflow.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
-    assert "deliveries" not in failing(workflow)
+    assert "deliveries" not in list_failing_parts(workflow)
 
 
-def documents_waiting(workflow: WorkflowHarness) -> str:
+def make_documents_pending(workflow: WorkflowHarness) -> str:
     """Return an export of which the documents are to be made next."""
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     return export_id
 
 
-def attempts_of_documents(workflow: WorkflowHarness) -> int:
+def list_document_attempts(workflow: WorkflowHarness) -> int:
     with workflow.runtime.db.read() as session:
         return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
 
@@ -247,12 +247,12 @@ def attempts_of_documents(workflow: WorkflowHarness) -> int:
 def test_engine_that_does_not_start_is_an_outage_that_is_seen(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = documents_waiting(workflow)
+    export_id = make_documents_pending(workflow)
     RENDERER.close()
     with monkeypatch.context() as patch:
         patch.setattr(RENDERER, "_engine", "pipeline.documents.none")
         assert workflow.step(export_id, 1, "render_documents") == ()
-        assert failing(workflow) == [], "it may be back at once"
+        assert list_failing_parts(workflow) == [], "it may be back at once"
         for _ in range(workflow.runtime.settings.step_max_attempts):
             workflow.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
             assert workflow.step(export_id, 1, "render_documents") == ()
@@ -262,34 +262,34 @@ def test_engine_that_does_not_start_is_an_outage_that_is_seen(
         "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
         " where the workers run: it tries the artifact store and the PDF engine"
     )
-    assert (attempts_of_documents(workflow), workflow.state(export_id)) == (0, "executing")
+    assert (list_document_attempts(workflow), workflow.state(export_id)) == (0, "executing")
     workflow.finish(export_id)
-    assert (workflow.state(export_id), failing(workflow)) == ("executed", [])
+    assert (workflow.state(export_id), list_failing_parts(workflow)) == ("executed", [])
 
 
 def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workflow: WorkflowHarness) -> None:
-    export_id = documents_waiting(workflow)
+    export_id = make_documents_pending(workflow)
     workflow.store.breaks_with = StoreUnavailable("no room")
     assert workflow.step(export_id, 1, "render_documents") == ()
     workflow.clock.pass_seconds(STALLED_AFTER)
     assert workflow.step(export_id, 1, "render_documents") == ()
-    assert failing(workflow) == ["outage"]
+    assert list_failing_parts(workflow) == ["outage"]
     workflow.store.breaks_with = None
     other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(other, 1, name)
-    assert failing(workflow) == [], "another worker reaches it"
+    assert list_failing_parts(workflow) == [], "another worker reaches it"
 
 
 def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> None:
-    export_id = documents_waiting(workflow)
+    export_id = make_documents_pending(workflow)
     workflow.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
     for _ in range(workflow.runtime.settings.step_max_attempts - 1):
         assert workflow.step(export_id, 1, "render_documents") == ()
-        assert failing(workflow) == []
+        assert list_failing_parts(workflow) == []
         workflow.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
     assert workflow.step(export_id, 1, "render_documents") == ()
-    assert (workflow.state(export_id), failing(workflow)) == ("failed", [])
+    assert (workflow.state(export_id), list_failing_parts(workflow)) == ("failed", [])
 
 
 def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(
@@ -307,7 +307,7 @@ def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_
     (part,) = [part for part in readiness.check_parts(runtime) if not part.ok]
     assert part.name == "intake"
     assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
-    assert failing(workflow) == [], "the one process that is everything has no intake beside it"
+    assert list_failing_parts(workflow) == [], "the one process that is everything has no intake beside it"
     heartbeats.record(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
     workflow.clock.pass_seconds(STALLED_AFTER)

@@ -49,19 +49,19 @@ def plan(name: str, *, arrival: str | None = "2026-11-26T18:00:00Z", export_coun
     return made
 
 
-def executed(workflow: WorkflowHarness, made: Json) -> str:
+def execute_export(workflow: WorkflowHarness, made: Json) -> str:
     """Have the plan executed, its messages sent."""
-    return ended(workflow, workflow.accept(made, key=f"key-{made['batchId']}").export_id)
+    return end_export(workflow, workflow.accept(made, key=f"key-{made['batchId']}").export_id)
 
 
-def ended(workflow: WorkflowHarness, export_id: str) -> str:
+def end_export(workflow: WorkflowHarness, export_id: str) -> str:
     workflow.run([TaskMessage(export_id, 1, "record_packages")])
     workflow.run([TaskMessage(export_id, 1, "render_documents")])
     assert workflow.state(export_id) == "executed"
     return export_id
 
 
-def due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | None]]:
+def list_due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | None]]:
     """Return what is due by the id of its export, or of its plan where there is none."""
     found = list(retention.find_expired(workflow.runtime, on))
     return {
@@ -87,7 +87,7 @@ def today(workflow: WorkflowHarness) -> date:
 
 def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarness, today: date) -> None:
     exports = {
-        name: executed(workflow, plan(name, arrival=arrival, export_country=country))
+        name: execute_export(workflow, plan(name, arrival=arrival, export_country=country))
         for name, arrival, country in (
             ("us5", "2026-11-26T18:00:00Z", "MX"),
             ("us5later", "2026-11-28T18:00:00Z", "MX"),
@@ -105,7 +105,7 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarn
         (date(2040, 1, 1), set()),  # what has not ended is kept
     ):
         expected = {exports[name] for name in names}
-        assert set(due(workflow, day)) == expected
+        assert set(list_due(workflow, day)) == expected
         assert retention.purge_expired(workflow.runtime, day).exports == len(expected)
         purged |= expected
         for export_id in (*exports.values(), open_still):
@@ -126,12 +126,12 @@ def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_ma
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, status: str
 ) -> None:
     workflow = make_workflow(database_url)
-    late, other = executed(workflow, plan("late")), executed(workflow, plan("other"))
-    answered(
+    late, other = execute_export(workflow, plan("late")), execute_export(workflow, plan("other"))
+    record_answer(
         workflow, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC)
     )  # the evening of the 5th, by the rules' clock
-    answered(workflow, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
-    assert set(due(workflow, date(2033, 4, 5))) == {other}
+    record_answer(workflow, other, "query", datetime(2027, 4, 6, 3, 0, tzinfo=UTC))
+    assert set(list_due(workflow, date(2033, 4, 5))) == {other}
     (found,) = (each for each in retention.find_expired(workflow.runtime, date(2033, 4, 6)) if each.export_id == late)
     assert isinstance(found, retention.ExpiredRecord)
     assert (found.entry_on, found.kept_until) == (date(2027, 4, 5), date(2033, 4, 5))
@@ -144,9 +144,9 @@ def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, *, known: bool
 ) -> None:
     workflow = make_workflow(database_url)
-    old = registered(workflow, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
-    registered(workflow, plan("new", export_country="MX"))
-    export_id = executed(workflow, plan("executed", export_country="MX"))
+    old = register_plan(workflow, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
+    register_plan(workflow, plan("new", export_country="MX"))
+    export_id = execute_export(workflow, plan("executed", export_country="MX"))
     # As if it had been accepted long after it was entered; today nobody would.
     with workflow.runtime.db.write() as session:
         kept = session.scalars(select(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "executed")).one()
@@ -154,9 +154,9 @@ def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over
         kept.entry_on = date(2020, 2, 28)
         if not known:  # a plan of an older version
             session.execute(update(PlanSnapshot).values(entry_on=None))
-    assert due(workflow, date(2025, 2, 28)) == {}
-    assert due(workflow, date(2025, 3, 1)) == {export_id: ("US", None)}
-    assert due(workflow, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
+    assert list_due(workflow, date(2025, 2, 28)) == {}
+    assert list_due(workflow, date(2025, 3, 1)) == {export_id: ("US", None)}
+    assert list_due(workflow, date(2025, 3, 2)) == {export_id: ("US", None), old: ("US", None)}
     assert retention.purge_expired(workflow.runtime, date(2025, 3, 2)) == retention.PurgeResult(
         1, 1, len(rows(workflow, Artifact, export_id))
     )
@@ -164,14 +164,14 @@ def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over
 
 def test_only_plans_that_can_be_due_are_read(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
-        registered(workflow, plan(name))
+        register_plan(workflow, plan(name))
     with workflow.runtime.db.write() as session:
         session.execute(update(PlanSnapshot).values(document="garbage"))
     assert list(retention.find_expired(workflow.runtime, date(2031, 11, 25))) == []
     assert len(list(retention.find_expired(workflow.runtime, date(2031, 11, 26)))) == 2
 
 
-def answered(workflow: WorkflowHarness, export_id: str, status: str, at: datetime) -> None:
+def record_answer(workflow: WorkflowHarness, export_id: str, status: str, at: datetime) -> None:
     """Have the customs broker say so at that time."""
     with workflow.runtime.db.write() as session:
         submission = session.scalars(
@@ -185,8 +185,8 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
 ) -> None:
     workflow = make_workflow(database_url)
     export_id, kept_id = (
-        executed(workflow, plan("gone")),
-        executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z")),
+        execute_export(workflow, plan("gone")),
+        execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z")),
     )
     before = [(row.artifact_type, row.sha256, row.size) for row in rows(workflow, Artifact, export_id)]  # type: ignore[attr-defined]
     log = workflow.events(export_id)
@@ -214,7 +214,7 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     assert {path.name for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()} == kept
 
 
-def registered(workflow: WorkflowHarness, made: Json) -> str:
+def register_plan(workflow: WorkflowHarness, made: Json) -> str:
     """Have the plan kept for a later execution."""
     read = export_plans.hash_plan(Plan.model_validate(made), made)
     return preflight.register_plan(workflow.runtime, workflow.caller, read).plan_id
@@ -230,16 +230,16 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
-    us5, later = registered(workflow, plan("us5", export_country="MX")), registered(workflow, plan("ca6"))
+    us5, later = register_plan(workflow, plan("us5", export_country="MX")), register_plan(workflow, plan("ca6"))
     # Another plan of a batch that is executed is kept with it, while that is held.
-    beside = registered(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
-    export_id = executed(workflow, plan("batch"))
+    beside = register_plan(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
+    export_id = execute_export(workflow, plan("batch"))
     held = legal_holds.place_hold(
         workflow.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
     )
     day = date(2031, 11, 27)
-    assert due(workflow, date(2031, 11, 26)) == {}
-    assert due(workflow, day) == {us5: ("US", None), beside: ("US", held.id)}
+    assert list_due(workflow, date(2031, 11, 26)) == {}
+    assert list_due(workflow, day) == {us5: ("US", None), beside: ("US", held.id)}
     assert retention.purge_expired(workflow.runtime, day) == retention.PurgeResult(0, 1, 0)
     kept = documents(workflow)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
@@ -248,7 +248,7 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
         workflow.runtime, factories.ACCOUNT, export_id=None, reason="claim", placed_by="Legal"
     )
     legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
-    assert due(workflow, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
+    assert list_due(workflow, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
     )}  # fmt: skip
     assert retention.purge_expired(workflow.runtime, date(2033, 1, 1)) == retention.PurgeResult(0, 0, 0)
@@ -256,18 +256,18 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     made = retention.purge_expired(workflow.runtime, date(2033, 1, 1))
     assert (made.exports, made.plans) == (1, 2)
     assert not any(documents(workflow).values())
-    assert due(workflow, date(2040, 1, 1)) == {}
+    assert list_due(workflow, date(2040, 1, 1)) == {}
 
 
 def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_sent_again(
     workflow: WorkflowHarness, today: date
 ) -> None:
-    one = registered(workflow, plan("one"))
+    one = register_plan(workflow, plan("one"))
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
     with pytest.raises(InvalidState, match="was purged"):
         accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None)
-    assert registered(workflow, plan("one")) == one
+    assert register_plan(workflow, plan("one")) == one
     assert documents(workflow) == {one: True}
     export_id = accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None).export_id
     workflow.finish(export_id)
@@ -279,24 +279,24 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_s
     assert amend_export(
         workflow.runtime, workflow.caller, export_id, request, raw_plan=None, idempotency_key=None
     ).export_id == (export_id)
-    assert registered(workflow, plan("one")) == one
+    assert register_plan(workflow, plan("one")) == one
     assert documents(workflow) == {one: False}
 
 
 def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(
     workflow: WorkflowHarness, today: date
 ) -> None:
-    def amended(export_id: str, made: Json) -> str:
+    def run_amendment(export_id: str, made: Json) -> str:
         request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": made})
         return amend_export(
             workflow.runtime, workflow.caller, export_id, request, raw_plan=made, idempotency_key=None
         ).export_id
 
-    first = executed(workflow, plan("one"))
-    second = amended(first, plan("one", arrival="2026-12-20T12:00:00Z"))
+    first = execute_export(workflow, plan("one"))
+    second = run_amendment(first, plan("one", arrival="2026-12-20T12:00:00Z"))
     workflow.finish(second)
     assert retention.purge_expired(workflow.runtime, date(2032, 11, 27)).exports == 1
-    third = amended(second, plan("one"))
+    third = run_amendment(second, plan("one"))
     with workflow.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
     assert kept == export_plans.canonical_json(plan("one"))
@@ -323,7 +323,7 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(
 
 
 def test_what_is_purged_can_be_looked_at_and_nothing_else(workflow: WorkflowHarness, today: date) -> None:
-    export_id = executed(workflow, plan("gone"))
+    export_id = execute_export(workflow, plan("gone"))
     (artifact, *_) = rows(workflow, Artifact, export_id)
     with workflow.runtime.db.read() as session:
         delivery_id = queries.list_deliveries(workflow.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
@@ -350,8 +350,8 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(workflow: WorkflowHarn
 
 
 def test_backup_after_a_purge_copies_what_is_kept(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
-    executed(workflow, plan("gone"))
-    kept_id = executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    execute_export(workflow, plan("gone"))
+    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     made = backup.create_backup(workflow.runtime, tmp_path / "copy")
     assert made.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
@@ -369,8 +369,8 @@ class PurgedWhenAsked(ArtifactStore):
 
 
 def test_purge_while_a_backup_is_taken_is_no_loss(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
-    gone_id = executed(workflow, plan("gone"))
-    kept_id = executed(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    gone_id = execute_export(workflow, plan("gone"))
+    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
     kept, gone = ({row.sha256 for row in rows(workflow, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
     store = PurgedWhenAsked(workflow.runtime.store.url)
     store.purge = lambda: retention.purge_expired(workflow.runtime, date(2032, 11, 27))
@@ -379,7 +379,7 @@ def test_purge_while_a_backup_is_taken_is_no_loss(workflow: WorkflowHarness, tod
 
 
 def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(workflow: WorkflowHarness, today: date) -> None:
-    exports = [executed(workflow, plan(name)) for name in ("one", "two", "three")]
+    exports = [execute_export(workflow, plan(name)) for name in ("one", "two", "three")]
     with workflow.runtime.db.write() as session:
         ids = [session.get_one(Export, export_id).plan_id for export_id in exports]
         for plan_id, document in zip(ids, (text("CAST(x'ff' AS TEXT)"), '{"units": []}'), strict=False):
@@ -399,7 +399,7 @@ def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(workflow: 
 def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
     workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = executed(workflow, plan("gone"))
+    export_id = execute_export(workflow, plan("gone"))
     day = date(2032, 11, 27)
     with monkeypatch.context() as patched:
         patched.setattr(type(workflow.store), "delete", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))

@@ -25,7 +25,7 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import retention
 from pipeline.workflow import preflight
 from tests.deliveries.support.mail_server import MailServer, Script
-from tests.ops.test_retention import executed
+from tests.ops.test_retention import execute_export
 from tests.support import factories
 from tests.support.canaries import executable, found, with_canaries
 from tests.support.hostile_inputs import whole_plan
@@ -51,7 +51,7 @@ ANSWERED, LOGGED = {"canary902x", "canary903x", "canary904x"}, {f"canary{number}
 
 
 @pytest.fixture
-def mailing(workflow: WorkflowHarness) -> WorkflowHarness:
+def mail_workflow(workflow: WorkflowHarness) -> WorkflowHarness:
     """The workflow harness with a mail server that knows no such user, and a customs broker that is reached by it."""
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
@@ -60,7 +60,7 @@ def mailing(workflow: WorkflowHarness) -> WorkflowHarness:
     return workflow
 
 
-def through_the_mail(workflow: WorkflowHarness, export_id: str) -> None:
+def refuse_handoff_mail(workflow: WorkflowHarness, export_id: str) -> None:
     """Have the handoff refused for good, naming whom it was for, so that it is dead and the operators are owed it."""
     script = Script(recipients={MAILBOX: f"550 5.1.1 <{MAILBOX}>: no such user"})
     with MailServer(script) as room:
@@ -70,7 +70,7 @@ def through_the_mail(workflow: WorkflowHarness, export_id: str) -> None:
         assert sender.deliver_stream(runtime, export_id, BROKER, "email").dead == 1
 
 
-def answered(workflow: WorkflowHarness, export_id: str) -> None:
+def query_handoff(workflow: WorkflowHarness, export_id: str) -> None:
     """Have the customs broker ask, which the operators are owed as well."""
     with workflow.runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
@@ -78,7 +78,7 @@ def answered(workflow: WorkflowHarness, export_id: str) -> None:
     assert submissions.receive_answer(workflow.runtime, submission, body, f"partner:{BROKER}").recorded
 
 
-def standing(workflow: WorkflowHarness) -> Mapping[str, set[str]]:
+def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]:
     """Return the canaries that stand in the database, by table and column."""
     known: dict[str, set[str]] = {}
     with closing(sqlite3.connect(str(workflow.runtime.db.url.database))) as connection:
@@ -93,7 +93,9 @@ def standing(workflow: WorkflowHarness) -> Mapping[str, set[str]]:
     return known
 
 
-def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: WorkflowHarness, tmp_path: Path) -> None:
+def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(
+    mail_workflow: WorkflowHarness, tmp_path: Path
+) -> None:
     whole = whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
     whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}
     assert executable(whole)
@@ -101,22 +103,22 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(mailing: Work
     assert len(known) >= 60, "too few texts of the plan hold one"
     waiting = laid | {"batchId": "registered"}
     preflight.register_plan(
-        mailing.runtime, mailing.caller, export_plans.hash_plan(Plan.model_validate(waiting), waiting)
+        mail_workflow.runtime, mail_workflow.caller, export_plans.hash_plan(Plan.model_validate(waiting), waiting)
     )
-    export_id = executed(mailing, laid)
-    through_the_mail(mailing, export_id)
-    answered(mailing, export_id)
-    with mailing.runtime.db.read() as session:
+    export_id = execute_export(mail_workflow, laid)
+    refuse_handoff_mail(mail_workflow, export_id)
+    query_handoff(mail_workflow, export_id)
+    with mail_workflow.runtime.db.read() as session:
         owed = session.exec(select(Delivery.state).where(col(Delivery.export_id) == export_id)).all()
     assert {"dead", "pending"} <= {*owed}
-    before = standing(mailing)
+    before = list_remaining_canaries(mail_workflow)
     # Every table that is to be emptied held some, or this test would prove nothing.
     assert {column for column, words in before.items() if len(words) >= 50} >= {"plans.document", "notifications.data"}
     assert {"units.document", "packages.package_ref", "broker_submissions.recipient"} <= before.keys()
 
-    made = retention.purge_expired(mailing.runtime, date(2040, 1, 1))
+    made = retention.purge_expired(mail_workflow.runtime, date(2040, 1, 1))
     assert (made.exports, made.plans) == (1, 1)
-    left = dict(standing(mailing))
+    left = dict(list_remaining_canaries(mail_workflow))
     assert left.pop("partner_channels.way") == {"canary901x"}, "a partner's way is the partner's, and no record"
     assert (
         set().union(*(left.pop(f"acknowledgements.{name}") for name in ("id", "reference", "entry_number"))) == ANSWERED

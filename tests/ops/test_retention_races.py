@@ -22,7 +22,7 @@ from pipeline.ops import legal_holds, retention
 from pipeline.workflow import acceptance, preflight
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
-from tests.ops.test_retention import executed, plan
+from tests.ops.test_retention import execute_export, plan
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
@@ -36,9 +36,9 @@ def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str)
     return make_workflow(database_url)
 
 
-def under_way(workflow: WorkflowHarness) -> StepContext:
+def start_rendering(workflow: WorkflowHarness) -> StepContext:
     """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
-    old_id = executed(workflow, plan("old"))
+    old_id = execute_export(workflow, plan("old"))
     with workflow.runtime.db.read() as session:
         old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
     record(workflow, repository.store_document(workflow.runtime, old, 1, SHARED))
@@ -55,7 +55,7 @@ def record(workflow: WorkflowHarness, row: repository.ArtifactRow) -> None:
 
 
 @contextmanager
-def purging(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
+def purge_meanwhile(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
     """Purge meanwhile, and wait for its end."""
     thread = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
     thread.start()
@@ -67,7 +67,7 @@ def purging(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
 
 
 def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(workflow: WorkflowHarness) -> None:
-    context = under_way(workflow)
+    context = start_rendering(workflow)
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
     assert retention.purge_expired(workflow.runtime, DAY).exports == 1
     assert not workflow.store.has(row["sha256"])
@@ -80,9 +80,9 @@ def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(wo
 
 
 def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(workflow: WorkflowHarness) -> None:
-    context = under_way(workflow)
+    context = start_rendering(workflow)
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
-    with purging(workflow) as thread, workflow.runtime.db.write() as session:
+    with purge_meanwhile(workflow) as thread, workflow.runtime.db.write() as session:
         repository.record_documents(session, workflow.store, [row])
         thread.join(0.5)
         assert thread.is_alive(), "it has not waited"
@@ -121,7 +121,7 @@ def test_registered_plan_that_is_being_executed_is_left(
 def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(
     workflow: WorkflowHarness, *, registered: bool
 ) -> None:
-    one = under_hold(workflow, registered=registered)
+    one = place_under_hold(workflow, registered=registered)
     with workflow.runtime.db.write() as session:
         # As `legal_holds.place` does, before it has committed.
         session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
@@ -131,14 +131,14 @@ def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(
         assert purge.is_alive(), "it has not waited"
         session.add(LegalHold(id="hld_1", account_id=factories.ACCOUNT, reason="a dispute", placed_by="Legal"))
     purge.join(20)
-    assert whole(workflow, one)
+    assert is_whole(workflow, one)
 
 
 @pytest.mark.parametrize("registered", [False, True])
 def test_hold_on_an_account_waits_for_a_purge_under_way(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, registered: bool
 ) -> None:
-    one = under_hold(workflow, registered=registered)
+    one = place_under_hold(workflow, registered=registered)
     placed: list[bool] = []
 
     def emptied(*arguments: Any) -> bool:
@@ -156,21 +156,21 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
     monkeypatch.setattr(retention, "_clear_plan", emptied)
     retention.purge_expired(workflow.runtime, DAY)
     holding.join(20)
-    assert (placed, len(legal_holds.list_holds(workflow.runtime)), whole(workflow, one)) == ([False], 1, False)
+    assert (placed, len(legal_holds.list_holds(workflow.runtime)), is_whole(workflow, one)) == ([False], 1, False)
 
 
-def under_hold(workflow: WorkflowHarness, *, registered: bool) -> str:
+def place_under_hold(workflow: WorkflowHarness, *, registered: bool) -> str:
     """Return the plan of an export that is due, or that is registered alone."""
     made = plan("one")
     if registered:
         return preflight.register_plan(
             workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made)
         ).plan_id
-    export_id = executed(workflow, made)
+    export_id = execute_export(workflow, made)
     with workflow.runtime.db.read() as session:
         return session.get_one(Export, export_id).plan_id
 
 
-def whole(workflow: WorkflowHarness, plan_id: str) -> bool:
+def is_whole(workflow: WorkflowHarness, plan_id: str) -> bool:
     with workflow.runtime.db.read() as session:
         return session.get_one(PlanSnapshot, plan_id).document != repository.PURGED

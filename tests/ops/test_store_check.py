@@ -50,7 +50,7 @@ def with_profile(workflow: WorkflowHarness, profile: object = PROFILE) -> None:
     partners.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
-def executed(workflow: WorkflowHarness, batch: str = factories.BATCH, units: int = 1) -> str:
+def execute_export(workflow: WorkflowHarness, batch: str = factories.BATCH, units: int = 1) -> str:
     """Return an export whose documents are all made, the broker's own file among them."""
     export_id = workflow.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
     for unit_no in range(1, units + 1):
@@ -73,11 +73,11 @@ def files(workflow: WorkflowHarness) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def place(workflow: WorkflowHarness, sha256: str) -> Path:
+def blob_path(workflow: WorkflowHarness, sha256: str) -> Path:
     return Path(workflow.store.url.removeprefix("file:")) / "sha256" / sha256[:2] / sha256[2:4] / sha256
 
 
-def look(
+def check_store(
     runtime: Runtime, *, restore: bool = False, export_id: str | None = None
 ) -> tuple[StoreReport, dict[tuple[str, int, str], DamagedDocument]]:
     """Look through the store; return the counts and what is bad."""
@@ -88,7 +88,7 @@ def look(
     return survey, by_row
 
 
-def unexpected(bad: DamagedDocument) -> None:
+def list_unexpected(bad: DamagedDocument) -> None:
     pytest.fail(str(bad))
 
 
@@ -97,13 +97,13 @@ def test_a_store_that_has_everything_is_read_whole_and_left_alone(
 ) -> None:
     monkeypatch.setattr(store_check, "_PAGE_SIZE", 5)
     with_profile(workflow)
-    executed(workflow, "a", units=2)
-    executed(workflow, "b")
+    execute_export(workflow, "a", units=2)
+    execute_export(workflow, "b")
     before = files(workflow)
     heard: list[int] = []
     for restore in (False, True):
         survey = store_check.check_store(
-            workflow.runtime, unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
+            workflow.runtime, list_unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
         )
         assert (survey.documents, survey.unrestored, survey.restored) == (len(rows(workflow)), 0, 0)
         assert survey.size == sum(map(len, before.values()))
@@ -114,17 +114,17 @@ def test_a_store_that_has_everything_is_read_whole_and_left_alone(
 
 def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(workflow: WorkflowHarness) -> None:
     with_profile(workflow)
-    export_id = executed(workflow, units=2)
+    export_id = execute_export(workflow, units=2)
     recorded, before = rows(workflow), files(workflow)
     lost = {(export_id, 1, "manifest"), (export_id, 2, "cci_pdf"), (export_id, 2, "broker_profile")}
     changed = {(export_id, 1, "cci_json"), (export_id, 2, "packing_list_pdf")}
     for key in lost:
-        place(workflow, recorded[key]).unlink()
+        blob_path(workflow, recorded[key]).unlink()
     for key in changed:
-        place(workflow, recorded[key]).write_bytes(before[recorded[key]][:-1])
+        blob_path(workflow, recorded[key]).write_bytes(before[recorded[key]][:-1])
     damaged = files(workflow)
 
-    survey, bad = look(workflow.runtime)
+    survey, bad = check_store(workflow.runtime)
     assert {key: each.condition for key, each in bad.items()} == {
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(changed, "damaged"),
@@ -132,13 +132,13 @@ def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(wo
     assert (survey.documents, survey.unrestored, survey.restored) == (len(recorded), 5, 0)
     assert files(workflow) == damaged, "a check writes nothing"
 
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (0, 5)
     assert {key: (each.restored, each.reason) for key, each in bad.items()} == dict.fromkeys(
         lost | changed, (True, None)
     )
     assert files(workflow) == before
-    assert look(workflow.runtime)[0].unrestored == 0
+    assert check_store(workflow.runtime)[0].unrestored == 0
     assert rows(workflow) == recorded
 
 
@@ -146,23 +146,23 @@ def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_profile(workflow)
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     key = (export_id, 1, "broker_profile")
-    place(workflow, rows(workflow)[key]).unlink()
+    blob_path(workflow, rows(workflow)[key]).unlink()
     monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the others are there"))
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert (survey.unrestored, bad[key].restored) == (0, True)
 
 
 def test_one_export_alone_is_looked_at_where_it_is_named(workflow: WorkflowHarness) -> None:
-    first, second = executed(workflow, "a"), executed(workflow, "b")
+    first, second = execute_export(workflow, "a"), execute_export(workflow, "b")
     shutil.rmtree(Path(workflow.store.url.removeprefix("file:")) / "sha256")
-    survey, bad = look(workflow.runtime, export_id=second, restore=True)
+    survey, bad = check_store(workflow.runtime, export_id=second, restore=True)
     assert {key[0] for key in bad} == {second}
     assert survey.unrestored == 0
-    assert {key[0] for key in look(workflow.runtime)[1]} == {first}
+    assert {key[0] for key in check_store(workflow.runtime)[1]} == {first}
     with pytest.raises(NotFound, match="there is no export exp_none"):
-        look(workflow.runtime, export_id="exp_none")
+        check_store(workflow.runtime, export_id="exp_none")
 
 
 @pytest.fixture(params=["memory", "bucket"])
@@ -183,24 +183,24 @@ def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_kind_of_store_is_checked_and_filled_again(workflow: WorkflowHarness, other_store: ArtifactStore) -> None:
     with_profile(workflow)
-    executed(workflow)
+    execute_export(workflow)
     elsewhere = replace(workflow.runtime, store=other_store)
-    survey, bad = look(elsewhere)
+    survey, bad = check_store(elsewhere)
     assert (survey.unrestored, {each.condition for each in bad.values()}) == (len(rows(workflow)), {"missing"})
-    assert look(elsewhere, restore=True)[0].unrestored == 0
-    assert look(elsewhere)[0].unrestored == 0
+    assert check_store(elsewhere, restore=True)[0].unrestored == 0
+    assert check_store(elsewhere)[0].unrestored == 0
     for sha256, body in files(workflow).items():
         assert other_store.get(sha256) == body
 
 
 def test_purged_documents_are_not_missed_and_never_put_back(workflow: WorkflowHarness) -> None:
-    executed(workflow)
+    execute_export(workflow)
     recorded = rows(workflow)
     before = files(workflow)
     retention.purge_expired(workflow.runtime, date(2040, 1, 1))
     assert files(workflow) == {}
     for restore in (False, True):
-        survey, bad = look(workflow.runtime, restore=restore)
+        survey, bad = check_store(workflow.runtime, restore=restore)
         assert (survey.documents, bad) == (0, {})
     for sha256 in recorded.values():
         assert not repository.restore_document(workflow.runtime, sha256, before[sha256])
@@ -210,7 +210,7 @@ def test_purged_documents_are_not_missed_and_never_put_back(workflow: WorkflowHa
 def test_what_is_purged_while_it_is_looked_at_is_not_missed(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     real = store_check._rows
 
     def purged_then(runtime: Runtime, of: str | None) -> Iterator[store_check._DocumentRow]:
@@ -219,14 +219,14 @@ def test_what_is_purged_while_it_is_looked_at_is_not_missed(
         yield from found
 
     monkeypatch.setattr(store_check, "_rows", purged_then)
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert (survey.documents, bad, files(workflow)) == (len(rows(workflow)), {}, {}), export_id
 
 
 def test_other_bytes_than_the_recorded_are_never_written(workflow: WorkflowHarness) -> None:
     """A row of another template, and one whose bytes nothing gives any more: both are left, each with its reason."""
     with_profile(workflow)
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     with workflow.runtime.db.write() as session:
         for artifact_type, values in (
             ("cci_csv", {"sha256": "0" * 64, "template_version": "0"}),
@@ -235,9 +235,9 @@ def test_other_bytes_than_the_recorded_are_never_written(workflow: WorkflowHarne
             of_it = (col(Artifact.export_id) == export_id, col(Artifact.artifact_type) == artifact_type)
             session.execute(update(Artifact).where(*of_it).values(**values))
     with_profile(workflow, PROFILE | {"columns": PROFILE["columns"][:2]})
-    place(workflow, rows(workflow)[export_id, 1, "broker_profile"]).unlink()
+    blob_path(workflow, rows(workflow)[export_id, 1, "broker_profile"]).unlink()
     before = files(workflow)
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (3, 0)
     reasons = {key[2]: str(each.reason) for key, each in bad.items()}
     assert reasons["cci_csv"].startswith("template 0 made it, and this version has ")
@@ -252,24 +252,24 @@ def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profi
     workflow: WorkflowHarness, also: list[str]
 ) -> None:
     with_profile(workflow)
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     before = files(workflow)
     with_profile(workflow, None)
     for artifact_type in ("broker_profile", *also):
-        place(workflow, rows(workflow)[export_id, 1, artifact_type]).unlink()
-    survey, bad = look(workflow.runtime, restore=True)
+        blob_path(workflow, rows(workflow)[export_id, 1, artifact_type]).unlink()
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert (survey.unrestored, survey.restored) == (1, len(also))
     reason = bad[export_id, 1, "broker_profile"].reason
     assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
     with_profile(workflow)
-    survey, _ = look(workflow.runtime, restore=True)
+    survey, _ = check_store(workflow.runtime, restore=True)
     assert (survey.unrestored, files(workflow)) == (0, before)
 
 
 def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken, sound = executed(workflow, "a"), executed(workflow, "b")
+    broken, sound = execute_export(workflow, "a"), execute_export(workflow, "b")
     shutil.rmtree(Path(workflow.store.url.removeprefix("file:")) / "sha256")
     real = render_documents.render_unit
 
@@ -279,7 +279,7 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
         return real(runtime, context)
 
     monkeypatch.setattr(render_documents, "render_unit", breaks)
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     assert survey.unrestored == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {
         "its unit cannot be made again: the PDF engine died of SIGSEGV; `exports rebuild --check` says more"
@@ -290,7 +290,7 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
 def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_ends_the_check(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     recorded = rows(workflow)
     real = ArtifactStore.condition
     unreadable = {recorded[export_id, 1, "cci_csv"]}
@@ -301,20 +301,20 @@ def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_
         return real(store, sha256)
 
     monkeypatch.setattr(ArtifactStore, "condition", condition)
-    survey, bad = look(workflow.runtime, restore=True)
+    survey, bad = check_store(workflow.runtime, restore=True)
     (one,) = bad.values()
     assert (survey.unrestored, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
     assert str(one.reason).endswith("cannot be read: PermissionDeniedError")
     unreadable |= set(recorded.values())
     with pytest.raises(StoreUnavailable, match="cannot be read"):
-        look(workflow.runtime)
+        check_store(workflow.runtime)
 
 
 # The folder
 
 
 @pytest.fixture
-def reopened(workflow: WorkflowHarness) -> Iterator[WorkflowHarness]:
+def reopened_workflow(workflow: WorkflowHarness) -> Iterator[WorkflowHarness]:
     """The same service after a start, which asks the database whether the store's folder may be made."""
     runtime = open_runtime(workflow.runtime.settings, clock=workflow.clock)
     yield replace(workflow, runtime=runtime)
@@ -322,67 +322,71 @@ def reopened(workflow: WorkflowHarness) -> Iterator[WorkflowHarness]:
 
 
 def test_a_folder_that_is_missing_is_never_quietly_made_again(
-    workflow: WorkflowHarness, reopened: WorkflowHarness
+    workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
 ) -> None:
-    executed(workflow, "a")
+    execute_export(workflow, "a")
     folder = Path(workflow.store.url.removeprefix("file:"))
     shutil.move(folder, folder.with_name("elsewhere"))
     export_id = workflow.accept(factories.plan(batch="b", invoice="B")).export_id
-    reopened.step(export_id, 1, "record_packages")
-    assert reopened.step(export_id, 1, "render_documents") == ()
+    reopened_workflow.step(export_id, 1, "record_packages")
+    assert reopened_workflow.step(export_id, 1, "render_documents") == ()
     with workflow.runtime.db.read() as session:
-        row = session.scalars(select(Step).where(*at_documents(export_id))).one()
+        row = session.scalars(select(Step).where(*count_at_documents(export_id))).one()
     assert row.attempts == 0
     for ask in (
-        reopened.runtime.store.check,
-        lambda: look(reopened.runtime),
-        lambda: look(reopened.runtime, restore=True),
+        reopened_workflow.runtime.store.check,
+        lambda: check_store(reopened_workflow.runtime),
+        lambda: check_store(reopened_workflow.runtime, restore=True),
     ):
         with pytest.raises(StoreUnavailable, match=f"the artifact store's folder {folder} is missing; mount its disk"):
             ask()
     assert not folder.exists()
     shutil.move(folder.with_name("elsewhere"), folder)
     with workflow.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
-        session.execute(update(Step).where(*at_documents(export_id)).values(lease_until=None, due_at=database_now()))
-    assert "render_documents" in reopened.step(export_id, 1, "render_documents")
-    assert look(reopened.runtime)[0].unrestored == 0
+        session.execute(
+            update(Step).where(*count_at_documents(export_id)).values(lease_until=None, due_at=database_now())
+        )
+    assert "render_documents" in reopened_workflow.step(export_id, 1, "render_documents")
+    assert check_store(reopened_workflow.runtime)[0].unrestored == 0
 
 
-def at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
+def count_at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
     return col(Step.export_id) == export_id, col(Step.name) == "render_documents"
 
 
-def test_an_empty_folder_in_its_place_is_filled_again(workflow: WorkflowHarness, reopened: WorkflowHarness) -> None:
-    executed(workflow)
+def test_an_empty_folder_in_its_place_is_filled_again(
+    workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
+) -> None:
+    execute_export(workflow)
     before = files(workflow)
     folder = Path(workflow.store.url.removeprefix("file:"))
     shutil.rmtree(folder)
     folder.mkdir()
-    assert look(reopened.runtime, restore=True)[0].unrestored == 0
+    assert check_store(reopened_workflow.runtime, restore=True)[0].unrestored == 0
     assert files(workflow) == before
 
 
 def test_the_folder_of_a_new_service_is_made_with_its_first_document(
-    workflow: WorkflowHarness, reopened: WorkflowHarness
+    workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
 ) -> None:
     folder = Path(workflow.store.url.removeprefix("file:"))
     assert not folder.exists()
-    assert look(reopened.runtime)[0].documents == 0
+    assert check_store(reopened_workflow.runtime)[0].documents == 0
     assert not folder.exists()
-    executed(reopened)
-    assert look(reopened.runtime)[0].unrestored == 0
-    retention.purge_expired(reopened.runtime, date(2040, 1, 1))
+    execute_export(reopened_workflow)
+    assert check_store(reopened_workflow.runtime)[0].unrestored == 0
+    retention.purge_expired(reopened_workflow.runtime, date(2040, 1, 1))
     shutil.rmtree(folder)
-    reopened.runtime.store.check()
+    reopened_workflow.runtime.store.check()
     assert folder.is_dir(), "nothing is kept in it any more"
 
 
 def test_records_that_are_lost_are_named_too(workflow: WorkflowHarness) -> None:
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
-    place(workflow, rows(workflow)[export_id, 1, "packing_list"]).unlink()
-    survey, bad = look(workflow.runtime, restore=True)
+    blob_path(workflow, rows(workflow)[export_id, 1, "packing_list"]).unlink()
+    survey, bad = check_store(workflow.runtime, restore=True)
     (one,) = bad.values()
     assert (survey.unrestored, one.restored) == (1, False)
     assert "records were changed since" in str(one.reason)

@@ -23,7 +23,7 @@ from pipeline.ops import retention, store_check
 from pipeline.ops.rebuild import service
 from pipeline.ops.verification.verifier import verify_bundle
 from pipeline.workflow import preflight
-from tests.ops.verification.bundles import packed
+from tests.ops.verification.bundles import pack_bundle
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import executed, read
@@ -53,7 +53,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     workflow: WorkflowHarness, tmp_path: Path, end: str
 ) -> None:
     export_id = executed(workflow, old_plan(end))
-    raw = packed(workflow.runtime, export_id)
+    raw = pack_bundle(workflow.runtime, export_id)
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
     assert [check.failure for check in verify_bundle(bundle).checks if check.failure is not None] == []
@@ -66,7 +66,7 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
         workflow.runtime, lambda _: None, lambda _: None, export_id=export_id, restore=True
     )
     assert survey.documents == survey.restored > 0
-    assert packed(workflow.runtime, export_id) == raw
+    assert pack_bundle(workflow.runtime, export_id) == raw
 
 
 def test_what_is_entered_in_the_last_year_is_never_due(workflow: WorkflowHarness) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 
 from pipeline.exports.models import Export, ExportPackage
 from tests.interfaces.cli.conftest import Commands
-from tests.ops.tampering import unguarded
+from tests.ops.tampering import open_unguarded
 from tests.workflow.conftest import WorkflowHarness, make_workflow
 from tests.workflow.revisions import executed
 
@@ -89,7 +89,7 @@ def test_what_is_refused_is_said_to_be_refused(damaged_database: DamagedDatabase
 def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedDatabase) -> None:
     executed(damaged_database.workflow)
     # Whoever opens the file for himself is asked nothing about foreign keys.
-    with unguarded(damaged_database.workflow.runtime.db) as connection:
+    with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
     code, found = damaged_database.report("--check")
     keys = [each["key"]["package_ref"] for each in found["damaged"][0]["differences"]]
@@ -101,7 +101,7 @@ def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedData
 def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database: DamagedDatabase) -> None:
     export_id = executed(damaged_database.workflow)
     # Another row has what belongs to a row that is gone.
-    with unguarded(damaged_database.workflow.runtime.db) as connection:
+    with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
     code, found = damaged_database.report("--apply", "--export", export_id)
     (one,) = found["damaged"]

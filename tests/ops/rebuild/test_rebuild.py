@@ -23,7 +23,7 @@ from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.compare import read_message_rows
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
-from tests.ops.tampering import unguarded
+from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
 from tests.workflow.revisions import amended, deliver_all, executed, owed
@@ -87,7 +87,7 @@ def content(workflow: WorkflowHarness) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def answered(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **said: Any) -> None:
+def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **said: Any) -> None:
     with workflow.runtime.db.read() as session:
         submission = session.scalars(
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
@@ -96,11 +96,13 @@ def answered(workflow: WorkflowHarness, export_id: str, answer: str, status: str
     submissions.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
 
 
-def lived(workflow: WorkflowHarness) -> str:
+def run_answered_export(workflow: WorkflowHarness) -> str:
     """Execute an export whose customs broker asked, then accepted."""
     export_id = executed(workflow, factories.plan(units=2, lines=3))
-    answered(workflow, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}])
-    answered(workflow, export_id, "a2", "accepted", reference="ref-1", entryNumber="ABC-1234567-8")
+    record_answer(
+        workflow, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}]
+    )
+    record_answer(workflow, export_id, "a2", "accepted", reference="ref-1", entryNumber="ABC-1234567-8")
     deliver_all(workflow, export_id)
     return export_id
 
@@ -124,7 +126,7 @@ def test_tables_hold_what_the_log_says_after_every_step(workflow_on_both: Workfl
 
 
 def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_on_both: WorkflowHarness) -> None:
-    export_id = lived(workflow_on_both)
+    export_id = run_answered_export(workflow_on_both)
     assert differences(workflow_on_both, export_id) == []
     first = owed(workflow_on_both, export_id)[0]
     sender.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
@@ -158,7 +160,7 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
             )
         ).first()
     assert told is not None
-    check_sent_again_and_not_taken(workflow_on_both, answers, told)
+    check_resent_untaken(workflow_on_both, answers, told)
 
 
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
@@ -168,10 +170,10 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
         export_id = executed(workflow_on_both)
     dead = next(each for each in owed(workflow_on_both, export_id) if each.partner_id == factories.WAREHOUSE)
     assert dead.state == "dead"
-    check_sent_again_and_not_taken(workflow_on_both, answers, dead)
+    check_resent_untaken(workflow_on_both, answers, dead)
 
 
-def check_sent_again_and_not_taken(workflow: WorkflowHarness, answers: Answers, row: Delivery) -> None:
+def check_resent_untaken(workflow: WorkflowHarness, answers: Answers, row: Delivery) -> None:
     sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(workflow, row.export_id) == []
     with answers(ChannelUnavailable("nobody is there")):
@@ -219,7 +221,7 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHa
 def test_every_column_that_is_changed_is_named_and_comes_back(
     model: type[SQLModel], workflow_on_both: WorkflowHarness
 ) -> None:
-    lived(workflow_on_both)
+    run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
     name = str(model.__tablename__)
     keys = {column.name for column in table(model).primary_key}
@@ -229,7 +231,7 @@ def test_every_column_that_is_changed_is_named_and_comes_back(
         columns = ["state", "attempts"]
     assert columns
     for column in columns:
-        with unguarded(workflow_on_both.runtime.db) as connection:
+        with open_unguarded(workflow_on_both.runtime.db) as connection:
             changed = _damage(connection, model, column)
         found = service.rebuild_exports(workflow_on_both.runtime, apply=True)
         (one,) = found.damaged
@@ -271,9 +273,9 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 def test_every_row_that_is_gone_is_named_and_comes_back(
     model: type[SQLModel], workflow_on_both: WorkflowHarness
 ) -> None:
-    lived(workflow_on_both)
+    run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(model))).rowcount
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert [(d.table, d.kind) for d in one.differences] == [(str(model.__tablename__), "missing")] * gone
@@ -288,13 +290,13 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow:
             account = session.get_one(Account, factories.ACCOUNT)
             return account.packages_numbered, account.ssccs_issued
 
-    lived(workflow)
+    run_answered_export(workflow)
     numbered, issued = counters()
     skip_numbers(workflow.runtime, factories.ACCOUNT, packages=7, ssccs=11)
     executed(workflow, factories.plan(batch="batch_2"))
     before, after = content(workflow), counters()
     assert after == (numbered + 7 + 1, issued + 11 + 2)
-    with unguarded(workflow.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(ExportPackage)))
     assert service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert (content(workflow), counters()) == (before, after)
@@ -303,9 +305,9 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow:
 
 
 def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both: WorkflowHarness) -> None:
-    export_id = lived(workflow_on_both)
+    export_id = run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         row = connection.execute(sa.select(*table(ExportPackage).c)).mappings().first()
         assert row is not None
         connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
@@ -317,7 +319,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both
 def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(workflow_on_both: WorkflowHarness) -> None:
     export_id = executed(workflow_on_both, told=False)
     before = content(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Delivery)).where(col(Delivery.audience) == "warehouse"))
         connection.execute(sa.delete(table(Notification)).where(col(Notification.audience) == "warehouse"))
         connection.execute(

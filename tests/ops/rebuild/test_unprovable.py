@@ -17,8 +17,8 @@ from pipeline.exports.models import Artifact, Event, Export, ExportPackage, Expo
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow.steps import NOTIFY_STEPS
-from tests.ops.rebuild.test_rebuild import content, differences, lived
-from tests.ops.tampering import unguarded
+from tests.ops.rebuild.test_rebuild import content, differences, run_answered_export
+from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import executed, owed
@@ -31,7 +31,7 @@ def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_u
 
 
 def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
-    export_id = lived(workflow)
+    export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(sscc=None))
     before, log = content(workflow), workflow.events(export_id)
@@ -40,8 +40,8 @@ def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
 
 
 def test_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
-    lived(workflow_on_both)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    run_answered_export(workflow_on_both)
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
         connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
     before = content(workflow_on_both)
@@ -52,9 +52,9 @@ def test_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
 
 @pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
 def test_log_whose_end_is_cut_off_restores_nothing(workflow_on_both: WorkflowHarness, gone: str) -> None:
-    export_id = lived(workflow_on_both)
+    export_id = run_answered_export(workflow_on_both)
     last = workflow_on_both.events(export_id).index(gone)
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
     before = content(workflow_on_both)
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
@@ -64,9 +64,9 @@ def test_log_whose_end_is_cut_off_restores_nothing(workflow_on_both: WorkflowHar
 
 
 def test_number_that_is_too_low_comes_back(workflow_on_both: WorkflowHarness) -> None:
-    export_id = lived(workflow_on_both)
+    export_id = run_answered_export(workflow_on_both)
     events = len(workflow_on_both.events(export_id))
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(next_seq=3))
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
@@ -82,7 +82,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_
     (first, *_) = owed(workflow_on_both, export_id)
     assert sender.deliver_stream(workflow_on_both.runtime, export_id, first.partner_id, first.channel).delivered
     handed_off = workflow_on_both.events(export_id).index("HANDED_OFF") + 1
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
         connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
@@ -111,7 +111,7 @@ def test_end_of_an_export_that_the_log_does_not_know_is_made_again(workflow_on_b
 
 
 def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHarness) -> None:
-    export_id = lived(workflow)
+    export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
         session.execute(sa.update(Artifact).values(size=1))
@@ -124,7 +124,7 @@ def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHar
 
 
 def test_findings_are_held_to_their_digest(workflow: WorkflowHarness) -> None:
-    export_id = lived(workflow)
+    export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
     with workflow.runtime.db.read() as session:
@@ -133,7 +133,7 @@ def test_findings_are_held_to_their_digest(workflow: WorkflowHarness) -> None:
 
 
 def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
-    export_id = lived(workflow)
+    export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(type="PLT"))
         packages = session.scalar(sa.select(sa.func.count()).select_from(ExportPackage))
@@ -144,7 +144,7 @@ def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
     assert differences(workflow, export_id) == []
 
 
-def added(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bool = False) -> None:
+def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bool = False) -> None:
     """Add messages that nobody owed, each to somebody to whom something is owed."""
     with workflow.runtime.db.write() as session:
         said = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
@@ -166,9 +166,9 @@ def added(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bo
 def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
     workflow_on_both: WorkflowHarness, *, tried: bool
 ) -> None:
-    export_id = lived(workflow_on_both)
+    export_id = run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
-    added(workflow_on_both, export_id, messages=1, tried=tried)
+    add_messages(workflow_on_both, export_id, messages=1, tried=tried)
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
     assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
         ("notifications", "added", not tried),
@@ -181,8 +181,8 @@ def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_w
 
 
 def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(workflow: WorkflowHarness) -> None:
-    export_id = lived(workflow)
-    added(workflow, export_id, messages=2)
+    export_id = run_answered_export(workflow)
+    add_messages(workflow, export_id, messages=2)
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.after_restore is not None
     (left,) = (d for d in one.after_restore.differences if d.table == "notifications")
@@ -192,9 +192,9 @@ def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(workflow:
 # What a purge leaves
 
 
-def purged(workflow: WorkflowHarness) -> str:
+def run_purged_export(workflow: WorkflowHarness) -> str:
     """Execute an export whose customs broker has answered, and purge it."""
-    export_id = lived(workflow)
+    export_id = run_answered_export(workflow)
     made = retention.purge_expired(workflow.runtime, date(2040, 1, 1))
     assert (made.exports, made.documents > 0) == (1, True)
     assert differences(workflow, export_id) == []
@@ -222,11 +222,11 @@ KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
 
 
 def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(workflow_on_both: WorkflowHarness) -> None:
-    purged(workflow_on_both)
+    run_purged_export(workflow_on_both)
     before = content(workflow_on_both)
     for model, column, value in KEPT:
         rows = table(model)
-        with unguarded(workflow_on_both.runtime.db) as connection:
+        with open_unguarded(workflow_on_both.runtime.db) as connection:
             first = connection.execute(sa.select(*rows.primary_key).order_by(*rows.primary_key)).first()
             assert first is not None
             here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
@@ -240,7 +240,7 @@ def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(workflow_on_b
 
 def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on_both: WorkflowHarness) -> None:
     treated: dict[str, Any] = {
-        "export_id": purged(workflow_on_both),
+        "export_id": run_purged_export(workflow_on_both),
         "unit_no": 1,
         "line_ref": "1",
         "position": 1,
@@ -248,7 +248,7 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on
         "country_of_origin": "CA",
         "digest": "sha256:0",
     } | {name: [] for name in ("chapter99", "section232", "pga")}
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(Artifact))).rowcount
         connection.execute(sa.insert(table(LineTreatment)).values(treated))
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
@@ -259,9 +259,9 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on
 
 
 def test_export_whose_row_is_gone_is_missed_though_it_was_purged(workflow_on_both: WorkflowHarness) -> None:
-    export_id = purged(workflow_on_both)
+    export_id = run_purged_export(workflow_on_both)
     kept = executed(workflow_on_both, factories.plan(batch="batch_2"))
-    with unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
     found = audit.verify_chains(workflow_on_both.runtime)
     (fault,) = found.breaks

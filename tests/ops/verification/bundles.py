@@ -47,7 +47,7 @@ def open_runtime_with_partners(
     return runtime
 
 
-def executed(runtime: Runtime, plan: factories.Json) -> str:
+def execute_to_handoff(runtime: Runtime, plan: factories.Json) -> str:
     """Execute the plan up to its handoff and return the export's id; nothing is delivered."""
     caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute"}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
@@ -67,14 +67,14 @@ def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
         return [(row.unit_no, row.name) for row in rows if not row.name.startswith("notify")]
 
 
-def packed(runtime: Runtime, export_id: str) -> bytes:
+def pack_bundle(runtime: Runtime, export_id: str) -> bytes:
     """Return the bundle of the export."""
     with runtime.db.read() as session:
         gathered = handoff_bundle.gather_bundle(session, runtime.settings, session.get_one(Export, export_id))
     return b"".join(handoff_bundle.stream_bundle(runtime.store, gathered))
 
 
-def failures(report: BundleReport) -> dict[str, str]:
+def list_failures(report: BundleReport) -> dict[str, str]:
     """Return why members fail, by path."""
     return {check.path: check.failure for check in report.checks if check.failure is not None}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ops.verification.verifier import BundleReport, verify_bundle
-from tests.ops.verification.bundles import Bundle, executed, open_runtime_with_partners, packed
+from tests.ops.verification.bundles import Bundle, execute_to_handoff, open_runtime_with_partners, pack_bundle
 from tests.support import factories
 
 Verify = Callable[[bytes], BundleReport]
@@ -22,7 +22,7 @@ def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("bundle")
     runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     with closing(runtime):
-        yield packed(runtime, executed(runtime, factories.plan(units=2, lines=4)))
+        yield pack_bundle(runtime, execute_to_handoff(runtime, factories.plan(units=2, lines=4)))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def bundle(raw_bundle: bytes) -> Bundle:
 
 
 @pytest.fixture
-def verified(tmp_path: Path) -> Verify:
+def verify_bytes(tmp_path: Path) -> Verify:
     """Verifies bytes as `exports verify` would a file."""
 
     def check(raw: bytes) -> BundleReport:

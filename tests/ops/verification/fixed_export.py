@@ -14,7 +14,7 @@ from unittest import mock
 
 from pipeline.core.db import Database
 from pipeline.ops.migrations import upgrade
-from tests.ops.verification.bundles import executed, open_runtime_with_partners, packed
+from tests.ops.verification.bundles import execute_to_handoff, open_runtime_with_partners, pack_bundle
 from tests.support import factories
 
 INSTANT = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
@@ -46,7 +46,7 @@ def bundle(folder: Path) -> bytes:
         mock.patch.object(time, "time_ns", return_value=int(INSTANT.timestamp()) * 10**9),
         closing(open_runtime_with_partners(url, folder, broker, clock=lambda: INSTANT)) as runtime,
     ):
-        return packed(runtime, executed(runtime, plan()))
+        return pack_bundle(runtime, execute_to_handoff(runtime, plan()))
 
 
 if __name__ == "__main__":

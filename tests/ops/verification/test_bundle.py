@@ -15,7 +15,13 @@ import pytest
 
 from pipeline.documents import bundle
 from pipeline.ops.verification.verifier import UnreadableBundle
-from tests.ops.verification.bundles import Bundle, executed, failures, open_runtime_with_partners, packed
+from tests.ops.verification.bundles import (
+    Bundle,
+    execute_to_handoff,
+    list_failures,
+    open_runtime_with_partners,
+    pack_bundle,
+)
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -31,7 +37,7 @@ UNIT_MANIFEST = f"{UNIT}/manifest.json"
 MESSAGE, PLAN, MANIFEST = "broker_message.json", "plan.json", "manifest.json"
 
 
-def inside(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
+def replace_in_workbook(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
     """Return the workbook with the first `old` in a member of it made `new`."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(workbook)) as archive, zipfile.ZipFile(out, "w") as changed:
@@ -44,14 +50,16 @@ def inside(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
     return out.getvalue()
 
 
-def replaced(body: bytes, old: bytes, new: bytes) -> bytes:
+def replace_once(body: bytes, old: bytes, new: bytes) -> bytes:
     assert old in body
     return body.replace(old, new, 1)
 
 
-def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(raw_bundle: bytes, verified: Verify) -> None:
-    report = verified(raw_bundle)
-    assert (report.intact, report.container, failures(report)) == (True, None, {})
+def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(
+    raw_bundle: bytes, verify_bytes: Verify
+) -> None:
+    report = verify_bytes(raw_bundle)
+    assert (report.intact, report.container, list_failures(report)) == (True, None, {})
     plan = factories.plan(units=2, lines=4)
     assert (report.batch_id, report.plan_hash) == (factories.BATCH, factories.plan_hash(plan))
     checks = {check.path: check for check in report.checks}
@@ -64,97 +72,99 @@ def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(raw_bund
     assert checks[MESSAGE].lines == 8
 
 
-def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verified: Verify) -> None:
+def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verify_bytes: Verify) -> None:
     for path, body in bundle.members.items():
         middle = len(body) // 2
         changed = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         try:
-            report = verified(bundle.with_({path: changed}))
+            report = verify_bytes(bundle.with_({path: changed}))
         except UnreadableBundle:
             assert path in (PLAN, MANIFEST)
             continue
-        assert path in failures(report), path
+        assert path in list_failures(report), path
 
 
-def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, verified: Verify) -> None:
+def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, verify_bytes: Verify) -> None:
     heading = (b"9903.82.09", b"9903.82.10")
     says = "/treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
-    pdf = bundle.with_({JSON: replaced(bundle[JSON], *heading)})
+    pdf = bundle.with_({JSON: replace_once(bundle[JSON], *heading)})
     for path, changed in {
-        JSON: replaced(bundle[JSON], *heading),
-        CSV: replaced(bundle[CSV], *heading),
-        UBL: replaced(bundle[UBL], *heading),
-        XLSX: inside(bundle[XLSX], "xl/worksheets/sheet1.xml", *heading),
+        JSON: replace_once(bundle[JSON], *heading),
+        CSV: replace_once(bundle[CSV], *heading),
+        UBL: replace_once(bundle[UBL], *heading),
+        XLSX: replace_in_workbook(bundle[XLSX], "xl/worksheets/sheet1.xml", *heading),
     }.items():
-        assert failures(verified(bundle.with_({path: changed})))[path] == f"line L1: {says}"
-    told = failures(verified(bundle.with_({MESSAGE: replaced(bundle[MESSAGE], *heading)})))
+        assert list_failures(verify_bytes(bundle.with_({path: changed})))[path] == f"line L1: {says}"
+    told = list_failures(verify_bytes(bundle.with_({MESSAGE: replace_once(bundle[MESSAGE], *heading)})))
     assert told[MESSAGE] == f"unit U1: line L1: {says}"
     # The PDF carries the JSON that was: beside a changed one it is the page that still agrees with the plan.
-    assert failures(verified(pdf))[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
+    assert (
+        list_failures(verify_bytes(pdf))[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
+    )
 
 
-def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle, verified: Verify) -> None:
-    plan = replaced(bundle[PLAN], b'"metalWeightKg":"3.200"', b'"metalWeightKg":"3.201"')
-    report = verified(bundle.with_({PLAN: plan}))
-    found = failures(report)
+def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle, verify_bytes: Verify) -> None:
+    plan = replace_once(bundle[PLAN], b'"metalWeightKg":"3.200"', b'"metalWeightKg":"3.201"')
+    report = verify_bytes(bundle.with_({PLAN: plan}))
+    found = list_failures(report)
     assert {JSON, CSV, XLSX, UBL, PDF, LIST, MERGED, UNIT_MANIFEST, MESSAGE, PLAN, MANIFEST} <= found.keys()
     says = "line L1: /treatment/section232/0/metalWeightKg is 3.200, the plan says 3.201"
     assert {found[path] for path in (JSON, CSV, XLSX, UBL, PDF)} == {says}
 
 
-def test_ubl_says_the_same_in_its_own_elements_as_in_its_extension(bundle: Bundle, verified: Verify) -> None:
+def test_ubl_says_the_same_in_its_own_elements_as_in_its_extension(bundle: Bundle, verify_bytes: Verify) -> None:
     code = b'<cbc:ItemClassificationCode listID="HTSUS">7323930045<'
-    changed = replaced(bundle[UBL], code, code.replace(b"7323930045", b"7323930060"))
-    assert failures(verified(bundle.with_({UBL: changed})))[UBL] == (
+    changed = replace_once(bundle[UBL], code, code.replace(b"7323930045", b"7323930060"))
+    assert list_failures(verify_bytes(bundle.with_({UBL: changed})))[UBL] == (
         "line L1: UBL says 7323930060 of CA, its extension something else"
     )
 
 
 @pytest.mark.parametrize("path", [LIST, UNIT_MANIFEST])
-def test_a_stated_digest_is_held_to_the_plan(bundle: Bundle, verified: Verify, path: str) -> None:
+def test_a_stated_digest_is_held_to_the_plan(bundle: Bundle, verify_bytes: Verify, path: str) -> None:
     digest = json.loads(bundle[path])["lines"][2]["treatmentDigest"]
     other = "sha256:" + "0" * 64
     changed = bundle[path].replace(digest.encode(), other.encode(), 1)
-    assert failures(verified(bundle.with_({path: changed})))[path] == (
+    assert list_failures(verify_bytes(bundle.with_({path: changed})))[path] == (
         f"line L3: its treatment digest says {other[:60]}..., the plan's is {digest}"
     )
 
 
-def test_a_line_left_out_or_added_is_named(bundle: Bundle, verified: Verify) -> None:
+def test_a_line_left_out_or_added_is_named(bundle: Bundle, verify_bytes: Verify) -> None:
     invoice = json.loads(bundle[JSON])
     last = invoice["lines"].pop()
     shorter = json.dumps(invoice).encode()
-    assert failures(verified(bundle.with_({JSON: shorter})))[JSON] == "line L4 (number 4) is missing"
+    assert list_failures(verify_bytes(bundle.with_({JSON: shorter})))[JSON] == "line L4 (number 4) is missing"
     invoice["lines"] += [last, last | {"lineRef": "L5"}]
     longer = json.dumps(invoice).encode()
-    assert failures(verified(bundle.with_({JSON: longer})))[JSON] == "line L5 (number 5) is not in the plan"
+    assert list_failures(verify_bytes(bundle.with_({JSON: longer})))[JSON] == "line L5 (number 5) is not in the plan"
 
 
-def test_a_document_that_is_missing_or_that_nobody_names_is_told(bundle: Bundle, verified: Verify) -> None:
-    assert failures(verified(bundle.with_({XLSX: None})))[XLSX] == "it is missing"
-    assert failures(verified(bundle.with_({f"{UNIT}/more.txt": b"x"})))[f"{UNIT}/more.txt"] == (
+def test_a_document_that_is_missing_or_that_nobody_names_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+    assert list_failures(verify_bytes(bundle.with_({XLSX: None})))[XLSX] == "it is missing"
+    assert list_failures(verify_bytes(bundle.with_({f"{UNIT}/more.txt": b"x"})))[f"{UNIT}/more.txt"] == (
         "no unit and no message names it"
     )
-    assert failures(verified(bundle.with_({MESSAGE: None})))[MESSAGE] == "it is missing"
+    assert list_failures(verify_bytes(bundle.with_({MESSAGE: None})))[MESSAGE] == "it is missing"
     manifest = json.loads(bundle[UNIT_MANIFEST])
     manifest["documents"] = [each for each in manifest["documents"] if each["artifactType"] != "cci_csv"]
-    found = failures(verified(bundle.with_({UNIT_MANIFEST: json.dumps(manifest).encode(), CSV: None})))
+    found = list_failures(verify_bytes(bundle.with_({UNIT_MANIFEST: json.dumps(manifest).encode(), CSV: None})))
     assert found[UNIT_MANIFEST] == "it lists no cci_csv"
 
 
-def test_a_changed_manifest_is_told_even_where_it_lists_what_is_there(bundle: Bundle, verified: Verify) -> None:
-    changed = replaced(bundle[MANIFEST], b'"revision": 1', b'"revision": 2')
-    assert failures(verified(bundle.with_({MANIFEST: changed}))) == {
+def test_a_changed_manifest_is_told_even_where_it_lists_what_is_there(bundle: Bundle, verify_bytes: Verify) -> None:
+    changed = replace_once(bundle[MANIFEST], b'"revision": 1', b'"revision": 2')
+    assert list_failures(verify_bytes(bundle.with_({MANIFEST: changed}))) == {
         MANIFEST: "it is not the manifest that plan, message and documents make"
     }
 
 
 def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_documents(
-    sqlite_url: str, tmp_path: Path, verified: Verify
+    sqlite_url: str, tmp_path: Path, verify_bytes: Verify
 ) -> None:
     with closing(open_runtime_with_partners(sqlite_url, tmp_path)) as runtime:
-        report = verified(packed(runtime, executed(runtime, factories.plan(lines=501, packages=4))))
-    assert (report.container, failures(report)) == (None, {})
+        report = verify_bytes(pack_bundle(runtime, execute_to_handoff(runtime, factories.plan(lines=501, packages=4))))
+    assert (report.container, list_failures(report)) == (None, {})
     checks = {check.path: check for check in report.checks}
     assert (checks[MESSAGE].proof, checks[XLSX].lines, checks[PDF].lines) == ("digests", 501, 501)
 
@@ -164,8 +174,8 @@ def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
 ) -> None:
     url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
     with closing(open_runtime_with_partners(url, tmp_path)) as runtime:
-        export_id = executed(runtime, factories.plan(units=2, lines=4))
-        first, second = packed(runtime, export_id), packed(runtime, export_id)
+        export_id = execute_to_handoff(runtime, factories.plan(units=2, lines=4))
+        first, second = pack_bundle(runtime, export_id), pack_bundle(runtime, export_id)
     assert first == second
     # The export's own ids stand in the message, and the hash of that in the manifest; all else is the plan's.
     one, other = Bundle.of(first).members, Bundle.of(raw_bundle).members

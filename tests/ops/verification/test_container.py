@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from pipeline.documents import bundle as document_bundle
 from pipeline.ops.verification.archive import open_archive
 from pipeline.ops.verification.verifier import UnreadableBundle
-from tests.ops.verification.bundles import Bundle, executed, failures, open_runtime_with_partners, packed
+from tests.ops.verification.bundles import (
+    Bundle,
+    execute_to_handoff,
+    list_failures,
+    open_runtime_with_partners,
+    pack_bundle,
+)
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -39,7 +45,7 @@ def place(raw: bytes, path: str) -> range:
     return range(start, start + info.file_size)
 
 
-def flipped(raw: bytes, at: int, bits: int) -> bytes:
+def flip_bits(raw: bytes, at: int, bits: int) -> bytes:
     return raw[:at] + bytes([raw[at] ^ bits]) + raw[at + 1 :]
 
 
@@ -50,7 +56,7 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
     raw = b"".join(document_bundle.zip_members(members, lambda member: bodies[member.path]))
     path = tmp_path / "bundle.zip"
 
-    def noticed(changed: bytes) -> bool:
+    def is_noticed(changed: bytes) -> bool:
         path.write_bytes(changed)
         try:
             with open_archive(path) as archive:
@@ -62,42 +68,44 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
         except UnreadableBundle:
             return True
 
-    assert not noticed(raw)
-    assert [at for at in range(len(raw)) for bits in (1, 0x20, 0x80, 0xFF) if not noticed(flipped(raw, at, bits))] == []
-    assert [at for at in range(len(raw)) if not noticed(raw[:at])] == []
-    assert [at for at in range(len(raw) + 1) if not noticed(raw[:at] + b"\0" + raw[at:])] == []
+    assert not is_noticed(raw)
+    assert [
+        at for at in range(len(raw)) for bits in (1, 0x20, 0x80, 0xFF) if not is_noticed(flip_bits(raw, at, bits))
+    ] == []
+    assert [at for at in range(len(raw)) if not is_noticed(raw[:at])] == []
+    assert [at for at in range(len(raw) + 1) if not is_noticed(raw[:at] + b"\0" + raw[at:])] == []
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=250, deadline=None)
 @given(st.data())
 def test_a_changed_byte_of_any_member_is_told_of_that_member(
-    raw_bundle: bytes, verified: Verify, data: st.DataObject
+    raw_bundle: bytes, verify_bytes: Verify, data: st.DataObject
 ) -> None:
     path = data.draw(st.sampled_from([info.filename for info in infos(raw_bundle)]))
     at = data.draw(st.sampled_from(place(raw_bundle, path)))
-    changed = flipped(raw_bundle, at, data.draw(st.integers(1, 255)))
+    changed = flip_bits(raw_bundle, at, data.draw(st.integers(1, 255)))
     try:
-        report = verified(changed)
+        report = verify_bytes(changed)
     except UnreadableBundle as error:
         # Without a plan there is nothing to hold the rest to.
         assert str(error).startswith(PLAN)  # noqa: PT017 - not every change makes a plan unreadable
         assert path == PLAN
         return
-    assert path in failures(report)
+    assert path in list_failures(report)
     assert (report.container or "").startswith("the zip is not as it was packed from byte")
 
 
-def test_a_line_is_named_although_the_zip_has_the_checksum_that_was(raw_bundle: bytes, verified: Verify) -> None:
+def test_a_line_is_named_although_the_zip_has_the_checksum_that_was(raw_bundle: bytes, verify_bytes: Verify) -> None:
     within = place(raw_bundle, CSV)
     at = raw_bundle.index(b"9903.82.09", within.start, within.stop) + 9
-    report = verified(flipped(raw_bundle, at, ord("9") ^ ord("8")))
+    report = verify_bytes(flip_bits(raw_bundle, at, ord("9") ^ ord("8")))
     says = "line L1: /treatment/chapter99/1/heading is 9903.82.08, the plan says 9903.82.09"
-    assert failures(report)[CSV] == says
+    assert list_failures(report)[CSV] == says
     header = within.start - 30 - len(CSV)
     assert report.container == f"the zip is not as it was packed from byte {header + 14} on"
 
 
-def rewritten(raw: bytes, change: Callable[[zipfile.ZipInfo], None], **options: int) -> bytes:
+def repack(raw: bytes, change: Callable[[zipfile.ZipInfo], None], **options: int) -> bytes:
     """Return the members, packed by another hand."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw)) as archive, zipfile.ZipFile(out, "w") as again:
@@ -108,12 +116,12 @@ def rewritten(raw: bytes, change: Callable[[zipfile.ZipInfo], None], **options: 
     return out.getvalue()
 
 
-def unchanged(info: zipfile.ZipInfo) -> None:
+def keep_member(info: zipfile.ZipInfo) -> None:
     """Leave the member as it is."""
 
 
 def test_a_zip_that_another_hand_packed_alike_is_the_same_zip(raw_bundle: bytes) -> None:
-    assert rewritten(raw_bundle, unchanged) == raw_bundle
+    assert repack(raw_bundle, keep_member) == raw_bundle
 
 
 def test_each_member_can_be_unpacked_before_the_next_is_there(raw_bundle: bytes, bundle: Bundle) -> None:
@@ -142,23 +150,25 @@ def test_each_member_can_be_unpacked_before_the_next_is_there(raw_bundle: bytes,
         ("extra", b"\xfe\xca\0\0"),
     ],
 )
-def test_what_the_zip_says_of_a_member_counts(raw_bundle: bytes, verified: Verify, name: str, value: object) -> None:
-    report = verified(rewritten(raw_bundle, lambda info: setattr(info, name, value)))
-    assert failures(report) == {}
+def test_what_the_zip_says_of_a_member_counts(
+    raw_bundle: bytes, verify_bytes: Verify, name: str, value: object
+) -> None:
+    report = verify_bytes(repack(raw_bundle, lambda info: setattr(info, name, value)))
+    assert list_failures(report) == {}
     assert (report.container or "").startswith("the zip is not as it was packed from byte")
 
 
-def test_a_compressed_member_is_refused(raw_bundle: bytes, verified: Verify) -> None:
+def test_a_compressed_member_is_refused(raw_bundle: bytes, verify_bytes: Verify) -> None:
     with pytest.raises(UnreadableBundle, match="a member is compressed"):
-        verified(rewritten(raw_bundle, unchanged, compress_type=zipfile.ZIP_DEFLATED))
+        verify_bytes(repack(raw_bundle, keep_member, compress_type=zipfile.ZIP_DEFLATED))
 
 
-def test_what_stands_before_behind_or_between_is_noticed(raw_bundle: bytes, verified: Verify) -> None:
+def test_what_stands_before_behind_or_between_is_noticed(raw_bundle: bytes, verify_bytes: Verify) -> None:
     end = len(raw_bundle)
-    assert verified(raw_bundle + b"\0").container == f"the zip goes on behind byte {end}, where the bundle ends"
-    assert verified(b"#!" + raw_bundle).container == "the zip is not as it was packed from byte 0 on"
+    assert verify_bytes(raw_bundle + b"\0").container == f"the zip goes on behind byte {end}, where the bundle ends"
+    assert verify_bytes(b"#!" + raw_bundle).container == "the zip is not as it was packed from byte 0 on"
     commented = raw_bundle[:-2] + (4).to_bytes(2, "little") + b"note"
-    assert verified(commented).container == f"the zip is not as it was packed from byte {end - 2} on"
+    assert verify_bytes(commented).container == f"the zip is not as it was packed from byte {end - 2} on"
     # Bytes that no directory names, behind the first member: every offset behind them is mended.
     first, *others = infos(raw_bundle)
     at = others[0].header_offset
@@ -170,53 +180,53 @@ def test_what_stands_before_behind_or_between_is_noticed(raw_bundle: bytes, veri
         again.start_dir = hidden.tell()
         for info in others:
             again.writestr(info, archive.read(info.filename))
-    report = verified(hidden.getvalue())
-    assert (failures(report), report.container) == ({}, f"the zip is not as it was packed from byte {at} on")
+    report = verify_bytes(hidden.getvalue())
+    assert (list_failures(report), report.container) == ({}, f"the zip is not as it was packed from byte {at} on")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("last", [True, False])
-def test_a_second_member_of_one_name_is_refused(bundle: Bundle, verified: Verify, last: bool) -> None:  # noqa: FBT001
+def test_a_second_member_of_one_name_is_refused(bundle: Bundle, verify_bytes: Verify, last: bool) -> None:  # noqa: FBT001
     out = io.BytesIO()
     added = (CSV, b"line_ref\r\n")
     with zipfile.ZipFile(out, "w") as archive:
         for path, body in [*([] if last else [added]), *bundle.members.items(), *([added] if last else [])]:
             archive.writestr(zipfile.ZipInfo(path), body)
     with pytest.raises(UnreadableBundle, match="two members have one name"):
-        verified(out.getvalue())
+        verify_bytes(out.getvalue())
 
 
-def test_members_in_another_order_are_another_zip(bundle: Bundle, verified: Verify) -> None:
+def test_members_in_another_order_are_another_zip(bundle: Bundle, verify_bytes: Verify) -> None:
     members = [document_bundle.bundle_member(path, body) for path, body in [*bundle.members.items()][::-1]]
-    report = verified(b"".join(document_bundle.zip_members(members, lambda member: bundle[member.path])))
-    assert failures(report) == {}
+    report = verify_bytes(b"".join(document_bundle.zip_members(members, lambda member: bundle[member.path])))
+    assert list_failures(report) == {}
     assert (report.container or "").startswith("the zip is not as it was packed from byte")
 
 
 @pytest.mark.parametrize(
     "name", ["../evil.sh", "/etc/passwd", "0001-U1/", "0003-U3/plan.json", "manifest.json.bak", "C:x"]
 )
-def test_a_member_more_is_told(bundle: Bundle, verified: Verify, name: str) -> None:
-    assert failures(verified(bundle.with_({name: b"x"})))[name] == "no unit and no message names it"
+def test_a_member_more_is_told(bundle: Bundle, verify_bytes: Verify, name: str) -> None:
+    assert list_failures(verify_bytes(bundle.with_({name: b"x"})))[name] == "no unit and no message names it"
 
 
-def test_a_renamed_member_is_told_by_both_names(raw_bundle: bytes, verified: Verify) -> None:
+def test_a_renamed_member_is_told_by_both_names(raw_bundle: bytes, verify_bytes: Verify) -> None:
     other = CSV.replace("invoice", "Invoice")
-    found = failures(verified(raw_bundle.replace(CSV.encode(), other.encode())))
+    found = list_failures(verify_bytes(raw_bundle.replace(CSV.encode(), other.encode())))
     assert (found[CSV], found[other]) == ("it is missing", "no unit and no message names it")
 
 
-def test_documents_of_two_units_that_changed_places_are_told(bundle: Bundle, verified: Verify) -> None:
+def test_documents_of_two_units_that_changed_places_are_told(bundle: Bundle, verify_bytes: Verify) -> None:
     for path in [path for path in bundle.members if path.startswith("0001-U1/")]:
         other = path.replace("0001-U1", "0002-U2")
         if bundle[path] == bundle[other]:
             continue
-        found = failures(verified(bundle.with_({path: bundle[other], other: bundle[path]})))
+        found = list_failures(verify_bytes(bundle.with_({path: bundle[other], other: bundle[path]})))
         assert {path, other} <= found.keys(), path
 
 
-def test_a_pdf_that_carries_the_json_of_another_unit_is_told(bundle: Bundle, verified: Verify) -> None:
-    found = failures(verified(bundle.with_({PDF: bundle[PDF.replace("0001-U1", "0002-U2")]})))
+def test_a_pdf_that_carries_the_json_of_another_unit_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+    found = list_failures(verify_bytes(bundle.with_({PDF: bundle[PDF.replace("0001-U1", "0002-U2")]})))
     assert found[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
 
 
@@ -227,24 +237,24 @@ def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     plan = factories.plan(units=2, lines=4, batch="batch_other", invoice="B")
     with closing(runtime):
-        yield Bundle.of(packed(runtime, executed(runtime, plan)))
+        yield Bundle.of(pack_bundle(runtime, execute_to_handoff(runtime, plan)))
 
 
-def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verified: Verify) -> None:
+def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verify_bytes: Verify) -> None:
     assert bundle.members.keys() == other.members.keys()
     for path in bundle.members:
-        assert path in failures(verified(bundle.with_({path: other[path]}))), path
+        assert path in list_failures(verify_bytes(bundle.with_({path: other[path]}))), path
     # A whole unit of it, and then all that speaks of the unit but the plan.
     unit = {path: other[path] for path in bundle.members if path.startswith("0001-U1/")}
-    assert {"broker_message.json", "manifest.json"} <= failures(verified(bundle.with_(unit))).keys()
+    assert {"broker_message.json", "manifest.json"} <= list_failures(verify_bytes(bundle.with_(unit))).keys()
     swapped = bundle.with_({**unit, **{path: other[path] for path in ("broker_message.json", "manifest.json")}})
-    assert {"broker_message.json", "manifest.json"} <= failures(verified(swapped)).keys()
+    assert {"broker_message.json", "manifest.json"} <= list_failures(verify_bytes(swapped)).keys()
 
 
-def test_checksums_mended_after_a_change_do_not_help(raw_bundle: bytes, verified: Verify) -> None:
+def test_checksums_mended_after_a_change_do_not_help(raw_bundle: bytes, verify_bytes: Verify) -> None:
     within = place(raw_bundle, CSV)
-    changed = flipped(raw_bundle, within.stop - 3, 1)
+    changed = flip_bits(raw_bundle, within.stop - 3, 1)
     before, after = (zlib.crc32(raw[within.start : within.stop]).to_bytes(4, "little") for raw in (raw_bundle, changed))
-    report = verified(changed.replace(before, after))
+    report = verify_bytes(changed.replace(before, after))
     assert report.container is None
-    assert CSV in failures(report)
+    assert CSV in list_failures(report)

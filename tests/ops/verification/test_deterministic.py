@@ -26,13 +26,13 @@ def another_python() -> Path | None:
     return next((path.parents[1] / "bin" / "python" for path in found), None)
 
 
-def begun(folder: Path, python: str | Path, **environment: str) -> subprocess.Popen[bytes]:
+def start_program(folder: Path, python: str | Path, **environment: str) -> subprocess.Popen[bytes]:
     folder.mkdir()
     program = [str(python), "-m", "tests.ops.verification.fixed_export", str(folder)]
     return subprocess.Popen(program, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL)
 
 
-def ended(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
+def wait_for_program(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
     assert process.wait(500) == 0
     report = verify_bundle(folder / "bundle.zip")
     assert report.intact, report
@@ -50,8 +50,8 @@ def test_executed_twice_elsewhere_it_is_the_same_bundle(tmp_path: Path) -> None:
         tmp_path / "a": {"PYTHONHASHSEED": "1", "TZ": "America/Toronto"},
         tmp_path / "b": {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"},
     }
-    processes = {folder: begun(folder, sys.executable, **environment) for folder, environment in runs.items()}
-    assert_same(*(ended(folder, process) for folder, process in processes.items()))
+    processes = {folder: start_program(folder, sys.executable, **environment) for folder, environment in runs.items()}
+    assert_same(*(wait_for_program(folder, process) for folder, process in processes.items()))
 
 
 def test_executed_by_another_python_it_is_the_same_bundle(tmp_path: Path) -> None:
@@ -59,6 +59,7 @@ def test_executed_by_another_python_it_is_the_same_bundle(tmp_path: Path) -> Non
     if other is None:
         pytest.skip("there is no second environment of another Python; .ci/run makes one")
     processes = {
-        tmp_path / name: begun(tmp_path / name, python) for name, python in (("a", sys.executable), ("b", other))
+        tmp_path / name: start_program(tmp_path / name, python)
+        for name, python in (("a", sys.executable), ("b", other))
     }
-    assert_same(*(ended(folder, process) for folder, process in processes.items()))
+    assert_same(*(wait_for_program(folder, process) for folder, process in processes.items()))

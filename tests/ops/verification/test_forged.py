@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.ops.verification.bundles import Bundle, failures
+from tests.ops.verification.bundles import Bundle, list_failures
 from tests.ops.verification.conftest import Verify
 
 UNIT = "0001-U1"
@@ -21,7 +21,7 @@ UNIT_MANIFEST, MESSAGE, MANIFEST = f"{UNIT}/manifest.json", "broker_message.json
 Change = Callable[[bytes], bytes]
 
 
-def forged(bundle: Bundle, changes: Mapping[str, bytes]) -> bytes:
+def forge_bundle(bundle: Bundle, changes: Mapping[str, bytes]) -> bytes:
     """Return the zip with these members, and with their hashes wherever another member names them.
 
     A change keeps the size of its member, or says the new size itself where there is one.
@@ -52,8 +52,8 @@ def heading_of_workbook(body: bytes) -> bytes:
     return out.getvalue()
 
 
-def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verified: Verify) -> None:
-    assert verified(forged(bundle, {})).intact
+def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verify_bytes: Verify) -> None:
+    assert verify_bytes(forge_bundle(bundle, {})).intact
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verifie
     ],
 )
 def test_the_line_is_all_that_gives_a_mended_document_away(
-    bundle: Bundle, verified: Verify, filename: str, change: Change
+    bundle: Bundle, verify_bytes: Verify, filename: str, change: Change
 ) -> None:
     path = f"{UNIT}/{filename}"
-    report = verified(forged(bundle, {path: change(bundle[path])}))
+    report = verify_bytes(forge_bundle(bundle, {path: change(bundle[path])}))
     says = "line L1: /treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
     expected = {path: says}
     if "consolidated" in filename:
@@ -78,10 +78,10 @@ def test_the_line_is_all_that_gives_a_mended_document_away(
     elif filename.endswith(".json"):
         pdf = path.replace(".json", ".pdf")
         expected[pdf] = "the commercial_customs_invoice.json inside is not the one beside it"
-    assert (report.container, failures(report)) == (None, expected)
+    assert (report.container, list_failures(report)) == (None, expected)
 
 
-def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, verified: Verify) -> None:
+def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, verify_bytes: Verify) -> None:
     path = f"{UNIT}/commercial_customs_invoice_consolidated.json"
     rows = json.loads(bundle[path])["consolidation"]["lines"]
     assert [row["lineRefs"] for row in rows] == [["L1", "L4"], ["L2"], ["L3"]]
@@ -92,7 +92,7 @@ def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, 
         "line L2, merged: /countryOfOrigin is CN, the plan says CA": lambda told: told["consolidation"]["lines"][
             1
         ].update(countryOfOrigin="CN"),
-        "line L2, merged: /htsCode is 7323930045, the plan says 6105100010": merge_unlike,
+        "line L2, merged: /htsCode is 7323930045, the plan says 6105100010": merge_different_lines,
         "/consolidation/lines/2/treatment/pga is not what a treatment holds": lambda told: told["consolidation"][
             "lines"
         ][2]["treatment"].update(pga=7),
@@ -101,10 +101,10 @@ def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, 
         told = json.loads(bundle[path])
         forge(told)
         changed = json.dumps(told, ensure_ascii=False).encode()
-        assert failures(verified(forged(bundle, {path: changed}))) == {path: says}
+        assert list_failures(verify_bytes(forge_bundle(bundle, {path: changed}))) == {path: says}
 
 
-def merge_unlike(told: dict[str, Any]) -> None:
+def merge_different_lines(told: dict[str, Any]) -> None:
     """Add the second line to the row of the first and the fourth, as if customs were told the same of it."""
     first, second, _ = told["consolidation"]["lines"]
     for name in ("lineNumbers", "lineRefs", "treatmentDigests"):
@@ -112,29 +112,29 @@ def merge_unlike(told: dict[str, Any]) -> None:
     told["consolidation"]["lines"].remove(second)
 
 
-def test_a_mended_message_that_tells_another_treatment_is_told(bundle: Bundle, verified: Verify) -> None:
-    found = failures(verified(forged(bundle, {MESSAGE: heading(bundle[MESSAGE])})))
+def test_a_mended_message_that_tells_another_treatment_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+    found = list_failures(verify_bytes(forge_bundle(bundle, {MESSAGE: heading(bundle[MESSAGE])})))
     assert found == {
         MESSAGE: "unit U1: line L1: /treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
     }
 
 
-def test_a_document_listed_as_another_kind_is_not_taken_for_bytes_alone(bundle: Bundle, verified: Verify) -> None:
+def test_a_document_listed_as_another_kind_is_not_taken_for_bytes_alone(bundle: Bundle, verify_bytes: Verify) -> None:
     listed = json.loads(bundle[UNIT_MANIFEST])
     for entry in listed["documents"]:
         if entry["artifactType"] == "cci_csv":
             entry["artifactType"] = "cci_human_readable"
     changes = {UNIT_MANIFEST: json.dumps(listed).encode(), CSV: heading(bundle[CSV])}
-    found = failures(verified(forged(bundle, changes)))
+    found = list_failures(verify_bytes(forge_bundle(bundle, changes)))
     assert found[UNIT_MANIFEST] == "it lists no cci_csv"
     assert found[CSV] == "it is not the file of a document cci_human_readable"
 
 
 def test_a_document_that_the_message_calls_a_brokers_own_is_held_to_the_plan_all_the_same(
-    bundle: Bundle, verified: Verify
+    bundle: Bundle, verify_bytes: Verify
 ) -> None:
     told = json.loads(bundle[MESSAGE])
     (link,) = (each for each in told["data"]["units"][0]["artifacts"] if each["artifactType"] == "cci_csv")
     told["data"]["units"][0]["artifacts"].append(link | {"artifactType": "broker_profile"})
     changes = {MESSAGE: json.dumps(told).encode(), CSV: heading(bundle[CSV])}
-    assert failures(verified(forged(bundle, changes)))[CSV] == "it is listed twice"
+    assert list_failures(verify_bytes(forge_bundle(bundle, changes)))[CSV] == "it is listed twice"

@@ -12,13 +12,13 @@ from pipeline.ops.verification import parsers
 from pipeline.ops.verification.parsers import iter_elements
 from pipeline.ops.verification.readers import READERS, attached_file
 from pipeline.ops.verification.verifier import UnreadableBundle
-from tests.ops.verification.bundles import Bundle, failures
+from tests.ops.verification.bundles import Bundle, list_failures
 from tests.ops.verification.conftest import Verify
 
 NAMESPACE = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def build_zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
         for name, body in members.items():
@@ -31,23 +31,23 @@ def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
     [
         (b"", "it is no zip file"),
         (b"PK\x05\x06" + b"\0" * 18, "it has no manifest.json"),
-        (zipped({"plan.json": b"{}"}), "it has no manifest.json"),
-        (zipped({"manifest.json": b"{}"}), "plan.json: it is missing"),
-        (zipped({"manifest.json": b"{}", "plan.json": b"{}"}, zipfile.ZIP_DEFLATED), "compressed or encrypted"),
-        (zipped({"manifest.json": b"{}", "plan.json": b"{"}), "plan.json: it is not JSON at line 1"),
-        (zipped({"manifest.json": b"{}", "plan.json": b"[" * 100_000}), "plan.json: it is nested deeper than 64"),
+        (build_zip({"plan.json": b"{}"}), "it has no manifest.json"),
+        (build_zip({"manifest.json": b"{}"}), "plan.json: it is missing"),
+        (build_zip({"manifest.json": b"{}", "plan.json": b"{}"}, zipfile.ZIP_DEFLATED), "compressed or encrypted"),
+        (build_zip({"manifest.json": b"{}", "plan.json": b"{"}), "plan.json: it is not JSON at line 1"),
+        (build_zip({"manifest.json": b"{}", "plan.json": b"[" * 100_000}), "plan.json: it is nested deeper than 64"),
         (
-            zipped({"manifest.json": b"{}", "plan.json": b'{"a":1}'}),
+            build_zip({"manifest.json": b"{}", "plan.json": b'{"a":1}'}),
             "plan.json: /schemaVersion is not what a plan holds",
         ),
     ],
 )
-def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verified: Verify) -> None:
+def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verify_bytes: Verify) -> None:
     with pytest.raises(UnreadableBundle, match=said):
-        verified(raw)
+        verify_bytes(raw)
 
 
-def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle: Bundle, verified: Verify) -> None:
+def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle: Bundle, verify_bytes: Verify) -> None:
     raw = bundle.with_({})
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         size = max(info.file_size for info in archive.infolist())
@@ -63,7 +63,7 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
                 + changed[at + 28 :]
             )
     with pytest.raises(UnreadableBundle, match="claim to be larger than the file"):
-        verified(changed)
+        verify_bytes(changed)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
 def workbook_of(sheet: bytes) -> bytes:
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006/relationships"
-    return zipped(
+    return build_zip(
         {
             "xl/workbook.xml": f'<w xmlns="{NAMESPACE}" xmlns:r="{relations}"><sheet name="Lines" r:id="r1"/></w>'.encode(),
             "xl/_rels/workbook.xml.rels": f'<r xmlns="{package}"><Relationship Id="r1" Target="s.xml"/></r>'.encode(),
@@ -145,11 +145,11 @@ def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
 
 
 def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
-    bundle: Bundle, verified: Verify, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, verify_bytes: Verify, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = "0001-U1/commercial_customs_invoice.pdf"
     changed = bundle[path].replace(b"/FlateDecode", b"/FlateDecodf")
-    found = failures(verified(bundle.with_({path: changed})))
+    found = list_failures(verify_bytes(bundle.with_({path: changed})))
     assert found[path] == "it is no PDF that can be read: NotImplementedError"
     assert caplog.records == []
 

@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from tests.ops.verification.bundles import Bundle, executed, open_runtime_with_partners, packed
+from tests.ops.verification.bundles import Bundle, execute_to_handoff, open_runtime_with_partners, pack_bundle
 from tests.ops.verification.conftest import Verify
 from tests.support import factories
 
@@ -15,18 +15,18 @@ FILE = "0001-U1/entry_import.csv"
 
 
 def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
-    sqlite_url: str, tmp_path: Path, verified: Verify
+    sqlite_url: str, tmp_path: Path, verify_bytes: Verify
 ) -> None:
     # The broker is told of no other document: that it has a profile says that it wants this one.
     broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
     with closing(open_runtime_with_partners(sqlite_url, tmp_path, broker)) as runtime:
-        raw = packed(runtime, executed(runtime, factories.plan()))
-    report = verified(raw)
+        raw = pack_bundle(runtime, execute_to_handoff(runtime, factories.plan()))
+    report = verify_bytes(raw)
     assert report.intact, report
     kinds = {check.path: check.artifact_type for check in report.checks}
     assert kinds[FILE] == "broker_profile"
     bundle = Bundle.of(raw)
     told = json.loads(bundle["broker_message.json"])["data"]["units"][0]["artifacts"]
     assert [link["artifactType"] for link in told] == ["cci_pdf", "broker_profile"]
-    changed = verified(bundle.with_({FILE: bundle[FILE].replace(b"PCS", b"DOZ", 1)}))
+    changed = verify_bytes(bundle.with_({FILE: bundle[FILE].replace(b"PCS", b"DOZ", 1)}))
     assert {check.path for check in changed.checks if check.failure} == {FILE, "broker_message.json", "manifest.json"}

@@ -15,12 +15,12 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.ops.verification.readers import csv_lines, xlsx_lines
 from tests.documents.samples import sample
 
-TOLD = "Cold store; -18 C; '=1+1"
+FORMULA_TEXT = "Cold store; -18 C; '=1+1"
 
 
-def stored_cold() -> Invoice:
+def build_cold_store_invoice() -> Invoice:
     def change(data: dict[str, Any]) -> None:
-        row = {"flag": "FD1", "agency": "FDA", "program": "FOO", "data": {"storage": TOLD}}
+        row = {"flag": "FD1", "agency": "FDA", "program": "FOO", "data": {"storage": FORMULA_TEXT}}
         data["lines"][0]["treatment"]["pga"] = [row]
 
     invoice = sample(1, change=change)
@@ -41,19 +41,19 @@ def workbook(invoice: Invoice, written: Any) -> bytes:
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "older xlsx"])
 def test_a_table_gives_the_treatment_back(kind: str) -> None:
-    invoice = stored_cold()
+    invoice = build_cold_store_invoice()
     (line,) = {
         "csv": lambda: list(csv_lines(invoice_csv(invoice))),
         "xlsx": lambda: list(xlsx_lines(invoice_xlsx(invoice))),
         "older xlsx": lambda: list(xlsx_lines(workbook(invoice, escape_formula))),
     }[kind]()
     assert line.treatment is not None
-    assert line.treatment.pga[0].data == {"storage": TOLD}
+    assert line.treatment.pga[0].data == {"storage": FORMULA_TEXT}
     assert line.recomputed == line.stated
 
 
 def test_a_table_with_other_apostrophes_than_either_release_writes_is_not_the_invoice() -> None:
-    invoice = stored_cold()
+    invoice = build_cold_store_invoice()
     body = workbook(invoice, lambda cell: cell.replace("; -18", "; ''-18"))
     (line,) = xlsx_lines(body)
     assert line.recomputed != line.stated

@@ -22,7 +22,7 @@ def databases(server: PostgreSQL) -> set[str]:
         return {row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()}
 
 
-def published(url: str, queue: str) -> None:
+def publish_message(url: str, queue: str) -> None:
     with Connection(url) as connection:
         connection.SimpleQueue(queue, serializer="json").put({})
 
@@ -41,7 +41,7 @@ def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: st
     assert name.startswith("exports_drill_")
     assert made.database_url.endswith(f"/{name}")
     assert made.stack in {"PostgreSQL, Redis", "PostgreSQL, RabbitMQ"}
-    published(broker_url, "exports.steps")
+    publish_message(broker_url, "exports.steps")
     made.remove()
     assert databases(postgres_server) == before
     assert not made.folder.exists()
@@ -49,7 +49,7 @@ def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: st
 
 
 def test_message_broker_that_somebody_uses_is_left_alone(broker_url: str, postgres_server: PostgreSQL) -> None:
-    published(broker_url, "exports.steps")
+    publish_message(broker_url, "exports.steps")
     before = databases(postgres_server)
     with pytest.raises(DrillFailed, match="in use; give an empty one"):
         environment.server_environment(postgres_server.url, broker_url)

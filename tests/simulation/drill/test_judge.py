@@ -27,7 +27,7 @@ from pipeline.simulation.drill.judge import ONCE_ONLY_EVENTS, judge_history
 MESSAGES = {"m1": HANDOFF_READY, "m2": PACKAGE_RECORDED, "m3": PACKAGE_RECORDED, "m4": EXPORT_EXECUTED}
 
 
-def sound() -> DrillHistory:
+def build_sound_history() -> DrillHistory:
     """Two exports of two packages each, struck once, of which everything is there once."""
     submissions, receipts, exports, events, documents, owed = [], [], [], [], [], []
     for number, export_id in enumerate(("ex_1", "ex_2"), start=1):
@@ -52,30 +52,30 @@ def sound() -> DrillHistory:
     )
 
 
-def stored(**changes: Callable[[list[Any]], list[Any]]) -> DrillHistory:
+def change_stored(**changes: Callable[[list[Any]], list[Any]]) -> DrillHistory:
     """The sound history with rows of the database changed."""
-    history = sound()
+    history = build_sound_history()
     rows: dict[str, Any] = {name: change([*getattr(history.stored, name)]) for name, change in changes.items()}
     return replace(history, stored=replace(history.stored, **rows))
 
 
 def test_history_in_which_all_is_there_once_is_sound() -> None:
-    found = judge_history(sound())
+    found = judge_history(build_sound_history())
     assert (found.lost, found.duplicated, found.sound, found.redelivered) == ([], [], True, 0)
 
 
 def never_answered() -> DrillHistory:
-    history = sound()
+    history = build_sound_history()
     return replace(history, submissions=[*history.submissions, SubmittedPlan("batch-3", 1, 2.0, requests=7)])
 
 
-def ended_without_word() -> DrillHistory:
-    history = sound()
+def end_without_messages() -> DrillHistory:
+    history = build_sound_history()
     return replace(history, received=[each for each in history.received if each.message_id != "ex_1-m4"])
 
 
-def owes_less_than_its_plan() -> DrillHistory:
-    history = sound()
+def miss_a_package() -> DrillHistory:
+    history = build_sound_history()
     gone = replace(history, received=[each for each in history.received if each.message_id != "ex_1-m3"])
     owed = [each for each in history.stored.deliveries if each.message_id != "ex_1-m3"]
     return replace(gone, stored=replace(history.stored, deliveries=owed))
@@ -83,35 +83,35 @@ def owes_less_than_its_plan() -> DrillHistory:
 
 LOST: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
     "not stored": (
-        lambda: stored(exports=lambda rows: rows[1:]),
+        lambda: change_stored(exports=lambda rows: rows[1:]),
         ["ex_1: was accepted and is not in the database"],
     ),
     "not executed": (
-        lambda: stored(exports=lambda rows: [StoredExport("ex_1", "batch-1", "failed", "no store"), rows[1]]),
+        lambda: change_stored(exports=lambda rows: [StoredExport("ex_1", "batch-1", "failed", "no store"), rows[1]]),
         ["ex_1: was accepted and is failed: no store"],
     ),
     "never accepted": (never_answered, ["batch-3: was never accepted, asked 7 times"]),
     "says otherwise": (
-        lambda: replace(sound(), inspected={"ex_1": "executing", "ex_2": "executed"}),
+        lambda: replace(build_sound_history(), inspected={"ex_1": "executing", "ex_2": "executed"}),
         ["ex_1: is executed and the API says executing"],
     ),
     "event gone": (
-        lambda: stored(events=lambda rows: [row for row in rows if row.seq != 2 or row.export_id != "ex_1"]),
+        lambda: change_stored(events=lambda rows: [row for row in rows if row.seq != 2 or row.export_id != "ex_1"]),
         ["ex_1: has a log with gaps", f"ex_1: was executed without {sorted(ONCE_ONLY_EVENTS)[1]}"],
     ),
     "document gone": (
-        lambda: stored(
+        lambda: change_stored(
             documents=lambda rows: [StoredDocument("ex_1", "cci_pdf of unit 1", is_intact=False), *rows[1:]]
         ),
         ["ex_1: has lost its document cci_pdf of unit 1"],
     ),
     "message gone": (
-        ended_without_word,
+        end_without_messages,
         [f"ex_1: has told 0 of 1 {EXPORT_EXECUTED}", "ex_1: message ex_1-m4 is delivered and reached nobody"],
     ),
-    "message never owed": (owes_less_than_its_plan, [f"ex_1: has told 1 of 2 {PACKAGE_RECORDED}"]),
+    "message never owed": (miss_a_package, [f"ex_1: has told 1 of 2 {PACKAGE_RECORDED}"]),
     "message not recorded": (
-        lambda: stored(deliveries=lambda rows: [StoredDelivery("ex_1", "ex_1-m1", "dead"), *rows[1:]]),
+        lambda: change_stored(deliveries=lambda rows: [StoredDelivery("ex_1", "ex_1-m1", "dead"), *rows[1:]]),
         ["ex_1: message ex_1-m1 has arrived and is dead"],
     ),
 }
@@ -125,36 +125,39 @@ def test_what_is_lost_is_found(name: str) -> None:
     assert (found.exports_lost, found.exports_duplicated, found.sound) == (1, 0, False)
 
 
-def said_twice() -> DrillHistory:
-    history = sound()
+def notify_twice() -> DrillHistory:
+    history = build_sound_history()
     twice = [*history.received, ReceivedMessage(6, "ex_2-m5", HANDOFF_READY, "ex_2")]
     owed = [*history.stored.deliveries, StoredDelivery("ex_2", "ex_2-m5", "delivered")]
     return replace(history, received=twice, stored=replace(history.stored, deliveries=owed))
 
 
-def answered_twice() -> DrillHistory:
-    history = sound()
+def answer_twice() -> DrillHistory:
+    history = build_sound_history()
     history.submissions[1].export_ids.append("ex_1")
     return history
 
 
 DUPLICATED: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
     "two rows of a batch": (
-        lambda: stored(exports=lambda rows: [*rows, StoredExport("ex_3", "batch-2", "failed")]),
+        lambda: change_stored(exports=lambda rows: [*rows, StoredExport("ex_3", "batch-2", "failed")]),
         ["batch-2: is 2 exports in the database"],
     ),
     "event twice": (
-        lambda: stored(events=lambda rows: [*rows, StoredEvent("ex_2", len(ONCE_ONLY_EVENTS) + 1, "HANDED_OFF", "1")]),
+        lambda: change_stored(
+            events=lambda rows: [*rows, StoredEvent("ex_2", len(ONCE_ONLY_EVENTS) + 1, "HANDED_OFF", "1")]
+        ),
         ["ex_2: has HANDED_OFF 1 2 times"],
     ),
     "document twice": (
-        lambda: stored(documents=lambda rows: [*rows, rows[-1]]),
+        lambda: change_stored(documents=lambda rows: [*rows, rows[-1]]),
         ["ex_2: has manifest of unit 1 2 times"],
     ),
-    "said under two ids": (said_twice, [f"ex_2: has told 2 {HANDOFF_READY} where 1 were due"]),
+    "said under two ids": (notify_twice, [f"ex_2: has told 2 {HANDOFF_READY} where 1 were due"]),
     "message of nobody": (
         lambda: replace(
-            sound(), received=[*sound().received, ReceivedMessage(6, "m9", "exports.handoff.overdue.v1", "ex_2")]
+            build_sound_history(),
+            received=[*build_sound_history().received, ReceivedMessage(6, "m9", "exports.handoff.overdue.v1", "ex_2")],
         ),
         ["ex_2: sent message m9, which it did not owe"],
     ),
@@ -170,12 +173,12 @@ def test_what_is_doubled_is_found(name: str) -> None:
 
 
 def test_batch_that_is_two_exports_is_doubled() -> None:
-    assert [str(each) for each in judge_history(answered_twice()).duplicated if each.about == "batch-2"] == [
+    assert [str(each) for each in judge_history(answer_twice()).duplicated if each.about == "batch-2"] == [
         "batch-2: was answered with 2 exports"
     ]
 
 
 def test_message_that_came_again_under_its_id_is_counted_and_no_fault() -> None:
-    history = sound()
+    history = build_sound_history()
     found = judge_history(replace(history, received=[*history.received, history.received[0]]))
     assert (found.sound, found.redelivered) == (True, 1)

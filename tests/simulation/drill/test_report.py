@@ -12,14 +12,14 @@ from pipeline.simulation.drill.history import Kill
 from pipeline.simulation.drill.judge import judge_history
 from pipeline.simulation.drill.report import DrillReport
 from pipeline.simulation.drill.svg import HEIGHT, WIDTH, draw_report
-from tests.simulation.drill.test_judge import ended_without_word, said_twice, sound
+from tests.simulation.drill.test_judge import build_sound_history, end_without_messages, notify_twice
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def report(*kills: Kill) -> DrillReport:
     """What is told of the sound history, struck so often."""
-    history = replace(sound(), kills=kills or sound().kills)
+    history = replace(build_sound_history(), kills=kills or build_sound_history().kills)
     return DrillReport("SQLite, embedded", 7, 2.0, history, judge_history(history))
 
 
@@ -47,7 +47,7 @@ def test_recovery_lasts_until_the_api_answers_where_nothing_was_under_way() -> N
 
 
 def test_kill_from_which_something_never_recovered_has_no_figure() -> None:
-    history = ended_without_word()
+    history = end_without_messages()
     broken = DrillReport("SQLite, embedded", 7, 2.0, history, judge_history(history))
     figures = json.loads(json.dumps(broken.figures(), allow_nan=False))
     assert (figures["executed"], figures["lost"], figures["recovery_p99_s"]) == (1, 1, None)
@@ -69,6 +69,6 @@ def test_picture_says_what_was_found_within_its_edges() -> None:
 
 
 def test_picture_of_what_was_doubled_says_so() -> None:
-    history = said_twice()
+    history = notify_twice()
     words = texts(draw_report(DrillReport("SQLite, embedded", 7, 2.0, history, judge_history(history))))
     assert words[words.index("done twice") + 1] == "1"

@@ -28,7 +28,7 @@ BAD: list[tuple[FileFault, str, str]] = [
 ]
 
 
-def tried(folder: Path, fault: FileFault | None = None) -> list[Stage]:
+def run_test(folder: Path, fault: FileFault | None = None) -> list[Stage]:
     settings = Settings.model_validate({"allow_private_destinations": True, "delivery_timeout_seconds": 20})
     with FileReceiver(folder, fault=fault) as there:
         endpoint = SftpEndpoint(address=there.address, host_keys=[there.host_key])
@@ -37,7 +37,7 @@ def tried(folder: Path, fault: FileFault | None = None) -> list[Stage]:
 
 
 def test_the_good_one_passes_every_stage_and_has_the_test_event(tmp_path: Path) -> None:
-    made = tried(tmp_path)
+    made = run_test(tmp_path)
     assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
     assert (tmp_path / "out" / "cnt_1" / "message.json").read_bytes() == MESSAGE.body
 
@@ -46,7 +46,7 @@ def test_the_good_one_passes_every_stage_and_has_the_test_event(tmp_path: Path) 
 def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
     tmp_path: Path, fault: FileFault, stage: str, remedy: str
 ) -> None:
-    *passed, last = tried(tmp_path, fault)
+    *passed, last = run_test(tmp_path, fault)
     assert (last.name, last.passed, all(each.passed for each in passed)) == (stage, False, True), last.found
     assert remedy in (last.remedy or "")
     assert [each.name for each in (*passed, last)] == STAGES[: len(passed) + 1]

@@ -33,7 +33,7 @@ BAD: list[tuple[MailFault, str, str]] = [
 ]
 
 
-def tried(folder: Path, fault: MailFault | None = None) -> list[Stage]:
+def run_test(folder: Path, fault: MailFault | None = None) -> list[Stage]:
     with MailReceiver(folder, fault=fault) as there:
         settings = Settings.model_validate(
             {
@@ -47,7 +47,7 @@ def tried(folder: Path, fault: MailFault | None = None) -> list[Stage]:
 
 
 def test_the_good_one_passes_every_stage_and_keeps_the_mail(tmp_path: Path) -> None:
-    made = tried(tmp_path)
+    made = run_test(tmp_path)
     assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
     (kept,) = tmp_path.glob("*.eml")
     assert message_from_bytes(kept.read_bytes(), policy=default)["Subject"] == "Connection test"
@@ -57,7 +57,7 @@ def test_the_good_one_passes_every_stage_and_keeps_the_mail(tmp_path: Path) -> N
 def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
     tmp_path: Path, fault: MailFault, stage: str, remedy: str
 ) -> None:
-    *passed, last = tried(tmp_path, fault)
+    *passed, last = run_test(tmp_path, fault)
     assert (last.name, last.passed, all(each.passed for each in passed)) == (stage, False, True), last.found
     assert remedy in (last.remedy or "")
     assert [each.name for each in (*passed, last)] == STAGES[: len(passed) + 1]
