@@ -104,20 +104,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def everybodys_rows_are_seen() -> Iterator[None]:
+def see_all_rows() -> Iterator[None]:
     """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""
     with tenancy.account_scope(tenancy.ALL_ACCOUNTS):
         yield
 
 
 @pytest.fixture(autouse=True)
-def every_message_is_as_published() -> Iterator[None]:
+def check_messages() -> Iterator[None]:
     """Fail the test that makes a message which its published schema does not describe."""
     with sent.watch_messages():
         yield
 
 
-def lacking(what: str) -> NoReturn:
+def skip_or_fail(what: str) -> NoReturn:
     """Skip the test for want of what is not installed here; in CI, where all of it is, fail it."""
     if os.environ.get("CI"):
         pytest.fail(what)
@@ -125,11 +125,11 @@ def lacking(what: str) -> NoReturn:
 
 
 @contextmanager
-def _owned(kind: type[S], *given: Any, **settings: Any) -> Iterator[S]:
+def _start_own_server(kind: type[S], *given: Any, **settings: Any) -> Iterator[S]:
     try:
         server = kind(*given, **settings)
     except MissingServer as missing:
-        lacking(str(missing))
+        skip_or_fail(str(missing))
     with server:
         yield server
 
@@ -147,7 +147,7 @@ def own_server() -> Iterator[OwnServer]:
     with ExitStack() as servers:
 
         def start(kind: type[S], *given: Any, **settings: Any) -> S:
-            return servers.enter_context(_owned(kind, *given, **settings))
+            return servers.enter_context(_start_own_server(kind, *given, **settings))
 
         yield start
 
@@ -155,28 +155,28 @@ def own_server() -> Iterator[OwnServer]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     """A Redis of the tests' own, shared by all; to break one, ask for `own_server`."""
-    with _owned(Redis) as server:
+    with _start_own_server(Redis) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitMQ]:
     """A RabbitMQ of the tests' own, shared by all."""
-    with _owned(RabbitMQ) as server:
+    with _start_own_server(RabbitMQ) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgreSQL]:
     """A PostgreSQL of the tests' own, shared by all."""
-    with _owned(PostgreSQL) as server:
+    with _start_own_server(PostgreSQL) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def pgbouncer_server(postgres_server: PostgreSQL) -> Iterator[PgBouncer]:
     """A PgBouncer of the tests' own, which pools transactions before the shared PostgreSQL."""
-    with _owned(PgBouncer, postgres_server) as server:
+    with _start_own_server(PgBouncer, postgres_server) as server:
         yield server
 
 
@@ -286,6 +286,6 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
 
 
 @pytest.fixture
-def on_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+def treat_as_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the endpoints of this machine for ones of the internet, of whose answers something is kept."""
     monkeypatch.setattr(GuardedNetwork, "is_internal", False)

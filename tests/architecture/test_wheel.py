@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 from tests.interfaces.cli.conftest import ROOT
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import poll
@@ -44,7 +44,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `exports` command of an environment that holds the wheel alone, and the locked packages that it needs."""
     uv = shutil.which("uv") or shutil.which(ROOT / ".uv/bin/uv")
     if uv is None:
-        lacking("uv is not installed; `make setup` installs it")
+        skip_or_fail("uv is not installed; `make setup` installs it")
     environment = tmp_path_factory.mktemp("environment") / "venv"
     python = environment / "bin" / "python"
     alone = ["--quiet", "--offline", "--no-config"]

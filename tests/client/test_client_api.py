@@ -97,7 +97,7 @@ def test_version_is_told_by_its_tag_and_guards_a_change(harness: ApiHarness, api
     harness.run(made.export.export_id)
     after = api.call("inspect_if_changed", made.export.export_id, before.etag)
     assert (after.export.state, after.etag != before.etag) == ("executed", True)
-    changed = factories.changed(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
+    changed = factories.change_plan(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
     with pytest.raises(ApiProblem) as refused:
         api.call("amend", made.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
     assert refused.value.code == "PRECONDITION_FAILED"

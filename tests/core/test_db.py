@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.core import deadline
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
-from tests.support.interpreter import interpreted
+from tests.support.interpreter import run_interpreter
 from tests.support.servers import PostgreSQL
 
 
@@ -204,5 +204,5 @@ assert connection() is before, "the child closed its parent's connection"
 
 
 def test_child_of_a_worker_pool_uses_no_connection_of_its_parent(database_url: str) -> None:
-    ended = interpreted(FORKS, EXPORTS_DATABASE_URL=database_url, EXPORTS_SECRET_KEY=secrets.token_hex())
+    ended = run_interpreter(FORKS, EXPORTS_DATABASE_URL=database_url, EXPORTS_SECRET_KEY=secrets.token_hex())
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -9,7 +9,7 @@ from pipeline.core.findings import Finding
 from pipeline.customs.checks.run import check_plan
 from pipeline.exports.schemas.plan import Plan
 from tests.support import factories
-from tests.support.factories import Json, changed, plan
+from tests.support.factories import Json, change_plan, plan
 
 TODAY = date(2026, 11, 24)
 UNIT = "/units/0"
@@ -43,7 +43,7 @@ def list_findings(made: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
 def with_changes(*changes: tuple[str, Any]) -> Json:
     made = plan()
     for pointer, value in changes:
-        made = changed(made, pointer, value)
+        made = change_plan(made, pointer, value)
     return made
 
 

@@ -6,7 +6,7 @@ from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, plan_overview
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
 from tests.support.factories import plan
-from tests.support.memory import times_dearer
+from tests.support.memory import measure_cost_ratio
 
 
 def list_standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
@@ -81,4 +81,4 @@ def test_agency_data_are_called_by_their_names() -> None:
 def test_ten_times_the_lines_are_looked_over_for_about_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
     assert len(plan_overview(many, [])) == 26_669
-    assert times_dearer(lambda made: plan_overview(made, []), some, many) < 40
+    assert measure_cost_ratio(lambda made: plan_overview(made, []), some, many) < 40

@@ -32,7 +32,7 @@ from pipeline.customs.treatment import (
 from pipeline.exports.models import ExportUnit, LineTreatment
 from pipeline.exports.schemas.plan import Chapter99, Line, Pga, Plan, Section232, Treatment, Unit, as_json
 from tests.exports.accepted import accept, open_account
-from tests.support.factories import ACCOUNT, Json, at, changed, plan
+from tests.support.factories import ACCOUNT, Json, change_plan, plan, read_pointer
 
 PAN = "/units/0/lines/0"
 
@@ -45,7 +45,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def line(made: Json) -> Line:
-    return Line.model_validate(at(made, PAN))
+    return Line.model_validate(read_pointer(made, PAN))
 
 
 #: One row of every kind, with every field that a row has, and empty ones among them.
@@ -91,7 +91,7 @@ class LaterTreatment(Treatment):
 
 def test_a_field_that_a_later_version_adds_changes_no_digest_of_a_plan_without_it() -> None:
     pan = line(plan())
-    told = at(plan(), f"{PAN}/treatment")
+    told = read_pointer(plan(), f"{PAN}/treatment")
     later = LaterTreatment.model_validate(told)
     assert as_json(later) != as_json(pan.treatment)
     assert digest_treatment(pan.hts_code, pan.country_of_origin, later) == line_digest(pan)
@@ -132,7 +132,7 @@ def test_the_worked_example_of_the_page_holds() -> None:
 
 
 def test_the_program_of_the_page_gives_the_digests_of_a_plan(tmp_path: Path) -> None:
-    made = changed(
+    made = change_plan(
         plan(2, 4), f"{PAN}/treatment/pga/0/data", {"text": "Émail, \u756a \U0001f373", "none": [], "two": ["a"]}
     )
     (program,) = blocks("python")
@@ -159,8 +159,8 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}", fullmatch=True), PRINTABLE, max_size=8))
 def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dict[str, str]) -> None:
-    made = changed(plan(), f"{PAN}/treatment/pga/0/data", data)
-    told = {name: at(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
+    made = change_plan(plan(), f"{PAN}/treatment/pga/0/data", data)
+    told = {name: read_pointer(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
     told["treatment"] = {name: rows for name, rows in told["treatment"].items() if rows}
     for rows in ("chapter99", "section232", "pga"):
         told["treatment"][rows] = [
@@ -182,20 +182,20 @@ def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dic
     ],
 )
 def test_what_customs_must_be_told_is_in_the_digest(pointer: str, value: str) -> None:
-    assert line_digest(line(changed(plan(), f"{PAN}/{pointer}", value))) != line_digest(line(plan()))
+    assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) != line_digest(line(plan()))
 
 
 @pytest.mark.parametrize(
     ("pointer", "value"), [("sku", "PAN-24"), ("unitPrice", "99.00"), ("orderId", None), ("spi", "S")]
 )
 def test_what_is_no_treatment_is_not(pointer: str, value: str | None) -> None:
-    assert line_digest(line(changed(plan(), f"{PAN}/{pointer}", value))) == line_digest(line(plan()))
+    assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) == line_digest(line(plan()))
 
 
 def test_the_order_in_which_fields_were_written_is_not_told_apart() -> None:
     made = plan()
-    backwards = dict(reversed(at(made, f"{PAN}/treatment").items()))
-    assert line_digest(line(changed(made, f"{PAN}/treatment", backwards))) == line_digest(line(made))
+    backwards = dict(reversed(read_pointer(made, f"{PAN}/treatment").items()))
+    assert line_digest(line(change_plan(made, f"{PAN}/treatment", backwards))) == line_digest(line(made))
 
 
 def test_which_lines_and_units_there_are_and_in_which_order_is_told_apart() -> None:

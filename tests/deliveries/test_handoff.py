@@ -23,7 +23,7 @@ from pipeline.exports.states import DeliveryState
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 
 FORBIDDEN = (
     "price",
@@ -170,7 +170,7 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
 
 
 def count_statements(runtime: Runtime, export: exports.PreparedExport) -> int:
-    with asked_of(runtime.db) as asked:
+    with record_statements(runtime.db) as asked:
         exports.hand_off(runtime, export)
     return len(asked)
 

@@ -19,7 +19,7 @@ from pipeline.workflow.queries import ExportFilter
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.query_counter import asked_of, explained
+from tests.support.query_counter import record_plans, record_statements
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
 STATUSES = {
@@ -163,7 +163,7 @@ def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by
     hand_off(runtime)
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = ExportFilter(outcomes=outcomes)
-        with asked_of(runtime.db) as asked, explained(runtime.db) as plans, runtime.db.read() as session:
+        with record_statements(runtime.db) as asked, record_plans(runtime.db) as plans, runtime.db.read() as session:
             queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
         assert len([each for each in asked if each.startswith("SELECT")]) == 1
         assert [step for step in plans if re.match(r"SCAN|USE TEMP|.*Seq Scan|.*Sort", step)] == []

@@ -22,7 +22,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 
 Start = Callable[..., Endpoint]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -166,7 +166,7 @@ def test_pages_follow_each_other_with_one_update_each(
     monkeypatch.setattr(replay, "EXPORTS_PER_PAGE", 2)
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     ids = [hand_off(runtime, f"batch_{n}") for n in range(5)]
-    with asked_of(runtime.db) as asked:
+    with record_statements(runtime.db) as asked:
         pages = [replay_to(runtime, WAREHOUSE)]
         while (before := pages[-1][0]).next is not None:
             pages.append(replay_to(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))

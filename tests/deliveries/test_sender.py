@@ -65,7 +65,7 @@ def test_of_16_claims_at_once_one_wins(make_runtime: OpenRuntime, endpoint: Star
     assert [len(each.deliveries) for each in won] == [3]
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouched(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:

@@ -65,7 +65,7 @@ def remove_links(told: Any) -> Any:
     return [remove_links(each) for each in told] if isinstance(told, list) else told
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, by_three_channels: Any) -> None:
     export, endpoint = by_three_channels
     message = find_handoff(harness, export)
@@ -135,7 +135,7 @@ def run_command(harness: ApiHarness, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["trace", *arguments, "--api-url", harness.url, "--api-key", key])
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_three_channels: Any) -> None:
     message = find_handoff(harness, by_three_channels[0])
     shown = run_command(harness, message)

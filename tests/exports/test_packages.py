@@ -16,8 +16,8 @@ from pipeline.exports.packages import record_packages
 from pipeline.exports.sscc import is_sscc
 from pipeline.exports.step_context import StepContext
 from tests.exports.accepted import accept, open_account
-from tests.support.factories import ACCOUNT, Json, changed, plan
-from tests.support.query_counter import asked_of
+from tests.support.factories import ACCOUNT, Json, change_plan, plan
+from tests.support.query_counter import record_statements
 
 PREFIX = "0614141"
 
@@ -90,7 +90,7 @@ def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
 def test_an_account_with_a_prefix_labels_what_has_no_sscc(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
     given = "106141412345678908"
-    (context,) = accept(database, changed(plan(1, 3, 3), "/units/0/packages/1/sscc", given))
+    (context,) = accept(database, change_plan(plan(1, 3, 3), "/units/0/packages/1/sscc", given))
     assert run_record_packages(database, context)["ssccsIssued"] == 2
     assert [(row.sscc, row.sscc_issued) for row in rows(database)] == [
         ("006141410000000012", True),
@@ -159,7 +159,7 @@ def test_the_number_of_statements_does_not_grow_with_the_packages(database: Data
 
     def count(packages: int) -> int:
         (context,) = accept(database, plan(1, 3, packages, batch=f"batch_{packages}"))
-        with asked_of(database) as heard:
+        with record_statements(database) as heard:
             run_record_packages(database, context)
         return len(heard)
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.exports.packages import check_packages, check_plan
 from pipeline.exports.schemas.plan import Plan
-from tests.support.factories import Json, changed, plan
-from tests.support.memory import times_dearer
+from tests.support.factories import Json, change_plan, plan
+from tests.support.memory import measure_cost_ratio
 
 P = "/units/0/packages"
 PALLET: Json = {
@@ -39,7 +39,7 @@ def list_findings(made: Json) -> list[tuple[str, str]]:
 def with_changes(*changes: tuple[str, Any], made: Json | None = None) -> Json:
     made = made or plan()
     for pointer, value in changes:
-        made = changed(made, pointer, value)
+        made = change_plan(made, pointer, value)
     return made
 
 
@@ -106,7 +106,7 @@ def test_a_pallet_lighter_than_its_cartons_is_found() -> None:
 
 
 def test_a_number_is_used_once_in_the_whole_plan() -> None:
-    assert list_findings(changed(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [
+    assert list_findings(change_plan(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [
         ("P05", "/units/1/packages/0/lpn")
     ]
 
@@ -143,7 +143,7 @@ def test_a_line_that_lies_in_no_package_is_said_to_lie_in_none() -> None:
 def test_ten_times_the_packages_cost_about_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, 2 * lines)) for lines in (1_000, 10_000))
     assert check_plan(many) == []
-    assert times_dearer(check_plan, some, many) < 40
+    assert measure_cost_ratio(check_plan, some, many) < 40
 
 
 def tower(height: int) -> Json:
@@ -160,9 +160,12 @@ def tower(height: int) -> Json:
 
 def test_the_highest_tower_of_packages_is_checked_package_by_package() -> None:
     made, low = tower(19_999), tower(1_999)
-    circle, small = changed(made, f"{P}/19999/parentRef", "T10000"), changed(low, f"{P}/1999/parentRef", "T1000")
+    circle, small = (
+        change_plan(made, f"{P}/19999/parentRef", "T10000"),
+        change_plan(low, f"{P}/1999/parentRef", "T1000"),
+    )
     assert list_findings(made) == []
     inside_themselves = [pointer for rule, pointer in list_findings(circle) if rule == "P03"]
     assert inside_themselves == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
-    assert times_dearer(check_plan, *map(Plan.model_validate, (low, made))) < 40
-    assert times_dearer(check_plan, *map(Plan.model_validate, (small, circle))) < 40
+    assert measure_cost_ratio(check_plan, *map(Plan.model_validate, (low, made))) < 40
+    assert measure_cost_ratio(check_plan, *map(Plan.model_validate, (small, circle))) < 40

@@ -59,6 +59,6 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
 )
 def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said) as refused:
-        Plan.model_validate(factories.changed(factories.plan(), pointer, value))
+        Plan.model_validate(factories.change_plan(factories.plan(), pointer, value))
     (error,) = refused.value.errors()
     assert "/" + "/".join(str(part) for part in error["loc"]) == pointer

@@ -12,7 +12,7 @@ from pipeline.core.runtime import open_runtime
 from pipeline.interfaces import server
 from pipeline.interfaces.server import NotServing, Service
 from pipeline.workflow.publisher import EmbeddedWorker
-from tests.support.interpreter import interpreted
+from tests.support.interpreter import run_interpreter
 
 BEGIN: Final = """
 from pipeline.workflow import dispatch, publisher
@@ -32,7 +32,7 @@ publisher.EmbeddedWorker(1).start()
 
 def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None:
     """Left to Celery, those that begin while the first one imports the tasks have neither the sweep nor the intake."""
-    begun = interpreted(BEGIN)
+    begun = run_interpreter(BEGIN)
     assert (begun.returncode, begun.stderr) == (0, "")
     assert begun.stdout.splitlines() == ["['EmbeddedIntake', 'ShutdownPoll', 'Sweeper'] True"] * 3
 

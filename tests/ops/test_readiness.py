@@ -27,7 +27,7 @@ from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
-from tests.support.query_counter import explained, searches
+from tests.support.query_counter import record_plans, searches
 from tests.system.faults.matrix import alone
 from tests.workflow.conftest import WorkflowHarness
 
@@ -86,7 +86,7 @@ def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
     """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
     workflow = make_workflow(database_url)
     make_pending_for_hour(workflow)
-    with explained(workflow.runtime.db) as plans:
+    with record_plans(workflow.runtime.db) as plans:
         list_failing_parts(workflow)
     assert searches(plans, "ix_steps_finished_at", "finished_at >"), plans
     assert searches(plans, "ix_attempts_at", "at >"), plans
@@ -97,7 +97,7 @@ def test_what_is_due_later_is_not_read_either(
 ) -> None:
     workflow = make_workflow(database_url)
     make_pending_for_hour(workflow)
-    with explained(workflow.runtime.db) as plans:
+    with record_plans(workflow.runtime.db) as plans:
         assert "sweep" in list_failing_parts(workflow)
     for table in ("steps", "deliveries"):
         assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans

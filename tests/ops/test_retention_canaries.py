@@ -27,8 +27,8 @@ from pipeline.workflow import preflight
 from tests.deliveries.support.mail_server import MailServer, Script
 from tests.ops.test_retention import execute_export
 from tests.support import factories
-from tests.support.canaries import executable, found, with_canaries
-from tests.support.hostile_inputs import whole_plan
+from tests.support.canaries import add_canaries, find_canaries, is_executable
+from tests.support.hostile_inputs import build_whole_plan
 from tests.support.ports import LOOPBACK
 from tests.workflow.conftest import WorkflowHarness
 
@@ -88,7 +88,7 @@ def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]
             columns = [column for column, *_ in rows.description]
             for row in rows:
                 for column, value in zip(columns, row, strict=True):
-                    if words := found(str(value)):
+                    if words := find_canaries(str(value)):
                         known.setdefault(f"{table}.{column}", set()).update(words)
     return known
 
@@ -96,10 +96,10 @@ def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]
 def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(
     mail_workflow: WorkflowHarness, tmp_path: Path
 ) -> None:
-    whole = whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
+    whole = build_whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
     whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}
-    assert executable(whole)
-    laid, known = with_canaries(whole)
+    assert is_executable(whole)
+    laid, known = add_canaries(whole)
     assert len(known) >= 60, "too few texts of the plan hold one"
     waiting = laid | {"batchId": "registered"}
     preflight.register_plan(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 from tests.support import on_day
 
 BROWSER: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -54,7 +54,7 @@ addEventListener("load", () => {
 """
 
 
-def measured(pages: Mapping[str, str], style: str, widths: Sequence[int], folder: Path) -> dict[str, Any]:
+def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], folder: Path) -> dict[str, Any]:
     """Return of each page at each width its broken words, its width, and how much text it shows; by `name at width`.
 
     What is marked as long, such as a digest, is no word.
@@ -74,7 +74,7 @@ def measured(pages: Mapping[str, str], style: str, widths: Sequence[int], folder
         encoding="utf-8",
     )
     if BROWSER is None:
-        lacking("Chromium is not installed; the package is chromium")
+        skip_or_fail("Chromium is not installed; the package is chromium")
     shown = subprocess.run(
         [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", looked_at.as_uri()],
         capture_output=True,
@@ -82,7 +82,7 @@ def measured(pages: Mapping[str, str], style: str, widths: Sequence[int], folder
         timeout=240,
         check=True,
         # A browser on a clock that is not the machine's waits for ever, and no page looks otherwise on another day.
-        env={name: value for name, value in os.environ.items() if name not in on_day.inherited()},
+        env={name: value for name, value in os.environ.items() if name not in on_day.clock_environment()},
     ).stdout
     said = re.search(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
     assert said is not None, shown[:2000]

@@ -11,7 +11,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from tests.support import factories
-from tests.support.hostile_inputs import texts_of
+from tests.support.hostile_inputs import iterate_texts
 
 _CANARY: Final = re.compile(r"canary\d{3}x", re.IGNORECASE)
 
@@ -19,12 +19,12 @@ _CANARY: Final = re.compile(r"canary\d{3}x", re.IGNORECASE)
 _NAMES: Final = re.compile(r"^/(accountId|batchId|planHash|(broker|warehouse|ruleset)/id)$")
 
 
-def found(text: str) -> set[str]:
+def find_canaries(text: str) -> set[str]:
     """Return the canaries that stand in a text."""
     return {each.lower() for each in _CANARY.findall(text)}
 
 
-def executable(made: factories.Json) -> bool:
+def is_executable(made: factories.Json) -> bool:
     """Whether the plan would be executed, as far as the plan itself can tell."""
     try:
         plan = parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
@@ -33,17 +33,17 @@ def executable(made: factories.Json) -> bool:
     return not any(finding.severity == "block" for finding in preflight.check_plan_alone(plan, on=factories.TODAY))
 
 
-def with_canaries(made: factories.Json) -> tuple[factories.Json, dict[str, str]]:
+def add_canaries(made: factories.Json) -> tuple[factories.Json, dict[str, str]]:
     """Return the plan with a canary in every text that takes one, and canary -> place."""
     known: dict[str, str] = {}
-    for number, place in enumerate(sorted(texts_of(made))):
+    for number, place in enumerate(sorted(iterate_texts(made))):
         if _NAMES.search(place):
             continue
         word = f"canary{number:03d}x"
-        old = factories.at(made, place)
+        old = factories.read_pointer(made, place)
         for text in (f"{word}@maple.example", f"{old} {word}", word) if "@" in old else (f"{old} {word}", word):
-            changed = factories.changed(made, place, text)
-            if executable(changed):
+            changed = factories.change_plan(made, place, text)
+            if is_executable(changed):
                 made, known = changed, known | {word: place}
                 break
     return made, known

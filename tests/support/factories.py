@@ -129,7 +129,7 @@ def plan_hash(made: Json) -> str:
     return "sha256:" + hashlib.sha256(rfc8785.dumps(body)).hexdigest()
 
 
-def changed(made: Json, pointer: str, value: object) -> Json:
+def change_plan(made: Json, pointer: str, value: object) -> Json:
     """Return a copy of the plan with `value` at the JSON Pointer; a final `-` appends to a list."""
     copied = copy.deepcopy(made)
     *way, last = pointer.lstrip("/").split("/")
@@ -145,7 +145,7 @@ def changed(made: Json, pointer: str, value: object) -> Json:
     return copied
 
 
-def at(made: Json, pointer: str) -> Any:
+def read_pointer(made: Json, pointer: str) -> Any:
     """Return what lies at the JSON Pointer."""
     place: Any = made
     for step in pointer.lstrip("/").split("/"):

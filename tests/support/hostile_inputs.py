@@ -62,19 +62,19 @@ EVERYTHING = DECEIVING | BREAKING | ODD | FORBIDDEN
 _TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"
 
 
-def whole_plan() -> dict[str, Any]:
+def build_whole_plan() -> dict[str, Any]:
     """Return a plan with every field that there is."""
     loaded: dict[str, Any] = json.loads(strip_comments(_TEMPLATE.read_text(encoding="utf-8")))
     return loaded
 
 
-def texts_of(value: object, here: str = "") -> Iterator[str]:
+def iterate_texts(value: object, here: str = "") -> Iterator[str]:
     """Yield the JSON Pointer of every string in `value`; the names of members that callers choose count, too."""
     if isinstance(value, str):
         yield here
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from texts_of(inner, f"{here}/{name}")
+            yield from iterate_texts(inner, f"{here}/{name}")
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from texts_of(inner, f"{here}/{place}")
+            yield from iterate_texts(inner, f"{here}/{place}")

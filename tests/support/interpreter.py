@@ -10,7 +10,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-def interpreted(program: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_interpreter(program: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Return how the program ended and what it said; it knows of this checkout, and of nothing else but `environment`."""
     return subprocess.run(
         [sys.executable, "-c", program],

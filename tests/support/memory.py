@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def times_dearer(work: Callable[[T], object], less: T, more: T) -> float:
+def measure_cost_ratio(work: Callable[[T], object], less: T, more: T) -> float:
     """Return what `work(more)` costs the processor, in multiples of `work(less)`: of each the cheapest of three."""
     collects = gc.isenabled()
     gc.disable()  # what it walks is whatever the process holds

@@ -23,18 +23,18 @@ _STEADY: Final[Mapping[str, str]] = {
 _CLOCK: Final = ("LD_PRELOAD", "FAKETIME", *_STEADY, "TZ")
 
 
-def inherited() -> Mapping[str, str]:
+def clock_environment() -> Mapping[str, str]:
     """Return what gives a child process the clock of this one; empty if this one has the machine's."""
     return {name: os.environ[name] for name in _CLOCK if name in os.environ}
 
 
-def on_same_clock(wrapper: Sequence[str], command: Sequence[str]) -> list[str]:
+def wrap_with_clock(wrapper: Sequence[str], command: Sequence[str]) -> list[str]:
     """Return the command behind a wrapper that may change the user, so that it runs on the clock of this process."""
-    if not inherited():
+    if not clock_environment():
         return [*wrapper, *command]
     # The library shares memory under a name made of the pid. A fork of ours has taken it, and another user may not open it.
     forget = ["sh", "-c", 'rm -f /dev/shm/*faketime_s*_$$; exec "$@"', "sh"]
-    return [*forget, *wrapper, "env", *(f"{name}={value}" for name, value in inherited().items()), *command]
+    return [*forget, *wrapper, "env", *(f"{name}={value}" for name, value in clock_environment().items()), *command]
 
 
 def library() -> str:

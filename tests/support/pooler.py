@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.ports import LOOPBACK
-from tests.support.servers import NotOurs, PostgreSQL, Server, find
+from tests.support.servers import ForeignServer, PostgreSQL, Server, find
 
 
 class PgBouncer(Server):
@@ -47,7 +47,7 @@ class PgBouncer(Server):
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=2) as connection:
             row = connection.execute("SHOW data_directory").fetchone()
         if row is None or Path(row[0]).resolve() != (self.behind.folder / "data").resolve():
-            raise NotOurs("a pooler before another PostgreSQL answers")
+            raise ForeignServer("a pooler before another PostgreSQL answers")
 
     def through(self, url: str) -> str:
         """The URL of a database of the PostgreSQL behind, by way of the pooler."""

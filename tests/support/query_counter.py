@@ -13,19 +13,19 @@ from pipeline.core.db import Database
 
 
 @contextmanager
-def asked_of(database: Database) -> Iterator[list[str]]:
+def record_statements(database: Database) -> Iterator[list[str]]:
     """Give the statements that are sent to the database while the block runs; many rows in one statement are one."""
     heard: list[str] = []
 
-    def hear(_: Any, __: Any, statement: str, *___: Any) -> None:
+    def record_statement(_: Any, __: Any, statement: str, *___: Any) -> None:
         heard.append(statement)
 
-    with _told_first(database, hear):
+    with _listen_first(database, record_statement):
         yield heard
 
 
 @contextmanager
-def explained(database: Database) -> Iterator[list[str]]:
+def record_plans(database: Database) -> Iterator[list[str]]:
     """Give how each statement is carried out, line by line, by an index wherever one can be: with few rows none would be."""
     plans: list[str] = []
 
@@ -38,12 +38,12 @@ def explained(database: Database) -> Iterator[list[str]]:
         asks.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
         plans.extend(str(row[-1]) for row in asks.fetchall())
 
-    with _told_first(database, explain):
+    with _listen_first(database, explain):
         yield plans
 
 
 @contextmanager
-def _told_first(database: Database, listener: Callable[..., None]) -> Iterator[None]:
+def _listen_first(database: Database, listener: Callable[..., None]) -> Iterator[None]:
     event.listen(database.engine, "before_cursor_execute", listener)
     try:
         yield

@@ -22,7 +22,7 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tests.support.on_day import on_same_clock
+from tests.support.on_day import wrap_with_clock
 from tests.support.ports import LOOPBACK, accepts, free_port, listens
 
 START_SECONDS = 60.0
@@ -33,7 +33,7 @@ class MissingServer(Exception):
     """A server program is not installed here; the sentence says which, and what to install."""
 
 
-class NotOurs(Exception):
+class ForeignServer(Exception):
     """Something else listens where the server of the tests should; nothing may be sent to it."""
 
 
@@ -90,18 +90,18 @@ class Server(ABC):
             raise RuntimeError(f"{self.name} ended with {process.returncode}\n{self.log()}")
         if not accepts(self.port):
             return False
-        self.assert_ours()
+        self.assert_own()
         with contextlib.suppress(redis.RedisError, psycopg.Error, httpx.HTTPError, OSError):
             self.ping()
             return True
         return False
 
-    def assert_ours(self) -> None:
+    def assert_own(self) -> None:
         """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
         try:  # the table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment
             poll(lambda: listens(self.running().pid, self.port), 10, f"port {self.port} is not held by our {self.name}")
         except TimeoutError as error:
-            raise NotOurs(str(error)) from error
+            raise ForeignServer(str(error)) from error
 
     def running(self) -> subprocess.Popen[bytes]:
         """The process, or RuntimeError when there is none."""
@@ -205,7 +205,7 @@ class Redis(Server):
     def ping(self) -> None:
         with self.client() as client:
             if client.info("server")["process_id"] != self.running().pid:
-                raise NotOurs("another Redis answers")
+                raise ForeignServer("another Redis answers")
 
     def client(self) -> redis.Redis:
         """A client of database 0."""
@@ -217,7 +217,7 @@ class Redis(Server):
 
     def flush(self) -> None:
         """Lose everything, as a restarted Redis without persistence does."""
-        self.assert_ours()
+        self.assert_own()
         with self.client() as client:
             client.flushall()
 
@@ -239,7 +239,7 @@ class PostgreSQL(Server):
 
     def wrapped(self, command: Sequence[str]) -> Sequence[str]:
         # Leases and schedules go by this server's clock, so it must be the tests' own.
-        return on_same_clock(self.wrapper(), command)
+        return wrap_with_clock(self.wrapper(), command)
 
     def start(self) -> Self:
         if not (self.folder / "data" / "PG_VERSION").exists():
@@ -263,7 +263,7 @@ class PostgreSQL(Server):
         with self.connection() as connection:
             row = connection.execute("SHOW data_directory").fetchone()
         if row is None or Path(row[0]).resolve() != (self.folder / "data").resolve():
-            raise NotOurs("another PostgreSQL answers")
+            raise ForeignServer("another PostgreSQL answers")
 
     def connection(self) -> psycopg.Connection[tuple[str]]:
         """An administrator's connection, each statement its own transaction."""

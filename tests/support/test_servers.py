@@ -15,7 +15,7 @@ from pipeline.core.db import Database
 from pipeline.exports.models import Account
 from tests.conftest import OwnServer, Stack
 from tests.support.ports import LOOPBACK, listens
-from tests.support.servers import NotOurs, PostgreSQL, RabbitMQ, Redis, Server, find
+from tests.support.servers import ForeignServer, PostgreSQL, RabbitMQ, Redis, Server, find
 
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:
@@ -85,7 +85,7 @@ def test_flushed_redis_is_empty(own_server: OwnServer) -> None:
 def test_stranger_on_the_port_is_not_ours(own_server: OwnServer) -> None:
     server = own_server(Redis)
     server.kill()
-    with socket.create_server((LOOPBACK, server.port)), pytest.raises((NotOurs, RuntimeError)):
+    with socket.create_server((LOOPBACK, server.port)), pytest.raises((ForeignServer, RuntimeError)):
         server.start()
 
 

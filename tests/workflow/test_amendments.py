@@ -289,7 +289,7 @@ def test_an_amended_plan_is_checked_like_any_other(workflow: WorkflowHarness) ->
     old = executed(workflow)
     with pytest.raises(PlanNotApproved):
         amended(workflow, old, OTHER_PLAN | {"approval": None})
-    short = factories.changed(OTHER_PLAN, "/units/0/packages/0/contents/0/quantity", "1")
+    short = factories.change_plan(OTHER_PLAN, "/units/0/packages/0/contents/0/quantity", "1")
     with pytest.raises(PlanNotExecutable):
         amended(workflow, old, short)
     with pytest.raises(ValidationFailed) as refused:

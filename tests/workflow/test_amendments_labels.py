@@ -20,7 +20,7 @@ FOURTH = "006141410000000043"
 
 def heavier(plan: factories.Json) -> factories.Json:
     """The same goods in the same packages, with another invoice."""
-    return factories.changed(plan, "/units/0/invoice/paymentTerms", "30 days")
+    return factories.change_plan(plan, "/units/0/invoice/paymentTerms", "30 days")
 
 
 def test_the_same_packages_keep_their_labels_and_units_their_numbers(workflow: WorkflowHarness) -> None:
@@ -51,7 +51,7 @@ def test_a_package_that_holds_other_goods_gets_a_label_of_its_own(workflow: Work
 
 def test_goods_of_another_sku_are_other_goods(workflow: WorkflowHarness) -> None:
     old = executed(workflow)
-    new = amended(workflow, old, factories.changed(factories.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
+    new = amended(workflow, old, factories.change_plan(factories.plan(), "/units/0/lines/1/sku", "SHIRT-XL")).export_id
     workflow.finish(new)
     # L1 and L3 lie in P1, L2 lies in P2.
     assert packages(workflow, new) == {"1/P1": (FIRST, False), "1/P2": (THIRD, False)}
@@ -75,7 +75,9 @@ def test_labels_outlive_a_revision_that_never_recorded_its_packages(workflow: Wo
     between = amended(workflow, old, heavier(factories.plan())).export_id
     with workflow.runtime.db.write() as session:
         session.get_one(Export, between).state = "failed"
-    newest = amended(workflow, between, factories.changed(factories.plan(), "/units/0/invoice/paymentTerms", "60 days"))
+    newest = amended(
+        workflow, between, factories.change_plan(factories.plan(), "/units/0/invoice/paymentTerms", "60 days")
+    )
     workflow.finish(newest.export_id)
     assert packages(workflow, newest.export_id) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
     assert units(workflow, newest.export_id) == [("U1", "CP-000001", False)]
@@ -92,7 +94,7 @@ def test_a_failed_revision_hands_its_labels_on(workflow: WorkflowHarness) -> Non
 
 
 def test_labels_of_the_plan_itself_pass_to_the_newer_revision(workflow: WorkflowHarness) -> None:
-    labelled = factories.changed(factories.plan(), "/units/0/packages/0/sscc", "106141412345678908")
+    labelled = factories.change_plan(factories.plan(), "/units/0/packages/0/sscc", "106141412345678908")
     old = executed(workflow, labelled)
     new = amended(workflow, old, heavier(labelled)).export_id
     workflow.finish(new)
@@ -101,7 +103,7 @@ def test_labels_of_the_plan_itself_pass_to_the_newer_revision(workflow: Workflow
 
 def test_an_issued_label_may_be_written_into_the_plan_where_it_is(workflow: WorkflowHarness) -> None:
     old = executed(workflow)
-    new = amended(workflow, old, factories.changed(factories.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
+    new = amended(workflow, old, factories.change_plan(factories.plan(), "/units/0/packages/0/sscc", FIRST)).export_id
     workflow.finish(new)
     assert packages(workflow, new) == {"1/P1": (FIRST, False), "1/P2": (SECOND, False)}
 
@@ -109,7 +111,7 @@ def test_an_issued_label_may_be_written_into_the_plan_where_it_is(workflow: Work
 def test_a_label_that_another_package_keeps_cannot_be_written_elsewhere(workflow: WorkflowHarness) -> None:
     old = executed(workflow)
     with pytest.raises(PlanNotExecutable) as refused:
-        amended(workflow, old, factories.changed(factories.plan(), "/units/0/packages/1/sscc", FIRST))
+        amended(workflow, old, factories.change_plan(factories.plan(), "/units/0/packages/1/sscc", FIRST))
     assert refused.value.field == "/units/0/packages/1/sscc"
     assert "was issued to package P1 of U1" in refused.value.message
     assert workflow.state(old) == "executed"
@@ -119,7 +121,7 @@ def test_a_label_that_another_batch_took_meanwhile_is_not_kept(workflow: Workflo
     old = executed(workflow)
     new = amended(workflow, old, heavier(factories.plan())).export_id
     other = workflow.accept(
-        factories.changed(factories.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)
+        factories.change_plan(factories.plan(batch="other"), "/units/0/packages/0/sscc", FIRST)
     ).export_id
     workflow.step(other, 1, "record_packages")
     workflow.finish(new)

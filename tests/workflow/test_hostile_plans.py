@@ -19,11 +19,19 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
-from tests.support.factories import TODAY, at, changed
-from tests.support.hostile_inputs import BREAKING, DECEIVING, EVERYTHING, FORBIDDEN, ODD, texts_of, whole_plan
+from tests.support.factories import TODAY, change_plan, read_pointer
+from tests.support.hostile_inputs import (
+    BREAKING,
+    DECEIVING,
+    EVERYTHING,
+    FORBIDDEN,
+    ODD,
+    build_whole_plan,
+    iterate_texts,
+)
 from tests.workflow.conftest import WorkflowHarness
 
-PLACES = sorted(texts_of(whole_plan()))
+PLACES = sorted(iterate_texts(build_whole_plan()))
 ROWS = (Export, PlanSnapshot, Event, Step)
 
 #: Free texts of the plan that is executed; the rest has a form that the schema or a rule fixes.
@@ -62,9 +70,9 @@ def judged(made: dict[str, Any], place: str) -> None:
 
 @pytest.mark.parametrize("trick", EVERYTHING)
 def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
-    made = whole_plan()
+    made = build_whole_plan()
     for place in PLACES[:: max(1, len(PLACES) // 40)]:
-        judged(changed(made, place, EVERYTHING[trick]), place)
+        judged(change_plan(made, place, EVERYTHING[trick]), place)
 
 
 @given(
@@ -72,7 +80,7 @@ def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
 )
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None:
-    judged(changed(whole_plan(), place, text), place)
+    judged(change_plan(build_whole_plan(), place, text), place)
 
 
 @given(
@@ -87,7 +95,7 @@ def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None
 )
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_anything_else_in_place_of_a_text_is_named_or_judged(place: str, value: object) -> None:
-    judged(changed(whole_plan(), place, value), place)
+    judged(change_plan(build_whole_plan(), place, value), place)
 
 
 def test_every_text_of_a_whole_plan_was_found() -> None:
@@ -97,11 +105,15 @@ def test_every_text_of_a_whole_plan_was_found() -> None:
 
 def poisoned(text: str) -> dict[str, Any]:
     """Return the whole plan with `text` in every free text, and descriptions that still say what the goods are."""
-    made = whole_plan()
+    made = build_whole_plan()
     for place in PLACES:
         if FREE.search(place):
-            value = f"{at(made, place)} {text}"[:250].strip() if place.endswith("/description") else text[:250].strip()
-            made = changed(made, place, value)
+            value = (
+                f"{read_pointer(made, place)} {text}"[:250].strip()
+                if place.endswith("/description")
+                else text[:250].strip()
+            )
+            made = change_plan(made, place, value)
     return made
 
 
@@ -150,4 +162,4 @@ def test_what_no_plan_may_hold_is_refused_by_name(trick: str) -> None:
     for place in PLACES:
         if FREE.search(place):
             with pytest.raises(Refused):
-                read(changed(whole_plan(), place, FORBIDDEN[trick]))
+                read(change_plan(build_whole_plan(), place, FORBIDDEN[trick]))

@@ -44,7 +44,7 @@ TAKEN: Final = {
 def old_plan(end: str) -> factories.Json:
     made = factories.plan()
     for pointer, value in TAKEN[end].items():
-        made = factories.changed(made, pointer, value)
+        made = factories.change_plan(made, pointer, value)
     return made
 
 
@@ -95,7 +95,7 @@ def test_a_registered_plan_of_an_older_version_is_read(workflow: WorkflowHarness
 
 @pytest.mark.parametrize(("pointer", "value"), [place for taken in TAKEN.values() for place in taken.items()])
 def test_the_same_is_refused_by_its_name_as_it_arrives(pointer: str, value: str) -> None:
-    wrong = factories.changed(factories.plan(), pointer, value)
+    wrong = factories.change_plan(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refusal:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.field == pointer

@@ -18,7 +18,7 @@ from pipeline.workflow import dispatch
 from pipeline.workflow.steps import STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
-from tests.support.query_counter import asked_of, explained, searches
+from tests.support.query_counter import record_plans, record_statements, searches
 from tests.system.faults.matrix import alone
 from tests.workflow.conftest import WorkflowHarness
 
@@ -35,7 +35,7 @@ MESSAGE_BYTES: Final = 1_300
 
 def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return what it asked of the database, and what it woke."""
-    with asked_of(workflow.runtime.db) as heard:
+    with record_statements(workflow.runtime.db) as heard:
         tasks = find_due(workflow.runtime)
         overdue.notify_overdue(workflow.runtime)
         polling.take_due_polls(workflow.runtime)
@@ -75,7 +75,7 @@ def test_sweep_looks_at_nothing_that_is_due_later(
 ) -> None:
     """A partner that is away may be owed a hundred thousand messages: an index is searched, and up to this moment alone."""
     workflow = make_workflow(database_url)
-    with explained(workflow.runtime.db) as plans:
+    with record_plans(workflow.runtime.db) as plans:
         sweep(workflow)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
 

@@ -24,8 +24,8 @@ from tests.customs.cases import (
     pga_row,
     with_changes,
 )
-from tests.support.factories import changed, plan
-from tests.support.memory import times_dearer
+from tests.support.factories import change_plan, plan
+from tests.support.memory import measure_cost_ratio
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])
@@ -112,7 +112,7 @@ def test_what_is_allowed_is_left_alone(allowed: str) -> None:
 
 
 def test_units_and_invoices_are_told_apart() -> None:
-    made = changed(changed(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
+    made = change_plan(change_plan(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
     assert list_findings(made) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
 
 
@@ -170,7 +170,7 @@ def test_only_the_outermost_package_with_goods_is_weighed() -> None:
     made["units"][0]["packages"].append(pallet)
     made["units"][0]["entry"]["manifestQuantity"] = "1"
     assert list_findings(made) == []
-    assert list_findings(changed(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [
+    assert list_findings(change_plan(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [
         ("V04", "block", f"{UNIT}/packages")
     ]
 
@@ -194,10 +194,10 @@ def check(made: Plan) -> list[Finding]:
 def test_the_highest_tower_of_packages_is_weighed_package_by_package() -> None:
     low, high = tower(1_998), tower(19_998)
     assert check(high) == []
-    assert times_dearer(check, low, high) < 40
+    assert measure_cost_ratio(check, low, high) < 40
 
 
 def test_ten_times_the_lines_cost_about_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
     assert check(many) == []
-    assert times_dearer(check, some, many) < 40
+    assert measure_cost_ratio(check, some, many) < 40

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core.findings import Finding
 from tests.customs.cases import BREACHES, findings, with_changes
 from tests.customs.intake_cases import INTAKE
-from tests.support.factories import Json, at, plan
+from tests.support.factories import Json, plan, read_pointer
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "config" / "rules" / "README.md"
@@ -64,7 +64,7 @@ def test_each_finding_is_a_sentence_with_a_remedy_and_a_source() -> None:
 def test_each_finding_points_into_the_plan() -> None:
     for made, finding in FOUND:
         way, _, last = finding.pointer.rpartition("/")
-        place: Any = at(made, way) if way else made
+        place: Any = read_pointer(made, way) if way else made
         # What is missing altogether is pointed to where it belongs.
         belongs = last in place or finding.rule.startswith("V14-") or finding.rule == "V35"
         assert belongs if isinstance(place, dict) else int(last) < len(place), finding

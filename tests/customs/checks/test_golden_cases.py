@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
 from tests.customs.cases import PAN, UNIT, findings, list_findings, with_changes
 from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPECIFIC_DESCRIPTIONS
-from tests.support.factories import changed, plan
+from tests.support.factories import change_plan, plan
 
 
 @pytest.mark.parametrize("breach", INTAKE)
@@ -39,7 +39,7 @@ def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() 
     lines[2] = copy.deepcopy(lines[0]) | {"lineRef": "L3"}
     made["units"][0]["invoice"]["total"] = "226.00"
     assert list_findings(made) == [("V24", "warn", f"{UNIT}/lines/2")]
-    assert list_findings(changed(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
+    assert list_findings(change_plan(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
 
 
 @pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)

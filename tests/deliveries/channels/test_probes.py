@@ -167,7 +167,7 @@ def test_what_an_endpoint_in_a_private_network_says_is_not_told(endpoint: Callab
     assert stages[3].found == "it answered 200"
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_what_one_on_the_internet_says_is_told(endpoint: Callable[..., Endpoint]) -> None:
     stages = run_test(endpoint(Script(200, b"welcome")).url)
     assert stages[3].found == "it answered 200: welcome"

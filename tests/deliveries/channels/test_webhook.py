@@ -39,7 +39,7 @@ def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Delivery
     return list(channel.send(messages or (MESSAGE,), target))
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"thanks"))
     (receipt,) = send(f"{hook.url}/in?from=exports")
@@ -89,7 +89,7 @@ def test_not_one_byte_of_what_is_signed_may_change() -> None:
 
 @alone("F19")
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
         send(endpoint(Script(status, b"no\x00\r\nthanks")).url)
@@ -148,7 +148,7 @@ def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoi
 
 
 @alone("F20")
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
     (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_RESPONSE_BYTES)).url)
     assert receipt.answer == "a" * 500

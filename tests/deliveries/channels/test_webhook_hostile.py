@@ -182,7 +182,7 @@ def test_what_speaks_no_http_there_is_not_quoted(start_raw_server: Serve) -> Non
     assert (str(caught.value), caught.value.status) == ("RemoteProtocolError", "RemoteProtocolError")
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_what_speaks_no_http_on_the_internet_is_quoted(start_raw_server: Serve) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
         send(start_raw_server(speak_parts(b"-ERR the front page\r\n\r\n")), 5)

@@ -166,7 +166,7 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: SentReply) -> 
     plan = factories.plan(units=2, broker=BROKER)
     assert len(handoff.field_pointers) == 2 * (18 + 3 * 12)
     for pointer in handoff.field_pointers.values():
-        factories.at(plan, pointer)
+        factories.read_pointer(plan, pointer)
 
 
 def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentReply) -> None:

@@ -70,8 +70,8 @@ def test_a_body_that_is_no_json_is_an_invalid_request(harness: ApiHarness) -> No
 
 def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -> None:
     before = harness.rows()
-    wrong = factories.changed(PLAN, "/units/0/invoice/relatedParties", "yes")
-    wrong = factories.changed(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
+    wrong = factories.change_plan(PLAN, "/units/0/invoice/relatedParties", "yes")
+    wrong = factories.change_plan(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
     del wrong["units"][0]["invoice"]["total"]
     wrong["units"][0]["invoice"]["totals"] = "1.00"
     response = harness.client().post("/api/exports/execute", json=execution(wrong))
@@ -245,7 +245,7 @@ def test_a_plan_needs_an_approval_that_still_holds(harness: ApiHarness, address:
     before = harness.rows()
     client = harness.client()
     unapproved = factories.plan(approval=None)
-    expired = factories.changed(
+    expired = factories.change_plan(
         PLAN, "/approval/expiresAt", (harness.runtime.clock() - timedelta(seconds=1)).isoformat()
     )
 
@@ -260,8 +260,8 @@ def test_a_plan_needs_an_approval_that_still_holds(harness: ApiHarness, address:
 
 def test_blocking_findings_are_all_listed(harness: ApiHarness) -> None:
     before = harness.rows()
-    wrong = factories.changed(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
-    wrong = factories.changed(wrong, "/units/0/packages/1/contents/0/quantity", "1")
+    wrong = factories.change_plan(PLAN, "/units/0/packages/0/contents/0/quantity", "1")
+    wrong = factories.change_plan(wrong, "/units/0/packages/1/contents/0/quantity", "1")
     body = assert_refused(
         harness.client().post("/api/exports/execute", json=execution(wrong)),
         422,

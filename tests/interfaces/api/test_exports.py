@@ -15,7 +15,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
 from tests.interfaces.api.conftest import ApiHarness, execution, post_until_not_busy
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 from tests.support.servers import poll
 
 pytestmark = pytest.mark.clock
@@ -155,7 +155,7 @@ def test_preflight_tells_what_execute_would_refuse_of_the_request(harness: ApiHa
     client = harness.client()
     harness.execute(PLAN)
     assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
-    changed = factories.changed(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
+    changed = factories.change_plan(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
     for made, rule, pointer in (
         (changed, "A03", "/batchId"),
         (factories.plan(batch="b2", approval=None), "A02", "/approval"),
@@ -213,7 +213,7 @@ def test_an_executed_export_shows_all_of_itself(harness: ApiHarness) -> None:
 
 def test_the_number_of_queries_does_not_grow_with_the_export(harness: ApiHarness) -> None:
     def counted(export_id: str) -> int:
-        with asked_of(harness.runtime.db) as asked, harness.runtime.db.read() as session:
+        with record_statements(harness.runtime.db) as asked, harness.runtime.db.read() as session:
             read_model.read_export(session, factories.ACCOUNT, export_id)
         return len(asked)
 

@@ -112,13 +112,13 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(harness: ApiHarne
 
 @pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
 def test_the_first_and_the_last_instant_are_taken_with_any_offset(harness: ApiHarness, arrival: str) -> None:
-    plan = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
+    plan = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
     assert harness.client().post("/api/exports/preflight", json=plan).status_code == 200
     assert harness.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
 
 
 def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:
-    wrong = factories.changed(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
+    wrong = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
     with pytest.raises(ValidationFailed) as refusal:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refusal.value.message == f"/units/0/entry/estimatedArrivalAt {REMEDY}"

@@ -59,7 +59,7 @@ def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(harness: A
 
 def test_a_batch_is_tried_out_and_then_executed(harness: ApiHarness) -> None:
     """Also by the same idempotency key, and with the same label on a package."""
-    plans = {mode: factories.changed(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
+    plans = {mode: factories.change_plan(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
     headers = {"Idempotency-Key": "one-and-the-same"}
     made: dict[Mode, str] = {}
     for mode, plan in plans.items():

@@ -33,7 +33,7 @@ def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_vi
     (package,), submission = purged_view["customs_packages"], purged_view["broker_submission"]["id"]
     artifact = purged_view["artifacts"][0]["id"]
     told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
-    changed = factories.changed(factories.plan(), "/units/0/parties/buyer/name", "Another buyer")
+    changed = factories.change_plan(factories.plan(), "/units/0/parties/buyer/name", "Another buyer")
     for method, address, body, status in (
         ("GET", f"/api/exports/{export_id}", None, 200),
         ("GET", f"/api/exports/{export_id}/events", None, 200),

@@ -20,7 +20,7 @@ def build_mail_partner(*addresses: str) -> factories.Json:
 
 
 def plan(number: int, account: str = factories.ACCOUNT) -> factories.Json:
-    return factories.changed(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
+    return factories.change_plan(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
 
 
 def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_harness: Open) -> None:

@@ -108,7 +108,7 @@ def test_a_small_body_of_very_many_values_is_refused() -> None:
     ],
 )
 def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, value: object, says: str) -> None:
-    wrong = factories.changed(factories.plan(), pointer, value)
+    wrong = factories.change_plan(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refused:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
     assert refused.value.details is not None
@@ -126,7 +126,7 @@ def test_names_of_our_code_are_no_names_of_the_contract() -> None:
 
 
 def test_no_value_is_repeated_in_a_refusal() -> None:
-    wrong = factories.changed(
+    wrong = factories.change_plan(
         factories.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"}
     )
     with pytest.raises(ValidationFailed) as refused:

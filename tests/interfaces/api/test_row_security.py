@@ -30,7 +30,7 @@ from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 from tests.support.servers import PostgreSQL
 
 pytestmark = pytest.mark.servers
@@ -155,7 +155,7 @@ def test_whose_rows_are_seen_ends_with_the_transaction(harness: ApiHarness) -> N
 
 def test_whose_rows_are_seen_costs_no_message_of_its_own(harness: ApiHarness) -> None:
     with (
-        asked_of(harness.runtime.db) as asked,
+        record_statements(harness.runtime.db) as asked,
         tenancy.account_scope("acc_o'brien%"),
         harness.runtime.db.read() as session,
     ):

@@ -27,7 +27,7 @@ from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.contracts.sent import FORMATS
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 from tests.support.servers import poll
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -133,7 +133,7 @@ def test_work_and_requests_are_counted(harness: ApiHarness) -> None:
 def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(harness: ApiHarness) -> None:
     hands = iter([0, 2, 9.9, 10, 11, 11])
     work = WorkCollector(harness.runtime, lambda: next(hands))
-    with asked_of(harness.runtime.db) as asked:
+    with record_statements(harness.runtime.db) as asked:
         first = work.collect()
         once = len(asked)
         assert first

@@ -10,15 +10,15 @@ import pytest
 
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.support import factories
-from tests.support.factories import changed, plan
+from tests.support.factories import change_plan, plan
 
 pytestmark = pytest.mark.clock
 
 #: One warning, V17, at this place.
 FREIGHT = "/units/0/invoice/charges"
-WARNED = changed(plan(), f"{FREIGHT}/0/code", "handling")
+WARNED = change_plan(plan(), f"{FREIGHT}/0/code", "handling")
 #: The same rule would block here: V01 of a Canadian code.
-BLOCKED = changed(plan(), "/units/0/parties/manufacturers/0/mid", "CAMAPGOO120TOR")
+BLOCKED = change_plan(plan(), "/units/0/parties/manufacturers/0/mid", "CAMAPGOO120TOR")
 
 
 def waive(client: httpx.Client, rule: str, **other: Any) -> dict[str, Any]:

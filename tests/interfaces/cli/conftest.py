@@ -18,7 +18,7 @@ from config.settings import get_settings
 from pipeline.interfaces.cli.main import app
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
-from tests.support.on_day import inherited
+from tests.support.on_day import clock_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,7 +35,7 @@ def exports(
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-            **inherited(),
+            **clock_environment(),
             **environment,
         },
         stdin=subprocess.DEVNULL,

@@ -97,10 +97,10 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
             assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
             typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
             signed = f"Authorization: Bearer {key}\r\n{typed}"
-            measured = psutil.Process(process.pid)
-            with measure_growth(measured) as by_one:
+            measure_pages = psutil.Process(process.pid)
+            with measure_growth(measure_pages) as by_one:
                 assert send_chunked(address, signed) in {0, 413}
-            with measure_growth(measured) as by_many:
+            with measure_growth(measure_pages) as by_many:
                 with_key = flood(lambda: send_chunked(address, signed))
                 without = flood(lambda: send_chunked(address, typed))
             record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")

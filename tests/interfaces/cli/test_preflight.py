@@ -10,15 +10,15 @@ import pytest
 
 from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
-from tests.support.memory import times_dearer
+from tests.support.memory import measure_cost_ratio
 
 pytestmark = pytest.mark.clock
 
 #: The plan alone, as of the day for which the builders made it.
 OFFLINE = ("preflight", "--offline", "--on", str(factories.TODAY))
 
-OPEN = factories.changed(
-    factories.changed(factories.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
+OPEN = factories.change_plan(
+    factories.change_plan(factories.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
     "/units/0/invoice/charges/0/code",
     "handling",
 )
@@ -125,7 +125,7 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
     [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
 )
 def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
-    path = write_plan(tmp_path, factories.changed(factories.plan(), pointer, value))
+    path = write_plan(tmp_path, factories.change_plan(factories.plan(), pointer, value))
     shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
     assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
@@ -133,8 +133,8 @@ def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, 
 
 
 def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
-    hostile = factories.changed(factories.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
-    hostile = factories.changed(hostile, "/units/0/invoice/number", "[bold]1")
+    hostile = factories.change_plan(factories.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
+    hostile = factories.change_plan(hostile, "/units/0/invoice/number", "[bold]1")
     shown = commands(*OFFLINE, write_plan(tmp_path, hostile))
     assert shown.exit_code == 1
     assert "[bold]1" in shown.stdout
@@ -150,7 +150,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
     for lines in rows:
         made = factories.plan(lines=lines, packages=lines)
         (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
-    assert times_dearer(check, 1_000, 10_000) < 40
+    assert measure_cost_ratio(check, 1_000, 10_000) < 40
 
 
 def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(webhook_harness: ApiHarness
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "testing"
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_a_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
     register(webhook_harness, hook.url)
@@ -187,7 +187,7 @@ def test_what_cannot_be_done_is_said_on_the_page(webhook_harness: ApiHarness) ->
     assert client.get("/console/partners/none").status_code == 404
 
 
-@pytest.mark.usefixtures("on_the_internet")
+@pytest.mark.usefixtures("treat_as_internet")
 def test_nothing_that_a_partner_says_becomes_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hostile = "<script>alert(1)</script>"
     hook = endpoint(Script(500, hostile.encode()))

@@ -17,7 +17,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
-from tests.support.hostile_inputs import BREAKING, EVERYTHING, whole_plan
+from tests.support.hostile_inputs import BREAKING, EVERYTHING, build_whole_plan
 from tests.workflow.test_hostile_plans import poisoned, together
 
 #: What would act on a page, if it were more than text there.
@@ -76,7 +76,7 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
 
 @pytest.fixture
 def clean(harness: ApiHarness) -> dict[str, Tags]:
-    pages = render_everywhere(harness, whole_plan() | {"batchId": "batch_clean"})
+    pages = render_everywhere(harness, build_whole_plan() | {"batchId": "batch_clean"})
     return {name: Tags(page) for name, page in pages.items()}
 
 

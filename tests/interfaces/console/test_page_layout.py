@@ -13,7 +13,7 @@ from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
-from tests.support.browser import measured
+from tests.support.browser import measure_pages
 
 WIDTHS = (1440, 390)
 
@@ -65,7 +65,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
 def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, tmp_path: Path) -> None:
     style = harness.client_with_key(None).get("/console/style.css").text
     made = pages(harness)
-    found = measured(made, style, WIDTHS, tmp_path)
+    found = measure_pages(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}
     assert [name for name, said in found.items() if said["words"] < 40] == []
     assert {name: said["broken"] for name, said in found.items() if said["broken"]} == {}
@@ -75,6 +75,6 @@ def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, 
 def test_a_word_that_is_broken_and_a_page_that_is_too_wide_are_seen(tmp_path: Path) -> None:
     narrow = '<p style="width: 3ch; overflow-wrap: anywhere">EXPORT_EXECUTED</p>'
     wide = '<p style="width: 900px">This is wider than the window.</p>'
-    found = measured({"narrow": narrow, "wide": wide}, "", (390,), tmp_path)
+    found = measure_pages({"narrow": narrow, "wide": wide}, "", (390,), tmp_path)
     assert found["narrow at 390"]["broken"] == ["EXPORT_EXECUTED"]
     assert (found["wide at 390"]["broken"], found["wide at 390"]["wide"] > 390) == ([], True)

@@ -19,7 +19,7 @@ from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.examples import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.workflow.publisher import Publisher
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 
 FOLDER: Final = Path(__file__).parent / "javascript"
 
@@ -46,9 +46,9 @@ def compile_schemas(given: dict[str, Any]) -> dict[str, Any]:
     """Return what Node.js found; the test is skipped if Node.js or Ajv is not installed, and fails in CI."""
     node = shutil.which("node")
     if node is None:
-        lacking("Node.js is not installed; the Debian package is nodejs")
+        skip_or_fail("Node.js is not installed; the Debian package is nodejs")
     if not (FOLDER / "node_modules" / "ajv").is_dir():
-        lacking("Ajv is not installed; run `make kits`")
+        skip_or_fail("Ajv is not installed; run `make kits`")
     done = subprocess.run(
         [node, str(FOLDER / "compile.mjs")],
         input=json.dumps(given),

@@ -29,7 +29,7 @@ def plan() -> factories.Json:
         f"{LINE}/attributes": {"fibre": "coton", "zone": "Québec", "alpha": "1"},
         "/units/1/parties/seller/name": "Érablière & Fils Ltée <demo>",
     }.items():
-        made = factories.changed(made, pointer, value)
+        made = factories.change_plan(made, pointer, value)
     return made
 
 

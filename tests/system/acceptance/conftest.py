@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from config import queues
-from tests.conftest import SERVERS, _owned
+from tests.conftest import SERVERS, _start_own_server
 from tests.interfaces.contracts import sent
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.account import AccountClient, open_account
@@ -50,7 +50,7 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
         else:
             kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
             postgres: PostgreSQL = request.getfixturevalue("postgres_server")
-            message_broker = end.enter_context(_owned(kind))
+            message_broker = end.enter_context(_start_own_server(kind))
             service = end.enter_context(on_servers(postgres.fresh_url(owner="exports"), message_broker, folder))
         yield service
         for message in service.files.received_messages():

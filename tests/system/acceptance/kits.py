@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 from tests.support.servers import poll
 
 KITS = Path(__file__).resolve().parents[3] / "examples" / "consumers"
@@ -145,9 +145,9 @@ def runtime_of(program: Path) -> str:
         return sys.executable
     node = shutil.which("node")
     if node is None:
-        lacking("Node.js is not installed; the Debian package is nodejs")
+        skip_or_fail("Node.js is not installed; the Debian package is nodejs")
     if "amqplib" in program.read_text(encoding="utf-8") and not (program.parent / "node_modules" / "amqplib").is_dir():
-        lacking("what the Node.js kit needs is not installed; run `make kits`")
+        skip_or_fail("what the Node.js kit needs is not installed; run `make kits`")
     return node
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from config import queues
 from tests.support import factories
-from tests.support.canaries import executable, found, with_canaries
-from tests.support.hostile_inputs import whole_plan
+from tests.support.canaries import add_canaries, find_canaries, is_executable
+from tests.support.hostile_inputs import build_whole_plan
 from tests.support.servers import Redis
 from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.installation import Service
@@ -28,10 +28,10 @@ REFERENCES = re.compile(r"/(unitRef|lineRef|packageRef|ref|batchId|number)$")
 @pytest.fixture
 def laid(account: AccountClient) -> tuple[factories.Json, dict[str, str]]:
     """A plan of the account's with every field that there is, and a canary in every text."""
-    whole = account.as_own_plan(whole_plan()) | {"batchId": "batch_canaries"}
+    whole = account.as_own_plan(build_whole_plan()) | {"batchId": "batch_canaries"}
     whole["broker"], whole["warehouse"] = {"id": factories.BROKER}, {"id": factories.WAREHOUSE}
-    assert executable(whole)
-    return with_canaries(whole)
+    assert is_executable(whole)
+    return add_canaries(whole)
 
 
 @contextmanager
@@ -72,12 +72,12 @@ def test_no_canary_flies_where_it_has_no_business(
     # The documents and the customs broker get what is theirs, or this test would prove nothing.
     view = account.inspect(export_id)
     invoice = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_json")
-    assert len(found(account.http.get(invoice["download_url"]).text)) >= 50
+    assert len(find_canaries(account.http.get(invoice["download_url"]).text)) >= 50
     for_brokers = [each for each in messages if each.queue == queues.CUSTOMS_BROKER]
-    assert any(len(found(json.dumps(each.body))) >= 50 for each in for_brokers)
+    assert any(len(find_canaries(json.dumps(each.body))) >= 50 for each in for_brokers)
 
     def places(text: str) -> set[str]:
-        return {known[word] for word in found(text)}
+        return {known[word] for word in find_canaries(text)}
 
     # Warehouses learn no price, no party but the consignee and nothing of customs.
     for_warehouses = [each for each in messages if each.queue == queues.WAREHOUSE]
@@ -92,7 +92,7 @@ def test_no_canary_flies_where_it_has_no_business(
     # The log, the measures and what is logged name things, and repeat nothing.
     log = {place for event in account.events(export_id) for place in places(json.dumps(event))}
     assert {place for place in log if not REFERENCES.search(place)} == set()
-    assert found(account.http.get("/metrics").text) == set()
+    assert find_canaries(account.http.get("/metrics").text) == set()
     for program in service.programs():
         assert {place for place in places(program.log()) if not REFERENCES.search(place)} == set(), program.name
 
@@ -110,9 +110,9 @@ def test_no_refusal_repeats_what_it_refuses(
     answers: list[Any] = []
     for number, place in enumerate(known.values()):
         # One text too long, another a control character: each is refused by its place.
-        wrong = "canary000x" * 2_000 if number % 2 else f"{factories.at(plan, place)}\x07"
+        wrong = "canary000x" * 2_000 if number % 2 else f"{factories.read_pointer(plan, place)}\x07"
         if number % 4 == 0:
-            answers.append(account.execute(factories.changed(plan, place, wrong)))
+            answers.append(account.execute(factories.change_plan(plan, place, wrong)))
     answers.append(account.execute(plan | {"canary999x": 1}))
     unknown = {**plan, "broker": {"id": "br_none"}}
     answers.append(account.execute(unknown))
@@ -120,4 +120,4 @@ def test_no_refusal_repeats_what_it_refuses(
     for answer in answers:
         assert answer.status_code in {400, 422}, answer.text
         # The name of a member that is not of the schema is where the fault lies.
-        assert found(answer.text) <= {"canary999x"}
+        assert find_canaries(answer.text) <= {"canary999x"}

@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from config import queues
 from pipeline.accounts.models import Partner
-from tests.conftest import lacking
+from tests.conftest import skip_or_fail
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.support.ports import free_port
 from tests.support.servers import poll
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def follower(on_rabbitmq: Distributed, folder: Path) -> Iterator[Follower]:
     """Somebody with the service's own settings, and with an SFTP server."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        lacking(f"{', '.join(missing)} is not installed; the Debian package has the same name")
+        skip_or_fail(f"{', '.join(missing)} is not installed; the Debian package has the same name")
     with on_rabbitmq.runtime.db.write() as session:
         # The page's partners are the first of their ids, as with whoever follows it; here other tests' accounts came before.
         named = col(Partner.account_id) + ":" + col(Partner.id)

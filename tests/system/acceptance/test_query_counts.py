@@ -18,7 +18,7 @@ from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
-from tests.support.query_counter import asked_of
+from tests.support.query_counter import record_statements
 
 CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read"}))
 
@@ -46,14 +46,14 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
     plan = factories.plan(1, lines, packages, batch=f"batch_{lines}")
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     parts: dict[str, list[str]] = {}
-    with asked_of(runtime.db) as parts["accept"]:
+    with record_statements(runtime.db) as parts["accept"]:
         export_id = accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{lines}").export_id
     made: list[str] = []
     for name in ("record_packages", "render_documents", *NOTIFY_STEPS):
-        with asked_of(runtime.db) as parts[name]:
+        with record_statements(runtime.db) as parts[name]:
             made += run_step(runtime, export_id, 0 if name in NOTIFY_STEPS else 1, name).completed
     assert made == [spec.name for spec in STEPS]
-    with asked_of(runtime.db) as parts["inspect"], runtime.db.read() as session:
+    with record_statements(runtime.db) as parts["inspect"], runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
     assert view.state == "executed"
     assert view.treatment.line_count == lines

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.db import Database
 from pipeline.ops import migrations
-from tests.conftest import Stack, _owned
+from tests.conftest import Stack, _start_own_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.fork_server import ForkServer, start_fork_server
@@ -43,7 +43,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 @pytest.fixture(scope="session")
 def database() -> Iterator[PostgreSQL]:
     """A PostgreSQL that may be killed."""
-    with _owned(PostgreSQL) as server:
+    with _start_own_server(PostgreSQL) as server:
         yield server
 
 
@@ -72,7 +72,7 @@ class Durable(PostgreSQL):
 @pytest.fixture
 def durable(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
     """A stack that no other test shares, whose database is as careful as in earnest."""
-    with _owned(Durable) as server, _stack(request, parent, tmp_path, server) as made:
+    with _start_own_server(Durable) as server, _stack(request, parent, tmp_path, server) as made:
         yield made
 
 
@@ -89,7 +89,7 @@ def _stack(
         else:
             postgres: PostgreSQL = database or request.getfixturevalue("database")
             kind: type[Redis | RabbitMQ] = Redis if name == REDIS else RabbitMQ
-            message_broker = end.enter_context(_owned(kind))
+            message_broker = end.enter_context(_start_own_server(kind))
             stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)
             made = Site(stack, folder, parent, message_broker=message_broker, database=postgres)
         migrated = Database(stack.database_url)

@@ -15,7 +15,7 @@ from pipeline.documents.formats.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
 from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES
 from tests.documents.samples import WHOLE, sample
-from tests.support.interpreter import interpreted
+from tests.support.interpreter import run_interpreter
 from tests.system.faults import poisoned_engine
 from tests.system.faults.matrix import alone
 
@@ -89,7 +89,7 @@ print("never", flush=True)
 
 @alone("F28")
 def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
-    ended = interpreted(HANGS, tmp_path)
+    ended = run_interpreter(HANGS, tmp_path)
     assert ended.returncode == -signal.SIGALRM
     assert ended.stdout.splitlines() == ["in time", "not ended by a bound that was kept"]
     assert "in loop" in ended.stderr

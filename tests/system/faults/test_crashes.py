@@ -288,7 +288,7 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
         old = one.accepted(plan)
         one.settle([old])
         one.arm("web", killing(point))
-        amended = factories.changed(
+        amended = factories.change_plan(
             plan, "/units/0/lines/0/description", "Frying pan of stainless steel, for a household"
         )
         answers: list[str] = []

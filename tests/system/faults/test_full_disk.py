@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.db import Database
 from pipeline.ops import migrations
 from tests.conftest import SERVERS, OwnServer, Stack
-from tests.support.servers import NotOurs, PostgreSQL, Redis, poll
+from tests.support.servers import ForeignServer, PostgreSQL, Redis, poll
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.client import export_id_of
 from tests.system.faults.fork_server import ForkServer
@@ -119,7 +119,7 @@ def is_back(server: PostgreSQL) -> bool:
     if server.running().poll() is not None:
         server.process = None
         server.start()
-    with suppress(RuntimeError, NotOurs):  # it ends just now
+    with suppress(RuntimeError, ForeignServer):  # it ends just now
         return server.listens_and_answers()
     return False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SERVERS, lacking
+from tests.conftest import SERVERS, skip_or_fail
 from tests.support.servers import MissingServer
 from tests.system.soak.figures import Targets
 from tests.system.soak.runner import soak
@@ -38,7 +38,7 @@ def test_minute_of_faults_under_load_breaks_no_promise(
     try:
         soaked = soak(tmp_path, SECONDS, seed, ANY_MACHINE, lambda _: None)
     except MissingServer as missing:
-        lacking(str(missing))
+        skip_or_fail(str(missing))
     for figure in soaked.figures:
         if isinstance(figure.value, float | int):
             record_property(f"{figure.name}, {figure.target}", f"{figure.value:.3g}")
