@@ -46,33 +46,33 @@ PUBLIC = "https://exports.maple.example"
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
     pair = certificate()
-    with MailServer(tls=pair.server, implicit=scheme == "smtps") as room:
-        (receipt,) = send(room, scheme=scheme, trusted=pair.trusted)
-        assert (receipt.status, room.signed_in, len(room.mails)) == ("250", [USER], 1)
+    with MailServer(tls=pair.server, implicit=scheme == "smtps") as smtp_server:
+        (receipt,) = send(smtp_server, scheme=scheme, trusted=pair.trusted)
+        assert (receipt.status, smtp_server.signed_in, len(smtp_server.mails)) == ("250", [USER], 1)
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str) -> None:
     client_without_key, other = certificate("mail.example"), certificate()
     for shown, trusted in ((client_without_key, client_without_key.trusted), (other, client_without_key.trusted)):
-        with MailServer(tls=shown.server, implicit=scheme == "smtps") as room:
+        with MailServer(tls=shown.server, implicit=scheme == "smtps") as smtp_server:
             with pytest.raises(ChannelUnavailable, match="certificate is not good"):
-                send(room, scheme=scheme, trusted=trusted)
-            assert (room.signed_in, room.mails) == ([], [])
+                send(smtp_server, scheme=scheme, trusted=trusted)
+            assert (smtp_server.signed_in, smtp_server.mails) == ([], [])
 
 
 def test_a_server_that_offers_no_encryption_is_told_nothing() -> None:
-    with MailServer() as room, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
-        send(room, scheme="smtp+starttls")
-    assert room.mails == []
+    with MailServer() as smtp_server, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
+        send(smtp_server, scheme="smtp+starttls")
+    assert smtp_server.mails == []
 
 
 def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None:
     pair = certificate()
-    with MailServer(tls=pair.server) as room:
-        wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{room.port}"
+    with MailServer(tls=pair.server) as smtp_server:
+        wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{smtp_server.port}"
         with pytest.raises(ChannelUnavailable) as caught:
-            send(room, scheme="smtp+starttls", trusted=pair.trusted, smtp_url=wrong)
+            send(smtp_server, scheme="smtp+starttls", trusted=pair.trusted, smtp_url=wrong)
     assert caught.value.status == "535"
     assert "wrong" not in str(caught.value)
 
@@ -120,9 +120,9 @@ def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
 
 def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
     pair = certificate()
-    with MailServer(tls=pair.server) as room:
-        stages = stages_of(channel(room.port, "smtp+starttls", pair.trusted), DESK)
-        (mail,) = room.mails
+    with MailServer(tls=pair.server) as smtp_server:
+        stages = stages_of(channel(smtp_server.port, "smtp+starttls", pair.trusted), DESK)
+        (mail,) = smtp_server.mails
     assert [(each.name, each.passed) for each in stages] == [
         (name, True) for name in ("resolve", "connect", "TLS", "sign in", "recipients", "test mail")
     ]
@@ -163,8 +163,8 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
 
 def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_total_time() -> None:
     began = time.monotonic()
-    with MailServer(Script(silent=0.8)) as room, pytest.raises(ChannelUnavailable) as caught:
-        send(room, delivery_timeout_seconds=0.3)
+    with MailServer(Script(silent=0.8)) as smtp_server, pytest.raises(ChannelUnavailable) as caught:
+        send(smtp_server, delivery_timeout_seconds=0.3)
     assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
 
 
@@ -176,24 +176,26 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
         (check,) = [each for each in doctor.run_checks(made) if each.name == "mail server"]
         return check.ok, check.found, check.remedy
 
-    with MailServer() as room:
-        assert found(room.port) == (True, f"signed in at {LOOPBACK}:{room.port} by smtp", None)
-        assert room.mails == []
+    with MailServer() as smtp_server:
+        assert found(smtp_server.port) == (True, f"signed in at {LOOPBACK}:{smtp_server.port} by smtp", None)
+        assert smtp_server.mails == []
     ok, said, remedy = found(free_port())
     assert (ok, "Connection refused" in said) == (False, True)
     assert "EXPORTS_SMTP_URL" in (remedy or "")
 
 
 @pytest.fixture
-def room() -> Iterator[MailServer]:
+def smtp_server() -> Iterator[MailServer]:
     with MailServer() as running:
         yield running
 
 
-def mailed(make_runtime: OpenRuntime, room: MailServer, **broker: Any) -> tuple[Runtime, exports.PreparedExport]:
+def hand_off_by_email(
+    make_runtime: OpenRuntime, smtp_server: MailServer, **broker: Any
+) -> tuple[Runtime, exports.PreparedExport]:
     """Hand off an export to a customs broker that the mail server reaches."""
     runtime = make_runtime(
-        smtp_url=f"smtp://{LOOPBACK}:{room.port}", mail_from="exports@maple.example", public_url=PUBLIC
+        smtp_url=f"smtp://{LOOPBACK}:{smtp_server.port}", mail_from="exports@maple.example", public_url=PUBLIC
     )
     endpoint = {"channel": "email", "addresses": [DESK, CLERK]}
     exports.register(runtime, factories.BROKER, "customs_broker", channels=[endpoint], **broker)
@@ -204,9 +206,9 @@ def mailed(make_runtime: OpenRuntime, room: MailServer, **broker: Any) -> tuple[
 
 
 def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
-    make_runtime: OpenRuntime, room: MailServer
+    make_runtime: OpenRuntime, smtp_server: MailServer
 ) -> None:
-    runtime, export = mailed(make_runtime, room, artifactTypes=["cci_ubl"])
+    runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").delivered == 1
     with runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission)).one()
@@ -215,22 +217,22 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
     sender.resend_delivery(runtime, factories.ACCOUNT, sent.id, "key_1")
     sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
-    first, second = room.mails
+    first, second = smtp_server.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
     assert first.said("plain") == second.said("plain")
 
 
-def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime, room: MailServer) -> None:
-    runtime, export = mailed(make_runtime, room)
+def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
+    runtime, export = hand_off_by_email(make_runtime, smtp_server)
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").retried == 1
     (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert "cannot be attached" in (owed.error or "")
-    assert room.connections == 0
+    assert smtp_server.connections == 0
 
 
-def test_a_refused_mail_is_dead_and_the_operator_is_told(make_runtime: OpenRuntime, room: MailServer) -> None:
-    room.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
-    runtime, export = mailed(make_runtime, room, artifactTypes=["cci_ubl"])
+def test_a_refused_mail_is_dead_and_the_operator_is_told(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
+    smtp_server.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
+    runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
     report = sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     assert (report.dead, [stream.channel for stream in report.pending_streams]) == (1, ["queue"])
     (dead,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
@@ -240,10 +242,12 @@ def test_a_refused_mail_is_dead_and_the_operator_is_told(make_runtime: OpenRunti
     assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
 
 
-def test_what_a_test_key_executes_never_reaches_a_live_mailbox(make_runtime: OpenRuntime, room: MailServer) -> None:
-    runtime, _ = mailed(make_runtime, room)
+def test_what_a_test_key_executes_never_reaches_a_live_mailbox(
+    make_runtime: OpenRuntime, smtp_server: MailServer
+) -> None:
+    runtime, _ = hand_off_by_email(make_runtime, smtp_server)
     export = exports.prepare_export(runtime, factories.plan(batch="batch_test"), test=True)
     exports.hand_off(runtime, export)
     (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert owed.channel == "borderbuddy"
-    assert room.connections == 0
+    assert smtp_server.connections == 0
