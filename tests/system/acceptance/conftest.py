@@ -12,7 +12,7 @@ from tests.conftest import SERVERS, _start_own_server
 from tests.interfaces.contracts import sent
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.account import AccountClient, open_account
-from tests.system.acceptance.installation import Distributed, Embedded, Service, on_embedded, on_servers
+from tests.system.acceptance.installation import Distributed, Embedded, Service, open_distributed, open_embedded
 
 STACKS = (
     "sqlite-memory",
@@ -25,12 +25,12 @@ SERVICE = pytest.StashKey[Service]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a stack has no part for."""
-    left_out = [item for item in items if not fits(item)]
+    left_out = [item for item in items if not fits_stack(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
-def fits(item: pytest.Item) -> bool:
+def fits_stack(item: pytest.Item) -> bool:
     """Whether the test asks for a kind of service that its stack is."""
     fixtures = set(getattr(item, "fixturenames", ()))
     if "on_rabbitmq" in fixtures and "postgres-rabbitmq" not in item.name:
@@ -46,12 +46,12 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as end:
         if request.param == "sqlite-memory":
-            service = end.enter_context(on_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
+            service = end.enter_context(open_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
         else:
             kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
             postgres: PostgreSQL = request.getfixturevalue("postgres_server")
             message_broker = end.enter_context(_start_own_server(kind))
-            service = end.enter_context(on_servers(postgres.fresh_url(owner="exports"), message_broker, folder))
+            service = end.enter_context(open_distributed(postgres.fresh_url(owner="exports"), message_broker, folder))
         yield service
         for message in service.files.received_messages():
             if message.queue == queues.REFUSED:

@@ -18,7 +18,7 @@ from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import RabbitMQ, Redis, poll
-from tests.system.acceptance.programs import Program, procfile
+from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.acceptance.queue_client import Files, ReceivedMessage
 
 START_SECONDS = 120.0
@@ -132,7 +132,7 @@ class Distributed(Service):
     def __init__(self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ) -> None:
         super().__init__(stack, folder)
         self.message_broker = message_broker
-        commands = procfile()
+        commands = read_procfile()
         self.release = Program("release", commands["release"], self.environment, folder)
         self.web, self.deliveries, self.intake = (
             Program(name, commands[name], self.environment, folder) for name in ("web", "deliveries", "intake")
@@ -168,18 +168,18 @@ class Distributed(Service):
         finally:
             self.start()
 
-    def lose_messages(self) -> int:
+    def drop_messages(self) -> int:
         """Lose every message that waits for a worker; return how many that were."""
-        waiting = sum(self.waiting(name) for name in TASK_QUEUES)
+        count_waiting = sum(self.count_waiting(name) for name in TASK_QUEUES)
         if isinstance(self.message_broker, Redis):
             self.message_broker.flush()
         else:
             with Connection(self.stack.broker_url) as connection:
                 for name in TASK_QUEUES:
                     connection.default_channel.queue_purge(name)
-        return waiting
+        return count_waiting
 
-    def waiting(self, queue: str) -> int:
+    def count_waiting(self, queue: str) -> int:
         """How many messages lie in a queue."""
         with Connection(self.stack.broker_url) as connection:
             try:
@@ -189,24 +189,24 @@ class Distributed(Service):
 
 
 @contextmanager
-def on_embedded(database_url: str, folder: Path) -> Iterator[Service]:
+def open_embedded(database_url: str, folder: Path) -> Iterator[Service]:
     """Give the service on the embedded default."""
     stack = Stack("sqlite-memory", database_url, "memory://", f"file:{folder / 'artifacts'}")
-    with running(Embedded(stack, folder)) as service:
+    with run_service(Embedded(stack, folder)) as service:
         yield service
 
 
 @contextmanager
-def on_servers(database_url: str, message_broker: Redis | RabbitMQ, folder: Path) -> Iterator[Service]:
+def open_distributed(database_url: str, message_broker: Redis | RabbitMQ, folder: Path) -> Iterator[Service]:
     """Give the service on PostgreSQL and the message broker, which is its alone to be killed and flushed."""
     name = f"postgres-{message_broker.name}"
     stack = Stack(name, database_url, message_broker.fresh_url(), f"file:{folder / 'artifacts'}")
-    with running(Distributed(stack, folder, message_broker)) as service:
+    with run_service(Distributed(stack, folder, message_broker)) as service:
         yield service
 
 
 @contextmanager
-def running(service: Service) -> Iterator[Service]:
+def run_service(service: Service) -> Iterator[Service]:
     """Start the service, and end it however the block ends."""
     with ExitStack() as end:
         end.callback(service.close)

@@ -36,7 +36,7 @@ class Kit:
     store: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    error_lines: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
     _readers: list[threading.Thread] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ class Kit:
         path = KITS / self.program
         ready = self.lines.count("ready")
         self.process = subprocess.Popen(
-            [runtime_of(path), str(path), *self.arguments, "--store", str(self.store)],
+            [find_runtime(path), str(path), *self.arguments, "--store", str(self.store)],
             cwd=self.store.parent,
             env={"PATH": os.environ["PATH"], "HOME": str(self.store.parent), "LANG": "C.UTF-8", **self.environment},
             stdin=subprocess.DEVNULL,
@@ -54,26 +54,26 @@ class Kit:
             text=True,
             start_new_session=True,
         )
-        outputs = ((self.process.stdout, self.lines), (self.process.stderr, self.complaints))
+        outputs = ((self.process.stdout, self.lines), (self.process.stderr, self.error_lines))
         self._readers = [threading.Thread(target=_read, args=output, daemon=True) for output in outputs]
         for reader in self._readers:
             reader.start()
-        self.until(lambda: self.lines.count("ready") > ready, "it did not start")
+        self.wait_until(lambda: self.lines.count("ready") > ready, "it did not start")
 
-    def until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
         """Return as soon as the callable holds; fail with what the kit said where it does not in time, or where it ends."""
         process = self.running()
 
-        def holds() -> bool:
+        def condition_holds() -> bool:
             if condition():
                 return True
-            assert process.poll() is None, f"{self.program} ended with {process.returncode}\n{self.said()}"
+            assert process.poll() is None, f"{self.program} ended with {process.returncode}\n{self.output()}"
             return False
 
         try:
-            poll(holds, SECONDS, otherwise)
+            poll(condition_holds, SECONDS, otherwise)
         except TimeoutError as error:
-            raise AssertionError(f"{self.program}: {otherwise}\n{self.said()}") from error
+            raise AssertionError(f"{self.program}: {otherwise}\n{self.output()}") from error
 
     def running(self) -> subprocess.Popen[str]:
         """The process, or RuntimeError where there is none."""
@@ -83,22 +83,22 @@ class Kit:
 
     def kill(self) -> None:
         """End it at once: no handler runs, nothing is given back."""
-        self._end(signal.SIGKILL)
+        self._wait_end(signal.SIGKILL)
 
     def stop(self) -> None:
         """End it as its supervisor would; it has to end well."""
-        status = self._end(signal.SIGTERM)
-        assert status == 0, f"{self.program} ended with {status}\n{self.said()}"
+        status = self._wait_end(signal.SIGTERM)
+        assert status == 0, f"{self.program} ended with {status}\n{self.output()}"
 
     def freeze(self) -> None:
         """Let it do nothing, and hold what it holds."""
         self.running().send_signal(signal.SIGSTOP)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """All that it printed, for whoever must find out why a test failed."""
-        return "\n".join(["--- printed", *self.lines[-30:], "--- complained", *self.complaints[-30:]])
+        return "\n".join(["--- printed", *self.lines[-30:], "--- complained", *self.error_lines[-30:]])
 
-    def kept(self) -> Counter[str]:
+    def count_stored(self) -> Counter[str]:
         """How often each message about an export is in the store, by its id."""
         if self.store.suffix == ".jsonl":
             lines = self.store.read_text(encoding="utf-8").splitlines() if self.store.exists() else []
@@ -108,11 +108,11 @@ class Kit:
                 found = store.execute("SELECT id, type FROM seen").fetchall()
         return Counter(name for name, kind in found if kind not in NOT_ABOUT_EXPORTS)
 
-    def about(self, *words: str) -> list[str]:
+    def lines_with(self, *words: str) -> list[str]:
         """The lines that have all of the words, in the order of printing."""
         return [line for line in self.lines if all(word in line for word in words)]
 
-    def _end(self, how: signal.Signals) -> int:
+    def _wait_end(self, how: signal.Signals) -> int:
         process = self.running()
         process.send_signal(how)
         process.send_signal(signal.SIGCONT)
@@ -139,7 +139,7 @@ def kit(program: str, *arguments: str, folder: Path, **environment: str) -> Iter
             made.kill()
 
 
-def runtime_of(program: Path) -> str:
+def find_runtime(program: Path) -> str:
     """Return what runs the program; where that is not installed the test is skipped, and in CI it fails."""
     if program.suffix == ".py":
         return sys.executable

@@ -47,7 +47,7 @@ class Box:
         return re.sub(r"^\$ ", "", self.text, flags=re.MULTILINE) if self.language == "console" else self.text
 
 
-def boxes(page: str) -> list[Box]:
+def parse_boxes(page: str) -> list[Box]:
     """Return the boxes of a page in their order; every fence of it must be one."""
     found = [
         Box(
@@ -62,7 +62,7 @@ def boxes(page: str) -> list[Box]:
     return found
 
 
-class Follower:
+class PageReader:
     """Somebody who does what a page says, box by box, in one folder: what a shell exports, the next box finds."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, path: str | None = None) -> None:
@@ -75,7 +75,7 @@ class Follower:
         self._exported.touch()
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def follow(self, box: Box) -> str:
+    def run_box(self, box: Box) -> str:
         """Run the box to its end; return what it printed. It has to end well."""
         if box.language == "python":
             script = self._folder / f"box_{box.line}.py"
@@ -96,7 +96,7 @@ class Follower:
         assert done.returncode == 0, f"line {box.line} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def begin(self, box: Box) -> Path:
+    def start_box(self, box: Box) -> Path:
         """Begin a box that keeps running; return the file that its output goes to."""
         output = self._folder / f"box_{box.line}.log"
         with output.open("wb") as log:
@@ -132,17 +132,17 @@ class Follower:
             process.wait()
 
 
-def differences(shown: str, came: str) -> list[str]:
+def find_differences(shown: str, came: str) -> list[str]:
     """Return where what a page shows is not what came, but for what is another in every run."""
     try:
         real = json.loads(came)
     except ValueError:
-        expected, found = settled(shown).split("\n"), settled(came).split("\n")
+        expected, found = remove_volatile(shown).split("\n"), remove_volatile(came).split("\n")
         return [] if expected == found else [f"shown {expected}, came {found}"]
     return list(_differences(json.loads(shown), real, "$"))
 
 
-def settled(text: str) -> str:
+def remove_volatile(text: str) -> str:
     """Return the text without what is another in every run."""
     for pattern, instead in VOLATILE:
         text = pattern.sub(instead, text)
@@ -166,7 +166,7 @@ def _differences(shown: Any, real: Any, at: str) -> Iterator[str]:
             for number, (each, other) in enumerate(zip(wanted, real, strict=False)):
                 yield from _differences(each, other, f"{at}[{number}]")
         case str(), str():
-            if settled(shown) != settled(real):
+            if remove_volatile(shown) != remove_volatile(real):
                 yield f"{at} is {real!r}, not {shown!r}"
         case _:
             if shown != real or type(shown) is not type(real):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 STOP_SECONDS = 30.0
 
 
-def procfile() -> dict[str, str]:
+def read_procfile() -> dict[str, str]:
     """The commands of the Procfile, by the name of the process."""
     lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     return dict(line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#"))
@@ -88,7 +88,7 @@ class Program:
         process = self.running()
         process.kill()
         process.wait()
-        poll(lambda: not group_lives(process.pid), STOP_SECONDS, f"{self.name} left a process behind")
+        poll(lambda: not is_group_alive(process.pid), STOP_SECONDS, f"{self.name} left a process behind")
         self.process = None
 
     def freeze(self) -> None:
@@ -116,7 +116,7 @@ class Program:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
 
-def group_lives(number: int) -> bool:
+def is_group_alive(number: int) -> bool:
     """Whether any process of the group is left."""
     try:
         os.killpg(number, 0)

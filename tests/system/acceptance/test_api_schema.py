@@ -41,7 +41,7 @@ def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
         yield opened.enter_context(serve_api(runtime, RecordingPublisher())), made.bearer
 
 
-def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phases: str, examples: int) -> None:
+def attack_api(address_and_key: tuple[str, str], folder: Path, seconds: int, phases: str, examples: int) -> None:
     address, key = address_and_key
     told = subprocess.run(
         [
@@ -68,10 +68,10 @@ def attacked(address_and_key: tuple[str, str], folder: Path, seconds: int, phase
 
 @pytest.mark.timeout(900)
 def test_examples_and_what_is_made_of_them_trip_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
-    attacked(address_and_key, tmp_path, 400, "examples,coverage", 5)
+    attack_api(address_and_key, tmp_path, 400, "examples,coverage", 5)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_half_an_hour_of_everything_trips_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
-    attacked(address_and_key, tmp_path, 900, "examples,coverage,fuzzing,stateful", 200)
+    attack_api(address_and_key, tmp_path, 900, "examples,coverage,fuzzing,stateful", 200)

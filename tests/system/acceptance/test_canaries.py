@@ -26,7 +26,7 @@ REFERENCES = re.compile(r"/(unitRef|lineRef|packageRef|ref|batchId|number)$")
 
 
 @pytest.fixture
-def laid(account: AccountClient) -> tuple[factories.Json, dict[str, str]]:
+def plan_with_canaries(account: AccountClient) -> tuple[factories.Json, dict[str, str]]:
     """A plan of the account's with every field that there is, and a canary in every text."""
     whole = account.as_own_plan(build_whole_plan()) | {"batchId": "batch_canaries"}
     whole["broker"], whole["warehouse"] = {"id": factories.BROKER}, {"id": factories.WAREHOUSE}
@@ -35,24 +35,24 @@ def laid(account: AccountClient) -> tuple[factories.Json, dict[str, str]]:
 
 
 @contextmanager
-def overheard(service: Service) -> Iterator[list[str]]:
+def record_redis_commands(service: Service) -> Iterator[list[str]]:
     """Give every command that Redis is sent meanwhile; nothing where the message broker is another."""
-    heard: list[str] = []
+    commands: list[str] = []
     message_broker = getattr(service, "message_broker", None)
     if not isinstance(message_broker, Redis):
-        yield heard
+        yield commands
         return
     with message_broker.client() as client, client.monitor() as monitor:
         ended = threading.Event()
 
         def listen() -> None:
             while not ended.is_set():
-                heard.append(str(monitor.next_command()["command"]))
+                commands.append(str(monitor.next_command()["command"]))
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         try:
-            yield heard
+            yield commands
         finally:
             ended.set()
             client.ping()  # the last that is overheard
@@ -60,11 +60,11 @@ def overheard(service: Service) -> Iterator[list[str]]:
 
 
 def test_no_canary_flies_where_it_has_no_business(
-    account: AccountClient, service: Service, laid: tuple[factories.Json, dict[str, str]]
+    account: AccountClient, service: Service, plan_with_canaries: tuple[factories.Json, dict[str, str]]
 ) -> None:
-    plan, known = laid
+    plan, known = plan_with_canaries
     assert len(known) >= 60, "too few texts of the plan hold one"
-    with overheard(service) as heard:
+    with record_redis_commands(service) as commands:
         export_id = account.execute_accepted(plan)
         account.wait_executed(export_id)
         messages = account.received_messages(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
@@ -76,37 +76,37 @@ def test_no_canary_flies_where_it_has_no_business(
     for_brokers = [each for each in messages if each.queue == queues.CUSTOMS_BROKER]
     assert any(len(find_canaries(json.dumps(each.body))) >= 50 for each in for_brokers)
 
-    def places(text: str) -> set[str]:
+    def find_places(text: str) -> set[str]:
         return {known[word] for word in find_canaries(text)}
 
     # Warehouses learn no price, no party but the consignee and nothing of customs.
     for_warehouses = [each for each in messages if each.queue == queues.WAREHOUSE]
     assert for_warehouses
-    told = {place for each in for_warehouses for place in places(json.dumps(each.body))}
+    told = {place for each in for_warehouses for place in find_places(json.dumps(each.body))}
     assert {place for place in told if not FOR_A_WAREHOUSE.search(place)} == set()
     for_operators = {
-        place for each in messages if each.queue == queues.OPERATOR for place in places(json.dumps(each.body))
+        place for each in messages if each.queue == queues.OPERATOR for place in find_places(json.dumps(each.body))
     }
     assert {place for place in for_operators if not REFERENCES.search(place)} == set()
 
     # The log, the measures and what is logged name things, and repeat nothing.
-    log = {place for event in account.events(export_id) for place in places(json.dumps(event))}
+    log = {place for event in account.events(export_id) for place in find_places(json.dumps(event))}
     assert {place for place in log if not REFERENCES.search(place)} == set()
     assert find_canaries(account.http.get("/metrics").text) == set()
     for program in service.programs():
-        assert {place for place in places(program.log()) if not REFERENCES.search(place)} == set(), program.name
+        assert {place for place in find_places(program.log()) if not REFERENCES.search(place)} == set(), program.name
 
     # What wakes workers carries ids; what partners read is the only thing that carries more.
-    tasks = [each for each in heard if "exports.steps" in each or "exports.documents" in each or '"task"' in each]
+    tasks = [each for each in commands if "exports.steps" in each or "exports.documents" in each or '"task"' in each]
     if hasattr(service, "message_broker") and isinstance(service.message_broker, Redis):
         assert tasks
-    assert {place for each in tasks for place in places(each)} == set()
+    assert {place for each in tasks for place in find_places(each)} == set()
 
 
 def test_no_refusal_repeats_what_it_refuses(
-    account: AccountClient, laid: tuple[factories.Json, dict[str, str]]
+    account: AccountClient, plan_with_canaries: tuple[factories.Json, dict[str, str]]
 ) -> None:
-    plan, known = laid
+    plan, known = plan_with_canaries
     answers: list[Any] = []
     for number, place in enumerate(known.values()):
         # One text too long, another a control character: each is refused by its place.

@@ -18,13 +18,13 @@ def command(account: AccountClient, plan: Json, key: str | None) -> bytes:
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
-def export_of(account: AccountClient, batch_id: str) -> str:
+def find_export(account: AccountClient, batch_id: str) -> str:
     """Return the id of the batch's export once there is one."""
     poll(lambda: account.http.get(f"/api/exports/{batch_id}").is_success, 120, f"no export of {batch_id} appeared")
     return str(account.inspect(batch_id)["exportId"])
 
 
-def refusals(account: AccountClient, *correlation_ids: str) -> list[ReceivedMessage]:
+def wait_for_refusals(account: AccountClient, *correlation_ids: str) -> list[ReceivedMessage]:
     """Return the answers to refused commands once each has one."""
 
     def found() -> list[ReceivedMessage]:
@@ -43,7 +43,7 @@ def test_command_is_executed_and_the_same_again_is_the_same_export(account: Acco
     for _ in range(2):
         account.service.files.post(command(account, plan, "command-1"))
     account.service.files.post(command(account, next_plan, "command-2"))
-    exports = [export_of(account, each["batchId"]) for each in (next_plan, plan)]
+    exports = [find_export(account, each["batchId"]) for each in (next_plan, plan)]
     for export_id in exports:
         account.wait_executed(export_id)
         assert len(account.received_messages(export_id, 4)) == 4
@@ -59,8 +59,8 @@ def test_bad_command_is_answered_and_the_queue_goes_on(account: AccountClient) -
     post(command(account, good, None), correlation_id=f"{prefix}-3")
     post(command(account, good | {"surprise": True}, "command-2"), correlation_id=f"{prefix}-4")
     post(command(account, good, "command-3"))
-    account.wait_executed(export_of(account, good["batchId"]))
-    answers = refusals(account, *(f"{prefix}-{n}" for n in (1, 2, 3, 4)))
+    account.wait_executed(find_export(account, good["batchId"]))
+    answers = wait_for_refusals(account, *(f"{prefix}-{n}" for n in (1, 2, 3, 4)))
     assert [message.content_type for message in answers] == ["application/problem+json"] * 4
     codes = {message.properties["correlation_id"]: message.body["errorCode"] for message in answers}
     assert codes == {
@@ -80,12 +80,12 @@ def test_commands_held_by_an_intake_that_is_stopped_are_taken_by_the_next(
     distributed.intake.stop()
     for number, plan in enumerate(plans):
         account.service.files.post(command(account, plan, f"command-{number}"))
-    poll(lambda: distributed.waiting("exports.execute") == 10, 60, "the commands were not published")
+    poll(lambda: distributed.count_waiting("exports.execute") == 10, 60, "the commands were not published")
     distributed.intake.start()
     poll(lambda: bool(account.get("/api/exports")["items"]), 60, "no command was taken")
     distributed.intake.stop()
     distributed.start()
-    exports = {export_of(account, plan["batchId"]) for plan in plans}
+    exports = {find_export(account, plan["batchId"]) for plan in plans}
     assert len(exports) == len(account.get("/api/exports")["items"]) == 10
     for export_id in exports:
         account.wait_executed(export_id)

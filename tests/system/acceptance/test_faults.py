@@ -43,9 +43,9 @@ def test_is_accepted_while_the_message_broker_is_down(account: AccountClient, di
 def test_losing_every_queued_message_loses_nothing(account: AccountClient, distributed: Distributed) -> None:
     with distributed.idle_workers():
         exports = [account.execute_accepted(account.plan()) for _ in range(5)]
-        poll(lambda: distributed.waiting(STEPS) >= 5, 60, "the task messages were not published")
-        assert distributed.lose_messages() >= 5
-        assert distributed.waiting(STEPS) == 0
+        poll(lambda: distributed.count_waiting(STEPS) >= 5, 60, "the task messages were not published")
+        assert distributed.drop_messages() >= 5
+        assert distributed.count_waiting(STEPS) == 0
     for export_id in exports:
         check_once(account, export_id)
 
@@ -65,23 +65,23 @@ def test_worker_killed_in_the_middle_is_replaced_and_nothing_happens_twice(
 ) -> None:
     units = 12
     export_id = account.execute_accepted(account.plan(units, lines=30))
-    account.wait_until(export_id, begun)
+    account.wait_until(export_id, has_begun)
     service.kill_workers()
     service.start()
     view = account.inspect(export_id)
     assert view["state"] == "executing"
-    assert begun(view)
+    assert has_begun(view)
     check_once(account, export_id, units, lines=30)
 
 
-def begun(view: Json) -> bool:
+def has_begun(view: Json) -> bool:
     """Whether some step of the export is done."""
     return any(step["state"] == "done" for unit in view["units"] for step in unit["steps"])
 
 
 def test_restart_of_everything_in_the_middle_loses_nothing(account: AccountClient, service: Service) -> None:
     exports = [account.execute_accepted(account.plan(units=2)) for _ in range(4)]
-    account.wait_until(exports[0], begun)
+    account.wait_until(exports[0], has_begun)
     service.restart()
     for export_id in exports:
         check_once(account, export_id, units=2)

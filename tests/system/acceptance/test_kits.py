@@ -34,15 +34,15 @@ WEBHOOK_KITS = ("python/webhook.py", "node/webhook.mjs")
 
 
 def test_the_kombu_kit_counts_once_on_every_message_broker(distributed: Distributed, tmp_path: Path) -> None:
-    counts_once(distributed, "python/queue_kombu.py", tmp_path)
+    check_counts_once(distributed, "python/queue_kombu.py", tmp_path)
 
 
 @pytest.mark.parametrize("program", AMQP_KITS)
 def test_the_amqp_kits_count_once(on_rabbitmq: Distributed, program: str, tmp_path: Path) -> None:
-    counts_once(on_rabbitmq, program, tmp_path)
+    check_counts_once(on_rabbitmq, program, tmp_path)
 
 
-def counts_once(service: Distributed, program: str, folder: Path) -> None:
+def check_counts_once(service: Distributed, program: str, folder: Path) -> None:
     """Hold a warehouse's kit to its promise: killed while it holds messages, told twice, it keeps each package once."""
     warehouse = new_id("wh")
     partner = {"id": warehouse, "kind": "warehouse", "name": "A warehouse", "test": True, "live": True}
@@ -55,39 +55,39 @@ def counts_once(service: Distributed, program: str, folder: Path) -> None:
         kit(program, service.stack.broker_url, *options, folder=folder) as reader,
     ):
         reader.start()
-        first = executed(account, warehouse)
-        reader.until(lambda: len(reader.about(first)) == 4, "the packages did not come")
-        with holding(reader):
-            second = executed(account, warehouse)
-            poll(lambda: held(service, warehouse), 30, "the kit took no message")
+        first = execute_two_units(account, warehouse)
+        reader.wait_until(lambda: len(reader.lines_with(first)) == 4, "the packages did not come")
+        with hold_messages(reader):
+            second = execute_two_units(account, warehouse)
+            poll(lambda: holds_messages(service, warehouse), 30, "the kit took no message")
             reader.kill()
         replay(account, warehouse, first, second)
         none_of_ours = {"none of ours": warehouse}
         publish(service, warehouse, none_of_ours)
         reader.start()
-        reader.until(lambda: len(reader.about(second)) == 4, "what it held did not come again")
-        last = executed(account, warehouse)
-        reader.until(lambda: len(reader.about(last)) == 4, "it does not go on after what came twice")
-        poll(lambda: buried(service, none_of_ours), 30, "what cannot be read is not among the dead letters")
-        assert reader.kept() == Counter(ids(account, warehouse))
-        assert reader.kept().total() == 12
+        reader.wait_until(lambda: len(reader.lines_with(second)) == 4, "what it held did not come again")
+        last = execute_two_units(account, warehouse)
+        reader.wait_until(lambda: len(reader.lines_with(last)) == 4, "it does not go on after what came twice")
+        poll(lambda: is_dead_letter(service, none_of_ours), 30, "what cannot be read is not among the dead letters")
+        assert reader.count_stored() == Counter(ids(account, warehouse))
+        assert reader.count_stored().total() == 12
         for export_id in (first, second, last):
-            assert sorted(reader.about(export_id)) == packages(account, export_id)
+            assert sorted(reader.lines_with(export_id)) == list_packages(account, export_id)
         # On Redis what it held when it was killed comes back after a second, beside the copies that were sent again.
-        poll(lambda: left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
+        poll(lambda: count_left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
         reader.stop()
-        assert left(service, warehouse) == 0, "it ended with a message that it had not acknowledged"
-        assert reader.kept().total() == 12
+        assert count_left(service, warehouse) == 0, "it ended with a message that it had not acknowledged"
+        assert reader.count_stored().total() == 12
 
 
-def executed(account: AccountClient, warehouse: str) -> str:
+def execute_two_units(account: AccountClient, warehouse: str) -> str:
     """Execute two units of two packages each; return the export's id once everybody was told."""
     export_id = account.execute_accepted(account.plan(units=2, packages=2, warehouse=warehouse))
     account.wait_executed(export_id)
     return export_id
 
 
-def packages(account: AccountClient, export_id: str) -> list[str]:
+def list_packages(account: AccountClient, export_id: str) -> list[str]:
     """Return the line that a kit prints of each package of the export."""
     found = []
     for unit in account.inspect(export_id)["units"]:
@@ -106,7 +106,7 @@ def ids(account: AccountClient, warehouse: str) -> list[str]:
 
 
 @contextmanager
-def holding(reader: Kit) -> Iterator[None]:
+def hold_messages(reader: Kit) -> Iterator[None]:
     """Have the kit take messages, and come to an end with none of them."""
     if reader.store.suffix == ".jsonl":
         reader.freeze()
@@ -117,19 +117,19 @@ def holding(reader: Kit) -> Iterator[None]:
         yield
 
 
-def held(service: Distributed, warehouse: str) -> bool:
+def holds_messages(service: Distributed, warehouse: str) -> bool:
     """Whether the kit, which runs, has taken messages and not acknowledged them; all were sent before."""
     if isinstance(service.message_broker, Redis):
-        return unacknowledged(service, warehouse) > 0
-    return service.waiting(warehouse) == 0
+        return count_unacknowledged(service, warehouse) > 0
+    return service.count_waiting(warehouse) == 0
 
 
-def left(service: Distributed, warehouse: str) -> int:
+def count_left(service: Distributed, warehouse: str) -> int:
     """How many messages lie in the queue, or were taken from it and not acknowledged."""
-    return unacknowledged(service, warehouse) + service.waiting(warehouse)
+    return count_unacknowledged(service, warehouse) + service.count_waiting(warehouse)
 
 
-def unacknowledged(service: Distributed, warehouse: str) -> int:
+def count_unacknowledged(service: Distributed, warehouse: str) -> int:
     """How many messages Redis keeps that the kit took and did not acknowledge; RabbitMQ gives them back to the queue."""
     if not isinstance(service.message_broker, Redis):
         return 0
@@ -145,7 +145,7 @@ def publish(service: Distributed, queue: str, body: Json) -> None:
         )
 
 
-def buried(service: Distributed, body: Json) -> bool:
+def is_dead_letter(service: Distributed, body: Json) -> bool:
     """Whether the message lies among the dead letters."""
     return any(each.queue == queues.DEAD and each.body == body for each in service.files.received_messages())
 
@@ -168,7 +168,7 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
         options = ["--port", str(port), "--retry-seconds", "1"]
         with kit(program, *options, folder=tmp_path, EXPORTS_WEBHOOK_SECRETS=secret) as receiver:
             receiver.start()
-            assert stages(account, broker) == {
+            assert list_passed_stages(account, broker) == {
                 "resolve": True,
                 "connect": True,
                 "TLS": True,
@@ -176,49 +176,51 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
                 "wrongly signed event": True,
                 "old event": True,
             }
-            first = handed_off(account, broker, receiver)
-            for lie, headers, body in forged(secret):
+            first = hand_off(account, broker, receiver)
+            for lie, headers, body in forge_messages(secret):
                 answer = httpx.post(url, content=body, headers=headers, trust_env=False)
                 assert answer.status_code == 401, lie
-            assert receiver.kept() == Counter(ids(account, broker))
+            assert receiver.count_stored() == Counter(ids(account, broker))
             receiver.kill()
             rotated = account.http.post(f"/api/partners/{broker}/rotate-secret", json={}).json()["secret"]
             receiver.start()  # it knows the older secret alone, and both count for a day
             replay(account, broker, first)
-            second = handed_off(account, broker, receiver)
+            second = hand_off(account, broker, receiver)
             receiver.kill()
             receiver.environment = {"EXPORTS_WEBHOOK_SECRETS": f"{rotated} {secret}"}
             receiver.start()
             replay(account, broker, first, second)
-            assert stages(account, broker)["newest secret alone"]
-            last = handed_off(account, broker, receiver)
+            assert list_passed_stages(account, broker)["newest secret alone"]
+            last = hand_off(account, broker, receiver)
 
-            assert receiver.kept() == Counter(ids(account, broker))
-            assert receiver.kept().total() == 3
+            assert receiver.count_stored() == Counter(ids(account, broker))
+            assert receiver.count_stored().total() == 3
             for export_id in (first, second, last):
                 submission = account.inspect(export_id)["broker_submission"]
                 assert [each["status"] for each in submission["acknowledgements"]] == ["received"]
-                assert receiver.about(submission["id"]) == [
+                assert receiver.lines_with(submission["id"]) == [
                     f"{export_id} {submission['id']} to file",
                     f"{submission['id']} answered",
                 ]
             receiver.stop()
 
 
-def stages(account: AccountClient, partner: str) -> dict[str, bool]:
+def list_passed_stages(account: AccountClient, partner: str) -> dict[str, bool]:
     """Test the connection; return which stages were passed."""
     answer = account.http.post(f"/api/partners/{partner}/test").json()
     assert answer["passed"], answer
     return {each["name"]: each["passed"] for endpoint in answer["endpoints"] for each in endpoint["stages"]}
 
 
-def handed_off(account: AccountClient, broker: str, receiver: Kit) -> str:
+def hand_off(account: AccountClient, broker: str, receiver: Kit) -> str:
     """Execute an export; return its id once the broker's kit has answered that it was received."""
     export_id = account.execute_accepted(account.plan(broker=broker))
-    receiver.until(lambda: bool(receiver.about(export_id, "to file")), "the handoff did not come")
+    receiver.wait_until(lambda: bool(receiver.lines_with(export_id, "to file")), "the handoff did not come")
     account.wait_until(export_id, lambda view: view["broker_submission"]["submission_status"] == "received")
     submission = account.inspect(export_id)["broker_submission"]["id"]
-    receiver.until(lambda: bool(receiver.about(submission, "answered")), "it does not know that its answer was taken")
+    receiver.wait_until(
+        lambda: bool(receiver.lines_with(submission, "answered")), "it does not know that its answer was taken"
+    )
     return export_id
 
 
@@ -232,7 +234,7 @@ def replay(account: AccountClient, partner: str, *export_ids: str) -> None:
         account.wait_until(export_id, lambda view: not any(each["pending"] for each in view["notifications"]))
 
 
-def forged(secret: str) -> list[tuple[str, Json, bytes]]:
+def forge_messages(secret: str) -> list[tuple[str, Json, bytes]]:
     """Return what somebody may try who has no secret, or has overheard a message: what it is, headers and body."""
     body = b'{"id": "msg-1", "type": "exports.handoff.ready.v1", "data": {}}'
     now = datetime.now(UTC)
@@ -270,10 +272,10 @@ def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: st
                 trust_env=False,
             )
             assert taken.status_code == 204
-        receiver.until(lambda: "503" in "".join(receiver.complaints), "it does not say what came of its answer")
+        receiver.wait_until(lambda: "503" in "".join(receiver.error_lines), "it does not say what came of its answer")
         receiver.kill()
         receiver.start()
-        receiver.until(lambda: bool(receiver.about("sub_1", "answered")), "it does not answer again")
+        receiver.wait_until(lambda: bool(receiver.lines_with("sub_1", "answered")), "it does not answer again")
         receiver.stop()
         assert receiver.lines == ["ready", "exp_1 sub_1 to file", "ready", "sub_1 answered"]
         assert [(each.headers["webhook-id"], each.body) for each in service.requests] == [

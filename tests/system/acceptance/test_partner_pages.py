@@ -21,7 +21,7 @@ from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.support.ports import free_port
 from tests.support.servers import poll
 from tests.system.acceptance.installation import Distributed
-from tests.system.acceptance.pages import Box, Follower, boxes, differences
+from tests.system.acceptance.pages import Box, PageReader, find_differences, parse_boxes
 from tests.system.acceptance.programs import ROOT
 
 PAGE = ROOT / "docs" / "partners.md"
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def follower(on_rabbitmq: Distributed, folder: Path) -> Iterator[Follower]:
+def page_reader(on_rabbitmq: Distributed, folder: Path) -> Iterator[PageReader]:
     """Somebody with the service's own settings, and with an SFTP server."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         skip_or_fail(f"{', '.join(missing)} is not installed; the Debian package has the same name")
@@ -49,19 +49,19 @@ def follower(on_rabbitmq: Distributed, folder: Path) -> Iterator[Follower]:
         (folder / "host_key.pub").write_text(files.host_key.export_public_key().decode())
         (folder / "password.txt").write_text(PASSWORD)
         ports = {"PORT": str(free_port()), "SFTP_PORT": str(files.port)}
-        followed = Follower(
+        followed = PageReader(
             folder, on_rabbitmq.environment | ports | {"EXPORTS_API_URL": on_rabbitmq.url, "PYTHONPATH": str(ROOT)}
         )
         yield followed
         followed.end()
 
 
-def begun(output: Path) -> bool:
+def has_started(output: Path) -> bool:
     """Whether what keeps running says that it is ready."""
     return "ready" in output.read_text(encoding="utf-8").splitlines()
 
 
-def packages(path: Path, export_id: str) -> int:
+def count_packages(path: Path, export_id: str) -> int:
     """How many packages of the export the warehouse keeps."""
     with closing(sqlite3.connect(path)) as store:
         (found,) = store.execute("SELECT count(*) FROM packages WHERE export_id = ?", (export_id,)).fetchone()
@@ -69,19 +69,21 @@ def packages(path: Path, export_id: str) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_every_box_of_the_page_does_what_it_says(follower: Follower, on_rabbitmq: Distributed, folder: Path) -> None:
+def test_every_box_of_the_page_does_what_it_says(
+    page_reader: PageReader, on_rabbitmq: Distributed, folder: Path
+) -> None:
     printed = ""
     wrong: list[str] = []
-    read = boxes(PAGE.read_text(encoding="utf-8"))
+    read = parse_boxes(PAGE.read_text(encoding="utf-8"))
     for box in read:
         match box.language:
             case "sh" if box.keeps_running:
-                output = follower.begin(box)
-                poll(partial(begun, output), 60, f"line {box.line} did not begin: {output.read_text()}")
+                output = page_reader.start_box(box)
+                poll(partial(has_started, output), 60, f"line {box.line} did not begin: {output.read_text()}")
             case "sh" | "python":
-                printed = follower.follow(box)
+                printed = page_reader.run_box(box)
             case "json" | "text":
-                wrong += [f"line {box.line}: {each}" for each in differences(box.text, printed)]
+                wrong += [f"line {box.line}: {each}" for each in find_differences(box.text, printed)]
             case other:
                 pytest.fail(f"line {box.line}: nobody can tell whether a box of {other or 'no language'} is right")
     assert wrong == []
@@ -89,13 +91,15 @@ def test_every_box_of_the_page_does_what_it_says(follower: Follower, on_rabbitmq
 
     def status(batch: str) -> str:
         command = f"exports inspect {batch} --json | jq -r .broker_submission.submission_status"
-        return follower.follow(Box("sh", keeps_running=False, text=command, line=0)).strip()
+        return page_reader.run_box(Box("sh", keeps_running=False, text=command, line=0)).strip()
 
     assert (status("batch_hook_1"), status("batch_2026_1124_01")) == ("accepted", "rejected")
     poll(lambda: status("batch_files_1") == "filed", 60, "the answer in the file was not read")
     assert not list((folder / "files" / "in").glob("*.json"))
     last = json.loads((folder / "inspect.json").read_bytes())["exportId"]
-    poll(lambda: packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not keep the packages")
+    poll(
+        lambda: count_packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not keep the packages"
+    )
     with closing(sqlite3.connect(folder / "broker.db")) as store:
         assert store.execute("SELECT state, answered FROM handoffs").fetchall() == [("to file", 1)]
     refused = [each for each in on_rabbitmq.files.received_messages() if each.queue == queues.REFUSED]
@@ -106,24 +110,24 @@ def test_every_box_of_the_page_does_what_it_says(follower: Follower, on_rabbitmq
 
 def test_what_a_page_shows_is_held_to_what_came() -> None:
     came = '{"id": "exp_01m8924t8yaznq1dncr1hrscjj", "n": [1, 2], "more": {"a": "x"}}'
-    assert differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came) == []
-    assert differences('{"id": "sub_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came)
-    assert differences('{"n": [1, 2]}', came)
-    assert differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [2, "..."], "...": "..."}', came)
-    assert differences('{"n": [1], "...": "..."}', came)
-    assert differences('{"n": [1, 2, 3, "..."], "...": "..."}', came)
-    assert differences('{"n": ["1", 2], "...": "..."}', came)
-    assert differences('{"more": {"b": "x", "...": "..."}, "...": "..."}', came)
-    assert differences("command-0 is done", "command-1 is done")
-    assert differences("at 2026-11-25T10:22:19Z\n", "at 2026-11-24T09:00:00.5Z\n") == []
-    assert differences('{"date": "2026-11-24"}', '{"date": "2027-03-01"}') == []
-    assert differences('{"date": "2026-11-24"}', '{"date": "24 November"}')
+    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came) == []
+    assert find_differences('{"id": "sub_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came)
+    assert find_differences('{"n": [1, 2]}', came)
+    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [2, "..."], "...": "..."}', came)
+    assert find_differences('{"n": [1], "...": "..."}', came)
+    assert find_differences('{"n": [1, 2, 3, "..."], "...": "..."}', came)
+    assert find_differences('{"n": ["1", 2], "...": "..."}', came)
+    assert find_differences('{"more": {"b": "x", "...": "..."}, "...": "..."}', came)
+    assert find_differences("command-0 is done", "command-1 is done")
+    assert find_differences("at 2026-11-25T10:22:19Z\n", "at 2026-11-24T09:00:00.5Z\n") == []
+    assert find_differences('{"date": "2026-11-24"}', '{"date": "2027-03-01"}') == []
+    assert find_differences('{"date": "2026-11-24"}', '{"date": "24 November"}')
 
 
 def test_every_fence_of_a_page_is_a_box() -> None:
-    assert [(box.language, box.keeps_running, box.line) for box in boxes("a\n```sh keeps running\nb\n```\n")] == [
+    assert [(box.language, box.keeps_running, box.line) for box in parse_boxes("a\n```sh keeps running\nb\n```\n")] == [
         ("sh", True, 2)
     ]
     for page in ("```sh\nb\n", "  ```sh\nb\n  ```\n"):
         with pytest.raises(AssertionError):
-            boxes(page)
+            parse_boxes(page)

@@ -41,7 +41,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
     opened.close()
 
 
-def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
+def count_statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
     """Execute a plan of that size and return what each part of it sent to the database."""
     plan = factories.plan(1, lines, packages, batch=f"batch_{lines}")
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
@@ -61,7 +61,7 @@ def statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[st
 
 
 def test_number_of_statements_does_not_grow_with_the_plan(runtime: Runtime) -> None:
-    small, large = statements(runtime, 3, 2), statements(runtime, 300, 400)
+    small, large = count_statements(runtime, 3, 2), count_statements(runtime, 300, 400)
     assert {name: len(sent) for name, sent in small.items()} == {name: len(sent) for name, sent in large.items()}
     # What is small must also be few: a step is a claim, its facts, its rows, its events and its end; the most are of the
     # three steps that are made in one go.

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import OwnServer
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, Redis, poll
-from tests.system.acceptance.pages import Box, Follower, boxes
+from tests.system.acceptance.pages import Box, PageReader, parse_boxes
 from tests.system.acceptance.programs import ROOT
 
 SECONDS: Final = 240.0
@@ -27,30 +27,30 @@ STOP_SECONDS: Final = 60.0
 ADDRESSES: Final = ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL", "EXPORTS_PUBLIC_URL", "PORT")
 
 
-def path_of(name: str, following: str) -> list[Box]:
+def find_path(name: str, following: str) -> list[Box]:
     """Return the boxes of the path that begins with the bold `name`, up to the one of `following`."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    return boxes(page.split(f"\n**{name}.** ")[1].split(f"\n**{following}.** ")[0])
+    return parse_boxes(page.split(f"\n**{name}.** ")[1].split(f"\n**{following}.** ")[0])
 
 
-ONE_PROCESS: Final = path_of("One process", "In production")
-IN_PRODUCTION: Final = path_of("In production", "On many machines")
+ONE_PROCESS: Final = find_path("One process", "In production")
+IN_PRODUCTION: Final = find_path("In production", "On many machines")
 
 
 @contextmanager
-def reader(folder: Path, environment: Mapping[str, str]) -> Iterator[Follower]:
+def open_reader(folder: Path, environment: Mapping[str, str]) -> Iterator[PageReader]:
     """Give somebody in a fresh clone after `make setup`, whose terminal knows none of its commands yet."""
     for name in ("Procfile", "examples"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
     programs = Path(sys.prefix) / "bin"
     path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if Path(each) != programs)
-    follower = Follower(folder, environment, path=path)
+    page_reader = PageReader(folder, environment, path=path)
     try:
-        yield follower
-        follower.stop(STOP_SECONDS)
+        yield page_reader
+        page_reader.stop(STOP_SECONDS)
     finally:
-        follower.end()
+        page_reader.end()
 
 
 def answers(url: str) -> bool:
@@ -61,9 +61,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def begin(follower: Follower, box: Box, url: str) -> None:
+def start_box(page_reader: PageReader, box: Box, url: str) -> None:
     """Begin a box that keeps running, and return once the API answers."""
-    output = follower.begin(box)
+    output = page_reader.start_box(box)
     try:
         poll(partial(answers, url), SECONDS, "the API does not answer")
     except TimeoutError:
@@ -76,10 +76,10 @@ def test_the_path_of_one_process(tmp_path: Path) -> None:
     assert [box.keeps_running for box in ONE_PROCESS] == [False, True, False]
     port = str(free_port())
     url = f"http://{LOOPBACK}:{port}"
-    with reader(tmp_path, {"EXPORTS_PORT": port, "EXPORTS_API_URL": url}) as follower:
-        assert "exp_test_" in follower.follow(prepare)
-        begin(follower, serve, url)
-        assert "✓ executed" in follower.follow(execute)
+    with open_reader(tmp_path, {"EXPORTS_PORT": port, "EXPORTS_API_URL": url}) as page_reader:
+        assert "exp_test_" in page_reader.run_box(prepare)
+        start_box(page_reader, serve, url)
+        assert "✓ executed" in page_reader.run_box(execute)
 
 
 @pytest.mark.timeout(900)
@@ -96,10 +96,10 @@ def test_the_path_of_production(tmp_path: Path, postgres_server: PostgreSQL, own
         "EXPORTS_PUBLIC_URL": url,
         "PORT": str(port),
     }
-    with reader(tmp_path, {"HOST": LOOPBACK, "EXPORTS_API_URL": url}) as follower:
-        assert "exp_test_" in follower.follow(with_addresses(prepare, own))
-        begin(follower, start, url)
-        assert "✓ executed" in follower.follow(ONE_PROCESS[-1])
+    with open_reader(tmp_path, {"HOST": LOOPBACK, "EXPORTS_API_URL": url}) as page_reader:
+        assert "exp_test_" in page_reader.run_box(with_addresses(prepare, own))
+        start_box(page_reader, start, url)
+        assert "✓ executed" in page_reader.run_box(ONE_PROCESS[-1])
 
 
 def with_addresses(box: Box, own: Mapping[str, str]) -> Box:

@@ -22,7 +22,7 @@ LARGE_RESIDENT, LARGEST_RESIDENT = 350, 500
 
 
 @contextmanager
-def peaks(service: Service) -> Iterator[dict[str, int]]:
+def watch_memory(service: Service) -> Iterator[dict[str, int]]:
     """Give the highest resident memory of each process of the service, children told apart, while the block runs."""
     found: dict[str, int] = {}
     ended = threading.Event()
@@ -49,10 +49,10 @@ def test_hundred_units_are_made_by_both_workers_at_once(account: AccountClient, 
     view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
     # Each process logs the steps that it made.
-    made = [steps_made(worker.log(), export_id) for worker in distributed.workers]
+    made = [count_steps(worker.log(), export_id) for worker in distributed.workers]
     assert sum(made) == 401, "four steps a unit, and the handoff"
     assert min(made) >= 40, "neither left it to the other"
-    assert overlapping(view) >= 2
+    assert count_overlapping(view) >= 2
     assert len(account.received_messages(export_id, 202)) == 202
 
 
@@ -61,7 +61,7 @@ def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: 
     export_id = account.execute_accepted(plan)
     view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
-    assert steps_made(embedded.all.log(), export_id) == 4 * 20 + 4
+    assert count_steps(embedded.all.log(), export_id) == 4 * 20 + 4
     assert len(account.received_messages(export_id, 42)) == 42
 
 
@@ -88,7 +88,7 @@ def check_large(
 ) -> dict[str, int]:
     """Have a plan of one unit executed; return the most megabytes that each process held meanwhile."""
     plan = account.plan(1, lines, packages)
-    with peaks(service) as memory:
+    with watch_memory(service) as memory:
         export_id = account.execute_accepted(plan)
         view = account.wait_executed(export_id, seconds)
         messages = account.received_messages(export_id, packages + 2)
@@ -107,13 +107,13 @@ def check_large(
     return held
 
 
-def steps_made(log: str, export_id: str) -> int:
+def count_steps(log: str, export_id: str) -> int:
     """How many steps of the export a process says it has made."""
     records = (json.loads(line) for line in log.splitlines() if line.startswith("{") and export_id in line)
     return sum(record["event"] == "step_done" for record in records)
 
 
-def overlapping(view: Json) -> int:
+def count_overlapping(view: Json) -> int:
     """How many units were having their documents made at the same moment, at most."""
     moments: list[tuple[datetime, int]] = []
     for unit in view["units"]:

@@ -12,11 +12,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support import factories
 from tests.system.acceptance.account import PARTNERS, open_account
 from tests.system.acceptance.installation import Service
-from tests.system.acceptance.webhook_receiver import receiver
+from tests.system.acceptance.webhook_receiver import run_receiver
 
 
 def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
-    with receiver() as endpoint, open_account(service, PARTNERS[1:]) as account:
+    with run_receiver() as endpoint, open_account(service, PARTNERS[1:]) as account:
         endpoint.statuses.append(503)
         broker = {
             "id": factories.BROKER,

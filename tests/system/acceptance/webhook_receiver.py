@@ -30,7 +30,7 @@ class Receiver:
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
+def run_receiver() -> Iterator[Receiver]:
     """Give a receiver that listens on loopback."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from tests.conftest import Stack
-from tests.system.acceptance.programs import Program, procfile
+from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.benchmarks.builds import HOPS, VARIABLE, WITHOUT_DOCUMENTS
 from tests.system.benchmarks.environments import EMBEDDED, Places
 from tests.system.benchmarks.figures import Figure, Turn, compare
@@ -63,7 +63,7 @@ def _chain(running: ExitStack, places: Places, name: str, exports: int, build: s
 
 
 def _start_workers(running: ExitStack, places: Places, stack: Stack, build: str) -> None:
-    commands = procfile()
+    commands = read_procfile()
     for worker in WORKERS:
         command = commands[worker].replace("exports", f"{sys.executable} -m tests.system.benchmarks.builds", 1)
         program = Program(worker, command, {**stack.environment, VARIABLE: build}, places.room())

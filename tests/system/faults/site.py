@@ -24,7 +24,7 @@ from tests.conftest import Stack
 from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
-from tests.system.acceptance.programs import procfile
+from tests.system.acceptance.programs import read_procfile
 from tests.system.faults import open_transactions
 from tests.system.faults.client import Client
 from tests.system.faults.fork_server import ForkedProcess, ForkServer
@@ -173,7 +173,7 @@ class Site:
             "EXPORTS_PUBLIC_URL": self.url,
             **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()},
         }
-        commands = procfile()
+        commands = read_procfile()
         everything = f"{commands['worker']} -Q {','.join(queues.TASK_QUEUES)}"
         self.programs = {
             "serve": Program(self, "serve", f"exports serve --port {self.port}"),

@@ -20,7 +20,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.conftest import SERVERS, Stack
 from tests.support.ports import LOOPBACK
 from tests.support.servers import poll
-from tests.system.acceptance.programs import Program, procfile
+from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.faults.bounds import crowded
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
@@ -69,7 +69,7 @@ def is_consumed(stack: Stack) -> bool:
 def test_processes_end_when_they_are_told_to_though_they_are_idle(
     stack: Stack, runtime: Runtime, tmp_path: Path
 ) -> None:
-    commands = procfile()
+    commands = read_procfile()
     programs = [
         Program(name, commands[name], stack.environment, tmp_path)
         for name in ("worker", "deliveries", *(["intake"] if stack.settings.message_broker == "amqp" else []))

@@ -22,7 +22,7 @@ from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
-from tests.system.acceptance.programs import procfile
+from tests.system.acceptance.programs import read_procfile
 from tests.system.faults.case import PERSONAL
 from tests.system.faults.client import Client
 from tests.system.faults.fork_server import start_fork_server
@@ -176,7 +176,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     site = Site(stack, folder, parent, message_broker=message_broker, database=database, **UNHURRIED)
     end.callback(site.close)
     port = free_port()
-    command = f"{procfile()['web']} --port {port}"
+    command = f"{read_procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
     site.programs[WORKER].fork_server = elsewhen
     site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
