@@ -20,7 +20,7 @@ from config.logs import configure_logs
 from config.settings import Settings
 from tests.support.servers import MissingServer
 from tests.system.benchmarks import accepting, executing, large, slow_partner, statements
-from tests.system.benchmarks.environments import EMBEDDED, RABBITMQ, REDIS, Places
+from tests.system.benchmarks.environments import EMBEDDED, RABBITMQ, REDIS, BenchmarkServers
 from tests.system.benchmarks.figures import Figure, Skipped
 from tests.system.benchmarks.large import Large
 
@@ -38,13 +38,15 @@ class Extent:
     seconds: float = 2.0
     exports: int = 16
     short_exports: int = 24  # those without documents
-    told: int = 60  # those whose partner is told beside one that dawdles
+    notified_exports: int = 60  # those whose partner is told beside one that dawdles
     lines: int = 5_000
     packages: int = 10_000
 
 
 #: Enough to see that every part still runs: one short round, without a server.
-QUICK: Final = Extent((EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, told=4, lines=100, packages=200)
+QUICK: Final = Extent(
+    (EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, notified_exports=4, lines=100, packages=200
+)
 
 
 class Report:
@@ -74,10 +76,10 @@ class Report:
             )
         self.console.print(shown)
 
-    def count(self, places: Places) -> None:
+    def count(self, servers: BenchmarkServers) -> None:
         """Count the statements of an export of few lines and of one of many."""
-        few = statements.counted(places.room(), lines=FEW_LINES, packages=FEW_LINES)
-        many = statements.counted(places.room(), lines=MANY_LINES, packages=MANY_LINES)
+        few = statements.count_statements(servers.make_folder(), lines=FEW_LINES, packages=FEW_LINES)
+        many = statements.count_statements(servers.make_folder(), lines=MANY_LINES, packages=MANY_LINES)
         self.statements = statements.table(few, many)
         shown = Table(
             "call", f"{FEW_LINES} lines", f"{MANY_LINES} lines", "commits", title="SQL statements", title_justify="left"
@@ -86,9 +88,9 @@ class Report:
             shown.add_row(*map(str, row))
         self.console.print(shown)
 
-    def measure_large(self, places: Places, extent: Extent) -> None:
+    def measure_large(self, servers: BenchmarkServers, extent: Extent) -> None:
         """Execute the large plan."""
-        found = self.large = large.measure(places, lines=extent.lines, packages=extent.packages)
+        found = self.large = large.measure(servers, lines=extent.lines, packages=extent.packages)
         title = f"one plan of {found.lines} lines in {found.packages} packages, {found.body_bytes / 1e6:.1f} MB of JSON"
         shown = Table("measure", "value", title=title, title_justify="left")
         shown.add_row("answered after", f"{found.accept_seconds:.1f} s")
@@ -120,30 +122,32 @@ def machine() -> dict[str, str]:
 
 def run(extent: Extent, parts: list[str], report: Report) -> None:
     """Measure the parts, one after another."""
-    with Places() as places:
+    with BenchmarkServers() as servers:
         if "statements" in parts:
-            report.count(places)
+            report.count(servers)
         if "accept" in parts:
             # Nobody executes here, so one message broker is as good as the other.
             for name in extent.stacks[:2]:
-                measure = partial(accepting.measure, places, name, rounds=extent.rounds, seconds=extent.seconds)
+                measure = partial(accepting.measure, servers, name, rounds=extent.rounds, seconds=extent.seconds)
                 report.compare(f"accept, {name}", measure)
         for name in extent.stacks:
             if "exports" in parts:
-                measure = partial(executing.measure, places, name, rounds=extent.rounds, exports=extent.exports)
+                measure = partial(executing.measure, servers, name, rounds=extent.rounds, exports=extent.exports)
                 report.compare(f"exports, {name}", measure)
             if "steps" in parts:
                 measure = partial(
-                    executing.measure_steps, places, name, rounds=extent.rounds, exports=extent.short_exports
+                    executing.measure_steps, servers, name, rounds=extent.rounds, exports=extent.short_exports
                 )
                 report.compare(f"steps, {name}", measure)
         if "dawdling" in parts:
             # Message brokers have no part in it.
             for name in extent.stacks[:2]:
-                measure = partial(slow_partner.measure, places, name, rounds=extent.rounds, exports=extent.told)
+                measure = partial(
+                    slow_partner.measure, servers, name, rounds=extent.rounds, exports=extent.notified_exports
+                )
                 report.compare(f"dawdling, {name}", measure)
         if "large" in parts:
-            report.measure_large(places, extent)
+            report.measure_large(servers, extent)
 
 
 def main() -> None:

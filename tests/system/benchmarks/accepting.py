@@ -16,10 +16,10 @@ from tests.support import factories
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
-from tests.system.benchmarks.environments import EMBEDDED, Places, bearer
+from tests.system.benchmarks.environments import EMBEDDED, BenchmarkServers, create_key
 from tests.system.benchmarks.figures import Figure, compare
 from tests.system.benchmarks.floor import PATH
-from tests.system.benchmarks.processor import spent
+from tests.system.benchmarks.processor import read_processor_seconds
 
 CONNECTIONS: Final = 8
 EXECUTE: Final = "/api/exports/execute"
@@ -44,15 +44,15 @@ class Load:
             f"Content-Length: {self.bytes}\r\nIdempotency-Key: "
         )
 
-    def turn(self, path: str, seconds: float) -> Mapping[str, float]:
+    def run_round(self, path: str, seconds: float) -> Mapping[str, float]:
         """Post as fast as answers come, for so many seconds."""
-        before = spent()
+        before = read_processor_seconds()
         took = asyncio.run(self._post(path, seconds))
         took.sort()
         return {
             "requests/s": len(took) / seconds,
             "p99 ms": took[int(len(took) * 0.99)] * 1000,
-            "processor ms": (spent() - before) / len(took) * 1000,
+            "processor ms": (read_processor_seconds() - before) / len(took) * 1000,
         }
 
     async def _post(self, path: str, seconds: float) -> list[float]:
@@ -78,9 +78,9 @@ class Load:
         return f"POST {path} HTTP/1.1\r\n{self._head}".encode() + name + b"\r\n\r\n" + name.join(self._body)
 
 
-def measure(places: Places, name: str, *, rounds: int, seconds: float) -> list[Figure]:
+def measure(servers: BenchmarkServers, name: str, *, rounds: int, seconds: float) -> list[Figure]:
     """Compare acceptance with the floor, on the API as the Procfile starts it; nobody executes what is accepted."""
-    stack = places.stack(name)
+    stack = servers.stack(name)
     port = free_port()
     environment = {
         **stack.environment,
@@ -100,13 +100,16 @@ def measure(places: Places, name: str, *, rounds: int, seconds: float) -> list[F
             *WEB_OPTIONS,
         ]
     )
-    api = Program("api", command, environment, places.room())
+    api = Program("api", command, environment, servers.make_folder())
     api.start()
     try:
         poll(lambda: accepts(port), 30, f"the API did not start\n{api.log()}")
-        load = Load(port, bearer(stack.settings))
+        load = Load(port, create_key(stack.settings))
         part = f"accept, {'SQLite' if name == EMBEDDED else 'PostgreSQL'}, {load.bytes / 1000:.1f} kB"
-        sides = {"validate only": partial(load.turn, PATH, seconds), "execute": partial(load.turn, EXECUTE, seconds)}
+        sides = {
+            "validate only": partial(load.run_round, PATH, seconds),
+            "execute": partial(load.run_round, EXECUTE, seconds),
+        }
         try:
             return compare(part, sides, rounds)
         except RuntimeError as error:

@@ -26,8 +26,8 @@ from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.exports.step_context import build_context
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
-from tests.system.benchmarks.exports import accepted, told
-from tests.system.benchmarks.interleave import take_turns
+from tests.system.benchmarks.exports import accept_exports, are_all_delivered
+from tests.system.benchmarks.interleave import run_rounds
 
 
 class Loop:
@@ -53,11 +53,11 @@ class Loop:
             with self._runtime.db.write() as session:
                 self._log(session, export_id, spec.name, spec.write(session, context, prepared))
             self._made += 1
-        self._tell(export)
+        self._notify(export)
         while self._made < self._commits:
             self._end(export_id)
 
-    def _tell(self, export: Export) -> None:
+    def _notify(self, export: Export) -> None:
         runtime = self._runtime
         with runtime.db.read() as session:
             rows = session.execute(
@@ -143,14 +143,14 @@ def main(count: int, commits: int) -> None:
     exports: list[str] = []
 
     def prepare() -> None:
-        exports[:] = accepted(runtime, count)
+        exports[:] = accept_exports(runtime, count)
 
-    def go() -> None:
+    def run() -> None:
         for export_id in exports:
             loop.execute(export_id)
-        assert told(runtime, exports)
+        assert are_all_delivered(runtime, exports)
 
-    take_turns(prepare, go)
+    run_rounds(prepare, run)
 
 
 if __name__ == "__main__":

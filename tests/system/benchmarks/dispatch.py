@@ -9,8 +9,8 @@ from pipeline.core.runtime import process_runtime
 from pipeline.workflow.publisher import EmbeddedWorker
 from tests.interfaces.contracts.sent import check_notifications
 from tests.system.benchmarks.builds import publish_export
-from tests.system.benchmarks.exports import accepted, wait_until_told
-from tests.system.benchmarks.interleave import take_turns
+from tests.system.benchmarks.exports import accept_exports, wait_until_delivered
+from tests.system.benchmarks.interleave import run_rounds
 
 
 def main(count: int) -> None:
@@ -22,14 +22,14 @@ def main(count: int) -> None:
     exports: list[str] = []
 
     def prepare() -> None:
-        exports[:] = accepted(runtime, count)
+        exports[:] = accept_exports(runtime, count)
 
-    def go() -> None:
+    def run() -> None:
         for export_id in exports:
             publish_export(export_id)
-        wait_until_told(runtime, exports)
+        wait_until_delivered(runtime, exports)
 
-    take_turns(prepare, go)
+    run_rounds(prepare, run)
     check_notifications(runtime)
 
 

@@ -24,7 +24,7 @@ REDIS: Final = "PostgreSQL, Redis"
 RABBITMQ: Final = "PostgreSQL, RabbitMQ"
 
 
-class Places:
+class BenchmarkServers:
     """Starts each server when it is first needed, and ends all of them and every program at the end."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Places:
 
     def stack(self, name: str) -> Stack:
         """Return an empty stack of the kind, migrated, with its account and partners; raises MissingServer."""
-        folder = self.room()
+        folder = self.make_folder()
         if name == EMBEDDED:
             database_url, broker_url = f"sqlite:///{folder / 'exports.db'}", "memory://"
         else:
@@ -48,11 +48,11 @@ class Places:
             database_url, broker_url = self._server(PostgreSQL).fresh_url(), broker.fresh_url()
         stack = Stack(name, database_url, broker_url, f"file:{folder / 'artifacts'}")
         runtime = open_runtime(stack.settings)
-        furnish(runtime)
+        prepare_database(runtime)
         runtime.close()
         return stack
 
-    def room(self) -> Path:
+    def make_folder(self) -> Path:
         """Return an empty folder."""
         folder = self.folder / new_id("room")
         folder.mkdir()
@@ -64,7 +64,7 @@ class Places:
         return self._servers[kind]
 
 
-def furnish(runtime: Runtime) -> None:
+def prepare_database(runtime: Runtime) -> None:
     """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
     migrations.upgrade(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
@@ -75,7 +75,7 @@ def furnish(runtime: Runtime) -> None:
         partners.create_partner(runtime, factories.ACCOUNT, partner)
 
 
-def bearer(settings: Settings) -> str:
+def create_key(settings: Settings) -> str:
     """Return a new key of the account that may execute."""
     runtime = open_runtime(settings)
     try:

@@ -9,71 +9,75 @@ from contextlib import ExitStack
 from tests.conftest import Stack
 from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.benchmarks.builds import HOPS, VARIABLE, WITHOUT_DOCUMENTS
-from tests.system.benchmarks.environments import EMBEDDED, Places
-from tests.system.benchmarks.figures import Figure, Turn, compare
+from tests.system.benchmarks.environments import EMBEDDED, BenchmarkServers
+from tests.system.benchmarks.figures import Figure, Round, compare
 from tests.system.benchmarks.interleave import Side
-from tests.system.benchmarks.statements import counted
+from tests.system.benchmarks.statements import count_statements
 
 #: What runs beside the publisher where the message broker is a server; a core each, and the deliveries'.
 WORKERS = ("worker", "worker", "deliveries")
 
 
-def measure(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+def measure(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
     """Compare whole exports, documents and all: a bare loop, the chain as built, and a hop for every step."""
-    commits = counted(places.room(), lines=5, packages=5).after_acceptance
+    commits = count_statements(servers.make_folder(), lines=5, packages=5).after_acceptance
     with ExitStack() as running:
         sides = {
-            "bare loop": _bare(running, places, name, exports, commits),
-            "as built": _chain(running, places, name, exports, ""),
-            "a hop a step": _chain(running, places, name, exports, HOPS),
+            "bare loop": _bare(running, servers, name, exports, commits),
+            "as built": _chain(running, servers, name, exports, ""),
+            "a hop a step": _chain(running, servers, name, exports, HOPS),
         }
         return compare(f"whole exports, {name}", sides, rounds)
 
 
-def measure_steps(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+def measure_steps(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
     """Compare the steps alone, in exports whose documents are left out: a hop for every step, and the chain as built."""
     with ExitStack() as running:
         sides = {
-            "a hop a step": _chain(running, places, name, exports, f"{HOPS} {WITHOUT_DOCUMENTS}"),
-            "as built": _chain(running, places, name, exports, WITHOUT_DOCUMENTS),
+            "a hop a step": _chain(running, servers, name, exports, f"{HOPS} {WITHOUT_DOCUMENTS}"),
+            "as built": _chain(running, servers, name, exports, WITHOUT_DOCUMENTS),
         }
         return compare(f"steps without documents, {name}", sides, rounds)
 
 
-def _bare(running: ExitStack, places: Places, name: str, exports: int, commits: int) -> Turn:
+def _bare(running: ExitStack, servers: BenchmarkServers, name: str, exports: int, commits: int) -> Round:
     # As many processes as there are workers: on SQLite one, which is then the writer.
     processes = 1 if name == EMBEDDED else 2
     share = max(1, exports // processes)
     side = running.enter_context(
         Side(
-            "tests.system.benchmarks.baseline", (share, commits), places.stack(name), places.room(), processes=processes
+            "tests.system.benchmarks.baseline",
+            (share, commits),
+            servers.stack(name),
+            servers.make_folder(),
+            processes=processes,
         )
     )
-    return _rate(side.turn, share * processes)
+    return _rate(side.run_round, share * processes)
 
 
-def _chain(running: ExitStack, places: Places, name: str, exports: int, build: str) -> Turn:
-    stack = places.stack(name)
+def _chain(running: ExitStack, servers: BenchmarkServers, name: str, exports: int, build: str) -> Round:
+    stack = servers.stack(name)
     if name != EMBEDDED:
-        _start_workers(running, places, stack, build)
+        _start_workers(running, servers, stack, build)
     side = running.enter_context(
-        Side("tests.system.benchmarks.dispatch", (exports,), stack, places.room(), more={VARIABLE: build})
+        Side("tests.system.benchmarks.dispatch", (exports,), stack, servers.make_folder(), more={VARIABLE: build})
     )
-    return _rate(side.turn, exports)
+    return _rate(side.run_round, exports)
 
 
-def _start_workers(running: ExitStack, places: Places, stack: Stack, build: str) -> None:
+def _start_workers(running: ExitStack, servers: BenchmarkServers, stack: Stack, build: str) -> None:
     commands = read_procfile()
     for worker in WORKERS:
         command = commands[worker].replace("exports", f"{sys.executable} -m tests.system.benchmarks.builds", 1)
-        program = Program(worker, command, {**stack.environment, VARIABLE: build}, places.room())
+        program = Program(worker, command, {**stack.environment, VARIABLE: build}, servers.make_folder())
         program.start()
         running.callback(program.stop)
 
 
-def _rate(turn: Callable[[], tuple[float, float]], exports: int) -> Turn:
+def _rate(run_round: Callable[[], tuple[float, float]], exports: int) -> Round:
     def rate() -> Mapping[str, float]:
-        seconds, processor_seconds = turn()
+        seconds, processor_seconds = run_round()
         return {"exports/s": exports / seconds, "processor ms": processor_seconds / exports * 1000}
 
     return rate

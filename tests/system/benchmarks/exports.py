@@ -23,7 +23,7 @@ LINES, PACKAGES = 5, 5
 LIMIT_SECONDS = 300.0
 
 
-def accepted(runtime: Runtime, count: int, *, lines: int = LINES, packages: int = PACKAGES) -> list[str]:
+def accept_exports(runtime: Runtime, count: int, *, lines: int = LINES, packages: int = PACKAGES) -> list[str]:
     """Accept so many small plans of one unit and return the exports' ids; nothing is launched."""
     return [_accept(runtime, factories.plan(1, lines, packages, batch=new_id("batch"))) for _ in range(count)]
 
@@ -33,16 +33,16 @@ def _accept(runtime: Runtime, plan: factories.Json) -> str:
     return accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
 
 
-def wait_until_told(runtime: Runtime, export_ids: Sequence[str]) -> None:
+def wait_until_delivered(runtime: Runtime, export_ids: Sequence[str]) -> None:
     """Return once every export is executed and every delivery is made; raises where one failed or it takes too long."""
     deadline = time.monotonic() + LIMIT_SECONDS
-    while not told(runtime, export_ids):
+    while not are_all_delivered(runtime, export_ids):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not executed after {LIMIT_SECONDS:g} s")
         time.sleep(0.02)
 
 
-def told(runtime: Runtime, export_ids: Sequence[str]) -> bool:
+def are_all_delivered(runtime: Runtime, export_ids: Sequence[str]) -> bool:
     """Whether every export is executed and every delivery is made."""
     with runtime.db.read() as session:
         states = session.scalars(select(col(Export.state)).where(col(Export.id).in_(export_ids))).all()

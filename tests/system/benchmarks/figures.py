@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-Turn = Callable[[], Mapping[str, float]]
+Round = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Skipped:
     reason: str
 
 
-def compare(part: str, sides: Mapping[str, Turn], rounds: int) -> list[Figure]:
+def compare(part: str, sides: Mapping[str, Round], rounds: int) -> list[Figure]:
     """Let each side take a turn in every round, the order reversed from round to round; the first is the yardstick.
 
     A turn returns its measures by name. One round before the first is played and forgotten.

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import IO, Self
 
 from tests.conftest import Stack
-from tests.system.benchmarks.processor import spent
+from tests.system.benchmarks.processor import read_processor_seconds
 
 ROOT = Path(__file__).resolve().parents[3]
-PREPARE, GO = "prepare\n", "go\n"
+PREPARE, RUN = "prepare\n", "run\n"
 
 
-def take_turns(prepare: Callable[[], None], go: Callable[[], None]) -> None:
+def run_rounds(prepare: Callable[[], None], run: Callable[[], None]) -> None:
     """Obey until the input ends, which it does with whoever started this process."""
     for word in sys.stdin:
         began = time.perf_counter()
-        (prepare if word == PREPARE else go)()
+        (prepare if word == PREPARE else run)()
         sys.stdout.write(f"{time.perf_counter() - began}\n")
         sys.stdout.flush()
 
@@ -40,7 +40,7 @@ class Side:
         processes: int = 1,
         more: Mapping[str, str] | None = None,
     ) -> None:
-        environment = environment_of(stack, more or {})
+        environment = build_environment(stack, more or {})
         self._log_file = folder / f"{module.rsplit('.', 1)[1]}.log"
         with self._log_file.open("ab") as log:
             self._processes = [
@@ -71,13 +71,13 @@ class Side:
                 process.wait()
             _close(process.stdout)
 
-    def turn(self) -> tuple[float, float]:
+    def run_round(self) -> tuple[float, float]:
         """Prepare a round, play it and return the seconds until the last process was done, and the processor's."""
-        self._tell(PREPARE)
-        before = spent()
-        return self._tell(GO), spent() - before
+        self._send_command(PREPARE)
+        before = read_processor_seconds()
+        return self._send_command(RUN), read_processor_seconds() - before
 
-    def _tell(self, word: str) -> float:
+    def _send_command(self, word: str) -> float:
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.write(word)
@@ -97,7 +97,7 @@ def _close(stream: IO[str] | None) -> None:
         stream.close()
 
 
-def environment_of(stack: Stack, more: Mapping[str, str]) -> dict[str, str]:
+def build_environment(stack: Stack, more: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a process on the stack; none of a developer's own settings get in."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTS_")}
     return {**kept, "PYTHONPATH": str(ROOT), **stack.environment, **more}

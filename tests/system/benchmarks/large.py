@@ -18,8 +18,8 @@ from tests.support import factories
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
-from tests.system.benchmarks.environments import EMBEDDED, Places, bearer
-from tests.system.benchmarks.exports import LIMIT_SECONDS, told
+from tests.system.benchmarks.environments import EMBEDDED, BenchmarkServers, create_key
+from tests.system.benchmarks.exports import LIMIT_SECONDS, are_all_delivered
 
 MEGABYTE = 1_000_000
 
@@ -37,14 +37,14 @@ class Large:
     processes: Mapping[str, int]
 
 
-def measure(places: Places, *, lines: int, packages: int) -> Large:
+def measure(servers: BenchmarkServers, *, lines: int, packages: int) -> Large:
     """Execute a plan of one unit by `exports serve`, over HTTP, and look at its processes meanwhile."""
-    stack = places.stack(EMBEDDED)
+    stack = servers.stack(EMBEDDED)
     port = free_port()
-    service = Program("service", f"exports serve --port {port}", stack.environment, places.room())
+    service = Program("service", f"exports serve --port {port}", stack.environment, servers.make_folder())
     plan = factories.plan(1, lines, packages, batch=new_id("batch"))
     body = json.dumps({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}).encode()
-    key = bearer(stack.settings)
+    key = create_key(stack.settings)
     service.start()
     try:
         poll(lambda: accepts(port), 30, f"the service did not start\n{service.log()}")
@@ -61,8 +61,8 @@ def measure(places: Places, *, lines: int, packages: int) -> Large:
         kinds: dict[int, str] = {}
         with closing(open_runtime(stack.settings)) as runtime:
             export_id = answer.json()["exportId"]
-            while not told(runtime, [export_id]):
-                _look(service, peaks, kinds)
+            while not are_all_delivered(runtime, [export_id]):
+                _sample(service, peaks, kinds)
                 if time.perf_counter() - began > LIMIT_SECONDS:
                     raise TimeoutError(f"the large plan was not executed\n{service.log()[-2000:]}")
                 time.sleep(0.02)
@@ -80,7 +80,7 @@ def measure(places: Places, *, lines: int, packages: int) -> Large:
     )
 
 
-def _look(service: Program, peaks: dict[int, float], kinds: dict[int, str]) -> None:
+def _sample(service: Program, peaks: dict[int, float], kinds: dict[int, str]) -> None:
     for pid, resident in service.resident_bytes().items():
         peaks[pid] = max(peaks[pid], resident / MEGABYTE)
         if pid not in kinds:

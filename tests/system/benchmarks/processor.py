@@ -7,7 +7,7 @@ import contextlib
 import psutil
 
 
-def spent(process: psutil.Process | None = None) -> float:
+def read_processor_seconds(process: psutil.Process | None = None) -> float:
     """Return the seconds of processor time that the descendants of `process`, by default this one, have spent so far.
 
     They include what has ended meanwhile, if its parent has waited for it, and the servers that were started here.

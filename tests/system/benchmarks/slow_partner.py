@@ -16,7 +16,7 @@ from pipeline.deliveries import sender
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.support import factories
-from tests.system.benchmarks.environments import Places
+from tests.system.benchmarks.environments import BenchmarkServers
 from tests.system.benchmarks.figures import Figure, compare
 from tests.system.faults.bounds import share
 
@@ -26,43 +26,45 @@ THREADS: Final = 16
 WAITING: Final = 12
 #: Between two task messages of the others: they are measured as they come, and not as a queue of their own.
 PACE_SECONDS: Final = 0.1
-WELL, DAWDLES = "wh_well", "wh_dawdles"
+FAST_PARTNER, SLOW_PARTNER = "wh_well", "wh_dawdles"
 
 
-def measure(places: Places, name: str, *, rounds: int, exports: int) -> list[Figure]:
+def measure(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
     """Compare the deliveries of so many exports to one partner, alone and beside one who does not answer."""
     with ExitStack() as end:
-        settings = places.stack(name).settings.model_copy(
+        settings = servers.stack(name).settings.model_copy(
             update={"allow_private_destinations": True, "delivery_timeout_seconds": 120}
         )
         runtime = open_runtime(settings)
         end.callback(runtime.close)
         answers = threading.Event()
-        well, dawdles = (end.enter_context(Endpoint([script])) for script in (Script(), Script(until=answers)))
-        for partner, endpoint in ((WELL, well), (DAWDLES, dawdles)):
+        well, slow_url = (end.enter_context(Endpoint([script])) for script in (Script(), Script(until=answers)))
+        for partner, endpoint in ((FAST_PARTNER, well), (SLOW_PARTNER, slow_url)):
             _register(runtime, partner, endpoint.url)
         sides = {
-            "nobody dawdles": partial(_beside_nobody, runtime, exports),
-            "one dawdles": partial(_beside_one, runtime, exports, dawdles, answers),
+            "nobody dawdles": partial(_measure_alone, runtime, exports),
+            "one dawdles": partial(_measure_beside_slow, runtime, exports, slow_url, answers),
         }
         return compare(f"deliveries beside one that dawdles, {name}", sides, rounds)
 
 
-def _beside_nobody(runtime: Runtime, count: int) -> Mapping[str, float]:
-    made = _handed_off(runtime, WELL, count)
+def _measure_alone(runtime: Runtime, count: int) -> Mapping[str, float]:
+    made = _hand_off(runtime, FAST_PARTNER, count)
     with ThreadPoolExecutor(THREADS) as threads:
-        return _sent(runtime, threads, made)
+        return _send_all(runtime, threads, made)
 
 
-def _beside_one(runtime: Runtime, count: int, dawdles: Endpoint, answers: threading.Event) -> Mapping[str, float]:
-    waiting, made = _handed_off(runtime, DAWDLES, WAITING), _handed_off(runtime, WELL, count)
+def _measure_beside_slow(
+    runtime: Runtime, count: int, slow_url: Endpoint, answers: threading.Event
+) -> Mapping[str, float]:
+    waiting, made = _hand_off(runtime, SLOW_PARTNER, WAITING), _hand_off(runtime, FAST_PARTNER, count)
     answers.clear()
-    before = len(dawdles.requests)
+    before = len(slow_url.requests)
     with ThreadPoolExecutor(THREADS) as threads:
         try:
-            held = [threads.submit(_seconds_to_send, runtime, each, DAWDLES, 0.0) for each in waiting]
-            poll(lambda: len(dawdles.requests) - before == runtime.settings.delivery_senders, 30)
-            found = _sent(runtime, threads, made)
+            held = [threads.submit(_seconds_to_send, runtime, each, SLOW_PARTNER, 0.0) for each in waiting]
+            poll(lambda: len(slow_url.requests) - before == runtime.settings.delivery_senders, 30)
+            found = _send_all(runtime, threads, made)
         finally:
             answers.set()
         for each in held:
@@ -70,10 +72,10 @@ def _beside_one(runtime: Runtime, count: int, dawdles: Endpoint, answers: thread
     return found
 
 
-def _sent(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.PreparedExport]) -> Mapping[str, float]:
+def _send_all(runtime: Runtime, threads: ThreadPoolExecutor, made: list[exports.PreparedExport]) -> Mapping[str, float]:
     under_way = []
     for each in made:
-        under_way.append(threads.submit(_seconds_to_send, runtime, each, WELL, time.perf_counter()))
+        under_way.append(threads.submit(_seconds_to_send, runtime, each, FAST_PARTNER, time.perf_counter()))
         time.sleep(PACE_SECONDS)
     seconds = [each.result() for each in under_way]
     return {"p50 ms": share(seconds, 0.5) * 1000, "p95 ms": share(seconds, 0.95) * 1000}
@@ -88,7 +90,7 @@ def _register(runtime: Runtime, partner_id: str, url: str) -> None:
     exports.register(runtime, partner_id, "warehouse", channels=[{"channel": "webhook", "address": url}])
 
 
-def _handed_off(runtime: Runtime, warehouse: str, count: int) -> list[exports.PreparedExport]:
+def _hand_off(runtime: Runtime, warehouse: str, count: int) -> list[exports.PreparedExport]:
     made = []
     for _ in range(count):
         batch = new_id("batch")

@@ -17,14 +17,14 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage
-from tests.system.benchmarks.environments import furnish
-from tests.system.benchmarks.exports import accepted, told
+from tests.system.benchmarks.environments import prepare_database
+from tests.system.benchmarks.exports import accept_exports, are_all_delivered
 
 ACCEPT, DELIVER = "accept", "deliver"
 
 
 @dataclass
-class Counted:
+class StatementCounts:
     """Statements and commits by the call that made them: a step's includes those of the steps that it carried on with."""
 
     statements: Counter[str] = field(default_factory=Counter)
@@ -49,21 +49,21 @@ class Counted:
         return self.commits.total() - self.commits[ACCEPT]
 
 
-def counted(folder: Path, *, lines: int, packages: int) -> Counted:
+def count_statements(folder: Path, *, lines: int, packages: int) -> StatementCounts:
     """Execute one export of one unit in this process, on SQLite, and return what it asked of the database."""
     settings = Settings.model_validate(
         {"database_url": f"sqlite:///{folder / 'exports.db'}", "artifacts_url": f"file:{folder / 'artifacts'}"}
     )
-    found = Counted()
+    found = StatementCounts()
     during: list[str] = []
     with closing(open_runtime(settings)) as runtime:
-        furnish(runtime)
+        prepare_database(runtime)
         found.watch(runtime.db.engine, during)
         during.append(ACCEPT)
-        (export_id,) = accepted(runtime, 1, lines=lines, packages=packages)
+        (export_id,) = accept_exports(runtime, 1, lines=lines, packages=packages)
         _execute(runtime, export_id, during)
         during.clear()
-        assert told(runtime, [export_id])
+        assert are_all_delivered(runtime, [export_id])
     return found
 
 
@@ -81,7 +81,7 @@ def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
         tasks = [later for later in tasks if later.step not in outcome.completed] + list(outcome.tasks)
 
 
-def table(few: Counted, many: Counted) -> list[tuple[str, int, int, int]]:
+def table(few: StatementCounts, many: StatementCounts) -> list[tuple[str, int, int, int]]:
     """Return for each call its statements for few and for many lines, and its commits."""
     rows = [(name, few.statements[name], many.statements[name], few.commits[name]) for name in few.statements]
     return [*rows, ("whole export", few.statements.total(), many.statements.total(), few.commits.total())]
