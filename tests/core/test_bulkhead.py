@@ -21,7 +21,7 @@ from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]
 
@@ -53,7 +53,7 @@ def are_all_delivered(runtime: Runtime, made: list[exports.PreparedExport]) -> b
     )
 
 
-@alone("F20")
+@mark_own_stack("F20")
 def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_everything(
     patient_runtime: Runtime, endpoint: Start
 ) -> None:

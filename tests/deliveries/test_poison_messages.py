@@ -25,7 +25,7 @@ from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]
 
@@ -146,7 +146,7 @@ def run_lives(runtime: Runtime, export: exports.PreparedExport, clock: Clock, *,
     deliver(runtime, export)
 
 
-@alone("F3")
+@mark_own_stack("F3")
 def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +161,7 @@ def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
     ] == [None] * 3
 
 
-@alone("F3")
+@mark_own_stack("F3")
 def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are_delivered(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:

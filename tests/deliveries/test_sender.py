@@ -22,7 +22,7 @@ from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]
 
@@ -44,7 +44,7 @@ def test_everything_is_delivered_in_order_and_the_log_says_so_once(
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("delivered", "204")] * 3
 
 
-@alone("F18")
+@mark_own_stack("F18")
 def test_of_16_claims_at_once_one_wins(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = make_runtime(database_url=database_url)
     export = hand_off_by_webhook(runtime, endpoint().url)
@@ -95,7 +95,7 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
     ]
 
 
-@alone("F19")
+@mark_own_stack("F19")
 def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
@@ -118,7 +118,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
     ]
 
 
-@alone("F19")
+@mark_own_stack("F19")
 def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +187,7 @@ def test_a_dead_endpoint_does_not_have_the_others_told_again(make_runtime: OpenR
     ]
 
 
-@alone("F19")
+@mark_own_stack("F19")
 @pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
 def test_retry_after_is_honoured_within_bounds(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
@@ -201,7 +201,7 @@ def test_retry_after_is_honoured_within_bounds(
     assert owed.lease_until == owed.due_at
 
 
-@alone("F19")
+@mark_own_stack("F19")
 def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(
     make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
@@ -217,7 +217,7 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(
     assert next(each.outcome for each in attempts(runtime)) == "refused"
 
 
-@alone("F19")
+@mark_own_stack("F19")
 def test_410_and_that_the_partner_is_paused_are_written_together(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

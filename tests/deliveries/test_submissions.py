@@ -25,7 +25,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import ApiHarness, hand_off
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 FIELDS = [
     {"pointer": "/units/0/lines/0/htsCode", "message": "The code does not fit the description."},
@@ -135,7 +135,7 @@ def test_a_forged_answer_is_told_to_nobody(harness: ApiHarness) -> None:
     assert list_operator_messages(harness.runtime) == []
 
 
-@alone("F26")
+@mark_own_stack("F26")
 @pytest.mark.parametrize("minutes", [-10, 10])
 def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
     harness: ApiHarness, minutes: int

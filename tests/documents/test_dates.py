@@ -17,7 +17,7 @@ from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 #: In New York clocks go forward on the first of these and back on the second, at two in the morning.
 FORWARD, BACK = date(2027, 3, 14), date(2026, 11, 1)
@@ -50,7 +50,7 @@ def render_all(invoice: Invoice) -> dict[str, str]:
     return {document.artifact_type: document.digest for document in render_documents(invoice)}
 
 
-@alone("F27")
+@mark_own_stack("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
 def test_documents_of_any_day_are_the_same_in_every_zone(day: date, set_zone: Callable[[str], None]) -> None:
     found = []
@@ -60,7 +60,7 @@ def test_documents_of_any_day_are_the_same_in_every_zone(day: date, set_zone: Ca
     assert found[0] == found[1] == found[2]
 
 
-@alone("F27")
+@mark_own_stack("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
 def test_day_is_said_as_the_plan_says_it(day: date) -> None:
     bodies = {
@@ -78,7 +78,7 @@ def read_entry_date(arrival: datetime) -> date:
     return entry_date(Unit.model_validate(data))
 
 
-@alone("F27")
+@mark_own_stack("F27")
 @pytest.mark.parametrize(
     ("arrival", "day"),
     [
@@ -101,7 +101,7 @@ def test_goods_are_entered_on_the_day_of_the_clock_that_the_rules_go_by(arrival:
     assert read_entry_date(datetime.fromisoformat(arrival)) == date.fromisoformat(day)
 
 
-@alone("F27")
+@mark_own_stack("F27")
 @given(
     at=st.datetimes(datetime(2026, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001 - made aware by the next argument
     hours=st.integers(-12, 14),

@@ -28,7 +28,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import record_plans, searches
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
 STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
@@ -112,7 +112,7 @@ def test_idle_service_is_ready_however_long_it_is_idle(workflow: WorkflowHarness
     assert list_failing_parts(workflow) == []
 
 
-@alone("F33")
+@mark_own_stack("F33")
 def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(STALLED_AFTER - 12)
@@ -121,7 +121,7 @@ def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> 
     assert list_failing_parts(workflow) == ["sweep", "steps"]
 
 
-@alone("F34")
+@mark_own_stack("F34")
 def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(workflow: WorkflowHarness) -> None:
     workflow.accept()
     sweep_for(workflow, STALLED_AFTER - 2)

@@ -34,7 +34,7 @@ from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.factories import Json
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
 #: What stands in a plan and must be found nowhere once it is purged.
@@ -115,7 +115,7 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarn
     assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)) == retention.PurgeResult(0, 0, 0)
 
 
-@alone("F27")
+@mark_own_stack("F27")
 def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
     assert retention._years_after(date(2028, 2, 29), 5) == date(2033, 3, 1)
     assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)

@@ -24,7 +24,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.servers import RabbitMQ, Redis, poll
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 from tests.tasks.test_intake import IntakeHarness, at_work, request
 
 #: What Redis keeps of who is bound to the exchange.
@@ -126,7 +126,7 @@ def harmed(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None:
     poll(lambda: bound(harness) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back")
 
 
-@alone("F5")
+@mark_own_stack("F5")
 @on_redis
 @pytest.mark.parametrize("harm", [flushed, unbound, unbound_from_commands])
 def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_connections_live(
@@ -150,7 +150,7 @@ def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_co
     assert [each.status for each in busy.rows(Acknowledgement)] == ["accepted"]
 
 
-@alone("F5")
+@mark_own_stack("F5")
 @on_redis
 def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
     idle: IntakeHarness, monkeypatch: pytest.MonkeyPatch
@@ -198,7 +198,7 @@ def check_red_after_a_minute(runtime: Runtime, clock: Clock) -> None:
     assert not intake_is_ready(runtime)
 
 
-@alone("F5")
+@mark_own_stack("F5")
 def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_ready_once_one_does(
     busy: HeartbeatHarness, clock: Clock
 ) -> None:

@@ -37,7 +37,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMess
 from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import kinds_of
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
 #: How many documents the unit of a plan has.
@@ -135,7 +135,7 @@ def test_many_workers_at_once_do_each_step_once(
     assert Counter(workflow.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
-@alone("F18")
+@mark_own_stack("F18")
 def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_one_holder(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:

@@ -19,7 +19,7 @@ from pipeline.workflow.steps import STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements, searches
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
 #: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
@@ -42,7 +42,7 @@ def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
     return [statement for statement in heard if not statement.startswith(FRAME)], tasks
 
 
-@alone("F32")
+@mark_own_stack("F32")
 def test_sweep_asks_as_little_of_the_database_however_much_is_due(workflow: WorkflowHarness) -> None:
     idle, tasks = sweep(workflow)
     assert tasks == []
@@ -80,7 +80,7 @@ def test_sweep_looks_at_nothing_that_is_due_later(
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
 
 
-@alone("F29")
+@mark_own_stack("F29")
 def test_task_message_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """It carries ids: of each step, and of those that are to follow it."""
     bodies: dict[str, int] = {}

@@ -30,7 +30,7 @@ from tests.deliveries.support.mail_server import (
     send,
     to,
 )
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 
 def document(name: str, body: bytes, media_type: str = "application/pdf") -> Attachment:
@@ -120,7 +120,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
 # What the server says
 
 
-@alone("F24")
+@mark_own_stack("F24")
 @pytest.mark.parametrize(
     "script",
     [
@@ -137,7 +137,7 @@ def test_4xx_is_tried_again(script: Script) -> None:
     assert room.mails == []
 
 
-@alone("F24")
+@mark_own_stack("F24")
 @pytest.mark.parametrize(
     "script",
     [
@@ -158,7 +158,7 @@ def test_a_mail_larger_than_the_server_takes_is_refused_before_it_is_sent() -> N
     assert caught.value.status == "552"
 
 
-@alone("F24")
+@mark_own_stack("F24")
 def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None:
     with MailServer(Script(drops=1)) as room:
         with pytest.raises(ChannelUnavailable):

@@ -17,7 +17,7 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
 from tests.support.servers import RabbitMQ, Redis, poll
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 TARGET = Target("acc_demo", "wh_demo", test=False)
 
@@ -141,7 +141,7 @@ def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
     assert send(open_channel(rabbitmq_server.fresh_url()), message(1)) == [DeliveryReceipt("confirmed")]
 
 
-@alone("F25")
+@mark_own_stack("F25")
 def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_taken(
     rabbitmq_server: RabbitMQ,
 ) -> None:
@@ -155,7 +155,7 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
     assert ids(take_messages(url, "exports.warehouse", 2)) == ["msg-1", "msg-4"]
 
 
-@alone("F25")
+@mark_own_stack("F25")
 def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_taken_once_there_is_room(
     rabbitmq_server: RabbitMQ,
 ) -> None:

@@ -16,7 +16,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.servers import START_SECONDS, RabbitMQ, poll
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 pytestmark = SERVERS
 
@@ -46,7 +46,7 @@ def has_alarm(server: RabbitMQ) -> bool:
     return False
 
 
-@alone("F25")
+@mark_own_stack("F25")
 def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     make_runtime: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
 ) -> None:

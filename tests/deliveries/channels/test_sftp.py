@@ -20,7 +20,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavai
 from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 BODY = b'{"id": "ntf_1"}'
 INVOICE, LIST = b"%PDF-1.7 " + bytes(range(256)) * 1500, b"[]"
@@ -144,7 +144,7 @@ def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: 
 # What goes wrong
 
 
-@alone("F23")
+@mark_own_stack("F23")
 def test_another_host_key_is_refused_before_anything_is_said(server: SftpServer) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519")
     with pytest.raises(ChannelRefused) as caught:
@@ -193,7 +193,7 @@ def test_a_wrong_password_is_tried_again_later(server: SftpServer) -> None:
     assert len(send(server.target())) == 1
 
 
-@alone("F23")
+@mark_own_stack("F23")
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: 
     assert "out/ntf_1/manifest.json" not in server.files()
 
 
-@alone("F23")
+@mark_own_stack("F23")
 @pytest.mark.parametrize("at", ["invoice.pdf", "message.json", "manifest.json"])
 def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None:
     server.faults.rename = fail_at(asyncssh.SFTPFailure("no"), at=at)
@@ -227,7 +227,7 @@ def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None
     assert len(server.files()) == 4
 
 
-@alone("F23")
+@mark_own_stack("F23")
 @pytest.mark.parametrize("writes", [0, 1, 2, 3])
 def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_later(
     server: SftpServer, writes: int
@@ -244,7 +244,7 @@ def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_
     assert json.loads(server.files()["out/ntf_1/manifest.json"])["files"][0]["size"] == len(INVOICE)
 
 
-@alone("F23")
+@mark_own_stack("F23")
 def test_a_server_that_keeps_other_bytes_is_found_out(server: SftpServer) -> None:
     server.faults.report_wrong_size = True
     with pytest.raises(ChannelUnavailable) as caught:

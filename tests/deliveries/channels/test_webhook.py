@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.http_client import MAX_RESPONSE_BYTES
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.webhook import WebhookChannel, build_signature_headers, check_signature
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]
 
@@ -87,7 +87,7 @@ def test_not_one_byte_of_what_is_signed_may_change() -> None:
                 check_signature(body, headers | {name: flipped}, [SECRET])
 
 
-@alone("F19")
+@mark_own_stack("F19")
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
 @pytest.mark.usefixtures("treat_as_internet")
 def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
@@ -119,7 +119,7 @@ def test_410_refuses_for_good(endpoint: Start) -> None:
     assert caught.value.gone
 
 
-@alone("F21")
+@mark_own_stack("F21")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int) -> None:
     elsewhere = endpoint()
@@ -130,7 +130,7 @@ def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int
     assert elsewhere.requests == []
 
 
-@alone("F20")
+@mark_own_stack("F20")
 def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoint: Start) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
@@ -138,7 +138,7 @@ def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoi
     assert time.monotonic() - began < 15
 
 
-@alone("F20")
+@mark_own_stack("F20")
 def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"x" * 1000, drip_seconds=0.05))
     began = time.monotonic()
@@ -147,7 +147,7 @@ def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoi
     assert receipt.status == "200"
 
 
-@alone("F20")
+@mark_own_stack("F20")
 @pytest.mark.usefixtures("treat_as_internet")
 def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
     (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_RESPONSE_BYTES)).url)

@@ -20,7 +20,7 @@ from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
 
@@ -102,7 +102,7 @@ def send(url: str, seconds: float) -> list[DeliveryReceipt]:
     return list(WebhookChannel(settings).send([MESSAGE], target))
 
 
-@alone("F22")
+@mark_own_stack("F22")
 @pytest.mark.parametrize(
     "speak",
     [
@@ -124,7 +124,7 @@ def test_a_2xx_status_line_takes_the_message_whatever_follows(start_raw_server: 
     assert receipt.status in ("200", "204")
 
 
-@alone("F22")
+@mark_own_stack("F22")
 @pytest.mark.parametrize(
     "speak",
     [
@@ -142,7 +142,7 @@ def test_what_is_no_status_line_is_a_failure(start_raw_server: Serve, speak: Spe
         send(start_raw_server(speak), 20)
 
 
-@alone("F20")
+@mark_own_stack("F20")
 @pytest.mark.parametrize(
     ("speak", "scheme"),
     [

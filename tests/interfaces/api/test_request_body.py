@@ -17,7 +17,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 EXECUTE = "/api/exports/execute"
 AS_JSON = {"Content-Type": "application/json"}
@@ -30,7 +30,7 @@ def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
         yield b" " * 65536
 
 
-@alone("F31")
+@mark_own_stack("F31")
 def test_a_body_is_counted_while_it_streams(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=200_000)
     sent: list[int] = []
@@ -40,7 +40,7 @@ def test_a_body_is_counted_while_it_streams(open_harness: Open) -> None:
     assert harness.rows()["exports"] == 0
 
 
-@alone("F29")
+@mark_own_stack("F29")
 def test_a_length_that_is_too_large_is_refused_before_the_body(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=1000)
     response = harness.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
@@ -223,7 +223,7 @@ def test_a_character_of_two_escapes_is_whole() -> None:
         parse_json(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
 
 
-@alone("F29")
+@mark_own_stack("F29")
 def test_a_large_plan_does_not_hold_up_others(harness: ApiHarness) -> None:
     client, reader = harness.client(), harness.client("read")
     body = json.dumps(execution(factories.plan(lines=5_000, packages=10_000))).encode()

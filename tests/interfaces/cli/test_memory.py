@@ -16,7 +16,7 @@ import psutil
 
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.support import factories
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 MEGABYTE = 1024 * 1024
 LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # of these the first three in megabytes
@@ -76,7 +76,7 @@ def measure_growth(process: psutil.Process) -> Iterator[list[float]]:
         watcher.join()
 
 
-@alone("F31")
+@mark_own_stack("F31")
 def test_many_endless_bodies_at_once_do_not_fill_the_memory(
     commands: Commands, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.documents.samples import kinds_of
 from tests.system.acceptance.account import AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 MEBIBYTE = 1024 * 1024
 #: What a process may hold for a plan of 2,000 packages, and for the largest, in megabytes.
@@ -65,14 +65,14 @@ def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: 
     assert len(account.received_messages(export_id, 42)) == 42
 
 
-@alone("F30")
+@mark_own_stack("F30")
 def test_large_plan_is_executed_in_bounded_memory(
     account: AccountClient, service: Service, record_property: Callable[[str, object], None]
 ) -> None:
     record_property("megabytes", check_large(account, service, 2_000, 1_000, 240, LARGE_RESIDENT))
 
 
-@alone("F30")
+@mark_own_stack("F30")
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_largest_plan_is_executed_in_bounded_memory(

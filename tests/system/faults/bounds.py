@@ -9,7 +9,7 @@ from typing import Final
 
 #: A recovery that hangs is slower than this by far (a lease that nobody takes up, a connection that nobody gives up on); a
 #: slow machine is not.
-GENEROUS: Final = 3
+MARGIN: Final = 3
 #: What making one export takes there: how much work was waiting is no property of the recovery.
 EXPORT_SECONDS: Final = 0.5
 
@@ -36,16 +36,16 @@ class Recovery:
     bound: float
 
 
-def crowded() -> float:
+def measure_load() -> float:
     """Return how much slower than alone a process is on this machine now: how many each processor has, and at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def recoveries(rows: tuple[str, ...], seconds: float, exports: int) -> list[Recovery]:
     """Return a recovery for each of the rows that have a target, with so many exports to be made or looked after in it."""
-    slower = crowded()
+    slower = measure_load()
     return [
-        Recovery(row, seconds, round((GENEROUS * RECOVERY_TARGETS[row] + EXPORT_SECONDS * exports) * slower, 1))
+        Recovery(row, seconds, round((MARGIN * RECOVERY_TARGETS[row] + EXPORT_SECONDS * exports) * slower, 1))
         for row in rows
         if row in RECOVERY_TARGETS
     ]

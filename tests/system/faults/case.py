@@ -18,7 +18,7 @@ from tests.system.faults.history import violations
 from tests.system.faults.partner_stub import PartnerStub
 from tests.system.faults.records import History, Snapshot
 from tests.system.faults.site import Site
-from tests.system.faults.snapshots import let_go, snapshot, unsettled
+from tests.system.faults.snapshots import list_unfinished, release_pending, snapshot
 
 #: When to stop waiting and show the logs; how soon it must come to rest after a fault is in `bounds`, and told by the judge.
 SETTLE_SECONDS: Final = 300.0
@@ -27,7 +27,7 @@ SETTLE_SECONDS: Final = 300.0
 PERSONAL: Final = ("Demo Housewares", "Maple Goods", "exports@maple.example", "+1 416")
 
 
-def nobody_notes(name: str, value: object) -> None:
+def ignore_note(name: str, value: object) -> None:
     """Keep no figure."""
 
 
@@ -45,9 +45,9 @@ class Case:
     marks: Path
     by_queue: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
-    note: Callable[[str, object], None] = nobody_notes
+    note: Callable[[str, object], None] = ignore_note
     recoveries: list[Recovery] = field(default_factory=list)
-    _mended_at: float | None = None
+    _repaired_at: float | None = None
     _measured_to: float = 0.0
 
     def arm(self, role: str, failpoints: str, **changes: str) -> None:
@@ -67,33 +67,33 @@ class Case:
                 answered.append(export_id_of(answer))
             return bool(answered)
 
-        self.site.until(accepted, SETTLE_SECONDS, "it was not accepted")
+        self.site.wait_until(accepted, SETTLE_SECONDS, "it was not accepted")
         return answered[0]
 
-    def settle(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
+    def wait_until_finished(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
         """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile.
 
         The first time after the end of a fault, how long that took is measured.
         """
 
-        def settled() -> bool:
+        def is_finished() -> bool:
             for export_id in exports:
-                self.client.look(export_id)
-            return not self.unsettled()
+                self.client.inspect(export_id)
+            return not self.list_unfinished()
 
-        self.site.until(settled, seconds, "it did not come to rest")
+        self.site.wait_until(is_finished, seconds, "it did not come to rest")
         self._measure(time.time(), len(exports))
         for export_id in exports:
-            self.site.until(lambda one=export_id: self.client.look(one), seconds, "nobody says how it ended")  # type: ignore[misc]
+            self.site.wait_until(lambda one=export_id: self.client.inspect(one), seconds, "nobody says how it ended")  # type: ignore[misc]
 
-    def mended(self) -> None:
+    def mark_repaired(self) -> None:
         """Say that what was broken answers again, which no failpoint tells."""
-        self._mended_at = time.time()
+        self._repaired_at = time.time()
 
     def _measure(self, now: float, exports: int) -> None:
         """Note how long ago the last fault ended: when a failpoint acted last, or something was mended."""
         ends = [mark.stat().st_mtime for mark in self.marks.glob("*.*.*")]
-        ends += [self._mended_at] if self._mended_at else []
+        ends += [self._repaired_at] if self._repaired_at else []
         if not ends or max(ends) <= self._measured_to:
             return
         self._measured_to = max(ends)
@@ -101,25 +101,25 @@ class Case:
             self.recoveries.append(each)
             self.note(f"{each.row}: seconds to rest, at most {each.bound:g}", round(each.seconds, 1))
 
-    def unsettled(self) -> list[str]:
+    def list_unfinished(self) -> list[str]:
         """Return what is still owed; that the database does not answer counts as well."""
         try:
-            return unsettled(self.site.runtime, self.client.account)
+            return list_unfinished(self.site.runtime, self.client.account)
         except DatabaseBusy as busy:
             return [str(busy)]
 
-    def fired(self) -> dict[str, int]:
+    def count_fired(self) -> dict[str, int]:
         """Return how often each failpoint acted."""
         names = [path.name.rsplit(".", 1)[0] for path in self.marks.glob("*.*.*")]
         return {name: names.count(name) for name in sorted(set(names))}
 
-    def happened(self) -> list[str]:
+    def list_event_types(self) -> list[str]:
         """Return the types of all events of the account."""
         return [row["type"] for row in self.snapshot().tables["events"]]
 
-    def gave_up(self, role: str) -> bool:
+    def lost_lease(self, role: str) -> bool:
         """Return whether the program of this role found that what it held is another's."""
-        return self.site[role].said("step_fenced", "Fenced")
+        return self.site[role].wrote("step_fenced", "Fenced")
 
     def snapshot(self, *, again: Sequence[str] = ()) -> Snapshot:
         """Return what lies in the database and in the store."""
@@ -143,7 +143,7 @@ class Case:
         assert not found, "\n".join(map(str, found)) + "\n" + self.site.logs_end()
         return history
 
-    def states(self) -> list[str]:
+    def list_states(self) -> list[str]:
         """Return the states of the account's exports, oldest first."""
         return [row["state"] for row in sorted(self.snapshot().tables["exports"], key=lambda row: str(row["id"]))]
 
@@ -155,7 +155,7 @@ def open_case(
     *,
     by_queue: tuple[str, ...] = (),
     rows: tuple[str, ...] = (),
-    note: Callable[[str, object], None] = nobody_notes,
+    note: Callable[[str, object], None] = ignore_note,
 ) -> Iterator[Case]:
     """Open an account on a site whose API answers; whatever works there is killed when the test ends."""
     site.deaths.clear()
@@ -168,7 +168,7 @@ def open_case(
                 yield Case(site, client, kept, folder / "marks", by_queue, rows, note)
             except BaseException:
                 with suppress(DatabaseBusy):
-                    let_go(site.runtime, client.account)
+                    release_pending(site.runtime, client.account)
                 raise
     finally:
-        site.rest()
+        site.stop_workers()

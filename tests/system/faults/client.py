@@ -53,7 +53,7 @@ class Client:
         body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
         return self.post(f"/api/exports/{export_id}/amend", body, key=f"amend-{export_id}")
 
-    def look(self, export_id: str) -> Json | None:
+    def inspect(self, export_id: str) -> Json | None:
         """Return the export as it is known now; None where no answer came, or none but `later`."""
         began, path = time.monotonic(), f"/api/exports/{export_id}"
         try:

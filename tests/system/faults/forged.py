@@ -20,7 +20,7 @@ PATH = f"sha256/{BODY[:2]}/{BODY[2:4]}/{BODY}"
 
 Rows = dict[str, list[dict[str, Any]]]
 
-HAPPENED = (
+EVENTS = (
     NewEvent(EventType.EXPORT_ACCEPTED, {"units": 1}),
     NewEvent(EventType.PACKAGES_RECORDED, {"unitNo": 1}),
     NewEvent(EventType.TREATMENT_ATTACHED, {"unitNo": 1}),
@@ -43,7 +43,7 @@ def rows() -> Rows:
                 "state": "executed",
                 "units_total": 1,
                 "units_closed": 1,
-                "next_seq": len(HAPPENED) + 1,
+                "next_seq": len(EVENTS) + 1,
                 "failure": None,
             }
         ],
@@ -60,7 +60,7 @@ def rows() -> Rows:
             }
             for spec in STEPS
         ],
-        "events": chain_events(EXPORT, 1, "worker", NOW, HAPPENED),
+        "events": chain_events(EXPORT, 1, "worker", NOW, EVENTS),
         "artifacts": [{"export_id": EXPORT, "unit_no": 1, "artifact_type": "cci_json", "sha256": BODY}],
         "notifications": [{"id": MESSAGE, "export_id": EXPORT}],
         "deliveries": [
@@ -122,7 +122,7 @@ def with_more(**more: Any) -> History:
     return replace(good, snapshot=replace(good.snapshot, **snapshot), **changes)
 
 
-RECORDED, ATTACHED, RENDERED, CLOSED = (NewEvent(each.type, {**each.data, "unitNo": 2}) for each in HAPPENED[1:5])
+RECORDED, ATTACHED, RENDERED, CLOSED = (NewEvent(each.type, {**each.data, "unitNo": 2}) for each in EVENTS[1:5])
 CANCELLED, RESUMED = NewEvent(EventType.EXPORT_CANCELLED), NewEvent(EventType.EXPORT_RESUMED)
 SUPERSEDED = NewEvent(EventType.EXPORT_AMENDED, {"supersededBy": "exp_2", "revision": 2})
 SUPERSEDES = NewEvent(EventType.EXPORT_AMENDED, {"supersedes": "exp_0"})
@@ -134,18 +134,18 @@ def put_off(step: str, unit_no: int) -> NewEvent:
     return NewEvent(EventType.STEP_RETRIED, {"step": step, "unitNo": unit_no})
 
 
-def stopped(*happened: NewEvent, state: str = "failed") -> History:
+def build_stopped_history(*happened: NewEvent, state: str = "failed") -> History:
     """Return the history of an export that did not come to its end, after its acceptance and what happened then."""
 
     def change(tables: Rows) -> None:
-        rechained(tables, HAPPENED[0], *happened)
+        rebuild_chain(tables, EVENTS[0], *happened)
         tables["exports"][0].update(state=state, failure="render_documents: it is told here")
 
     told = with_rows(change)
     return replace(told, calls=[])
 
 
-def rechained(tables: Rows, *happened: NewEvent) -> None:
+def rebuild_chain(tables: Rows, *happened: NewEvent) -> None:
     """Have the log say something else, in an unbroken chain."""
     tables["events"] = chain_events(EXPORT, 1, "worker", NOW, happened)
     tables["exports"][0]["next_seq"] = len(happened) + 1

@@ -131,7 +131,7 @@ def main(folder: Path) -> None:
     if "config.celery" in sys.modules:
         raise RuntimeError("the settings were read before there were any: take what read them out of LIBRARIES")
     load_rules()
-    open_transactions.begin()
+    open_transactions.start_reporting()
     gc.freeze()  # what is never collected is never copied
     _say("ready")
     living: set[int] = set()
@@ -142,7 +142,7 @@ def main(folder: Path) -> None:
                 return
             pid = os.fork()
             if not pid:
-                _become(json.loads(line))
+                _run_program(json.loads(line))
                 return
             # The system gives a number again: how its last bearer ended says nothing of this one.
             (folder / str(pid)).unlink(missing_ok=True)
@@ -173,7 +173,7 @@ def _line() -> bytes:
     return line
 
 
-def _become(asked: Mapping[str, Any]) -> None:
+def _run_program(asked: Mapping[str, Any]) -> None:
     """Be the program that was asked for, from here to the end of this process."""
     ctypes.CDLL(None).prctl(_DEATHSIG, signal.SIGKILL)
     os.setsid()

@@ -128,7 +128,7 @@ def log_is_whole(history: History) -> Iterator[str]:
                 yield f"{export['id']} has a broken chain at {event['seq']}"
                 break
             before = event["hash"]
-        yield from (f"{export['id']} has {about}" for about in _made_too_late(log))
+        yield from (f"{export['id']} has {about}" for about in _find_late_steps(log))
         happened = Counter(
             (event["type"], *(event["data"].get(name) for name in ONCE[event["type"]]))
             for event in log
@@ -141,7 +141,7 @@ def log_is_whole(history: History) -> Iterator[str]:
             yield from (f"{export['id']} was executed without {what}" for what in wanted if what not in happened)
 
 
-def _made_too_late(log: Sequence[Row]) -> Iterator[str]:
+def _find_late_steps(log: Sequence[Row]) -> Iterator[str]:
     """Yield each event of a step that no claim can have led to: after the export was over, or had failed.
 
     Nobody claims a step of an export that has failed, until a person lets it go on. Of its other units the steps that were
@@ -182,9 +182,9 @@ def documents_are_true(history: History) -> Iterator[str]:
     yield from (f"{which} was not made" for which in snapshot.reference if which not in rows)
 
 
-def everybody_was_told(history: History) -> Iterator[str]:
+def all_were_notified(history: History) -> Iterator[str]:
     """I5: what is owed was taken under its own id, or is a dead letter that had its due; nothing else reached anybody."""
-    taken = {_told(receipt) for receipt in history.receipts if receipt.taken}
+    taken = {_was_taken(receipt) for receipt in history.receipts if receipt.taken}
     owed = {(row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")}
     failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
     for which, row in owed.items():
@@ -193,25 +193,25 @@ def everybody_was_told(history: History) -> Iterator[str]:
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
             yield f"{which} is delivered and nobody has it"
-    for row, tries in dead_too_soon([*owed.values()], _rows(history, "attempts"), history.tries):
+    for row, tries in find_early_dead_letters([*owed.values()], _rows(history, "attempts"), history.tries):
         yield f"{(row['notification_id'], row['partner_id'], row['channel'])} is dead after {tries} tries"
     for receipt in history.receipts:
-        if _told(receipt) not in owed:
-            yield f"{_told(receipt)} came and is owed by nobody"
+        if _was_taken(receipt) not in owed:
+            yield f"{_was_taken(receipt)} came and is owed by nobody"
 
 
-def dead_too_soon(deliveries: Sequence[Row], attempts: Sequence[Row], most: int) -> Iterator[tuple[Row, int]]:
+def find_early_dead_letters(deliveries: Sequence[Row], attempts: Sequence[Row], most: int) -> Iterator[tuple[Row, int]]:
     """Yield each dead letter that did not have its due, and how often it was tried; `most` is how often the schedule says."""
     tries = defaultdict(list)
     for attempt in sorted(attempts, key=lambda each: int(each["number"])):
         tries[attempt["delivery_id"]].append(attempt)
-    gave_up = {_stream(row) for row in deliveries if _claims_in_vain(row, tries[row["id"]]) >= most}
+    gave_up = {_stream(row) for row in deliveries if _failed_claims(row, tries[row["id"]]) >= most}
     for row in deliveries:
-        if row["state"] == "dead" and not _given_up(row, tries[row["id"]], gave_up, most):
+        if row["state"] == "dead" and not _had_all_attempts(row, tries[row["id"]], gave_up, most):
             yield row, len(tries[row["id"]])
 
 
-def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
+def _had_all_attempts(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
     """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
 
     What waited behind a message that was, in the same stream, is tried once more and no oftener. A try that was cut off leaves no
@@ -227,7 +227,7 @@ def _given_up(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]]
     return counted >= most and _stream(row) in gave_up
 
 
-def _claims_in_vain(row: Row, tries: Sequence[Row]) -> int:
+def _failed_claims(row: Row, tries: Sequence[Row]) -> int:
     return int(row["fence"]) - len([attempt for attempt in tries if attempt["outcome"] == "delivered"])
 
 
@@ -235,11 +235,11 @@ def _stream(row: Row) -> tuple[str, str, str]:
     return row["export_id"], row["partner_id"], row["channel"]
 
 
-def holders_are_alone(history: History) -> Iterator[str]:
+def leases_are_exclusive(history: History) -> Iterator[str]:
     """I6: whoever lost a claim had no effect afterwards: each claim sends a message once at most, and none after it was taken."""
     receipts: dict[tuple[str, str, str], list[Receipt]] = defaultdict(list)
     for receipt in history.receipts:
-        receipts[_told(receipt)].append(receipt)
+        receipts[_was_taken(receipt)].append(receipt)
     attempts = defaultdict(list)
     for attempt in _rows(history, "attempts"):
         attempts[attempt["delivery_id"]].append(attempt)
@@ -262,7 +262,7 @@ def holders_are_alone(history: History) -> Iterator[str]:
             yield f"{step['export_id']} {step['unit_no']} {step['name']} was begun without a claim"
 
 
-def readers_go_forward(history: History) -> Iterator[str]:
+def reads_are_monotonic(history: History) -> Iterator[str]:
     """I7: nothing is answered with an error of ours but 503 with its time, and a reader never sees yesterday's state."""
     seen: dict[str, tuple[int, int]] = {}
     for call in history.calls:
@@ -277,13 +277,13 @@ def readers_go_forward(history: History) -> Iterator[str]:
         seen[call.export_id] = now
 
 
-def nothing_is_open_meanwhile(history: History) -> Iterator[str]:
+def no_transaction_is_open(history: History) -> Iterator[str]:
     """I8: no transaction of the service is open while it waits for anybody outside."""
     for receipt in history.receipts:
         if receipt.open_transactions is None:
-            yield f"nobody knows what was open when {_told(receipt)} was sent"
+            yield f"nobody knows what was open when {_was_taken(receipt)} was sent"
         elif receipt.open_transactions:
-            yield f"{_told(receipt)} was sent with {receipt.open_transactions} transactions open"
+            yield f"{_was_taken(receipt)} was sent with {receipt.open_transactions} transactions open"
 
 
 def nothing_is_left(history: History) -> Iterator[str]:
@@ -304,7 +304,7 @@ def logs_are_discreet(history: History) -> Iterator[str]:
         yield from (f"the log of {name} holds canary {number}" for name, log in history.logs.items() if canary in log)
 
 
-def _told(receipt: Receipt) -> tuple[str, str, str]:
+def _was_taken(receipt: Receipt) -> tuple[str, str, str]:
     return receipt.message_id, receipt.partner_id, receipt.channel
 
 
@@ -313,10 +313,10 @@ INVARIANTS: Final[dict[str, Callable[[History], Iterator[str]]]] = {
     "I2": all_have_ended,
     "I3": log_is_whole,
     "I4": documents_are_true,
-    "I5": everybody_was_told,
-    "I6": holders_are_alone,
-    "I7": readers_go_forward,
-    "I8": nothing_is_open_meanwhile,
+    "I5": all_were_notified,
+    "I6": leases_are_exclusive,
+    "I7": reads_are_monotonic,
+    "I8": no_transaction_is_open,
     "I9": nothing_is_left,
     "I10": logs_are_discreet,
 }

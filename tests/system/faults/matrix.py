@@ -41,12 +41,12 @@ def fault(
     def mark(test: F) -> F:
         scope: Literal["session", "function"] = "session" if on == "site" else "function"
         marked: F = pytest.mark.parametrize(on, params, indirect=True, scope=scope)(test)
-        return alone(*rows)(marked)
+        return mark_own_stack(*rows)(marked)
 
     return mark
 
 
-def alone(*rows: str) -> Callable[[F], F]:
+def mark_own_stack(*rows: str) -> Callable[[F], F]:
     """Say which rows a test shows that makes what it breaks itself."""
     if not rows:
         raise ValueError("name the row of the matrix")
@@ -64,7 +64,7 @@ def rows_of(test: pytest.Item) -> tuple[str, ...]:
     return () if mark is None else mark.args
 
 
-def shown(folder: Path, *, everyday: bool = False) -> Iterator[tuple[str, str]]:
+def list_rows(folder: Path, *, everyday: bool = False) -> Iterator[tuple[str, str]]:
     """Yield every row that a test in the folder, or in a folder of it, says it shows, and the test; `everyday`: if it runs each day."""
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -22,23 +22,23 @@ HEADER: Final = "x-open-transactions"
 _holders: dict[int, int] = {}
 
 
-def begin() -> Callable[[], None]:
+def start_reporting() -> Callable[[], None]:
     """Have this process tell it from now on, and the children that it forks; return how to end that."""
     pools: Any = httpcore.ConnectionPool
     producers: Any = kombu.Producer
     stream, publish = pools.stream, producers.publish
 
-    def telling_stream(pool: Any, method: str, url: str, *, headers: Any, **more: Any) -> Any:
-        return stream(pool, method, url, headers=[*headers, (HEADER, str(_held()))], **more)
+    def stream_with_count(pool: Any, method: str, url: str, *, headers: Any, **more: Any) -> Any:
+        return stream(pool, method, url, headers=[*headers, (HEADER, str(_count_open()))], **more)
 
-    def telling_publish(producer: Any, body: Any, *args: Any, **properties: Any) -> Any:
+    def publish_with_count(producer: Any, body: Any, *args: Any, **properties: Any) -> Any:
         headers = properties.get("headers") or {}
         if "task" not in headers:  # what has a task wakes our own processes
-            properties["headers"] = {**headers, HEADER: _held()}
+            properties["headers"] = {**headers, HEADER: _count_open()}
         return publish(producer, body, *args, **properties)
 
-    pools.stream, producers.publish = telling_stream, telling_publish
-    listeners = (("checkout", _taken), ("checkin", _given_back))
+    pools.stream, producers.publish = stream_with_count, publish_with_count
+    listeners = (("checkout", _on_checkout), ("checkin", _on_checkin))
     for name, listener in listeners:
         event.listen(Pool, name, listener)
     os.register_at_fork(after_in_child=_holders.clear)  # those of the parent's threads
@@ -51,19 +51,19 @@ def begin() -> Callable[[], None]:
     return end
 
 
-def told(headers: Mapping[str, Any]) -> int | None:
+def read_count(headers: Mapping[str, Any]) -> int | None:
     """Return what a message tells; None where its sender tells nothing."""
     found = headers.get(HEADER)
     return None if found is None else int(found)
 
 
-def _held() -> int:
+def _count_open() -> int:
     return [*_holders.values()].count(threading.get_ident())
 
 
-def _taken(_: Any, record: Any, __: Any) -> None:
+def _on_checkout(_: Any, record: Any, __: Any) -> None:
     _holders[id(record)] = threading.get_ident()
 
 
-def _given_back(_: Any, record: Any) -> None:
+def _on_checkin(_: Any, record: Any) -> None:
     _holders.pop(id(record), None)

@@ -88,7 +88,7 @@ def start_partner_stub() -> Iterator[PartnerStub]:
                 self.end_headers()
 
         def _count_open(self) -> int | None:
-            sender_has = open_transactions.told(dict(self.headers))
+            sender_has = open_transactions.read_count(dict(self.headers))
             open_throughout = stub.open_transactions() if stub.open_transactions else set()
             for _ in range(_SAMPLES):
                 time.sleep(stub.hold_seconds / _SAMPLES)  # it is the fault itself: a partner that takes its time

@@ -31,17 +31,17 @@ POINTS: Final = (
 )
 
 
-def in_source() -> Iterator[tuple[str, str]]:
+def find_points() -> Iterator[tuple[str, str]]:
     """Yield every point that the product calls, and the file that does; one a step where it is named after the step."""
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoint":
                 (argument,) = node.args
-                for point in _named(argument):
+                for point in _read_argument(argument):
                     yield point, path.relative_to(ROOT).as_posix()
 
 
-def _named(argument: ast.expr) -> list[str]:
+def _read_argument(argument: ast.expr) -> list[str]:
     if isinstance(argument, ast.Constant):
         return [str(argument.value)]
     match ast.unparse(argument).strip("f'"):

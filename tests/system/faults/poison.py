@@ -32,7 +32,7 @@ class UnforeseenError(Exception):
     """What nobody foresaw."""
 
 
-def poisoned(invoice: Invoice) -> Iterator[Document]:
+def render_or_break(invoice: Invoice) -> Iterator[Document]:
     """Yield the documents of an invoice, unless it is poison."""
     number = invoice.header.number
     if number.startswith(DIES):
@@ -44,14 +44,14 @@ def poisoned(invoice: Invoice) -> Iterator[Document]:
     yield from registry.render_documents(invoice)
 
 
-def take_poison() -> None:
+def install_poison() -> None:
     """Have the worker of this process break by such plans, and its PDF engine by others."""
-    setattr(render_documents, registry.render_documents.__name__, poisoned)
+    setattr(render_documents, registry.render_documents.__name__, render_or_break)
     RENDERER._limits = RendererLimits(cpu_seconds=ENGINE_SECONDS)
     RENDERER._engine = poisoned_engine.__name__
 
 
-take_poison()
+install_poison()
 
 if __name__ == "__main__":
     sys.argv[0] = "exports"

@@ -14,7 +14,7 @@ from tests.support.servers import poll
 _PATIENCE_SECONDS: Final = 10.0
 
 
-def left(ended: Collection[int], living: Collection[int]) -> list[str]:
+def find_left(ended: Collection[int], living: Collection[int]) -> list[str]:
     """Return what the programs that have `ended` left behind, and each zombie whose parent is of a `living` one.
 
     A program is known by its session. A zombie whose parent has ended is the system's to bury, and no fault of ours. Whatever is to end by itself has ten
@@ -22,14 +22,14 @@ def left(ended: Collection[int], living: Collection[int]) -> list[str]:
     """
 
     def found() -> list[str]:
-        return [*_left(ended, living)]
+        return [*_find_left(ended, living)]
 
     with contextlib.suppress(TimeoutError):
         poll(lambda: not found(), _PATIENCE_SECONDS, "something is left")
     return found()
 
 
-def _left(ended: Collection[int], living: Collection[int]) -> Iterator[str]:
+def _find_left(ended: Collection[int], living: Collection[int]) -> Iterator[str]:
     for process in psutil.process_iter(["pid", "ppid", "cmdline", "status"]):
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             about = process.info

@@ -29,7 +29,7 @@ from tests.system.faults import open_transactions
 from tests.system.faults.client import Client
 from tests.system.faults.fork_server import ForkedProcess, ForkServer
 from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
-from tests.system.faults.processes import left
+from tests.system.faults.processes import find_left
 from tests.system.faults.records import Receipt
 
 START_SECONDS: Final = 120.0
@@ -59,7 +59,7 @@ class Program:
         self.command = command
         self.log_file = site.folder / f"{name}.log"
         self.child: ForkedProcess | None = None
-        self.told = False
+        self.terminating = False
         self.sessions: list[int] = []
         self.fork_server = site.fork_server
         self._site = site
@@ -75,7 +75,7 @@ class Program:
     def start_again(self) -> None:
         """Start it as it was started before."""
         environment = {**self._site.environment, **self._changes}
-        self.child, self.told = (
+        self.child, self.terminating = (
             self.fork_server.fork(self.command, environment, self._site.folder, self.log_file),
             False,
         )
@@ -92,7 +92,7 @@ class Program:
         return self.child is not None and self.child.poll() is None
 
     @property
-    def heeds(self) -> bool:
+    def handles_signals(self) -> bool:
         """Whether it has got so far as to say what it does when it is told to end."""
         if self.child is None:
             return False
@@ -108,12 +108,12 @@ class Program:
         assert self.child is not None
         self.child.send(number)
 
-    def tell_to_end(self) -> None:
+    def terminate(self) -> None:
         """Tell it to end, as its supervisor would; that it then ends is no error."""
-        self.told = True
+        self.terminating = True
         self.send(SIGTERM)
 
-    def ended(self, number: Signals, seconds: float = STOP_SECONDS) -> int:
+    def end_with(self, number: Signals, seconds: float = STOP_SECONDS) -> int:
         """Send it a signal, and return how it ended."""
         if self.child is None:
             return 0
@@ -130,9 +130,9 @@ class Program:
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self.ended(SIGKILL)
+        self.end_with(SIGKILL)
 
-    def said(self, *words: str) -> bool:
+    def wrote(self, *words: str) -> bool:
         """Whether it wrote one of these words since it was last started, but for being started again."""
         return any(map(self.count, words))
 
@@ -226,9 +226,9 @@ class Site:
             program.send(SIGTERM)
         for program in running:
             with contextlib.suppress(TimeoutError):
-                program.ended(SIGTERM)
+                program.end_with(SIGTERM)
 
-    def rest(self) -> None:
+    def stop_workers(self) -> None:
         """Leave nobody working when a test has ended: only an API beside its workers goes on, if no test has armed it."""
         for program in self.programs.values():
             if program.name != "web" or program.armed or not program.running:
@@ -240,24 +240,24 @@ class Site:
             program.kill()
         self.runtime.close()
 
-    def revive(self) -> None:
+    def restart_killed(self) -> None:
         """Start again whatever was killed or told to end, as its supervisor would; what ended otherwise is an error."""
         for program in self.programs.values():
             status = None if program.child is None else program.child.poll()
             if status is None:
                 continue
             self.deaths.append((program.name, status))
-            if status != KILLED and not (program.told and status == 0):
+            if status != KILLED and not (program.terminating and status == 0):
                 raise AssertionError(f"{program.name} ended with {status}\n{program.log()[-6000:]}")
             program.start_again()
 
-    def until(
+    def wait_until(
         self, condition: Callable[[], object], seconds: float, otherwise: str = "it did not come to hold"
     ) -> None:
         """Return once the condition holds, reviving whoever is killed meanwhile; AssertionError with the logs if it never does."""
         deadline = time.monotonic() + seconds
         while not condition():
-            self.revive()
+            self.restart_killed()
             assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s\n{self.logs_end()}"
             time.sleep(0.03)
 
@@ -273,7 +273,7 @@ class Site:
         """Return what is left of programs that have ended, and the dead that those which run do not bury."""
         living = {program.child.pid for program in self.programs.values() if program.child and program.running}
         started = {session for program in self.programs.values() for session in program.sessions}
-        return left(started - living, living)
+        return find_left(started - living, living)
 
     def waiting(self, queue: str) -> int:
         """Return how many messages lie in a queue of the message broker, or are held by whoever took them."""
@@ -367,5 +367,9 @@ def _from_queue(message: Any) -> tuple[str, Receipt]:
     # Each test's account has partners of the same ids: all but the first have theirs after the account's.
     partner_id = "op_demo" if segment == "operator" else partner.rpartition(":")[2]
     return body["source"].removeprefix("/accounts/"), Receipt(
-        body["id"], body["subject"], partner_id, "queue", open_transactions=open_transactions.told(message.headers)
+        body["id"],
+        body["subject"],
+        partner_id,
+        "queue",
+        open_transactions=open_transactions.read_count(message.headers),
     )

@@ -67,7 +67,7 @@ def _files(store: Path) -> Mapping[str, str]:
     return found
 
 
-def unsettled(runtime: Runtime, account_id: str) -> list[str]:
+def list_unfinished(runtime: Runtime, account_id: str) -> list[str]:
     """Return what the account's exports still owe to anybody, in words."""
     exports, steps, deliveries = (SQLModel.metadata.tables[name].c for name in ("exports", "steps", "deliveries"))
     with runtime.db.read() as session:
@@ -88,7 +88,7 @@ def unsettled(runtime: Runtime, account_id: str) -> list[str]:
         return [f"{about} {how}" for about, how in (*running, *owed, *held)]
 
 
-def let_go(runtime: Runtime, account_id: str) -> None:
+def release_pending(runtime: Runtime, account_id: str) -> None:
     """Have nobody try any more what a test that failed has left owed: the next test's failpoints are not meant for it."""
     exports, steps, deliveries = (SQLModel.metadata.tables[name] for name in ("exports", "steps", "deliveries"))
     with runtime.db.write() as session:

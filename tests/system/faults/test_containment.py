@@ -17,7 +17,7 @@ from pipeline.documents.pdf.worker import ADDRESS_SPACE_BYTES
 from tests.documents.samples import WHOLE, sample
 from tests.support.interpreter import run_interpreter
 from tests.system.faults import poisoned_engine
-from tests.system.faults.matrix import alone
+from tests.system.faults.matrix import mark_own_stack
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def facts(number: str = "A-1") -> bytes:
     return TEMPLATE.facts(sample(1), slice(0, 1)).replace(b"INV-10045", number.encode())
 
 
-@alone("F28")
+@mark_own_stack("F28")
 @pytest.mark.parametrize(
     ("renderer", "poison", "end"),
     [
@@ -50,7 +50,7 @@ def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer,
     assert renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0) == sound
 
 
-@alone("F28")
+@mark_own_stack("F28")
 def test_engine_is_bounded(renderer: Renderer) -> None:
     renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
@@ -87,7 +87,7 @@ print("never", flush=True)
 """
 
 
-@alone("F28")
+@mark_own_stack("F28")
 def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
     ended = run_interpreter(HANGS, tmp_path)
     assert ended.returncode == -signal.SIGALRM

@@ -29,7 +29,7 @@ from tests.system.faults.site import KILLED, Site
 
 WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
 #: Those that a process for deliveries comes by.
-TELLING_POINTS = (*(f"{name}.{moment}" for name in NOTIFY_STEPS for moment in MOMENTS), *DELIVERY_POINTS)
+NOTIFY_POINTS = (*(f"{name}.{moment}" for name in NOTIFY_STEPS for moment in MOMENTS), *DELIVERY_POINTS)
 #: Where a message has left and is not recorded: whoever takes over must send it again.
 SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
 #: A sweep that dies takes a worker with it that is anywhere, also there.
@@ -37,17 +37,17 @@ MAY_REPEAT = (*SENT_AND_NOT_RECORDED, *SWEEP_POINTS)
 #: In the transaction that writes all of a large unit at once, and with some of its messages sent.
 LARGE = ("record_packages.mid", "attach_customs.mid", "render_documents.mid", "hand_off.mid", "delivery.between")
 #: No lease runs out because the machine is busy, so that what comes twice has one cause alone.
-UNHURRIED = {"lease_seconds": "6"}
+LONG_LEASE = {"lease_seconds": "6"}
 
 
-def killing(*points: str, times: int = 1) -> str:
+def set_kills(*points: str, times: int = 1) -> str:
     return " ".join(f"{point}=kill*{times}" for point in points)
 
 
 def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
-    assert one.fired() == dict.fromkeys(sorted(points), times)
+    assert one.count_fired() == dict.fromkeys(sorted(points), times)
     # The sweep has a thread of its own: two points that fire at once are one death. The last may not have been seen yet.
-    one.site.until(lambda: one.site.deaths, 60, "none of those that fired has died")
+    one.site.wait_until(lambda: one.site.deaths, 60, "none of those that fired has died")
     assert {status for _, status in one.site.deaths} == {KILLED}
     assert len(one.site.deaths) <= len(points) * times
 
@@ -59,18 +59,18 @@ def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
 def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
     """Nothing comes twice but what may: what it had sent and not recorded."""
     with case(by_queue=() if site.embedded else (factories.WAREHOUSE,)) as one:
-        one.arm("worker", killing(*MAY_REPEAT))
+        one.arm("worker", set_kills(*MAY_REPEAT))
         first = one.accepted()
-        one.settle([first])
-        one.arm("worker", killing(*(point for point in WORKER_POINTS if point not in MAY_REPEAT)))
+        one.wait_until_finished([first])
+        one.arm("worker", set_kills(*(point for point in WORKER_POINTS if point not in MAY_REPEAT)))
         exports = [one.accepted() for _ in range(3)]
-        one.settle(exports)
+        one.wait_until_finished(exports)
         check_all_killed(one, WORKER_POINTS, 1)
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
         history = one.check(again=[first])
         # The embedded worker has more in its hands than the step at which it dies; and a lease of a second and a half runs
         # out where the machine stands still for so long, which whoever held it says.
-        if not site.embedded and not one.gave_up("worker"):
+        if not site.embedded and not one.lost_lease("worker"):
             came = Counter((each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports)
             assert [*came.values()] == [1] * len(came)
             assert len(came) >= len(NOTIFY_STEPS) * len(exports)
@@ -92,11 +92,11 @@ def test_worker_killed_between_sending_and_recording_sends_once_more(site: Site,
 
 def check_repeats(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
-        one.arm("worker", killing(point), **UNHURRIED)
+        one.arm("worker", set_kills(point), **LONG_LEASE)
         export_id = one.accepted()
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         check_all_killed(one, (point,), 1)
-        assert one.states() == ["executed"]
+        assert one.list_states() == ["executed"]
         check_repeated(one, 1 if point in SENT_AND_NOT_RECORDED else 0, deaths=1)
         history = one.check(again=[export_id])
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
@@ -117,13 +117,13 @@ def test_process_for_deliveries_killed_at_every_point_with_several_messages_in_i
 ) -> None:
     """It sends to many at once: each of its deaths lets go of all of them."""
     with case() as one:
-        one.arm("deliveries", killing(*TELLING_POINTS))
+        one.arm("deliveries", set_kills(*NOTIFY_POINTS))
         site.start("steps")
         exports = [one.accepted(one.client.plan(lines=2, packages=2)) for _ in range(4)]
-        one.settle(exports)
-        check_all_killed(one, TELLING_POINTS, 1)
+        one.wait_until_finished(exports)
+        check_all_killed(one, NOTIFY_POINTS, 1)
         assert {name for name, _ in site.deaths} == {"deliveries"}
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
         one.check(again=exports[:1])
 
 
@@ -139,49 +139,49 @@ def test_worker_killed_twice_at_every_point(site: Site, case: OpenCase) -> None:
 
 def check_killed_twice(case: OpenCase, points: tuple[str, ...]) -> None:
     with case() as one:
-        one.arm("worker", killing(*points, times=2))
+        one.arm("worker", set_kills(*points, times=2))
         exports = [one.accepted() for _ in range(4)]
-        one.settle(exports)
+        one.wait_until_finished(exports)
         check_all_killed(one, points, 2)
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
         one.check(again=exports[:1])
 
 
 @fault("F3", everyday=(RABBITMQ,), long=STACKS)
 def test_plan_that_kills_six_workers_is_set_aside_and_the_next_is_executed(site: Site, case: OpenCase) -> None:
-    check_set_aside(case, "render_documents.before")
+    check_quarantined(case, "render_documents.before")
 
 
 @fault("F3", everyday=(), long=STACKS)
 @pytest.mark.parametrize("point", [point for point in STEP_POINTS if not point.endswith(".after")])
 def test_step_that_kills_six_workers_is_set_aside(site: Site, case: OpenCase, point: str) -> None:
-    check_set_aside(case, point)
+    check_quarantined(case, point)
 
 
-def check_set_aside(case: OpenCase, point: str) -> None:
+def check_quarantined(case: OpenCase, point: str) -> None:
     with case() as one:
-        one.arm("worker", killing(point, times=6), step_max_attempts="5")
+        one.arm("worker", set_kills(point, times=6), step_max_attempts="5")
         poison = one.accepted()
-        one.settle([poison])
-        assert one.fired() == {point: 5}, "five tries, and never a sixth"
-        view = one.client.look(poison)
+        one.wait_until_finished([poison])
+        assert one.count_fired() == {point: 5}, "five tries, and never a sixth"
+        view = one.client.inspect(poison)
         assert view is not None
         assert (view["state"], view["quarantined"]) == ("failed", True)
         assert point.split(".", maxsplit=1)[0] in view["status"]
         one.site["worker"].kill()
         one.site.start("worker")
         following = one.accepted()
-        one.settle([following])
-        assert one.states() == ["failed", "executed"]
+        one.wait_until_finished([following])
+        assert one.list_states() == ["failed", "executed"]
         one.check(again=[following])
 
 
 @fault("F3", everyday=(REDIS,), long=STACKS)
 def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCase) -> None:
     with case() as one:
-        one.arm("worker", killing("delivery.between", times=6))
+        one.arm("worker", set_kills("delivery.between", times=6))
         export_id = one.accepted()
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         check_all_killed(one, ("delivery.between",), 6)
         check_repeated(one, 6, deaths=6)
         one.check()
@@ -191,23 +191,23 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
 @pytest.mark.parametrize("point", [*DELIVERY_POINTS, *SWEEP_POINTS])
 def test_worker_killed_six_times_where_no_step_is_to_blame_does_all(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
-        one.arm("worker", killing(point, times=6))
+        one.arm("worker", set_kills(point, times=6))
         exports = [one.accepted() for _ in range(3)]
-        one.settle(exports)
-        site.until(lambda: one.fired() == {point: 6}, 60, "it was not killed so often")
+        one.wait_until_finished(exports)
+        site.wait_until(lambda: one.count_fired() == {point: 6}, 60, "it was not killed so often")
         check_all_killed(one, (point,), 6)
-        assert one.states() == ["executed"] * 3
+        assert one.list_states() == ["executed"] * 3
         one.check()
 
 
 @fault("F30", everyday=(REDIS,), long=STACKS)
 def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
-        one.arm("worker", killing(*LARGE), **UNHURRIED)
+        one.arm("worker", set_kills(*LARGE), **LONG_LEASE)
         export_id = one.accepted(one.client.plan(lines=400, packages=1_000))
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         check_all_killed(one, LARGE, 1)
-        assert one.states() == ["executed"]
+        assert one.list_states() == ["executed"]
         one.check(again=[export_id])
         with site.runtime.db.read() as session:
             packages = select(col(ExportPackage.package_ref)).where(col(ExportPackage.export_id) == export_id)
@@ -223,12 +223,12 @@ def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site:
 def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, case: OpenCase) -> None:
     points = (*STEP_POINTS, *DELIVERY_POINTS)
     with case() as one:
-        one.arm("prefork", killing(*points))
+        one.arm("prefork", set_kills(*points))
         exports = [one.accepted() for _ in range(4)]
-        one.settle(exports)
-        assert one.fired() == dict.fromkeys(sorted(points), 1)
+        one.wait_until_finished(exports)
+        assert one.count_fired() == dict.fromkeys(sorted(points), 1)
         assert site.deaths == []
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
         one.check(again=exports[:1])
 
 
@@ -236,12 +236,12 @@ def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, 
 def test_step_whose_pool_child_was_killed_is_begun_twice_and_no_other_is(site: Site, case: OpenCase) -> None:
     killed = ("attach_customs", "hand_off")
     with case() as one:
-        one.arm("prefork", killing("attach_customs.before", "hand_off.mid"), **UNHURRIED)
+        one.arm("prefork", set_kills("attach_customs.before", "hand_off.mid"), **LONG_LEASE)
         export_id = one.accepted()
-        one.settle([export_id])
-        assert one.fired() == {"attach_customs.before": 1, "hand_off.mid": 1}
+        one.wait_until_finished([export_id])
+        assert one.count_fired() == {"attach_customs.before": 1, "hand_off.mid": 1}
         assert site.deaths == []
-        assert one.states() == ["executed"]
+        assert one.list_states() == ["executed"]
         history = one.check(again=[export_id])
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
         assert begun == {spec.name: 2 if spec.name in killed else 1 for spec in STEPS}
@@ -267,15 +267,15 @@ def test_api_killed_six_times_while_it_accepts_answers_at_the_seventh(site: Site
 
 def check_accepted_once(site: Site, case: OpenCase, point: str, times: int) -> None:
     with case() as one:
-        one.arm("web", killing(point, times=times))
+        one.arm("web", set_kills(point, times=times))
         plan = one.client.plan()
         export_id = one.accepted(plan)
-        assert one.fired() == {point: times}
+        assert one.count_fired() == {point: times}
         assert None in {call.status for call in one.client.calls}
         assert export_id_of(one.client.execute(plan)) == export_id
         site.start("worker")
-        one.settle([export_id])
-        assert one.states() == ["executed"]
+        one.wait_until_finished([export_id])
+        assert one.list_states() == ["executed"]
         one.check(again=[export_id])
 
 
@@ -286,8 +286,8 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
         site.start("worker")
         plan = one.client.plan()
         old = one.accepted(plan)
-        one.settle([old])
-        one.arm("web", killing(point))
+        one.wait_until_finished([old])
+        one.arm("web", set_kills(point))
         amended = factories.change_plan(
             plan, "/units/0/lines/0/description", "Frying pan of stainless steel, for a household"
         )
@@ -299,17 +299,17 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
                 answers.append(export_id_of(answer))
             return bool(answers)
 
-        site.until(answered, 300, "it was not amended")
-        assert one.fired() == {point: 1}
-        one.settle([old, answers[0]])
-        assert one.states() == ["superseded", "executed"]
+        site.wait_until(answered, 300, "it was not amended")
+        assert one.count_fired() == {point: 1}
+        one.wait_until_finished([old, answers[0]])
+        assert one.list_states() == ["superseded", "executed"]
         one.check(again=answers)
 
 
 # The intake
 
 
-def command(one: Case, plan: Json | None = None) -> None:
+def send_command(one: Case, plan: Json | None = None) -> None:
     """Have a plan executed by queue."""
     plan = plan or one.client.plan()
     batch = plan["batchId"]
@@ -338,15 +338,15 @@ def test_intake_killed_six_times_with_a_command_in_hand_accepts_it_once(site: Si
 def check_commanded_once(site: Site, case: OpenCase, point: str, times: int) -> None:
     with case() as one:
         site.start("worker")
-        one.arm("intake", killing(point, times=times))
-        command(one)
-        site.until(lambda: one.fired() and one.states(), 300, "the command was not accepted")
-        one.mended()  # when it is given back is up to the message broker
-        one.settle([])
+        one.arm("intake", set_kills(point, times=times))
+        send_command(one)
+        site.wait_until(lambda: one.count_fired() and one.list_states(), 300, "the command was not accepted")
+        one.mark_repaired()  # when it is given back is up to the message broker
+        one.wait_until_finished([])
         # The message itself is given back, on Redis after its visibility timeout, and changes nothing.
-        site.until(
+        site.wait_until(
             lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command still lies there"
         )
-        assert one.fired() == {point: times}
-        assert one.states() == ["executed"]
+        assert one.count_fired() == {point: times}
+        assert one.list_states() == ["executed"]
         one.check()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.ports import LOOPBACK
 from tests.support.servers import PostgreSQL
-from tests.system.faults.bounds import crowded, share
+from tests.system.faults.bounds import measure_load, share
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
@@ -38,8 +38,8 @@ def postgres(site: Site) -> PostgreSQL:
 
 
 def check_executed(one: Case, exports: list[str]) -> None:
-    one.settle(exports)
-    assert one.states() == ["executed"] * len(exports)
+    one.wait_until_finished(exports)
+    assert one.list_states() == ["executed"] * len(exports)
     one.check(again=exports[:1])
 
 
@@ -73,7 +73,7 @@ def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None
                 assert max(call.seconds for call in one.client.calls) < ANSWER_SECONDS
             finally:
                 server.start()
-            one.mended()
+            one.mark_repaired()
             exports.append(one.accepted())
         check_executed(one, exports)
         assert site.deaths == []
@@ -115,7 +115,7 @@ def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
             try:
                 for _ in range(kills):
                     before = accepted()
-                    site.until(lambda these=before: accepted() - these, 120, "nothing is accepted")  # type: ignore[misc]
+                    site.wait_until(lambda these=before: accepted() - these, 120, "nothing is accepted")  # type: ignore[misc]
                     server.kill()
                     server.start()
             finally:
@@ -127,7 +127,7 @@ def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
         exports = sorted(accepted())
         one.note(f"exports accepted around {kills} kills", len(exports))
         check_executed(one, exports)
-        assert len(one.states()) == len(exports)
+        assert len(one.list_states()) == len(exports)
         assert site.deaths == []
 
 
@@ -159,7 +159,7 @@ def test_connection_ended_in_the_middle_of_a_transaction(site: Site, case: OpenC
         opened = one.marks / "open"
         one.arm("worker", f"{point}=barrier:{opened}")
         export_id = one.accepted()
-        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
         assert terminate(site) > 0
         opened.touch()
         check_executed(one, [export_id])
@@ -178,7 +178,7 @@ def test_connection_cut_in_every_commit(site: Site, case: OpenCase) -> None:
         exports = [one.accepted()]
         between.cuts, between.cuts_left, between.cut_on = 0, 12, b"COMMIT"
         exports += [one.accepted() for _ in range(2)]
-        one.settle(exports)
+        one.wait_until_finished(exports)
         assert between.cuts == 12
         check_executed(one, exports)
 
@@ -199,7 +199,7 @@ def test_acceptance_whose_commit_is_not_answered_is_found_by_its_key(site: Site,
         assert between.cuts > 0
         between.cut_on = None
         exports.append(one.accepted(plan))
-        assert one.states() == ["accepted"] * 2
+        assert one.list_states() == ["accepted"] * 2
         site.start("worker")
         check_executed(one, exports)
 
@@ -219,7 +219,7 @@ def test_sqlite_locked_by_another_writer(site: Site, case: OpenCase) -> None:
             slowest = max(call.seconds for call in one.client.calls[-AT_ONCE:])
             # One after another, the last would wait AT_ONCE times as long on any machine.
             assert slowest < (AT_ONCE - 1) * TIMEOUT_SECONDS, "they wait beside each other, not for each other"
-            assert one.client.look(exports[0]) is not None, "who reads is not kept waiting by who writes"
+            assert one.client.inspect(exports[0]) is not None, "who reads is not kept waiting by who writes"
         finally:
             other.execute("ROLLBACK")
             other.close()
@@ -254,7 +254,7 @@ def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenC
         seconds = [call.seconds for call in one.client.calls[before:]]
         half, most = share(seconds, 0.5), share(seconds, 0.99)
         one.note("200 requests at once: p50 and p99 in seconds", f"{half:.2f} {most:.2f}")
-        assert most <= CROWD_SECONDS * crowded()
+        assert most <= CROWD_SECONDS * measure_load()
         assert {None if answer is None else answer.status_code for answer in answers} <= {409, 503}
         assert 503 in {answer.status_code for answer in answers if answer is not None}
         exports = [first, *(one.accepted(plan) for plan in plans)]

@@ -31,19 +31,19 @@ from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.workflow.publisher import Publisher
 from pipeline.workflow.steps import STEPS
-from tests.system.faults.points import MOMENTS, POINTS, ROOMS, ROOT, in_source
+from tests.system.faults.points import MOMENTS, POINTS, ROOMS, ROOT, find_points
 
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - nothing is to listen there
 
 
 @pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
+def restore_failpoints() -> Iterator[None]:
     """Leave this process as it was."""
     yield
     arm(Settings.model_validate({}))
 
 
-def set_to(text: str, marks: Path) -> None:
+def set_failpoints(text: str, marks: Path) -> None:
     arm(Settings.model_validate({"failpoints": text, "failpoints_folder": str(marks)}))
 
 
@@ -51,12 +51,12 @@ def set_to(text: str, marks: Path) -> None:
 
 
 def test_every_step_has_a_point_before_in_and_after() -> None:
-    called = {point for point, _ in in_source()}
+    called = {point for point, _ in find_points()}
     assert {f"{spec.name}.{moment}" for spec in STEPS for moment in MOMENTS} <= called
 
 
 def test_every_point_of_the_product_is_put_through_a_crash_and_no_other_is_named() -> None:
-    assert Counter(point for point, _ in in_source()) == Counter(POINTS)
+    assert Counter(point for point, _ in find_points()) == Counter(POINTS)
 
 
 def test_product_knows_its_tests_by_that_one_call_alone() -> None:
@@ -78,20 +78,20 @@ def test_product_knows_its_tests_by_that_one_call_alone() -> None:
 
 
 def test_error_that_nobody_foresaw(tmp_path: Path) -> None:
-    set_to("hand_off.mid=raise", tmp_path)
+    set_failpoints("hand_off.mid=raise", tmp_path)
     failpoint("hand_off.before")
     with pytest.raises(FailpointError, match="hand_off"):
         failpoint("hand_off.mid")
 
 
 def test_database_that_does_not_answer(tmp_path: Path) -> None:
-    set_to("hand_off.mid=raise_db", tmp_path)
+    set_failpoints("hand_off.mid=raise_db", tmp_path)
     with pytest.raises(DatabaseBusy):
         failpoint("hand_off.mid")
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    set_to("hand_off.mid=enospc", tmp_path)
+    set_failpoints("hand_off.mid=enospc", tmp_path)
     with pytest.raises(OSError, match="No space left") as full:
         failpoint("hand_off.mid")
     assert full.value.errno == errno.ENOSPC
@@ -99,7 +99,7 @@ def test_full_disk(tmp_path: Path) -> None:
 
 def test_point_acts_once_or_as_often_as_it_is_told_whichever_process_comes_by(tmp_path: Path) -> None:
     for _ in range(2):  # as a process that was started again
-        set_to("accept.mid=raise*2 accept.after=raise", tmp_path)
+        set_failpoints("accept.mid=raise*2 accept.after=raise", tmp_path)
         with pytest.raises(FailpointError):
             failpoint("accept.mid")
     failpoint("accept.mid")
@@ -107,14 +107,14 @@ def test_point_acts_once_or_as_often_as_it_is_told_whichever_process_comes_by(tm
 
 
 def test_sleep_holds_up(tmp_path: Path) -> None:
-    set_to("sweep.mid=sleep:50", tmp_path)
+    set_failpoints("sweep.mid=sleep:50", tmp_path)
     began = time.monotonic()
     failpoint("sweep.mid")
     assert time.monotonic() - began >= 0.05
 
 
 def test_barrier_holds_until_the_file_is_there(tmp_path: Path) -> None:
-    set_to(f"sweep.mid=barrier:{tmp_path / 'open'}", tmp_path / "marks")
+    set_failpoints(f"sweep.mid=barrier:{tmp_path / 'open'}", tmp_path / "marks")
     waiting = threading.Thread(target=failpoint, args=("sweep.mid",))
     waiting.start()
     waiting.join(0.1)
@@ -151,7 +151,7 @@ def test_death(action: str, status: int, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_understood_stops_the_start(text: str, tmp_path: Path) -> None:
     with pytest.raises(UnsafeSettings, match="give POINT=ACTION"):
-        set_to(text, tmp_path)
+        set_failpoints(text, tmp_path)
 
 
 @pytest.mark.parametrize(

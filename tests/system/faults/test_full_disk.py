@@ -17,9 +17,9 @@ from tests.support.servers import ForeignServer, PostgreSQL, Redis, poll
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.client import export_id_of
 from tests.system.faults.fork_server import ForkServer
-from tests.system.faults.matrix import REDIS, alone
+from tests.system.faults.matrix import REDIS, mark_own_stack
 from tests.system.faults.site import Site
-from tests.system.faults.test_limits import filled, needs_mount, small_disk
+from tests.system.faults.test_limits import fill_disk, mount_small_disk, needs_mount
 
 #: A cluster and a database of ours, and room for some exports.
 POSTGRES_KILOBYTES: Final = 160 * 1024
@@ -37,13 +37,13 @@ class SmallPostgreSQL(PostgreSQL):
 
 @needs_mount
 @SERVERS
-@alone("F12")
+@mark_own_stack("F12")
 @pytest.mark.timeout(900)
 def test_no_room_for_postgresql(parent: ForkServer, own_server: OwnServer, tmp_path: Path) -> None:
     """First its tables cannot grow, then its log cannot, which ends it; what was accepted meanwhile is all there."""
     server = SmallPostgreSQL()
     try:
-        with small_disk(server.folder / "data", POSTGRES_KILOBYTES) as disk:
+        with mount_small_disk(server.folder / "data", POSTGRES_KILOBYTES) as disk:
             server.own(disk)
             server.start()
             stack = Stack(REDIS, server.fresh_url(), own_server(Redis).fresh_url(), f"file:{tmp_path / 'artifacts'}")
@@ -65,22 +65,22 @@ def test_no_room_for_postgresql(parent: ForkServer, own_server: OwnServer, tmp_p
 def check_no_room_for(server: PostgreSQL, disk: Path, one: Case) -> None:
     one.site.start("steps", "deliveries")
     exports = [one.accepted()]
-    one.settle(exports)
+    one.wait_until_finished(exports)
     under_way = [one.accepted(one.client.plan(units=4, lines=20)) for _ in range(2)]
     exports += under_way
-    with filled(disk):
+    with fill_disk(disk):
         exports += accepted_until_full(server, one)
-        assert one.client.look(exports[0]) is not None, "whoever reads is served"
-        end_for_want_of_log(server)
+        assert one.client.inspect(exports[0]) is not None, "whoever reads is served"
+        fill_log(server)
         answer = one.client.execute(one.client.plan())
         assert answer is not None
         assert (answer.status_code, answer.json()["errorCode"]) == (503, "NOT_READY")
-    poll(lambda: is_back(server), 60, "it does not recover")
+    poll(lambda: is_running_again(server), 60, "it does not recover")
     began = time.monotonic()
     exports.append(one.accepted())
-    one.settle(exports, RECOVERY_SECONDS)
+    one.wait_until_finished(exports, RECOVERY_SECONDS)
     assert time.monotonic() - began < RECOVERY_SECONDS
-    assert one.states() == ["executed"] * len(exports)
+    assert one.list_states() == ["executed"] * len(exports)
     assert one.site.deaths == []
     one.check(again=exports[-1:])
 
@@ -99,7 +99,7 @@ def accepted_until_full(server: PostgreSQL, one: Case) -> list[str]:
     return exports
 
 
-def end_for_want_of_log(server: PostgreSQL) -> None:
+def fill_log(server: PostgreSQL) -> None:
     """Have PostgreSQL begin new files of its log until it cannot, and ends all that it does."""
 
     def ended() -> bool:
@@ -114,7 +114,7 @@ def end_for_want_of_log(server: PostgreSQL) -> None:
     assert "PANIC" in log(server)
 
 
-def is_back(server: PostgreSQL) -> bool:
+def is_running_again(server: PostgreSQL) -> bool:
     """Whether it answers; where it could not even recover, it is started again."""
     if server.running().poll() is not None:
         server.process = None

@@ -31,17 +31,17 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
         # Only the warehouse is told as yet: a message a package, so that there is more to send when it wakes up.
         assert one.client.post(f"/api/partners/{factories.BROKER}/pause", {}) is not None
         one.arm("worker", f"{point}=barrier:{opened}")
-        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
         site["worker"].send(SIGSTOP)
         site["worker-2"].start()
         one.client.post(f"/api/partners/{factories.BROKER}/resume", {})
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         came = len(one.partner_stub.receipts)
         opened.touch()
         site["worker"].send(SIGCONT)
-        site.until(lambda: one.gave_up("worker"), 300, "it did not find that its lease was gone")
+        site.wait_until(lambda: one.lost_lease("worker"), 300, "it did not find that its lease was gone")
         assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
-        assert one.states() == ["executed"]
+        assert one.list_states() == ["executed"]
         one.check(again=[export_id])
 
 
@@ -58,28 +58,30 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         # No lease expires before all are held: another thread of this process would take the stream again.
         one.arm("deliveries", f"{point}=barrier:{opened}*{STREAMS}", delivery_timeout_seconds="60", lease_seconds="10")
         exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
-        site.until(lambda: one.fired().get(point) == STREAMS, 60, "it does not hold so many")
+        site.wait_until(lambda: one.count_fired().get(point) == STREAMS, 60, "it does not hold so many")
         rows = one.snapshot().tables["deliveries"]
         held = {(row["export_id"], row["partner_id"]) for row in rows if row["lease_until"] is not None}
         assert len(held) == STREAMS
         site["deliveries"].send(SIGSTOP)
         site["deliveries-2"].start()
-        one.settle(exports)
+        one.wait_until_finished(exports)
         came = len(one.partner_stub.receipts)
         opened.touch()
         site["deliveries"].send(SIGCONT)
-        site.until(
+        site.wait_until(
             lambda: site["deliveries"].count("notifying_failed") == STREAMS,
             300,
             "it did not find that its leases were gone",
         )
         assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
-        assert one.states() == ["executed"] * 2
+        assert one.list_states() == ["executed"] * 2
         one.check(again=exports)
 
 
 @contextmanager
-def wrong_clock(folder: Path, shift: Path, module: str = "tests.system.faults.fork_server") -> Iterator[ForkServer]:
+def fork_with_wrong_clock(
+    folder: Path, shift: Path, module: str = "tests.system.faults.fork_server"
+) -> Iterator[ForkServer]:
     """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
     with start_fork_server(
         folder,
@@ -98,18 +100,18 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
     """Leases go by the database's clock, so that nobody takes what is held, and nothing waits for an hour."""
     shift = tmp_path / "shift"
     shift.write_text("+1h")
-    with wrong_clock(tmp_path, shift) as parent, case() as one:
+    with fork_with_wrong_clock(tmp_path, shift) as parent, case() as one:
         site["worker-2"].fork_server = parent
         try:
             site["worker-2"].start(lease_seconds="6")
             exports = [one.accepted(one.client.plan(units=2))]
-            one.settle(exports)  # by it alone, so that it has worked for certain
+            one.wait_until_finished(exports)  # by it alone, so that it has worked for certain
             site["worker"].start(lease_seconds="6")
             exports += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
-            one.settle(exports)
+            one.wait_until_finished(exports)
             shift.write_text("-10m")
             more = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
-            one.settle(more)
+            one.wait_until_finished(more)
         finally:
             site["worker-2"].kill()
             site["worker-2"].fork_server = site.fork_server
@@ -121,7 +123,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0
         assert max(row["at"] for row in history.snapshot.tables["events"]) < datetime.now(UTC)
-        assert one.states() == ["executed"] * 6
+        assert one.list_states() == ["executed"] * 6
 
 
 @fault("F42", everyday=(REDIS,), long=STACKS)
@@ -131,13 +133,13 @@ def test_cancellation_races_completion_and_one_of_them_wins(site: Site, case: Op
         opened = one.marks / "open"
         one.arm("worker", f"{point}=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
-        site.until(lambda: point in one.fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
         answer = one.client.post(f"/api/exports/{export_id}/cancel", {})
         assert answer is not None
         assert answer.status_code == (200 if ends == "cancelled" else 409), answer.text
         opened.touch()
-        one.settle([export_id])
-        assert one.states() == [ends]
+        one.wait_until_finished([export_id])
+        assert one.list_states() == [ends]
         history = one.check()
         happened = [event["type"] for event in history.snapshot.tables["events"]]
         assert ("HANDED_OFF" in happened, "EXPORT_CANCELLED" in happened) == (ends == "executed", ends == "cancelled")
@@ -150,17 +152,17 @@ def test_resending_races_delivery(site: Site, case: OpenCase) -> None:
         opened = one.marks / "open"
         one.arm("worker", f"delivery.sent=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
-        site.until(lambda: "delivery.sent" in one.fired(), 300, "the point was not reached")
+        site.wait_until(lambda: "delivery.sent" in one.count_fired(), 300, "the point was not reached")
         held = next(row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None)
         refused = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
         assert refused is not None
         assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
         opened.touch()
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         resent = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
         assert resent is not None
         assert resent.status_code in {200, 202}, resent.text
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         assert len(one.partner_stub.receipts_of(held["notification_id"])) == 2
         assert one.partner_stub.count_repeats() == 1
         one.check()

@@ -19,27 +19,27 @@ from pipeline.ops import migrations, readiness
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
 from tests.system.faults import short_timeouts
-from tests.system.faults.bounds import crowded
+from tests.system.faults.bounds import measure_load
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.fork_server import ForkServer
-from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, alone, fault
+from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, fault, mark_own_stack
 from tests.system.faults.site import Site
 
 #: How long a program may take to end when it is told to, with one task at hand; `worker_soft_shutdown_timeout` and a while.
 END_SECONDS = 40.0
 #: How many exports wait for a worker, how late the watch may be on a busy machine, and how much slower a worker may be
 #: after nobody worked for a while than before, by chance.
-WAITING, LATE_SECONDS, SLOWER = 8, 15.0, 3
+WAITING, LATE_SECONDS, SLOWDOWN = 8, 15.0, 3
 #: No lease runs out because the machine is busy.
-UNHURRIED = {"lease_seconds": "10"}
+LONG_LEASE = {"lease_seconds": "10"}
 
 
 # The disk
 
 
 @contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+def mount_small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
     """Give a file system of its own that holds no more."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
@@ -50,7 +50,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[None]:
+def fill_disk(folder: Path) -> Iterator[None]:
     """Leave no room on the disk while the block runs."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as out:
@@ -76,34 +76,34 @@ needs_mount = pytest.mark.skipif(
 @fault("F11", everyday=(REDIS,), long=SERVED)
 def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
     """The step is put off and says why, no torn file stays, and it is made once there is room."""
-    with small_disk(site.folder / "artifacts-small", 1024) as disk, case() as one:
+    with mount_small_disk(site.folder / "artifacts-small", 1024) as disk, case() as one:
         # As few tries as in earnest, each of which would count.
         site["worker"].start(artifacts_url=f"file:{disk}", step_max_attempts="5")
         exports = [one.accepted()]
-        one.settle(exports)
-        with filled(disk):
+        one.wait_until_finished(exports)
+        with fill_disk(disk):
             exports.append(one.accepted())
             # The 1st, 2nd, 4th and 8th put-off are told: more than a step has attempts.
-            site.until(lambda: one.happened().count("STEP_RETRIED") == 4, 300, "it was not put off")
-            view = one.client.look(exports[1])
+            site.wait_until(lambda: one.list_event_types().count("STEP_RETRIED") == 4, 300, "it was not put off")
+            view = one.client.inspect(exports[1])
             assert view is not None
             assert view["state"] == "executing"
             assert "artifact store" in view["status"]
-        one.settle(exports)
-        assert one.states() == ["executed"] * 2
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * 2
         site.store, before = disk, site.store
         one.check(again=exports)
         site.store = before
 
 
 @needs_mount
-@alone("F12")
+@mark_own_stack("F12")
 @pytest.mark.timeout(900)
 def test_no_room_for_the_database(
     parent: ForkServer, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """SQLite: who asks is told `later`, nothing is half written, and all goes on once there is room."""
-    with small_disk(tmp_path / "disk", 8 * 1024) as disk:
+    with mount_small_disk(tmp_path / "disk", 8 * 1024) as disk:
         database = disk / "exports.db"
         stack = Stack(EMBEDDED, f"sqlite:///{database}", "memory://", f"file:{tmp_path / 'artifacts'}")
         migrated = Database(stack.database_url)
@@ -113,16 +113,16 @@ def test_no_room_for_the_database(
         try:
             with open_case(site, tmp_path, rows=("F12",), note=record_property) as one:
                 exports = [one.accepted()]
-                one.settle(exports)
-                with filled(disk):
+                one.wait_until_finished(exports)
+                with fill_disk(disk):
                     answer = one.client.execute(one.client.plan(units=8, lines=20))
                     assert answer is not None
                     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-                    assert one.client.look(exports[0]) is not None
-                one.mended()
+                    assert one.client.inspect(exports[0]) is not None
+                one.mark_repaired()
                 exports.append(one.accepted())
-                one.settle(exports)
-                assert one.states() == ["executed"] * 2
+                one.wait_until_finished(exports)
+                assert one.list_states() == ["executed"] * 2
                 one.check(again=exports[:1])
             with sqlite3.connect(database) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -139,7 +139,7 @@ def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> 
         one.partner_stub.hold_seconds, one.partner_stub.open_transactions = 2, site.open_transactions
         site.start("worker")
         export_id = one.accepted()
-        one.settle([export_id])
+        one.wait_until_finished([export_id])
         history = one.check()
         assert {receipt.open_transactions for receipt in history.receipts} == {0}
 
@@ -153,16 +153,16 @@ def test_told_to_end_during_each_step(site: Site, case: OpenCase) -> None:
     with case() as one:
         exports = []
         for spec in STEPS:
-            one.arm("worker", f"{spec.name}.mid=sleep:700", **UNHURRIED)
+            one.arm("worker", f"{spec.name}.mid=sleep:700", **LONG_LEASE)
             exports.append(one.accepted())
-            site.until(lambda point=f"{spec.name}.mid": point in one.fired(), 300, "the step was not begun")  # type: ignore[misc]
-            assert site["worker"].ended(SIGTERM, END_SECONDS) == 0
-        site["worker"].start(**UNHURRIED)
-        one.settle(exports)
+            site.wait_until(lambda point=f"{spec.name}.mid": point in one.count_fired(), 300, "the step was not begun")  # type: ignore[misc]
+            assert site["worker"].end_with(SIGTERM, END_SECONDS) == 0
+        site["worker"].start(**LONG_LEASE)
+        one.wait_until_finished(exports)
         history = one.check(again=exports[-1:])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0
-        assert one.states() == ["executed"] * len(STEPS)
+        assert one.list_states() == ["executed"] * len(STEPS)
 
 
 @fault("F35", everyday=(REDIS,), long=SERVED)
@@ -170,24 +170,24 @@ def test_workers_are_replaced_one_after_another_under_load(site: Site, case: Ope
     roles = ("worker", "worker-2", "worker-3")
     with case() as one:
         for role in roles:
-            site[role].start(**UNHURRIED)
+            site[role].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(4)]
         for role in roles:
-            site.until(lambda role=role: site[role].heeds, 300, "it did not start")  # type: ignore[misc]
-            assert site[role].ended(SIGTERM, END_SECONDS) == 0
+            site.wait_until(lambda role=role: site[role].handles_signals, 300, "it did not start")  # type: ignore[misc]
+            assert site[role].end_with(SIGTERM, END_SECONDS) == 0
             site[role].start_again()
-        one.settle(exports)
+        one.wait_until_finished(exports)
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
 
 
 # All workers
 
 
 @contextmanager
-def watched(site: Site, patience_seconds: float) -> Iterator[None]:
+def watch_readiness(site: Site, patience_seconds: float) -> Iterator[None]:
     """Have the API say that it is not ready when due work has lain for so long."""
     web = site["web"]
     web.kill()
@@ -201,44 +201,44 @@ def watched(site: Site, patience_seconds: float) -> Iterator[None]:
         site.start("web")
 
 
-def not_ready(site: Site) -> list[str]:
+def list_not_ready(site: Site) -> list[str]:
     """Return the parts that `/readyz` says are not ready."""
     answer = httpx.get(f"{site.url}/readyz", timeout=30, trust_env=False)
     assert answer.status_code in {200, 503}
     return [part["name"] for part in answer.json().get("details", {}).get("parts", [])]
 
 
-def seconds_to_drain(one: Case, exports: list[str]) -> float:
+def measure_drain(one: Case, exports: list[str]) -> float:
     """Start a worker, and return how long it takes to make all that lies there."""
     began = time.monotonic()
     # Task messages that are sent again sooner than they can be taken are a load of their own.
     one.site["worker"].start(stalled_seconds="5")
-    one.settle(exports)
+    one.wait_until_finished(exports)
     return time.monotonic() - began
 
 
 def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
-    with case() as one, watched(site, patience_seconds):
+    with case() as one, watch_readiness(site, patience_seconds):
         before = [one.accepted() for _ in range(WAITING)]
-        baseline = seconds_to_drain(one, before)
+        baseline = measure_drain(one, before)
         site["worker"].kill()
-        assert not_ready(site) == []
+        assert list_not_ready(site) == []
 
         began = time.monotonic()
         exports = [one.accepted() for _ in range(WAITING)]
-        site.until(
-            lambda: not_ready(site) == ["sweep", "steps"],
-            patience_seconds + LATE_SECONDS * crowded(),
+        site.wait_until(
+            lambda: list_not_ready(site) == ["sweep", "steps"],
+            patience_seconds + LATE_SECONDS * measure_load(),
             "it says it is ready",
         )
         red = time.monotonic() - began
-        drained = seconds_to_drain(one, exports)
+        drained = measure_drain(one, exports)
         one.note(f"red after, with a patience of {patience_seconds:g} s", f"{red:.1f}")
         one.note(f"seconds to make {WAITING} exports, before and after", f"{baseline:.1f} {drained:.1f}")
         assert red >= patience_seconds - 1
-        assert drained <= SLOWER * baseline * crowded()
-        site.until(lambda: not_ready(site) == [], 300, "it does not say that it is ready again")
-        assert one.states() == ["executed"] * 2 * WAITING
+        assert drained <= SLOWDOWN * baseline * measure_load()
+        site.wait_until(lambda: list_not_ready(site) == [], 300, "it does not say that it is ready again")
+        assert one.list_states() == ["executed"] * 2 * WAITING
         one.check(again=exports[:1])
 
 

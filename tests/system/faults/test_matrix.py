@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.faults.bounds import GENEROUS, RECOVERY_TARGETS
-from tests.system.faults.matrix import STACKS, fault, shown
+from tests.system.faults.bounds import MARGIN, RECOVERY_TARGETS
+from tests.system.faults.matrix import STACKS, fault, list_rows
 from tests.system.faults.points import POINTS, ROOT
 from tests.system.faults.test_crashes import WORKER_POINTS
 
@@ -22,13 +22,13 @@ MATRIX = (ROOT / "tests" / "system" / "faults" / "README.md").read_text(encoding
 def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
     rows = [row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")]
     assert rows == [f"F{number}" for number in range(1, ROWS + 1)]
-    assert {*rows} == {row for row, _ in shown(TESTS)}
+    assert {*rows} == {row for row, _ in list_rows(TESTS)}
 
 
 def test_every_row_is_shown_every_day() -> None:
     """What waits for the long form alone is broken for weeks before anybody knows."""
     rows = {f"F{number}" for number in range(1, ROWS + 1)}
-    assert rows - {row for row, _ in shown(TESTS, everyday=True)} == set()
+    assert rows - {row for row, _ in list_rows(TESTS, everyday=True)} == set()
 
 
 def test_what_is_long_alone_is_not_shown_every_day(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_d(): ...
 def test_e(): ...
 """
     )
-    assert {row for row, _ in shown(tmp_path)} == {f"F{number}" for number in range(1, 7)}
-    assert {row for row, _ in shown(tmp_path, everyday=True)} == {"F3", "F4", "F5", "F6"}
+    assert {row for row, _ in list_rows(tmp_path)} == {f"F{number}" for number in range(1, 7)}
+    assert {row for row, _ in list_rows(tmp_path, everyday=True)} == {"F3", "F4", "F5", "F6"}
 
 
 def test_files_that_a_row_names_have_a_test_of_it() -> None:
-    shows = {(row, test.split("::", 1)[0]) for row, test in shown(TESTS)}
+    shows = {(row, test.split("::", 1)[0]) for row, test in list_rows(TESTS)}
     named = 0
     for rows, words in re.findall(r"^\| (F\d[^|]*) \| (.*) \|$", MATRIX, re.MULTILINE):
         for file in re.findall(r"test_\w+\.py", words):
@@ -80,7 +80,7 @@ def test_bounds_of_recovery_are_the_documents() -> None:
         for rows, target, bound in re.findall(r"\((F\d[^)]*)\) \| (\d+) s \| (\d+) s \|", table)
         for row in rows.split(", ")
     }
-    assert told == {row: (target, GENEROUS * target) for row, target in RECOVERY_TARGETS.items()}
+    assert told == {row: (target, MARGIN * target) for row, target in RECOVERY_TARGETS.items()}
 
 
 def test_number_of_points_is_the_documents() -> None:

@@ -18,14 +18,14 @@ from pipeline.workflow.steps import STEPS
 from tests.support import factories
 from tests.support.ports import LOOPBACK
 from tests.support.servers import RabbitMQ, Redis
-from tests.system.faults.bounds import crowded, share
+from tests.system.faults.bounds import measure_load, share
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import Proxy, proxy
 from tests.system.faults.site import Site
-from tests.system.faults.test_crashes import command
-from tests.system.faults.upstream import await_heartbeat, check_heard
+from tests.system.faults.test_crashes import send_command
+from tests.system.faults.upstream import await_heartbeat, check_intake
 
 #: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
 #: slow machine needs.
@@ -38,8 +38,8 @@ def message_broker(site: Site) -> Redis | RabbitMQ:
 
 
 def check_executed(one: Case, exports: list[str]) -> None:
-    one.settle(exports)
-    assert one.states() == ["executed"] * len(exports)
+    one.wait_until_finished(exports)
+    assert one.list_states() == ["executed"] * len(exports)
     one.check()
 
 
@@ -59,8 +59,8 @@ def check_quick(one: Case, how: str, seconds: list[float]) -> None:
     one.note(f"{len(seconds)} requests {how}: p50 and p99 in seconds", f"{half:.3f} {most:.3f}")
     # Of one or two it would be the slower, perhaps the first request of an API that has just started.
     if len(seconds) > 2:
-        assert half <= HALF_SECONDS * crowded()
-    assert most <= MOST_SECONDS * crowded()
+        assert half <= HALF_SECONDS * measure_load()
+    assert most <= MOST_SECONDS * measure_load()
 
 
 def check_flushed(site: Site, case: OpenCase, count: int) -> None:
@@ -68,7 +68,7 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
         site.start("intake")
         await_heartbeat(site, 60)
         exports = accepted_at_once(one, count)
-        site.until(lambda: site.waiting(queues.STEPS) >= count, 60, "the task messages were not published")
+        site.wait_until(lambda: site.waiting(queues.STEPS) >= count, 60, "the task messages were not published")
         server = message_broker(site)
         if isinstance(server, Redis):
             server.flush()
@@ -76,9 +76,9 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
             with Connection(site.stack.broker_url) as connection:
                 assert connection.default_channel.queue_purge(queues.STEPS) >= count
         site.start("worker")
-        one.mended()
+        one.mark_repaired()
         check_executed(one, exports)
-        check_heard(one)
+        check_intake(one)
 
 
 @fault("F5", everyday=SERVED)
@@ -101,7 +101,7 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
             began, before = time.monotonic(), len(one.client.calls)
             exports += [one.accepted() for _ in range(6)]
             while time.monotonic() - began < seconds:
-                one.client.look(exports[-1])
+                one.client.inspect(exports[-1])
                 exports.append(one.accepted())
                 time.sleep(min(2.0, seconds / 4))  # it is the fault itself: it lasts
             meanwhile = [call for call in one.client.calls[before:] if call.method == "POST"]
@@ -109,10 +109,10 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
             check_quick(one, "without a message broker", [call.seconds for call in meanwhile])
         finally:
             up()
-        one.mended()
+        one.mark_repaired()
         exports += accepted_at_once(one, 1)
         check_executed(one, exports)
-        check_heard(one)
+        check_intake(one)
 
 
 @fault("F6", everyday=SERVED)
@@ -128,26 +128,26 @@ def test_killed_with_a_command_in_the_intakes_hands_and_others_in_its_queue(site
     with case() as one:
         site.start("worker")
         first = one.accepted()
-        one.settle(
+        one.wait_until_finished(
             [first]
         )  # so that the queues are there: one that is being made as it is killed is RabbitMQ's own trouble
         plans = [one.client.plan() for _ in range(3)]
         one.arm("intake", "intake.mid=sleep:2000")
         for plan in plans:
-            command(one, plan)
-        site.until(one.fired, 120, "no command was taken")
+            send_command(one, plan)
+        site.wait_until(one.count_fired, 120, "no command was taken")
         server.kill()
         time.sleep(4)  # it is the fault itself: it lasts longer than the command
         server.start()
-        one.mended()
+        one.mark_repaired()
         for plan in plans:
-            command(one, plan)
-        site.until(lambda: len(one.states()) == 1 + len(plans), 300, "a command was not accepted")
-        one.settle([first])
-        site.until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command still lies there")
+            send_command(one, plan)
+        site.wait_until(lambda: len(one.list_states()) == 1 + len(plans), 300, "a command was not accepted")
+        one.wait_until_finished([first])
+        site.wait_until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command still lies there")
         assert site["intake"].running
         assert site.deaths == []
-        assert one.states() == ["executed"] * (1 + len(plans))
+        assert one.list_states() == ["executed"] * (1 + len(plans))
         one.check()
 
 
@@ -175,15 +175,15 @@ def test_frozen_for_a_minute_and_a_half(site: Site, case: OpenCase) -> None:
     check_down(site, case, server.freeze, server.thaw, 90)
 
 
-def slow(between: Proxy, server: Redis | RabbitMQ) -> None:
+def slow_down(between: Proxy, server: Redis | RabbitMQ) -> None:
     between.latency_seconds = 0.02
 
 
-def black_hole(between: Proxy, server: Redis | RabbitMQ) -> None:
+def swallow_connections(between: Proxy, server: Redis | RabbitMQ) -> None:
     between.blackhole = True
 
 
-def refused(between: Proxy, server: Redis | RabbitMQ) -> None:
+def refuse_connections(between: Proxy, server: Redis | RabbitMQ) -> None:
     between.refuse = True
     between.reset_all()
 
@@ -200,7 +200,13 @@ def cut_in_mid_word(between: Proxy, server: Redis | RabbitMQ) -> None:
 @fault("F8", everyday=(REDIS,), long=SERVED)
 @pytest.mark.parametrize(
     "harm",
-    [pytest.param(slow, marks=pytest.mark.long), black_hole, refused, cut_in_mid_word, cut_at_each_acknowledgement],
+    [
+        pytest.param(slow_down, marks=pytest.mark.long),
+        swallow_connections,
+        refuse_connections,
+        cut_in_mid_word,
+        cut_at_each_acknowledgement,
+    ],
 )
 def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[Proxy, Redis | RabbitMQ], None]) -> None:
     server = message_broker(site)
@@ -213,11 +219,11 @@ def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[P
         exports = [one.accepted() for _ in range(2)]
         harm(between, server)
         exports += [one.accepted() for _ in range(3)]
-        if harm in {black_hole, refused}:
+        if harm in {swallow_connections, refuse_connections}:
             between.blackhole = between.refuse = False
-        one.mended()
+        one.mark_repaired()
         check_executed(one, exports)
-        check_heard(one)
+        check_intake(one)
         assert between.cuts == between.cuts_left or between.cut_on is None
 
 
@@ -265,7 +271,7 @@ def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case:
         for role in ("worker", "worker-2", "worker-3"):  # and with each a sweep
             site[role].start(lease_seconds="6")
         ended = one.accepted(one.client.plan(units=2))
-        one.settle([ended])
+        one.wait_until_finished([ended])
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
         tasks = [task for export_id in (*exports, ended, "exp_of_nobody") for task in all_tasks(export_id, 2)] * 5
         random.shuffle(tasks)
@@ -274,11 +280,11 @@ def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case:
         for name, arguments in tasks:
             sender.send_task(name, args=arguments)
         sender.close()
-        one.settle(exports)
-        site.until(
+        one.wait_until_finished(exports)
+        site.wait_until(
             lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "they still lie there"
         )
-        assert one.states() == ["executed"] * 4
+        assert one.list_states() == ["executed"] * 4
         assert one.partner_stub.count_repeats() == 0
         assert site.deaths == []
         one.check()
@@ -318,7 +324,7 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
     with case() as one:
         site.start("worker")
         exports = [one.accepted()]
-        one.settle(exports)  # so that its queues are there: RabbitMQ drops what is for a queue that is not
+        one.wait_until_finished(exports)  # so that its queues are there: RabbitMQ drops what is for a queue that is not
         with Connection(site.stack.broker_url) as connection:
             producer = Producer(connection)
             said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8", "headers": HEADERS}
@@ -328,12 +334,12 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
             for item in foreign:
                 connection.default_channel.client.lpush(queues.STEPS, item)
         exports.append(one.accepted())
-        one.settle(exports)
-        site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
+        one.wait_until_finished(exports)
+        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
         dropped = len(BROKEN) - len(IN_FORM)
-        site.until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
-        site.until(lambda: site["worker"].count('"message_unreadable"') == len(foreign), 60, "each is told once")
+        site.wait_until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
+        site.wait_until(lambda: site["worker"].count('"message_unreadable"') == len(foreign), 60, "each is told once")
         assert site["worker"].running
         assert site.deaths == []
-        assert one.states() == ["executed"] * 2
+        assert one.list_states() == ["executed"] * 2
         one.check()

@@ -19,14 +19,14 @@ from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
 
 
 @pytest.fixture(autouse=True)
-def tells() -> Iterator[None]:
+def report_transactions() -> Iterator[None]:
     """Have this process tell it."""
-    end = open_transactions.begin()
+    end = open_transactions.start_reporting()
     yield
     end()
 
 
-def posted(to: PartnerStub) -> int | None:
+def post_webhook(to: PartnerStub) -> int | None:
     """Return what a webhook told that was sent by this thread now."""
     body = json.dumps({"subject": "exp_1"}).encode()
     with open_http_session(private=True, seconds=10) as poster:
@@ -34,7 +34,7 @@ def posted(to: PartnerStub) -> int | None:
     return to.receipts[-1].open_transactions
 
 
-def published(**headers: str) -> Any:
+def publish_message(**headers: str) -> Any:
     """Return what a message in a queue told that was sent by this thread now."""
     with Connection("memory://telltale") as connection:
         queue = Queue("told")(connection.default_channel)
@@ -42,7 +42,7 @@ def published(**headers: str) -> Any:
         Producer(connection).publish({}, routing_key="told", headers=headers)
         message = queue.get(no_ack=True)
         assert message is not None
-        return open_transactions.told(message.headers)
+        return open_transactions.read_count(message.headers)
 
 
 @pytest.fixture
@@ -57,15 +57,15 @@ def opened(database_url: str) -> Iterator[Database]:
 def test_message_tells_what_its_sender_has_open(opened: Database, how: str) -> None:
     begun: Callable[[], Any] = getattr(opened, how)
     with start_partner_stub() as kept, ThreadPoolExecutor(1) as another:
-        assert (posted(kept), published()) == (0, 0)
+        assert (post_webhook(kept), publish_message()) == (0, 0)
         with begun() as session:
             session.execute(text("SELECT 1"))
-            assert (posted(kept), published()) == (1, 1)
-            assert another.submit(lambda: (posted(kept), published())).result() == (0, 0)
+            assert (post_webhook(kept), publish_message()) == (1, 1)
+            assert another.submit(lambda: (post_webhook(kept), publish_message())).result() == (0, 0)
             with opened.read() as other:
                 other.execute(text("SELECT 1"))
-                assert posted(kept) == 2
-        assert (posted(kept), published()) == (0, 0)
+                assert post_webhook(kept) == 2
+        assert (post_webhook(kept), publish_message()) == (0, 0)
 
 
 def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> None:
@@ -80,14 +80,14 @@ def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> N
         session.execute(text("SELECT 1"))
         with pytest.raises(DatabaseBusy):
             write(second)
-        assert posted(kept) == 1
+        assert post_webhook(kept) == 1
     first.dispose()
     second.dispose()
 
 
 def test_task_messages_tell_nothing() -> None:
-    assert published(task="exports.deliver") is None
+    assert publish_message(task="exports.deliver") is None
 
 
 def test_who_does_not_tell_is_not_taken_for_one_who_has_nothing_open() -> None:
-    assert open_transactions.told({}) is None
+    assert open_transactions.read_count({}) is None

@@ -34,8 +34,8 @@ from tests.support import factories
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.faults import poison, poisoned_engine
-from tests.system.faults.bounds import GENEROUS, NEXT_TARGET, crowded
-from tests.system.faults.matrix import alone
+from tests.system.faults.bounds import MARGIN, NEXT_TARGET, measure_load
+from tests.system.faults.matrix import mark_own_stack
 
 TRIES: Final = 5
 SECONDS: Final = 400.0
@@ -93,7 +93,7 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
 
 
 @contextmanager
-def supervised(programs: Sequence[Program]) -> Iterator[list[int]]:
+def supervise(programs: Sequence[Program]) -> Iterator[list[int]]:
     """Run the programs, and start again what ends; gives how each ended."""
     ended: list[int] = []
     over = threading.Event()
@@ -118,7 +118,7 @@ def supervised(programs: Sequence[Program]) -> Iterator[list[int]]:
             program.kill()
 
 
-def take(runtime: Runtime, name: str) -> str:
+def submit_plan(runtime: Runtime, name: str) -> str:
     """Have a plan accepted that is known by its name, which its invoice number begins with; return the export's id."""
     plan = factories.plan(batch=f"batch_{name}", invoice=name)
     body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
@@ -134,17 +134,17 @@ def publish_export(stack: Stack, export_id: str) -> None:
         subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
 
 
-def looked_at(runtime: Runtime, export_id: str) -> ExportView:
+def read_export(runtime: Runtime, export_id: str) -> ExportView:
     with runtime.db.read() as session:
         return inspection_view.read_export(session, factories.ACCOUNT, export_id)
 
 
-def at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
+def are_at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     with runtime.db.read() as session:
         return not any(queries.read_state(session, each) in ACTIVE_STATES for each in exports)
 
 
-@alone("F28")
+@mark_own_stack("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "stack",
@@ -155,18 +155,18 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     stack: Stack, runtime: Runtime, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     programs = workers(stack, tmp_path, takes_poison=True)
-    with supervised(programs) as ended:
+    with supervise(programs) as ended:
         # One embedded worker, and all of it starts again at each death: two kinds are enough of a load.
         kinds = (poison.RAISES, poison.DIES) if stack.embedded else (*REASONS,)
-        poisoned = {take(runtime, name): REASONS[name] for name in kinds}
-        sound = [take(runtime, f"A{number}") for number in range(3)]
+        poisoned = {submit_plan(runtime, name): REASONS[name] for name in kinds}
+        sound = [submit_plan(runtime, f"A{number}") for number in range(3)]
         (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
-        poll(lambda: at_rest(runtime, [dies]), SECONDS, "it was not set aside")
-        following = take(runtime, "A9")
+        poll(lambda: are_at_rest(runtime, [dies]), SECONDS, "it was not set aside")
+        following = submit_plan(runtime, "A9")
         publish_export(stack, following)
-        poll(lambda: at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
+        poll(lambda: are_at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
 
-    views = {each: looked_at(runtime, each) for each in [*poisoned, *sound, following]}
+    views = {each: read_export(runtime, each) for each in [*poisoned, *sound, following]}
     for export_id, reason in poisoned.items():
         view = views[export_id]
         assert (view.state, view.quarantined, view.failure) == ("failed", True, f"render_documents: {reason}")
@@ -181,19 +181,19 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
     began = views[following].units[0].steps[0].started_at
     assert began is not None
     record_property("F28: seconds to the next export", f"{(began - set_aside).total_seconds():.1f}")
-    assert began - set_aside <= timedelta(seconds=GENEROUS * NEXT_TARGET * crowded())
+    assert began - set_aside <= timedelta(seconds=MARGIN * NEXT_TARGET * measure_load())
     assert ended == [-signal.SIGKILL] * TRIES
     with runtime.db.read() as session:
         wanted = ExportFilter(quarantined=True)
         aside = workflow_queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
-    with supervised(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
+    with supervise(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
         for export_id in poisoned:
             retry_export(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
-        poll(lambda: at_rest(runtime, [*poisoned]), SECONDS, "they did not go on")
+        poll(lambda: are_at_rest(runtime, [*poisoned]), SECONDS, "they did not go on")
     for export_id in poisoned:
-        view = looked_at(runtime, export_id)
+        view = read_export(runtime, export_id)
         assert (view.state, view.quarantined, len(view.artifacts)) == (
             "executed",
             False,
@@ -202,7 +202,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         assert [event.seq for event in view.events] == list(range(1, len(view.events) + 1))
 
 
-@alone("F28")
+@mark_own_stack("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stack", ["sqlite-memory"], indirect=True)
 def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
@@ -210,11 +210,11 @@ def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
 ) -> None:
     haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "3", "EXPORTS_LEASE_SECONDS": "3"}
     programs = workers(stack, tmp_path, takes_poison=True, **haste)
-    with supervised(programs) as ended:
-        export_id, sound = take(runtime, poison.HANGS), take(runtime, "A1")
-        poll(lambda: at_rest(runtime, [export_id, sound]), SECONDS, "they did not come to rest")
-    view = looked_at(runtime, export_id)
+    with supervise(programs) as ended:
+        export_id, sound = submit_plan(runtime, poison.HANGS), submit_plan(runtime, "A1")
+        poll(lambda: are_at_rest(runtime, [export_id, sound]), SECONDS, "they did not come to rest")
+    view = read_export(runtime, export_id)
     assert (view.quarantined, view.failure) == (True, f"render_documents: {DIED.format(3)}")
-    assert looked_at(runtime, sound).state == "executed"
+    assert read_export(runtime, sound).state == "executed"
     assert ended == [-signal.SIGALRM] * 3
     assert "poisoned_engine.py" in programs[0].log(), "it says where it hung"

@@ -29,7 +29,7 @@ input()
 """
 
 
-def started(program: str) -> tuple[subprocess.Popen[str], int]:
+def start_program(program: str) -> tuple[subprocess.Popen[str], int]:
     """Start a program in a session of its own; return it and the number of its child."""
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -49,24 +49,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dead_child_that_nobody_buries_is_left() -> None:
-    parent, child = started(BURIES_NOBODY)
+    parent, child = start_program(BURIES_NOBODY)
     with parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
         living = {parent.pid}
-        assert processes.left((), living) == [f"{child} is dead, and {parent.pid} does not bury it"]
+        assert processes.find_left((), living) == [f"{child} is dead, and {parent.pid} does not bury it"]
         parent.stdin.write("\n")
         parent.stdin.flush()
         assert parent.stdout.readline() == "buried\n"
-        assert processes.left((), living) == []
+        assert processes.find_left((), living) == []
 
 
 def test_child_that_outlives_its_program_is_left() -> None:
-    parent, child = started(LEAVES_A_CHILD)
+    parent, child = start_program(LEAVES_A_CHILD)
     with parent:
         assert parent.wait(30) == 0
-        (found,) = processes.left({parent.pid}, ())
+        (found,) = processes.find_left({parent.pid}, ())
         assert found.startswith(f"{child} ")
         assert parent.stdin is not None
         parent.stdin.close()
-        poll(lambda: processes.left({parent.pid}, ()) == [], 30, "it is still said to be left")
+        poll(lambda: processes.find_left({parent.pid}, ()) == [], 30, "it is still said to be left")

@@ -18,14 +18,14 @@ from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import RABBITMQ, fault
 from tests.system.faults.site import PARTNERS, Site
 from tests.system.faults.test_limits import END_SECONDS
-from tests.system.faults.upstream import check_heard
+from tests.system.faults.upstream import check_intake
 
 #: RabbitMQ gives a message up that came back more often; where nobody says otherwise it is twenty times.
 DELIVERY_LIMIT = 20
 #: How long a consumer may hold a message without a word. RabbitMQ looks once in `channel_tick_interval`.
 CONSUMER_SECONDS = 1.5
 #: No lease runs out because the machine is busy.
-UNHURRIED = {"lease_seconds": "20"}
+LONG_LEASE = {"lease_seconds": "20"}
 
 
 def rabbitmq(site: Site) -> RabbitMQ:
@@ -33,7 +33,7 @@ def rabbitmq(site: Site) -> RabbitMQ:
     return site.message_broker
 
 
-def queued(one: Case, count: int) -> list[str]:
+def queue_tasks(one: Case, count: int) -> list[str]:
     """Have plans accepted until so many task messages wait for a worker; the first may be lost on a connection of before."""
     exports: list[str] = []
 
@@ -58,7 +58,7 @@ def queued(one: Case, count: int) -> list[str]:
 def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, case: OpenCase) -> None:
     """Somebody takes each task message and gives it back until it is dropped, as workers do that die with it in their hands."""
     with case() as one:
-        exports = queued(one, 3)
+        exports = queue_tasks(one, 3)
         returned = 0
         with Connection(site.stack.broker_url) as connection:
             channel = connection.default_channel
@@ -67,10 +67,10 @@ def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, ca
                 returned += 1
                 assert returned <= 10 * len(exports) * DELIVERY_LIMIT, "it is never given up"
         assert returned >= 3 * DELIVERY_LIMIT
-        site.until(lambda: site.waiting(queues.STEPS) == 0, 60, "they are still there")
+        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "they are still there")
         site.start("worker")
-        one.settle(exports)
-        assert one.states() == ["executed"] * len(exports)
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * len(exports)
         one.check()
 
 
@@ -81,21 +81,21 @@ def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase)
     control(server, "eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
     try:
         with case() as one:
-            before = timeouts(server)
-            one.arm("worker", "render_documents.before=sleep:8000", **UNHURRIED)
+            before = count_timeouts(server)
+            one.arm("worker", "render_documents.before=sleep:8000", **LONG_LEASE)
             exports = [one.accepted() for _ in range(4)]
-            one.settle(exports)
-            assert timeouts(server) > before, "no consumer was taken away"
-            assert "render_documents.before" in one.fired()
-            assert one.states() == ["executed"] * len(exports)
+            one.wait_until_finished(exports)
+            assert count_timeouts(server) > before, "no consumer was taken away"
+            assert "render_documents.before" in one.count_fired()
+            assert one.list_states() == ["executed"] * len(exports)
             more = one.accepted()
-            one.settle([more])
+            one.wait_until_finished([more])
             one.check(again=[more])
     finally:
         control(server, "eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
 
 
-def timeouts(server: RabbitMQ) -> int:
+def count_timeouts(server: RabbitMQ) -> int:
     """Return how often a consumer was taken away, by RabbitMQ's own log."""
     logs = (server.folder / "logs").glob("*.log")
     return sum(log.read_text(errors="replace").count("has timed out waiting") for log in logs)
@@ -107,24 +107,26 @@ def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site
     server = rabbitmq(site)
     with case() as one:
         site.start("intake")
-        exports = queued(one, 2)
+        exports = queue_tasks(one, 2)
         set_alarm(server, on=True)
         try:
-            site["worker"].start(**UNHURRIED)
-            site.until(
-                lambda: one.happened().count("TREATMENT_ATTACHED") == len(exports), 120, "it waits for the alarm to end"
+            site["worker"].start(**LONG_LEASE)
+            site.wait_until(
+                lambda: one.list_event_types().count("TREATMENT_ATTACHED") == len(exports),
+                120,
+                "it waits for the alarm to end",
             )
-            ended = site["worker"].ended(SIGTERM, END_SECONDS)
+            ended = site["worker"].end_with(SIGTERM, END_SECONDS)
             assert ended == 0, site.logs_end()
             exports.append(one.accepted())
         finally:
             set_alarm(server, on=False)
         site["worker"].start()
-        one.settle(exports)
+        one.wait_until_finished(exports)
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
-        assert one.states() == ["executed"] * len(exports)
-        check_heard(one)
+        assert one.list_states() == ["executed"] * len(exports)
+        check_intake(one)
 
 
 def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> None:
@@ -135,13 +137,13 @@ def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> No
             newest = [one.accepted(one.client.plan(lines=2, packages=packages)) for _ in range(3)]
             exports += newest
             # In the middle of it: some messages are confirmed, and some are on their way.
-            site.until(lambda these=newest: "delivered" in deliveries(one, these), 300, "nothing was delivered")  # type: ignore[misc]
+            site.wait_until(lambda these=newest: "delivered" in deliveries(one, these), 300, "nothing was delivered")  # type: ignore[misc]
             rabbitmq(site).kill()
             rabbitmq(site).start()
-        one.settle(exports)
-        assert one.states() == ["executed"] * len(exports)
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * len(exports)
         one.check()
-        check_heard(one)
+        check_intake(one)
 
 
 def deliveries(one: Case, exports: Collection[str]) -> set[str]:

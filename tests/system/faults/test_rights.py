@@ -27,7 +27,7 @@ DOCUMENT: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 REPLIES: Final = "exports.replies-of-a-test"
 
 
-def as_user(site: Site, password: str) -> str:
+def build_user_url(site: Site, password: str) -> str:
     """Return the message broker's address for the service's user."""
     url = urlsplit(site.stack.broker_url)
     return urlunsplit(url._replace(netloc=f"exports:{password}@{url.hostname}:{url.port}"))
@@ -40,7 +40,7 @@ def make_user(site: Site) -> str:
         (line,) = re.findall(r"^ACL SETUSER exports .*$", DOCUMENT, re.MULTILINE)
         with site.message_broker.client() as client:
             client.execute_command(*shlex.split(line.replace("PASSWORD", password)))
-        return as_user(site, password)
+        return build_user_url(site, password)
     assert isinstance(site.message_broker, RabbitMQ)
     (line,) = re.findall(r"^rabbitmqctl set_permissions .*$", DOCUMENT, re.MULTILINE)
     configure, write, read = shlex.split(line)[-3:]
@@ -48,10 +48,10 @@ def make_user(site: Site) -> str:
     site.message_broker.manage("PUT", "users/exports", {"password": password, "tags": ""})
     rights = {"configure": configure, "write": write, "read": read}
     site.message_broker.manage("PUT", f"permissions/{vhost}/exports", rights)
-    return as_user(site, password)
+    return build_user_url(site, password)
 
 
-def commanded(one: Case, url: str) -> None:
+def send_command(one: Case, url: str) -> None:
     """Have a plan executed by queue, and see the answer."""
     plan = one.client.plan()
     body = {"accountId": one.client.account, "batchId": plan["batchId"], "idempotencyKey": "command-1", "plan": plan}
@@ -80,10 +80,10 @@ def test_service_needs_no_more_rights_than_the_document_says(apart: Site, tmp_pa
     apart.environment = {**apart.environment, "EXPORTS_BROKER_URL": url}
     with open_case(apart, tmp_path, by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:
         apart.start("worker", "prefork", "intake")
-        commanded(one, url)
+        send_command(one, url)
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(2)]
-        one.settle(exports)
-        assert one.states() == ["executed"] * 3
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * 3
         history = one.check()
         assert {receipt.partner_id for receipt in history.receipts} == {str(partner["id"]) for partner in PARTNERS}
         for name, log in apart.logs().items():

@@ -21,17 +21,17 @@ from tests.conftest import SERVERS, Stack
 from tests.support.ports import LOOPBACK
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program, read_procfile
-from tests.system.faults.bounds import crowded
+from tests.system.faults.bounds import measure_load
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import proxy
 from tests.system.faults.records import Row
 from tests.system.faults.site import FAST_SETTINGS, Site
-from tests.system.faults.test_crashes import command
+from tests.system.faults.test_crashes import send_command
 from tests.system.faults.test_database import postgres
 from tests.system.faults.test_message_broker import message_broker
-from tests.system.faults.test_poison import at_rest, runtime, take
+from tests.system.faults.test_poison import are_at_rest, runtime, submit_plan
 
 __all__ = ["runtime"]
 
@@ -44,7 +44,7 @@ INTAKE_SECONDS: Final = 3 * float(FAST_SETTINGS["EXPORTS_DATABASE_TIMEOUT_SECOND
 #: What fails is tried again within half a second here, and its lease runs on until then.
 NEXT_TRY: Final = timedelta(seconds=5)
 #: No lease runs out because the machine is busy, or because somebody has ended who should have let go of it.
-UNHURRIED: Final = {"lease_seconds": "120"}
+LONG_LEASE: Final = {"lease_seconds": "120"}
 #: Of which the loop's share is a quarter of a second; the rest is what a busy machine takes to let go of everything.
 BOUND_SECONDS: Final = 8.0
 
@@ -77,13 +77,13 @@ def test_processes_end_when_they_are_told_to_though_they_are_idle(
     for program in programs:
         program.start()
     try:
-        export_id = take(runtime, "A1")
-        poll(lambda: at_rest(runtime, [export_id]) and is_consumed(stack), 90, "they did not begin to work")
+        export_id = submit_plan(runtime, "A1")
+        poll(lambda: are_at_rest(runtime, [export_id]) and is_consumed(stack), 90, "they did not begin to work")
         began = time.monotonic()
         for program in programs:
             program.running().send_signal(signal.SIGTERM)
         ended = {program.name: program.wait(60) for program in programs}
-        assert (ended, time.monotonic() - began < BOUND_SECONDS * crowded()) == (dict.fromkeys(ended, 0), True)
+        assert (ended, time.monotonic() - began < BOUND_SECONDS * measure_load()) == (dict.fromkeys(ended, 0), True)
     finally:
         for program in programs:
             if program.process is not None:
@@ -93,7 +93,7 @@ def test_processes_end_when_they_are_told_to_though_they_are_idle(
 # In the middle of work
 
 
-def held(one: Case) -> list[str]:
+def list_held(one: Case) -> list[str]:
     """Return the steps and deliveries that somebody has not let go of, other than what failed and waits for its next try."""
     tables = one.snapshot().tables
     # Another process makes the other steps, and goes on.
@@ -111,21 +111,23 @@ def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: 
     """It waits for one try, and lets go of all that it holds."""
     with case() as one:
         one.partner_stub.hold_seconds = 600
-        site["steps"].start(**UNHURRIED)
-        site["deliveries"].start(**UNHURRIED)
+        site["steps"].start(**LONG_LEASE)
+        site["deliveries"].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
-        site.until(lambda: len({row["partner_id"] for row in waited_for(one)}) >= 2, 300, "nobody is waited for")
-        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
-        assert held(one) == []
+        site.wait_until(
+            lambda: len({row["partner_id"] for row in list_under_way(one)}) >= 2, 300, "nobody is waited for"
+        )
+        assert site["deliveries"].end_with(SIGTERM, TRY_SECONDS + BOUND_SECONDS * measure_load()) == 0
+        assert list_held(one) == []
         one.partner_stub.hold_seconds = 0
-        site["deliveries"].start(**UNHURRIED)
-        one.settle(exports)
-        assert one.states() == ["executed"] * 3
+        site["deliveries"].start(**LONG_LEASE)
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * 3
         history = one.check()
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
 
 
-def waited_for(one: Case) -> list[Row]:
+def list_under_way(one: Case) -> list[Row]:
     """Return the deliveries that are under way."""
     return [row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None]
 
@@ -134,18 +136,18 @@ def waited_for(one: Case) -> list[Row]:
 def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.partner_stub.hold_seconds = 0.7
-        site["steps"].start(**UNHURRIED)
-        site["deliveries"].start(**UNHURRIED)
+        site["steps"].start(**LONG_LEASE)
+        site["deliveries"].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(packages=6)) for _ in range(2)]
-        site.until(lambda: len(one.partner_stub.receipts) >= 3, 300, "nothing was sent")
-        assert site["deliveries"].ended(SIGTERM, TRY_SECONDS + BOUND_SECONDS * crowded()) == 0
-        assert held(one) == []
-        assert one.unsettled(), "there was nothing left to send"
+        site.wait_until(lambda: len(one.partner_stub.receipts) >= 3, 300, "nothing was sent")
+        assert site["deliveries"].end_with(SIGTERM, TRY_SECONDS + BOUND_SECONDS * measure_load()) == 0
+        assert list_held(one) == []
+        assert one.list_unfinished(), "there was nothing left to send"
         one.partner_stub.hold_seconds = 0
-        site["deliveries"].start(**UNHURRIED)
-        one.settle(exports)
+        site["deliveries"].start(**LONG_LEASE)
+        one.wait_until_finished(exports)
         assert one.partner_stub.count_repeats() == 0
-        assert one.states() == ["executed"] * 2
+        assert one.list_states() == ["executed"] * 2
         one.check()
 
 
@@ -165,16 +167,16 @@ def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
             f"accept.mid=barrier:{opened}",
             broker_url=site.stack.broker_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}"),
         )
-        site.until(site.answers, 120, "the API did not start")
+        site.wait_until(site.answers, 120, "the API did not start")
         between.blackhole = True
         plan = one.client.plan()
         asked = caller.submit(one.client.execute, plan)
-        site.until(one.fired, 60, "the request is not under way")
+        site.wait_until(one.count_fired, 60, "the request is not under way")
         exports = [one.accepted() for _ in range(3)]
         if ends:
             threading.Timer(1.0, opened.touch).start()
         # Once all is done, uvicorn ends itself by the signal that it was told to end with.
-        assert site["web"].ended(SIGTERM, WEB_SECONDS + BOUND_SECONDS * crowded()) == -SIGTERM
+        assert site["web"].end_with(SIGTERM, WEB_SECONDS + BOUND_SECONDS * measure_load()) == -SIGTERM
         answer = asked.result(60)
         assert answer is not None
         assert (answer.status_code, answer.headers.get("retry-after")) == ((202, None) if ends else (503, "1"))
@@ -182,8 +184,8 @@ def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
         site["web"].start()
         exports.append(one.accepted(plan))
         site.start("worker")
-        one.settle(exports)
-        assert one.states() == ["executed"] * 4
+        one.wait_until_finished(exports)
+        assert one.list_states() == ["executed"] * 4
         one.check()
 
 
@@ -192,9 +194,9 @@ def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
 def test_intake_ends_after_the_command_in_its_hands(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         one.arm("intake", f"{point}=sleep:2000")
-        command(one)
-        site.until(one.fired, 300, "it was not taken")
-        assert site["intake"].ended(SIGTERM, 2.0 + BOUND_SECONDS * crowded()) == 0
+        send_command(one)
+        site.wait_until(one.count_fired, 300, "it was not taken")
+        assert site["intake"].end_with(SIGTERM, 2.0 + BOUND_SECONDS * measure_load()) == 0
         check_commands_done_once(site, one, 1)
 
 
@@ -210,20 +212,20 @@ def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site,
             database_url=site.stack.database_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}"),
         )
         opened.touch()
-        command(one)
-        site.until(lambda: len(one.states()) == 1, 300, "the first was not accepted")
+        send_command(one)
+        site.wait_until(lambda: len(one.list_states()) == 1, 300, "the first was not accepted")
         opened.unlink()
-        command(one)
+        send_command(one)
         # It holds the command before the database goes: what it notes between two commands would wait as well.
-        site.until(lambda: one.fired() == {"intake.before": 2}, 300, "it was not taken")
+        site.wait_until(lambda: one.count_fired() == {"intake.before": 2}, 300, "it was not taken")
         between.blackhole, between.refuse = harm == "blackhole", harm == "refuse"
         if between.refuse:
             between.reset_all()
         opened.touch()
         time.sleep(1)  # it is the fault itself: it waits for the database
-        ended = site["intake"].ended(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS * crowded())
+        ended = site["intake"].end_with(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS * measure_load())
         assert ended == (0 if harm == "refuse" else -SIGALRM)
-        assert len(one.states()) == 1
+        assert len(one.list_states()) == 1
         between.refuse = between.blackhole = False
         check_commands_done_once(site, one, 2)
 
@@ -232,9 +234,11 @@ def check_commands_done_once(site: Site, one: Case, count: int) -> None:
     """Assert that one export came of each command, whoever took it."""
     site["intake"].start()
     site.start("worker")
-    site.until(lambda: len(one.states()) == count and not one.unsettled(), 300, "a command was not executed")
-    site.until(lambda: site.waiting(EXECUTE) == 0, 300, "a command still lies there")
-    assert one.states() == ["executed"] * count
+    site.wait_until(
+        lambda: len(one.list_states()) == count and not one.list_unfinished(), 300, "a command was not executed"
+    )
+    site.wait_until(lambda: site.waiting(EXECUTE) == 0, 300, "a command still lies there")
+    assert one.list_states() == ["executed"] * count
     one.check()
 
 
@@ -243,11 +247,11 @@ def test_embedded_service_ends_in_the_middle_of_a_step(site: Site, case: OpenCas
     with case() as one:
         opened = one.marks / "open"
         one.arm("serve", f"render_documents.before=barrier:{opened}")
-        site.until(site.answers, 120, "it did not start")
+        site.wait_until(site.answers, 120, "it did not start")
         export_id = one.accepted()
-        site.until(one.fired, 300, "the step was not begun")
-        assert site["serve"].ended(SIGTERM, SERVE_SECONDS + BOUND_SECONDS * crowded()) == 0
+        site.wait_until(one.count_fired, 300, "the step was not begun")
+        assert site["serve"].end_with(SIGTERM, SERVE_SECONDS + BOUND_SECONDS * measure_load()) == 0
         site["serve"].start()
-        one.settle([export_id])
-        assert one.states() == ["executed"]
+        one.wait_until_finished([export_id])
+        assert one.list_states() == ["executed"]
         one.check(again=[export_id])

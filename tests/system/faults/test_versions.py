@@ -21,7 +21,7 @@ from tests.system.faults.matrix import REDIS, SERVED, fault
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 
 #: No lease runs out because the machine is busy.
-UNHURRIED = {"lease_seconds": "20"}
+LONG_LEASE = {"lease_seconds": "20"}
 
 #: The step that the newer version has beside those of this one, in the middle of a unit's chain.
 NEW = "screen_parties"
@@ -53,7 +53,7 @@ def upgrade():
 
 
 @pytest.fixture(scope="module")
-def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+def newer_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The processes of a version with one more step, task and migration."""
     root = tmp_path_factory.mktemp("newer")
     for room in ("config", "pipeline", "tasks", "templates", "tests"):
@@ -70,15 +70,15 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
         yield parent
 
 
-def beside(site: Site, newer: ForkServer, role: str, command: str, **changes: str) -> Program:
+def start_beside(site: Site, newer_version: ForkServer, role: str, command: str, **changes: str) -> Program:
     """Start a program of the newer version beside those of this one."""
     program = site.programs[f"newer-{role}"] = Program(site, f"newer-{role}", command)
-    program.fork_server = newer
+    program.fork_server = newer_version
     program.start(**changes)
     return program
 
 
-def made(program: Program) -> set[str]:
+def list_made(program: Program) -> set[str]:
     """Return the exports of which a program made steps."""
     records = [json.loads(line) for line in program.log().splitlines() if line.startswith("{")]
     return {record["export_id"] for record in records if record["event"] == "step_done"}
@@ -89,29 +89,29 @@ def steps_of(one: Case, export_id: str) -> Counter[str]:
 
 
 @fault("F36", everyday=(REDIS,), long=SERVED, on="apart")
-def test_upgrade_of_one_process_after_another(apart: Site, newer: ForkServer, tmp_path: Path) -> None:
+def test_upgrade_of_one_process_after_another(apart: Site, newer_version: ForkServer, tmp_path: Path) -> None:
     site = apart
     port = free_port()
     with open_case(site, tmp_path) as one:
-        site["worker"].start(**UNHURRIED)
+        site["worker"].start(**LONG_LEASE)
         olds = [one.accepted()]
-        one.settle(olds)
+        one.wait_until_finished(olds)
 
         # The newer version's tables, and nobody yet who knows them: this version is ready, and works on.
-        release = beside(site, newer, "release", "exports migrate")
+        release = start_beside(site, newer_version, "release", "exports migrate")
         assert release.child is not None
         assert release.child.wait(120) == 0, release.log()
         del site.programs[release.name]
         ready = httpx.get(f"{site.url}/readyz", timeout=30, trust_env=False)
         assert ready.status_code == 200, ready.text
         olds += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
-        one.settle(olds)
+        one.wait_until_finished(olds)
 
         # Both, and each takes what comes.
-        web = beside(site, newer, "web", f"{site['web'].command} --port {port}")
+        web = start_beside(site, newer_version, "web", f"{site['web'].command} --port {port}")
         url = f"http://{LOOPBACK}:{port}"
         poll(lambda: answers(url), START_SECONDS, f"the newer API did not start\n{web.log()}")
-        worker = beside(site, newer, "worker", site["worker"].command, **UNHURRIED)
+        worker = start_beside(site, newer_version, "worker", site["worker"].command, **LONG_LEASE)
         theirs = replace(
             one.client, http=httpx.Client(base_url=url, headers=one.client.http.headers, timeout=120, trust_env=False)
         )
@@ -121,23 +121,23 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer: ForkServer, tm
             for _ in range(4):
                 news.append(new.accepted(theirs.plan(units=2)))
                 olds.append(one.accepted(one.client.plan(units=2)))
-            one.settle([*olds, *news])
+            one.wait_until_finished([*olds, *news])
 
             # What is left of the older version ends; the newer goes on alone.
             for role in ("web", "worker"):
                 site[role].kill()
             more = new.accepted(theirs.plan())
-            new.settle([more])
+            new.wait_until_finished([more])
             news.append(more)
 
-        assert made(site["worker"]) == {*olds}, (
+        assert list_made(site["worker"]) == {*olds}, (
             "this version made a step of what it does not know, or not all of its own"
         )
-        assert made(worker) == {*news}
+        assert list_made(worker) == {*news}
         assert {steps_of(one, each)[NEW] for each in olds} == {0}
         assert {steps_of(one, each)[NEW] for each in news[:-1]} == {2}
         history = one.check(again=[olds[-1], news[-1]])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0
-        assert set(one.states()) == {"executed"}
+        assert set(one.list_states()) == {"executed"}
         assert "sweep_raised" not in site["worker"].log()

@@ -24,26 +24,26 @@ from tests.system.faults.site import Site
 TAKEN_SECONDS = 60.0
 
 
-def check_heard(one: Case) -> None:
+def check_intake(one: Case) -> None:
     """Assert that the intake has a heartbeat again, and that a command and an answer that are sent then are taken."""
     site, plan = one.site, one.client.plan()
     await_heartbeat(site, SETTLE_SECONDS)
     batch = plan["batchId"]
     command = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
     send(site, "execute", json.dumps(command).encode())
-    site.until(lambda: batch in batches(one), TAKEN_SECONDS, "the command was not taken")
-    one.settle([])
+    site.wait_until(lambda: batch in batches(one), TAKEN_SECONDS, "the command was not taken")
+    one.wait_until_finished([])
     submission_id = submission_of(one, batch)
     answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "status": "received"}).encode()
     send(site, "acknowledgement", answer, headers=dict(build_signature_headers("msg-1", answer, secret_of(one))))
-    site.until(lambda: answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
+    site.wait_until(lambda: is_answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
 
 
 def await_heartbeat(site: Site, seconds: float) -> None:
     """Return once a heartbeat has reached the intake: the row alone says only since when one is waited for."""
-    site.until(lambda: heartbeat(site) is not None, seconds, "no intake waits for heartbeats")
+    site.wait_until(lambda: heartbeat(site) is not None, seconds, "no intake waits for heartbeats")
     before = heartbeat(site)
-    site.until(lambda: heartbeat(site) != before, seconds, "no heartbeat reaches the intake")
+    site.wait_until(lambda: heartbeat(site) != before, seconds, "no heartbeat reaches the intake")
 
 
 def heartbeat(site: Site) -> datetime | None:
@@ -80,7 +80,7 @@ def submission_of(one: Case, batch: str) -> str:
         return session.scalars(joined.where(*of_batch)).one()
 
 
-def answered(one: Case, submission_id: str) -> bool:
+def is_answered(one: Case, submission_id: str) -> bool:
     """Return whether an answer to the handoff is recorded."""
     of_handoff = col(Acknowledgement.submission_id) == submission_id
     with one.site.runtime.db.read() as session:

@@ -33,7 +33,7 @@ from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
-from tests.system.faults.history import dead_too_soon
+from tests.system.faults.history import find_early_dead_letters
 from tests.system.model.endpoints import Endpoints
 
 PER_UNIT: Final = [spec.name for spec in STEPS if spec.per_unit]
@@ -330,7 +330,7 @@ class World:
             ]
             # I5: what is dead had its due.
             deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
-            too_soon = [*dead_too_soon(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
+            too_soon = [*find_early_dead_letters(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
             assert not too_soon, too_soon
         self._check_told(said, delivered)
 

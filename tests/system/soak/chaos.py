@@ -126,7 +126,7 @@ class Chaos:
         """Start again whatever was killed; a pool's children end with it, as they do where it is the first in its container."""
         for name, since in [*self._told.items()]:
             program = self.site.programs[name]
-            if not program.told:
+            if not program.terminating:
                 del self._told[name]
             elif program.running and self.record.now() > since + _END_SECONDS:
                 self.record.ended.append(f"{name} did not end within {_END_SECONDS:g} s\n{program.log()[-6000:]}")
@@ -136,7 +136,7 @@ class Chaos:
         if pool.child is not None and pool.child.poll() is not None:
             _end_group(pool.child.pid)
         try:
-            self.site.revive()
+            self.site.restart_killed()
         except AssertionError as ended:  # by itself, not by us: the soak goes on, and tells of it
             if _POOL_LOST not in str(ended):
                 self.record.ended.append(str(ended))
@@ -190,11 +190,13 @@ class Chaos:
     def _terminate(self) -> tuple[str, Repair]:
         programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]
         # Told twice it would end at once, and before it heeds the signal it is killed by it.
-        heeding = [program for program in programs if program.running and not program.told and program.heeds]
+        heeding = [
+            program for program in programs if program.running and not program.terminating and program.handles_signals
+        ]
         if not heeding:
             return "nobody heeds SIGTERM yet", _repair_nothing
         program = self._chance.choice(heeding)
-        program.tell_to_end()
+        program.terminate()
         self._told[program.name] = self.record.now()
         return f"SIGTERM {program.name}", _repair_nothing
 

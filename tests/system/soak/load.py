@@ -60,5 +60,5 @@ class Load(ClientThreads):
         return None
 
     def _has_ended(self, export_id: str, chance: random.Random) -> bool:
-        found = chance.choice(self._clients).look(export_id)
+        found = chance.choice(self._clients).inspect(export_id)
         return found is not None and found["state"] in _ENDED

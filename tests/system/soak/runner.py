@@ -29,8 +29,8 @@ from tests.system.faults.fork_server import start_fork_server
 from tests.system.faults.history import Violation, violations
 from tests.system.faults.records import History
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
-from tests.system.faults.snapshots import snapshot, unsettled
-from tests.system.faults.test_holders import wrong_clock
+from tests.system.faults.snapshots import list_unfinished, snapshot
+from tests.system.faults.test_holders import fork_with_wrong_clock
 from tests.system.soak.chaos import API, DELIVERIES, PAUSE_SECONDS, POOL, SPARED, WORKER, Chaos
 from tests.system.soak.figures import LEASE_SECONDS, Figure, Targets, extras, figures
 from tests.system.soak.gauges import Gauges
@@ -42,7 +42,7 @@ from tests.system.soak.picture import drawn
 FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
 #: Time is less pressed here than in the tests of single faults: task messages that are sent again sooner than they can be taken
 #: are a load of their own.
-UNHURRIED: Final = {
+LONG_LEASE: Final = {
     "lease_seconds": f"{LEASE_SECONDS:g}",
     "stalled_seconds": "4",
     "sweep_seconds": "1",
@@ -116,13 +116,13 @@ def soak(
             for _ in _ticks(REST_SECONDS):
                 chaos.repair_all()
                 load.raise_errors()
-                if not load.is_running and not _unsettled(site, client):
+                if not load.is_running and not _list_unfinished(site, client):
                     break
             rest = record.now() - healed
         finally:
             load.stop()
         for export_id in load.exports:
-            client.look(export_id)
+            client.inspect(export_id)
         chosen = random.Random(seed).sample(load.exports, min(MADE_AGAIN, len(load.exports)))
         found = snapshot(site.runtime, client.account, site.store, again=chosen)
         # Its own connections are still open: what ends by itself is to end, what does not is left.
@@ -160,7 +160,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     parent = end.enter_context(
         start_fork_server(_made(folder / "fork-server"), module=FORK_SERVER_MODULE, SOAK_SEED=str(seed))
     )
-    elsewhen = end.enter_context(wrong_clock(_made(folder / "elsewhen"), shift, FORK_SERVER_MODULE))
+    elsewhen = end.enter_context(fork_with_wrong_clock(_made(folder / "elsewhen"), shift, FORK_SERVER_MODULE))
     database = end.enter_context(PostgreSQL())
     message_broker: Redis | RabbitMQ = RabbitMQ() if seed % 2 else Redis()
     end.enter_context(message_broker)
@@ -173,7 +173,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     migrated = Database(stack.database_url)
     migrations.upgrade(migrated)
     migrated.dispose()
-    site = Site(stack, folder, parent, message_broker=message_broker, database=database, **UNHURRIED)
+    site = Site(stack, folder, parent, message_broker=message_broker, database=database, **LONG_LEASE)
     end.callback(site.close)
     port = free_port()
     command = f"{read_procfile()['web']} --port {port}"
@@ -186,7 +186,11 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
         f"http://{LOOPBACK}:{port}",
         [site.programs[each] for each in (WORKER, SPARED[0], POOL, DELIVERIES)],
     )
-    site.until(lambda: answers(second) and all(each.heeds for each in others), START_SECONDS, "a program did not start")
+    site.wait_until(
+        lambda: answers(second) and all(each.handles_signals for each in others),
+        START_SECONDS,
+        "a program did not start",
+    )
     return site
 
 
@@ -202,9 +206,9 @@ def _ticks(seconds: float) -> Iterator[None]:
         time.sleep(_LOOK_SECONDS)  # the clock of all that happens in this thread
 
 
-def _unsettled(site: Site, client: Client) -> bool:
+def _list_unfinished(site: Site, client: Client) -> bool:
     try:
-        return bool(unsettled(site.runtime, client.account))
+        return bool(list_unfinished(site.runtime, client.account))
     except DatabaseBusy:
         return True
 
