@@ -41,7 +41,7 @@ class Endpoints:
         """Take the messages, or not."""
         for place, message in enumerate(messages):
             target.check_lease()
-            self._look_at_sender(target.partner_id, message.id)
+            self._check_sender(target.partner_id, message.id)
             match self.answers.get(target.partner_id, "takes"):
                 case "down":
                     raise ChannelUnavailable("nobody answers", status="503")
@@ -56,7 +56,7 @@ class Endpoints:
         """Nobody tests here."""
         raise AssertionError("nobody tests here")
 
-    def _look_at_sender(self, partner_id: str, message_id: str) -> None:
+    def _check_sender(self, partner_id: str, message_id: str) -> None:
         """I6: it is sent once for each claim, by whoever holds it; and I8: with no transaction open."""
         pool: Any = self.runtime.db.engine.pool
         if pool.checkedout():

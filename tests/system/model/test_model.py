@@ -82,16 +82,18 @@ class Exports(RuleBasedStateMachine):
     def begin(self, numbers: list[int]) -> None:
         """Every life begins with an export or three."""
         for batch, number in zip(BATCHES, numbers, strict=False):
-            self.submit(batch, number, keyed=True, told=True)
+            self.submit(batch, number, with_key=True, reaches_broker=True)
 
-    @rule(batch=st.sampled_from(BATCHES), number=st.integers(1, 3), keyed=st.booleans(), told=st.booleans())
-    def submit(self, batch: str, number: int, *, keyed: bool, told: bool) -> None:
+    @rule(
+        batch=st.sampled_from(BATCHES), number=st.integers(1, 3), with_key=st.booleans(), reaches_broker=st.booleans()
+    )
+    def submit(self, batch: str, number: int, *, with_key: bool, reaches_broker: bool) -> None:
         """A caller asks for an execution; `told` says that the launch reaches the message broker."""
         world, plan = self.world, PLANS[batch, number]
         request = ExecuteRequest.model_validate({"accountId": self.account, "batchId": batch, "plan": plan})
-        key = f"{batch}/{number}" if keyed else None
+        key = f"{batch}/{number}" if with_key else None
         try:
-            accepted = world.alive(
+            accepted = world.run_process(
                 lambda: accept_plan(world.runtime, world.caller, request, raw_plan=plan, idempotency_key=key)
             )
         except AlreadyExecuted:
@@ -107,7 +109,7 @@ class Exports(RuleBasedStateMachine):
         if not accepted.replayed:
             assert accepted.export_id == newest.id
             world.batches[batch] = accepted.export_id
-        if told and accepted.created:
+        if reaches_broker and accepted.created:
             world.messages += [
                 TaskMessage(accepted.export_id, unit_no, STEPS[0].name) for unit_no in range(1, accepted.units + 1)
             ]
@@ -122,7 +124,7 @@ class Exports(RuleBasedStateMachine):
         assert newest is not None
         request = ExecuteRequest.model_validate({"accountId": self.account, "batchId": batch, "plan": plan})
         try:
-            accepted = world.alive(
+            accepted = world.run_process(
                 lambda: amend_export(
                     world.runtime, world.caller, newest.id, request, raw_plan=plan, idempotency_key=None
                 )
@@ -182,9 +184,9 @@ class Exports(RuleBasedStateMachine):
         self.world.work_until_hit()
 
     @rule(point=PAUSES)
-    def overtake_at(self, point: str) -> None:
+    def delay_at(self, point: str) -> None:
         """The next worker to come by is held up until others have done its work."""
-        self.world.arm(point, self.world.overtake)
+        self.world.arm(point, self.world.delay_worker)
         self.world.work_until_hit()
 
     @rule(
@@ -212,7 +214,7 @@ class Exports(RuleBasedStateMachine):
     def intervene(self, data: st.DataObject, what: Any) -> None:
         """An operator cancels or retries, and is refused where there is nothing to cancel or retry, and nowhere else."""
         export_id = data.draw(st.sampled_from(sorted(self.world.batches.values())))
-        state, happened = self.world.told_of(export_id)
+        state, happened = self.world.read_history(export_id)
         repeated = what is cancel_export and state is ExportState.CANCELLED
         if what is retry_export:
             allowed = state is ExportState.FAILED
@@ -274,9 +276,9 @@ class Exports(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Mend everything: then all of it comes to its end, and everybody was told."""
         try:
-            self.world.heal()
+            self.world.repair_all()
             self.world.check()
-            self.world.ended()
+            self.world.read_end_states()
         finally:
             self.world.close()
             shutil.rmtree(self.folder)
@@ -297,7 +299,7 @@ class Exports(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give every life the same beginning, and endpoints and documents that cost nothing."""
     template(tmp_path / "template.db")
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
@@ -324,7 +326,7 @@ class _Everything(dict[Any, Any]):
 
 
 @pytest.fixture
-def chance(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> int:
+def random_source(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> int:
     """What the lives are drawn from: as `--hypothesis-seed` says, in CI the same every time, else as it comes; it is printed."""
     given = request.config.getoption("--hypothesis-seed")
     drawn = 0 if settings().derandomize else secrets.randbits(32)
@@ -333,9 +335,9 @@ def chance(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     return chosen
 
 
-def lives(examples: int, steps: int, chance: int) -> None:
+def run_lives(examples: int, steps: int, random_source: int) -> None:
     run_state_machine_as_test(
-        seed(chance)(Exports),
+        seed(random_source)(Exports),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -347,13 +349,13 @@ def lives(examples: int, steps: int, chance: int) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("begun")
-def test_every_promise_holds_in_any_life_of_exports(chance: int) -> None:
-    lives(examples=30, steps=40, chance=chance)
+@pytest.mark.usefixtures("prepare_world")
+def test_every_promise_holds_in_any_life_of_exports(random_source: int) -> None:
+    run_lives(examples=30, steps=40, random_source=random_source)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(6 * 3600)
-@pytest.mark.usefixtures("begun")
-def test_every_promise_holds_in_thousands_of_lives(chance: int) -> None:
-    lives(examples=2_000, steps=60, chance=chance)
+@pytest.mark.usefixtures("prepare_world")
+def test_every_promise_holds_in_thousands_of_lives(random_source: int) -> None:
+    run_lives(examples=2_000, steps=60, random_source=random_source)

@@ -201,7 +201,7 @@ class World:
         """End the process that came by."""
         raise Crash
 
-    def overtake(self) -> None:
+    def delay_worker(self) -> None:
         """Hold up the worker that came by until its lease has run out and others have done its work."""
         self.clock.pass_seconds(LEASE_SECONDS + 1)
         self.sweep()
@@ -212,7 +212,7 @@ class World:
 
     # What happens
 
-    def alive(self, act: Callable[[], Any]) -> Any:
+    def run_process(self, act: Callable[[], Any]) -> Any:
         """Do what a process does; return None where it did not live to see the end of it."""
         try:
             return act()
@@ -222,7 +222,7 @@ class World:
     def deliver(self, place: int) -> None:
         """Let a worker take the task message, and follow its chain."""
         task = self.messages.pop(place)
-        self.alive(lambda: self._work(task))
+        self.run_process(lambda: self._work(task))
 
     def _work(self, task: TaskMessage) -> None:
         if task.step is None:
@@ -267,9 +267,9 @@ class World:
                 for stream in overdue.notify_overdue(self.runtime)
             ]
 
-        self.alive(look)
+        self.run_process(look)
 
-    def heal(self) -> None:
+    def repair_all(self) -> None:
         """Mend everything, and let time pass until nothing moves any more."""
         self.disarm()
         self.endpoints.answers.clear()
@@ -288,7 +288,7 @@ class World:
 
     # What is known
 
-    def told_of(self, export_id: str) -> tuple[ExportState, set[str]]:
+    def read_history(self, export_id: str) -> tuple[ExportState, set[str]]:
         """Return the state of an export, and the kinds of events that its log has."""
         with self.runtime.db.read() as session:
             happened = session.scalars(select(Event.type).where(col(Event.export_id) == export_id)).all()
@@ -332,7 +332,7 @@ class World:
             deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
             too_soon = [*find_early_dead_letters(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
             assert not too_soon, too_soon
-        self._check_told(said, delivered)
+        self._check_notified(said, delivered)
 
     def _check_export(self, export: Export, log: Sequence[Event]) -> None:
         # I3: the log has no gap, and nothing took effect twice.
@@ -342,10 +342,10 @@ class World:
         assert not doubled, doubled
         # I7: a state leads only where it may.
         state, before = ExportState(export.state), self._states.get(export.id, ExportState.ACCEPTED)
-        assert _leads(before, state), (before, state)
+        assert _can_lead(before, state), (before, state)
         self._states[export.id] = state
 
-    def _check_told(self, said: set[str], delivered: Sequence[tuple[str, str]]) -> None:
+    def _check_notified(self, said: set[str], delivered: Sequence[tuple[str, str]]) -> None:
         assert not self.endpoints.broken, self.endpoints.broken
         # I5: what counts as delivered was taken, and nothing was taken that nobody said.
         assert {message for _, message in self.endpoints.taken} <= said
@@ -356,7 +356,7 @@ class World:
         # Each stretch that was in flight holds at most so many messages as are claimed at once.
         assert doubled <= in_flight * self.runtime.settings.delivery_batch + self.resent
 
-    def ended(self) -> Mapping[str, ExportState]:
+    def read_end_states(self) -> Mapping[str, ExportState]:
         """Return the state of each export, once all have ended and everybody was told."""
         with self.runtime.db.read() as session:
             states = {row.id: ExportState(row.state) for row in session.scalars(select(Export))}
@@ -379,7 +379,7 @@ def _next_link(task: TaskMessage, done: str) -> list[TaskMessage]:
     return [TaskMessage(task.export_id, task.unit_no, PER_UNIT[following])] if following < len(PER_UNIT) else []
 
 
-def _leads(before: ExportState, now: ExportState) -> bool:
+def _can_lead(before: ExportState, now: ExportState) -> bool:
     """Tell whether legal moves lead from one state to the other."""
     seen, open_states = {before}, [before]
     while open_states:

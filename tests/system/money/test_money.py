@@ -41,7 +41,7 @@ LONG = settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow
 @EVERY_DAY
 @given(plans(most_units=1))
 def test_every_digit_of_a_random_invoice_is_the_plans(made: factories.Json) -> None:
-    holds(made)
+    check_plan(made)
 
 
 @pytest.mark.long
@@ -49,22 +49,22 @@ def test_every_digit_of_a_random_invoice_is_the_plans(made: factories.Json) -> N
 @LONG
 @given(plans(most_units=1, most_lines=8, most_cartons=6))
 def test_every_digit_of_ten_thousand_random_invoices_is_the_plans(made: factories.Json) -> None:
-    holds(made)
+    check_plan(made)
 
 
-def holds(made: factories.Json) -> None:
+def check_plan(made: factories.Json) -> None:
     """Assert everything that is promised of money, weight and quantity, of one plan."""
     plan = Plan.model_validate_json(json.dumps(made))
     found = [*packages.check_plan(plan), *run.check_plan(plan, on=TODAY)]
     assert [finding for finding in found if finding.severity == "block"] == []
     assert_refused(plan)
     for unit in plan.units:
-        invoice = built(unit)
+        invoice = build_unit_invoice(unit)
         assert_exact(list(values(invoice.model_dump())), unit.invoice.currency)
         assert_sums(unit, invoice)
         assert_packed(unit, invoice)
         assert_merged(invoice)
-        documents = {kind.artifact_type: kind.make(invoice) for kind in KINDS if made_without_the_engine(kind, invoice)}
+        documents = {kind.artifact_type: kind.make(invoice) for kind in KINDS if render_without_engine(kind, invoice)}
         assert_written(unit, invoice, documents)
 
 
@@ -93,7 +93,7 @@ def assert_refused(plan: Plan) -> None:
         assert pointer in {finding.pointer for finding in found if finding.severity == "block"}
 
 
-def built(unit: Unit) -> Invoice:
+def build_unit_invoice(unit: Unit) -> Invoice:
     digests = treatment.line_digests(unit)
     return build_invoice(
         unit,
@@ -105,7 +105,7 @@ def built(unit: Unit) -> Invoice:
     )  # fmt: skip
 
 
-def made_without_the_engine(kind: DocumentKind, invoice: Invoice) -> bool:
+def render_without_engine(kind: DocumentKind, invoice: Invoice) -> bool:
     return kind.media_type != "application/pdf" and kind.applies_to(invoice)
 
 
@@ -121,12 +121,12 @@ def values(of: Any) -> Iterator[Any]:
         yield of
 
 
-def exact(value: Printed) -> Decimal:
+def to_exact(value: Printed) -> Decimal:
     assert isinstance(value.exact, Decimal)
     return value.exact
 
 
-def summed(values_of: Iterable[Decimal]) -> Decimal:
+def sum_values(values_of: Iterable[Decimal]) -> Decimal:
     with localcontext() as wide:
         wide.prec = 80
         return sum(values_of, Decimal(0))
@@ -141,38 +141,40 @@ def assert_sums(unit: Unit, invoice: Invoice) -> None:
     digits = CURRENCIES[unit.invoice.currency]
     coin = Decimal(1).scaleb(-digits)
     for line in invoice.lines:
-        value = exact(line.line_value)
+        value = to_exact(line.line_value)
         with localcontext() as wide:
             wide.prec = 80
-            assert abs(exact(line.quantity) * exact(line.unit_price) - value) * 2 <= coin
+            assert abs(to_exact(line.quantity) * to_exact(line.unit_price) - value) * 2 <= coin
             assert value % coin == 0
         assert line.line_value.shown.replace(",", "") == f"{value:.{digits}f}"
     totals = invoice.totals
-    goods = summed(exact(line.line_value) for line in invoice.lines)
-    charges = summed(exact(row.amount) for row in invoice.charges if not row.included_in_prices)
-    discounts = summed(exact(row.amount) for row in invoice.discounts)
-    assert exact(totals.goods_value) == goods
-    assert exact(totals.invoice_total) == goods + charges - discounts
-    assert totals.invoice_total.shown.replace(",", "") == f"{exact(totals.invoice_total):.{digits}f}"
-    assert exact(totals.net_weight_kg) == summed(exact(line.net_weight_kg) for line in invoice.lines)
-    assert exact(totals.gross_weight_kg) == summed(exact(line.gross_weight_kg) for line in invoice.lines)
-    assert summed(exact(row.value) for row in invoice.classifications) == goods
-    assert summed(exact(row.net_weight_kg) for row in invoice.classifications) == exact(totals.net_weight_kg)
+    goods = sum_values(to_exact(line.line_value) for line in invoice.lines)
+    charges = sum_values(to_exact(row.amount) for row in invoice.charges if not row.included_in_prices)
+    discounts = sum_values(to_exact(row.amount) for row in invoice.discounts)
+    assert to_exact(totals.goods_value) == goods
+    assert to_exact(totals.invoice_total) == goods + charges - discounts
+    assert totals.invoice_total.shown.replace(",", "") == f"{to_exact(totals.invoice_total):.{digits}f}"
+    assert to_exact(totals.net_weight_kg) == sum_values(to_exact(line.net_weight_kg) for line in invoice.lines)
+    assert to_exact(totals.gross_weight_kg) == sum_values(to_exact(line.gross_weight_kg) for line in invoice.lines)
+    assert sum_values(to_exact(row.value) for row in invoice.classifications) == goods
+    assert sum_values(to_exact(row.net_weight_kg) for row in invoice.classifications) == to_exact(totals.net_weight_kg)
     assert sum(row.line_count for row in invoice.classifications) == len(invoice.lines)
     by_unit: dict[str, Decimal] = defaultdict(Decimal)
     for line in invoice.lines:
-        by_unit[line.unit] += exact(line.quantity)
-    assert {row.unit: exact(row.quantity) for row in totals.quantities} == by_unit
+        by_unit[line.unit] += to_exact(line.quantity)
+    assert {row.unit: to_exact(row.quantity) for row in totals.quantities} == by_unit
 
 
 def assert_packed(unit: Unit, invoice: Invoice) -> None:
     packed: dict[str, Decimal] = defaultdict(Decimal)
     for package in invoice.packages:
         for content in package.contents:
-            packed[content.line_ref] += exact(content.quantity)
+            packed[content.line_ref] += to_exact(content.quantity)
     assert packed == {line.line_ref: line.quantity for line in unit.lines}
     outermost = [package for package in invoice.packages if package.parent_ref is None]
-    assert exact(invoice.package_summary.gross_weight_kg) == summed(exact(box.gross_weight_kg) for box in outermost)
+    assert to_exact(invoice.package_summary.gross_weight_kg) == sum_values(
+        to_exact(box.gross_weight_kg) for box in outermost
+    )
 
 
 def assert_merged(invoice: Invoice) -> None:
@@ -188,9 +190,11 @@ def assert_merged(invoice: Invoice) -> None:
     for row in merged.lines:
         parts = [lines[ref] for ref in row.line_refs]
         for name in ("line_value", "quantity", "net_weight_kg", "gross_weight_kg"):
-            assert exact(getattr(row, name)) == summed(exact(getattr(part, name)) for part in parts), name
+            assert to_exact(getattr(row, name)) == sum_values(to_exact(getattr(part, name)) for part in parts), name
         for place, metal in enumerate(row.treatment.section232):
-            assert metal.metal_weight_kg == summed(part.treatment.section232[place].metal_weight_kg for part in parts)
+            assert metal.metal_weight_kg == sum_values(
+                part.treatment.section232[place].metal_weight_kg for part in parts
+            )
 
 
 def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) -> None:
