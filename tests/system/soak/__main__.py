@@ -17,23 +17,23 @@ from tests.support.servers import MissingServer
 from tests.system.soak.chaos import PAUSE_SECONDS
 from tests.system.soak.figures import Targets, as_json
 from tests.system.soak.history import Record
-from tests.system.soak.runner import Soaked, soak
+from tests.system.soak.runner import SoakResult, run_soak
 
-_TOLD_SECONDS: Final = 30.0
+_REPORT_SECONDS: Final = 30.0
 _MARKS: Final = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]?[/]"}
 _SHOWN: Final = 40
 
 
-class Narrator:
+class ProgressPrinter:
     """Says every half minute how far it is."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._due = console, _TOLD_SECONDS
+        self._console, self._due = console, _REPORT_SECONDS
 
     def __call__(self, record: Record) -> None:
         """Say it, if it is time."""
         if record.now() >= self._due:
-            self._due += _TOLD_SECONDS
+            self._due += _REPORT_SECONDS
             self._console.print(
                 f"  {record.now():6.0f} s  {len(record.acceptances):>6} accepted  {len(record.faults):>4} faults,"
                 f" the last {record.faults[-1].what if record.faults else 'none'}"
@@ -68,7 +68,7 @@ def main() -> int:
     share = min(given.minutes / 30, 1)
     targets = Targets(executions=int(Targets.executions * share), faults=int(Targets.faults * share))
     try:
-        found = soak(folder, given.minutes * 60, seed, targets, Narrator(console), (least, most))
+        found = run_soak(folder, given.minutes * 60, seed, targets, ProgressPrinter(console), (least, most))
     except MissingServer as missing:
         console.print(f"[bold red]error[/] {missing}")
         return 2
@@ -88,10 +88,10 @@ def main() -> int:
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
     else:
         show(found, Console(highlight=False))
-    return 1 if found.missed else 0
+    return 1 if found.missed_figures else 0
 
 
-def show(found: Soaked, console: Console) -> None:
+def show(found: SoakResult, console: Console) -> None:
     """Print the figures beside their targets, and what was broken."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("", "figure", "value", "target"):

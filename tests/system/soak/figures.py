@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.system.faults.history import Violation
 from tests.system.faults.records import Row
-from tests.system.soak.gauges import megabytes_a_minute, most_of, open_files
+from tests.system.soak.gauges import find_maximum, megabytes_a_minute, open_files
 from tests.system.soak.history import Record
 
 LEASE_SECONDS: Final = 3.0
@@ -49,13 +49,13 @@ def figures(
     accepts = [
         each.seconds
         for each in record.acceptances
-        if not any(fault.accepts and fault.touches(each.at, each.at + each.seconds) for fault in record.faults)
+        if not any(fault.accepts and fault.overlaps(each.at, each.at + each.seconds) for fault in record.faults)
     ]
     spans = [(_since(record, row["accepted_at"]), _since(record, row["finished_at"])) for row in ended]
     calm = [
         end - begin
         for begin, end in spans
-        if not any(fault.outage and fault.touches(begin, end) for fault in record.faults)
+        if not any(fault.outage and fault.overlaps(begin, end) for fault in record.faults)
     ]
     made = [
         _at_least("executions", len([row for row in exports if row["state"] == "executed"]), targets.executions),
@@ -68,7 +68,7 @@ def figures(
         _at_most("time to terminal p99 outside outages, s", _share(calm, 0.99), targets.terminal_p99_seconds),
         _at_most("all terminal after the last heal, s", rest_seconds, targets.rest_seconds),
     ]
-    megabytes, files = most_of(record.samples)
+    megabytes, files = find_maximum(record.samples)
     made += [
         _at_most("most resident memory of a process, MB", megabytes, targets.resident_megabytes),
         _at_most("most open files of a process", files, targets.files),

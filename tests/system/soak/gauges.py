@@ -67,7 +67,7 @@ def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
     return above / below * 60 / _MEGABYTE if below else None
 
 
-def most_of(samples: Sequence[Sample]) -> tuple[float, int]:
+def find_maximum(samples: Sequence[Sample]) -> tuple[float, int]:
     """Return the most memory that a process had at any time, in megabytes, and the most open files."""
     return (
         max((each.resident / each.processes / _MEGABYTE for each in samples), default=0.0),

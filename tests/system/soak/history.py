@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Final
 
 #: What is felt of an outage after it is over: connections are made again, and what was put off comes due.
-AFTERWARDS_SECONDS: Final = 3.0
+AFTERMATH_SECONDS: Final = 3.0
 
 
 @dataclass
@@ -25,9 +25,9 @@ class Fault:
     outage: bool = False
     accepts: bool = True
 
-    def touches(self, begin: float, end: float) -> bool:
+    def overlaps(self, begin: float, end: float) -> bool:
         """Whether a span of time was touched by it or by its aftermath."""
-        return begin <= self.until + AFTERWARDS_SECONDS and self.at <= end
+        return begin <= self.until + AFTERMATH_SECONDS and self.at <= end
 
 
 @dataclass(frozen=True)

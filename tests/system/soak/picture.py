@@ -36,12 +36,12 @@ from tests.system.soak.history import Fault, Record
 OUTAGE: Final = "#c9d1db"
 SLOW: Final = "#c2410c"
 #: Into so many stretches of equal length the soak is cut, to tell how long exports took.
-STRETCHES: Final = 120
+INTERVALS: Final = 120
 
 Span = tuple[float, float]
 
 
-def drawn(record: Record, exports: Sequence[Row], *, stack: str, violations: int, figures: dict[str, Any]) -> str:
+def draw_soak(record: Record, exports: Sequence[Row], *, stack: str, violations: int, figures: dict[str, Any]) -> str:
     """Return the soak as a picture; `figures` are by their names."""
     spans = [
         (row["accepted_at"].timestamp() - record.began_at, row["finished_at"].timestamp() - record.began_at)
@@ -105,7 +105,7 @@ def _exports(svg: Element, faults: Sequence[Fault], spans: Sequence[Span], end: 
 
 
 def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
-    stretches = list(_stretches(spans, end))
+    stretches = list(_split_intervals(spans, end))
     ticks = round_ticks(max([1.0, *(longest for _, _, longest in stretches)]), 4)
     draw_heading(
         svg,
@@ -130,9 +130,9 @@ def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
     )
 
 
-def _stretches(spans: Sequence[Span], end: float) -> Iterator[tuple[float, float, float]]:
+def _split_intervals(spans: Sequence[Span], end: float) -> Iterator[tuple[float, float, float]]:
     """Yield the middle of each stretch of time in which exports ended, and the median and the longest of their times."""
-    length = end / STRETCHES
+    length = end / INTERVALS
     by_stretch: dict[int, list[float]] = {}
     for began, ended in spans:
         by_stretch.setdefault(int(ended / length), []).append(ended - began)

@@ -37,7 +37,7 @@ from tests.system.soak.gauges import Gauges
 from tests.system.soak.history import Record
 from tests.system.soak.load import Load
 from tests.system.soak.partner_responses import RandomResponses
-from tests.system.soak.picture import drawn
+from tests.system.soak.picture import draw_soak
 
 FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
 #: Time is less pressed here than in the tests of single faults: task messages that are sent again sooner than they can be taken
@@ -51,12 +51,12 @@ LONG_LEASE: Final = {
 #: Nothing is waited for any longer once everything is mended: what has not ended by then is told by the judge.
 REST_SECONDS: Final = 600.0
 #: Documents of so many exports are made again, to compare.
-MADE_AGAIN: Final = 10
+MAX_RENDERED_AGAIN: Final = 10
 _LOOK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
-class Soaked:
+class SoakResult:
     """How a soak went."""
 
     record: Record
@@ -67,19 +67,19 @@ class Soaked:
     logs: str
 
     @property
-    def missed(self) -> list[Figure]:
+    def missed_figures(self) -> list[Figure]:
         """The figures that are not what they are to be."""
         return [figure for figure in self.figures if figure.reached is False]
 
 
-def soak(
+def run_soak(
     folder: Path,
     seconds: float,
     seed: int,
     targets: Targets,
-    told: Callable[[Record], None],
+    report: Callable[[Record], None],
     pause: tuple[float, float] = PAUSE_SECONDS,
-) -> Soaked:
+) -> SoakResult:
     """Hold a soak and return how it went; `told` is called now and then. Its history is written into the folder.
 
     Between two faults lies a pause of so many seconds, at least and at most.
@@ -110,7 +110,7 @@ def soak(
             for _ in _ticks(seconds):
                 chaos.tick()
                 gauges.tick()
-                told(record)
+                report(record)
             healed = chaos.repair_all()
             load.finish_submitting()
             for _ in _ticks(REST_SECONDS):
@@ -123,7 +123,7 @@ def soak(
             load.stop()
         for export_id in load.exports:
             client.inspect(export_id)
-        chosen = random.Random(seed).sample(load.exports, min(MADE_AGAIN, len(load.exports)))
+        chosen = random.Random(seed).sample(load.exports, min(MAX_RENDERED_AGAIN, len(load.exports)))
         found = snapshot(site.runtime, client.account, site.store, again=chosen)
         # Its own connections are still open: what ends by itself is to end, what does not is left.
         history = History(
@@ -140,9 +140,9 @@ def soak(
         exports = found.tables["exports"]
         measured = figures(record, exports, broken, rest, targets)
         values = {figure.name: figure.value for figure in measured}
-        picture = drawn(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
+        picture = draw_soak(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
         (folder / "soak.svg").write_text(picture, encoding="utf-8")
-        return Soaked(
+        return SoakResult(
             record,
             site.stack.name,
             measured,
@@ -158,9 +158,11 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     The pool makes steps alone; of the others each tells partners as well, so that most is told by the one that does nothing else.
     """
     parent = end.enter_context(
-        start_fork_server(_made(folder / "fork-server"), module=FORK_SERVER_MODULE, SOAK_SEED=str(seed))
+        start_fork_server(_make_folder(folder / "fork-server"), module=FORK_SERVER_MODULE, SOAK_SEED=str(seed))
     )
-    elsewhen = end.enter_context(fork_with_wrong_clock(_made(folder / "elsewhen"), shift, FORK_SERVER_MODULE))
+    wrong_clock_server = end.enter_context(
+        fork_with_wrong_clock(_make_folder(folder / "elsewhen"), shift, FORK_SERVER_MODULE)
+    )
     database = end.enter_context(PostgreSQL())
     message_broker: Redis | RabbitMQ = RabbitMQ() if seed % 2 else Redis()
     end.enter_context(message_broker)
@@ -178,7 +180,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     port = free_port()
     command = f"{read_procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
-    site.programs[WORKER].fork_server = elsewhen
+    site.programs[WORKER].fork_server = wrong_clock_server
     site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
     # How long six programs take to start on two cores is not what is measured.
@@ -194,7 +196,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     return site
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     folder.mkdir()
     return folder
 

@@ -19,7 +19,7 @@ _publish: Final[Callable[..., Any]] = kombu.Producer.publish
 _chances: dict[int, random.Random] = {}
 
 
-def _unreliable(*args: Any, **kwargs: Any) -> Any:
+def _publish_unreliably(*args: Any, **kwargs: Any) -> Any:
     """Publish as ever what is meant for partners; what wakes our own processes twice, or not at all."""
     if not (kwargs.get("headers") or {}).get("task"):
         return _publish(*args, **kwargs)
@@ -33,5 +33,5 @@ def _unreliable(*args: Any, **kwargs: Any) -> Any:
 
 
 if __name__ == "__main__":
-    kombu.Producer.publish = _unreliable  # type: ignore[method-assign]
+    kombu.Producer.publish = _publish_unreliably  # type: ignore[method-assign]
     fork_server.main(Path(sys.argv[1]))

@@ -17,15 +17,15 @@ from tests.system.faults.history import Violation
 from tests.system.soak import partner_responses, task_messages
 from tests.system.soak.figures import Figure, Targets, figures
 from tests.system.soak.gauges import WARM_SECONDS
-from tests.system.soak.history import AFTERWARDS_SECONDS, Acceptance, Fault, Record, Sample
+from tests.system.soak.history import AFTERMATH_SECONDS, Acceptance, Fault, Record, Sample
 from tests.system.soak.partner_responses import RandomResponses
-from tests.system.soak.picture import drawn
+from tests.system.soak.picture import draw_soak
 
 SVG = "{http://www.w3.org/2000/svg}"
 TARGETS = Targets(executions=2, faults=1, terminal_p99_seconds=18)
 
 
-def good() -> tuple[Record, list[dict[str, Any]]]:
+def build_good_record() -> tuple[Record, list[dict[str, Any]]]:
     """A record in which every target is reached, and its exports."""
     record = Record(1, began_at=1_000_000.0)
     record.faults.append(Fault("F9", "PostgreSQL ends", 100.0, 102.0, outage=True))
@@ -45,21 +45,21 @@ def export(accepted: float, finished: float, state: str = "executed") -> dict[st
     }
 
 
-def told(
+def find_missed(
     change: Callable[[Record, list[dict[str, Any]]], object] = lambda *_: None,
     broken: tuple[Violation, ...] = (),
     rest: float = 5.0,
 ) -> dict[str, Figure]:
-    record, exports = good()
+    record, exports = build_good_record()
     change(record, exports)
     return {figure.name: figure for figure in figures(record, exports, broken, rest, TARGETS)}
 
 
 def test_picture_says_what_was_found_within_its_edges() -> None:
-    record, exports = good()
+    record, exports = build_good_record()
     record.faults.append(Fault("F1", "kill -9 worker", 150.0, 150.0))
-    values = {name: figure.value for name, figure in told().items()}
-    svg = fromstring(drawn(record, exports, stack="postgres-redis", violations=1, figures=values).encode())
+    values = {name: figure.value for name, figure in find_missed().items()}
+    svg = fromstring(draw_soak(record, exports, stack="postgres-redis", violations=1, figures=values).encode())
     words = ["".join(each.itertext()) for each in svg.iter(f"{SVG}text")]
     assert {
         "exports",
@@ -84,12 +84,12 @@ def test_picture_says_what_was_found_within_its_edges() -> None:
 
 
 def test_picture_of_a_soak_that_came_to_nothing_is_drawn_all_the_same() -> None:
-    values = dict.fromkeys(told())
-    assert "none" in drawn(Record(1), [], stack="postgres-redis", violations=0, figures=values)
+    values = dict.fromkeys(find_missed())
+    assert "none" in draw_soak(Record(1), [], stack="postgres-redis", violations=0, figures=values)
 
 
 def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count() -> None:
-    found = told()
+    found = find_missed()
     assert {name: figure.value for name, figure in found.items()} == {
         "executions": 3,
         "faults": 1,
@@ -108,7 +108,7 @@ def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count
     assert {figure.reached for figure in found.values()} == {True}
 
 
-def leaks(record: Record, _: object) -> None:
+def add_leak(record: Record, _: object) -> None:
     record.samples = [
         Sample(each.at, each.program, each.pid, each.age_seconds, 1_000_000 * number, 40 + number)
         for number, each in enumerate(record.samples)
@@ -138,7 +138,7 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
     ),
     "slow exports": (lambda _, exports: exports.append(export(300, 330)), {"time to terminal p99 outside outages, s"}),
     "leaks": (
-        leaks,
+        add_leak,
         {
             "resident memory of worker, MB/min",
             "open files of worker, first and last third",
@@ -150,18 +150,18 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
 
 @pytest.mark.parametrize("name", MISSED)
 def test_target_that_is_missed_is_told(name: str) -> None:
-    change, missed = MISSED[name]
-    assert {figure.name for figure in told(change).values() if figure.reached is False} == missed
+    change, missed_figures = MISSED[name]
+    assert {figure.name for figure in find_missed(change).values() if figure.reached is False} == missed_figures
 
 
 def test_violation_and_late_rest_are_told() -> None:
-    found = told(broken=(Violation("I3", "exp_1 has HANDED_OFF 2 times"),), rest=61)
-    missed = {figure.name for figure in found.values() if figure.reached is False}
-    assert missed == {"violations of I1 to I10", "all terminal after the last heal, s"}
+    found = find_missed(broken=(Violation("I3", "exp_1 has HANDED_OFF 2 times"),), rest=61)
+    missed_figures = {figure.name for figure in found.values() if figure.reached is False}
+    assert missed_figures == {"violations of I1 to I10", "all terminal after the last heal, s"}
 
 
 def test_what_is_too_short_to_tell_is_not_told_as_reached() -> None:
-    found = told(lambda record, _: record.samples.__delitem__(slice(20, None)))
+    found = find_missed(lambda record, _: record.samples.__delitem__(slice(20, None)))
     slope = found["resident memory of worker, MB/min"]
     assert (slope.value, slope.reached) == (None, None)
     assert "open files of worker, first and last third" not in found
@@ -175,7 +175,7 @@ def test_process_that_starts_again_begins_at_its_own_level() -> None:
             for each in [*record.samples]
         ]
 
-    assert told(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
+    assert find_missed(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
 
 
 def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
@@ -188,16 +188,16 @@ def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
             for age in range(0, 240, 2)
         ]
 
-    slope = told(short_lives)["resident memory of worker, MB/min"]
+    slope = find_missed(short_lives)["resident memory of worker, MB/min"]
     assert (slope.value, slope.reached) == (None, None)
 
 
 def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
     fault = Fault("F9", "PostgreSQL ends", 100.0, 102.0)
-    assert fault.touches(90, 100)
-    assert fault.touches(102 + AFTERWARDS_SECONDS, 110)
-    assert not fault.touches(90, 99.9)
-    assert not fault.touches(102.1 + AFTERWARDS_SECONDS, 110)
+    assert fault.overlaps(90, 100)
+    assert fault.overlaps(102 + AFTERMATH_SECONDS, 110)
+    assert not fault.overlaps(90, 99.9)
+    assert not fault.overlaps(102.1 + AFTERMATH_SECONDS, 110)
 
 
 def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,13 +220,13 @@ def test_task_messages_are_lost_or_doubled_and_partners_messages_are_not(monkeyp
     sent: list[str] = []
     monkeypatch.setattr(task_messages, "_publish", lambda body, **_: sent.append(body))
     for number in range(5_000):
-        task_messages._unreliable(f"wake {number}", headers={"task": "exports.deliver"})
+        task_messages._publish_unreliably(f"wake {number}", headers={"task": "exports.deliver"})
     counted = Counter(Counter(sent).values())
     assert set(counted) == {2}
     assert 0.88 < counted[2] / 5_000 < 0.92
     sent.clear()
     for number in range(100):
-        task_messages._unreliable(f"message {number}", headers={"cloudEvents:id": "msg_1"})
+        task_messages._publish_unreliably(f"message {number}", headers={"cloudEvents:id": "msg_1"})
     assert sent == [f"message {number}" for number in range(100)]
 
 

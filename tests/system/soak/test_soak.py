@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import SERVERS, skip_or_fail
 from tests.support.servers import MissingServer
 from tests.system.soak.figures import Targets
-from tests.system.soak.runner import soak
+from tests.system.soak.runner import run_soak
 
 SECONDS = 60
 #: Even: on Redis. The chances are the same each day; the moments at which they strike are not.
@@ -36,7 +36,7 @@ def test_minute_of_faults_under_load_breaks_no_promise(
     tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
     try:
-        soaked = soak(tmp_path, SECONDS, seed, ANY_MACHINE, lambda _: None)
+        soaked = run_soak(tmp_path, SECONDS, seed, ANY_MACHINE, lambda _: None)
     except MissingServer as missing:
         skip_or_fail(str(missing))
     for figure in soaked.figures:
@@ -45,7 +45,7 @@ def test_minute_of_faults_under_load_breaks_no_promise(
     said = "\n".join(map(str, soaked.violations)) + "\n".join(soaked.record.ended) + soaked.logs
     assert soaked.violations == [], said
     assert (soaked.record.refused, soaked.record.ended) == ([], []), said
-    assert soaked.missed == [], said
+    assert soaked.missed_figures == [], said
     assert soaked.stack == ("postgres-redis" if seed == ON_REDIS else "postgres-rabbitmq")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert kinds.count("fault") == len(soaked.record.faults) >= ANY_MACHINE.faults
