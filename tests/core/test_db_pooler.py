@@ -29,7 +29,7 @@ from tests.support import factories
 from tests.support.pooler import PgBouncer
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import amended, executed, packages
+from tests.workflow.revisions import execute_export, make_amendment, packages
 
 pytestmark = pytest.mark.servers
 
@@ -195,8 +195,8 @@ def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled_wor
     found: list[tuple[str, int, str | None]] = []
     run_together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in find_due(pooled_workflow.runtime)))
     assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]
-    other = executed(pooled_workflow, factories.plan(batch="batch_2"))
-    new = amended(pooled_workflow, other, factories.plan(batch="batch_2", lines=4)).export_id
+    other = execute_export(pooled_workflow, factories.plan(batch="batch_2"))
+    new = make_amendment(pooled_workflow, other, factories.plan(batch="batch_2", lines=4)).export_id
     pooled_workflow.step(new, 1, "record_packages")
     assert packages(pooled_workflow, new).keys() == packages(pooled_workflow, other).keys()
 

@@ -18,7 +18,7 @@ from pipeline.workflow import queries
 from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import amended, executed
+from tests.workflow.revisions import execute_export, make_amendment
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
 
 
 def amend(workflow: WorkflowHarness, export_id: str) -> None:
-    amended(workflow, export_id)
+    make_amendment(workflow, export_id)
 
 
 def purge(workflow: WorkflowHarness, _: str) -> None:
@@ -49,7 +49,7 @@ def purge(workflow: WorkflowHarness, _: str) -> None:
 def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
     workflow_on_both: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
-    export_id = executed(workflow_on_both)
+    export_id = execute_export(workflow_on_both)
     assert late(workflow_on_both) == (0, [])
     with workflow_on_both.runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))

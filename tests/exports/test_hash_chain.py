@@ -28,7 +28,7 @@ from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import amended, deliver_all, executed
+from tests.workflow.revisions import deliver_all, execute_export, make_amendment
 
 _EVENTS = table(Event)
 
@@ -87,9 +87,9 @@ def follow_log(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | 
 
 
 def test_every_chain_holds_whatever_became_of_the_export(workflow_on_both: WorkflowHarness) -> None:
-    first = executed(workflow_on_both)
+    first = execute_export(workflow_on_both)
     deliver_all(workflow_on_both, first)
-    amended(workflow_on_both, first)
+    make_amendment(workflow_on_both, first)
     workflow_on_both.accept(factories.plan(batch="batch_2"))
     found = audit.verify_chains(workflow_on_both.runtime)
     with workflow_on_both.runtime.db.read() as session:
@@ -113,7 +113,7 @@ def test_changed_columns_are_all_that_an_event_has() -> None:
 
 @pytest.mark.parametrize("column", CHANGES)
 def test_change_of_any_column_is_found(workflow_on_both: WorkflowHarness, column: str) -> None:
-    export_id = executed(workflow_on_both)
+    export_id = execute_export(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(_EVENTS.update().where(_EVENTS.c.seq == 3).values({column: CHANGES[column]}))
     (fault,) = audit.verify_chains(workflow_on_both.runtime).breaks
@@ -122,7 +122,7 @@ def test_change_of_any_column_is_found(workflow_on_both: WorkflowHarness, column
 
 
 def test_what_is_missing_moved_replaced_or_added_is_named(workflow_on_both: WorkflowHarness) -> None:
-    export_id = executed(workflow_on_both)
+    export_id = execute_export(workflow_on_both)
     with workflow_on_both.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
     last = rows[-1]["seq"]
@@ -176,7 +176,7 @@ def test_writers_at_once_make_one_chain(workflow_on_both: WorkflowHarness) -> No
 def test_database_refuses_to_change_what_is_only_ever_added_to(
     workflow_on_both: WorkflowHarness, model: type[SQLModel]
 ) -> None:
-    executed(workflow_on_both)
+    execute_export(workflow_on_both)
     name = model.__tablename__
     key = table(model).primary_key.columns.keys()[0]
     statements = [f"UPDATE {name} SET {key} = 'x'", f"DELETE FROM {name}"]  # noqa: S608
@@ -190,7 +190,7 @@ def test_database_refuses_to_change_what_is_only_ever_added_to(
 
 @pytest.mark.parametrize("model", [Event, Attempt])
 def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(workflow: WorkflowHarness, model: type[SQLModel]) -> None:
-    executed(workflow)
+    execute_export(workflow)
     name = model.__tablename__
     others = [column.name for column in table(model).columns]
     key = [column.name for column in table(model).primary_key]
@@ -227,7 +227,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             owner.store,
             owner.caller,
         )
-        export_id = executed(workflow)
+        export_id = execute_export(workflow)
         # What a later migration makes is the service's to use as well.
         with owner.runtime.db.engine.begin() as connection:
             connection.execute(sa.text("CREATE TABLE later (id integer)"))
@@ -254,7 +254,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
 
 
 def test_events_of_an_older_version_are_chained_by_the_upgrade(workflow_on_both: WorkflowHarness) -> None:
-    export_id = executed(workflow_on_both)
+    export_id = execute_export(workflow_on_both)
     with workflow_on_both.runtime.db.read() as session:
         before = [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))]
     migrations.downgrade(workflow_on_both.runtime.db, "0005")
@@ -268,12 +268,12 @@ def test_events_of_an_older_version_are_chained_by_the_upgrade(workflow_on_both:
 
 def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflow_on_both: WorkflowHarness) -> None:
     runtime = workflow_on_both.runtime
-    kept, gone = executed(workflow_on_both), executed(workflow_on_both, factories.plan(batch="batch_2"))
+    kept, gone = execute_export(workflow_on_both), execute_export(workflow_on_both, factories.plan(batch="batch_2"))
     stated = audit.sign_checkpoint(runtime, settled_seconds=0)
     until = datetime.fromisoformat(stated.until)
     assert (stated.exports, stated.events) == (2, audit.verify_chains(runtime).events)
     workflow_on_both.clock.pass_seconds(1)
-    amended(workflow_on_both, kept)
+    make_amendment(workflow_on_both, kept)
     workflow_on_both.accept(factories.plan(batch="batch_3"))
     assert audit.find_mismatch(stated, audit.verify_chains(runtime, until=until)) is None
     with open_unguarded(runtime.db) as connection:
@@ -285,14 +285,14 @@ def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflo
 
 
 def test_checkpoint_says_nothing_of_what_may_still_be_under_way(workflow: WorkflowHarness) -> None:
-    executed(workflow)
+    execute_export(workflow)
     assert audit.sign_checkpoint(workflow.runtime).exports == 0
     workflow.clock.pass_seconds(audit.SETTLED_SECONDS)
     assert audit.sign_checkpoint(workflow.runtime).exports == 1
 
 
 def test_log_forged_to_the_end_does_not_match_the_checkpoint(workflow: WorkflowHarness) -> None:
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
     with workflow.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
@@ -310,7 +310,7 @@ def test_log_forged_to_the_end_does_not_match_the_checkpoint(workflow: WorkflowH
 
 
 def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(workflow: WorkflowHarness) -> None:
-    executed(workflow)
+    execute_export(workflow)
     settings = workflow.runtime.settings
     stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
     renewed = settings.model_copy(
@@ -329,7 +329,7 @@ def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_uncha
 
 
 def test_no_checkpoint_is_signed_of_a_broken_log(workflow: WorkflowHarness) -> None:
-    executed(workflow)
+    execute_export(workflow)
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))
     with pytest.raises(audit.BrokenLog, match="1 of 1 chains are broken"):

@@ -20,7 +20,7 @@ from tests.ops.rebuild.test_rebuild import content, run_answered_export
 from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import deliver_all, executed
+from tests.workflow.revisions import deliver_all, execute_export
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def spoil(workflow: WorkflowHarness, export_id: str, name: str, column: str, val
 
 
 def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarness) -> None:
-    export_id, other = run_answered_export(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, other = run_answered_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     before = content(workflow)
     for name, column, value in REPAIRED:
         spoil(workflow, export_id, name, column, value)
@@ -114,7 +114,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
 def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     workflow: WorkflowHarness, name: str, column: str, value: Any, told: str, *, comes_back: bool
 ) -> None:
-    export_id, _ = hand_off(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, _ = hand_off(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     spoil(workflow, export_id, name, column, value)
     found = service.rebuild_exports(workflow.runtime, apply=True)
     (one,) = found.damaged
@@ -138,7 +138,7 @@ def hand_off(workflow: WorkflowHarness) -> str:
 def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
     workflow: WorkflowHarness, column: str, value: Any
 ) -> None:
-    export_id, other = executed(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, other = execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     spoil(workflow, export_id, "events", column, value)
     spoil(workflow, other, "packages", "contents", "garbage")
     verified = audit.verify_chains(workflow.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
@@ -150,7 +150,7 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
 
 
 def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: WorkflowHarness) -> None:
-    export_id, other = executed(workflow), executed(workflow, factories.plan(batch="batch_2"))
+    export_id, other = execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     deliver_all(workflow, export_id)
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
@@ -160,7 +160,10 @@ def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: Workf
 
 
 def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_both: WorkflowHarness) -> None:
-    export_id, other = executed(workflow_on_both), executed(workflow_on_both, factories.plan(batch="batch_2"))
+    export_id, other = (
+        execute_export(workflow_on_both),
+        execute_export(workflow_on_both, factories.plan(batch="batch_2")),
+    )
     seq = len(workflow_on_both.events(export_id)) + 1
     with workflow_on_both.runtime.db.read() as session:
         last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()

@@ -269,12 +269,12 @@ def test_engine_that_does_not_start_is_an_outage_that_is_seen(
 
 def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workflow: WorkflowHarness) -> None:
     export_id = make_documents_pending(workflow)
-    workflow.store.breaks_with = StoreUnavailable("no room")
+    workflow.store.error_on_put = StoreUnavailable("no room")
     assert workflow.step(export_id, 1, "render_documents") == ()
     workflow.clock.pass_seconds(STALLED_AFTER)
     assert workflow.step(export_id, 1, "render_documents") == ()
     assert list_failing_parts(workflow) == ["outage"]
-    workflow.store.breaks_with = None
+    workflow.store.error_on_put = None
     other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(other, 1, name)
@@ -283,7 +283,7 @@ def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workf
 
 def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> None:
     export_id = make_documents_pending(workflow)
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died of SIGSEGV")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died of SIGSEGV")
     for _ in range(workflow.runtime.settings.step_max_attempts - 1):
         assert workflow.step(export_id, 1, "render_documents") == ()
         assert list_failing_parts(workflow) == []

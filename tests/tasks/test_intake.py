@@ -54,12 +54,12 @@ def harness(
     runtime = make_runtime(broker_url=url)
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    with at_work(runtime):
+    with run_intake(runtime):
         yield IntakeHarness(runtime, url, secret)
 
 
 @contextmanager
-def at_work(runtime: Runtime) -> Iterator[None]:
+def run_intake(runtime: Runtime) -> Iterator[None]:
     working = intake.Intake(runtime)
     thread = threading.Thread(target=working.run, daemon=True)
     thread.start()
@@ -108,7 +108,7 @@ class IntakeHarness:
         headers: Json = dict(build_signature_headers("msg-1", raw, secret or self.secret, at=at))
         self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
 
-    def taken(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:
+    def take_messages(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:
         """Take `count` messages from the queue, or as many as come in time."""
         found: list[Message] = []
 
@@ -145,7 +145,7 @@ def request(**changes: Any) -> Json:
 def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(harness: IntakeHarness) -> None:
     for _ in range(2):
         harness.command(request(), reply_to="answers", correlation_id="order-7")
-    first, second = harness.taken("answers", 2)
+    first, second = harness.take_messages("answers", 2)
     assert [each.properties["correlation_id"] for each in (first, second)] == ["order-7"] * 2
     assert [each.content_type for each in (first, second)] == ["application/json"] * 2
     (export,) = harness.rows(Export)
@@ -155,7 +155,7 @@ def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(harness:
 @pytest.mark.parametrize(("given", "kept"), [("order-run-481", True), ("no\x00id", False), ("", False)])
 def test_the_log_says_of_which_message_an_export_came(harness: IntakeHarness, given: str, *, kept: bool) -> None:
     harness.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
-    assert len(harness.taken("answers")) == 1
+    assert len(harness.take_messages("answers")) == 1
     (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
     assert accepted.actor == "queue"
     assert (accepted.data["requestId"] == given) is kept
@@ -180,7 +180,7 @@ def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
     harness: IntakeHarness, given: object, kept: str | None
 ) -> None:
     harness.command(request(), reply_to="answers", headers={"traceparent": given})
-    assert len(harness.taken("answers")) == 1
+    assert len(harness.take_messages("answers")) == 1
     (export,) = harness.rows(Export)
     (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
     assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
@@ -192,11 +192,11 @@ def test_what_a_message_says_beside_its_body_ends_nothing(harness: IntakeHarness
         harness.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
     harness.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
     harness.command(request(), reply_to="answers")
-    assert len(harness.taken("answers")) == 1
+    assert len(harness.take_messages("answers")) == 1
     assert len(harness.rows(Export)) == 1
 
 
-def enveloped(**changes: Any) -> bytes:
+def build_envelope(**changes: Any) -> bytes:
     """Return what kombu would push, but for the changes."""
     properties = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": ""}}
     return json.dumps({"body": "e30=", "headers": {}, "properties": properties} | changes).encode()
@@ -208,16 +208,16 @@ FOREIGN = {
     "no JSON": b"{",
     "JSON of another kind": b"7",
     "a command as it is": json.dumps(request()).encode(),
-    "headers of another kind": enveloped(headers="traceparent"),
-    "properties of another kind": enveloped(properties=[]),
-    "no place": enveloped(properties={"delivery_tag": "1", "body_encoding": "base64"}),
-    "a tag of another kind": enveloped(
+    "headers of another kind": build_envelope(headers="traceparent"),
+    "properties of another kind": build_envelope(properties=[]),
+    "no place": build_envelope(properties={"delivery_tag": "1", "body_encoding": "base64"}),
+    "a tag of another kind": build_envelope(
         properties={"delivery_tag": {}, "delivery_info": {"exchange": "", "routing_key": ""}}
     ),
-    "a body in another encoding": enveloped(
+    "a body in another encoding": build_envelope(
         properties={"delivery_tag": "1", "body_encoding": "7", "delivery_info": {"exchange": "", "routing_key": ""}}
     ),
-    "a value that is none": enveloped(headers={"__type__": "decimal", "__value__": "much"}),
+    "a value that is none": build_envelope(headers={"__type__": "decimal", "__value__": "much"}),
     "deep": b"[" * 100_000,
 }
 
@@ -228,9 +228,9 @@ def test_what_is_no_message_is_set_aside_and_what_follows_is_done(harness: Intak
         for foreign in FOREIGN.values():
             connection.default_channel.client.lpush(queues.EXECUTE, foreign)
     harness.command(request(), reply_to="answers", correlation_id="c-1")
-    (answer,) = harness.taken("answers")
+    (answer,) = harness.take_messages("answers")
     assert json.loads(answer.body)["state"] == "accepted"
-    dead = harness.taken(queues.DEAD, len(FOREIGN))
+    dead = harness.take_messages(queues.DEAD, len(FOREIGN))
     assert [bytes(each.body) for each in dead] == list(FOREIGN.values())
     assert {each.content_type for each in dead} == {"application/octet-stream"}
 
@@ -239,15 +239,15 @@ def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(harness
     submission = harness.submission()
     exports.purge(harness.runtime, submission.export_id)
     harness.acknowledge({"submissionId": submission.id, "id": "late", "status": "query", "message": "canary"})
-    (reply,) = harness.taken("answers")
+    (reply,) = harness.take_messages("answers")
     assert json.loads(reply.body)["errorCode"] == "INVALID_STATE"
-    assert harness.taken(queues.DEAD, seconds=0.3) == []
+    assert harness.take_messages(queues.DEAD, seconds=0.3) == []
     assert harness.rows(Acknowledgement) == []
 
 
 def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(harness: IntakeHarness) -> None:
     harness.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
-    (reply,), (refusal,) = harness.taken("answers"), harness.taken(queues.REFUSED)
+    (reply,), (refusal,) = harness.take_messages("answers"), harness.take_messages(queues.REFUSED)
     assert reply.content_type == refusal.content_type == "application/problem+json"
     assert json.loads(reply.body) == json.loads(refusal.body)
     assert json.loads(reply.body)["field"] == "/idempotencyKey"
@@ -259,10 +259,10 @@ def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remed
 ) -> None:
     monkeypatch.setitem(harness.runtime.settings.__dict__, "max_open_exports", 1)
     harness.command(request(), reply_to="answers")
-    harness.taken("answers")
+    harness.take_messages("answers")
     other = factories.plan(batch="batch-2", invoice="A-2")
     harness.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
-    (refusal,) = harness.taken(queues.REFUSED)
+    (refusal,) = harness.take_messages(queues.REFUSED)
     assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
     assert "try again once some have ended" in json.loads(refusal.body)["message"]
     assert len(harness.rows(Export)) == 1
@@ -280,10 +280,10 @@ def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_
     with capture_logs() as lines:
         harness.command(request(idempotencyKey=key), reply_to="full")
         harness.command(request(), reply_to="answers")
-        assert len(harness.taken("answers")) == 1
+        assert len(harness.take_messages("answers")) == 1
     assert [line["error"] for line in lines if line["event"] == "reply_not_accepted"] == ["MessageNacked"]
-    assert len(harness.taken(queues.REFUSED, seconds=30 if key is None else 0.3)) == (key is None)
-    assert harness.taken(queues.DEAD, seconds=0.3) == []
+    assert len(harness.take_messages(queues.REFUSED, seconds=30 if key is None else 0.3)) == (key is None)
+    assert harness.take_messages(queues.DEAD, seconds=0.3) == []
     assert len(harness.rows(Export)) == 1
 
 
@@ -307,15 +307,15 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
     monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     harness.command(request(idempotencyKey=None))
-    with at_work(runtime):
-        assert len(harness.taken(queues.REFUSED)) == 1  # so that it has a connection for answers
+    with run_intake(runtime):
+        assert len(harness.take_messages(queues.REFUSED)) == 1  # so that it has a connection for answers
         monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: server.kill())
         harness.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()
         # A Redis that keeps nothing has lost it, and its sender asks again.
         harness.command(request(), reply_to="answers")
-        (reply,) = harness.taken("answers", seconds=20)
+        (reply,) = harness.take_messages("answers", seconds=20)
     (export,) = harness.rows(Export)
     assert json.loads(reply.body)["exportId"] == export.id
 
@@ -324,8 +324,8 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
 def test_a_reply_is_never_sent_to_a_queue_of_the_service(harness: IntakeHarness, own: str) -> None:
     harness.command(request(), reply_to=own)
     harness.command(request(), reply_to="answers")
-    harness.taken("answers")
-    assert harness.taken(own, seconds=0.3) == []
+    harness.take_messages("answers")
+    assert harness.take_messages(own, seconds=0.3) == []
 
 
 def test_poison_is_answered_and_what_follows_is_done(harness: IntakeHarness) -> None:
@@ -333,8 +333,8 @@ def test_poison_is_answered_and_what_follows_is_done(harness: IntakeHarness) -> 
     for each in poison:
         harness.command(each)
     harness.command(request(), reply_to="answers")
-    assert len(harness.taken("answers")) == 1
-    codes = [json.loads(each.body)["errorCode"] for each in harness.taken(queues.REFUSED, len(poison))]
+    assert len(harness.take_messages("answers")) == 1
+    codes = [json.loads(each.body)["errorCode"] for each in harness.take_messages(queues.REFUSED, len(poison))]
     assert sorted(set(codes)) == ["INVALID_REQUEST", "PAYLOAD_TOO_LARGE"]
     assert len(codes) == len(poison)
     assert len(harness.rows(Export)) == 1
@@ -355,9 +355,9 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
 
     monkeypatch.setattr("tasks.intake.accept_plan", seldom)
     harness.command(request(), reply_to="answers")
-    assert len(harness.taken("answers")) == 1
+    assert len(harness.take_messages("answers")) == 1
     assert len(tries) == 16
-    assert harness.taken(queues.DEAD, seconds=0.3) == harness.taken(queues.REFUSED, seconds=0.3) == []
+    assert harness.take_messages(queues.DEAD, seconds=0.3) == harness.take_messages(queues.REFUSED, seconds=0.3) == []
 
 
 def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(harness: IntakeHarness) -> None:
@@ -365,7 +365,7 @@ def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(ha
     said = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
     for _ in range(2):
         harness.acknowledge(said, at=OLD)
-    first, second = (json.loads(each.body) for each in harness.taken("answers", 2))
+    first, second = (json.loads(each.body) for each in harness.take_messages("answers", 2))
     assert (first["submissionStatus"], first["recorded"], second["recorded"]) == ("accepted", True, False)
     (kept,) = harness.rows(Acknowledgement)
     assert (kept.id, kept.status, kept.reference) == ("a-1", "accepted", "REF-1")
@@ -385,7 +385,7 @@ def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothi
     submission = harness.submission()
     body = change({"submissionId": submission.id, "id": "a-1", "status": "accepted"})
     harness.acknowledge(body)
-    (reply,), (buried,) = harness.taken("answers"), harness.taken(queues.DEAD)
+    (reply,), (buried,) = harness.take_messages("answers"), harness.take_messages(queues.DEAD)
     assert json.loads(reply.body)["errorCode"] == code
     assert json.loads(buried.body) == body
     assert harness.rows(Acknowledgement) == []
@@ -399,4 +399,4 @@ def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(
     harness.acknowledge(said)
     poll(lambda: len(harness.rows(Acknowledgement)) == 1, 60)
     assert [each.status for each in harness.rows(Acknowledgement)] == ["accepted"]
-    assert len(harness.taken(queues.DEAD, 2)) == 2
+    assert len(harness.take_messages(queues.DEAD, 2)) == 2

@@ -25,7 +25,7 @@ from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.matrix import mark_own_stack
-from tests.tasks.test_intake import IntakeHarness, at_work, request
+from tests.tasks.test_intake import IntakeHarness, request, run_intake
 
 #: What Redis keeps of who is bound to the exchange.
 BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
@@ -38,14 +38,14 @@ DEAD = ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
 class HeartbeatHarness(IntakeHarness):
     """An intake harness that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
 
-    arrived: int = 0
+    heartbeat_count: int = 0
 
     def await_heartbeats(self, count: int = 1) -> None:
         """Return once so many more have arrived and are recorded."""
-        until = self.arrived + count
-        poll(lambda: self.arrived >= until, 60, "no heartbeat arrives")
+        until = self.heartbeat_count + count
+        poll(lambda: self.heartbeat_count >= until, 60, "no heartbeat arrives")
 
-    def deafen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose_heartbeats(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let no heartbeat be sent any more, and return once those that were under way are recorded."""
         lost: list[bool] = []
 
@@ -59,7 +59,7 @@ class HeartbeatHarness(IntakeHarness):
 
         monkeypatch.setattr(intake.Intake, "_send_heartbeat", lose)
         poll(more(), 20, "none is sent any more")
-        poll(lambda: waiting(self) == 0, 20, "it is not read")
+        poll(lambda: is_waiting(self) == 0, 20, "it is not read")
         poll(more(), 20, "none is sent any more")  # the thread that sends has recorded what it had read
 
 
@@ -79,7 +79,7 @@ def idle(
 
     def counted(self: intake.Intake, message: Any) -> None:
         receive(self, message)
-        ward.arrived += 1
+        ward.heartbeat_count += 1
 
     monkeypatch.setattr(intake.Intake, "receive_heartbeat", counted)
     return ward
@@ -88,7 +88,7 @@ def idle(
 @pytest.fixture
 def busy(idle: HeartbeatHarness) -> Iterator[HeartbeatHarness]:
     """The same with an intake at work, which has had its first heartbeat."""
-    with at_work(idle.runtime):
+    with run_intake(idle.runtime):
         idle.await_heartbeats()
         yield idle
 
@@ -96,56 +96,60 @@ def busy(idle: HeartbeatHarness) -> Iterator[HeartbeatHarness]:
 on_redis = pytest.mark.parametrize("idle", [pytest.param("redis", marks=SERVERS)], indirect=True)
 
 
-def flushed(client: redis.Redis) -> None:
+def flush(client: redis.Redis) -> None:
     client.flushdb()
 
 
-def unbound(client: redis.Redis) -> None:
+def unbind(client: redis.Redis) -> None:
     assert client.delete(BINDINGS) == 1
 
 
-def unbound_from_commands(client: redis.Redis) -> None:
-    assert client.srem(BINDINGS, *(row for row in members(client) if row.endswith(queues.EXECUTE.encode()))) == 1
+def unbind_commands(client: redis.Redis) -> None:
+    assert client.srem(BINDINGS, *(row for row in list_members(client) if row.endswith(queues.EXECUTE.encode()))) == 1
 
 
-def members(client: redis.Redis) -> set[bytes]:
+def list_members(client: redis.Redis) -> set[bytes]:
     found: Any = client.smembers(BINDINGS)
     return set(found)
 
 
-def bound(harness: IntakeHarness) -> set[str]:
+def list_bound_queues(harness: IntakeHarness) -> set[str]:
     """Return the queues that Redis says are bound to the exchange."""
     with redis.Redis.from_url(harness.url) as client:
-        return {row.rsplit(b"\x06\x16", 1)[1].decode() for row in members(client)}
+        return {row.rsplit(b"\x06\x16", 1)[1].decode() for row in list_members(client)}
 
 
-def harmed(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None:
+def do_harm(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None:
     """Do the harm, and return once the bindings are back; what is sent in between is lost, and its sender gets no answer."""
     with redis.Redis.from_url(harness.url) as client:
         harm(client)
-    poll(lambda: bound(harness) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back")
+    poll(
+        lambda: list_bound_queues(harness) >= {*queues.BINDINGS, queues.HEARTBEAT}, 20, "the bindings do not come back"
+    )
 
 
 @mark_own_stack("F5")
 @on_redis
-@pytest.mark.parametrize("harm", [flushed, unbound, unbound_from_commands])
+@pytest.mark.parametrize("harm", [flush, unbind, unbind_commands])
 def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_connections_live(
     busy: IntakeHarness, harm: Callable[[redis.Redis], None]
 ) -> None:
     submission = busy.submission()
     busy.command(request(idempotencyKey=None), correlation_id="c-0")
-    assert len(busy.taken(queues.REFUSED)) == 1  # so that its other connection has declared the queue of refusals
+    assert (
+        len(busy.take_messages(queues.REFUSED)) == 1
+    )  # so that its other connection has declared the queue of refusals
     for _ in range(2):
-        harmed(busy, harm)
+        do_harm(busy, harm)
     body = json.dumps(request(batchId="by-queue", plan=factories.plan(batch="by-queue"))).encode()
     busy.send("execute", body, declare=False, reply_to="answers", correlation_id="c-2")
-    (answer,) = busy.taken("answers")
+    (answer,) = busy.take_messages("answers")
     assert json.loads(answer.body)["state"] == "accepted"
     assert {export.batch_id for export in busy.rows(Export)} >= {"by-queue"}
     busy.send("execute", json.dumps(request(idempotencyKey=None)).encode(), declare=False)
-    assert len(busy.taken(queues.REFUSED)) == 1
+    assert len(busy.take_messages(queues.REFUSED)) == 1
     busy.acknowledge({"submissionId": submission.id, "id": "a-1", "status": "accepted"}, declare=False)
-    (receipt,) = busy.taken("answers")
+    (receipt,) = busy.take_messages("answers")
     assert json.loads(receipt.body)["recorded"] is True
     assert [each.status for each in busy.rows(Acknowledgement)] == ["accepted"]
 
@@ -157,7 +161,7 @@ def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
 ) -> None:
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 3600)
     refusals = Queue(queues.REFUSED, no_declare=True)
-    with at_work(idle.runtime), Connection(idle.url) as connection:
+    with run_intake(idle.runtime), Connection(idle.url) as connection:
         producer = Producer(connection)
         for _ in range(2):
             producer.publish(b"{}", exchange="", routing_key=queues.EXECUTE, content_type="application/json")
@@ -173,11 +177,11 @@ def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the
         with redis.Redis.from_url(idle.url) as client:
             client.flushdb()
         assert sweeper._declare_queues(runtime) == 0
-        assert bound(idle) == {*queues.BINDINGS, queues.DEAD}
+        assert list_bound_queues(idle) == {*queues.BINDINGS, queues.DEAD}
     idle.send("execute", json.dumps(request()).encode(), declare=False)
     with redis.Redis.from_url(idle.url) as client:
         assert client.llen(queues.EXECUTE) == 1
-    with at_work(runtime):
+    with run_intake(runtime):
         poll(lambda: len(idle.rows(Export)) == 1, 20, "the command was not taken")
 
 
@@ -203,7 +207,7 @@ def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_re
     busy: HeartbeatHarness, clock: Clock
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        busy.deafen(patch)
+        busy.lose_heartbeats(patch)
         check_red_after_a_minute(busy.runtime, clock)
     poll(lambda: intake_is_ready(busy.runtime), 20, "it stays red")
 
@@ -213,7 +217,7 @@ def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_mi
     make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
     runtime = make_runtime(broker_url=url)
-    with at_work(runtime):
+    with run_intake(runtime):
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
         check_red_after_a_minute(runtime, clock)
     assert not expected(runtime), "it was asked to end"
@@ -222,8 +226,8 @@ def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_mi
 def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
     busy: HeartbeatHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy.deafen(monkeypatch)
-    with at_work(busy.runtime):
+    busy.lose_heartbeats(monkeypatch)
+    with run_intake(busy.runtime):
         pass
     poll(lambda: expected(busy.runtime), 20, "nobody waits for a heartbeat")
     clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
@@ -235,9 +239,9 @@ def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
     make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
     runtime = make_runtime(broker_url=url)
-    with at_work(runtime):
+    with run_intake(runtime):
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
-        with at_work(runtime):
+        with run_intake(runtime):
             pass
         poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
         clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
@@ -258,7 +262,7 @@ def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbe
 
     monkeypatch.setattr(heartbeats, "expect", busy_once)
     monkeypatch.setattr(intake.Intake, "_send_heartbeat", lambda _: True)
-    with at_work(idle.runtime):
+    with run_intake(idle.runtime):
         poll(lambda: expected(idle.runtime), 20, "nobody waits for a heartbeat")
 
 
@@ -275,7 +279,7 @@ def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
 
 
 def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: HeartbeatHarness, clock: Clock) -> None:
-    with at_work(idle.runtime):
+    with run_intake(idle.runtime):
         idle.await_heartbeats()
     assert idle.rows(Heartbeat) == []
     clock.pass_seconds(3600)
@@ -283,13 +287,13 @@ def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: HeartbeatHarness
 
 
 def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: HeartbeatHarness) -> None:
-    with at_work(idle.runtime), at_work(idle.runtime):
+    with run_intake(idle.runtime), run_intake(idle.runtime):
         idle.await_heartbeats(10)
         assert [row.name for row in idle.rows(Heartbeat)] == [heartbeats.INTAKE]
-    assert waiting(idle) <= 2
+    assert is_waiting(idle) <= 2
 
 
-def waiting(harness: IntakeHarness) -> int:
+def is_waiting(harness: IntakeHarness) -> int:
     with Connection(harness.url) as connection:
         bound_queue = queues.heartbeat_queue(harness.runtime.settings).bind(connection.default_channel)
         return int(bound_queue.queue_declare().message_count)
@@ -302,14 +306,14 @@ def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: IntakeHarness) -> Non
         sender._declare()
         for _ in range(5):
             assert sender._send_heartbeat() is True
-            poll(lambda: waiting(idle) >= 1, 10, "it did not arrive")
-    assert waiting(idle) == 1
+            poll(lambda: is_waiting(idle) >= 1, 10, "it did not arrive")
+    assert is_waiting(idle) == 1
 
 
 def test_a_heartbeat_is_no_command_and_nobody_is_answered_into_its_queue(busy: IntakeHarness) -> None:
     busy.send("heartbeat", b"\x80 what anybody may write", reply_to=queues.EXECUTE)
     busy.command(request(), reply_to=queues.HEARTBEAT)
     busy.command(request(), reply_to="answers")
-    assert len(busy.taken("answers")) == 1
-    assert busy.taken(queues.DEAD, seconds=0.3) == busy.taken(queues.REFUSED, seconds=0.3) == []
+    assert len(busy.take_messages("answers")) == 1
+    assert busy.take_messages(queues.DEAD, seconds=0.3) == busy.take_messages(queues.REFUSED, seconds=0.3) == []
     assert len(busy.rows(Export)) == 1

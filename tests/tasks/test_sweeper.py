@@ -35,11 +35,11 @@ def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
     partners.pause_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
     clock.pass_seconds(60)
     assert deliver(runtime, export) == sender.DeliveryReport()
-    assert stream_of(export) not in due(runtime)
+    assert stream_of(export) not in list_due(runtime)
     assert hook.requests == []
 
 
-def due(runtime: Runtime) -> Sequence[DeliveryStream]:
+def list_due(runtime: Runtime) -> Sequence[DeliveryStream]:
     with runtime.db.write() as session:
         return streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
@@ -53,7 +53,7 @@ def test_many_sweeps_at_once_publish_a_stream_once(
     with runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
     found: list[DeliveryStream] = []
-    threads = [threading.Thread(target=lambda: found.extend(due(patient))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.extend(list_due(patient))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -66,16 +66,16 @@ def test_the_sweep_finds_a_due_stream_once_and_again_after_a_while(
 ) -> None:
     runtime = make_runtime(stalled_seconds=15)
     export = hand_off_by_webhook(runtime, endpoint().url)
-    assert due(runtime) == [], "the step that follows the handoff tells first"
+    assert list_due(runtime) == [], "the step that follows the handoff tells first"
     clock.pass_seconds(15)
-    found = due(runtime)
+    found = list_due(runtime)
     assert sorted(stream.partner_id for stream in found) == [factories.BROKER, stream_of(export).partner_id]
-    assert due(runtime) == []
+    assert list_due(runtime) == []
     clock.pass_seconds(15)
-    assert len(due(runtime)) == 2
+    assert len(list_due(runtime)) == 2
 
 
-def due_instants(runtime: Runtime, export: exports.PreparedExport) -> list[datetime | None]:
+def list_due_instants(runtime: Runtime, export: exports.PreparedExport) -> list[datetime | None]:
     return [each.due_at for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)]
 
 
@@ -85,18 +85,18 @@ def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
     runtime = make_runtime(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
     export = hand_off_by_webhook(runtime, endpoint().url)
     clock.pass_seconds(1)
-    assert stream_of(export) in due(runtime)
+    assert stream_of(export) in list_due(runtime)
     clock.pass_seconds(1)
     claimed = streams.claim_stream(runtime, stream_of(export))
     assert claimed is not None
-    before = due_instants(runtime, export)
-    assert stream_of(export) not in due(runtime)
-    assert due_instants(runtime, export) == before, "and nothing of it is written"
+    before = list_due_instants(runtime, export)
+    assert stream_of(export) not in list_due(runtime)
+    assert list_due_instants(runtime, export) == before, "and nothing of it is written"
     with runtime.db.write() as session:
         session.execute(
             update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
         )
-    assert stream_of(export) in due(runtime), "its sender came to an end"
+    assert stream_of(export) in list_due(runtime), "its sender came to an end"
 
 
 def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
@@ -105,13 +105,13 @@ def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_t
     runtime = make_runtime(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
     export = hand_off_by_webhook(runtime, endpoint(Script(500), Script()).url)
     assert deliver(runtime, export).retried == 1
-    before = due_instants(runtime, export)
+    before = list_due_instants(runtime, export)
     assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
     clock.pass_seconds(299)
-    assert stream_of(export) not in due(runtime)
-    assert due_instants(runtime, export) == before
+    assert stream_of(export) not in list_due(runtime)
+    assert list_due_instants(runtime, export) == before
     clock.pass_seconds(1)
-    assert stream_of(export) in due(runtime)
+    assert stream_of(export) in list_due(runtime)
     assert deliver(runtime, export).delivered == 3
 
 

@@ -51,12 +51,12 @@ class UnsteadyStore(ArtifactStore):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.refusals = 0
-        self.breaks_with: Exception | None = None
+        self.error_on_put: Exception | None = None
 
     def put(self, body: bytes) -> str:
         """Keep `body`, unless a refusal is left, or it is to break."""
-        if self.breaks_with is not None:
-            raise self.breaks_with
+        if self.error_on_put is not None:
+            raise self.error_on_put
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("the artifact store did not take a document: it was told not to")
@@ -194,11 +194,11 @@ Answers = Callable[[Exception], AbstractContextManager[None]]
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+def failing_queues(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """Has every queue answer so, for as long as it is said to."""
 
     @contextmanager
-    def all_say(failure: Exception) -> Iterator[None]:
+    def fail_queues(failure: Exception) -> Iterator[None]:
         def send(*_: object) -> None:
             raise failure
 
@@ -206,4 +206,4 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
             patch.setattr("pipeline.deliveries.channels.queue.QueueChannel.send", send)
             yield
 
-    return all_say
+    return fail_queues

@@ -24,13 +24,15 @@ from tests.workflow.conftest import WorkflowHarness
 OTHER_PLAN = factories.plan(lines=4)
 
 
-def amended(workflow: WorkflowHarness, export_id: str, plan: factories.Json = OTHER_PLAN, **changes: Any) -> Acceptance:
+def make_amendment(
+    workflow: WorkflowHarness, export_id: str, plan: factories.Json = OTHER_PLAN, **changes: Any
+) -> Acceptance:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     given: dict[str, Any] = {"raw_plan": plan, "idempotency_key": None} | changes
     return amend_export(workflow.runtime, workflow.caller, export_id, request, **given)
 
 
-def executed(workflow: WorkflowHarness, plan: factories.Json | None = None, *, told: bool = True) -> str:
+def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None, *, told: bool = True) -> str:
     """Execute a plan to its end; `told` sends what it owes, else all of it is still owed."""
     export_id = workflow.accept(plan).export_id
     for unit_no in range(1, len((plan or factories.plan())["units"]) + 1):
@@ -49,17 +51,17 @@ def executed(workflow: WorkflowHarness, plan: factories.Json | None = None, *, t
 
 
 def deliver_all(workflow: WorkflowHarness, export_id: str) -> None:
-    for partner_id, channel in {(each.partner_id, each.channel) for each in owed(workflow, export_id)}:
+    for partner_id, channel in {(each.partner_id, each.channel) for each in list_pending(workflow, export_id)}:
         sender.deliver_stream(workflow.runtime, export_id, partner_id, channel)
 
 
-def owed(workflow: WorkflowHarness, export_id: str) -> list[Delivery]:
+def list_pending(workflow: WorkflowHarness, export_id: str) -> list[Delivery]:
     with workflow.runtime.db.read() as session:
         query = select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
         return list(session.scalars(query))
 
 
-def said(workflow: WorkflowHarness, export_id: str, event_type: MessageType) -> list[dict[str, Any]]:
+def read_messages(workflow: WorkflowHarness, export_id: str, event_type: MessageType) -> list[dict[str, Any]]:
     with workflow.runtime.db.read() as session:
         rows = session.scalars(
             select(Notification)
@@ -93,8 +95,8 @@ def read(workflow: WorkflowHarness, name: str) -> ExportView:
 
 
 def fail(workflow: WorkflowHarness, export_id: str) -> None:
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     for _ in range(workflow.runtime.settings.step_max_attempts + 1):
         workflow.run(workflow.sweep())
-    workflow.store.breaks_with = None
+    workflow.store.error_on_put = None
     assert workflow.state(export_id) == "failed"

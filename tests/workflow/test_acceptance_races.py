@@ -22,12 +22,12 @@ from pipeline.workflow.step_leases import claim_step, holds_lease
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import amended, executed, owed, said
+from tests.workflow.revisions import execute_export, list_pending, make_amendment, read_messages
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
-def claimed(workflow: WorkflowHarness, export_id: str, unit_no: int = 1) -> StepContext:
+def take_step(workflow: WorkflowHarness, export_id: str, unit_no: int = 1) -> StepContext:
     context = claim_step(
         workflow.runtime, export_id, unit_no, "record_packages", starts_export=True, step_names=STEPS_BY_NAME
     )
@@ -35,7 +35,7 @@ def claimed(workflow: WorkflowHarness, export_id: str, unit_no: int = 1) -> Step
     return context
 
 
-def just_before(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+def run_before_lock(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Have something happen, once, when the row of an export is about to be locked."""
     lock = events.lock_export
     left = [happens]
@@ -58,8 +58,8 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
 ) -> None:
     workflow = make_workflow(database_url)
     export_id = workflow.accept().export_id
-    context = claimed(workflow, export_id)
-    just_before(monkeypatch, lambda: cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test"))
+    context = take_step(workflow, export_id)
+    run_before_lock(monkeypatch, lambda: cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test"))
     assert step_failures.record_failure(workflow.runtime, context, error) == []
     assert workflow.events(export_id)[-1] == "EXPORT_CANCELLED"
     with workflow.runtime.db.read() as session:
@@ -77,14 +77,14 @@ def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
 ) -> None:
     workflow = make_workflow(database_url)
     export_id = workflow.accept().export_id
-    context = claimed(workflow, export_id)
+    context = take_step(workflow, export_id)
 
     def taken_over() -> None:
         with workflow.runtime.db.write() as session:
             session.execute(update(Step).where(col(Step.lease_until).is_not(None)).values(lease_until=None))
-        assert claimed(workflow, export_id).fence == context.fence + 1
+        assert take_step(workflow, export_id).fence == context.fence + 1
 
-    just_before(monkeypatch, taken_over)
+    run_before_lock(monkeypatch, taken_over)
     assert step_failures.record_failure(workflow.runtime, context, error) == []
     assert (workflow.state(export_id), workflow.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
     with workflow.runtime.db.read() as session:
@@ -97,14 +97,14 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workflow = make_workflow(database_url)
-    export_id = executed(workflow)
-    (handoff,) = [each["id"] for each in said(workflow, export_id, MessageType.HANDOFF_READY)]
-    (sent,) = [each for each in owed(workflow, export_id) if each.notification_id == handoff]
+    export_id = execute_export(workflow)
+    (handoff,) = [each["id"] for each in read_messages(workflow, export_id, MessageType.HANDOFF_READY)]
+    (sent,) = [each for each in list_pending(workflow, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
-    just_before(monkeypatch, lambda: amended(workflow, export_id))
+    run_before_lock(monkeypatch, lambda: make_amendment(workflow, export_id))
     with pytest.raises(InvalidState, match="was superseded by"):
         sender.resend_delivery(workflow.runtime, factories.ACCOUNT, sent.id, "key_test")
-    (sent,) = [each for each in owed(workflow, export_id) if each.notification_id == handoff]
+    (sent,) = [each for each in list_pending(workflow, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
 
 
@@ -112,7 +112,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
-    failing = claimed(workflow, export_id, 1)
+    failing = take_step(workflow, export_id, 1)
 
     def other_unit_fails(point: str) -> None:
         if point == "record_packages.before":
@@ -136,7 +136,7 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
-    first, second = claimed(workflow, export_id, 1), claimed(workflow, export_id, 2)
+    first, second = take_step(workflow, export_id, 1), take_step(workflow, export_id, 2)
     assert step_failures.record_failure(workflow.runtime, first, Terminal("it cannot be done")) != []
     log = workflow.events(export_id)
     assert step_failures.record_failure(workflow.runtime, second, Terminal("nor can this")) == []
@@ -148,10 +148,10 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
 
 def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    first = claimed(workflow, export_id)
+    first = take_step(workflow, export_id)
     assert holds_lease(workflow.runtime, first)
     workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds + 1)
-    second = claimed(workflow, export_id)
+    second = take_step(workflow, export_id)
     assert (holds_lease(workflow.runtime, first), holds_lease(workflow.runtime, second)) == (False, True)
     with workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))

@@ -25,12 +25,23 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel_export, retry_export
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import OTHER_PLAN, amended, deliver_all, executed, fail, owed, read, said, units, view
+from tests.workflow.revisions import (
+    OTHER_PLAN,
+    deliver_all,
+    execute_export,
+    fail,
+    list_pending,
+    make_amendment,
+    read,
+    read_messages,
+    units,
+    view,
+)
 
 
 def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    new = amended(workflow, old)
+    old = execute_export(workflow)
+    new = make_amendment(workflow, old)
     shown = view(new)
     assert (shown.revision, shown.supersedes, shown.superseded_by, shown.state) == (2, old, None, "accepted")
     assert shown.plan_hash == factories.plan_hash(OTHER_PLAN)
@@ -43,8 +54,8 @@ def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(workflow: Wor
 
 
 def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    new = amended(workflow, factories.BATCH).export_id
+    old = execute_export(workflow)
+    new = make_amendment(workflow, factories.BATCH).export_id
     shown = {name: read(workflow, name) for name in (old, new)}
     data = shown[old].events[-1].data
     assert (data["supersededBy"], data["revision"]) == (new, 2)
@@ -56,32 +67,32 @@ def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(workflow: W
 
 
 def test_the_answer_is_what_inspect_says(workflow: WorkflowHarness) -> None:
-    new = amended(workflow, executed(workflow))
+    new = make_amendment(workflow, execute_export(workflow))
     assert read(workflow, new.export_id).model_dump_json(by_alias=True) == new.body
 
 
 def test_whoever_was_told_hears_at_once_which_revision_follows(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, factories.plan(packages=3))
-    (ready,) = said(workflow, old, MessageType.HANDOFF_READY)
-    recorded = said(workflow, old, MessageType.PACKAGE_RECORDED)
-    new = amended(workflow, old, factories.plan(packages=2))
+    old = execute_export(workflow, factories.plan(packages=3))
+    (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
+    recorded = read_messages(workflow, old, MessageType.PACKAGE_RECORDED)
+    new = make_amendment(workflow, old, factories.plan(packages=2))
     follows = {"exportId": new.export_id, "revision": 2}
 
-    (told,) = said(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+    (told,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
     assert told["submissionId"] == ready["submissionId"]
     assert told["notificationIds"] == [ready["id"]]
     assert told["supersededBy"] == follows
     assert (told["exportId"], told["revision"]) == (old, 1)
     assert [each["packageNumber"] for each in told["customsPackages"]] == ["CP-000001"]
 
-    gone = said(workflow, old, MessageType.PACKAGE_SUPERSEDED)
+    gone = read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)
     assert [each["packageRef"] for each in gone] == ["P1", "P2", "P3"]
     assert [each["notificationIds"] for each in gone] == [[each["id"]] for each in recorded]
     assert [each["sscc"] for each in gone] == [each["sscc"] for each in recorded]
     assert [each["supersededBy"] for each in gone] == [follows] * 3
     assert [each["dropped"] for each in gone] == [False, False, True]
 
-    later = owed(workflow, old)[5:]
+    later = list_pending(workflow, old)[5:]
     assert [(each.audience, each.state) for each in later] == [
         ("customs_broker", "pending"),
         *[("warehouse", "pending")] * 3,
@@ -91,12 +102,12 @@ def test_whoever_was_told_hears_at_once_which_revision_follows(workflow: Workflo
         (old, factories.WAREHOUSE),
     }
     deliver_all(workflow, old)
-    assert {each.state for each in owed(workflow, old) if each.audience != "operator"} == {"delivered"}
+    assert {each.state for each in list_pending(workflow, old) if each.audience != "operator"} == {"delivered"}
 
 
 def test_the_warehouse_hears_of_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    amended(workflow, old)
+    old = execute_export(workflow)
+    make_amendment(workflow, old)
     allowed = {
         *("id", "exportId", "batchId", "revision", "test", "planHash", "treatmentDigest", "version", "notificationIds"),
         *(
@@ -110,83 +121,88 @@ def test_the_warehouse_hears_of_no_price_and_no_customs_fact(workflow: WorkflowH
             "dropped",
         ),
     }
-    assert [set(each) for each in said(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == [allowed] * 2
+    assert [set(each) for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == [allowed] * 2
 
 
 def test_what_was_never_sent_is_let_go_of_and_nobody_hears_of_it(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, told=False)
-    new = amended(workflow, old)
-    assert {each.state for each in owed(workflow, old)} == {"cancelled"}
+    old = execute_export(workflow, deliver=False)
+    new = make_amendment(workflow, old)
+    assert {each.state for each in list_pending(workflow, old)} == {"cancelled"}
     assert new.streams == ()
     assert (
-        said(workflow, old, MessageType.HANDOFF_SUPERSEDED) == said(workflow, old, MessageType.PACKAGE_SUPERSEDED) == []
+        read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+        == read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)
+        == []
     )
     deliver_all(workflow, old)
-    assert {each.attempts for each in owed(workflow, old)} == {0}
+    assert {each.attempts for each in list_pending(workflow, old)} == {0}
 
 
 def test_only_packages_that_were_told_are_said_to_be_superseded(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, factories.plan(packages=3), told=False)
-    first = next(each for each in owed(workflow, old) if each.audience == "warehouse")
+    old = execute_export(workflow, factories.plan(packages=3), deliver=False)
+    first = next(each for each in list_pending(workflow, old) if each.audience == "warehouse")
     with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(attempts=1, error="no answer"))
-    amended(workflow, old, factories.plan(packages=2))
-    assert [each["packageRef"] for each in said(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == ["P1"]
-    assert said(workflow, old, MessageType.HANDOFF_SUPERSEDED) == []
+    make_amendment(workflow, old, factories.plan(packages=2))
+    assert [each["packageRef"] for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == ["P1"]
+    assert read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED) == []
 
 
 def test_a_send_that_is_under_way_is_told_of_but_records_nothing(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, told=False)
+    old = execute_export(workflow, deliver=False)
     with workflow.runtime.db.write() as session:
         session.execute(
             update(Delivery)
             .where(col(Delivery.export_id) == old, col(Delivery.audience) == "customs_broker")
             .values(fence=1, lease_until=workflow.clock.now.replace(hour=23))
         )
-    amended(workflow, old)
-    (told,) = said(workflow, old, MessageType.HANDOFF_SUPERSEDED)
-    (ready,) = said(workflow, old, MessageType.HANDOFF_READY)
+    make_amendment(workflow, old)
+    (told,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+    (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     assert told["notificationIds"] == [ready["id"]]
-    assert [(each.state, each.lease_until) for each in owed(workflow, old) if each.notification_id == ready["id"]] == [
-        ("cancelled", None)
-    ]
+    assert [
+        (each.state, each.lease_until) for each in list_pending(workflow, old) if each.notification_id == ready["id"]
+    ] == [("cancelled", None)]
 
 
 def test_telling_that_a_handoff_is_superseded_is_no_status_of_it(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, told=False)
+    old = execute_export(workflow, deliver=False)
     with workflow.runtime.db.write() as session:
         session.execute(
             update(Delivery).where(col(Delivery.audience) == "customs_broker").values(state="dead", attempts=3)
         )
         session.execute(update(BrokerSubmission).values(state="failed"))
-    amended(workflow, old)
+    make_amendment(workflow, old)
     deliver_all(workflow, old)
-    assert [each.state for each in owed(workflow, old) if each.audience == "customs_broker"] == ["dead", "delivered"]
+    assert [each.state for each in list_pending(workflow, old) if each.audience == "customs_broker"] == [
+        "dead",
+        "delivered",
+    ]
     with workflow.runtime.db.read() as session:
         row = session.scalars(select(BrokerSubmission)).one()
     assert (row.state, row.deadline_at) == ("failed", None)
 
 
 def test_the_new_handoff_says_what_it_supersedes(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    (first,) = said(workflow, old, MessageType.HANDOFF_READY)
+    old = execute_export(workflow)
+    (first,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     assert first["supersedes"] is None
-    new = amended(workflow, old).export_id
+    new = make_amendment(workflow, old).export_id
     workflow.finish(new)
-    (ready,) = said(workflow, new, MessageType.HANDOFF_READY)
+    (ready,) = read_messages(workflow, new, MessageType.HANDOFF_READY)
     assert ready["supersedes"] == {"exportId": old, "revision": 1, "submissionId": first["submissionId"]}
     assert ready["submissionId"] != first["submissionId"]
     assert ready["id"] != first["id"]
 
 
 def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    (first,) = said(workflow, old, MessageType.HANDOFF_READY)
-    failed = amended(workflow, old).export_id
+    old = execute_export(workflow)
+    (first,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
+    failed = make_amendment(workflow, old).export_id
     fail(workflow, failed)
-    newest = amended(workflow, failed, factories.plan(lines=5)).export_id
+    newest = make_amendment(workflow, failed, factories.plan(lines=5)).export_id
     workflow.finish(newest)
-    (ready,) = said(workflow, newest, MessageType.HANDOFF_READY)
+    (ready,) = read_messages(workflow, newest, MessageType.HANDOFF_READY)
     assert ready["supersedes"] == {"exportId": old, "revision": 1, "submissionId": first["submissionId"]}
     assert read(workflow, newest).revision == 3
 
@@ -194,12 +210,12 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(wor
 def test_a_failed_export_is_amended_and_its_steps_are_over(workflow: WorkflowHarness) -> None:
     failed = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(failed, 1, "record_packages")
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     for _ in range(workflow.runtime.settings.step_max_attempts):
         workflow.clock.pass_seconds(3600)
         workflow.step(failed, 1, "render_documents")
-    workflow.store.breaks_with = None
-    new = amended(workflow, failed, factories.plan(units=2, lines=4)).export_id
+    workflow.store.error_on_put = None
+    new = make_amendment(workflow, failed, factories.plan(units=2, lines=4)).export_id
     assert workflow.state(failed) == "superseded"
     assert set(workflow.step_states(failed).values()) == {"done", "failed", "cancelled"}
     with pytest.raises(InvalidState):
@@ -215,7 +231,7 @@ def test_an_export_under_way_is_waited_for_or_cancelled_not_amended(workflow: Wo
     if state == "executing":
         workflow.step(export_id, 1, "record_packages")
     with pytest.raises(InvalidState, match=f"is {state}; wait until it has ended, or cancel it"):
-        amended(workflow, export_id)
+        make_amendment(workflow, export_id)
     assert workflow.state(export_id) == state
     assert workflow.count(Export) == 1
 
@@ -224,22 +240,26 @@ def test_after_a_cancelled_export_nothing_follows(workflow: WorkflowHarness) -> 
     export_id = workflow.accept().export_id
     cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="give the plan a batch id of its own"):
-        amended(workflow, export_id)
+        make_amendment(workflow, export_id)
 
 
 def test_only_the_newest_revision_is_amended(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    new = amended(workflow, old).export_id
+    old = execute_export(workflow)
+    new = make_amendment(workflow, old).export_id
     with pytest.raises(InvalidState, match=f"the newest revision of its batch is {new}") as refused:
-        amended(workflow, old, factories.plan(lines=5))
+        make_amendment(workflow, old, factories.plan(lines=5))
     assert refused.value.details == {"exportId": new, "revision": 2}
 
 
 def test_the_plan_of_the_newest_revision_answers_with_it(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    assert amended(workflow, old, factories.plan()).export_id == old
-    new = amended(workflow, old)
-    for again in (amended(workflow, old), amended(workflow, factories.BATCH), workflow.accept(OTHER_PLAN)):
+    old = execute_export(workflow)
+    assert make_amendment(workflow, old, factories.plan()).export_id == old
+    new = make_amendment(workflow, old)
+    for again in (
+        make_amendment(workflow, old),
+        make_amendment(workflow, factories.BATCH),
+        workflow.accept(OTHER_PLAN),
+    ):
         assert (again.export_id, again.created, again.streams) == (new.export_id, False, ())
     assert workflow.count(Export) == 2
     with pytest.raises(AlreadyExecuted, match=f"/api/exports/{new.export_id}/amend"):
@@ -247,13 +267,13 @@ def test_the_plan_of_the_newest_revision_answers_with_it(workflow: WorkflowHarne
 
 
 def test_a_key_replays_its_first_answer_and_is_of_one_request(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    first = amended(workflow, old, idempotency_key="k")
+    old = execute_export(workflow)
+    first = make_amendment(workflow, old, idempotency_key="k")
     workflow.finish(first.export_id)
-    again = amended(workflow, old, idempotency_key="k", precondition=never)
+    again = make_amendment(workflow, old, idempotency_key="k", precondition=never)
     assert (again.replayed, again.body, again.created) == (True, first.body, False)
     with pytest.raises(IdempotencyKeyReused):
-        amended(workflow, first.export_id, idempotency_key="k")
+        make_amendment(workflow, first.export_id, idempotency_key="k")
     with pytest.raises(IdempotencyKeyReused):
         workflow.accept(OTHER_PLAN, key="k")
 
@@ -263,15 +283,15 @@ def never(_: ExportView) -> None:
 
 
 def test_an_unexpected_version_is_refused_and_nothing_is_written(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
+    old = execute_export(workflow)
     before = workflow.events(old)
     with pytest.raises(PreconditionFailed):
-        amended(workflow, old, precondition=never)
+        make_amendment(workflow, old, precondition=never)
     assert (workflow.events(old), workflow.state(old), workflow.count(Export)) == (before, "executed", 1)
 
 
 def test_a_change_between_the_check_and_the_commit_is_noticed(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
+    old = execute_export(workflow)
     looks: list[int] = []
 
     def unchanged(shown: ExportView) -> None:
@@ -280,26 +300,26 @@ def test_a_change_between_the_check_and_the_commit_is_noticed(workflow: Workflow
             never(shown)
 
     with pytest.raises(PreconditionFailed):
-        amended(workflow, old, precondition=unchanged)
+        make_amendment(workflow, old, precondition=unchanged)
     assert len(looks) == 2
     assert workflow.state(old) == "executed"
 
 
 def test_an_amended_plan_is_checked_like_any_other(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
+    old = execute_export(workflow)
     with pytest.raises(PlanNotApproved):
-        amended(workflow, old, OTHER_PLAN | {"approval": None})
+        make_amendment(workflow, old, OTHER_PLAN | {"approval": None})
     short = factories.change_plan(OTHER_PLAN, "/units/0/packages/0/contents/0/quantity", "1")
     with pytest.raises(PlanNotExecutable):
-        amended(workflow, old, short)
+        make_amendment(workflow, old, short)
     with pytest.raises(ValidationFailed) as refused:
-        amended(workflow, old, factories.plan(batch="batch_other"))
+        make_amendment(workflow, old, factories.plan(batch="batch_other"))
     assert refused.value.field == "/batchId"
     with pytest.raises(NotFound):
-        amended(workflow, "exp_unknown")
+        make_amendment(workflow, "exp_unknown")
     test = workflow.caller.__class__(factories.ACCOUNT, "key_test", "test", workflow.caller.roles)
     workflow.caller, live = test, workflow.caller
     with pytest.raises(InsufficientRole, match="amend it with a live key"):
-        amended(workflow, old)
+        make_amendment(workflow, old)
     workflow.caller = live
     assert (workflow.state(old), workflow.count(Export)) == ("executed", 1)

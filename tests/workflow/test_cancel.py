@@ -15,24 +15,32 @@ from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import amended, deliver_all, executed, fail, owed, packages, said
+from tests.workflow.revisions import (
+    deliver_all,
+    execute_export,
+    fail,
+    list_pending,
+    make_amendment,
+    packages,
+    read_messages,
+)
 
 PROMISED = [
     each.value for each in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED)
 ]
 
 
-def cancelled(workflow: WorkflowHarness, export_id: str) -> list[TaskMessage]:
+def run_cancel(workflow: WorkflowHarness, export_id: str) -> list[TaskMessage]:
     return cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
 def test_operators_hear_of_it_and_nobody_else_was_told_anything(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    tasks = cancelled(workflow, export_id)
+    tasks = run_cancel(workflow, export_id)
     assert tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
-    assert [(each.audience, each.state) for each in owed(workflow, export_id)] == [("operator", "pending")]
-    (told,) = said(workflow, export_id, MessageType.EXPORT_CANCELLED)
+    assert [(each.audience, each.state) for each in list_pending(workflow, export_id)] == [("operator", "pending")]
+    (told,) = read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED)
     assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
     assert told["inspect"] == f"/api/exports/{export_id}"
     deliver_all(workflow, export_id)
@@ -44,26 +52,26 @@ def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_ca
 ) -> None:
     export_id = workflow.accept().export_id
     fail(workflow, export_id)
-    cancelled(workflow, export_id)
-    assert [each.state for each in owed(workflow, export_id)] == ["cancelled", "pending"]
+    run_cancel(workflow, export_id)
+    assert [each.state for each in list_pending(workflow, export_id)] == ["cancelled", "pending"]
 
 
 def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: WorkflowHarness) -> None:
-    old = executed(workflow)
-    new = amended(workflow, old).export_id
+    old = execute_export(workflow)
+    new = make_amendment(workflow, old).export_id
     workflow.step(new, 1, "record_packages")
-    tasks = cancelled(workflow, new)
+    tasks = run_cancel(workflow, new)
     assert {task.partner_id for task in tasks} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
-    told = said(workflow, new, MessageType.EXPORT_CANCELLED)
+    told = read_messages(workflow, new, MessageType.EXPORT_CANCELLED)
     assert len({each["id"] for each in told}) == 3
     assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
-    assert {(each.audience, each.partner_id) for each in owed(workflow, new)} == {
+    assert {(each.audience, each.partner_id) for each in list_pending(workflow, new)} == {
         ("customs_broker", factories.BROKER),
         ("warehouse", factories.WAREHOUSE),
         ("operator", factories.OPERATOR),
     }
     deliver_all(workflow, new)
-    assert {each.state for each in owed(workflow, new)} == {"delivered"}
+    assert {each.state for each in list_pending(workflow, new)} == {"delivered"}
     assert workflow.state(old) == "superseded"
     assert all(released for _, released in packages(workflow, new).values())
     with workflow.runtime.db.read() as session:
@@ -72,17 +80,17 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: 
 
 
 def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_end(workflow: WorkflowHarness) -> None:
-    old = executed(workflow, told=False)
-    new = amended(workflow, old).export_id
-    cancelled(workflow, new)
-    assert {each.audience for each in owed(workflow, new)} == {"operator"}
+    old = execute_export(workflow, deliver=False)
+    new = make_amendment(workflow, old).export_id
+    run_cancel(workflow, new)
+    assert {each.audience for each in list_pending(workflow, new)} == {"operator"}
 
 
 def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    cancelled(workflow, export_id)
+    run_cancel(workflow, export_id)
     before = workflow.events(export_id)
-    assert cancelled(workflow, export_id) == []
+    assert run_cancel(workflow, export_id) == []
 
     def unexpected(_: ExportView) -> None:
         raise PreconditionFailed("it is another version by now")
@@ -92,10 +100,10 @@ def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(workflow: Wor
 
 
 def test_a_handed_off_export_is_amended_not_cancelled(workflow: WorkflowHarness) -> None:
-    export_id = executed(workflow)
+    export_id = execute_export(workflow)
     with pytest.raises(InvalidState, match="but amended"):
-        cancelled(workflow, export_id)
-    assert said(workflow, export_id, MessageType.EXPORT_CANCELLED) == []
+        run_cancel(workflow, export_id)
+    assert read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED) == []
 
 
 def test_an_unexpected_version_is_neither_cancelled_nor_retried(workflow: WorkflowHarness) -> None:

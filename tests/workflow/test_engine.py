@@ -248,7 +248,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness
     settings, tries = workflow.runtime.settings, 20
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    workflow.store.breaks_with = outage
+    workflow.store.error_on_put = outage
     assert workflow.step(export_id, 1, "render_documents") == ()
     pauses: list[float] = []
     for _ in range(tries):
@@ -270,7 +270,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness
     assert workflow.events(export_id).count("STEP_RETRIED") == 5
     with workflow.runtime.db.read() as session:
         assert service.compare_export(session, export_id).intact
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     workflow.finish(export_id)
     assert workflow.state(export_id) == "failed"
     assert workflow.events(export_id).count("STEP_RETRIED") == 5 + settings.step_max_attempts - 1
@@ -307,7 +307,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
 def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     for _ in range(workflow.runtime.settings.step_max_attempts):
         workflow.clock.pass_seconds(3600)
         workflow.step(export_id, 1, "render_documents")
@@ -325,11 +325,11 @@ def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(work
 def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     for _ in range(workflow.runtime.settings.step_max_attempts):
         workflow.clock.pass_seconds(3600)
         workflow.step(export_id, 1, "render_documents")
-    workflow.store.breaks_with = None
+    workflow.store.error_on_put = None
     tasks = retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     assert set(tasks) == {TaskMessage(export_id, 1, "render_documents"), TaskMessage(export_id, 2, "record_packages")}
     workflow.run(tasks)

@@ -41,21 +41,21 @@ FREE = re.compile(
 )
 
 
-def read(made: dict[str, Any]) -> Plan:
+def read_plan(made: dict[str, Any]) -> Plan:
     return parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
 
 
-def issues(refused: ValidationFailed) -> list[str]:
+def list_issues(refused: ValidationFailed) -> list[str]:
     assert refused.details is not None
     return [issue["path"] for issue in refused.details["issues"]]
 
 
-def judged(made: dict[str, Any], place: str) -> None:
+def assert_judged(made: dict[str, Any], place: str) -> None:
     """Assert that the plan is refused at `place`, or that everything that can be said of it is said."""
     try:
-        plan = read(made)
+        plan = read_plan(made)
     except ValidationFailed as error:
-        refused = issues(error)
+        refused = list_issues(error)
     except Refused:
         return  # no JSON: half a character has no UTF-8
     else:
@@ -72,7 +72,7 @@ def judged(made: dict[str, Any], place: str) -> None:
 def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
     made = build_whole_plan()
     for place in PLACES[:: max(1, len(PLACES) // 40)]:
-        judged(change_plan(made, place, EVERYTHING[trick]), place)
+        assert_judged(change_plan(made, place, EVERYTHING[trick]), place)
 
 
 @given(
@@ -80,7 +80,7 @@ def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
 )
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None:
-    judged(change_plan(build_whole_plan(), place, text), place)
+    assert_judged(change_plan(build_whole_plan(), place, text), place)
 
 
 @given(
@@ -95,7 +95,7 @@ def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None
 )
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def test_anything_else_in_place_of_a_text_is_named_or_judged(place: str, value: object) -> None:
-    judged(change_plan(build_whole_plan(), place, value), place)
+    assert_judged(change_plan(build_whole_plan(), place, value), place)
 
 
 def test_every_text_of_a_whole_plan_was_found() -> None:
@@ -103,7 +103,7 @@ def test_every_text_of_a_whole_plan_was_found() -> None:
     assert {place.rsplit("/", 1)[1] for place in PLACES} >= {"line1", "sku", "certifierName", "hsCode", "material"}
 
 
-def poisoned(text: str) -> dict[str, Any]:
+def fill_free_texts(text: str) -> dict[str, Any]:
     """Return the whole plan with `text` in every free text, and descriptions that still say what the goods are."""
     made = build_whole_plan()
     for place in PLACES:
@@ -117,7 +117,7 @@ def poisoned(text: str) -> dict[str, Any]:
     return made
 
 
-def together(tricks: list[str], longest: int = 240) -> list[str]:
+def join_tricks(tricks: list[str], longest: int = 240) -> list[str]:
     """Return the tricks joined into as few texts as they fit: a document takes time to set."""
     joined = [""]
     for trick in tricks:
@@ -128,9 +128,11 @@ def together(tricks: list[str], longest: int = 240) -> list[str]:
 
 
 # A formula is one only where it begins a text.
-@pytest.mark.parametrize("text", [*together([*BREAKING.values()]), *together([*ODD.values()]), BREAKING["formula"]])
+@pytest.mark.parametrize(
+    "text", [*join_tricks([*BREAKING.values()]), *join_tricks([*ODD.values()]), BREAKING["formula"]]
+)
 def test_what_may_be_said_is_executed_whole(workflow: WorkflowHarness, text: str) -> None:
-    made = poisoned(text)
+    made = fill_free_texts(text)
     export_id = workflow.accept(made).export_id
     workflow.finish(export_id)
     with workflow.runtime.db.read() as session:
@@ -151,7 +153,7 @@ def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(
     workflow: WorkflowHarness, trick: str
 ) -> None:
     with pytest.raises(PlanNotExecutable) as refused:
-        workflow.accept(poisoned(DECEIVING[trick]))
+        workflow.accept(fill_free_texts(DECEIVING[trick]))
     assert refused.value.details is not None
     assert {each["rule"] for each in refused.value.details["rules"] if each["severity"] == "block"} == {"D02"}
     assert [workflow.count(table) for table in ROWS] == [0, 0, 0, 0]
@@ -162,4 +164,4 @@ def test_what_no_plan_may_hold_is_refused_by_name(trick: str) -> None:
     for place in PLACES:
         if FREE.search(place):
             with pytest.raises(Refused):
-                read(change_plan(build_whole_plan(), place, FORBIDDEN[trick]))
+                read_plan(change_plan(build_whole_plan(), place, FORBIDDEN[trick]))

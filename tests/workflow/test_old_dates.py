@@ -26,7 +26,7 @@ from pipeline.workflow import preflight
 from tests.ops.verification.bundles import pack_bundle
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import executed, read
+from tests.workflow.revisions import execute_export, read
 
 DAYS: Final = (
     *("/ruleset/asOf", "/units/0/entry/exportDate", "/units/0/invoice/date", "/units/0/invoice/saleDate"),
@@ -52,7 +52,7 @@ def old_plan(end: str) -> factories.Json:
 def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     workflow: WorkflowHarness, tmp_path: Path, end: str
 ) -> None:
-    export_id = executed(workflow, old_plan(end))
+    export_id = execute_export(workflow, old_plan(end))
     raw = pack_bundle(workflow.runtime, export_id)
     bundle = tmp_path / "bundle.zip"
     bundle.write_bytes(raw)
@@ -70,13 +70,13 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
 
 
 def test_what_is_entered_in_the_last_year_is_never_due(workflow: WorkflowHarness) -> None:
-    executed(workflow, old_plan("last"))
+    execute_export(workflow, old_plan("last"))
     assert list(retention.find_expired(workflow.runtime, date(9999, 12, 31))) == []
 
 
 @pytest.mark.parametrize("end", TAKEN)
 def test_what_is_said_of_it_can_be_written_as_an_email(workflow: WorkflowHarness, end: str) -> None:
-    export_id = executed(workflow, old_plan(end))
+    export_id = execute_export(workflow, old_plan(end))
     with workflow.runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}

@@ -43,7 +43,7 @@ def view(workflow: WorkflowHarness, export_id: str) -> ExportView:
         return inspection_view.read_export(session, factories.ACCOUNT, export_id)
 
 
-def listed(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
+def list_exports(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
     with workflow.runtime.db.read() as session:
         wanted = ExportFilter(quarantined=quarantined)
         return [
@@ -52,7 +52,7 @@ def listed(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
         ]
 
 
-def die(workflow: WorkflowHarness, export_id: str, name: str) -> None:
+def fail_silently(workflow: WorkflowHarness, export_id: str, name: str) -> None:
     """Claim the step, and leave behind what a worker does that is killed right after it."""
     with workflow.runtime.db.write() as session:
         session.execute(
@@ -68,7 +68,7 @@ def die(workflow: WorkflowHarness, export_id: str, name: str) -> None:
         )
 
 
-def failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
+def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return the facts of the one event that tells of the failure."""
     with workflow.runtime.db.read() as session:
         (event,) = session.scalars(
@@ -77,7 +77,7 @@ def failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
         return event.data
 
 
-def told(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
+def list_operator_messages(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return what the operators are told."""
     with workflow.runtime.db.read() as session:
         (said,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
@@ -86,7 +86,7 @@ def told(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     return facts
 
 
-def breaking(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
+def fail_rendering(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     """Return what breaks in the place of the renderer."""
 
     def render(_: Invoice) -> Iterator[Document]:
@@ -101,11 +101,11 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     for tries in range(1, TRIES):
-        die(workflow, export_id, "render_documents")
+        fail_silently(workflow, export_id, "render_documents")
         if tries > 1:
             assert workflow.sweep() == [], "it is begun again at a moment of its own"
         assert [task.step for task in workflow.sweep()] == ["render_documents"]
-    die(workflow, export_id, "render_documents")
+    fail_silently(workflow, export_id, "render_documents")
     (due,) = workflow.sweep()
     assert due == TaskMessage(export_id, 1, "render_documents")
     outcome = run_step(workflow.runtime, export_id, due.unit_no, "render_documents")
@@ -124,11 +124,11 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
         (TRIES, DIED)
     ]
     facts = {"step": "render_documents", "unitNo": 1, "attempts": TRIES, "reason": DIED, "quarantined": True}
-    assert failure(workflow, export_id).items() >= facts.items()
-    said = told(workflow, export_id)
+    assert read_failure(workflow, export_id).items() >= facts.items()
+    said = list_operator_messages(workflow, export_id)
     assert (said["quarantined"], said["attempts"]) == (True, TRIES)
-    assert listed(workflow, quarantined=True) == [export_id]
-    assert listed(workflow, quarantined=False) == []
+    assert list_exports(workflow, quarantined=True) == [export_id]
+    assert list_exports(workflow, quarantined=False) == []
     assert workflow.sweep() == [], "it is owed nothing any more"
 
 
@@ -137,7 +137,7 @@ def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHa
 
     def die_together() -> None:
         for export_id in exports:
-            die(workflow, export_id, "record_packages")
+            fail_silently(workflow, export_id, "record_packages")
         workflow.clock.pass_seconds(30)
 
     die_together()
@@ -195,7 +195,7 @@ def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before
 def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     for _ in range(TRIES):
-        die(workflow, export_id, "record_packages")
+        fail_silently(workflow, export_id, "record_packages")
     workflow.clock.pass_seconds(30)
     assert workflow.step(export_id, 1, "record_packages") == ()
     assert view(workflow, export_id).quarantined
@@ -212,13 +212,13 @@ def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(workflow: Wor
 def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(error))
+    monkeypatch.setattr(workflow_render_documents, "render_documents", fail_rendering(error))
     export_id = workflow.accept().export_id
     workflow.finish(export_id)
     seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {reason}")
     assert workflow.events(export_id).count("STEP_RETRIED") == TRIES - 1
-    assert failure(workflow, export_id)["attempts"] == TRIES
+    assert read_failure(workflow, export_id)["attempts"] == TRIES
 
 
 def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
@@ -240,24 +240,26 @@ def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
     assert [(event.data["step"], event.data["attempt"]) for event in retried] == [
         ("attach_customs", number) for number in range(1, TRIES)
     ]
-    assert failure(workflow, export_id)["attempts"] == TRIES
+    assert read_failure(workflow, export_id)["attempts"] == TRIES
 
 
 def test_known_fault_is_a_failure_and_no_quarantine(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    workflow.store.breaks_with = ArtifactConflict("it came out otherwise")
+    workflow.store.error_on_put = ArtifactConflict("it came out otherwise")
     workflow.finish(export_id)
     seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined) == ("failed", False)
     assert seen.status.startswith("Failed at render_documents of U1: it came out otherwise")
-    assert failure(workflow, export_id)["quarantined"] is False
-    assert listed(workflow, quarantined=True) == []
+    assert read_failure(workflow, export_id)["quarantined"] is False
+    assert list_exports(workflow, quarantined=True) == []
 
 
 def test_operator_lets_it_go_on_with_all_its_tries_again(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow_render_documents, "render_documents", breaking(RendererCrashed("the PDF engine died")))
+    monkeypatch.setattr(
+        workflow_render_documents, "render_documents", fail_rendering(RendererCrashed("the PDF engine died"))
+    )
     export_id = workflow.accept().export_id
     workflow.finish(export_id)
     assert view(workflow, export_id).quarantined
@@ -285,4 +287,4 @@ def test_quarantine_of_one_export_holds_up_no_other(workflow: WorkflowHarness, m
     ]
     workflow.finish(exports[0])
     assert [view(workflow, each).state for each in exports] == ["failed", "executed", "failed"]
-    assert sorted(listed(workflow, quarantined=True)) == sorted([exports[0], exports[2]])
+    assert sorted(list_exports(workflow, quarantined=True)) == sorted([exports[0], exports[2]])

@@ -20,7 +20,7 @@ from tests.workflow.conftest import WorkflowHarness
 
 
 @pytest.fixture(autouse=True)
-def working() -> Iterator[None]:
+def reset_shutdown() -> Iterator[None]:
     """Leave this process as it was."""
     yield
     shutdown.reset()

@@ -29,7 +29,7 @@ DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
 
 
 @dataclass
-class Sent:
+class SentMessages:
     """A message broker that remembers what it was sent."""
 
     tasks: list[TaskMessage] = field(default_factory=list)
@@ -42,9 +42,9 @@ class Sent:
 
 
 @pytest.fixture
-def sent(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> Sent:
+def sent(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> SentMessages:
     """Sweeps are of the workflow harness, find a late status and somebody to ask, and send nothing outwards."""
-    here = Sent()
+    here = SentMessages()
     monkeypatch.setattr(sweeper, "process_runtime", lambda: workflow.runtime)
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
     monkeypatch.setattr(dispatch, "publish", here.tasks.extend)
@@ -55,14 +55,14 @@ def sent(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> Sent:
     return here
 
 
-def breaking(error: Exception) -> Callable[..., NoReturn]:
+def build_failing(error: Exception) -> Callable[..., NoReturn]:
     def broken(*_: Any, **__: Any) -> NoReturn:
         raise error
 
     return broken
 
 
-def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarness, sent: Sent) -> None:
+def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarness, sent: SentMessages) -> None:
     export_id = workflow.accept().export_id
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
@@ -78,11 +78,15 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarnes
     [("sweeper.find_due", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
 )
 def test_a_part_that_breaks_keeps_no_other(
-    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+    workflow: WorkflowHarness,
+    sent: SentMessages,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    left: tuple[int, int, int],
 ) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(ValueError("this one cannot be told")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(ValueError("this one cannot be told")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
@@ -91,11 +95,15 @@ def test_a_part_that_breaks_keeps_no_other(
 
 @pytest.mark.parametrize(("part", "left"), [("overdue.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
 def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
-    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, part: str, left: tuple[int, int, int]
+    workflow: WorkflowHarness,
+    sent: SentMessages,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    left: tuple[int, int, int],
 ) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.sweeper.{part}", breaking(DatabaseBusy("locked")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(DatabaseBusy("locked")))
     with capture_logs() as lines:
         assert sweeper.sweep() == sum(left)
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
@@ -106,7 +114,12 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
     ("limit", "seconds", "least"), [(100, 2, 10), (100, 0.25, 2), (9, 2, 9), (100, 60, 100), (1, 0.1, 1)]
 )
 def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
-    workflow: WorkflowHarness, sent: Sent, monkeypatch: pytest.MonkeyPatch, limit: int, seconds: float, least: int
+    workflow: WorkflowHarness,
+    sent: SentMessages,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    seconds: float,
+    least: int,
 ) -> None:
     asked: list[tuple[int, int]] = []
 

@@ -33,11 +33,11 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def sender(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """An app on the message broker, in the place of the one that sweeps."""
-    with using(broker_url, monkeypatch) as app:
+    with use_broker(broker_url, monkeypatch) as app:
         yield app
 
 
-def using(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+def use_broker(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
     app = Celery(broker=url, set_as_current=False)
     app.conf.update(queues.celery_options(Settings.model_validate({"broker_url": url})))
     monkeypatch.setattr(dispatch, "app", app)
@@ -61,7 +61,7 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
 ) -> None:
     server = own_server(kind)
     url = server.fresh_url()
-    with using(url, monkeypatch):
+    with use_broker(url, monkeypatch):
         assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST]
         server.kill()
         with capture_logs() as logs:

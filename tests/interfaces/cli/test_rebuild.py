@@ -14,7 +14,7 @@ from pipeline.exports.models import Export, ExportPackage
 from tests.interfaces.cli.conftest import Commands
 from tests.ops.tampering import open_unguarded
 from tests.workflow.conftest import WorkflowHarness, make_workflow
-from tests.workflow.revisions import executed
+from tests.workflow.revisions import execute_export
 
 __all__ = ["make_workflow"]
 
@@ -49,13 +49,13 @@ def damaged_database(make_workflow: Callable[[str], WorkflowHarness], sqlite_url
 
 
 def test_nothing_is_damaged(damaged_database: DamagedDatabase) -> None:
-    executed(damaged_database.workflow)
+    execute_export(damaged_database.workflow)
     code, shown = damaged_database.run()
     assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
 
 
 def test_damage_is_named_then_restored(damaged_database: DamagedDatabase) -> None:
-    export_id = executed(damaged_database.workflow)
+    export_id = execute_export(damaged_database.workflow)
     damaged_database.write(update(ExportPackage).values(type="PLT"))
     code, found = damaged_database.report("--check")
     (one,) = found["damaged"]
@@ -71,7 +71,7 @@ def test_damage_is_named_then_restored(damaged_database: DamagedDatabase) -> Non
 
 
 def test_what_cannot_be_restored_is_left_and_said(damaged_database: DamagedDatabase) -> None:
-    executed(damaged_database.workflow)
+    execute_export(damaged_database.workflow)
     damaged_database.write(update(Export).values(findings=[{"rule": "V01"}]))
     code, shown = damaged_database.run("--check")
     assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
@@ -80,14 +80,14 @@ def test_what_cannot_be_restored_is_left_and_said(damaged_database: DamagedDatab
 
 
 def test_what_is_refused_is_said_to_be_refused(damaged_database: DamagedDatabase) -> None:
-    executed(damaged_database.workflow)
+    execute_export(damaged_database.workflow)
     damaged_database.write(update(Export).values(next_seq=1000))
     code, shown = damaged_database.run("--check")
     assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
 
 
 def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedDatabase) -> None:
-    executed(damaged_database.workflow)
+    execute_export(damaged_database.workflow)
     # Whoever opens the file for himself is asked nothing about foreign keys.
     with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
@@ -99,7 +99,7 @@ def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedData
 
 
 def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database: DamagedDatabase) -> None:
-    export_id = executed(damaged_database.workflow)
+    export_id = execute_export(damaged_database.workflow)
     # Another row has what belongs to a row that is gone.
     with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))

@@ -17,7 +17,7 @@ from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness, make_workflow, workflow
-from tests.workflow.revisions import executed
+from tests.workflow.revisions import execute_export
 
 __all__ = ["workflow", "make_workflow"]
 
@@ -54,7 +54,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
 
 def test_plan_that_cannot_be_read_is_told_beside_what_is_due(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
-        executed(workflow, factories.plan(batch=name))
+        execute_export(workflow, factories.plan(batch=name))
     with workflow.runtime.db.write() as session:
         damaged = session.scalars(select(PlanSnapshot.id)).first()
         session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
@@ -182,7 +182,7 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
 
 def documents_of(workflow: WorkflowHarness) -> tuple[Commands, dict[str, Path]]:
     """Return the command line beside an executed export, and its documents in the store by their file's name."""
-    export_id = executed(workflow, factories.plan())
+    export_id = execute_export(workflow, factories.plan())
     settings = workflow.runtime.settings
     commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
     folder = Path(settings.artifacts_url.removeprefix("file:"))

@@ -18,7 +18,7 @@ from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, EVERYTHING, build_whole_plan
-from tests.workflow.test_hostile_plans import poisoned, together
+from tests.workflow.test_hostile_plans import fill_free_texts, join_tricks
 
 #: What would act on a page, if it were more than text there.
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>", "&lt;b&gt;&#60;b>")
@@ -81,10 +81,10 @@ def clean(harness: ApiHarness) -> dict[str, Tags]:
 
 
 def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness, clean: dict[str, Tags]) -> None:
-    texts = together([*MARKUP, *BREAKING.values()])
+    texts = join_tricks([*MARKUP, *BREAKING.values()])
     seen = set()
     for number, text in enumerate(texts):
-        made = poisoned(text)
+        made = fill_free_texts(text)
         made["batchId"] = f"batch_hostile_{number}"
         for unit in made["units"]:
             unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"

@@ -26,7 +26,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
-from tests.workflow.revisions import amended, deliver_all, executed, owed
+from tests.workflow.revisions import deliver_all, execute_export, list_pending, make_amendment
 
 TABLES: tuple[type[SQLModel], ...] = (
     Export,
@@ -98,7 +98,7 @@ def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status
 
 def run_answered_export(workflow: WorkflowHarness) -> str:
     """Execute an export whose customs broker asked, then accepted."""
-    export_id = executed(workflow, factories.plan(units=2, lines=3))
+    export_id = execute_export(workflow, factories.plan(units=2, lines=3))
     record_answer(
         workflow, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}]
     )
@@ -128,7 +128,7 @@ def test_tables_hold_what_the_log_says_after_every_step(workflow_on_both: Workfl
 def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     assert differences(workflow_on_both, export_id) == []
-    first = owed(workflow_on_both, export_id)[0]
+    first = list_pending(workflow_on_both, export_id)[0]
     sender.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
     assert differences(workflow_on_both, export_id) == []
     deliver_all(workflow_on_both, export_id)
@@ -136,7 +136,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_o
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
     replay.replay_messages(workflow_on_both.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
     assert differences(workflow_on_both, export_id) == []
-    new = amended(workflow_on_both, export_id, factories.plan(units=2, lines=4)).export_id
+    new = make_amendment(workflow_on_both, export_id, factories.plan(units=2, lines=4)).export_id
     assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
     for unit_no in (1, 2):
         workflow_on_both.step(new, unit_no, "record_packages")
@@ -146,11 +146,11 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_o
 
 
 def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pending(
-    workflow_on_both: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
-    export_id = executed(workflow_on_both)
+    export_id = execute_export(workflow_on_both)
     deliver_all(workflow_on_both, export_id)
-    amended(workflow_on_both, export_id)
+    make_amendment(workflow_on_both, export_id)
     with workflow_on_both.runtime.db.read() as session:
         told = session.scalars(
             select(Delivery).where(
@@ -160,38 +160,38 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
             )
         ).first()
     assert told is not None
-    check_resent_untaken(workflow_on_both, answers, told)
+    check_resent_untaken(workflow_on_both, failing_queues, told)
 
 
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
-    workflow_on_both: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
-    with answers(ChannelRefused("not this one")):
-        export_id = executed(workflow_on_both)
-    dead = next(each for each in owed(workflow_on_both, export_id) if each.partner_id == factories.WAREHOUSE)
+    with failing_queues(ChannelRefused("not this one")):
+        export_id = execute_export(workflow_on_both)
+    dead = next(each for each in list_pending(workflow_on_both, export_id) if each.partner_id == factories.WAREHOUSE)
     assert dead.state == "dead"
-    check_resent_untaken(workflow_on_both, answers, dead)
+    check_resent_untaken(workflow_on_both, failing_queues, dead)
 
 
-def check_resent_untaken(workflow: WorkflowHarness, answers: Answers, row: Delivery) -> None:
+def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row: Delivery) -> None:
     sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(workflow, row.export_id) == []
-    with answers(ChannelUnavailable("nobody is there")):
+    with failing_queues(ChannelUnavailable("nobody is there")):
         assert sender.deliver_stream(workflow.runtime, row.export_id, row.partner_id, row.channel).retried
-    assert [each.state for each in owed(workflow, row.export_id) if each.id == row.id] == ["pending"]
+    assert [each.state for each in list_pending(workflow, row.export_id) if each.id == row.id] == ["pending"]
     assert differences(workflow, row.export_id) == []
 
 
 def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(
-    workflow_on_both: WorkflowHarness, answers: Answers
+    workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
-    with answers(ChannelUnavailable("nobody is there")):
-        export_id = executed(workflow_on_both)
-    amended(workflow_on_both, export_id)
-    news = [each for each in owed(workflow_on_both, export_id) if each.audience == "customs_broker"][-1]
-    with answers(ChannelRefused("not this one")):
+    with failing_queues(ChannelUnavailable("nobody is there")):
+        export_id = execute_export(workflow_on_both)
+    make_amendment(workflow_on_both, export_id)
+    news = [each for each in list_pending(workflow_on_both, export_id) if each.audience == "customs_broker"][-1]
+    with failing_queues(ChannelRefused("not this one")):
         sender.deliver_stream(workflow_on_both.runtime, export_id, news.partner_id, news.channel)
-    assert [each.state for each in owed(workflow_on_both, export_id) if each.audience == "customs_broker"] == [
+    assert [each.state for each in list_pending(workflow_on_both, export_id) if each.audience == "customs_broker"] == [
         "cancelled",
         "dead",
     ]
@@ -200,13 +200,13 @@ def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_t
 
 def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    workflow.store.breaks_with = RendererCrashed("the PDF engine died")
+    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     workflow.finish(export_id)
     assert workflow.state(export_id) == "failed"
     assert differences(workflow, export_id) == []
     retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_1")
     assert differences(workflow, export_id) == []
-    workflow.store.breaks_with = None
+    workflow.store.error_on_put = None
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"
     assert differences(workflow, export_id) == []
@@ -293,7 +293,7 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow:
     run_answered_export(workflow)
     numbered, issued = counters()
     skip_numbers(workflow.runtime, factories.ACCOUNT, packages=7, ssccs=11)
-    executed(workflow, factories.plan(batch="batch_2"))
+    execute_export(workflow, factories.plan(batch="batch_2"))
     before, after = content(workflow), counters()
     assert after == (numbered + 7 + 1, issued + 11 + 2)
     with open_unguarded(workflow.runtime.db) as connection:
@@ -317,7 +317,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both
 
 
 def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(workflow_on_both: WorkflowHarness) -> None:
-    export_id = executed(workflow_on_both, told=False)
+    export_id = execute_export(workflow_on_both, deliver=False)
     before = content(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Delivery)).where(col(Delivery.audience) == "warehouse"))

@@ -21,7 +21,7 @@ from tests.ops.rebuild.test_rebuild import content, differences, run_answered_ex
 from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import executed, owed
+from tests.workflow.revisions import execute_export, list_pending
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_number_that_is_too_low_comes_back(workflow_on_both: WorkflowHarness) ->
 
 def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_on_both: WorkflowHarness) -> None:
     """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
-    export_id = executed(workflow_on_both, factories.plan(), told=False)
-    (first, *_) = owed(workflow_on_both, export_id)
+    export_id = execute_export(workflow_on_both, factories.plan(), deliver=False)
+    (first, *_) = list_pending(workflow_on_both, export_id)
     assert sender.deliver_stream(workflow_on_both.runtime, export_id, first.partner_id, first.channel).delivered
     handed_off = workflow_on_both.events(export_id).index("HANDED_OFF") + 1
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -91,13 +91,13 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_
         ("notifications", "added", False),
         ("deliveries", "added", False),
     }
-    tried = [each for each in owed(workflow_on_both, export_id) if each.attempts]
-    assert [each.id for each in owed(workflow_on_both, export_id)] == [each.id for each in tried]
+    tried = [each for each in list_pending(workflow_on_both, export_id) if each.attempts]
+    assert [each.id for each in list_pending(workflow_on_both, export_id)] == [each.id for each in tried]
     assert tried
 
 
 def test_end_of_an_export_that_the_log_does_not_know_is_made_again(workflow_on_both: WorkflowHarness) -> None:
-    export_id = executed(workflow_on_both, told=False)
+    export_id = execute_export(workflow_on_both, deliver=False)
     assert workflow_on_both.events(export_id)[-1] == "HANDED_OFF"
     service.restore_export(workflow_on_both.runtime, export_id)
     assert differences(workflow_on_both, export_id) == []
@@ -260,7 +260,7 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on
 
 def test_export_whose_row_is_gone_is_missed_though_it_was_purged(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_purged_export(workflow_on_both)
-    kept = executed(workflow_on_both, factories.plan(batch="batch_2"))
+    kept = execute_export(workflow_on_both, factories.plan(batch="batch_2"))
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
     found = audit.verify_chains(workflow_on_both.runtime)
