@@ -59,7 +59,7 @@ MACHINES = {
 HISTORY = "pipeline/ops/migrations/versions/"
 
 
-def sources(*rooms: str) -> list[Path]:
+def list_sources(*rooms: str) -> list[Path]:
     found = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
     assert len(found) >= len(rooms), f"nothing to read in {rooms}"
     return found
@@ -70,18 +70,18 @@ def name_of(path: Path) -> str:
 
 
 @cache
-def tree_of(path: Path) -> ast.Module:
+def parse_source(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), name_of(path))
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+def find_calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
     """Every call in a file, with the dotted name of what is called as far as it has one."""
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(parse_source(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
-def where(path: Path, node: ast.expr | ast.stmt) -> str:
+def locate(path: Path, node: ast.expr | ast.stmt) -> str:
     return f"{name_of(path)}:{node.lineno}"
 
 
@@ -89,41 +89,41 @@ def files_that_call(names: Iterable[str]) -> dict[str, list[str]]:
     """The files of the product that call one of `names` (the last part of a dotted name counts), and where."""
     wanted = set(names)
     found: dict[str, list[str]] = {}
-    for path in sources(*ROOMS):
-        for called, node in calls(path):
+    for path in list_sources(*ROOMS):
+        for called, node in find_calls(path):
             if called in wanted or ("." in called and "." + called.rsplit(".", 1)[1] in wanted):
-                found.setdefault(name_of(path), []).append(where(path, node))
+                found.setdefault(name_of(path), []).append(locate(path, node))
     return found
 
 
 # Files
 
 
-@pytest.mark.parametrize("path", sources(*ROOMS, "tests", "examples"), ids=name_of)
+@pytest.mark.parametrize("path", list_sources(*ROOMS, "tests", "examples"), ids=name_of)
 def test_file_is_one_sitting_and_opens_with_a_sentence(path: Path) -> None:
     lines = path.read_text().count("\n")
     assert lines <= 400 or name_of(path).startswith(HISTORY), "split it along the nouns of the design"
-    docstring = ast.get_docstring(tree_of(path))
+    docstring = ast.get_docstring(parse_source(path))
     assert docstring, f"{name_of(path)} does not say what it is"
     first_paragraph = " ".join(docstring.split("\n\n")[0].split())
     assert first_paragraph.endswith((".", ":", "?")), first_paragraph
 
 
 def test_files_are_named_by_nouns_of_the_trade() -> None:
-    named = {name_of(path): path.stem for path in sources(*ROOMS, "tests", "examples")}
+    named = {name_of(path): path.stem for path in list_sources(*ROOMS, "tests", "examples")}
     assert {name for name, stem in named.items() if stem in EMPTY_NAMES} == set()
 
 
 def test_only_settings_read_the_environment() -> None:
     readers = {}
-    for path in sources(*ROOMS):
-        for node in ast.walk(tree_of(path)):
+    for path in list_sources(*ROOMS):
+        for node in ast.walk(parse_source(path)):
             dotted = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             imported = (
                 [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) and node.module == "os" else []
             )
             if dotted in {"os.environ", "os.getenv"} or {"environ", "getenv"} & set(imported):
-                readers[name_of(path)] = where(path, node) if isinstance(node, ast.expr | ast.stmt) else ""
+                readers[name_of(path)] = locate(path, node) if isinstance(node, ast.expr | ast.stmt) else ""
     assert readers.keys() == {"config/settings.py"}, readers
     assert "BaseSettings" in (ROOT / "config/settings.py").read_text()
 
@@ -149,8 +149,8 @@ def test_time_is_an_argument_below_the_edge() -> None:
 def test_state_is_moved_only_where_its_machine_lives() -> None:
     """A literal state in an UPDATE is somebody moving a machine that is not theirs, also by way of a function of his own."""
     movers = set()
-    for path in sources("pipeline", "tasks"):
-        for called, node in calls(path):
+    for path in list_sources("pipeline", "tasks"):
+        for called, node in find_calls(path):
             said = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "state"]
             made = called.rpartition(".")[2][:1].isupper()  # a row or a view is no move
             if (called.endswith(".values") and said) or (not made and any(each.endswith(".value") for each in said)):
@@ -172,19 +172,19 @@ def jinja_templates() -> list[str]:
     return found
 
 
-def parsed(name: str) -> nodes.Template:
+def parse_template(name: str) -> nodes.Template:
     return templating.environment().parse((TEMPLATES / name).read_text(), name)
 
 
-def rendered_by_name() -> dict[str, str]:
+def find_rendered() -> dict[str, str]:
     """The template names that code gives to render(), and where."""
     found = {}
-    for path in sources("pipeline"):
-        for called, node in calls(path):
+    for path in list_sources("pipeline"):
+        for called, node in find_calls(path):
             if called.split(".")[-1] in {"render", "get_template"} and node.args:
                 for constant in ast.walk(node.args[0]):
                     if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
-                        found[constant.value] = where(path, node)
+                        found[constant.value] = locate(path, node)
     assert found, "no code renders a template by name"
     return found
 
@@ -200,7 +200,7 @@ def test_a_missing_fact_is_an_error_and_values_are_escaped() -> None:
 @pytest.mark.parametrize("name", jinja_templates())
 def test_template_compiles_and_fails_without_its_facts(name: str) -> None:
     template = templating.environment().get_template(name)
-    if meta.find_undeclared_variables(parsed(name)):
+    if meta.find_undeclared_variables(parse_template(name)):
         with pytest.raises(UndefinedError):
             template.render()
 
@@ -208,25 +208,27 @@ def test_template_compiles_and_fails_without_its_facts(name: str) -> None:
 @pytest.mark.parametrize("name", jinja_templates())
 def test_template_is_handed_finished_facts(name: str) -> None:
     arithmetic = (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow)
-    calculations = [node.lineno for node in parsed(name).find_all(arithmetic)]
+    calculations = [node.lineno for node in parse_template(name).find_all(arithmetic)]
     filters = [
-        node.lineno for node in parsed(name).find_all(nodes.Filter) if node.name in {"float", "int", "round", "sum"}
+        node.lineno
+        for node in parse_template(name).find_all(nodes.Filter)
+        if node.name in {"float", "int", "round", "sum"}
     ]
     assert (calculations, filters) == ([], [])
 
 
 def test_templates_named_by_code_and_by_templates_exist() -> None:
     there = set(jinja_templates())
-    named = rendered_by_name()
+    named = find_rendered()
     assert {name: place for name, place in named.items() if name not in there} == {}
     for name in there:
-        assert set(meta.find_referenced_templates(parsed(name))) <= there, name
+        assert set(meta.find_referenced_templates(parse_template(name))) <= there, name
 
 
 def test_every_template_is_used() -> None:
-    included = {other for name in jinja_templates() for other in meta.find_referenced_templates(parsed(name))}
-    assert set(jinja_templates()) - included - rendered_by_name().keys() == set()
-    in_code = "\n".join(path.read_text() for path in sources("pipeline"))
+    included = {other for name in jinja_templates() for other in meta.find_referenced_templates(parse_template(name))}
+    assert set(jinja_templates()) - included - find_rendered().keys() == set()
+    in_code = "\n".join(path.read_text() for path in list_sources("pipeline"))
     typst = [path.name for path in TEMPLATES.rglob("*.typ")]
     assert typst
     assert [name for name in typst if f'"{name}"' not in in_code] == []

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.architecture.test_architecture import ROOMS, ROOT, calls, name_of, sources, tree_of, where
+from tests.architecture.test_architecture import ROOMS, ROOT, find_calls, list_sources, locate, name_of, parse_source
 
 #: (file, bandit's rule) -> why it may stay. One that is found no more must go from here.
 ACCEPTED: Final = {
@@ -90,14 +90,14 @@ COMPOSED: Final = {
 
 def test_no_statement_is_made_of_text() -> None:
     seen = 0
-    for path in sources(*ROOMS):
+    for path in list_sources(*ROOMS):
         if "versions" in path.parts:
             continue
-        for called, node in calls(path):
+        for called, node in find_calls(path):
             if called.rsplit(".", 1)[-1] in {"text", "exec_driver_sql", "literal_column"} and node.args:
                 seen += 1
                 constant = isinstance(node.args[0], ast.Constant)
-                assert constant or name_of(path) in COMPOSED, where(path, node)
+                assert constant or name_of(path) in COMPOSED, locate(path, node)
     assert seen > 3
 
 
@@ -109,15 +109,15 @@ def test_nothing_is_run_loaded_or_trusted_that_came_from_outside() -> None:
     }  # fmt: skip
     flags = (("shell", True), ("verify", False), ("follow_redirects", True), ("trust_env", True))
     checked = 0
-    for path in sources(*ROOMS):
-        for called, node in calls(path):
+    for path in list_sources(*ROOMS):
+        for called, node in find_calls(path):
             checked += 1
-            assert called not in forbidden, where(path, node)
-            assert called.rsplit(".", 1)[-1] not in {"extractall", "from_string"}, where(path, node)
+            assert called not in forbidden, locate(path, node)
+            assert called.rsplit(".", 1)[-1] not in {"extractall", "from_string"}, locate(path, node)
             named = {each.arg: each.value for each in node.keywords}
             for flag, bad in flags:
                 value = named.get(flag)
-                assert not (isinstance(value, ast.Constant) and value.value is bad), where(path, node)
+                assert not (isinstance(value, ast.Constant) and value.value is bad), locate(path, node)
     assert checked > 1_000
 
 
@@ -131,13 +131,13 @@ def _name(side: ast.expr) -> str:
 
 def test_secrets_are_compared_in_constant_time() -> None:
     safely = 0
-    for path in sources(*ROOMS):
-        safely += sum(called.endswith("compare_digest") for called, _ in calls(path))
-        for node in ast.walk(tree_of(path)):
+    for path in list_sources(*ROOMS):
+        safely += sum(called.endswith("compare_digest") for called, _ in find_calls(path))
+        for node in ast.walk(parse_source(path)):
             if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
                 sides = (node.left, *node.comparators)
                 constant = any(isinstance(side, ast.Constant) for side in sides)
-                assert constant or not {_name(side) for side in sides} & SECRETS, where(path, node)
+                assert constant or not {_name(side) for side in sides} & SECRETS, locate(path, node)
     assert safely >= 5
 
 

@@ -30,7 +30,7 @@ FIXED_IN: Final = {
 }
 
 
-def locked() -> list[dict[str, Any]]:
+def read_locked() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     assert len(found) > 50
     return found
@@ -41,7 +41,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def test_every_file_of_every_package_is_locked_by_its_hash() -> None:
-    for package in locked():
+    for package in read_locked():
         if package["source"] == {"editable": "."}:
             continue
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
@@ -50,7 +50,7 @@ def test_every_file_of_every_package_is_locked_by_its_hash() -> None:
 
 
 def test_packages_come_from_one_registry_and_nowhere_else() -> None:
-    sources = {tuple(each["source"].items()) for each in locked() if each["source"] != {"editable": "."}}
+    sources = {tuple(each["source"].items()) for each in read_locked() if each["source"] != {"editable": "."}}
     assert [kind for ((kind, _),) in sources] == ["registry"]
 
 
@@ -73,7 +73,7 @@ def test_what_builds_the_environment_is_locked_by_hash_too() -> None:
 @pytest.mark.parametrize("name", sorted(FIXED_IN))
 def test_no_package_is_older_than_a_known_hole(name: str) -> None:
     mended, hole = FIXED_IN[name]
-    versions = [each["version"] for each in locked() if each["name"] == name]
+    versions = [each["version"] for each in read_locked() if each["name"] == name]
     assert versions, f"{name} is not in the lock any more; take it out here"
     for version in versions:
         assert numbers(version) >= numbers(mended), f"{name} {version}: {hole}"

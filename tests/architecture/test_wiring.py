@@ -35,7 +35,7 @@ def settings_for(broker_url: str) -> Settings:
 # Celery
 
 
-def our_tasks() -> dict[str, Task[Any, Any]]:
+def list_tasks() -> dict[str, Task[Any, Any]]:
     app.loader.import_default_modules()
     found = {name: task for name, task in app.tasks.items() if name.startswith("exports.")}
     assert found, "no task is registered"
@@ -57,7 +57,7 @@ def test_misspelt_celery_setting_would_be_noticed() -> None:
 
 
 def test_every_option_of_a_task_is_one_that_celery_reads() -> None:
-    for name, task in our_tasks().items():
+    for name, task in list_tasks().items():
         assert unknown_options(task) == set(), name
 
 
@@ -68,7 +68,7 @@ def unknown_options(task: Task[Any, Any]) -> set[str]:
 
 def build_task_message(**options: object) -> Task[Any, Any]:
     elsewhere = Celery("elsewhere", set_as_current=False)
-    task: Task[Any, Any] = elsewhere.task(name="made", shared=False, **options)(our_tasks)
+    task: Task[Any, Any] = elsewhere.task(name="made", shared=False, **options)(list_tasks)
     elsewhere.finalize()
     return task.app.tasks["made"]
 
@@ -80,12 +80,12 @@ def test_misspelt_task_option_would_be_noticed() -> None:
 
 def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
     beside_the_steps = {"exports.deliver", "exports.poll_folder", "exports.poll_endpoint"}
-    assert set(our_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
+    assert set(list_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
 
 
 def test_every_task_goes_to_a_queue_of_ours() -> None:
     options = queues.celery_options(settings_for("memory://"))
-    assert options["task_routes"].keys() <= our_tasks().keys()
+    assert options["task_routes"].keys() <= list_tasks().keys()
     destinations = {route["queue"] for route in options["task_routes"].values()} | {options["task_default_queue"]}
     assert destinations == set(queues.TASK_QUEUES)
 

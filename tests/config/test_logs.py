@@ -29,7 +29,7 @@ Open = Callable[[str], io.StringIO]
 
 
 @pytest.fixture
-def opened() -> Iterator[Open]:
+def open_log() -> Iterator[Open]:
     """Have the log of this process written in a format into a text; afterwards it is as it was."""
     named = ("uvicorn", "uvicorn.error", "uvicorn.access", *logs.NOISY)
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in named)]
@@ -48,8 +48,8 @@ def opened() -> Iterator[Open]:
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_no_record_of_ours_says_a_secret(opened: Open, log_format: str) -> None:
-    stream = opened(log_format)
+def test_no_record_of_ours_says_a_secret(open_log: Open, log_format: str) -> None:
+    stream = open_log(log_format)
     log = structlog.get_logger("pipeline.of_a_test")
     with structlog.contextvars.bound_contextvars(address=SECRETS[0]):
         for secret in SECRETS:
@@ -63,10 +63,10 @@ def test_no_record_of_ours_says_a_secret(opened: Open, log_format: str) -> None:
 
 @pytest.mark.parametrize("log_format", FORMATS)
 @pytest.mark.parametrize("name", ["uvicorn.error", "celery.worker", "sqlalchemy.engine", "of.nobody"])
-def test_no_record_of_a_library_says_a_secret(opened: Open, name: str, log_format: str) -> None:
+def test_no_record_of_a_library_says_a_secret(open_log: Open, name: str, log_format: str) -> None:
     # As uvicorn leaves it when the web process is begun by its own command.
     logging.config.dictConfig(LOGGING_CONFIG)
-    stream = opened(log_format)
+    stream = open_log(log_format)
     library = logging.getLogger(name)
     for secret in SECRETS:
         library.warning("connecting to %s with %r", secret, {"password": "hunter2"})
@@ -81,8 +81,8 @@ def test_no_record_of_a_library_says_a_secret(opened: Open, name: str, log_forma
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_no_traceback_of_ours_says_a_secret(opened: Open, log_format: str) -> None:
-    stream = opened(log_format)
+def test_no_traceback_of_ours_says_a_secret(open_log: Open, log_format: str) -> None:
+    stream = open_log(log_format)
     log = structlog.get_logger("pipeline.of_a_test")
     try:
         try:
@@ -99,9 +99,9 @@ def test_no_traceback_of_ours_says_a_secret(opened: Open, log_format: str) -> No
     assert "hunter2" not in written
 
 
-def test_without_the_processor_the_secrets_would_be_there(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_processor_the_secrets_would_be_there(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "redact", lambda _, __, event: event)
-    stream = opened("json")
+    stream = open_log("json")
     structlog.get_logger("pipeline.of_a_test").warning("said", address=SECRETS[0])
     logging.getLogger("of.nobody").warning(SECRETS[1])
     assert stream.getvalue().count("hun") == 2
@@ -110,8 +110,8 @@ def test_without_the_processor_the_secrets_would_be_there(opened: Open, monkeypa
 FORGED = "harmless\r\n2026-01-01T00:00:00Z [info     ] export_executed\x1b[2K\x85\u2028forged"
 
 
-def test_a_text_with_line_breaks_is_one_record_of_json(opened: Open) -> None:
-    stream = opened("json")
+def test_a_text_with_line_breaks_is_one_record_of_json(open_log: Open) -> None:
+    stream = open_log("json")
     structlog.get_logger("pipeline.of_a_test").warning(FORGED, file=FORGED, names=[FORGED])
     logging.getLogger("of.nobody").warning("took %s", FORGED)
     first, second = stream.getvalue().splitlines()
@@ -119,8 +119,8 @@ def test_a_text_with_line_breaks_is_one_record_of_json(opened: Open) -> None:
     assert json.loads(second)["event"] == f"took {FORGED}"
 
 
-def test_a_text_with_line_breaks_is_one_record_for_people_too(opened: Open) -> None:
-    stream = opened("text")
+def test_a_text_with_line_breaks_is_one_record_for_people_too(open_log: Open) -> None:
+    stream = open_log("text")
     structlog.get_logger("pipeline.of_a_test").warning(FORGED, file=FORGED, names=[FORGED])
     logging.getLogger("of.nobody").warning("took %s", FORGED)
     written = stream.getvalue()
@@ -129,8 +129,8 @@ def test_a_text_with_line_breaks_is_one_record_for_people_too(opened: Open) -> N
     assert r"harmless\r\n2026" in written
 
 
-def test_the_lines_of_a_traceback_cannot_pass_for_records(opened: Open) -> None:
-    stream = opened("text")
+def test_the_lines_of_a_traceback_cannot_pass_for_records(open_log: Open) -> None:
+    stream = open_log("text")
     try:
         raise ValueError(FORGED)
     except ValueError:

@@ -41,21 +41,21 @@ def test_a_look_at_a_store_that_does_not_answer_ends_soon(monkeypatch: pytest.Mo
             store.has("0" * 64)
 
 
-def file_of(tmp_path: Path) -> Path:
+def find_file(tmp_path: Path) -> Path:
     (path,) = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
     return path
 
 
 def test_file_that_a_power_cut_left_without_its_bytes_is_written_anew(store: ArtifactStore, tmp_path: Path) -> None:
     sha256 = store.put(BODY)
-    path = file_of(tmp_path)
+    path = find_file(tmp_path)
     for left in (b"", BODY[:-1], bytes(len(BODY))):
         path.write_bytes(left)
         with pytest.raises(ArtifactConflict):
             store.get(sha256)
         assert store.put(BODY) == sha256
         assert store.get(sha256) == BODY
-    assert file_of(tmp_path) == path
+    assert find_file(tmp_path) == path
 
 
 def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
@@ -74,7 +74,7 @@ def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
     monkeypatch.setattr(os, "open", record_open)
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(opened[handle]))
     store.put(BODY)
-    path = file_of(tmp_path)
+    path = find_file(tmp_path)
     expected = [path, *path.parents][: len(path.relative_to(tmp_path).parts)]
     assert flushed == expected, "the file, and every folder up to the store's own, any of which may be new"
     flushed.clear()

@@ -39,7 +39,7 @@ IN_FORCE = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)"
 @pytest.fixture
 def pooled_url(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL, postgres_template: str) -> str:
     """A migrated, empty database, by way of the pooler; its owner is no superuser."""
-    return pgbouncer_server.through(postgres_server.fresh_url(postgres_template, owner=OWNER))
+    return pgbouncer_server.url_through(postgres_server.fresh_url(postgres_template, owner=OWNER))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def run_together(work: Callable[[int], None], threads: int = 8) -> None:
 
 
 def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL) -> None:
-    database = Database(pgbouncer_server.through(postgres_server.fresh_url(owner=OWNER)))
+    database = Database(pgbouncer_server.url_through(postgres_server.fresh_url(owner=OWNER)))
     assert migrations.upgrade(database) is SchemaStatus.BEHIND
     assert migrations.schema_status(database) is SchemaStatus.CURRENT
     with database.engine.connect() as connection:
@@ -207,7 +207,7 @@ def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
     """A pooler that knows nothing of them leads a transaction to a connection where nobody prepared its statement."""
     pooler = own_server(PgBouncer, postgres_server, max_prepared_statements=0)
     url = postgres_server.fresh_url(owner=OWNER)
-    direct, pooled_workflow = Database(url), Database(pooler.through(url))
+    direct, pooled_workflow = Database(url), Database(pooler.url_through(url))
 
     def ask(number: int) -> None:
         for round_ in range(40):
@@ -227,7 +227,7 @@ def test_pooler_without_a_free_connection_is_a_busy_database(
     own_server: OwnServer, postgres_server: PostgreSQL
 ) -> None:
     pooler = own_server(PgBouncer, postgres_server, default_pool_size=1, query_wait_timeout=1)
-    url = pooler.through(postgres_server.fresh_url(owner=OWNER))
+    url = pooler.url_through(postgres_server.fresh_url(owner=OWNER))
     first, second = Database(url), Database(url)
     with second.read() as session:
         assert session.scalar(text("SELECT 1")) == 1

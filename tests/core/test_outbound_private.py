@@ -93,7 +93,7 @@ CHANNELS = {"mail": send_by_email, "queue": send_by_queue, "webhook": send_by_we
 
 
 @pytest.fixture
-def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def connection_attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that a connection was tried to; nobody is at any of them."""
     tried: list[str] = []
 
@@ -108,26 +108,28 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("host", PRIVATE_HOSTS)
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_allowed(
-    channel: str, host: str, connected: list[str]
+    channel: str, host: str, connection_attempts: list[str]
 ) -> None:
     if channel == "file" and host == "0":
         host = "0.0.0.0"  # noqa: S104 - the schema of such addresses refuses the short form
     with pytest.raises(ChannelUnavailable):
         CHANNELS[channel](host)
-    assert connected == []
+    assert connection_attempts == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "172.20.0.9", "192.168.7.7", "100.64.1.1", "[fd00::7]"])
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_ones_own_network_is_reached_where_the_settings_say_so(channel: str, host: str, connected: list[str]) -> None:
+def test_ones_own_network_is_reached_where_the_settings_say_so(
+    channel: str, host: str, connection_attempts: list[str]
+) -> None:
     with pytest.raises(ChannelUnavailable):
         CHANNELS[channel](host)
-    assert set(connected) == {host.strip("[]")}
+    assert set(connection_attempts) == {host.strip("[]")}
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_the_connection_goes_to_the_address_that_was_judged(
-    channel: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
+    channel: str, connection_attempts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up, asked = socket.getaddrinfo, []
 
@@ -140,13 +142,13 @@ def test_the_connection_goes_to_the_address_that_was_judged(
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ChannelUnavailable):
         CHANNELS[channel]("rebinding.example")
-    assert set(connected) == {"10.9.8.7"}
-    assert len(connected) == (len(asked) + 1) // 2
+    assert set(connection_attempts) == {"10.9.8.7"}
+    assert len(connection_attempts) == (len(asked) + 1) // 2
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_one_bad_address_of_a_name_spoils_it(
-    channel: str, connected: list[str], monkeypatch: pytest.MonkeyPatch
+    channel: str, connection_attempts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up = socket.getaddrinfo
 
@@ -156,7 +158,7 @@ def test_one_bad_address_of_a_name_spoils_it(
     monkeypatch.setattr(socket, "getaddrinfo", both)
     with pytest.raises(ChannelUnavailable):
         CHANNELS[channel]("both.example")
-    assert connected == []
+    assert connection_attempts == []
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="fc00::/6")))

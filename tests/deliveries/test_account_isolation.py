@@ -55,7 +55,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
         export = exports.prepare_export(runtime, factories.plan(account=account))
         exports.hand_off(runtime, export)
         streams = {(each.partner_id, each.channel) for each in exports.list_deliveries(runtime, export.export_id)}
-        told |= {f"{account}.{name}": sent(runtime, export.export_id, name, channel) for name, channel in streams}
+        told |= {f"{account}.{name}": find_sent(runtime, export.export_id, name, channel) for name, channel in streams}
         for name in PARTNERS:
             assert connection_tests.run_connection_test(runtime, account, name, tested_by="cli").passed
     assert told == {
@@ -73,7 +73,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
             assert Queue(f"{account}.{name}", no_declare=True)(connection.default_channel).get() is None
 
 
-def sent(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> int:
+def find_sent(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> int:
     return sender.deliver_stream(runtime, export_id, partner_id, channel).delivered
 
 

@@ -114,14 +114,14 @@ def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line
     assert (caught.value.status, "more than 0.3 s in all" in str(caught.value)) == ("TimeoutError", True)
 
 
-def stages_of(made: EmailChannel, *addresses: str) -> list[Stage]:
+def list_stages(made: EmailChannel, *addresses: str) -> list[Stage]:
     return list(made.test(replace(MESSAGE, email_body=None), to(*addresses)))
 
 
 def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
     pair = certificate()
     with MailServer(tls=pair.server) as smtp_server:
-        stages = stages_of(channel(smtp_server.port, "smtp+starttls", pair.trusted), DESK)
+        stages = list_stages(channel(smtp_server.port, "smtp+starttls", pair.trusted), DESK)
         (mail,) = smtp_server.mails
     assert [(each.name, each.passed) for each in stages] == [
         (name, True) for name in ("resolve", "connect", "TLS", "sign in", "recipients", "test mail")
@@ -154,7 +154,7 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
             (channel(picky.port), "test mail", "554 5.7.1 spam"),
         ]
         for made, name, found in cases:
-            last = stages_of(made, DESK)[-1]
+            last = list_stages(made, DESK)[-1]
             assert (last.name, last.passed) == (name, False)
             assert found in last.found
             assert last.remedy
@@ -219,7 +219,7 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     first, second = smtp_server.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
-    assert first.said("plain") == second.said("plain")
+    assert first.read_text("plain") == second.read_text("plain")
 
 
 def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:

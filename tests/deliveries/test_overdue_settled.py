@@ -27,7 +27,7 @@ def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_u
     return make_workflow(database_url)
 
 
-def late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
+def count_late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
     """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
     families = {family.name: family for family in WorkCollector(workflow.runtime).collect()}
     (sample,) = families["exports_handoffs_overdue"].samples
@@ -50,10 +50,10 @@ def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
     workflow_on_both: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
     export_id = execute_export(workflow_on_both)
-    assert late(workflow_on_both) == (0, [])
+    assert count_late(workflow_on_both) == (0, [])
     with workflow_on_both.runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
     overdue.notify_overdue(workflow_on_both.runtime)
-    assert late(workflow_on_both) == (1, [export_id])
+    assert count_late(workflow_on_both) == (1, [export_id])
     end(workflow_on_both, export_id)
-    assert late(workflow_on_both) == (0, [])
+    assert count_late(workflow_on_both) == (0, [])

@@ -36,7 +36,7 @@ class Crash(BaseException):
     """The end of the process."""
 
 
-def with_another_key(runtime: Runtime) -> Runtime:
+def reopen_with_another_key(runtime: Runtime) -> Runtime:
     """The runtime of a process that was given another secret key, and not the one before it."""
     changed = runtime.settings.model_copy(update={"secret_key": SecretStr("another secret key, of forty characters")})
     return replace(runtime, settings=changed)
@@ -47,7 +47,7 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
-    assert deliver(with_another_key(runtime), export).retried == 1
+    assert deliver(reopen_with_another_key(runtime), export).retried == 1
     assert hook.requests == []
     assert states(runtime, export) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert [(each.outcome, each.status) for each in attempts(runtime)] == [("failed", "SecretUnreadable")]
@@ -63,7 +63,7 @@ def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_who
     runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
     for _ in range(3):
-        deliver(with_another_key(runtime), export)
+        deliver(reopen_with_another_key(runtime), export)
         clock.pass_seconds(1)
     assert states(runtime, export) == [("dead", 3), ("dead", 1), ("dead", 1)]
     assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_DEAD") == 3
@@ -74,7 +74,7 @@ def test_key_that_comes_back_in_time_has_all_delivered(
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
-    deliver(with_another_key(runtime), export)
+    deliver(reopen_with_another_key(runtime), export)
     clock.pass_seconds(5)
     assert deliver(runtime, export).delivered == 3
 
@@ -82,7 +82,7 @@ def test_key_that_comes_back_in_time_has_all_delivered(
 def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    assert sender.notify_audience(with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
+    assert sender.notify_audience(reopen_with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
     assert [each.state for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)] == [
         "delivered"
     ] * 2

@@ -215,7 +215,7 @@ def _box(ref: str, kind: str, parent: str | None, side: str, weight: str) -> dic
     }
 
 
-def facts_of(unit: Unit, *, test: bool = False) -> InvoiceFacts:
+def build_facts(unit: Unit, *, test: bool = False) -> InvoiceFacts:
     """Return facts that are the same on every run; the first package gets an SSCC."""
     return InvoiceFacts(
         batch_id="batch_2026_1124_01",
@@ -248,13 +248,13 @@ def sample(
     return _finished(unit, test=test)
 
 
-def kinds_of(data: dict[str, Any]) -> tuple[str, ...]:
+def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
     """Return the kinds of document that the unit of a plan has, in the order of their making."""
     return artifact_types(_finished(Unit.model_validate(data)))
 
 
 def _finished(unit: Unit, *, test: bool = False) -> Invoice:
-    facts = facts_of(unit, test=test)
+    facts = build_facts(unit, test=test)
     told = build_worksheet(unit, entry_date(unit), facts.line_digests)
     return build_invoice(unit, facts).model_copy(update={"worksheet": told})
 

@@ -108,7 +108,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def bodies_of(text: str) -> dict[str, bytes]:
+def render_bodies(text: str) -> dict[str, bytes]:
     return {
         document.artifact_type: document.body for document in render_documents(sample(2, change=fill_free_texts(text)))
     }
@@ -116,13 +116,13 @@ def bodies_of(text: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def clean() -> dict[str, bytes]:
-    return bodies_of("harmless")
+    return render_bodies("harmless")
 
 
 @pytest.mark.parametrize("trick", HOSTILE_TEXTS)
 def test_hostile_text_is_text_in_every_format(clean: dict[str, bytes], trick: str) -> None:
     text = HOSTILE_TEXTS[trick]
-    bodies = bodies_of(text)
+    bodies = render_bodies(text)
     assert bodies.keys() == clean.keys()
     assert bodies.keys() >= {kind.artifact_type for kind in KINDS} - {"cci_consolidated"}
 

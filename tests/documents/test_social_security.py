@@ -35,7 +35,7 @@ def set_importer(number: str) -> Invoice:
     return sample(1, change=change)
 
 
-def text_of(kind: str, body: bytes) -> str:
+def read_text(kind: str, body: bytes) -> str:
     if kind in {"cci_pdf", "section_232_statement", "pga_worksheet", "packing_list_pdf"}:
         return "\n".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
     if kind == "cci_xlsx":
@@ -46,7 +46,7 @@ def text_of(kind: str, body: bytes) -> str:
 
 def test_printed_documents_show_the_last_four_digits_and_data_the_whole_number() -> None:
     seen = {
-        document.artifact_type: text_of(document.artifact_type, document.body)
+        document.artifact_type: read_text(document.artifact_type, document.body)
         for document in render_documents(set_importer(NUMBER))
     }
     assert {kind for kind, text in seen.items() if NUMBER in text} == DATA
@@ -67,7 +67,7 @@ def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
         "columns": [{"header": "IOR", "field": "importer_number"}],
     }
     body = profile_document(BrokerProfile.model_validate(profile), set_importer(NUMBER)).body
-    assert NUMBER in text_of("cci_xlsx" if form == "xlsx" else "", body)
+    assert NUMBER in read_text("cci_xlsx" if form == "xlsx" else "", body)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_a_social_security_number_is_masked_however_it_is_parted(number: str) ->
 @pytest.mark.parametrize("kind", PRINTED)
 def test_an_irs_number_is_printed_whole(kind: str) -> None:
     bodies = {document.artifact_type: document.body for document in render_documents(set_importer("12-3456789AB"))}
-    assert "12-3456789AB" in text_of(kind, bodies[kind])
+    assert "12-3456789AB" in read_text(kind, bodies[kind])

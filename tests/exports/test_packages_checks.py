@@ -146,7 +146,7 @@ def test_ten_times_the_packages_cost_about_ten_times_as_much() -> None:
     assert measure_cost_ratio(check_plan, some, many) < 40
 
 
-def tower(height: int) -> Json:
+def build_tower(height: int) -> Json:
     """Return a plan whose one carton stands on the first of as many packages that stand on one another."""
     made = plan(1, 1, 1)
     packages = made["units"][0]["packages"]
@@ -159,7 +159,7 @@ def tower(height: int) -> Json:
 
 
 def test_the_highest_tower_of_packages_is_checked_package_by_package() -> None:
-    made, low = tower(19_999), tower(1_999)
+    made, low = build_tower(19_999), build_tower(1_999)
     circle, small = (
         change_plan(made, f"{P}/19999/parentRef", "T10000"),
         change_plan(low, f"{P}/1999/parentRef", "T1000"),

@@ -56,7 +56,7 @@ Open = Callable[[str, str], Runtime]
 
 
 @pytest.fixture
-def opened() -> Iterator[Open]:
+def open_service() -> Iterator[Open]:
     """Open a service on a database and a store; its leases are short."""
     runtimes: list[Runtime] = []
 
@@ -152,9 +152,9 @@ def tries(runtime: Runtime) -> dict[str, int]:
 
 
 def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
-    opened: Open, sqlite_url: str, tmp_path: Path
+    open_service: Open, sqlite_url: str, tmp_path: Path
 ) -> None:
-    original = opened(sqlite_url, f"file:{tmp_path / 'artifacts'}")
+    original = open_service(sqlite_url, f"file:{tmp_path / 'artifacts'}")
     exports = start_exports(original)
     delivered = ids(original, Delivery, exports, "delivered")
     assert len(delivered) == 2
@@ -181,7 +181,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
 
     home = tmp_path / "restored"
     shutil.copytree(tmp_path / "copy", home)
-    restored = opened(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
+    restored = open_service(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
     assert migrations.schema_status(restored.db) is SchemaStatus.CURRENT
     assert (
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
@@ -322,11 +322,11 @@ def read_documented_command(beginning: str) -> str:
 
 @SERVERS
 def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_dump(
-    opened: Open, postgres_server: PostgreSQL, postgres_template: str, tmp_path: Path
+    open_service: Open, postgres_server: PostgreSQL, postgres_template: str, tmp_path: Path
 ) -> None:
     """As the role that owns the tables and is no superuser, by the very lines of docs/deployment.md."""
     url = postgres_server.fresh_url(postgres_template, owner=OWNER)
-    original = opened(url, f"file:{tmp_path / 'artifacts'}")
+    original = open_service(url, f"file:{tmp_path / 'artifacts'}")
     exports = start_exports(original)
     delivered = ids(original, Delivery, exports, "delivered")
     with pytest.raises(InvalidState, match="pg_dump"):
@@ -351,7 +351,7 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     assert run(count) == str(len(exports))
     back = postgres_server.fresh_url(owner=OWNER)
     run(restore.replace("postgresql://.../exports", back.replace("+psycopg", "")))
-    restored = opened(back, f"file:{tmp_path / 'copied'}")
+    restored = open_service(back, f"file:{tmp_path / 'copied'}")
     assert (
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
     )

@@ -64,7 +64,7 @@ REPAIRED = (
 )
 
 
-def spoil(workflow: WorkflowHarness, export_id: str, name: str, column: str, value: Any) -> None:
+def write_garbage(workflow: WorkflowHarness, export_id: str, name: str, column: str, value: Any) -> None:
     """Put what is none of the column's type into it, of one row of the export."""
     here = {
         "exports": "id",
@@ -86,7 +86,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
     export_id, other = run_answered_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     before = content(workflow)
     for name, column, value in REPAIRED:
-        spoil(workflow, export_id, name, column, value)
+        write_garbage(workflow, export_id, name, column, value)
         assert audit.verify_chains(workflow.runtime).intact == ((name, column) != ("exports", "next_seq"))
         found = service.rebuild_exports(workflow.runtime)
         assert (found.exports, [one.export_id for one in found.damaged]) == (2, [export_id])
@@ -115,7 +115,7 @@ def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     workflow: WorkflowHarness, name: str, column: str, value: Any, told: str, *, comes_back: bool
 ) -> None:
     export_id, _ = hand_off(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
-    spoil(workflow, export_id, name, column, value)
+    write_garbage(workflow, export_id, name, column, value)
     found = service.rebuild_exports(workflow.runtime, apply=True)
     (one,) = found.damaged
     assert (found.exports, one.export_id, told in {d.table for d in one.differences}) == (2, export_id, True)
@@ -139,8 +139,8 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
     workflow: WorkflowHarness, column: str, value: Any
 ) -> None:
     export_id, other = execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
-    spoil(workflow, export_id, "events", column, value)
-    spoil(workflow, other, "packages", "contents", "garbage")
+    write_garbage(workflow, export_id, "events", column, value)
+    write_garbage(workflow, other, "packages", "contents", "garbage")
     verified = audit.verify_chains(workflow.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
     assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.breaks] == [(export_id, 1, "changed")]
     refused, mended = service.rebuild_exports(workflow.runtime, apply=True).damaged

@@ -45,7 +45,7 @@ def library() -> str:
     return str(Path(found.submodule_search_locations[0]) / "vendor/libfaketime/src/libfaketime.so.1")
 
 
-def clock_of(instant: datetime) -> Mapping[str, str]:
+def build_clock_environment(instant: datetime) -> Mapping[str, str]:
     """Return what a process needs in its environment so that it starts at the instant."""
     # An offset, not an instant: each process would begin at the instant again.
     seconds = round((instant - datetime.now(UTC)).total_seconds())
@@ -55,7 +55,7 @@ def clock_of(instant: datetime) -> Mapping[str, str]:
 def main(instant: str, zone: str, *arguments: str) -> None:
     """Become pytest on that day."""
     moment = datetime.fromisoformat(instant).replace(tzinfo=ZoneInfo(zone))
-    environment = {**os.environ, **clock_of(moment), "TZ": zone}
+    environment = {**os.environ, **build_clock_environment(moment), "TZ": zone}
     print(f"pytest as of {moment.isoformat()} ({zone})", flush=True)  # noqa: T201 - says which of the runs follows
     os.execve(sys.executable, [sys.executable, "-m", "pytest", *arguments], environment)  # noqa: S606
 

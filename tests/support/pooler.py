@@ -25,7 +25,7 @@ class PgBouncer(Server):
     @property
     def url(self) -> str:  # type: ignore[override]
         """The SQLAlchemy URL of the administrator's database, by way of the pooler."""
-        return self.through(self.behind.url)
+        return self.url_through(self.behind.url)
 
     def command(self) -> Sequence[str]:
         settings = {
@@ -49,6 +49,6 @@ class PgBouncer(Server):
         if row is None or Path(row[0]).resolve() != (self.behind.folder / "data").resolve():
             raise ForeignServer("a pooler before another PostgreSQL answers")
 
-    def through(self, url: str) -> str:
+    def url_through(self, url: str) -> str:
         """The URL of a database of the PostgreSQL behind, by way of the pooler."""
         return url.replace(f":{self.behind.port}/", f":{self.port}/")

@@ -35,13 +35,13 @@ from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
-from tests.documents.samples import kinds_of
+from tests.documents.samples import list_kinds
 from tests.support import factories
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
 #: How many documents the unit of a plan has.
-DOCUMENTS = len(kinds_of(factories.plan()["units"][0]))
+DOCUMENTS = len(list_kinds(factories.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 

@@ -175,7 +175,7 @@ def test_only_the_outermost_package_with_goods_is_weighed() -> None:
     ]
 
 
-def tower(height: int) -> Plan:
+def build_tower(height: int) -> Plan:
     """Return a plan whose two cartons stand on a circle of as many packages that stand on one another."""
     made = plan()
     packages = made["units"][0]["packages"]
@@ -192,7 +192,7 @@ def check(made: Plan) -> list[Finding]:
 
 
 def test_the_highest_tower_of_packages_is_weighed_package_by_package() -> None:
-    low, high = tower(1_998), tower(19_998)
+    low, high = build_tower(1_998), build_tower(19_998)
     assert check(high) == []
     assert measure_cost_ratio(check, low, high) < 40
 

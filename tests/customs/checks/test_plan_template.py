@@ -18,12 +18,12 @@ from pipeline.interfaces.cli.plans import strip_comments
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
 
 
-def commented() -> str:
+def read_commented() -> str:
     return TEMPLATE.read_text(encoding="utf-8")
 
 
 def document() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(strip_comments(commented()))
+    loaded: dict[str, Any] = json.loads(strip_comments(read_commented()))
     return loaded
 
 

@@ -22,7 +22,7 @@ NO_CERTIFICATE: list[tuple[str, Any]] = [(REF, None)]
 STATEMENT = "The goods of this invoice originate under USMCA. Alex Roy, export manager, 24 November 2026."
 
 
-def worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
+def set_worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
     return [(f"{SHIRT}/unitPrice", price), (f"{SHIRT}/lineValue", value), (f"{UNIT}/invoice/total", total)]
 
 
@@ -37,11 +37,11 @@ def worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
 def test_a_certification_is_needed_above_the_limit_and_a_statement_is_asked_for_below(
     price: str, value: str, total: str, severity: str
 ) -> None:
-    assert list_findings(with_changes(*worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
+    assert list_findings(with_changes(*set_worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
 
 
 def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
-    (found,) = findings(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE))
+    (found,) = findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE))
     assert "USMCA is claimed for goods of $1,500.00 without a certification" in found.message
     assert "invoice.usmcaStatement" in found.remedy
     assert "19 CFR 182.14(a)(2)" in (found.source or "")
@@ -50,8 +50,8 @@ def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
 
 def test_with_the_statement_a_claim_of_little_value_has_no_finding() -> None:
     stated = (f"{UNIT}/invoice/usmcaStatement", STATEMENT)
-    assert list_findings(with_changes(*worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
-    dear = with_changes(*worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
+    assert list_findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
+    dear = with_changes(*set_worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
     assert list_findings(dear) == [("V12", "block", REF)]
 
 
@@ -65,9 +65,9 @@ def test_every_line_that_claims_counts_and_no_other() -> None:
 
 def test_the_limit_is_in_us_dollars() -> None:
     canadian = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7")]
-    made = with_changes(*worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
+    made = with_changes(*set_worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
     assert ("V12", "warn", REF) in list_findings(made)
-    without_a_rate = with_changes(*worth("100.00", "400.00", "577.00"), canadian[0], *NO_CERTIFICATE)
+    without_a_rate = with_changes(*set_worth("100.00", "400.00", "577.00"), canadian[0], *NO_CERTIFICATE)
     assert ("V12", "block", REF) in list_findings(without_a_rate)
 
 

@@ -52,7 +52,7 @@ def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
     assert read["Message-ID"] == f"<{MESSAGE.id}@maple.example>"
     assert read["Auto-Submitted"] == "auto-generated"
     assert abs(parsedate_to_datetime(read["Date"]).timestamp() - time.time()) < 60
-    assert (mail.said("plain"), mail.said("html")) == (LETTER.text, LETTER.html)
+    assert (mail.read_text("plain"), mail.read_text("html")) == (LETTER.text, LETTER.html)
     parts = [
         (part.get_filename(), part.get_content_type(), part.get_payload(decode=True)) for part in read_attachments(mail)
     ]
@@ -75,7 +75,7 @@ def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothi
     assert mail.raw.isascii()
     assert mail.raw.replace(b"\r\n", b"").count(b"\n") == mail.raw.replace(b"\r\n", b"").count(b"\r") == 0
     assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 998
-    assert mail.said("plain") == "first\n.\nlast\n.\nü\n"
+    assert mail.read_text("plain") == "first\n.\nlast\n.\nü\n"
 
 
 def test_each_message_is_a_mail_of_its_own_in_order() -> None:

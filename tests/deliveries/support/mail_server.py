@@ -67,7 +67,7 @@ class Mail:
         assert isinstance(read, EmailMessage)
         return read
 
-    def said(self, subtype: str) -> str:
+    def read_text(self, subtype: str) -> str:
         """Return the letter in plain text or HTML."""
         part = self.parsed.get_body((subtype,))
         assert part is not None

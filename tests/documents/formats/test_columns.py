@@ -20,7 +20,7 @@ from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.invoice.builder import build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
-from tests.documents.samples import facts_of, sample, unit_data
+from tests.documents.samples import build_facts, sample, unit_data
 
 #: The columns that a broker's import mapper looks for, in its order.
 COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country
@@ -131,7 +131,7 @@ def test_what_the_checks_found_stands_in_the_notes_of_its_line_and_on_a_sheet() 
     found = Finding(
         rule="V15", severity="warn", pointer="/units/0/lines/1/unitPrice", message="=A low value.", remedy="Say why."
     )
-    invoice = build_invoice(unit, replace(facts_of(unit), findings=(found,)))
+    invoice = build_invoice(unit, replace(build_facts(unit), findings=(found,)))
     assert [row["notes"] for row in csv_rows(invoice)] == ["", "V15 warn: =A low value."]
     book = load_workbook(BytesIO(invoice_xlsx(invoice)))
     assert book.sheetnames == ["Lines", "Parties", "Packages", "Totals", "Findings", "Invoice"]

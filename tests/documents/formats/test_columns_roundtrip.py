@@ -65,7 +65,7 @@ TREATMENTS = st.fixed_dictionaries(
 ).map(Treatment.model_validate)
 
 
-def columns_of(treatment: Treatment) -> dict[str, str | None]:
+def build_columns(treatment: Treatment) -> dict[str, str | None]:
     metals = metal_columns(treatment.section232)
     return {
         **chapter99_columns(treatment.chapter99),
@@ -77,7 +77,7 @@ def columns_of(treatment: Treatment) -> dict[str, str | None]:
 
 @given(TREATMENTS)
 def test_columns_give_the_treatment_back(treatment: Treatment) -> None:
-    cells = {name: escape_formula(cell or "") for name, cell in columns_of(treatment).items()}
+    cells = {name: escape_formula(cell or "") for name, cell in build_columns(treatment).items()}
     read = read_treatment({name: unescape_formula(cell) for name, cell in cells.items()})
     assert as_json(read) == as_json(treatment)
 

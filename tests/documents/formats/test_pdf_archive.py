@@ -67,7 +67,7 @@ def is_tagged(body: bytes) -> bool:
     return bool(marked)
 
 
-def kinds_of(body: bytes) -> set[str]:
+def list_kinds(body: bytes) -> set[str]:
     """Return the kinds of everything that the file's tags name."""
     kinds: set[str] = set()
     catalogue: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
@@ -87,7 +87,7 @@ def kinds_of(body: bytes) -> set[str]:
 def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print_it: Any) -> None:
     body = print_it(sample(3))
     assert is_tagged(body)
-    assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= kinds_of(body)
+    assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= list_kinds(body)
     assert_archivable(body)
     assert print_it(sample(3)) == body
 

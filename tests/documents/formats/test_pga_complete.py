@@ -59,17 +59,17 @@ CARRIED: Json = {
 SHORT = {"hs7Box": "Q7B", "versionId": "V77"}
 
 
-def value_of(key: str) -> str | list[str]:
+def make_value(key: str) -> str | list[str]:
     shaped: str | list[str] = SHAPED.get(key, SHORT.get(key, f"Q{sorted(pga_rules().elements).index(key):02d}X"))
     return shaped
 
 
-def keys_of(program: AgencyProgram) -> list[str]:
+def list_keys(program: AgencyProgram) -> list[str]:
     asked = (*program.data, *program.prior_notice, *(key for some in program.by_processing.values() for key in some))
     return sorted({key for some in asked for key in some.split("|")} | {"intendedUseText", "thing"})
 
 
-def text_of(row: Json) -> tuple[str, str]:
+def read_text(row: Json) -> tuple[str, str]:
     """Return the records of the file, and its remarks in one line."""
 
     def change(data: Json) -> None:
@@ -80,15 +80,15 @@ def text_of(row: Json) -> tuple[str, str]:
     return records, " ".join(line[2:].strip() for line in lines if line.startswith("*"))
 
 
-def findings_of(row: Json) -> list[tuple[str, str]]:
+def list_findings(row: Json) -> list[tuple[str, str]]:
     unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", [row]))).units[0]
     found = check_agencies(unit, unit.lines[0], UnitParties(unit), "/units/0/lines/0", ENTERED)
     return [(one.rule, one.message) for one in found]
 
 
 def build_complete_row(program: AgencyProgram, processing: str | None, **more: Any) -> Json:
-    keys = [key for key in keys_of(program) if key in pga_rules().elements]
-    data = {key: value_of(key) for key in keys} | {"thing": "QTHING"}
+    keys = [key for key in list_keys(program) if key in pga_rules().elements]
+    data = {key: make_value(key) for key in keys} | {"thing": "QTHING"}
     flag = next(
         flag.flag
         for flag in pga_rules().flags
@@ -108,8 +108,8 @@ CASES = [
 @pytest.mark.parametrize(("program", "processing"), CASES)
 def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProgram, processing: str | None) -> None:
     row = build_complete_row(program, processing)
-    records, remarks = text_of(row)
-    said = findings_of(row)
+    records, remarks = read_text(row)
+    said = list_findings(row)
     for key, value in row["data"].items():
         first = value if isinstance(value, str) else value[0]
         label = pga_rules().elements[key].label if key in pga_rules().elements else "Thing"
@@ -133,7 +133,7 @@ def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
     row = rows.get(
         name, build_complete_row(next(each for each in pga_rules().programs if each.program == "FOO"), "PRO")
     )
-    records, remarks = text_of(row)
+    records, remarks = read_text(row)
     shown = {
         "flag": (" FD1,", remarks),
         "agency": ("001FDA", records),
@@ -149,19 +149,19 @@ def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
 
 def test_data_beside_a_disclaimer_is_named_and_not_sent() -> None:
     row = pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "Tomatoes", "thing": ["A1", "B2"]})
-    records, remarks = text_of(row)
+    records, remarks = read_text(row)
     assert "PG10" not in records
     assert "FDA FD1 Product name: needs a person: not sent: the flag is disclaimed; the plan says: Tomatoes" in remarks
     assert "FDA FD1 thing: needs a person: not sent: the flag is disclaimed; the plan says: A1 | B2" in remarks
 
 
 def test_the_intended_use_is_sent_with_a_disclaimer() -> None:
-    records, _ = text_of(pga_row("CP1", "CPS", program="CPS", disclaimer="B", intendedUse="130.005"))
+    records, _ = read_text(pga_row("CP1", "CPS", program="CPS", disclaimer="B", intendedUse="130.005"))
     assert ("PG01001CPSCPS".ljust(41) + "130.005").ljust(79) + "B" in records
 
 
 def test_codes_of_an_answer_that_is_not_sent_are_named() -> None:
-    records, remarks = text_of(pga_row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000"))
+    records, remarks = read_text(pga_row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000"))
     assert records == ""
     for code in ("Program", "Processing code", "Intended use"):
         assert f"FDA FD1 {code}: needs a person: not sent: the answer has neither data nor a disclaimer" in remarks
@@ -176,23 +176,23 @@ def test_further_values_of_what_is_sent_once_are_named() -> None:
         intendedUse="980.000",
         data={"intendedUseText": ["First", "Second"], "arrivalDatetime": ["2026-11-27T13:05", "2026-11-28T13:05"]},
     )
-    _, remarks = text_of(row)
+    _, remarks = read_text(row)
     for label, last in (("Intended use in words", "Second"), ("Day and time of arrival", "2026-11-28T13:05")):
         assert f"{label}: needs a person: one value is sent; the further values are left to the filer" in remarks
         assert last in remarks
-    assert [rule for rule, message in findings_of(row) if "one value is sent" in message] == ["V14-RECORD"] * 2
+    assert [rule for rule, message in list_findings(row) if "one value is sent" in message] == ["V14-RECORD"] * 2
 
 
 def test_a_second_value_of_a_record_that_is_sent_once_is_named_at_its_own_datum() -> None:
     row = pga_row("CP1", "CPS", program="CPS", processing="REF", data={"productId": "P-1", "versionId": ["1", "2"]})
-    said = [message for rule, message in findings_of(row) if rule == "V14-RECORD"]
+    said = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
     assert len(said) == 1
     assert "CPS records, versionId: PG02 is sent once at most" in said[0]
 
 
 def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:
     data = {"tscaCertification": "Negative", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
-    records, remarks = text_of(pga_row("EP7", "EPA", program="TS1", data=data))
+    records, remarks = read_text(pga_row("EP7", "EPA", program="TS1", data=data))
     assert records.splitlines()[1:] == [
         "PG01001EPATS1".ljust(80),
         "PG22             CI EP5".ljust(80),
@@ -203,10 +203,10 @@ def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:
 
 def test_a_tsca_certification_in_other_words_is_left_out_and_named() -> None:
     row = pga_row("EP7", "EPA", program="TS1", data={"tscaCertification": "maybe"})
-    records, remarks = text_of(row)
+    records, remarks = read_text(row)
     assert "PG22" not in records
     assert "TSCA certification: needs a person: maybe: left out; give one of positive, EP4, negative, EP5" in remarks
-    (finding,) = [message for rule, message in findings_of(row) if rule == "V14-RECORD"]
+    (finding,) = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
     assert "maybe: left out" in finding
 
 
@@ -219,7 +219,7 @@ def test_plant_material_stands_with_its_species_and_country_of_harvest() -> None
         "plantUom": ["M3", "KG"],
         "value": "1200",
     }
-    records, _ = text_of(pga_row("AL2", "APH", program="APL", data=data))
+    records, _ = read_text(pga_row("AL2", "APH", program="APL", data=data))
     assert [record.rstrip() for record in records.splitlines()[2:]] == [
         "PG04".ljust(56) + "000000000150M3",
         "PG05ACER                  SACCHARUM",

@@ -12,7 +12,7 @@ from pipeline.core.errors import StepFailed
 from pipeline.documents.invoice.builder import build_invoice
 from pipeline.documents.schemas.invoice import Mark
 from pipeline.exports.schemas.plan import Unit
-from tests.documents.samples import digest, facts_of, sample, unit_data
+from tests.documents.samples import build_facts, digest, sample, unit_data
 
 
 def test_totals_are_exact_sums_of_the_lines() -> None:
@@ -110,7 +110,7 @@ def test_members_in_another_order_give_the_same_invoice() -> None:
     change(data)
     turned = json.loads(json.dumps(data), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     one, other = Unit.model_validate(data), Unit.model_validate(turned)
-    left, right = build_invoice(one, facts_of(one)), build_invoice(other, facts_of(other))
+    left, right = build_invoice(one, build_facts(one)), build_invoice(other, build_facts(other))
     assert left.model_dump_json() == right.model_dump_json()
 
 

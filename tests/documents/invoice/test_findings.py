@@ -10,7 +10,7 @@ from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.invoice.builder import build_invoice
 from pipeline.documents.schemas.declarations import FindingRow
 from pipeline.exports.schemas.plan import Unit
-from tests.documents.samples import facts_of, unit_data
+from tests.documents.samples import build_facts, unit_data
 
 
 def finding(pointer: str) -> Finding:
@@ -28,7 +28,7 @@ def test_findings_of_the_unit_and_of_the_whole_plan_travel_with_the_invoice() ->
         "/destinationCountry",
         "/units/1/invoice",
     )
-    facts = replace(facts_of(unit), unit_no=2, findings=tuple(map(finding, pointers)))
+    facts = replace(build_facts(unit), unit_no=2, findings=tuple(map(finding, pointers)))
     invoice = build_invoice(unit, facts)
     assert [(row.pointer, row.line_number) for row in invoice.findings] == [
         ("/units/1/lines/2/unitPrice", 3),
@@ -49,4 +49,4 @@ def test_findings_of_the_unit_and_of_the_whole_plan_travel_with_the_invoice() ->
 
 def test_invoice_without_findings_says_so() -> None:
     unit = Unit.model_validate(unit_data(1))
-    assert json.loads(invoice_json(build_invoice(unit, facts_of(unit))))["findings"] == []
+    assert json.loads(invoice_json(build_invoice(unit, build_facts(unit))))["findings"] == []

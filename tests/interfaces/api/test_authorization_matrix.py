@@ -67,7 +67,7 @@ def make_objects(harness: ApiHarness) -> dict[str, str]:
     }
 
 
-def body_of(method: str, path: str) -> factories.Json | None:
+def build_body(method: str, path: str) -> factories.Json | None:
     plan = factories.plan(batch="batch_other")
     return {
         ("POST", "/api/exports/execute"): execution(plan),
@@ -83,7 +83,7 @@ def body_of(method: str, path: str) -> factories.Json | None:
     }.get((method, path))
 
 
-def matrix(harness: ApiHarness, made: dict[str, str]) -> Iterator[Call]:
+def matrix(harness: ApiHarness, objects: dict[str, str]) -> Iterator[Call]:
     for path, operations in harness.client_with_key(None).get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
             assert "x-roles" in operation, f"{method} {path} says nothing of who may call it"
@@ -94,19 +94,19 @@ def matrix(harness: ApiHarness, made: dict[str, str]) -> Iterator[Call]:
             address = path
             if "{" in path:
                 named = path[: path.index("}") + 1]
-                assert named in made, f"say in this test which of the account's things {path} is about"
-                address = path.replace(named, named[: named.index("{")] + made[named])
-            yield Call(method.upper(), path, address, roles, body_of(method.upper(), path))
+                assert named in objects, f"say in this test which of the account's things {path} is about"
+                address = path.replace(named, named[: named.index("{")] + objects[named])
+            yield Call(method.upper(), path, address, roles, build_body(method.upper(), path))
 
 
 @pytest.fixture
-def made(harness: ApiHarness) -> dict[str, str]:
+def objects(harness: ApiHarness) -> dict[str, str]:
     return make_objects(harness)
 
 
 @pytest.fixture
-def calls(harness: ApiHarness, made: dict[str, str]) -> list[Call]:
-    found = list(matrix(harness, made))
+def calls(harness: ApiHarness, objects: dict[str, str]) -> list[Call]:
+    found = list(matrix(harness, objects))
     assert len(found) > 30
     return found
 
@@ -136,7 +136,7 @@ def test_nobody_gets_in_without_a_key_that_counts(harness: ApiHarness, calls: li
 
 
 def test_another_account_finds_nothing_and_changes_nothing(
-    harness: ApiHarness, calls: list[Call], made: dict[str, str]
+    harness: ApiHarness, calls: list[Call], objects: dict[str, str]
 ) -> None:
     stranger = harness.client(account=OTHER)
     partner = harness.client(f"partner:{factories.BROKER}", account=OTHER)
@@ -153,7 +153,7 @@ def test_another_account_finds_nothing_and_changes_nothing(
                 assert response.status_code in {403, 404}, (call.path, response.text)
             # What the caller said itself, its own role included, it may hear again.
             asked = f"{call.address} {json.dumps(call.body)} {factories.BROKER if client is partner else ''}"
-            assert not [each for each in made.values() if each not in asked and each in response.text], call.path
+            assert not [each for each in objects.values() if each not in asked and each in response.text], call.path
     after = rows(harness)
     for name, kept in own.items():
         assert set(kept) <= set(after[name]), name
@@ -228,10 +228,10 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
 
 
 def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
-    harness: ApiHarness, made: dict[str, str]
+    harness: ApiHarness, objects: dict[str, str]
 ) -> None:
     client = harness.client_with_key(None)
-    export_id, artifact = made["/api/exports/{id}"], made["/api/artifacts/{id}"]
+    export_id, artifact = objects["/api/exports/{id}"], objects["/api/artifacts/{id}"]
     for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
         response = client.get(f"/console{path}")
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in"), path
@@ -240,4 +240,4 @@ def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
     for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
         said = client.get(path, follow_redirects=True)
         assert said.status_code == 200, path
-        assert not [each for each in made.values() if each in said.text and each != factories.BROKER], path
+        assert not [each for each in objects.values() if each in said.text and each != factories.BROKER], path

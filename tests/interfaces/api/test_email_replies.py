@@ -367,7 +367,7 @@ def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
     assert len(attached) == 1 + len(wanted)
     assert view["broker_submission"]["recipient_email"] == DESK
     assert mail.parsed["Subject"] == view["broker_submission"]["subject"]
-    (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.said("plain") + mail.said("html")))
+    (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.read_text("plain") + mail.read_text("html")))
     browser = harness.client_with_key(None)
     token = address.rsplit("/", 1)[1]
     browser.post(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.deliveries.support.http_endpoint import Endpoint, Script
-from tests.documents.samples import kinds_of
+from tests.documents.samples import list_kinds
 from tests.support import factories
 from tests.support.servers import poll
 
@@ -54,7 +54,7 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
     assert told[0] == "· accepted"
     assert told[1].startswith("✓ 2 packages recorded in CP-")
     assert told[2] == "✓ customs treatment attached to 3 lines"
-    documents = len(kinds_of(factories.plan()["units"][0]))
+    documents = len(list_kinds(factories.plan()["units"][0]))
     assert told[3].startswith(f"✓ {documents} documents rendered, ")
     assert told[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
     assert "✓ executed" in told

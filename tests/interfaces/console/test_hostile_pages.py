@@ -75,12 +75,12 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
 
 
 @pytest.fixture
-def clean(harness: ApiHarness) -> dict[str, Tags]:
+def clean_pages(harness: ApiHarness) -> dict[str, Tags]:
     pages = render_everywhere(harness, build_whole_plan() | {"batchId": "batch_clean"})
     return {name: Tags(page) for name, page in pages.items()}
 
 
-def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness, clean: dict[str, Tags]) -> None:
+def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness, clean_pages: dict[str, Tags]) -> None:
     texts = join_tricks([*MARKUP, *BREAKING.values()])
     seen = set()
     for number, text in enumerate(texts):
@@ -90,7 +90,7 @@ def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness
             unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"
         for name, page in render_everywhere(harness, made).items():
             parsed = Tags(page)
-            assert parsed.tags - clean[name].tags == set(), (name, text)
+            assert parsed.tags - clean_pages[name].tags == set(), (name, text)
             seen |= {name for mark in MARKUP if mark in "".join(parsed.said)}
     assert {"answer", "letter"} <= seen, "the names in a plan are shown"
 

@@ -53,13 +53,13 @@ def execute_to_handoff(runtime: Runtime, plan: factories.Json) -> str:
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     export_id = accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=None).export_id
     for _ in range(20):
-        for unit_no, name in _owed(runtime, export_id):
+        for unit_no, name in _list_pending(runtime, export_id):
             run_step(runtime, export_id, unit_no, name)
-    assert _owed(runtime, export_id) == [], f"{export_id} does not come to its handoff"
+    assert _list_pending(runtime, export_id) == [], f"{export_id} does not come to its handoff"
     return export_id
 
 
-def _owed(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
+def _list_pending(runtime: Runtime, export_id: str) -> list[tuple[int, str]]:
     with runtime.db.read() as session:
         rows = session.scalars(
             select(Step).where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
@@ -86,7 +86,7 @@ class Bundle:
     members: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, raw: bytes) -> Bundle:
+    def from_zip(cls, raw: bytes) -> Bundle:
         """Return the members of a zip file."""
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             return cls({name: archive.read(name) for name in archive.namelist()})

@@ -28,7 +28,7 @@ def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def bundle(raw_bundle: bytes) -> Bundle:
     """The members of that bundle."""
-    return Bundle.of(raw_bundle)
+    return Bundle.from_zip(raw_bundle)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
         first, second = pack_bundle(runtime, export_id), pack_bundle(runtime, export_id)
     assert first == second
     # The export's own ids stand in the message, and the hash of that in the manifest; all else is the plan's.
-    one, other = Bundle.of(first).members, Bundle.of(raw_bundle).members
+    one, other = Bundle.from_zip(first).members, Bundle.from_zip(raw_bundle).members
     assert {path for path in one if one[path] != other[path]} == {MESSAGE, MANIFEST}
 
 

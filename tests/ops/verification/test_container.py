@@ -33,14 +33,14 @@ PDF = "0001-U1/commercial_customs_invoice.pdf"
 PLAN = "plan.json"
 
 
-def infos(raw: bytes) -> list[zipfile.ZipInfo]:
+def list_infos(raw: bytes) -> list[zipfile.ZipInfo]:
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         return archive.infolist()
 
 
-def place(raw: bytes, path: str) -> range:
+def find_offset(raw: bytes, path: str) -> range:
     """Return where the member's bytes lie in the zip."""
-    (info,) = (info for info in infos(raw) if info.filename == path)
+    (info,) = (info for info in list_infos(raw) if info.filename == path)
     start = info.header_offset + 30 + len(path)
     return range(start, start + info.file_size)
 
@@ -81,8 +81,8 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
 def test_a_changed_byte_of_any_member_is_told_of_that_member(
     raw_bundle: bytes, verify_bytes: Verify, data: st.DataObject
 ) -> None:
-    path = data.draw(st.sampled_from([info.filename for info in infos(raw_bundle)]))
-    at = data.draw(st.sampled_from(place(raw_bundle, path)))
+    path = data.draw(st.sampled_from([info.filename for info in list_infos(raw_bundle)]))
+    at = data.draw(st.sampled_from(find_offset(raw_bundle, path)))
     changed = flip_bits(raw_bundle, at, data.draw(st.integers(1, 255)))
     try:
         report = verify_bytes(changed)
@@ -96,7 +96,7 @@ def test_a_changed_byte_of_any_member_is_told_of_that_member(
 
 
 def test_a_line_is_named_although_the_zip_has_the_checksum_that_was(raw_bundle: bytes, verify_bytes: Verify) -> None:
-    within = place(raw_bundle, CSV)
+    within = find_offset(raw_bundle, CSV)
     at = raw_bundle.index(b"9903.82.09", within.start, within.stop) + 9
     report = verify_bytes(flip_bits(raw_bundle, at, ord("9") ^ ord("8")))
     says = "line L1: /treatment/chapter99/1/heading is 9903.82.08, the plan says 9903.82.09"
@@ -170,7 +170,7 @@ def test_what_stands_before_behind_or_between_is_noticed(raw_bundle: bytes, veri
     commented = raw_bundle[:-2] + (4).to_bytes(2, "little") + b"note"
     assert verify_bytes(commented).container == f"the zip is not as it was packed from byte {end - 2} on"
     # Bytes that no directory names, behind the first member: every offset behind them is mended.
-    first, *others = infos(raw_bundle)
+    first, *others = list_infos(raw_bundle)
     at = others[0].header_offset
     hidden = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw_bundle)) as archive, zipfile.ZipFile(hidden, "w") as again:
@@ -237,7 +237,7 @@ def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     plan = factories.plan(units=2, lines=4, batch="batch_other", invoice="B")
     with closing(runtime):
-        yield Bundle.of(pack_bundle(runtime, execute_to_handoff(runtime, plan)))
+        yield Bundle.from_zip(pack_bundle(runtime, execute_to_handoff(runtime, plan)))
 
 
 def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verify_bytes: Verify) -> None:
@@ -252,7 +252,7 @@ def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verif
 
 
 def test_checksums_mended_after_a_change_do_not_help(raw_bundle: bytes, verify_bytes: Verify) -> None:
-    within = place(raw_bundle, CSV)
+    within = find_offset(raw_bundle, CSV)
     changed = flip_bits(raw_bundle, within.stop - 3, 1)
     before, after = (zlib.crc32(raw[within.start : within.stop]).to_bytes(4, "little") for raw in (raw_bundle, changed))
     report = verify_bytes(changed.replace(before, after))

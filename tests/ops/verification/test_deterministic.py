@@ -40,7 +40,7 @@ def wait_for_program(folder: Path, process: subprocess.Popen[bytes]) -> bytes:
 
 
 def assert_same(one: bytes, other: bytes) -> None:
-    first, second = Bundle.of(one).members, Bundle.of(other).members
+    first, second = Bundle.from_zip(one).members, Bundle.from_zip(other).members
     assert [path for path in first.keys() | second.keys() if first.get(path) != second.get(path)] == []
     assert hashlib.sha256(one).hexdigest() == hashlib.sha256(other).hexdigest()
 

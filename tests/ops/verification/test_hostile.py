@@ -94,7 +94,7 @@ def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
         assert [(row.get("a"), "".join(row.itertext())) for row in rows] == [("1", "one"), (None, "two")]
 
 
-def workbook_of(sheet: bytes) -> bytes:
+def build_workbook(sheet: bytes) -> bytes:
     relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     package = "http://schemas.openxmlformats.org/package/2006/relationships"
     return build_zip(
@@ -113,7 +113,7 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
         b'<row><c r="A1" t="inlineStr"><is><t>in_x005F_x0041_line</t></is></c><c r="C1" t="s"><v>0</v></c>'
         b'<c r="AA1"><v>1.5</v></c><c r="AB1"/></row>'
     )
-    assert list(parsers.sheet_rows(workbook_of(sheet), "Lines")) == [{0: "in_x0041_line", 2: "shared", 26: "1.5"}]
+    assert list(parsers.sheet_rows(build_workbook(sheet), "Lines")) == [{0: "in_x0041_line", 2: "shared", 26: "1.5"}]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
 )
 def test_a_workbook_of_nonsense_is_refused(sheet: bytes, said: str) -> None:
     with pytest.raises(UnreadableBundle, match=said):
-        list(parsers.sheet_rows(workbook_of(sheet), "Lines"))
+        list(parsers.sheet_rows(build_workbook(sheet), "Lines"))
 
 
 def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "MAX_PART_BYTES", 1_000_000)
     with pytest.raises(UnreadableBundle, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
-        list(parsers.sheet_rows(workbook_of(b"<row/>" * 1_000_000), "Lines"))
+        list(parsers.sheet_rows(build_workbook(b"<row/>" * 1_000_000), "Lines"))
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -18,7 +18,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
-from tests.documents.samples import kinds_of
+from tests.documents.samples import list_kinds
 from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.programs import ROOT
 
@@ -47,7 +47,7 @@ def test_example_plan_is_executed_to_the_end(account: AccountClient, path: Path)
         "EXPORT_ACCEPTED": 1,
         "PACKAGES_RECORDED": units,
         "TREATMENT_ATTACHED": units,
-        "CUSTOMS_ARTIFACT_GENERATED": sum(len(kinds_of(unit)) for unit in plan["units"]),
+        "CUSTOMS_ARTIFACT_GENERATED": sum(len(list_kinds(unit)) for unit in plan["units"]),
         "CUSTOMS_PACKAGE_CLOSED": units,
         "HANDED_OFF": 1,
         "BROKER_NOTIFIED": 1,
@@ -81,7 +81,7 @@ def check_documents(account: AccountClient, view: Json, plan: Json) -> None:
     assert by_package.keys() == {package["id"] for package in view["customs_packages"]}
     units = {unit["unitRef"]: unit for unit in plan["units"]}
     for package in view["customs_packages"]:
-        assert sorted(by_package[package["id"]]) == sorted(kinds_of(units[package["unitRef"]]))
+        assert sorted(by_package[package["id"]]) == sorted(list_kinds(units[package["unitRef"]]))
 
 
 def download(account: AccountClient, artifact: Json) -> bytes:
@@ -106,7 +106,7 @@ def check_treatment(account: AccountClient, view: Json, lines: int) -> None:
         assert recorded == of_lines[package["unitRef"]]
         for artifact in (each for each in view["artifacts"] if each["customs_package_id"] == package["id"]):
             body, kind = download(account, artifact), artifact["artifact_type"]
-            text = text_of(kind, body)
+            text = read_text(kind, body)
             assert whole in text, kind
             if kind in {"cci_json", "manifest", "packing_list"}:
                 shown = json.loads(body)["lines"]
@@ -119,7 +119,7 @@ def check_treatment(account: AccountClient, view: Json, lines: int) -> None:
                 assert [ref for ref, digest in recorded.items() if digest not in text] == [], kind
 
 
-def text_of(kind: str, body: bytes) -> str:
+def read_text(kind: str, body: bytes) -> str:
     """What a document says, without the breaks that a printed page puts into long words."""
     if kind == "cci_xlsx":
         book = openpyxl.load_workbook(io.BytesIO(body), read_only=True)

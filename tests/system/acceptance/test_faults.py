@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from tests.documents.samples import kinds_of
+from tests.documents.samples import list_kinds
 from tests.support.servers import poll
 from tests.system.acceptance.account import RUNNING_STATES, AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
@@ -20,7 +20,7 @@ def check_once(account: AccountClient, export_id: str, units: int = 1, lines: in
     events_of_type = Counter(event["type"] for event in account.events(export_id))
     assert events_of_type["PACKAGES_RECORDED"] == events_of_type["TREATMENT_ATTACHED"] == units
     assert events_of_type["CUSTOMS_PACKAGE_CLOSED"] == units
-    assert events_of_type["CUSTOMS_ARTIFACT_GENERATED"] == len(kinds_of(account.plan(1, lines)["units"][0])) * units
+    assert events_of_type["CUSTOMS_ARTIFACT_GENERATED"] == len(list_kinds(account.plan(1, lines)["units"][0])) * units
     assert events_of_type["HANDED_OFF"] == events_of_type["EXPORT_EXECUTED"] == 1
     messages = account.received_messages(export_id, 2 * units + 2)
     assert len(messages) == len({message.body["id"] for message in messages}) == 2 * units + 2

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.documents.samples import kinds_of
+from tests.documents.samples import list_kinds
 from tests.system.acceptance.account import AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
 from tests.system.faults.matrix import mark_own_stack
@@ -47,7 +47,7 @@ def test_hundred_units_are_made_by_both_workers_at_once(account: AccountClient, 
     plan = account.plan(units=100)
     export_id = account.execute_accepted(plan)
     view = account.wait_executed(export_id)
-    assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
+    assert len(view["artifacts"]) == sum(len(list_kinds(unit)) for unit in plan["units"])
     # Each process logs the steps that it made.
     made = [count_steps(worker.log(), export_id) for worker in distributed.workers]
     assert sum(made) == 401, "four steps a unit, and the handoff"
@@ -60,7 +60,7 @@ def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: 
     plan = account.plan(units=20)
     export_id = account.execute_accepted(plan)
     view = account.wait_executed(export_id)
-    assert len(view["artifacts"]) == sum(len(kinds_of(unit)) for unit in plan["units"])
+    assert len(view["artifacts"]) == sum(len(list_kinds(unit)) for unit in plan["units"])
     assert count_steps(embedded.all.log(), export_id) == 4 * 20 + 4
     assert len(account.received_messages(export_id, 42)) == 42
 
@@ -95,7 +95,7 @@ def check_large(
     held = {name: size // MEBIBYTE for name, size in sorted(memory.items(), key=lambda one: one[1])}
     assert held
     assert {name: size for name, size in held.items() if size > megabytes} == {}
-    assert len(view["artifacts"]) == len(kinds_of(plan["units"][0]))
+    assert len(view["artifacts"]) == len(list_kinds(plan["units"][0]))
     assert view["treatment"]["lineCount"] == lines
     assert len(messages) == len({message.body["id"] for message in messages}) == packages + 2
     # Too many lines to be carried: a link leads to them.

@@ -133,7 +133,7 @@ class Case:
         history = History(
             replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
             self.client.calls,
-            [*self.partner_stub.receipts, *(self.site.from_queues(self.client.account) if self.by_queue else ())],
+            [*self.partner_stub.receipts, *(self.site.take_from_queues(self.client.account) if self.by_queue else ())],
             self.site.logs(),
             [*self.site.canaries, *PERSONAL],
             tries=self.site.tries,

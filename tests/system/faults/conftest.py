@@ -15,13 +15,13 @@ from tests.conftest import Stack, _start_own_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.fork_server import ForkServer, start_fork_server
-from tests.system.faults.matrix import EMBEDDED, REDIS, rows_of
+from tests.system.faults.matrix import EMBEDDED, REDIS, read_rows
 from tests.system.faults.site import Site
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 900
 #: The fixtures that give a stack.
-STACKED = {"site", "apart", "durable"}
+STACKED = {"site", "own_site", "durable_site"}
 
 OpenCase = Callable[..., AbstractContextManager[Case]]
 
@@ -57,7 +57,7 @@ def site(
 
 
 @pytest.fixture
-def apart(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
+def own_site(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
     """A stack that no other test shares, for what would be left of it."""
     with _stack(request, parent, tmp_path) as made:
         yield made
@@ -70,7 +70,7 @@ class Durable(PostgreSQL):
 
 
 @pytest.fixture
-def durable(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
+def durable_site(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
     """A stack that no other test shares, whose database is as careful as in earnest."""
     with _start_own_server(Durable) as server, _stack(request, parent, tmp_path, server) as made:
         yield made
@@ -104,4 +104,4 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, record_property: Callab
     """Opens the test's account on its stack, held to the bounds of its rows."""
     (on,) = STACKED & {*request.fixturenames}
     site: Site = request.getfixturevalue(on)
-    return partial(open_case, site, tmp_path, rows=rows_of(request.node), note=record_property)
+    return partial(open_case, site, tmp_path, rows=read_rows(request.node), note=record_property)

@@ -133,11 +133,11 @@ def main(folder: Path) -> None:
     load_rules()
     open_transactions.start_reporting()
     gc.freeze()  # what is never collected is never copied
-    _say("ready")
+    _print_line("ready")
     living: set[int] = set()
     while True:
         if select.select([0], [], [], _LOOK_SECONDS)[0]:
-            line = _line()
+            line = _read_line()
             if not line:
                 return
             pid = os.fork()
@@ -147,7 +147,7 @@ def main(folder: Path) -> None:
             # The system gives a number again: how its last bearer ended says nothing of this one.
             (folder / str(pid)).unlink(missing_ok=True)
             living.add(pid)
-            _say(str(pid))
+            _print_line(str(pid))
         for pid in [*living]:
             gone, status = os.waitpid(pid, os.WNOHANG)
             if gone:
@@ -157,12 +157,12 @@ def main(folder: Path) -> None:
                 written.rename(folder / str(pid))
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def _line() -> bytes:
+def _read_line() -> bytes:
     # Unbuffered: what a buffer held would be lost to `select`, and be a child's as well.
     line = b""
     while not line.endswith(b"\n"):

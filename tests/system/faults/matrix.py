@@ -25,7 +25,7 @@ def fault(
 ) -> Callable[[F], F]:
     """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix.
 
-    `on` is the fixture that gives the stack: one that many tests share, or the test's own, `apart` or `durable`.
+    `on` is the fixture that gives the stack: one that many tests share, or the test's own, `own_site` or `durable_site`.
     """
     if not rows:
         raise ValueError("name the row of the matrix")
@@ -58,7 +58,7 @@ def mark_own_stack(*rows: str) -> Callable[[F], F]:
     return mark
 
 
-def rows_of(test: pytest.Item) -> tuple[str, ...]:
+def read_rows(test: pytest.Item) -> tuple[str, ...]:
     """Return the rows that a test says it shows."""
     mark = test.get_closest_marker("rows")
     return () if mark is None else mark.args

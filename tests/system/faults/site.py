@@ -305,7 +305,7 @@ class Site:
             ).fetchall()
         return {row[0] for row in rows}
 
-    def from_queues(self, account_id: str) -> list[Receipt]:
+    def take_from_queues(self, account_id: str) -> list[Receipt]:
         """Take what lies in the partners' queues, and return what there ever was of the account's."""
         read = (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR)
         with Connection(self.stack.broker_url, transport_options={"socket_timeout": 5}) as connection:

@@ -40,11 +40,11 @@ def snapshot(runtime: Runtime, account_id: str, store: Path, *, again: Sequence[
                 of_account = {row["id"]: row for row in tables[name]}
     reference: dict[tuple[str, int, str], str] = {}
     for export_id in again:
-        reference |= _made_again(runtime, export_id, of_account[export_id]["units_total"])
+        reference |= _render_again(runtime, export_id, of_account[export_id]["units_total"])
     return Snapshot(tables, _files(store), reference)
 
 
-def _made_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[str, int, str], str]:
+def _render_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple[str, int, str], str]:
     elsewhere = replace(runtime, store=ArtifactStore("memory:"))
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)

@@ -131,15 +131,15 @@ def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
         assert site.deaths == []
 
 
-@fault("F40", everyday=(REDIS,), long=(RABBITMQ,), on="durable")
-def test_killed_five_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
+@fault("F40", everyday=(REDIS,), long=(RABBITMQ,), on="durable_site")
+def test_killed_five_times_while_callers_go_on(durable_site: Site, case: OpenCase) -> None:
     """Every answer of 202 is of an export that is there, whatever was under way as the database was killed."""
-    check_killed_under_load(durable, case, 5)
+    check_killed_under_load(durable_site, case, 5)
 
 
-@fault("F40", everyday=(), long=SERVED, on="durable")
-def test_killed_twenty_times_while_callers_go_on(durable: Site, case: OpenCase) -> None:
-    check_killed_under_load(durable, case, 20)
+@fault("F40", everyday=(), long=SERVED, on="durable_site")
+def test_killed_twenty_times_while_callers_go_on(durable_site: Site, case: OpenCase) -> None:
+    check_killed_under_load(durable_site, case, 20)
 
 
 def terminate(site: Site) -> int:

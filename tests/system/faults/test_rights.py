@@ -74,22 +74,22 @@ def send_command(one: Case, url: str) -> None:
 
 
 @SERVERS
-@pytest.mark.parametrize("apart", SERVED, indirect=True)
-def test_service_needs_no_more_rights_than_the_document_says(apart: Site, tmp_path: Path) -> None:
-    url = make_user(apart)
-    apart.environment = {**apart.environment, "EXPORTS_BROKER_URL": url}
-    with open_case(apart, tmp_path, by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:
-        apart.start("worker", "prefork", "intake")
+@pytest.mark.parametrize("own_site", SERVED, indirect=True)
+def test_service_needs_no_more_rights_than_the_document_says(own_site: Site, tmp_path: Path) -> None:
+    url = make_user(own_site)
+    own_site.environment = {**own_site.environment, "EXPORTS_BROKER_URL": url}
+    with open_case(own_site, tmp_path, by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:
+        own_site.start("worker", "prefork", "intake")
         send_command(one, url)
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(2)]
         one.wait_until_finished(exports)
         assert one.list_states() == ["executed"] * 3
         history = one.check()
         assert {receipt.partner_id for receipt in history.receipts} == {str(partner["id"]) for partner in PARTNERS}
-        for name, log in apart.logs().items():
+        for name, log in own_site.logs().items():
             assert "NoPermission" not in log, name
             assert "ACCESS_REFUSED" not in log, name
-    check_nothing_else(apart, url)
+    check_nothing_else(own_site, url)
 
 
 def check_nothing_else(site: Site, url: str) -> None:

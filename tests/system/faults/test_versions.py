@@ -84,13 +84,13 @@ def list_made(program: Program) -> set[str]:
     return {record["export_id"] for record in records if record["event"] == "step_done"}
 
 
-def steps_of(one: Case, export_id: str) -> Counter[str]:
+def list_steps(one: Case, export_id: str) -> Counter[str]:
     return Counter(row["name"] for row in one.snapshot().tables["steps"] if row["export_id"] == export_id)
 
 
-@fault("F36", everyday=(REDIS,), long=SERVED, on="apart")
-def test_upgrade_of_one_process_after_another(apart: Site, newer_version: ForkServer, tmp_path: Path) -> None:
-    site = apart
+@fault("F36", everyday=(REDIS,), long=SERVED, on="own_site")
+def test_upgrade_of_one_process_after_another(own_site: Site, newer_version: ForkServer, tmp_path: Path) -> None:
+    site = own_site
     port = free_port()
     with open_case(site, tmp_path) as one:
         site["worker"].start(**LONG_LEASE)
@@ -134,8 +134,8 @@ def test_upgrade_of_one_process_after_another(apart: Site, newer_version: ForkSe
             "this version made a step of what it does not know, or not all of its own"
         )
         assert list_made(worker) == {*news}
-        assert {steps_of(one, each)[NEW] for each in olds} == {0}
-        assert {steps_of(one, each)[NEW] for each in news[:-1]} == {2}
+        assert {list_steps(one, each)[NEW] for each in olds} == {0}
+        assert {list_steps(one, each)[NEW] for each in news[:-1]} == {2}
         history = one.check(again=[olds[-1], news[-1]])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0

@@ -33,9 +33,9 @@ def check_intake(one: Case) -> None:
     send(site, "execute", json.dumps(command).encode())
     site.wait_until(lambda: batch in batches(one), TAKEN_SECONDS, "the command was not taken")
     one.wait_until_finished([])
-    submission_id = submission_of(one, batch)
+    submission_id = find_submission(one, batch)
     answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "status": "received"}).encode()
-    send(site, "acknowledgement", answer, headers=dict(build_signature_headers("msg-1", answer, secret_of(one))))
+    send(site, "acknowledgement", answer, headers=dict(build_signature_headers("msg-1", answer, find_secret(one))))
     site.wait_until(lambda: is_answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
 
 
@@ -72,7 +72,7 @@ def batches(one: Case) -> set[str]:
         return set(session.scalars(select(Export.batch_id).where(col(Export.account_id) == one.client.account)))
 
 
-def submission_of(one: Case, batch: str) -> str:
+def find_submission(one: Case, batch: str) -> str:
     """Return the id of the handoff of a batch."""
     of_batch = (col(Export.account_id) == one.client.account, col(Export.batch_id) == batch)
     with one.site.runtime.db.read() as session:
@@ -87,7 +87,7 @@ def is_answered(one: Case, submission_id: str) -> bool:
         return session.scalar(select(Acknowledgement.id).where(of_handoff)) is not None
 
 
-def secret_of(one: Case) -> str:
+def find_secret(one: Case) -> str:
     """Return what the customs broker signs with."""
     with one.site.runtime.db.read() as session:
         (sealed,) = secrets.load_sealed_secrets(session, one.client.account, factories.BROKER)

@@ -223,7 +223,7 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
         figures = (line.quantity, line.unit_price, line.line_value)
         named = ("InvoicedQuantity", "Price/PriceAmount", "LineExtensionAmount")
         assert [Decimal(cells[columns[name]]) for name in ("qty", "unit_price", "line_value")] == [*figures]
-        assert [element.findtext(way(name)) for name in named] == [f"{value:f}" for value in figures]
+        assert [element.findtext(ubl_path(name)) for name in named] == [f"{value:f}" for value in figures]
         if rate is not None:
             with localcontext() as wide:
                 wide.prec = 80
@@ -240,7 +240,7 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
     assert packed == {line.line_ref: line.quantity for line in unit.lines}
 
 
-def way(name: str) -> str:
+def ubl_path(name: str) -> str:
     """Return the path of an element of UBL below a line."""
     *outer, last = name.split("/")
     return "/".join([*(AGGREGATE + each for each in outer), BASIC + last])
