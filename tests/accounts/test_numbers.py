@@ -71,11 +71,11 @@ def test_no_number_is_given_twice_while_workers_run(runtime: Runtime) -> None:
     with ThreadPoolExecutor(6) as pool:
         skipping = [pool.submit(skip_numbers, runtime, ACCOUNT, packages=10, ssccs=10) for _ in range(6)]
         list(pool.map(lambda context: number(runtime, context), contexts))
-    said = [each.result() for each in skipping]
+    results = [each.result() for each in skipping]
     numbers, ssccs = read_given_numbers(runtime)
     assert (len(set(numbers)), len(set(ssccs))) == (12, 24)
     assert read_counters(runtime) == (12 + 60, 24 + 60)
-    assert len({each.package_number for each in said}) == 6
+    assert len({each.package_number for each in results}) == 6
 
 
 @pytest.mark.parametrize(

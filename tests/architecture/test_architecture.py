@@ -151,9 +151,11 @@ def test_state_is_moved_only_where_its_machine_lives() -> None:
     movers = set()
     for path in list_sources("pipeline", "tasks"):
         for called, node in find_calls(path):
-            said = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "state"]
+            states = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "state"]
             made = called.rpartition(".")[2][:1].isupper()  # a row or a view is no move
-            if (called.endswith(".values") and said) or (not made and any(each.endswith(".value") for each in said)):
+            if (called.endswith(".values") and states) or (
+                not made and any(each.endswith(".value") for each in states)
+            ):
                 movers.add(name_of(path))
     assert movers
     assert movers == MACHINES.keys(), movers ^ MACHINES.keys()

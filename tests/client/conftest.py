@@ -69,17 +69,17 @@ def server() -> Iterator[ScriptedServer]:
             script.requests.append(
                 ReceivedRequest(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
             )
-            said = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-            if said.cut:
+            scripted = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            if scripted.cut:
                 self.close_connection = True
                 return
-            self.send_response_only(said.status)
-            for name, value in said.headers.items():
+            self.send_response_only(scripted.status)
+            for name, value in scripted.headers.items():
                 self.send_header(name, value)
-            if said.body:
-                self.send_header("Content-Type", said.media_type)
+            if scripted.body:
+                self.send_header("Content-Type", scripted.media_type)
             self.end_headers()
-            self.wfile.write(said.body)
+            self.wfile.write(scripted.body)
 
         do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
@@ -179,8 +179,15 @@ def json_answer(value: Any, status: int = 200, **headers: str) -> ScriptedAnswer
 
 def problem(status: int, code: str, **headers: str) -> ScriptedAnswer:
     """Return a refusal."""
-    told = {"type": "about:blank", "title": code, "status": status, "detail": code, "errorCode": code, "message": code}
-    body = json.dumps({**told, "requestId": "req_1"}).encode()
+    document = {
+        "type": "about:blank",
+        "title": code,
+        "status": status,
+        "detail": code,
+        "errorCode": code,
+        "message": code,
+    }
+    body = json.dumps({**document, "requestId": "req_1"}).encode()
     return ScriptedAnswer(
         status, body, "application/problem+json", {k.replace("_", "-"): v for k, v in headers.items()}
     )

@@ -114,11 +114,11 @@ def test_lists_are_walked_to_their_end(harness: ApiHarness, api: ClientAtHarness
     log = api.collect("events", ids[0], page_size=2)
     assert [event.seq for event in log] == list(range(1, len(log) + 1))
     assert [event.seq for event in api.collect("events", ids[0], after=3, page_size=1)] == [e.seq for e in log[3:]]
-    told = api.collect("deliveries", export=ids[1], page_size=1)
-    assert {each.export_id for each in told} == {ids[1]}
-    assert len(told) == len(api.call("delivery_page", export=ids[1]).items) > 2
-    assert api.call("delivery", told[0].id) == told[0]
-    assert api.call("trace", told[0].notification_id).deliveries == [told[0]]
+    sent = api.collect("deliveries", export=ids[1], page_size=1)
+    assert {each.export_id for each in sent} == {ids[1]}
+    assert len(sent) == len(api.call("delivery_page", export=ids[1]).items) > 2
+    assert api.call("delivery", sent[0].id) == sent[0]
+    assert api.call("trace", sent[0].notification_id).deliveries == [sent[0]]
     assert api.collect("sandbox_handoffs") == []
 
 
@@ -160,8 +160,8 @@ def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(
 
 def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, api: ClientAtHarness) -> None:
     export = run_executed_export(harness, api, "batch-1").export.export_id
-    told = next(each for each in api.collect("deliveries", export=export, state="delivered"))
-    assert (api.call("resend", told.id).state, api.call("delivery", told.id).state) == ("pending", "pending")
+    sent = next(each for each in api.collect("deliveries", export=export, state="delivered"))
+    assert (api.call("resend", sent.id).state, api.call("delivery", sent.id).state) == ("pending", "pending")
     wanted = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})
     pages = api.collect("replay", factories.WAREHOUSE, wanted)
     assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, factories.WAREHOUSE)

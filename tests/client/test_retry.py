@@ -131,11 +131,11 @@ def start_retries(policy: Retries, repeat: RetryWhen = RetryWhen.ALWAYS) -> Retr
     return RetryState(Call("GET", "x", lambda _: None, retry_when=repeat), policy)
 
 
-def answer(said: ScriptedAnswer) -> Any:
+def answer(scripted: ScriptedAnswer) -> Any:
     import httpx  # noqa: PLC0415 - only here
 
     request = httpx.Request("GET", "http://127.0.0.1/x")
-    return httpx.Response(said.status, content=said.body, headers=dict(said.headers), request=request)
+    return httpx.Response(scripted.status, content=scripted.body, headers=dict(scripted.headers), request=request)
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])

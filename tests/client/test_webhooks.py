@@ -59,7 +59,7 @@ def change_headers(**headers: str | None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("headers", "said"),
+    ("headers", "reason"),
     [
         (lambda: change_headers(webhook_signature=None), "webhook-signature is missing"),
         (lambda: change_headers(webhook_id=""), "webhook-id is missing"),
@@ -82,8 +82,8 @@ def change_headers(**headers: str | None) -> dict[str, str]:
         ),
     ],
 )
-def test_what_is_not_signed_as_it_should_be_is_refused(headers: Callable[[], dict[str, str]], said: str) -> None:
-    with pytest.raises(InvalidWebhook, match=said) as refused:
+def test_what_is_not_signed_as_it_should_be_is_refused(headers: Callable[[], dict[str, str]], reason: str) -> None:
+    with pytest.raises(InvalidWebhook, match=reason) as refused:
         verify_webhook(BODY, headers(), NEW)
     assert refused.value.status == 401
 

@@ -55,8 +55,8 @@ def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
 
 
 def test_a_password_never_shows_in_what_is_said() -> None:
-    said = find_weakness("amqp://rabbit:CHANGEME@mq.example//")
-    assert said == "signs in as rabbit with a password that everybody knows"
+    message = find_weakness("amqp://rabbit:CHANGEME@mq.example//")
+    assert message == "signs in as rabbit with a password that everybody knows"
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def test_a_value_is_hidden_by_its_name_in_every_spelling(name: str) -> None:
 
 
 def test_the_names_are_written_down() -> None:
-    told = (ROOT / "docs/security.md").read_text()
-    assert [name for name in NAMES if f"`{name}`" not in told] == []
+    page = (ROOT / "docs/security.md").read_text()
+    assert [name for name in NAMES if f"`{name}`" not in page] == []
 
 
 class SecretHolder(BaseModel):

@@ -60,14 +60,14 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_
     answers = threading.Event()
     dead, alive = endpoint(Script(until=answers)), endpoint()
     waiting = hand_off_exports(patient_runtime, "wh_dead", dead.url, 12)
-    told = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
+    delivered = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
-        for export in [*waiting, *told]:
+        for export in [*waiting, *delivered]:
             workers.submit(
                 sender.deliver_stream, patient_runtime, export.export_id, export.plan.warehouse.id, "webhook"
             )
         try:
-            poll(lambda: are_all_delivered(patient_runtime, told), 30)
+            poll(lambda: are_all_delivered(patient_runtime, delivered), 30)
             poll(lambda: len(dead.requests) == patient_runtime.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export, once"
             stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
@@ -245,14 +245,14 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
     ]
     with patient_runtime.db.write() as session:
         session.execute(update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1))
-    told = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
+    delivered = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
-        for export in [*waiting, *told]:
+        for export in [*waiting, *delivered]:
             workers.submit(
                 sender.deliver_stream, patient_runtime, export.export_id, export.plan.warehouse.id, "webhook"
             )
         try:
-            poll(lambda: are_all_delivered(patient_runtime, told), 30)
+            poll(lambda: are_all_delivered(patient_runtime, delivered), 30)
             poll(lambda: len(hanging.requests) == patient_runtime.settings.delivery_unhealthy_max == THREADS // 2)
         finally:
             answers.set()

@@ -244,10 +244,10 @@ def test_pooler_without_a_free_connection_is_a_busy_database(
 @contextmanager
 def drop_setting(setting: str) -> Iterator[None]:
     """Have one setting never reach the server, as behind a pooler that drops it."""
-    said = Database.__init__
+    original = Database.__init__
 
     def opened(self: Database, *arguments: Any, **options: Any) -> None:
-        said(self, *arguments, **options)
+        original(self, *arguments, **options)
 
         @event.listens_for(self.engine, "before_cursor_execute", retval=True)
         def _drop(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:

@@ -149,7 +149,7 @@ def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: st
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected_text"),
     [
         ("http://hook.example/", "https://"),
         ("https://hook.example:25/", "port 25"),
@@ -160,33 +160,37 @@ def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: st
         ("https://[::1]/", "private network"),
     ],
 )
-def test_what_an_address_shows_is_refused_when_it_is_given(opened: OpenRuntime, address: str, said: str) -> None:
+def test_what_an_address_shows_is_refused_when_it_is_given(
+    opened: OpenRuntime, address: str, expected_text: str
+) -> None:
     runtime = opened(allow_private_destinations=False)
     exports.register(runtime, factories.BROKER, "customs_broker")
     new = {"id": "wh_x", "kind": "warehouse", "name": "A", "channels": [{"channel": "webhook", "address": address}]}
-    with pytest.raises(ValidationFailed, match=said) as refused:
+    with pytest.raises(ValidationFailed, match=expected_text) as refused:
         partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     assert refused.value.field == "/channels/0/address"
     assert [each.id for each in partners.list_partners(runtime, factories.ACCOUNT)] == [factories.BROKER]
 
 
 @pytest.mark.parametrize(
-    "told",
+    "resolved",
     [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("2606:4700::1111", "::1"), ("::ffff:169.254.169.254",), ("fe80::1",)],
 )
-def test_a_name_is_judged_by_every_address_that_it_has(told: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolve_to(*told))
+def test_a_name_is_judged_by_every_address_that_it_has(
+    resolved: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to(*resolved))
     with pytest.raises(ForbiddenDestination):
         resolve_allowed("hook.example", 443, 2, private=False)
 
 
 def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    said = iter([resolve_to("8.8.8.8"), resolve_to("127.0.0.1")])
+    expected_text = iter([resolve_to("8.8.8.8"), resolve_to("127.0.0.1")])
 
     def rebinding(host: str, port: int, **facts: object) -> Any:
         asked.append(host)
-        return next(said)(host, port, **facts)
+        return next(expected_text)(host, port, **facts)
 
     connected: list[str] = []
 

@@ -91,11 +91,11 @@ class LaterTreatment(Treatment):
 
 def test_a_field_that_a_later_version_adds_changes_no_digest_of_a_plan_without_it() -> None:
     pan = line(plan())
-    told = read_pointer(plan(), f"{PAN}/treatment")
-    later = LaterTreatment.model_validate(told)
+    content = read_pointer(plan(), f"{PAN}/treatment")
+    later = LaterTreatment.model_validate(content)
     assert as_json(later) != as_json(pan.treatment)
     assert digest_treatment(pan.hts_code, pan.country_of_origin, later) == line_digest(pan)
-    used = LaterTreatment.model_validate(told | {"rulings": ["N301234"]})
+    used = LaterTreatment.model_validate(content | {"rulings": ["N301234"]})
     assert digest_treatment(pan.hts_code, pan.country_of_origin, used) != line_digest(pan)
 
 
@@ -124,9 +124,9 @@ def test_the_worked_example_of_the_page_holds() -> None:
     texts = [canonical, *lists]
     stated = [digest for block in blocks("text") for digest in block.splitlines()]
     assert stated == ["sha256:" + sha256(text.encode()).hexdigest() for text in texts]
-    told = json.loads(canonical)
-    treatment = Treatment.model_validate(told["treatment"])
-    by_line = {"L1": digest_treatment(told["htsCode"], told["countryOfOrigin"], treatment)}
+    content = json.loads(canonical)
+    treatment = Treatment.model_validate(content["treatment"])
+    by_line = {"L1": digest_treatment(content["htsCode"], content["countryOfOrigin"], treatment)}
     unit = unit_digest(by_line)
     assert stated == [by_line["L1"], unit, export_digest({"U1": unit})]
 
@@ -160,13 +160,14 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}", fullmatch=True), PRINTABLE, max_size=8))
 def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dict[str, str]) -> None:
     made = change_plan(plan(), f"{PAN}/treatment/pga/0/data", data)
-    told = {name: read_pointer(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
-    told["treatment"] = {name: rows for name, rows in told["treatment"].items() if rows}
+    content = {name: read_pointer(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
+    content["treatment"] = {name: rows for name, rows in content["treatment"].items() if rows}
     for rows in ("chapter99", "section232", "pga"):
-        told["treatment"][rows] = [
-            {name: value for name, value in row.items() if value not in (None, {})} for row in told["treatment"][rows]
+        content["treatment"][rows] = [
+            {name: value for name, value in row.items() if value not in (None, {})}
+            for row in content["treatment"][rows]
         ]
-    assert line_digest(line(made)) == "sha256:" + sha256(rfc8785.dumps(told)).hexdigest()
+    assert line_digest(line(made)) == "sha256:" + sha256(rfc8785.dumps(content)).hexdigest()
 
 
 @pytest.mark.parametrize(

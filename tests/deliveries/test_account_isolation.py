@@ -50,21 +50,23 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
         for (account, name), key in own.items():
             queue = Queue(f"{account}.{name}", queues.exchange, routing_key=key, durable=True)
             queue(connection.default_channel).declare()
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for account in ACCOUNTS:
         export = exports.prepare_export(runtime, factories.plan(account=account))
         exports.hand_off(runtime, export)
         streams = {(each.partner_id, each.channel) for each in exports.list_deliveries(runtime, export.export_id)}
-        told |= {f"{account}.{name}": find_sent(runtime, export.export_id, name, channel) for name, channel in streams}
+        counts |= {
+            f"{account}.{name}": find_sent(runtime, export.export_id, name, channel) for name, channel in streams
+        }
         for name in PARTNERS:
             assert connection_tests.run_connection_test(runtime, account, name, tested_by="cli").passed
-    assert told == {
+    assert counts == {
         f"{account}.{name}": count
         for account in ACCOUNTS
         for name, count in {factories.BROKER: 1, factories.WAREHOUSE: 2, "op_desk": 0}.items()  # it is not over yet
     }
     for account, name in own:
-        count = told[f"{account}.{name}"] + 1
+        count = counts[f"{account}.{name}"] + 1
         taken = events(stack, f"{account}.{name}", count)
         assert [each["source"] for each in taken] == [f"/accounts/{account}"] * count
         assert len(taken) == count, f"{account}.{name}"

@@ -289,14 +289,14 @@ def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(make_runtime: Ope
 
 
 def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver: Start) -> None:
-    came: list[ReceivedRequest] = []
-    register_draft(runtime, receiver("none", seen=came.append).url)
+    requests: list[ReceivedRequest] = []
+    register_draft(runtime, receiver("none", seen=requests.append).url)
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
-    assert came == []
+    assert requests == []
     partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
     connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
-    assert came != []
+    assert requests != []
 
 
 def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
@@ -338,14 +338,17 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
         session.add(row)
     plan = Plan.model_validate(factories.plan(broker="br_test", warehouse=NAME))
     callers = [Caller(factories.ACCOUNT, "key_1", mode, frozenset({"execute"})) for mode in MODES]
-    for caller, said in zip(callers, (live, test), strict=True):
+    for caller, expected in zip(callers, (live, test), strict=True):
         with runtime.db.read() as session:
-            if said is None:
+            if expected is None:
                 preflight.check_partners(session, caller, plan)
                 continue
             with pytest.raises(PartnerNotLive) as refused:
                 preflight.check_partners(session, caller, plan)
-        assert (refused.value.message, refused.value.field) == (f"the warehouse {NAME} {said}", "/plan/warehouse/id")
+        assert (refused.value.message, refused.value.field) == (
+            f"the warehouse {NAME} {expected}",
+            "/plan/warehouse/id",
+        )
 
 
 # Secrets

@@ -106,7 +106,7 @@ def hand_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> N
         return session.exec(select(Notification).where(*of_export)).one()
 
 
-def notification(event_type: str, said: Mapping[str, Any], **about: Any) -> Notification:
+def notification(event_type: str, message_data: Mapping[str, Any], **about: Any) -> Notification:
     return Notification(
         id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
         export_id="exp_1",
@@ -114,7 +114,7 @@ def notification(event_type: str, said: Mapping[str, Any], **about: Any) -> Noti
         audience="operator",
         event_type=event_type,
         position=1,
-        data=json.dumps({**ABOUT, **said, **about}),
+        data=json.dumps({**ABOUT, **message_data, **about}),
     )
 
 
@@ -126,10 +126,10 @@ def documents(*sizes: int) -> list[Attachment]:
 
 
 def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_runtime: Runtime) -> None:
-    told = hand_off(mail_runtime, factories.plan(units=2))
-    body = email_content.build_email_body(mail_runtime.settings, told, documents(2_345, 1))
+    handoff = hand_off(mail_runtime, factories.plan(units=2))
+    body = email_content.build_email_body(mail_runtime.settings, handoff, documents(2_345, 1))
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
-    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mail_runtime.settings, told).token}"
+    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mail_runtime.settings, handoff).token}"
     facts = [
         "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
         "A-00001 of 2026-11-24",
@@ -153,16 +153,16 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_run
 
 
 def test_an_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
-    told = hand_off(mail_runtime, factories.plan())
-    assert len({email_content.build_email_body(mail_runtime.settings, told, documents(1)) for _ in range(3)}) == 1
+    handoff = hand_off(mail_runtime, factories.plan())
+    assert len({email_content.build_email_body(mail_runtime.settings, handoff, documents(1)) for _ in range(3)}) == 1
 
 
 def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
     make_runtime: OpenRuntime, mail_runtime: Runtime
 ) -> None:
-    told = hand_off(mail_runtime, factories.plan())
+    handoff = hand_off(mail_runtime, factories.plan())
     body = email_content.build_email_body(
-        make_runtime(public_url=PUBLIC, mail_attach_max_bytes=100).settings, told, documents(60, 50_000)
+        make_runtime(public_url=PUBLIC, mail_attach_max_bytes=100).settings, handoff, documents(60, 50_000)
     )
     linked = ["CP-1_paper1.pdf", "50 kB", f"{PUBLIC}/api/artifacts/art_1", f"{1:064x}", "until 2026-12-01 15:00 UTC"]
     for text in (body.text, body.html):
@@ -172,9 +172,9 @@ def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
 
 
 def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runtime) -> None:
-    told = hand_off(mail_runtime, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
+    handoff = hand_off(mail_runtime, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
     body = email_content.build_email_body(
-        mail_runtime.settings, told, documents(*[1] * (email_content.MAX_DOCUMENTS + 5))
+        mail_runtime.settings, handoff, documents(*[1] * (email_content.MAX_DOCUMENTS + 5))
     )
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
     assert body.text.count("Customs package CP-") == email_content.MAX_PACKAGES
@@ -229,8 +229,10 @@ def test_operators_are_told_what_happened_and_what_to_do(
 
 
 def test_operators_are_told_that_an_export_broke_what_worked_on_it(mail_runtime: Runtime) -> None:
-    said = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
-    body = email_content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_FAILED, said), [])
+    message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
+    body = email_content.build_email_body(
+        mail_runtime.settings, notification(MessageType.EXPORT_FAILED, message_data), []
+    )
     assert body.subject == "Export batch_1 is quarantined and needs you"
     for text in (body.text, body.html):
         for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
@@ -248,14 +250,16 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
     mail_runtime: Runtime, status: str, subject: str, does: str
 ) -> None:
     many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_content.MAX_FIELDS + 3)]
-    said = {
+    message_data = {
         **MESSAGE_DATA[MessageType.HANDOFF_ANSWERED],
         "status": status,
         "submissionStatus": status,
         "message": None,
         "fields": many,
     }
-    body = email_content.build_email_body(mail_runtime.settings, notification(MessageType.HANDOFF_ANSWERED, said), [])
+    body = email_content.build_email_body(
+        mail_runtime.settings, notification(MessageType.HANDOFF_ANSWERED, message_data), []
+    )
     assert body.subject == f"Export batch_1: {subject}"
     assert does in " ".join(body.text.split())
     assert (body.text.count("/htsCode"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
@@ -280,9 +284,9 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
 def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_console(
     mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
-    told = notification(event_type, MESSAGE_DATA[event_type])
-    told.audience = "customs_broker"
-    body = email_content.build_email_body(mail_runtime.settings, told, [])
+    handoff = notification(event_type, MESSAGE_DATA[event_type])
+    handoff.audience = "customs_broker"
+    body = email_content.build_email_body(mail_runtime.settings, handoff, [])
     assert body.subject == subject
     for text in (body.text, body.html):
         assert [each for each in says if each not in text] == []
@@ -290,12 +294,12 @@ def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_co
 
 
 def test_a_handoff_that_takes_the_place_of_another_says_so(mail_runtime: Runtime) -> None:
-    told = hand_off(mail_runtime, factories.plan())
+    handoff = hand_off(mail_runtime, factories.plan())
     before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
-    told.data = json.dumps(json.loads(told.data) | {"supersedes": before})
+    handoff.data = json.dumps(json.loads(handoff.data) | {"supersedes": before})
     assert (
         "It takes the place of revision 3: file nothing of that one."
-        in email_content.build_email_body(mail_runtime.settings, told, []).text
+        in email_content.build_email_body(mail_runtime.settings, handoff, []).text
     )
 
 
@@ -317,8 +321,8 @@ def test_a_test_is_marked_on_the_subject_and_on_top(mail_runtime: Runtime) -> No
     exports.register(
         mail_runtime, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
     )
-    told = hand_off(mail_runtime, factories.plan(broker="br_test"), test=True)
-    body = email_content.build_email_body(mail_runtime.settings, told, [])
+    handoff = hand_off(mail_runtime, factories.plan(broker="br_test"), test=True)
+    body = email_content.build_email_body(mail_runtime.settings, handoff, [])
     assert body.subject.startswith("[TEST] Export ")
     assert body.text.startswith("TEST\n")
     for text in (body.text, body.html):
@@ -329,10 +333,10 @@ HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x
 
 
 def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mail_runtime: Runtime) -> None:
-    said = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
+    message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
     made = [
         email_content.build_email_body(
-            mail_runtime.settings, notification(MessageType.EXPORT_FAILED, said, batchId=HOSTILE), []
+            mail_runtime.settings, notification(MessageType.EXPORT_FAILED, message_data, batchId=HOSTILE), []
         ),
         *[
             email_content.build_email_body(mail_runtime.settings, notification(each, MESSAGE_DATA[each]), [])

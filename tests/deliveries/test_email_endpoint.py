@@ -179,8 +179,8 @@ def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
     with MailServer() as smtp_server:
         assert found(smtp_server.port) == (True, f"signed in at {LOOPBACK}:{smtp_server.port} by smtp", None)
         assert smtp_server.mails == []
-    ok, said, remedy = found(free_port())
-    assert (ok, "Connection refused" in said) == (False, True)
+    ok, message, remedy = found(free_port())
+    assert (ok, "Connection refused" in message) == (False, True)
     assert "EXPORTS_SMTP_URL" in (remedy or "")
 
 

@@ -227,11 +227,11 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(make_runtime: Ope
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     with runtime.db.write() as session:
-        told = outbox.enqueue_export_failed(
+        enqueued = outbox.enqueue_export_failed(
             session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
         )
         assert outbox.release_waiting(session, export.export_id) == []
-    assert (list(told.streams), told.fact["notifications"], told.fact["deliveries"]) == ([], 1, 0)
+    assert (list(enqueued.streams), enqueued.fact["notifications"], enqueued.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.list_deliveries(runtime, export.export_id)} == {
         "customs_broker",
         "warehouse",

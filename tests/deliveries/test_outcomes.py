@@ -81,14 +81,14 @@ def shape(
 def read_outcome(runtime: Runtime, export_id: str) -> Outcome:
     """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
     with runtime.db.read() as session:
-        said = read_model.read_export(session, factories.ACCOUNT, export_id).outcome
+        described = read_model.read_export(session, factories.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in count_exports(session)}
         found = [
             outcome for outcome in Outcome if export_id in {each.export_id for each in count_exports(session, outcome)}
         ]
-    assert listed[export_id] is said
-    assert found == [said]
-    return said
+    assert listed[export_id] is described
+    assert found == [described]
+    return described
 
 
 def count_exports(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
@@ -142,7 +142,7 @@ def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stands_at", "said"),
+    ("stands_at", "described"),
     [
         (SubmissionState.PENDING, "overdue: the handoff to br_1 was not delivered by 2026-11-24 16:00:00 UTC"),
         (SubmissionState.DELIVERED, "overdue: br_1 did not answer by 2026-11-24 16:00:00 UTC"),
@@ -150,13 +150,13 @@ def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
     ],
 )
 def test_the_status_sentence_says_what_is_late_and_since_when(
-    runtime: Runtime, stands_at: SubmissionState, said: str
+    runtime: Runtime, stands_at: SubmissionState, described: str
 ) -> None:
     export_id = hand_off(runtime)
     shape(runtime, export_id, status=stands_at, overdue=True)
     with runtime.db.read() as session:
         status = read_model.read_export(session, factories.ACCOUNT, export_id).status
-    assert said.replace("br_1", factories.BROKER) in status
+    assert described.replace("br_1", factories.BROKER) in status
 
 
 def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:

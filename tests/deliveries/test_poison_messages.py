@@ -92,10 +92,10 @@ def make_unmakeable(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> No
     """Have the message with this id be one that cannot be made."""
     make = messages.build_cloud_event
 
-    def made(settings: Any, said: Notification, *rest: Any, **named: Any) -> bytes:
-        if said.id == notification_id:
+    def made(settings: Any, notification: Notification, *rest: Any, **named: Any) -> bytes:
+        if notification.id == notification_id:
             raise RuntimeError("cannot be written")
-        return make(settings, said, *rest, **named)
+        return make(settings, notification, *rest, **named)
 
     monkeypatch.setattr(messages, "build_cloud_event", made)
 
@@ -199,10 +199,10 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
     assert str(view.remedy).startswith("the logs of the process that sends")
     with runtime.db.read() as session:
-        told = session.exec(
+        notices = session.exec(
             select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
         ).all()
-    assert len(told) == 1
+    assert len(notices) == 1
 
 
 def test_message_whose_worker_was_lost_says_so_until_it_is_taken(

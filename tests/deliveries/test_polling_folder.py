@@ -232,8 +232,8 @@ def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exis
     assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == PollResult(refused=2)
     assert list_answers(runtime) == []
     found = list_inbox(server)
-    said = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
-    assert said == found["refused/nobodys.json.reason.txt"].decode().replace("sub_" + "0" * 32, "X")
+    reason = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
+    assert reason == found["refused/nobodys.json.reason.txt"].decode().replace("sub_" + "0" * 32, "X")
 
 
 def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:

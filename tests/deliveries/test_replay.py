@@ -195,10 +195,10 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
     old, new = hand_off(runtime, "one"), hand_off(runtime, "two")
     with runtime.db.write() as session:
         session.get_one(Export, new).supersedes_id = old
-        told = exports.list_deliveries(runtime, old, WAREHOUSE)[-1].notification_id
+        message_id = exports.list_deliveries(runtime, old, WAREHOUSE)[-1].notification_id
         session.execute(
             update(Notification)
-            .where(col(Notification.id) == told)
+            .where(col(Notification.id) == message_id)
             .values(event_type=MessageType.PACKAGE_SUPERSEDED.value)
         )
     report, streams = replay_to(runtime, WAREHOUSE)

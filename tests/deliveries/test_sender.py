@@ -149,10 +149,10 @@ def test_the_operator_is_told_of_a_dead_letter_once(make_runtime: OpenRuntime, e
     clock.pass_seconds(1)
     deliver(runtime, export)
     with runtime.db.read() as session:
-        told = session.exec(
+        notices = session.exec(
             select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
         ).all()
-    assert [(each.audience, each.position) for each in told] == [("operator", 4)]
+    assert [(each.audience, each.position) for each in notices] == [("operator", 4)]
 
 
 def test_what_waits_behind_a_dead_message_gets_one_try_each(

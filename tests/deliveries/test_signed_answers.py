@@ -184,8 +184,8 @@ def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) 
     for number, (status, stands) in enumerate(
         [("filed", "filed"), ("received", "filed"), ("accepted", "filed"), ("held", "held"), ("released", "released")]
     ):
-        said = broker.post(url, json={"id": f"a-{number}", "status": status}).json()
-        assert (said["submissionStatus"], said["recorded"]) == (stands, True)
+        receipt = broker.post(url, json={"id": f"a-{number}", "status": status}).json()
+        assert (receipt["submissionStatus"], receipt["recorded"]) == (stands, True)
     view = harness.client("read").get(f"/api/exports/{export.export_id}").json()["broker_submission"]
     assert (view["submission_status"], len(view["acknowledgements"])) == ("released", 5)
 

@@ -77,14 +77,14 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
     event = json.loads(body)
     assert (event["type"], event["subject"]) == ("exports.handoff.answered.v1", export.export_id)
     assert message.delivery_info["routing_key"] == f"operator.{factories.ACCOUNT}.handoff.answered.v1"
-    said = event["data"]
-    assert (said["status"], said["submissionStatus"], said["answerId"], said["reference"]) == (
+    data = event["data"]
+    assert (data["status"], data["submissionStatus"], data["answerId"], data["reference"]) == (
         status,
         status,
         "a-1",
         "REF-9",
     )
-    assert said["fields"] == FIELDS
+    assert data["fields"] == FIELDS
     with runtime.db.read() as session:
         view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
     assert view.broker_submission is not None
@@ -148,21 +148,21 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
         )
     body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
-    def said(secret: str, at: datetime) -> httpx.Response:
+    def data(secret: str, at: datetime) -> httpx.Response:
         headers = webhook.build_signature_headers("a", body, secret, at=at) | {"content-type": "application/json"}
         address = f"/api/broker-submissions/{submission.id}/acknowledgements"
         return harness.client_without_key().post(address, content=body, headers=headers)
 
     now = datetime.now(UTC)
     wrong = now + timedelta(minutes=minutes)
-    late, forged = said(secret, wrong), said("whsec_Zm9yZWlnbiB0byB1cw==", wrong)
+    late, forged = data(secret, wrong), data("whsec_Zm9yZWlnbiB0byB1cw==", wrong)
     assert (late.status_code, late.json()["errorCode"]) == (401, "INVALID_API_KEY")
     assert str(int(wrong.timestamp())) in late.json()["detail"]
     assert "set your clock" in late.json()["detail"]
     # Who cannot sign learns nothing of clocks.
     assert "clock" not in forged.json()["detail"]
     assert list_operator_messages(harness.runtime) == []
-    assert said(secret, now).status_code == 200
+    assert data(secret, now).status_code == 200
 
 
 def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(

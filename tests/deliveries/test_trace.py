@@ -58,11 +58,13 @@ def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
         yield export, endpoint
 
 
-def remove_links(told: Any) -> Any:
+def remove_links(shown_message: Any) -> Any:
     """Return a message without the links that it goes out with, which are kept nowhere."""
-    if isinstance(told, dict):
-        return {name: remove_links(each) for name, each in told.items() if name not in ("signedUrl", "signedUntil")}
-    return [remove_links(each) for each in told] if isinstance(told, list) else told
+    if isinstance(shown_message, dict):
+        return {
+            name: remove_links(each) for name, each in shown_message.items() if name not in ("signedUrl", "signedUntil")
+        }
+    return [remove_links(each) for each in shown_message] if isinstance(shown_message, list) else shown_message
 
 
 @pytest.mark.usefixtures("treat_as_internet")
@@ -146,7 +148,7 @@ def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_thre
     assert rows[webhook + 1][0] == "2"
     assert "sandbox broker received it" in shown.stdout
     assert "/units/0/lines/0/htsCode The code does not fit the description." in shown.stdout
-    told = json.loads(run_command(harness, message, "--json").stdout)
-    assert told == read_trace(harness, message)
+    shown_message = json.loads(run_command(harness, message, "--json").stdout)
+    assert shown_message == read_trace(harness, message)
     missing = run_command(harness, "none", "--json")
     assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")

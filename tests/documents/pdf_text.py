@@ -45,8 +45,8 @@ class PrintedDocument:
 
     def text(self, page: int | None = None) -> str:
         """Return the text of a page, or of all, without spaces and without places where it may break."""
-        told = "".join(each.text for each in self.pieces if page in {None, each.page})
-        return "".join(told.replace("\u200b", "").split())
+        joined = "".join(each.text for each in self.pieces if page in {None, each.page})
+        return "".join(joined.replace("\u200b", "").split())
 
     def list_faults(self) -> Iterator[str]:
         """Yield each piece that leaves the paper's margins, or is set over another."""

@@ -255,8 +255,8 @@ def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
 
 def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     facts = build_facts(unit, test=test)
-    told = build_worksheet(unit, entry_date(unit), facts.line_digests)
-    return build_invoice(unit, facts).model_copy(update={"worksheet": told})
+    worksheet_rows = build_worksheet(unit, entry_date(unit), facts.line_digests)
+    return build_invoice(unit, facts).model_copy(update={"worksheet": worksheet_rows})
 
 
 def build_full_invoice() -> Invoice:

@@ -124,10 +124,10 @@ def test_export_digest_is_on_every_document_and_line_digests_on_all_with_lines(d
         text = _text(document)
         assert export in text, kind
         # The printed packing list lists packages, not lines; metals and agencies concern some lines alone.
-        told = [] if kind == "packing_list_pdf" else lines
+        digests = [] if kind == "packing_list_pdf" else lines
         if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
-            told = [lines[place] for place in (0, 1, 3, 4)]
-        assert all(line in text for line in told), kind
+            digests = [lines[place] for place in (0, 1, 3, 4)]
+        assert all(line in text for line in digests), kind
 
 
 def test_test_documents_say_so(documents: dict[str, Document]) -> None:

@@ -66,8 +66,8 @@ def test_hash_is_the_one_that_the_documents_promise() -> None:
 @given(st.data())
 def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) -> None:
     start = datetime(2026, 11, 24, tzinfo=UTC)
-    said = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
-    log = events.chain_events("exp_1", 1, "key_1", start, said)
+    written = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
+    log = events.chain_events("exp_1", 1, "key_1", start, written)
     assert follow_log(log, len(log)) is None
     place = data.draw(st.integers(0, len(log) - 1))
     column = data.draw(st.sampled_from(sorted(log[0].keys() - {"export_id", "seq"})))
@@ -213,8 +213,8 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
     owner = make_workflow(url)
-    said = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-    grants = said.partition("```sql\n")[2].partition("```")[0].splitlines()
+    written = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    grants = written.partition("```sql\n")[2].partition("```")[0].splitlines()
     assert len(grants) == 4
     with owner.runtime.db.engine.begin() as connection:
         for grant in grants:

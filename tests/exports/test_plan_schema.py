@@ -31,7 +31,7 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointer", "value", "said"),
+    ("pointer", "value", "message"),
     [
         ("/approval/approvedAt", "1700000000", "ISO 8601"),
         ("/approval/approvedAt", "2026-11-24T15:04:05", "timezone"),
@@ -57,8 +57,8 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
         ("/units/0/packages/0/sscc", "12345", "pattern"),
     ],
 )
-def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, said: str) -> None:
-    with pytest.raises(ValidationError, match=said) as refused:
+def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
         Plan.model_validate(factories.change_plan(factories.plan(), pointer, value))
     (error,) = refused.value.errors()
     assert "/" + "/".join(str(part) for part in error["loc"]) == pointer

@@ -58,16 +58,16 @@ def find_breaking_calls(source: str) -> list[str]:
     for call in ast.walk(upgrade):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
             continue
-        said = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if call.func.attr == "add_column":
             (column,) = (each for each in call.args if isinstance(each, ast.Call))
             asked = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
             wrong = asked.get("nullable") != "True" and "server_default" not in asked
         else:
             wrong = call.func.attr in {"drop_column", "drop_table", "rename_table"} or (
-                call.func.attr == "alter_column" and {*said} - {"existing_type", "nullable"} != set()
+                call.func.attr == "alter_column" and {*keywords} - {"existing_type", "nullable"} != set()
             )
-            wrong = wrong or (said.get("nullable") == "False" and call.func.attr == "alter_column")
+            wrong = wrong or (keywords.get("nullable") == "False" and call.func.attr == "alter_column")
         if wrong:
             found.append(ast.unparse(call))
     return found

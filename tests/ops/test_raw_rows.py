@@ -100,7 +100,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "value", "told", "comes_back"),
+    ("name", "column", "value", "message", "comes_back"),
     [
         ("exports", "findings", "{", "exports", False),
         ("exports", "findings", "5", "exports", False),
@@ -112,13 +112,13 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
     ],
 )
 def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
-    workflow: WorkflowHarness, name: str, column: str, value: Any, told: str, *, comes_back: bool
+    workflow: WorkflowHarness, name: str, column: str, value: Any, message: str, *, comes_back: bool
 ) -> None:
     export_id, _ = hand_off(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     write_garbage(workflow, export_id, name, column, value)
     found = service.rebuild_exports(workflow.runtime, apply=True)
     (one,) = found.damaged
-    assert (found.exports, one.export_id, told in {d.table for d in one.differences}) == (2, export_id, True)
+    assert (found.exports, one.export_id, message in {d.table for d in one.differences}) == (2, export_id, True)
     assert one.after_restore is not None
     assert one.after_restore.intact == comes_back, one.after_restore
 

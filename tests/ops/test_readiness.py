@@ -163,11 +163,11 @@ def test_long_queue_that_moves_is_ready(workflow: WorkflowHarness) -> None:
 
 
 def test_steps_that_stand_still_are_seen_while_messages_are_sent(workflow: WorkflowHarness) -> None:
-    told = hand_off(workflow)
+    notified_export = hand_off(workflow)
     workflow.clock.pass_seconds(STALLED_AFTER + 1)
     workflow.accept(factories.plan(batch="batch_2"))
     sweep_for(workflow, STALLED_AFTER + 12)
-    assert sender.deliver_stream(workflow.runtime, told, factories.WAREHOUSE, "queue").delivered == 2
+    assert sender.deliver_stream(workflow.runtime, notified_export, factories.WAREHOUSE, "queue").delivered == 2
     assert list_failing_parts(workflow) == ["steps"]
 
 

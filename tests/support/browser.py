@@ -84,7 +84,7 @@ def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], f
         # A browser on a clock that is not the machine's waits for ever, and no page looks otherwise on another day.
         env={name: value for name, value in os.environ.items() if name not in on_day.clock_environment()},
     ).stdout
-    said = re.search(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
-    assert said is not None, shown[:2000]
-    found: dict[str, Any] = json.loads(html.unescape(said[1]))
+    measured_json = re.search(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
+    assert measured_json is not None, shown[:2000]
+    found: dict[str, Any] = json.loads(html.unescape(measured_json[1]))
     return found

@@ -362,9 +362,9 @@ def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_i
 
 def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(harness: IntakeHarness) -> None:
     submission = harness.submission()
-    said = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
+    answer_body = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
     for _ in range(2):
-        harness.acknowledge(said, at=OLD)
+        harness.acknowledge(answer_body, at=OLD)
     first, second = (json.loads(each.body) for each in harness.take_messages("answers", 2))
     assert (first["submissionStatus"], first["recorded"], second["recorded"]) == ("accepted", True, False)
     (kept,) = harness.rows(Acknowledgement)
@@ -393,10 +393,10 @@ def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothi
 
 def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(harness: IntakeHarness) -> None:
     submission = harness.submission()
-    said = {"submissionId": submission.id, "id": "a-1", "status": "accepted"}
-    harness.acknowledge(said | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)
-    harness.send("acknowledgement", json.dumps(said).encode())
-    harness.acknowledge(said)
+    answer_body = {"submissionId": submission.id, "id": "a-1", "status": "accepted"}
+    harness.acknowledge(answer_body | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)
+    harness.send("acknowledgement", json.dumps(answer_body).encode())
+    harness.acknowledge(answer_body)
     poll(lambda: len(harness.rows(Acknowledgement)) == 1, 60)
     assert [each.status for each in harness.rows(Acknowledgement)] == ["accepted"]
     assert len(harness.take_messages(queues.DEAD, 2)) == 2

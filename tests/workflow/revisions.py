@@ -32,13 +32,13 @@ def make_amendment(
     return amend_export(workflow.runtime, workflow.caller, export_id, request, **given)
 
 
-def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None, *, told: bool = True) -> str:
+def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None, *, deliver: bool = True) -> str:
     """Execute a plan to its end; `told` sends what it owes, else all of it is still owed."""
     export_id = workflow.accept(plan).export_id
     for unit_no in range(1, len((plan or factories.plan())["units"]) + 1):
         workflow.step(export_id, unit_no, "record_packages")
         workflow.step(export_id, unit_no, "render_documents")
-    if told:
+    if deliver:
         for name in NOTIFY_STEPS:
             workflow.step(export_id, 0, name)
     else:

@@ -78,12 +78,12 @@ def test_whoever_was_told_hears_at_once_which_revision_follows(workflow: Workflo
     new = make_amendment(workflow, old, factories.plan(packages=2))
     follows = {"exportId": new.export_id, "revision": 2}
 
-    (told,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
-    assert told["submissionId"] == ready["submissionId"]
-    assert told["notificationIds"] == [ready["id"]]
-    assert told["supersededBy"] == follows
-    assert (told["exportId"], told["revision"]) == (old, 1)
-    assert [each["packageNumber"] for each in told["customsPackages"]] == ["CP-000001"]
+    (notice,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+    assert notice["submissionId"] == ready["submissionId"]
+    assert notice["notificationIds"] == [ready["id"]]
+    assert notice["supersededBy"] == follows
+    assert (notice["exportId"], notice["revision"]) == (old, 1)
+    assert [each["packageNumber"] for each in notice["customsPackages"]] == ["CP-000001"]
 
     gone = read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)
     assert [each["packageRef"] for each in gone] == ["P1", "P2", "P3"]
@@ -157,9 +157,9 @@ def test_a_send_that_is_under_way_is_told_of_but_records_nothing(workflow: Workf
             .values(fence=1, lease_until=workflow.clock.now.replace(hour=23))
         )
     make_amendment(workflow, old)
-    (told,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+    (notice,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
     (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
-    assert told["notificationIds"] == [ready["id"]]
+    assert notice["notificationIds"] == [ready["id"]]
     assert [
         (each.state, each.lease_until) for each in list_pending(workflow, old) if each.notification_id == ready["id"]
     ] == [("cancelled", None)]

@@ -65,7 +65,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     workflow = make_workflow(database_url)
     old = execute_export(workflow)
     log, numbers, labels = workflow.events(old), units(workflow, old), packages(workflow, old)
-    told = [(each.id, each.state) for each in list_pending(workflow, old)]
+    pending = [(each.id, each.state) for each in list_pending(workflow, old)]
     with workflow.runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
     # The partners are looked at once everything that ends the old export is written.
@@ -73,7 +73,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
         make_amendment(workflow, old)
     assert (workflow.state(old), workflow.count(Export), workflow.events(old)) == ("executed", 1, log)
     assert (units(workflow, old), packages(workflow, old)) == (numbers, labels)
-    assert [(each.id, each.state) for each in list_pending(workflow, old)] == told
+    assert [(each.id, each.state) for each in list_pending(workflow, old)] == pending
 
 
 def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(workflow: WorkflowHarness) -> None:

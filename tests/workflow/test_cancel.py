@@ -40,9 +40,9 @@ def test_operators_hear_of_it_and_nobody_else_was_told_anything(workflow: Workfl
     tasks = run_cancel(workflow, export_id)
     assert tasks == [TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue")]
     assert [(each.audience, each.state) for each in list_pending(workflow, export_id)] == [("operator", "pending")]
-    (told,) = read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED)
-    assert (told["exportId"], told["revision"], told["supersedes"]) == (export_id, 1, None)
-    assert told["inspect"] == f"/api/exports/{export_id}"
+    (notice,) = read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED)
+    assert (notice["exportId"], notice["revision"], notice["supersedes"]) == (export_id, 1, None)
+    assert notice["inspect"] == f"/api/exports/{export_id}"
     deliver_all(workflow, export_id)
     assert workflow.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
 
@@ -62,9 +62,9 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: 
     workflow.step(new, 1, "record_packages")
     tasks = run_cancel(workflow, new)
     assert {task.partner_id for task in tasks} == {factories.BROKER, factories.WAREHOUSE, factories.OPERATOR}
-    told = read_messages(workflow, new, MessageType.EXPORT_CANCELLED)
-    assert len({each["id"] for each in told}) == 3
-    assert [each["supersedes"] for each in told] == [{"exportId": old, "revision": 1}] * 3
+    notice = read_messages(workflow, new, MessageType.EXPORT_CANCELLED)
+    assert len({each["id"] for each in notice}) == 3
+    assert [each["supersedes"] for each in notice] == [{"exportId": old, "revision": 1}] * 3
     assert {(each.audience, each.partner_id) for each in list_pending(workflow, new)} == {
         ("customs_broker", factories.BROKER),
         ("warehouse", factories.WAREHOUSE),

@@ -276,9 +276,9 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness
     assert workflow.events(export_id).count("STEP_RETRIED") == 5 + settings.step_max_attempts - 1
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("notice", [False, True])
 def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
-    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, told: bool
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, notice: bool
 ) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
@@ -294,12 +294,12 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     monkeypatch.setattr("pipeline.workflow.step_failures.time.sleep", pauses.append)
     with monkeypatch.context() as patched:
         patched.setattr(events, "lock_export", seldom)
-        patched.setattr(shutdown, "is_requested", lambda: told)
+        patched.setattr(shutdown, "is_requested", lambda: notice)
         assert workflow.step(export_id, 1, "render_documents") == ()
     with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
     # Who is told to end does not wait; the sweep owes it then.
-    assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if told else (7, 0, False))
+    assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if notice else (7, 0, False))
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"
 
@@ -315,9 +315,9 @@ def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(work
     assert workflow.events(export_id).count("STEP_RETRIED") == workflow.runtime.settings.step_max_attempts - 1
     assert workflow.events(export_id)[-1] == "EXPORT_FAILED"
     with workflow.runtime.db.read() as session:
-        (told,) = session.scalars(select(Notification)).all()
+        (notice,) = session.scalars(select(Notification)).all()
         (owed,) = session.scalars(select(Delivery)).all()
-    assert told.event_type == "exports.export.failed.v1"
+    assert notice.event_type == "exports.export.failed.v1"
     assert (owed.audience, owed.state) == ("operator", "pending")
     assert [task for task in workflow.sweep() if task.step is not None] == [], "a failed export is owed nothing"
 

@@ -80,9 +80,9 @@ def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
 def list_operator_messages(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return what the operators are told."""
     with workflow.runtime.db.read() as session:
-        (said,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
-    assert (said.audience, said.event_type) == ("operator", "exports.export.failed.v1")
-    facts: dict[str, Any] = json.loads(said.data)
+        (notice,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
+    assert (notice.audience, notice.event_type) == ("operator", "exports.export.failed.v1")
+    facts: dict[str, Any] = json.loads(notice.data)
     return facts
 
 
@@ -125,8 +125,8 @@ def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_
     ]
     facts = {"step": "render_documents", "unitNo": 1, "attempts": TRIES, "reason": DIED, "quarantined": True}
     assert read_failure(workflow, export_id).items() >= facts.items()
-    said = list_operator_messages(workflow, export_id)
-    assert (said["quarantined"], said["attempts"]) == (True, TRIES)
+    notice = list_operator_messages(workflow, export_id)
+    assert (notice["quarantined"], notice["attempts"]) == (True, TRIES)
     assert list_exports(workflow, quarantined=True) == [export_id]
     assert list_exports(workflow, quarantined=False) == []
     assert workflow.sweep() == [], "it is owed nothing any more"

@@ -365,10 +365,12 @@ def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
 
 
 def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
-    told = with_goods("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
-    assert chapter99(with_changes(*told)) == [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]
-    untold = with_goods("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
-    assert chapter99(with_changes(*untold)) == []
+    with_country = with_goods("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
+    assert chapter99(with_changes(*with_country)) == [
+        ("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")
+    ]
+    without_country = with_goods("7323930045", heading("9903.82.09"), metals=[metal_row("steel", "3.200")], origin="GU")
+    assert chapter99(with_changes(*without_country)) == []
     assert data_needed("7323930045", "GU", date(2026, 11, 24))[0].fields == ("its weight in kg", "the net weight in kg")
     assert len(data_needed("7323930045", "GU", date(2026, 7, 15))[0].fields) == 3
 

@@ -52,14 +52,14 @@ def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: R
         (f"{PAN}/treatment", {"chapter99": [], "section232": [], "pga": []}),
     ]
 
-    def told(*more: tuple[str, Any]) -> bool:
+    def reported(*more: tuple[str, Any]) -> bool:
         found = [finding for finding in findings(with_changes(*asked, *more)) if finding.rule == "V23"]
         return any(row.requirement in finding.message for finding in found)
 
-    assert told()
+    assert reported()
     value = "UN3480" if row.form else "as said"
     for key in row.keys:
-        assert not told((f"{PAN}/attributes", {key: value}))
+        assert not reported((f"{PAN}/attributes", {key: value}))
 
 
 def test_a_certification_is_in_a_unit_once() -> None:
@@ -107,14 +107,14 @@ def test_each_of_the_nine_elements_of_a_certification_is_asked_for(element: int)
     changes, missing = ELEMENTS[element]
     made = with_changes(*((f"{CERTIFICATE}/{name}", value) for name, value in changes))
     try:
-        told = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
+        reported = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
     except ValidationError as refused:
-        told = ["/" + "/".join(str(part) for part in error["loc"]) for error in refused.errors()]
-    assert told == [f"{CERTIFICATE}{missing}"]
+        reported = ["/" + "/".join(str(part) for part in error["loc"]) for error in refused.errors()]
+    assert reported == [f"{CERTIFICATE}{missing}"]
 
 
 @pytest.mark.parametrize(
-    ("begins", "ends", "told"),
+    ("begins", "ends", "reported"),
     [
         ("2026-01-01", "2026-12-31", 0),
         ("2026-01-01", "2027-01-01", 0),
@@ -126,7 +126,7 @@ def test_each_of_the_nine_elements_of_a_certification_is_asked_for(element: int)
         ("2026-06-15", "2199-12-31", 1),
     ],
 )
-def test_a_blanket_period_has_twelve_months(begins: str, ends: str, told: int) -> None:
+def test_a_blanket_period_has_twelve_months(begins: str, ends: str, reported: int) -> None:
     made = with_changes((f"{CERTIFICATE}/blanketFrom", begins), (f"{CERTIFICATE}/blanketTo", ends))
     found = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
-    assert found == [f"{CERTIFICATE}/blanketTo"] * told
+    assert found == [f"{CERTIFICATE}/blanketTo"] * reported

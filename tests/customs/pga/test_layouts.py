@@ -147,7 +147,7 @@ def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "change", "said"),
+    ("table", "change", "message"),
     [
         ("layouts", {"PG23": {"code": "5-9 X M", "text": "9-79 X C"}}, "field text of PG23 does not follow"),
         ("layouts", {"PG23": {"code": "5-9 X M", "text": "10-81 X C"}}, "field text of PG23 does not follow"),
@@ -160,8 +160,8 @@ def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:
         ("elements", {"genus": {"record": "PG34", "field": "number"}}, "does not name each of them once"),
     ],
 )
-def test_a_layout_that_cannot_be_right_is_refused(table: str, change: Any, said: str) -> None:
+def test_a_layout_that_cannot_be_right_is_refused(table: str, change: Any, message: str) -> None:
     made = deepcopy(yaml.safe_load((files("config") / "rules" / "pga_records.yaml").read_text(encoding="utf-8")))
     made[table] = made[table] | change if isinstance(change, dict) else change
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         RecordRules.model_validate(made)

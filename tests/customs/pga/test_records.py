@@ -185,9 +185,9 @@ def test_packing_has_six_levels_and_no_more() -> None:
     levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
     got = build_records([food(quantityBaseUom=levels)])
     assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
-    (told,) = [one for one in got.notes if one.key == "quantityBaseUom"]
-    assert told.unfit
-    assert told.note == "PG26 is sent 6 times at most; the further values are left to the filer"
+    (remark,) = [one for one in got.notes if one.key == "quantityBaseUom"]
+    assert remark.unfit
+    assert remark.note == "PG26 is sent 6 times at most; the further values are left to the filer"
 
 
 #: The chapter's order of what stands below one PG01, by hand.
@@ -239,9 +239,9 @@ def test_a_name_that_even_the_overflow_cannot_hold_is_told_of() -> None:
 
 
 def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
-    (told,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
-    assert told.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
-    assert told.unfit
+    (remark,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
+    assert remark.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
+    assert remark.unfit
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ class Slip(NamedTuple):
     file: str
     old: str
     new: str
-    said: str
+    message: str
 
 
 SLIPS = {
@@ -348,8 +348,8 @@ SLIPS = {
 def test_a_slip_is_named_with_its_file_its_row_and_a_remedy(folder: Path, slip: str) -> None:
     file, old, new, expected = SLIPS[slip]
     errors = list_errors(edit_file(folder, file, old, new))
-    assert any(expected in said for said in errors), errors
-    assert all(said.endswith(".") for said in errors)
+    assert any(expected in message for message in errors), errors
+    assert all(message.endswith(".") for message in errors)
 
 
 def test_all_that_is_wrong_in_all_files_is_said_at_once(folder: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_data_that_ships_is_right(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pointer", "value", "said"),
+    ("name", "pointer", "value", "message"),
     [
         ("entry", "informal/limt_usd", "2500", "informal.limt_usd"),
         ("entry", "informal/status", "certain", "informal.status"),
@@ -72,12 +72,12 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose windows overlap"),
     ],
 )
-def test_a_mistake_is_named(name: str, pointer: str, value: object, said: str) -> None:
+def test_a_mistake_is_named(name: str, pointer: str, value: object, message: str) -> None:
     made = document(name)
     put(made, pointer, value)
     with pytest.raises(ValidationError) as refused:
         MODELS[name].model_validate(made)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_what_is_only_heard_of_never_refuses_a_plan() -> None:

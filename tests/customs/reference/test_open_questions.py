@@ -44,8 +44,8 @@ def test_between_two_days_headings_begin_and_end_and_lists_change() -> None:
 
 def test_a_rate_that_steps_up_is_a_change() -> None:
     changes = diff_days(ruleset(), date(2026, 12, 31), date(2027, 1, 1))
-    said = {change.name: change.details for change in changes}
-    assert said["9903.76.03"].startswith("25 % (full_value) is now 50 % (full_value); ")
+    details = {change.name: change.details for change in changes}
+    assert details["9903.76.03"].startswith("25 % (full_value) is now 50 % (full_value); ")
 
 
 def test_a_ruleset_does_not_differ_from_itself() -> None:

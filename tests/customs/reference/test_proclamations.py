@@ -50,18 +50,18 @@ def rules_after_proclamation(tmp_path: Path) -> Ruleset:
 
     file = folder / "lists" / "section232-metals.json"
     document = json.loads(file.read_text(encoding="utf-8"))
-    said = {"source": "Proclamation 12000, annex", "confidence": "high", "status": "confirmed"}
+    source = {"source": "Proclamation 12000, annex", "confidence": "high", "status": "confirmed"}
     (seventh,) = (listed for listed in document["lists"] if listed["id"] == "16(c)(vii)")
     after = seventh["versions"].pop()  # what begins in 2028
     seventh["versions"][-1]["effective_to"] = "2027-02-28"
     seventh["versions"] += [
-        {"effective_from": "2027-03-01", "effective_to": "2027-12-31", "remove": ["7323.93.00"], **said},
+        {"effective_from": "2027-03-01", "effective_to": "2027-12-31", "remove": ["7323.93.00"], **source},
         after,
     ]
     document["lists"].append(
         {
             "id": "16(c)(xii)", "title": "Kitchen ware", "metal": "steel", "kind": "derivative", "chapters": ["73", "82"],
-            "versions": [{"effective_from": "2027-03-01", "codes": ["7323.93.00", "8215.99.30"], **said}],
+            "versions": [{"effective_from": "2027-03-01", "codes": ["7323.93.00", "8215.99.30"], **source}],
         }
     )  # fmt: skip
     file.write_text(json.dumps(document), encoding="utf-8")

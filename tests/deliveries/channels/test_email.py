@@ -187,7 +187,7 @@ def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("expected_text", "kept"),
     [
         (f"<{CLERK}>: Recipient address rejected: User unknown", "(address): Recipient address rejected: User unknown"),
         (f"5.1.1 {CLERK}... User unknown", "5.1.1 (address) User unknown"),
@@ -196,11 +196,11 @@ def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice
         ("5.7.1 spam at 10:00", "5.7.1 spam at 10:00"),
     ],
 )
-def test_what_is_kept_of_a_servers_words_holds_no_mailbox(said: str, kept: str) -> None:
+def test_what_is_kept_of_a_servers_words_holds_no_mailbox(expected_text: str, kept: str) -> None:
     for script in (
-        Script(recipients={CLERK: f"550 {said}"}),
-        Script(sender=f"550 {said}"),
-        Script(data=[f"550 {said}"]),
+        Script(recipients={CLERK: f"550 {expected_text}"}),
+        Script(sender=f"550 {expected_text}"),
+        Script(data=[f"550 {expected_text}"]),
     ):
         with MailServer(script) as room, pytest.raises(ChannelRefused) as caught:
             send(room, addresses=(CLERK,))
@@ -263,7 +263,7 @@ def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected_text"),
     [
         ({"smtp_url": "mail.example"}, "EXPORTS_SMTP_URL is none"),
         ({"smtp_url": "http://mail.example"}, "EXPORTS_SMTP_URL is none"),
@@ -273,6 +273,6 @@ def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
         ({"mail_from": "nobody"}, "no address"),
     ],
 )
-def test_settings_that_cannot_send_are_refused_at_the_start(changes: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_cannot_send_are_refused_at_the_start(changes: dict[str, str], expected_text: str) -> None:
+    with pytest.raises(ValueError, match=expected_text):
         Settings.model_validate(changes)

@@ -52,8 +52,8 @@ def open_end(name: str, endpoint: Start, folder: Path) -> Iterator[ChannelEnd]:
             )
     elif name == "sftp":
         with SftpServer(folder) as server:
-            told = lambda: sum(path.endswith("manifest.json") for path in server.files())  # noqa: E731 - one of five alike
-            yield ChannelEnd(test_sftp.channel(), test_sftp.HANDOFF, server.target(), told)
+            count_manifests = lambda: sum(path.endswith("manifest.json") for path in server.files())  # noqa: E731 - one of five alike
+            yield ChannelEnd(test_sftp.channel(), test_sftp.HANDOFF, server.target(), count_manifests)
     elif name == "queue":
         empty_queues()
         lie = lambda: len(test_queue.take_messages("memory://", "exports.warehouse", 1, seconds=0.3))  # noqa: E731

@@ -68,14 +68,14 @@ def find_failed_stage(stages: list[Stage]) -> tuple[str, str, str]:
 
 
 def test_a_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
-    came: list[ReceivedRequest] = []
-    good = receiver(seen=came.append)
+    requests: list[ReceivedRequest] = []
+    good = receiver(seen=requests.append)
     stages = run_test(good.url)
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
     assert stages[0].found == "127.0.0.1 is 127.0.0.1, a private address, which the settings allow"
     assert stages[2].found.startswith("skipped: over http anybody on the way can read")
     assert [stage.found for stage in stages[3:]] == ["it answered 204", "it answered 401", "it answered 401"]
-    assert came == [ReceivedRequest(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
+    assert requests == [ReceivedRequest(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
 
 
 BAD: list[tuple[WebhookFault, str, str, str]] = [
@@ -136,13 +136,13 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.7", "2130706433"])
 def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
-    came: list[ReceivedRequest] = []
-    port = receiver(seen=came.append).url.split(":")[2]
+    requests: list[ReceivedRequest] = []
+    port = receiver(seen=requests.append).url.split(":")[2]
     stages = run_test(f"http://{host}:{port}", allow_private_destinations=False)
     name, found, remedy = find_failed_stage(stages)
     assert (name, found) == ("resolve", "the address leads into a private network")
     assert "an address on the internet" in remedy
-    assert (len(stages), came) == (1, [])
+    assert (len(stages), requests) == (1, [])
 
 
 def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,9 +219,9 @@ def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, aut
 def test_a_certificate_that_has_ended_or_is_for_another_name_fails_at_tls(
     receiver: Start, authority: Authority, name: str, days: int, found: str, remedy: str
 ) -> None:
-    stage, said, todo = find_failed_stage(run_test(receiver(tls=authority.server_context(name, days=days)).url))
+    stage, message, todo = find_failed_stage(run_test(receiver(tls=authority.server_context(name, days=days)).url))
     assert (stage, remedy in todo) == ("TLS", True)
-    assert said.removesuffix(".") == f"the certificate is not trusted: {found}"
+    assert message.removesuffix(".") == f"the certificate is not trusted: {found}"
 
 
 def test_plain_http_behind_an_https_address_fails_at_tls(receiver: Start) -> None:
@@ -276,9 +276,9 @@ def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(("server", "said"), [("redis_server", "published"), ("rabbitmq_server", "confirmed")])
+@pytest.mark.parametrize(("server", "message"), [("redis_server", "published"), ("rabbitmq_server", "confirmed")])
 def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
-    request: pytest.FixtureRequest, server: str, said: str
+    request: pytest.FixtureRequest, server: str, message: str
 ) -> None:
     stages = build_queue_target(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
     kept = ["keep"] if server == "redis_server" else []
@@ -286,7 +286,7 @@ def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
         (name, True) for name in ("connect", "declare", *kept, "test event")
     ]
     assert stages[0].found == "it answers"
-    assert stages[-1].found.startswith(f"{said} with the routing key warehouse.wh_1.connection.test.v1")
+    assert stages[-1].found.startswith(f"{message} with the routing key warehouse.wh_1.connection.test.v1")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])

@@ -111,6 +111,6 @@ def test_one_file_and_one_row_more_are_a_channel_more(tmp_path: Path) -> None:
     assert before.count("\n_Rows = ") == 1
     rows.write_text(before.replace("\n_Rows = ", ROW))
     (tmp_path / "tests/deliveries/test_new.py").write_text(TEST.lstrip())
-    told = [sys.executable, "-m", "pytest", "-q", "tests/deliveries/test_new.py"]
-    made = subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "tests/deliveries/test_new.py"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout

@@ -74,9 +74,11 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     clock.pass_seconds(3600)
     patient = make_runtime(broker_url=url)
     assert sender.deliver_stream(patient, *stream).delivered == 3
-    told = [each.notification_id for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)]
+    message_ids = [
+        each.notification_id for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)
+    ]
     # What lay in the blocked connection may have been taken after all: a message comes at least once.
-    assert sorted(set(ids(take_messages(url, "exports.warehouse", 4, seconds=10)))) == sorted(told)
+    assert sorted(set(ids(take_messages(url, "exports.warehouse", 4, seconds=10)))) == sorted(message_ids)
     with runtime.db.read() as session:
         made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()
     assert sorted(each.outcome for each in made) == ["delivered"] * 3 + ["failed"]

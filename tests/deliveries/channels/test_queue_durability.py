@@ -26,17 +26,19 @@ WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
 def test_a_policy_that_removes_any_key_is_a_danger_and_its_name_is_told(policy: str) -> None:
-    said = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
-    assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(said, said)
-    assert judge_durability({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(said, said)
+    message = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
+    assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(message, message)
+    assert judge_durability({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(
+        message, message
+    )
 
 
 def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit() -> None:
     info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
-    said = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
-    assert judge_durability(info | {"aof_enabled": 1}) == Durability(f"{said}, and the append-only file is on")
+    message = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
+    assert judge_durability(info | {"aof_enabled": 1}) == Durability(f"{message}, and the append-only file is on")
     kept = judge_durability(info | {"aof_enabled": 0})
-    assert (kept.danger, kept.found.startswith(f"{said}; but Redis has no append-only file")) == (None, True)
+    assert (kept.danger, kept.found.startswith(f"{message}; but Redis has no append-only file")) == (None, True)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])

@@ -78,10 +78,10 @@ def test_not_one_byte_of_what_is_signed_may_change() -> None:
         for changed in (body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :], body[:place] + body[place + 1 :]):
             with pytest.raises(InvalidApiKey):
                 check_signature(changed, headers, [SECRET])
-    for name, said in headers.items():
-        for place in range(len(said)):
-            flipped = said[:place] + chr(ord(said[place]) ^ 1) + said[place + 1 :]
-            if name == "webhook-signature" and place == len(said) - 2:
+    for name, value in headers.items():
+        for place in range(len(value)):
+            flipped = value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
+            if name == "webhook-signature" and place == len(value) - 2:
                 continue  # of the last character before the padding two bits are not read
             with pytest.raises(InvalidApiKey):
                 check_signature(body, headers | {name: flipped}, [SECRET])

@@ -73,12 +73,12 @@ def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "expected_text"),
     [("MM/DD/YYYY", "11/24/2026"), ("DD.MM.YY", "24.11.26"), ("YYYYMMDD", "20261124"), (None, "2026-11-24")],
 )
-def test_dates_are_written_as_the_broker_writes_them(form: str | None, said: str) -> None:
+def test_dates_are_written_as_the_broker_writes_them(form: str | None, expected_text: str) -> None:
     of = profile({"header": "On", "field": "invoice_date", "dateFormat": form}, headerRow=False, byteOrderMark=False)
-    assert render_profile(of, 1) == f"{said}\r\n".encode()
+    assert render_profile(of, 1) == f"{expected_text}\r\n".encode()
 
 
 def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
@@ -200,12 +200,12 @@ def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("field", "expected_text"),
     [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/broker-profiles.md lists them")],
 )
-def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, said: str) -> None:
+def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, expected_text: str) -> None:
     with pytest.raises(
-        ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {said}")
+        ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {expected_text}")
     ):
         profiles.check_profile(profile({"header": "a", "field": field}), "/profile")
 

@@ -96,7 +96,7 @@ def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str)
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"metal_type": "steel|copper", "metal_kg": "1"}, "metal_kg holds 1 values where 2 are due"),
         ({"ch99_1": "9903.82.09", "ch99_programs": "A|B"}, "ch99_programs holds 2 values where 1 are due"),
@@ -105,6 +105,6 @@ def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str)
         ({"pga_flags": "FD1", "pga_data": "FD1.a=b\\"}, "pga_data ends in the middle of a value"),
     ],
 )
-def test_columns_that_no_treatment_has_are_refused(columns: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+def test_columns_that_no_treatment_has_are_refused(columns: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_treatment(columns)

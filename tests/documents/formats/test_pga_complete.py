@@ -109,14 +109,14 @@ CASES = [
 def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProgram, processing: str | None) -> None:
     row = build_complete_row(program, processing)
     records, remarks = read_text(row)
-    said = list_findings(row)
+    reported = list_findings(row)
     for key, value in row["data"].items():
         first = value if isinstance(value, str) else value[0]
         label = pga_rules().elements[key].label if key in pga_rules().elements else "Thing"
         if describe_position(key, program.agency) is None:
             assert f"{label}: needs a person" in remarks, key
             assert first in remarks, key
-            assert any(rule == "V14-HAND" and label in message for rule, message in said), key
+            assert any(rule == "V14-HAND" and label in message for rule, message in reported), key
         else:
             assert str(CARRIED.get(key, first)).upper() in records, key
     assert f"PG01001{program.agency}{program.program:3}{processing or '':3}" in records
@@ -185,9 +185,9 @@ def test_further_values_of_what_is_sent_once_are_named() -> None:
 
 def test_a_second_value_of_a_record_that_is_sent_once_is_named_at_its_own_datum() -> None:
     row = pga_row("CP1", "CPS", program="CPS", processing="REF", data={"productId": "P-1", "versionId": ["1", "2"]})
-    said = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
-    assert len(said) == 1
-    assert "CPS records, versionId: PG02 is sent once at most" in said[0]
+    reported = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
+    assert len(reported) == 1
+    assert "CPS records, versionId: PG02 is sent once at most" in reported[0]
 
 
 def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:

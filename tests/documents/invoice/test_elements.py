@@ -121,11 +121,11 @@ def _spaced(text: str) -> str:
 
 @pytest.mark.parametrize("element", ELEMENTS)
 def test_element_is_on_the_page_and_in_every_format(texts: dict[str, str], element: str) -> None:
-    printed, told = ELEMENTS[element]
+    printed, recorded = ELEMENTS[element]
     for words in printed:
         assert words.replace(" ", "") in texts["cci_pdf"].replace(" ", ""), words
     for kind in ("cci_human_readable", "cci_json", "cci_ubl", "cci_xlsx"):
-        for fact in told:
+        for fact in recorded:
             # People read a number of the tariff with its dots.
             wanted = "7323.93.0045" if fact == "7323930045" and kind == "cci_human_readable" else fact
             assert wanted.lower() in texts[kind].lower(), (kind, fact)

@@ -105,8 +105,10 @@ def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
 def test_an_answer_to_another_request_is_given_to_nobody() -> None:
     renderer = Renderer(engine=late_engine.__name__)
     for number in (1, 2):
-        said = f"the PDF engine answered request {number} with number {number - 1} and was ended at {TEMPLATE.name}"
-        with pytest.raises(RendererCrashed, match=f"^{said}$"):
+        reason_text = (
+            f"the PDF engine answered request {number} with number {number - 1} and was ended at {TEMPLATE.name}"
+        )
+        with pytest.raises(RendererCrashed, match=f"^{reason_text}$"):
             build_lines_invoice(renderer, 1)
         assert renderer.pid is None
 

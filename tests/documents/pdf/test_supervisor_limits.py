@@ -63,8 +63,8 @@ def render_under(*limits: str) -> dict[str, Any]:
     """Return what came of an invoice under the limits."""
     ended = run_limited([*limits], sys.executable, "-c", SETS)
     assert ended.returncode == 0, ended.stderr
-    said: dict[str, Any] = json.loads(ended.stdout)
-    return said
+    report: dict[str, Any] = json.loads(ended.stdout)
+    return report
 
 
 @needs_prlimit
@@ -88,7 +88,7 @@ def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set
 
 @needs_prlimit
 @pytest.mark.parametrize(
-    ("limit", "said"),
+    ("limit", "report"),
     [
         (
             "--as=500000000",
@@ -101,11 +101,11 @@ def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set
         ("--nofile=6", "[Errno 24] Too many open files"),
     ],
 )
-def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit: str, said: str) -> None:
+def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit: str, report: str) -> None:
     kind, sentence = render_under(limit)["error"]
     assert kind == RendererUnavailable.__name__
     assert sentence == (
-        f"the PDF engine cannot work on this machine: {said}; run `exports doctor` here, within the same limits"
+        f"the PDF engine cannot work on this machine: {report}; run `exports doctor` here, within the same limits"
     )
 
 

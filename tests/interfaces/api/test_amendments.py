@@ -171,5 +171,5 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(harness:
 def test_a_span_that_ends_before_it_begins_is_refused(harness: ApiHarness) -> None:
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
     answer = harness.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
-    said = assert_refused(answer, 400, "VALIDATION_ERROR", "/until")
-    assert said["message"] == "/until must not be before since; a span ends after it begins"
+    refusal = assert_refused(answer, 400, "VALIDATION_ERROR", "/until")
+    assert refusal["message"] == "/until must not be before since; a span ends after it begins"

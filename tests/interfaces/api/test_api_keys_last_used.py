@@ -139,16 +139,16 @@ def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: 
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
     link = harness.client("read").post(f"/api/artifacts/{artifact}/links").json()["signedUrl"]
     with harness.runtime.db.read() as session:
-        told = session.scalars(
+        notification = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    until = told.created_at + timedelta(seconds=900)
+    until = notification.created_at + timedelta(seconds=900)
     sent = links.build_link_url(harness.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
     secrets = {
         PASSWORD,
         made.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
-        email_replies.build_reply_link(harness.runtime.settings, told).token,
+        email_replies.build_reply_link(harness.runtime.settings, notification).token,
         harness.runtime.settings.secret_key.get_secret_value(),
         *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
         *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),

@@ -238,6 +238,6 @@ def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
     assert client.get("/answers/" + "A" * 48).status_code == 404
     assert client.get(f"/documents/{artifact}").status_code == 404
     for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
-        said = client.get(path, follow_redirects=True)
-        assert said.status_code == 200, path
-        assert not [each for each in objects.values() if each in said.text and each != factories.BROKER], path
+        page_response = client.get(path, follow_redirects=True)
+        assert page_response.status_code == 200, path
+        assert not [each for each in objects.values() if each in page_response.text and each != factories.BROKER], path

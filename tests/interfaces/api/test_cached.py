@@ -21,7 +21,7 @@ def count_finds(hands: list[float], **kept: float) -> SingleFlight[int]:
 
 
 @pytest.mark.parametrize(
-    ("kept", "hands", "told"),
+    ("kept", "hands", "expected_answers"),
     [
         ({}, [0, 2, 9.9, 10, 10, 10], [1, 1, 2]),
         ({"most_seconds": 1.0}, [0, 2, 2.9, 3, 3, 3], [1, 1, 2]),
@@ -29,10 +29,10 @@ def count_finds(hands: list[float], **kept: float) -> SingleFlight[int]:
     ],
 )
 def test_an_answer_is_told_again_for_four_times_as_long_as_it_took_and_for_no_longer_than_it_may(
-    kept: dict[str, float], hands: list[float], told: list[int]
+    kept: dict[str, float], hands: list[float], expected_answers: list[int]
 ) -> None:
     lately = count_finds(hands, **kept)
-    assert [lately.get() for _ in told] == told
+    assert [lately.get() for _ in expected_answers] == expected_answers
 
 
 class HeldAnswer:

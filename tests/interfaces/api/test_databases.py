@@ -21,8 +21,10 @@ def test_every_question_is_answered_on_both_databases(open_harness: Open, databa
     assert [item["exportId"] for item in listed["items"]] == [export_id]
     for address in (view.links.bundle, view.customs_packages[0].link, view.links.deliveries, "/readyz", "/metrics"):
         assert client.get(address).status_code == 200, address
-    told = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": factories.BROKER}).json()["items"]
-    trace = client.get(f"/api/notifications/{told[0]['notificationId']}").json()
-    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (told, factories.BROKER)
+    deliveries = client.get("/api/deliveries", params={"exportId": export_id, "partnerId": factories.BROKER}).json()[
+        "items"
+    ]
+    trace = client.get(f"/api/notifications/{deliveries[0]['notificationId']}").json()
+    assert (trace["deliveries"], trace["brokerSubmission"]["partner_id"]) == (deliveries, factories.BROKER)
     assert client.get("/api/system/health").json()["status"] == "ok"
     assert client.post(f"/api/exports/{export_id}/cancel").json()["errorCode"] == "INVALID_STATE"

@@ -65,11 +65,13 @@ def sent(harness: ApiHarness) -> SentReply:
     export = exports.prepare_export(harness.runtime, factories.plan(units=2, broker=BROKER))
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
-        told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
+        sent_notification = session.exec(
+            select(Notification).where(col(Notification.audience) == "customs_broker")
+        ).one()
     return SentReply(
         harness,
-        told,
-        email_replies.build_reply_link(harness.runtime.settings, told).token,
+        sent_notification,
+        email_replies.build_reply_link(harness.runtime.settings, sent_notification).token,
         harness.client_with_key(None),
     )
 
@@ -91,13 +93,15 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
     export = exports.prepare_export(harness.runtime, made)
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
-        told = session.exec(select(Notification).where(col(Notification.audience) == "customs_broker")).one()
+        sent_notification = session.exec(
+            select(Notification).where(col(Notification.audience) == "customs_broker")
+        ).one()
     page = (
         harness.client_with_key(None)
-        .get(f"/answers/{email_replies.build_reply_link(harness.runtime.settings, told).token}")
+        .get(f"/answers/{email_replies.build_reply_link(harness.runtime.settings, sent_notification).token}")
         .text
     )
-    body = email_content.build_email_body(harness.runtime.settings, told, [])
+    body = email_content.build_email_body(harness.runtime.settings, sent_notification, [])
     for text in (page, body.text, body.html):
         assert "XXX-XX-6789" in text
         assert "123-45-6789" not in text
@@ -123,9 +127,9 @@ def test_accepting_records_the_entry_number_in_the_partners_name(sent: SentReply
     answered = sent.submit(status="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
     assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
     submission = sent.read_submission()
-    (said,) = submission["acknowledgements"]
+    (reply,) = submission["acknowledgements"]
     assert submission["submission_status"] == "accepted"
-    assert (said["id"], said["status"], said["entry_number"], said["message"]) == (
+    assert (reply["id"], reply["status"], reply["entry_number"], reply["message"]) == (
         f"link:{sent.notification.id}",
         "accepted",
         "ABC-1234567-8",
@@ -147,13 +151,13 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status:
         entryNumber="left over from another choice",
     )
     submission = sent.read_submission()
-    (said,) = submission["acknowledgements"]
-    assert (submission["submission_status"], said["message"], said["entry_number"]) == (
+    (reply,) = submission["acknowledgements"]
+    assert (submission["submission_status"], reply["message"], reply["entry_number"]) == (
         status,
         "Please look\nagain",
         None,
     )
-    assert said["fields"] == [
+    assert reply["fields"] == [
         {"pointer": "/units/0/lines/1/htsCode", "message": "The code has expired"},
         {"pointer": "/units/1/invoice/total", "message": "It does not add up"},
     ]
@@ -177,16 +181,16 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentRep
     exports.hand_off(sent.harness.runtime, export)
     of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
     with sent.harness.runtime.db.read() as session:
-        told = session.exec(select(Notification).where(*of_export)).one()
-    given = email_replies.build_reply_link(sent.harness.runtime.settings, told)
+        sent_notification = session.exec(select(Notification).where(*of_export)).one()
+    given = email_replies.build_reply_link(sent.harness.runtime.settings, sent_notification)
     handoff = email_replies.load_handoff(sent.harness.runtime, given)
     assert len(handoff.field_pointers) == 18 + email_replies.MAX_DETAILED_LINES + 1
     form = email_replies.ReplyForm(
         "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
     )
     assert email_replies.record_reply(sent.harness.runtime, given, handoff, form).submission_status == "query"
-    (said,) = email_replies.load_handoff(sent.harness.runtime, given).previous_replies
-    assert [each.pointer for each in said.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
+    (reply,) = email_replies.load_handoff(sent.harness.runtime, given).previous_replies
+    assert [each.pointer for each in reply.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
 def test_the_first_answer_stands_and_the_second_is_told_it(sent: SentReply) -> None:
@@ -209,7 +213,7 @@ def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "reply"),
     [
         ({}, "Choose one"),
         ({"status": "filed"}, "Choose one"),
@@ -223,12 +227,12 @@ def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
     ],
 )
 def test_a_form_that_says_too_little_comes_back_as_it_was_written(
-    sent: SentReply, form: dict[str, str], said: str
+    sent: SentReply, form: dict[str, str], reply: str
 ) -> None:
     page = sent.submit(**form)
     assert page.status_code == 400
     (alert,) = re.findall(r'role="alert">([^<]*)<', page.text)
-    assert said in alert
+    assert reply in alert
     written = [form[name] for name in ("message", "place0", "wrong0") if form.get(name, "").strip()]
     assert [value for value in written if value not in page.text] == []
     assert sent.read_submission()["acknowledgements"] == []
@@ -312,14 +316,14 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: SentRepl
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
+    ("state", "reply"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
 )
-def test_what_no_longer_holds_is_not_answered(sent: SentReply, state: ExportState, said: str) -> None:
+def test_what_no_longer_holds_is_not_answered(sent: SentReply, state: ExportState, reply: str) -> None:
     with sent.harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
     for page, status in ((sent.get_page(), 200), (sent.submit(status="accepted"), 409)):
         assert page.status_code == status
-        assert said in page.text
+        assert reply in page.text
         assert "<form" not in page.text
     with sent.harness.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []

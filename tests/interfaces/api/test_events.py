@@ -71,8 +71,8 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     run_step(harness.runtime, export_id, 1, "record_packages")
     cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
     assert cancelled.status_code == 200, cancelled.text
-    said = client.get(f"/api/exports/{export_id}").json()["events"]
-    asked = {event["type"]: (event["actor"], event["data"].get("requestId")) for event in said}
+    own_events = client.get(f"/api/exports/{export_id}").json()["events"]
+    asked = {event["type"]: (event["actor"], event["data"].get("requestId")) for event in own_events}
     (by, request_id) = asked["EXPORT_ACCEPTED"]
     assert (by, request_id) == (key.id, accepted.headers["x-request-id"])
     assert (request_id == given) is kept

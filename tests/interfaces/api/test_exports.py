@@ -204,9 +204,9 @@ def test_an_executed_export_shows_all_of_itself(harness: ApiHarness) -> None:
     assert (view.treatment.line_count, len(view.treatment.lines)) == (6, 6)
     assert view.broker_submission is not None
     assert view.broker_submissions == [view.broker_submission]
-    told = {(each.audience, each.event_type): each.messages for each in view.notifications}
-    assert told["warehouse", "exports.package.recorded.v1"] == 4
-    assert told["customs_broker", "exports.handoff.ready.v1"] == 1
+    counts = {(each.audience, each.event_type): each.messages for each in view.notifications}
+    assert counts["warehouse", "exports.package.recorded.v1"] == 4
+    assert counts["customs_broker", "exports.handoff.ready.v1"] == 1
     per_unit = Counter(artifact.customs_package_id for artifact in view.artifacts)
     assert set(per_unit.values()) == {len(view.artifacts) // 2}
 

@@ -132,7 +132,7 @@ def fuzz_headers(examples: int) -> None:
             r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", beside.trace_parent
         )
         assert beside.trace_parent in (None, headers.get("traceparent"))
-        assert beside.reply_to in {None, *(said for said in properties.values() if isinstance(said, str))}
+        assert beside.reply_to in {None, *(value for value in properties.values() if isinstance(value, str))}
         assert isinstance(beside.correlation_id, str)
 
     is_used_or_left()
@@ -187,12 +187,12 @@ def test_rules_run_no_code(tmp_path: Path) -> None:
     assert yaml.safe_load("a: 1") == {"a": 1}
 
 
-@pytest.mark.parametrize("said", ["-1", "1e3", "99999999999999999999", "abc", "\u0661", "1;2", ""])
-def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(harness: ApiHarness, said: str) -> None:
+@pytest.mark.parametrize("value", ["-1", "1e3", "99999999999999999999", "abc", "\u0661", "1;2", ""])
+def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(harness: ApiHarness, value: str) -> None:
     client = harness.client()
     for address, headers in (
-        ("/api/exports/exp_none/events", {b"Last-Event-ID": said.encode()}),
-        (f"/api/exports/exp_none/events?after={said}", {}),
+        ("/api/exports/exp_none/events", {b"Last-Event-ID": value.encode()}),
+        (f"/api/exports/exp_none/events?after={value}", {}),
     ):
         response = client.get(address, headers={b"Accept": b"text/event-stream", **headers})
         assert response.status_code in {400, 404}, response.text
@@ -213,7 +213,7 @@ def test_a_request_s_trace_is_kept_where_it_is_one(harness: ApiHarness, given: b
 
 def test_preferences_and_tags_are_read_whatever_they_say(harness: ApiHarness) -> None:
     client = harness.client()
-    for said in (
+    for value in (
         "wait=",
         "wait=-1",
         "wait=99999999999",
@@ -225,4 +225,4 @@ def test_preferences_and_tags_are_read_whatever_they_say(harness: ApiHarness) ->
         "*" * 5_000,
     ):
         for name in ("Prefer", "If-None-Match", "If-Match", "traceparent", "X-Request-Id"):
-            assert client.get("/api/exports/exp_none", headers={name: said}).status_code == 404, (name, said)
+            assert client.get("/api/exports/exp_none", headers={name: value}).status_code == 404, (name, value)

@@ -101,10 +101,10 @@ def test_every_kind_of_answer_says_what_it_is_and_keeps_to_itself(answers: dict[
     for kind, response in answers.items():
         headers = response.headers
         # Its form is to say that it came from here.
-        told = {"referrer-policy": "same-origin"} if kind == "sign in" else {}
-        assert {name: headers.get(name) for name in ALWAYS} == ALWAYS | told, kind
-        said = (headers["content-type"], headers["content-security-policy"], headers["cache-control"])
-        assert said == KINDS[kind], kind
+        own_headers = {"referrer-policy": "same-origin"} if kind == "sign in" else {}
+        assert {name: headers.get(name) for name in ALWAYS} == ALWAYS | own_headers, kind
+        shown = (headers["content-type"], headers["content-security-policy"], headers["cache-control"])
+        assert shown == KINDS[kind], kind
         assert headers["x-request-id"], kind
 
 

@@ -35,8 +35,15 @@ def hold_request(
 ) -> Iterator[socket.socket]:
     """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
     address = urlsplit(harness.url)
-    said = {"Host": address.netloc, "Content-Type": "application/json", "Transfer-Encoding": "chunked", **headers}
-    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
+    sent_headers = {
+        "Host": address.netloc,
+        "Content-Type": "application/json",
+        "Transfer-Encoding": "chunked",
+        **headers,
+    }
+    head = (
+        f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in sent_headers.items()) + "\r\n"
+    )
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         connection.sendall(head.encode() + (f"{len(body):x}\r\n".encode() + body + b"\r\n" if body else b""))
         yield connection
@@ -113,8 +120,8 @@ def test_who_brings_no_key_takes_no_room_of_those_who_do(
             return is_busy(stranger.get("/console/sign-in"))
 
         poll(filled, 60, "there was no end to the room of those without a key")
-        said = stranger.get("/console/sign-in").json()["message"]
-        assert said == "this process has 4 requests without a key under way; try again in 1 s"
+        sent_headers = stranger.get("/console/sign-in").json()["message"]
+        assert sent_headers == "this process has 4 requests without a key under way; try again in 1 s"
         assert reader.get("/api/exports").status_code == 200
         assert stranger.get("/livez").status_code == stranger.get("/readyz").status_code == 200
         cookie = {"Cookie": "exports_console=none"}

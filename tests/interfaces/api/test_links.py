@@ -106,10 +106,10 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
     good = handed_off.link(until=in_five_minutes())
     assert handed_off.get(good).status_code == 200
     payload, _, signature = good.rpartition("/")[2].partition(".")
-    said = json.loads(urlsafe_b64decode(payload + "=="))
+    payload_json = json.loads(urlsafe_b64decode(payload + "=="))
 
     def forge_token(**changes: object) -> str:
-        members = dict(zip(("key", "account", "artifact", "holder", "until"), said, strict=True)) | changes
+        members = dict(zip(("key", "account", "artifact", "holder", "until"), payload_json, strict=True)) | changes
         text = json.dumps(list(members.values()), separators=(",", ":"))
         return f"{urlsafe_b64encode(text.encode()).decode().rstrip('=')}.{signature}"
 
@@ -120,7 +120,7 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
         "for another partner": handed_off.link(until=in_five_minutes(), holder=f"partner:{factories.BROKER}"),
         "for a key that never was": handed_off.link(until=in_five_minutes(), holder="key:abcdefghij"),
         "for nobody": handed_off.link(until=in_five_minutes(), holder=""),
-        "for longer": forge_token(until=said[4] + 3600),
+        "for longer": forge_token(until=payload_json[4] + 3600),
         "for somebody else": forge_token(holder="partner:br_other"),
         "for another document": forge_token(artifact=handed_off.export.artifacts[1].id),
         "for another account": forge_token(account=OTHER),
@@ -138,12 +138,12 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
     # The last character of a signature has bits that no byte is made of: nothing changes there unseen either.
     last = {other for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" if other != good[-1]}
     answers |= {f"last is {other}": handed_off.get(good[:-1] + other) for other in sorted(last)[:20]}
-    told = {
+    result = {
         (each.status_code, each.json()["errorCode"], each.json()["message"])
         for name, each in answers.items()
         if name != "outside"
     }
-    assert told == {(404, "NOT_FOUND", "this link leads nowhere, or its time is over; ask for a new one")}
+    assert result == {(404, "NOT_FOUND", "this link leads nowhere, or its time is over; ask for a new one")}
     assert answers["outside"].status_code == 404
 
 
@@ -204,21 +204,21 @@ def test_links_end_with_the_secret_key_that_they_are_signed_by(handed_off: Hande
 
 def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed_off: HandedOff) -> None:
     with handed_off.harness.runtime.db.read() as session:
-        told = session.scalars(
+        result = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
-    sent = [messages.build_cloud_event(handed_off.settings, told, None, holder=HOOKED) for _ in range(2)]
+    sent = [messages.build_cloud_event(handed_off.settings, result, None, holder=HOOKED) for _ in range(2)]
     assert sent[0] == sent[1], "the same bytes on every try"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])
     ]
     assert len(named) > 5
     for each in named:
-        assert datetime.fromisoformat(each["signedUntil"]) - told.created_at <= timedelta(minutes=15)
+        assert datetime.fromisoformat(each["signedUntil"]) - result.created_at <= timedelta(minutes=15)
         assert hashlib.sha256(handed_off.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
     client = handed_off.harness.client("read")
-    trace = client.get(f"/api/notifications/{told.id}").text
-    assert [each for each in (told.data, trace) if "signedUrl" in each or "/documents/" in each] == []
+    trace = client.get(f"/api/notifications/{result.id}").text
+    assert [each for each in (result.data, trace) if "signedUrl" in each or "/documents/" in each] == []
 
 
 def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed_off: HandedOff) -> None:

@@ -32,7 +32,7 @@ def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_vi
     client, export_id = harness.client(), purged_view["exportId"]
     (package,), submission = purged_view["customs_packages"], purged_view["broker_submission"]["id"]
     artifact = purged_view["artifacts"][0]["id"]
-    told = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
+    deliveries = client.get("/api/deliveries", params={"exportId": export_id}).json()["items"]
     changed = factories.change_plan(factories.plan(), "/units/0/parties/buyer/name", "Another buyer")
     for method, address, body, status in (
         ("GET", f"/api/exports/{export_id}", None, 200),
@@ -42,9 +42,9 @@ def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_vi
         ("GET", f"/api/artifacts/{artifact}", None, 404),
         ("POST", f"/api/artifacts/{artifact}/links", None, 404),
         ("POST", f"/api/broker-submissions/{submission}/links", None, 404),
-        ("GET", f"/api/deliveries/{told[0]['id']}", None, 200),
-        *[("GET", f"/api/notifications/{each['notificationId']}", None, 404) for each in told],
-        *[("POST", f"/api/deliveries/{each['id']}/resend", None, 409) for each in told],
+        ("GET", f"/api/deliveries/{deliveries[0]['id']}", None, 200),
+        *[("GET", f"/api/notifications/{each['notificationId']}", None, 404) for each in deliveries],
+        *[("POST", f"/api/deliveries/{each['id']}/resend", None, 409) for each in deliveries],
         ("POST", f"/api/exports/{export_id}/cancel", None, 409),
         ("POST", f"/api/exports/{export_id}/retry", None, 409),
         ("POST", f"/api/exports/{export_id}/amend", execution(changed), 409),

@@ -86,8 +86,8 @@ def measure_growth(body: bytes) -> int:
         os.write(here, str((_kilobytes("VmHWM") - before) * 1024).encode())
         os._exit(0)
     os.close(here)
-    with os.fdopen(there, "rb") as said:
-        answer = said.read()
+    with os.fdopen(there, "rb") as reader:
+        answer = reader.read()
     assert os.waitpid(child, 0)[1] == 0, "reading it failed, instead of refusing it"
     return int(answer)
 

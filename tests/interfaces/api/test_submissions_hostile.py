@@ -52,8 +52,8 @@ def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHa
                 col(Notification.export_id) == export_id, col(Notification.event_type) == "exports.handoff.answered.v1"
             )
         ).all()
-    said = [json.loads(each) for each in recorded]
-    assert [(each["message"], each["fields"]) for each in said if each["answerId"] == "a-1"] == [(SHOWN, fields)]
+    text = [json.loads(each) for each in recorded]
+    assert [(each["message"], each["fields"]) for each in text if each["answerId"] == "a-1"] == [(SHOWN, fields)]
     events = client.get(f"/api/exports/{export_id}/events").json()["items"]
     (event,) = (each for each in events if each["data"].get("id") == "a-1")
     assert (event["data"]["message"], event["data"]["fields"]) == (SHOWN, fields)
@@ -79,10 +79,10 @@ def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(harne
             "message": DECEIVING,
             "fields": [{"pointer": POINTER, "message": DECEIVING}],
         }
-        said = export_view.format_submission(BrokerSubmissionView.model_validate(found)).plain
+        text = export_view.format_submission(BrokerSubmissionView.model_validate(found)).plain
     else:
         event = client.get(f"/api/exports/{export_id}/events").json()["items"][-1]
-        said = export_view.format_event(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
-    assert "exe.gnp" in said
-    assert check_readable(said) == said
-    assert all(each == "\n" or each.isprintable() or each == "\u200c" for each in said)
+        text = export_view.format_event(EventView.model_validate(event | {"data": {"message": DECEIVING}})).plain
+    assert "exe.gnp" in text
+    assert check_readable(text) == text
+    assert all(each == "\n" or each.isprintable() or each == "\u200c" for each in text)

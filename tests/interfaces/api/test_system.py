@@ -51,9 +51,9 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness:
     pages = {"/console/sign-in", "/console/style.css", "/answers/style.css"}
     read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
     assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
-    told = (ROOT / "docs/security.md").read_text()
+    page = (ROOT / "docs/security.md").read_text()
     for address in (*read, "/api/schemas/"):
-        assert f"`{address}" in told
+        assert f"`{address}" in page
 
 
 def test_the_contract_is_closed_where_it_is_not_to_be_read(open_harness: Open) -> None:

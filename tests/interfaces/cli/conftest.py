@@ -103,8 +103,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     process = exports(["serve", "--port", "0", "--json"], environment, home)
     try:
         assert process.stdout is not None
-        said = "".join(process.stdout.readline() for _ in range(4))
-        there.environment |= {"EXPORTS_API_URL": json.loads(said)["address"], "EXPORTS_API_KEY": key}
+        output = "".join(process.stdout.readline() for _ in range(4))
+        there.environment |= {"EXPORTS_API_URL": json.loads(output)["address"], "EXPORTS_API_KEY": key}
         yield there
     finally:
         process.terminate()

@@ -65,8 +65,8 @@ def test_replay_counts_what_is_sent_again(service: Commands, plan_file: PlanFile
     export = service.json("execute", plan_file(), "--wait", "--timeout", "60")
     accepted = export["acceptedAt"]
     replay = ("deliveries", "replay", "--partner", factories.WAREHOUSE, "--since", accepted)
-    told = service.json(*replay, "--type", "exports.package.recorded.v1", "--state", "delivered")
-    assert told == {"partnerId": factories.WAREHOUSE, "messages": 2, "exports": 1}
+    report = service.json(*replay, "--type", "exports.package.recorded.v1", "--state", "delivered")
+    assert report == {"partnerId": factories.WAREHOUSE, "messages": 2, "exports": 1}
     wrong = service("deliveries", "replay", "--partner", factories.WAREHOUSE, "--since", "yesterday")
     assert wrong.exit_code == 2
     assert "An instant has its offset" in wrong.output

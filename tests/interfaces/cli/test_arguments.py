@@ -31,12 +31,12 @@ DEPTH = 100_000
     ids=" ".join,
 )
 def test_empty_id_is_none(commands: Commands, command: tuple[str, ...]) -> None:
-    told = commands(*command)
-    assert (told.exit_code, "the id is empty" in told.stderr) == (ExitCode.USAGE, True)
+    result = commands(*command)
+    assert (result.exit_code, "the id is empty" in result.stderr) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         (("keys", "create", "--account", "acc_1", "--days", "999999999"), "--days"),
         (("keys", "rotate", "key_1", "--account", "acc_1", "--days", "999999999"), "--days"),
@@ -47,12 +47,12 @@ def test_empty_id_is_none(commands: Commands, command: tuple[str, ...]) -> None:
         (("inspect", "exp_1", "--api-key", "exp_live_\udcff"), "argument 4 is not UTF-8 text"),
     ],
 )
-def test_value_out_of_bounds_is_named(commands: Commands, command: tuple[str, ...], said: str) -> None:
+def test_value_out_of_bounds_is_named(commands: Commands, command: tuple[str, ...], message: str) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
-    told = commands(*command)
-    assert told.exit_code in {ExitCode.USAGE, ExitCode.NOT_FOUND}
-    assert said in told.stderr
-    assert "exp_live_" not in told.stderr
+    result = commands(*command)
+    assert result.exit_code in {ExitCode.USAGE, ExitCode.NOT_FOUND}
+    assert message in result.stderr
+    assert "exp_live_" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_plan_nested_too_deep_is_refused(commands: Commands, tmp_path: Path, tex
     path = tmp_path / "plan.json"
     path.write_text(text)
     for command in (("preflight",), ("preflight", "--offline"), ("execute",), ("amend", "exp_1")):
-        told = commands(*command, str(path))
-        assert (told.exit_code, "nested deeper than" in told.stderr) == (ExitCode.USAGE, True), told.stderr
-    told = commands("rules", "check", str(path))
-    assert told.exit_code == ExitCode.REFUSED
+        result = commands(*command, str(path))
+        assert (result.exit_code, "nested deeper than" in result.stderr) == (ExitCode.USAGE, True), result.stderr
+    result = commands("rules", "check", str(path))
+    assert result.exit_code == ExitCode.REFUSED
 
 
 def test_brackets_in_a_comment_are_no_depth(commands: Commands, tmp_path: Path) -> None:
@@ -78,17 +78,17 @@ def test_half_an_escaped_character_is_named(commands: Commands, tmp_path: Path) 
     path = tmp_path / "plan.json"
     path.write_text('{"a": "\\ud800"}')
     for command in (("preflight",), ("preflight", "--offline"), ("execute", "--key", "K-1")):
-        told = commands(*command, str(path))
-        assert (told.exit_code, "escapes half a character" in told.stderr) == (ExitCode.USAGE, True)
+        result = commands(*command, str(path))
+        assert (result.exit_code, "escapes half a character" in result.stderr) == (ExitCode.USAGE, True)
     path.write_text('{"a": "\\ud83d\\ude00"}')
     assert commands("execute", str(path)).exit_code == ExitCode.UNREACHABLE
 
 
 @pytest.mark.parametrize("noun", ["keys", "partners", "waivers"])
 def test_account_that_is_not_there_has_no_empty_list(commands: Commands, noun: str) -> None:
-    told = commands(noun, "list", "--account", "acc_nope")
-    assert (told.exit_code, told.stdout) == (ExitCode.NOT_FOUND, "")
-    assert "there is no account acc_nope" in told.stderr
+    result = commands(noun, "list", "--account", "acc_nope")
+    assert (result.exit_code, result.stdout) == (ExitCode.NOT_FOUND, "")
+    assert "there is no account acc_nope" in result.stderr
 
 
 def test_account_that_is_not_there_has_no_holds(commands: Commands) -> None:
@@ -107,8 +107,8 @@ def test_partner_with_an_empty_address_is_not_registered(commands: Commands, opt
 
 def test_replay_that_ends_before_it_begins_is_refused(commands: Commands) -> None:
     span = ("--since", "2026-11-24T15:00:00Z", "--until", "2026-11-24T15:00:00+01:00")
-    told = commands("deliveries", "replay", "--partner", "br_1", *span)
-    assert (told.exit_code, "--until must not be before since" in told.stderr) == (ExitCode.USAGE, True)
+    result = commands("deliveries", "replay", "--partner", "br_1", *span)
+    assert (result.exit_code, "--until must not be before since" in result.stderr) == (ExitCode.USAGE, True)
 
 
 def test_rules_of_no_name_are_not_the_shipped_ones(
@@ -122,6 +122,6 @@ def test_password_that_is_no_text_is_named(commands: Commands, tmp_path: Path) -
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     (tmp_path / "password").write_bytes(b"\xff")
     add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "W")
-    told = commands(*add, "--sftp", "sftp://me@host/folder", "--credential", str(tmp_path / "password"))
-    assert (told.exit_code, "--credential" in told.stderr) == (ExitCode.USAGE, True)
+    result = commands(*add, "--sftp", "sftp://me@host/folder", "--credential", str(tmp_path / "password"))
+    assert (result.exit_code, "--credential" in result.stderr) == (ExitCode.USAGE, True)
     assert json.loads(commands("partners", "list", "--account", "acc_1", "--json").stdout) == []

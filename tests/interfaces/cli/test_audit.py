@@ -26,9 +26,9 @@ def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_pa
         database.execute("DROP TRIGGER events_no_update")
         database.execute("UPDATE events SET actor = 'somebody' WHERE export_id = ? AND seq = 2", (export_id,))
     database.close()
-    told = service("audit", "verify", "--json", DATABASE_URL=f"sqlite:///{copy}")
-    assert told.exit_code == ExitCode.REFUSED
-    (fault,) = json.loads(told.stdout)["faults"]
+    result = service("audit", "verify", "--json", DATABASE_URL=f"sqlite:///{copy}")
+    assert result.exit_code == ExitCode.REFUSED
+    (fault,) = json.loads(result.stdout)["faults"]
     assert (fault["exportId"], fault["seq"], fault["kind"]) == (export_id, 2, "changed")
     assert service("audit", "checkpoint", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
 

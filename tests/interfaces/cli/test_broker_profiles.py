@@ -53,7 +53,7 @@ def test_all_that_is_wrong_with_a_profile_is_told_and_nothing_is_registered(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ('{"name": "x"', "is not JSON at line 1"),
         ("[]", "must be a JSON object"),
@@ -63,10 +63,10 @@ def test_all_that_is_wrong_with_a_profile_is_told_and_nothing_is_registered(
     ],
 )
 def test_what_is_no_profile_is_refused_in_a_sentence(
-    account_commands: Commands, tmp_path: Path, body: str, said: str
+    account_commands: Commands, tmp_path: Path, body: str, message: str
 ) -> None:
     path = tmp_path / "profile.json"
     path.write_text(body)
     refused = add_partner(account_commands, path)
-    assert (refused.exit_code, said in refused.stderr) == (1, True), refused.stderr
+    assert (refused.exit_code, message in refused.stderr) == (1, True), refused.stderr
     assert f"--profile {path}: " in refused.stderr

@@ -107,10 +107,11 @@ def test_whole_event_is_printed_a_line_each(consume: Consume, broker_url: str) -
 def test_person_reads_what_is_said(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     shown = consume("--timeout", "0")
-    head, said = shown.stdout.splitlines()
+    head, body_text = shown.stdout.splitlines()
     assert head.split()[2:] == [EVENT["type"], "m-1", EVENT["subject"], "warehouse.wh_demo.package.recorded.v1"]
     assert (
-        json.loads(said.strip().rstrip("…") + ("" if "…" not in said else '"}'))["packageRef"] == "P1" or "P1" in said
+        json.loads(body_text.strip().rstrip("…") + ("" if "…" not in body_text else '"}'))["packageRef"] == "P1"
+        or "P1" in body_text
     )
     assert "1 message taken" in shown.stderr
 
@@ -292,8 +293,8 @@ def test_message_broker_that_ends_while_it_is_read_is_said(
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["id"] == "m-1"
     server.kill()
-    said, _ = process.communicate(timeout=60)
-    assert (process.returncode, json.loads(said)["errorCode"]) == (4, "UNREACHABLE")
+    body_text, _ = process.communicate(timeout=60)
+    assert (process.returncode, json.loads(body_text)["errorCode"]) == (4, "UNREACHABLE")
 
 
 def test_queues_inside_another_process_are_said_to_be_there(commands: Commands) -> None:

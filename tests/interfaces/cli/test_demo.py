@@ -31,8 +31,8 @@ SECONDS = 60
 
 def run_demo(folder: Path) -> dict[str, Any]:
     process = exports(["demo", "--json"], ELSEWHERE, folder)
-    output, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
     summary: dict[str, Any] = json.loads(output)
     return summary
 
@@ -91,9 +91,9 @@ def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
             break
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert said.strip() == "stopped; nothing is left running"
+    assert errors.strip() == "stopped; nothing is left running"
     poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
     with socket.create_server(("127.0.0.1", port)):
         pass

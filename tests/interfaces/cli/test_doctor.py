@@ -113,8 +113,8 @@ def test_doctor_sets_a_page_under_the_limits_of_its_process(commands: Commands, 
 
     def examined(limit: str) -> tuple[int, dict[str, Any]]:
         process = exports(["doctor", "--json"], commands.environment, tmp_path, f"--as={limit}")
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, {check["name"]: check for check in json.loads(said)}
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, {check["name"]: check for check in json.loads(output)}
 
     code, checks = examined("2900000000")
     assert (code, checks["PDF engine"]["found"]) == (0, "set a page")

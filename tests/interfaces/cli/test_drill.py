@@ -33,8 +33,8 @@ def list_left_behind(folder: Path) -> list[Path]:
 def test_picture_that_cannot_be_written_is_told_before_the_first_kill(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "drill.svg", tmp_path / ("x" * 5000)):
-        told = commands("drill", "--kills", "1", "--svg", str(place))
-        assert (told.exit_code, "--svg" in told.stderr, list_left_behind(tmp_path)) == (ExitCode.USAGE, True, [])
+        result = commands("drill", "--kills", "1", "--svg", str(place))
+        assert (result.exit_code, "--svg" in result.stderr, list_left_behind(tmp_path)) == (ExitCode.USAGE, True, [])
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -48,13 +48,13 @@ def test_figures_are_told_though_the_picture_fails(
         return report()
 
     monkeypatch.setattr(runner, "run_drill", held)
-    told = commands("drill", "--kills", "1", "--svg", str(svg), *form)
-    assert (told.exit_code, "drill.svg cannot be written" in told.stderr) == (ExitCode.REFUSED, True)
-    assert json.loads(told.stdout)["lost"] == 0 if form else "recovery" in told.stdout
+    result = commands("drill", "--kills", "1", "--svg", str(svg), *form)
+    assert (result.exit_code, "drill.svg cannot be written" in result.stderr) == (ExitCode.REFUSED, True)
+    assert json.loads(result.stdout)["lost"] == 0 if form else "recovery" in result.stdout
     assert list_left_behind(tmp_path) == []
 
 
 def test_addresses_that_are_none_are_named(commands: Commands, tmp_path: Path) -> None:
-    told = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
-    assert (told.exit_code, "--database-url names no PostgreSQL" in told.stderr) == (ExitCode.REFUSED, True)
+    result = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
+    assert (result.exit_code, "--database-url names no PostgreSQL" in result.stderr) == (ExitCode.REFUSED, True)
     assert list_left_behind(tmp_path) == []

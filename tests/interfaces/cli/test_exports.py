@@ -50,14 +50,14 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
     assert result.stdout.splitlines()[0].startswith(
         "✓ executed, accepted  batch-test_execute_shows_each_step_and_then_the_state  exp_"
     )
-    told = [line.split("s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
-    assert told[0] == "· accepted"
-    assert told[1].startswith("✓ 2 packages recorded in CP-")
-    assert told[2] == "✓ customs treatment attached to 3 lines"
+    shown_text = [line.split("s  ", 1)[1] for line in result.stderr.splitlines() if " s  " in line]
+    assert shown_text[0] == "· accepted"
+    assert shown_text[1].startswith("✓ 2 packages recorded in CP-")
+    assert shown_text[2] == "✓ customs treatment attached to 3 lines"
     documents = len(list_kinds(factories.plan()["units"][0]))
-    assert told[3].startswith(f"✓ {documents} documents rendered, ")
-    assert told[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
-    assert "✓ executed" in told
+    assert shown_text[3].startswith(f"✓ {documents} documents rendered, ")
+    assert shown_text[4:6] == ["✓ customs package closed", "✓ handed off to br_sandbox"]
+    assert "✓ executed" in shown_text
 
 
 def test_json_is_all_there_is_on_standard_output(executed: dict[str, Any]) -> None:
@@ -129,11 +129,11 @@ def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answ
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "timeout", "said"),
+    ("status", "code", "timeout", "message"),
     [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "20", "its handoff was not delivered in 20 s")],
 )
 def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
-    service: Commands, tmp_path: Path, status: int, code: int, timeout: str, said: str
+    service: Commands, tmp_path: Path, status: int, code: int, timeout: str, message: str
 ) -> None:
     broker = f"br_answers_{status}"
     path = tmp_path / "plan.json"
@@ -142,7 +142,7 @@ def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
         service.json("partners", "add", broker, "--account", factories.ACCOUNT, "--kind", "customs_broker",
                      "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
         result = service("execute", str(path), "--wait", "--timeout", timeout)
-    assert (result.exit_code, said in result.output) == (code, True), result.output
+    assert (result.exit_code, message in result.output) == (code, True), result.output
 
 
 def test_unknown_export_is_not_found(service: Commands) -> None:
@@ -201,8 +201,13 @@ def test_no_service_is_unreachable(commands: Commands) -> None:
 def test_inspect_shows_documents_messages_and_the_brokers_answer(service: Commands, executed: dict[str, Any]) -> None:
     by_batch = service("inspect", executed["batch_id"], COLUMNS="200")
     assert by_batch.exit_code == 0
-    for told in (executed["exportId"], "commercial_customs_invoice.pdf", "exports.package.recorded.v1", "br_sandbox"):
-        assert told in by_batch.stdout
+    for shown_text in (
+        executed["exportId"],
+        "commercial_customs_invoice.pdf",
+        "exports.package.recorded.v1",
+        "br_sandbox",
+    ):
+        assert shown_text in by_batch.stdout
     assert service.json("inspect", executed["exportId"])["batch_id"] == executed["batch_id"]
 
 

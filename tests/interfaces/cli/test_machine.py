@@ -99,8 +99,11 @@ def test_tables_of_a_newer_version_are_worked_on_and_left_alone(commands: Comman
     with closing(sqlite3.connect(commands.environment["DATABASE_URL"].removeprefix("sqlite:///"))) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    said = commands("migrate")
-    assert (said.exit_code, "a newer version's revision, and was left alone" in said.output) == (0, True)
+    printed_lines = commands("migrate")
+    assert (printed_lines.exit_code, "a newer version's revision, and was left alone" in printed_lines.output) == (
+        0,
+        True,
+    )
     assert commands.json("migrate") == {"migrated": False}
     assert commands.json("accounts", "list") == []
     code, checks = read_outcomes(commands)
@@ -261,17 +264,19 @@ def test_example_plans_are_printed_as_of_today(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "printed_lines"),
     [
         ('{"a": }', "line 1, column 7"),
         ("[1]", "holds no JSON object"),
         ('{\n// "//" in\n"a": "b//c" x}', "line 3, column 13"),
     ],
 )
-def test_file_that_is_no_plan_is_a_usage_error(commands: Commands, tmp_path: Path, text: str, said: str) -> None:
+def test_file_that_is_no_plan_is_a_usage_error(
+    commands: Commands, tmp_path: Path, text: str, printed_lines: str
+) -> None:
     (tmp_path / "plan.json").write_text(text)
     result = commands("execute", str(tmp_path / "plan.json"))
-    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert (result.exit_code, printed_lines in result.stderr) == (2, True), result.stderr
     assert commands("execute", str(tmp_path / "none.json")).exit_code == 3
 
 
@@ -324,9 +329,9 @@ def test_external_message_broker_leaves_serve_the_api_alone(commands: Commands, 
     environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
     process = exports(["serve", "--port", "0"], environment, tmp_path)
     assert process.stdout is not None
-    said = [process.stdout.readline().strip() for _ in range(5)]
+    printed_lines = [process.stdout.readline().strip() for _ in range(5)]
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert said[1].startswith("The message broker is a server of its own")
-    assert said[2:] == list(WORKERS)
+    assert printed_lines[1].startswith("The message broker is a server of its own")
+    assert printed_lines[2:] == list(WORKERS)

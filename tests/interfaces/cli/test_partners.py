@@ -31,8 +31,8 @@ def commands_with_account(commands: Commands) -> Commands:
 @contextmanager
 def run_receiver(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
-    with run_stand_in(folder, "receiver", *options) as (said, seen):
-        yield said["address"], seen
+    with run_stand_in(folder, "receiver", *options) as (greeting, seen):
+        yield greeting["address"], seen
 
 
 @contextmanager

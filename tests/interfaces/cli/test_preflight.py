@@ -33,8 +33,8 @@ def write_plan(folder: Path, plan: dict[str, Any]) -> str:
 def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
     shown = commands(*OFFLINE, write_plan(tmp_path, factories.plan()))
     assert shown.exit_code == 0, shown.output
-    for told in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
-        assert told in shown.stdout
+    for text in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
+        assert text in shown.stdout
     assert not (tmp_path / "exports.db").exists()
 
 

@@ -65,8 +65,8 @@ def list_printed_commands() -> dict[str, bool]:
         found |= {command.rstrip(" ."): False for command in PRINTED.findall(text)}
     for channel in ("queue", "webhook", "borderbuddy", "email", "sftp"):
         for status in (None, "401", "410", "429", "500", "ConnectError", "PermissionDenied", "SecretUnreadable"):
-            said = remedies.find_remedy("acc_1", "br_1", channel, status)
-            found |= dict.fromkeys(PRINTED.findall(said), False)
+            remedy_text = remedies.find_remedy("acc_1", "br_1", channel, status)
+            found |= dict.fromkeys(PRINTED.findall(remedy_text), False)
     return found
 
 
@@ -116,8 +116,8 @@ def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Comm
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    said = partners.describe_activation(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
-    for command in PRINTED.findall(said):
+    remedy_text = partners.describe_activation(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
+    for command in PRINTED.findall(remedy_text):
         result = commands(*shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
     (partner,) = commands.json("partners", "list", "--account", factories.ACCOUNT)

@@ -59,9 +59,9 @@ def test_plan_that_cannot_be_read_is_told_beside_what_is_due(workflow: WorkflowH
         damaged = session.scalars(select(PlanSnapshot.id)).first()
         session.execute(update(PlanSnapshot).where(col(PlanSnapshot.id) == damaged).values(document="garbage"))
     commands = Commands({"DATABASE_URL": workflow.runtime.settings.database_url})
-    told = commands("retention", "purge", "--dry-run", "--on", "2040-01-01", "--json")
-    assert (told.exit_code, len(json.loads(told.stdout))) == (ExitCode.REFUSED, 1)
-    assert f"plan {damaged} cannot be read" in told.stderr
+    completed = commands("retention", "purge", "--dry-run", "--on", "2040-01-01", "--json")
+    assert (completed.exit_code, len(json.loads(completed.stdout))) == (ExitCode.REFUSED, 1)
+    assert f"plan {damaged} cannot be read" in completed.stderr
 
 
 WHO = ("--reason", "a dispute", "--by", "Legal")
@@ -89,15 +89,15 @@ def test_database_that_is_not_there_is_no_good_one(
     commands: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = commands(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
-    assert (told.exit_code, told.stdout) == (ExitCode.NOT_FOUND, "")
-    assert f"there is no database {tmp_path / 'var' / 'exports.db'}" in told.stderr
-    assert "DATABASE_URL" in told.stderr
+    completed = commands(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
+    assert (completed.exit_code, completed.stdout) == (ExitCode.NOT_FOUND, "")
+    assert f"there is no database {tmp_path / 'var' / 'exports.db'}" in completed.stderr
+    assert "DATABASE_URL" in completed.stderr
     assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "said"),
+    ("url", "code", "text"),
     [
         ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL is no address of a database"),
         ("sqlite:///{home}/text", ExitCode.USAGE, "text is no SQLite database"),
@@ -106,34 +106,36 @@ def test_database_that_is_not_there_is_no_good_one(
     ],
 )
 def test_what_can_be_no_database_is_named(
-    commands: Commands, tmp_path: Path, url: str, code: ExitCode, said: str
+    commands: Commands, tmp_path: Path, url: str, code: ExitCode, text: str
 ) -> None:
     (tmp_path / "text").write_text("what a person wrote")
-    told = commands("accounts", "list", DATABASE_URL=url.format(home=tmp_path))
-    assert (told.exit_code, said in told.stderr, "DATABASE_URL" in told.stderr) == (code, True, True), told.output
+    completed = commands("accounts", "list", DATABASE_URL=url.format(home=tmp_path))
+    assert (completed.exit_code, text in completed.stderr, "DATABASE_URL" in completed.stderr) == (code, True, True), (
+        completed.output
+    )
 
 
 def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
     """Square brackets are the terminal's own markup: of these one vanished, and the other ended every later listing."""
-    said = "case [x] [/red] \\"
+    text = "case [x] [/red] \\"
     account = ("--account", factories.ACCOUNT)
-    commands.json("accounts", "create", factories.ACCOUNT, "--name", said)
-    assert said in commands("accounts", "list").stdout
-    hold = commands.json("retention", "hold", *account, "--reason", said, "--by", f"{said} A")["id"]
-    commands.json("retention", "release", hold, "--by", f"{said} B")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", text)
+    assert text in commands("accounts", "list").stdout
+    hold = commands.json("retention", "hold", *account, "--reason", text, "--by", f"{text} A")["id"]
+    commands.json("retention", "release", hold, "--by", f"{text} B")
     shown = commands("retention", "holds").stdout
-    assert [mark for mark in (said, f"{said} A", f"{said} B") if mark not in shown] == []
+    assert [mark for mark in (text, f"{text} A", f"{text} B") if mark not in shown] == []
 
-    commands.json("keys", "create", *account, "--name", said)
-    assert said in commands("keys", "list", *account).stdout
+    commands.json("keys", "create", *account, "--name", text)
+    assert text in commands("keys", "list", *account).stdout
 
-    add = ("partners", "add", "wh_1", *account, "--kind", "warehouse", "--name", said)
+    add = ("partners", "add", "wh_1", *account, "--kind", "warehouse", "--name", text)
     assert commands(*add).exit_code == 0
-    assert said in commands("partners", "list", *account).stdout
+    assert text in commands("partners", "list", *account).stdout
 
-    waive = ("waivers", "add", "V17", *account, "--reason", said, "--by", said)
+    waive = ("waivers", "add", "V17", *account, "--reason", text, "--by", text)
     assert commands(*waive).exit_code == 0
-    assert commands("waivers", "list", *account).stdout.count(said) == 2
+    assert commands("waivers", "list", *account).stdout.count(text) == 2
 
 
 def test_hold_of_nothing_is_refused(commands: Commands) -> None:
@@ -166,13 +168,13 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
     body = file.read_bytes()
     file.unlink()
     try:
-        told = service("backup", str(tmp_path / "copy"))
+        completed = service("backup", str(tmp_path / "copy"))
         as_json = service("backup", str(tmp_path / "another"), "--json")
     finally:
         file.write_bytes(body)
-    assert (told.exit_code, as_json.exit_code) == (ExitCode.REFUSED, ExitCode.REFUSED)
-    assert lost["filename"] in told.stdout
-    assert export["exportId"] in told.stdout
+    assert (completed.exit_code, as_json.exit_code) == (ExitCode.REFUSED, ExitCode.REFUSED)
+    assert lost["filename"] in completed.stdout
+    assert export["exportId"] in completed.stdout
     (uncopied,) = json.loads(as_json.stdout)["uncopied"]
     assert (uncopied["exportId"], uncopied["filename"]) == (export["exportId"], lost["filename"])
 

@@ -18,14 +18,14 @@ WHY = ("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
 
 
 def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands: Commands) -> None:
-    said = commands.json(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "10")
-    assert said["headings"] == ["9903.05.90", "9903.82.09"]
-    assert said["lists"] == [{"list": "16(c)(vii)", "code": "7323.93.00"}]
-    assert [need["metal"] for need in said["data"]] == ["steel"]
-    assert said["data"][0]["fields"][-1] == "the country of melt and pour (or OTH)"
-    taken = [step for step in said["steps"] if step["applies"]]
+    answer = commands.json(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "10")
+    assert answer["headings"] == ["9903.05.90", "9903.82.09"]
+    assert answer["lists"] == [{"list": "16(c)(vii)", "code": "7323.93.00"}]
+    assert [need["metal"] for need in answer["data"]] == ["steel"]
+    assert answer["data"][0]["fields"][-1] == "the country of melt and pour (or OTH)"
+    taken = [step for step in answer["steps"] if step["applies"]]
     assert [step["rate_percent"] for step in taken] == ["0", "25"]
-    assert all(step["source"] and step["reasons"] for step in said["steps"])
+    assert all(step["source"] and step["reasons"] for step in answer["steps"])
 
 
 def test_why_is_read_by_people(commands: Commands) -> None:
@@ -51,10 +51,10 @@ def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -
 
 
 def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands) -> None:
-    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24")
-    assert said["headings"] == []
-    assert not any(step["applies"] for step in said["steps"])
-    vehicles = {each["program"]: each["outcomes"] for each in said["undecided"]}["S232_AUTOS"]
+    answer = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24")
+    assert answer["headings"] == []
+    assert not any(step["applies"] for step in answer["steps"])
+    vehicles = {each["program"]: each["outcomes"] for each in answer["undecided"]}["S232_AUTOS"]
     assert [(each["heading"], each["rate_percent"]) for each in vehicles] == [
         ("9903.94.02", "0"),
         ("9903.94.04", "0"),
@@ -66,26 +66,28 @@ def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands)
 
 def test_why_takes_the_heading_that_a_person_has_claimed(commands: Commands) -> None:
     claimed = ("--claim", "9903.94.41")
-    said = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24", *claimed)
-    assert said["headings"] == ["9903.05.90", "9903.94.41"]
-    assert said["undecided"] == []
+    answer = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24", *claimed)
+    assert answer["headings"] == ["9903.05.90", "9903.94.41"]
+    assert answer["undecided"] == []
 
 
 def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
     pot = ("rules", "why", "7615.10.7180", "--origin", "CA", "--on", "2026-11-24", "--us-percent", "0")
-    said = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
-    metals = said["undecided"][-1]
+    answer = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
+    metals = answer["undecided"][-1]
     assert [(each["heading"], each["applies_if"]) for each in metals["outcomes"]] == [
         ("9903.85.68", "any of its aluminum is of RU"),
         ("9903.82.09", None),
     ]
-    told = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1", "--metal-country", "CA")
-    assert (told["headings"], told["undecided"]) == (["9903.05.90", "9903.82.09"], [])
+    other_answer = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1", "--metal-country", "CA")
+    assert (other_answer["headings"], other_answer["undecided"]) == (["9903.05.90", "9903.82.09"], [])
 
 
 def test_why_hears_what_the_line_claims(commands: Commands) -> None:
-    said = commands.json("rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05")
-    assert said["headings"] == ["9903.05.90", "9903.94.05"]
+    answer = commands.json(
+        "rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05"
+    )
+    assert answer["headings"] == ["9903.05.90", "9903.94.05"]
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
 
 
 def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
-    said = commands.json("rules", "show", "9903.76.02", "--on", "2027-01-01")
-    assert [(row["rate_percent"], row["in_force"]) for row in said["rows"]] == [("25", False), ("30", True)]
+    answer = commands.json("rules", "show", "9903.76.02", "--on", "2027-01-01")
+    assert [(row["rate_percent"], row["in_force"]) for row in answer["rows"]] == [("25", False), ("30", True)]
     assert "25 % on full_value" in commands("rules", "show", "9903.76.02").stdout
     assert "is one of Section 232, Russian" not in commands("rules", "show", "9903.82.09").stdout
     assert "is one of Section 301, China" in commands("rules", "show", "9903.88.21").stdout

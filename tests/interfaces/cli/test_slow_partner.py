@@ -34,16 +34,16 @@ def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: C
         process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
         try:
             assert process.stdout is not None
-            said = json.loads("".join(process.stdout.readline() for _ in range(4)))
+            address = json.loads("".join(process.stdout.readline() for _ in range(4)))
             with httpx.Client(
-                base_url=said["address"], headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
+                base_url=address["address"], headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
             ) as api:
                 for number in range(5):
                     execute(api, "br_silent", f"silent-{number}")
                 poll(lambda: len(silent.requests) == 3, 60)
-                told = execute(api, factories.BROKER, "alive")
-                poll(lambda: api.get(f"/api/exports/{told}").json()["state"] == "executed", 60)
-                rows = api.get("/api/deliveries", params={"exportId": told}).json()["items"]
+                alive_id = execute(api, factories.BROKER, "alive")
+                poll(lambda: api.get(f"/api/exports/{alive_id}").json()["state"] == "executed", 60)
+                rows = api.get("/api/deliveries", params={"exportId": alive_id}).json()["items"]
                 assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
                 assert len(silent.requests) == 3, "nobody else waits for it either"
                 answers.set()

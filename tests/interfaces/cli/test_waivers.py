@@ -29,8 +29,8 @@ def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> Non
         "endsOn": "2099-12-31",
     }
     shown = commands("waivers", "list", "--account", factories.ACCOUNT).stdout
-    for told in (made["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
-        assert told in shown
+    for text in (made["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
+        assert text in shown
     commands.json("waivers", "revoke", made["id"], "--account", factories.ACCOUNT, "--by", "Compliance desk")
     (kept,) = commands.json("waivers", "list", "--account", factories.ACCOUNT)
     assert (kept["id"], kept["revokedBy"]) == (made["id"], "Compliance desk")

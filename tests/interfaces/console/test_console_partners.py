@@ -219,12 +219,12 @@ def test_a_rejection_names_its_fields_on_the_page_of_the_export(webhook_harness:
     export_id = webhook_harness.execute(factories.plan())
     webhook_harness.run(export_id)
     submission = webhook_harness.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
-    said = {
+    rejection = {
         "id": "a-1",
         "status": "rejected",
         "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "Not this one."}],
     }
-    webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=said)
+    webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=rejection)
     page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
     pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
     assert f'<code>{pointer}</code></td><td class="text">{message}</td>' in page

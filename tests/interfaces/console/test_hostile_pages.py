@@ -56,14 +56,14 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
     harness.run(export_id)
     with harness.runtime.db.read() as session:
         of_export = (col(Notification.export_id) == export_id, col(Notification.audience) == "customs_broker")
-        told = session.scalars(select(Notification).where(*of_export)).one()
+        notification = session.scalars(select(Notification).where(*of_export)).one()
     settings = harness.runtime.settings
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
-    letter = email_content.build_email_body(settings, told, [paper])
+    letter = email_content.build_email_body(settings, notification, [paper])
     assert letter.subject.isprintable()
     browser = harness.client_with_key(None)
     browser.post("/console/sign-in", data={"key": harness.key("read", "operate").bearer})
-    token = email_replies.build_reply_link(settings, told).token
+    token = email_replies.build_reply_link(settings, notification).token
     pages = {
         "list": browser.get("/console"),
         "export": browser.get(f"/console/exports/{export_id}"),

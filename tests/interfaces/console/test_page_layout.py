@@ -67,9 +67,9 @@ def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, 
     made = pages(harness)
     found = measure_pages(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}
-    assert [name for name, said in found.items() if said["words"] < 40] == []
-    assert {name: said["broken"] for name, said in found.items() if said["broken"]} == {}
-    assert [name for name, said in found.items() if said["wide"] > int(name.rsplit(" ", 1)[1])] == []
+    assert [name for name, layout in found.items() if layout["words"] < 40] == []
+    assert {name: layout["broken"] for name, layout in found.items() if layout["broken"]} == {}
+    assert [name for name, layout in found.items() if layout["wide"] > int(name.rsplit(" ", 1)[1])] == []
 
 
 def test_a_word_that_is_broken_and_a_page_that_is_too_wide_are_seen(tmp_path: Path) -> None:

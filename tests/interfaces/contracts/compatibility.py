@@ -113,7 +113,7 @@ class _Fit:
 
     def _nearest(self, narrow: Json, wide: Sequence[Json], reasons: Sequence[list[str]], place: str) -> Iterator[str]:
         """Yield what is wrong, told by the shape of the same type where there is one."""
-        near = [told for each, told in zip(wide, reasons, strict=True) if each.get("type") == narrow.get("type")]
+        near = [reason for each, reason in zip(wide, reasons, strict=True) if each.get("type") == narrow.get("type")]
         if len(near) == 1 or len(wide) == 1:
             yield from (near or reasons)[0]
         else:
@@ -216,10 +216,10 @@ def _defaults(published: Json, generated: Json) -> Iterator[str]:
     """Yield each member whose default is another: whoever leaves it out now says something else."""
     old, new = ({"": each, **each.get("$defs", {})} for each in (published, generated))
     for name, schema in old.items():
-        for member, said in schema.get("properties", {}).items():
+        for member, member_schema in schema.get("properties", {}).items():
             now = new.get(name, {}).get("properties", {}).get(member)
-            if now is not None and "default" in said and now.get("default", ...) != said["default"]:
-                yield f"{name}/{member}: left out, it meant {json.dumps(said['default'])} and now means something else"
+            if now is not None and "default" in member_schema and now.get("default", ...) != member_schema["default"]:
+                yield f"{name}/{member}: left out, it meant {json.dumps(member_schema['default'])} and now means something else"
 
 
 def _values(schema: Mapping[str, Any]) -> list[Any] | None:

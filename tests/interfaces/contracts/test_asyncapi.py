@@ -76,15 +76,15 @@ def test_channels_are_the_queues_and_keys_of_the_table(document: Json) -> None:
     declared = {
         queue.name: queue for queue in queues.contract_queues(Settings.model_validate({"broker_url": "amqp://x"}))
     }
-    told = {
+    described = {
         channel["bindings"]["amqp"]["queue"]["name"]: channel
         for channel in document["channels"].values()
         if channel.get("bindings", {}).get("amqp", {}).get("is") == "queue"
     }
-    assert told.keys() == declared.keys()
+    assert described.keys() == declared.keys()
     for name, keys in queues.BINDINGS.items():
-        assert [bound["routingKey"] for bound in told[name]["x-bound-with"]] == list(keys)
-        assert told[name]["bindings"]["amqp"]["queue"]["durable"] is declared[name].durable
+        assert [bound["routingKey"] for bound in described[name]["x-bound-with"]] == list(keys)
+        assert described[name]["bindings"]["amqp"]["queue"]["durable"] is declared[name].durable
     exchanges = [
         channel["bindings"]["amqp"]["exchange"] for channel in document["channels"].values()
         if channel.get("bindings", {}).get("amqp", {}).get("is") == "routingKey"
@@ -142,8 +142,8 @@ def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
     for name, each in PUBLISHED.items():
         address = f"{'said' if each.outbound else 'heard'}.{each.model.__name__}"
         if address in document["components"]["schemas"]:
-            told = document["components"]["schemas"][address]["properties"]
-            assert told.keys() == build_json_schema(name)["properties"].keys(), name
+            described = document["components"]["schemas"][address]["properties"]
+            assert described.keys() == build_json_schema(name)["properties"].keys(), name
 
 
 def test_it_is_served_to_anybody(harness: ApiHarness) -> None:

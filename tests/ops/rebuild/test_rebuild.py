@@ -152,15 +152,15 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
     deliver_all(workflow_on_both, export_id)
     make_amendment(workflow_on_both, export_id)
     with workflow_on_both.runtime.db.read() as session:
-        told = session.scalars(
+        delivery = session.scalars(
             select(Delivery).where(
                 col(Delivery.export_id) == export_id,
                 col(Delivery.audience) == "operator",
                 col(Delivery.state) == "delivered",
             )
         ).first()
-    assert told is not None
-    check_resent_untaken(workflow_on_both, failing_queues, told)
+    assert delivery is not None
+    check_resent_untaken(workflow_on_both, failing_queues, delivery)
 
 
 def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(

@@ -147,13 +147,13 @@ def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
 def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bool = False) -> None:
     """Add messages that nobody owed, each to somebody to whom something is owed."""
     with workflow.runtime.db.write() as session:
-        said = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
+        notification = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
         owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
-        assert said is not None
+        assert notification is not None
         assert owed_to is not None
         for place in range(messages):
             name = f"msg_{place}"
-            session.add(Notification(**{**said.model_dump(), "id": name, "data": "{}"}))
+            session.add(Notification(**{**notification.model_dump(), "id": name, "data": "{}"}))
             session.flush()
             of_it = {"id": f"dlv_{place}", "notification_id": name, "attempts": int(tried)}
             session.add(Delivery(**{**owed_to.model_dump(), **of_it}))

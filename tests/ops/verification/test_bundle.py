@@ -95,8 +95,8 @@ def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, ve
         XLSX: replace_in_workbook(bundle[XLSX], "xl/worksheets/sheet1.xml", *heading),
     }.items():
         assert list_failures(verify_bytes(bundle.with_({path: changed})))[path] == f"line L1: {says}"
-    told = list_failures(verify_bytes(bundle.with_({MESSAGE: replace_once(bundle[MESSAGE], *heading)})))
-    assert told[MESSAGE] == f"unit U1: line L1: {says}"
+    reported = list_failures(verify_bytes(bundle.with_({MESSAGE: replace_once(bundle[MESSAGE], *heading)})))
+    assert reported[MESSAGE] == f"unit U1: line L1: {says}"
     # The PDF carries the JSON that was: beside a changed one it is the page that still agrees with the plan.
     assert (
         list_failures(verify_bytes(pdf))[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"

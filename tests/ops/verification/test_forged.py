@@ -86,30 +86,30 @@ def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, 
     rows = json.loads(bundle[path])["consolidation"]["lines"]
     assert [row["lineRefs"] for row in rows] == [["L1", "L4"], ["L2"], ["L3"]]
     forgeries: dict[str, Callable[[dict[str, Any]], None]] = {
-        "line L1, merged: /treatment/section232/0/metalWeightKg is 6.401, the plan says 6.400": lambda told: told[
+        "line L1, merged: /treatment/section232/0/metalWeightKg is 6.401, the plan says 6.400": lambda content: content[
             "consolidation"
         ]["lines"][0]["treatment"]["section232"][0].update(metalWeightKg="6.401"),
-        "line L2, merged: /countryOfOrigin is CN, the plan says CA": lambda told: told["consolidation"]["lines"][
+        "line L2, merged: /countryOfOrigin is CN, the plan says CA": lambda content: content["consolidation"]["lines"][
             1
         ].update(countryOfOrigin="CN"),
         "line L2, merged: /htsCode is 7323930045, the plan says 6105100010": merge_different_lines,
-        "/consolidation/lines/2/treatment/pga is not what a treatment holds": lambda told: told["consolidation"][
+        "/consolidation/lines/2/treatment/pga is not what a treatment holds": lambda content: content["consolidation"][
             "lines"
         ][2]["treatment"].update(pga=7),
     }
     for says, forge in forgeries.items():
-        told = json.loads(bundle[path])
-        forge(told)
-        changed = json.dumps(told, ensure_ascii=False).encode()
+        content = json.loads(bundle[path])
+        forge(content)
+        changed = json.dumps(content, ensure_ascii=False).encode()
         assert list_failures(verify_bytes(forge_bundle(bundle, {path: changed}))) == {path: says}
 
 
-def merge_different_lines(told: dict[str, Any]) -> None:
+def merge_different_lines(content: dict[str, Any]) -> None:
     """Add the second line to the row of the first and the fourth, as if customs were told the same of it."""
-    first, second, _ = told["consolidation"]["lines"]
+    first, second, _ = content["consolidation"]["lines"]
     for name in ("lineNumbers", "lineRefs", "treatmentDigests"):
         first[name] += second[name]
-    told["consolidation"]["lines"].remove(second)
+    content["consolidation"]["lines"].remove(second)
 
 
 def test_a_mended_message_that_tells_another_treatment_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
@@ -133,8 +133,8 @@ def test_a_document_listed_as_another_kind_is_not_taken_for_bytes_alone(bundle: 
 def test_a_document_that_the_message_calls_a_brokers_own_is_held_to_the_plan_all_the_same(
     bundle: Bundle, verify_bytes: Verify
 ) -> None:
-    told = json.loads(bundle[MESSAGE])
-    (link,) = (each for each in told["data"]["units"][0]["artifacts"] if each["artifactType"] == "cci_csv")
-    told["data"]["units"][0]["artifacts"].append(link | {"artifactType": "broker_profile"})
-    changes = {MESSAGE: json.dumps(told).encode(), CSV: heading(bundle[CSV])}
+    content = json.loads(bundle[MESSAGE])
+    (link,) = (each for each in content["data"]["units"][0]["artifacts"] if each["artifactType"] == "cci_csv")
+    content["data"]["units"][0]["artifacts"].append(link | {"artifactType": "broker_profile"})
+    changes = {MESSAGE: json.dumps(content).encode(), CSV: heading(bundle[CSV])}
     assert list_failures(verify_bytes(forge_bundle(bundle, changes)))[CSV] == "it is listed twice"

@@ -27,7 +27,7 @@ def build_zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (b"", "it is no zip file"),
         (b"PK\x05\x06" + b"\0" * 18, "it has no manifest.json"),
@@ -42,8 +42,8 @@ def build_zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
         ),
     ],
 )
-def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, said: str, verify_bytes: Verify) -> None:
-    with pytest.raises(UnreadableBundle, match=said):
+def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, message: str, verify_bytes: Verify) -> None:
+    with pytest.raises(UnreadableBundle, match=message):
         verify_bytes(raw)
 
 
@@ -67,7 +67,7 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         (b'<!DOCTYPE a [<!ENTITY x "xx">]><a>&x;</a>', "document type declaration"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type declaration"),
@@ -75,8 +75,8 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
         (b"", "it is no XML: no element found in line 1"),
     ],
 )
-def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, said: str) -> None:
-    with pytest.raises(UnreadableBundle, match=said):
+def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, message: str) -> None:
+    with pytest.raises(UnreadableBundle, match=message):
         list(iter_elements([document], "a"))
 
 
@@ -117,15 +117,15 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sheet", "said"),
+    ("sheet", "message"),
     [
         (b'<row><c r="A1" t="s"><v>7</v></c></row>', "it is no workbook"),
         (b'<row><c r="A1" t="s"><v>x</v></c></row>', "it is no workbook"),
         (b'<row><c r="1"><v>1</v></c></row>', "a cell does not say where it stands"),
     ],
 )
-def test_a_workbook_of_nonsense_is_refused(sheet: bytes, said: str) -> None:
-    with pytest.raises(UnreadableBundle, match=said):
+def test_a_workbook_of_nonsense_is_refused(sheet: bytes, message: str) -> None:
+    with pytest.raises(UnreadableBundle, match=message):
         list(parsers.sheet_rows(build_workbook(sheet), "Lines"))
 
 

@@ -26,7 +26,7 @@ def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
     kinds = {check.path: check.artifact_type for check in report.checks}
     assert kinds[FILE] == "broker_profile"
     bundle = Bundle.from_zip(raw)
-    told = json.loads(bundle["broker_message.json"])["data"]["units"][0]["artifacts"]
-    assert [link["artifactType"] for link in told] == ["cci_pdf", "broker_profile"]
+    artifacts = json.loads(bundle["broker_message.json"])["data"]["units"][0]["artifacts"]
+    assert [link["artifactType"] for link in artifacts] == ["cci_pdf", "broker_profile"]
     changed = verify_bytes(bundle.with_({FILE: bundle[FILE].replace(b"PCS", b"DOZ", 1)}))
     assert {check.path for check in changed.checks if check.failure} == {FILE, "broker_message.json", "manifest.json"}

@@ -132,8 +132,10 @@ def is_finished(view: Json) -> bool:
     """Whether nothing more is to come of an export."""
     if view["state"] in RUNNING_STATES:
         return False
-    told = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
-    return told and all(each["submission_status"] not in WAITING_STATUSES for each in view["broker_submissions"])
+    all_delivered = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
+    return all_delivered and all(
+        each["submission_status"] not in WAITING_STATUSES for each in view["broker_submissions"]
+    )
 
 
 @contextmanager

@@ -132,12 +132,12 @@ class PageReader:
             process.wait()
 
 
-def find_differences(shown: str, came: str) -> list[str]:
+def find_differences(shown: str, actual: str) -> list[str]:
     """Return where what a page shows is not what came, but for what is another in every run."""
     try:
-        real = json.loads(came)
+        real = json.loads(actual)
     except ValueError:
-        expected, found = remove_volatile(shown).split("\n"), remove_volatile(came).split("\n")
+        expected, found = remove_volatile(shown).split("\n"), remove_volatile(actual).split("\n")
         return [] if expected == found else [f"shown {expected}, came {found}"]
     return list(_differences(json.loads(shown), real, "$"))
 

@@ -43,7 +43,7 @@ def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
 
 def attack_api(address_and_key: tuple[str, str], folder: Path, seconds: int, phases: str, examples: int) -> None:
     address, key = address_and_key
-    told = subprocess.run(
+    completed = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
             *("--header", f"Authorization: Bearer {key}", "--phases", phases, "--exclude-checks", LEFT_OUT),
@@ -58,12 +58,12 @@ def attack_api(address_and_key: tuple[str, str], folder: Path, seconds: int, pha
         check=False,
         timeout=seconds + 300,
     )
-    (folder / "report.txt").write_text(told.stdout)
-    assert told.returncode == 0, told.stdout[-8000:] + told.stderr[-2000:]
-    assert "Tested: " in told.stdout
+    (folder / "report.txt").write_text(completed.stdout)
+    assert completed.returncode == 0, completed.stdout[-8000:] + completed.stderr[-2000:]
+    assert "Tested: " in completed.stdout
     if "fuzzing" not in phases:
         # Where the time ran out, calls are left unasked.
-        assert "🚫" not in told.stdout, told.stdout[-2000:]
+        assert "🚫" not in completed.stdout, completed.stdout[-2000:]
 
 
 @pytest.mark.timeout(900)

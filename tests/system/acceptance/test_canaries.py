@@ -82,8 +82,8 @@ def test_no_canary_flies_where_it_has_no_business(
     # Warehouses learn no price, no party but the consignee and nothing of customs.
     for_warehouses = [each for each in messages if each.queue == queues.WAREHOUSE]
     assert for_warehouses
-    told = {place for each in for_warehouses for place in find_places(json.dumps(each.body))}
-    assert {place for place in told if not FOR_A_WAREHOUSE.search(place)} == set()
+    found_places = {place for each in for_warehouses for place in find_places(json.dumps(each.body))}
+    assert {place for place in found_places if not FOR_A_WAREHOUSE.search(place)} == set()
     for_operators = {
         place for each in messages if each.queue == queues.OPERATOR for place in find_places(json.dumps(each.body))
     }

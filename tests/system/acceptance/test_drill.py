@@ -20,13 +20,13 @@ SECONDS = 250
 def test_drill_kills_a_service_and_finds_nothing_lost_and_nothing_doubled(tmp_path: Path) -> None:
     here = {**ELSEWHERE, "TMPDIR": str(tmp_path)}
     process = exports(["drill", "--kills", "1", "--seed", "7", "--svg", "drill.svg", "--json"], here, tmp_path)
-    output, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
     figures = json.loads(output)
     assert (figures["kills"], figures["lost"], figures["doubled"], figures["seed"]) == (1, 0, 0, 7)
     assert figures["exports"] == figures["executed"] > 0
     assert figures["recovery_p50_s"] == figures["recovery_p99_s"] > 0
-    assert "seed 7" in said
+    assert "seed 7" in errors
     assert parse(str(tmp_path / "drill.svg")).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert not [*tmp_path.glob("exports-drill-*")]
 
@@ -40,8 +40,8 @@ def test_interrupted_drill_leaves_nothing_running(tmp_path: Path) -> None:
     (database,) = tmp_path.glob("exports-drill-*/exports.db")
     poll(lambda: check_database_notifications(f"sqlite:///{database}") > 0, SECONDS, "nobody is told anything")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert said.strip().endswith("stopped; nothing is left running")
+    assert errors.strip().endswith("stopped; nothing is left running")
     poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
     assert not [*tmp_path.glob("exports-drill-*")]

@@ -161,8 +161,10 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
         assert message.data["treatmentDigest"] == view["treatment"]["digest"]
         assert (message.data["exportId"], message.data["planHash"]) == (export_id, view["planHash"])
 
-    told = {queue: [message for message in messages if message.queue == queue] for queue in {x.queue for x in messages}}
-    (handoff,), (executed,) = told["exports.broker"], told["exports.operator"]
+    by_queue = {
+        queue: [message for message in messages if message.queue == queue] for queue in {x.queue for x in messages}
+    }
+    (handoff,), (executed,) = by_queue["exports.broker"], by_queue["exports.operator"]
     keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in account.get("/api/partners")["items"]}
     assert handoff.routing_key == f"{keys[plan['broker']['id']]}handoff.ready.v1"
     assert executed.routing_key == f"operator.{account.account_id}.export.executed.v1"
@@ -176,7 +178,7 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
         for line in unit["lines"]
     } == of_lines
 
-    parcels = told["exports.warehouse"]
+    parcels = by_queue["exports.warehouse"]
     assert {message.routing_key for message in parcels} == {f"{keys[plan['warehouse']['id']]}package.recorded.v1"}
     # In the order of the plan, each package once, packed as the plan says.
     assert [

@@ -38,15 +38,15 @@ def test_stream_breaks_and_goes_on_where_it_was(account: AccountClient) -> None:
     before = stream(account.http, export_id, limit=5)
     assert [number for number, _ in before] == [1, 2, 3, 4, 5]
     after = stream(account.http, export_id, last_event_id="5")
-    told = before + after
-    assert [number for number, _ in told] == list(range(1, len(told) + 1))
-    assert all(number == event["seq"] for number, event in told)
+    received = before + after
+    assert [number for number, _ in received] == list(range(1, len(received) + 1))
+    assert all(number == event["seq"] for number, event in received)
     # The stream ended by itself: it has told all, and as the log has it.
     account.wait_executed(export_id, seconds=1)
-    assert [event for _, event in told] == account.events(export_id)
+    assert [event for _, event in received] == account.events(export_id)
     ended = account.http.get(
         f"/api/exports/{export_id}/events",
-        headers={"accept": "text/event-stream", "last-event-id": str(len(told))},
+        headers={"accept": "text/event-stream", "last-event-id": str(len(received))},
     )
     assert (ended.status_code, ended.content) == (204, b"")
 

@@ -109,15 +109,15 @@ def test_every_box_of_the_page_does_what_it_says(
 
 
 def test_what_a_page_shows_is_held_to_what_came() -> None:
-    came = '{"id": "exp_01m8924t8yaznq1dncr1hrscjj", "n": [1, 2], "more": {"a": "x"}}'
-    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came) == []
-    assert find_differences('{"id": "sub_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', came)
-    assert find_differences('{"n": [1, 2]}', came)
-    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [2, "..."], "...": "..."}', came)
-    assert find_differences('{"n": [1], "...": "..."}', came)
-    assert find_differences('{"n": [1, 2, 3, "..."], "...": "..."}', came)
-    assert find_differences('{"n": ["1", 2], "...": "..."}', came)
-    assert find_differences('{"more": {"b": "x", "...": "..."}, "...": "..."}', came)
+    actual = '{"id": "exp_01m8924t8yaznq1dncr1hrscjj", "n": [1, 2], "more": {"a": "x"}}'
+    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', actual) == []
+    assert find_differences('{"id": "sub_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', actual)
+    assert find_differences('{"n": [1, 2]}', actual)
+    assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [2, "..."], "...": "..."}', actual)
+    assert find_differences('{"n": [1], "...": "..."}', actual)
+    assert find_differences('{"n": [1, 2, 3, "..."], "...": "..."}', actual)
+    assert find_differences('{"n": ["1", 2], "...": "..."}', actual)
+    assert find_differences('{"more": {"b": "x", "...": "..."}, "...": "..."}', actual)
     assert find_differences("command-0 is done", "command-1 is done")
     assert find_differences("at 2026-11-25T10:22:19Z\n", "at 2026-11-24T09:00:00.5Z\n") == []
     assert find_differences('{"date": "2026-11-24"}', '{"date": "2027-03-01"}') == []

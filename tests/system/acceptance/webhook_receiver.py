@@ -36,21 +36,21 @@ def run_receiver() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            said.requests.append(Request({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(said.statuses.pop(0) if said.statuses else 204)
+            receiver.requests.append(Request({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
-        said = Receiver(f"http://{LOOPBACK}:{server.server_port}/messages")
+        receiver = Receiver(f"http://{LOOPBACK}:{server.server_port}/messages")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield said
+            yield receiver
         finally:
             server.shutdown()
             thread.join()
-    for request in said.requests:
+    for request in receiver.requests:
         sent.check(request.body)

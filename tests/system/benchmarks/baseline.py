@@ -67,7 +67,7 @@ class Loop:
                 .order_by(col(Delivery.audience), col(Delivery.position))
             ).all()
         for audience in dict.fromkeys(delivery.audience for delivery, _ in rows):
-            owed = [(delivery, said) for delivery, said in rows if delivery.audience == audience]
+            owed = [(delivery, notification) for delivery, notification in rows if delivery.audience == audience]
             self._send(export, owed)
 
     def _send(self, export: Export, owed: Sequence[tuple[Delivery, Notification]]) -> None:
@@ -80,12 +80,12 @@ class Loop:
         segment = {"customs_broker": "broker"}.get(first.audience, first.audience)
         messages = [
             OutgoingMessage(
-                id=said.id,
-                type=said.event_type,
-                routing_key=f"{segment}.{delivery.partner_id}.{said.event_type.removeprefix('exports.')}",
-                body=delivery_messages.build_cloud_event(runtime.settings, said, None),
+                id=notification.id,
+                type=notification.event_type,
+                routing_key=f"{segment}.{delivery.partner_id}.{notification.event_type.removeprefix('exports.')}",
+                body=delivery_messages.build_cloud_event(runtime.settings, notification, None),
             )
-            for delivery, said in owed
+            for delivery, notification in owed
         ]
         receipts = list(open_channels(runtime.settings)[first.channel].send(messages, target.unseal(runtime.settings)))
         with runtime.db.write() as session:

@@ -65,18 +65,18 @@ class Client:
         return answer.json() if answer.status_code == 200 else None
 
     def _call(self, method: str, path: str, answer: httpx.Response, began: float, batch: str | None = None) -> Call:
-        said: Json = {}
+        content: Json = {}
         with contextlib.suppress(ValueError):
-            said = answer.json()
-        events = said.get("events") or []
+            content = answer.json()
+        events = content.get("events") or []
         return Call(
             method,
             path,
             answer.status_code,
             time.monotonic() - began,
             batch,
-            said.get("exportId"),
-            said.get("state"),
+            content.get("exportId"),
+            content.get("state"),
             events[-1]["seq"] if events else None,
             answer.headers.get("retry-after"),
         )

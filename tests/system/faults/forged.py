@@ -141,8 +141,8 @@ def build_stopped_history(*happened: NewEvent, state: str = "failed") -> History
         rebuild_chain(tables, EVENTS[0], *happened)
         tables["exports"][0].update(state=state, failure="render_documents: it is told here")
 
-    told = with_rows(change)
-    return replace(told, calls=[])
+    base_history = with_rows(change)
+    return replace(base_history, calls=[])
 
 
 def rebuild_chain(tables: Rows, *happened: NewEvent) -> None:

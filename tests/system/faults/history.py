@@ -246,16 +246,16 @@ def leases_are_exclusive(history: History) -> Iterator[str]:
     resent = {event["data"]["deliveryId"] for event in _rows(history, "events") if event["type"] == "DELIVERY_RESENT"}
     for row in _rows(history, "deliveries"):
         which = (row["notification_id"], row["partner_id"], row["channel"])
-        came, tries = receipts[which], sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
-        if len(came) > row["fence"]:
-            yield f"{which} came {len(came)} times of {row['fence']} claims"
+        received, tries = receipts[which], sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
+        if len(received) > row["fence"]:
+            yield f"{which} came {len(received)} times of {row['fence']} claims"
         if [each["number"] for each in tries] != list(range(1, row["attempts"] + 1)):
             yield f"{which} has the tries {[each['number'] for each in tries]} of {row['attempts']}"
         if row["id"] in resent or row["delivered_at"] is None:
             continue
         if [each["outcome"] for each in tries].count("delivered") > 1:
             yield f"{which} was recorded as delivered more than once"
-        late = [each for each in came if each.at is not None and each.at > row["delivered_at"] + SAME_INSTANT]
+        late = [each for each in received if each.at is not None and each.at > row["delivered_at"] + SAME_INSTANT]
         yield from (f"{which} came again at {each.at} after it was delivered" for each in late)
     for step in _rows(history, "steps"):
         if step["attempts"] > step["fence"]:

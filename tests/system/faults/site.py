@@ -97,10 +97,10 @@ class Program:
         if self.child is None:
             return False
         try:
-            said = Path(f"/proc/{self.child.pid}/status").read_text()
+            process_status = Path(f"/proc/{self.child.pid}/status").read_text()
         except OSError:  # it is gone, and nobody has written down how
             return False
-        status = dict(line.split(":", 1) for line in said.splitlines())
+        status = dict(line.split(":", 1) for line in process_status.splitlines())
         return bool(int(status["SigCgt"], 16) >> (SIGTERM - 1) & 1)
 
     def send(self, number: Signals) -> None:

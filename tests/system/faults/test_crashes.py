@@ -71,9 +71,11 @@ def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
         # The embedded worker has more in its hands than the step at which it dies; and a lease of a second and a half runs
         # out where the machine stands still for so long, which whoever held it says.
         if not site.embedded and not one.lost_lease("worker"):
-            came = Counter((each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports)
-            assert [*came.values()] == [1] * len(came)
-            assert len(came) >= len(NOTIFY_STEPS) * len(exports)
+            received = Counter(
+                (each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports
+            )
+            assert [*received.values()] == [1] * len(received)
+            assert len(received) >= len(NOTIFY_STEPS) * len(exports)
 
 
 @fault("F1", everyday=(), long=STACKS)

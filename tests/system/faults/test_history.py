@@ -70,16 +70,16 @@ def build_dead_letter(*outcomes: str, forgiven: int = 0, cut_off: int = 0) -> Hi
 
 def build_dead_with_sender(*, cut_off: int) -> History:
     """Return the history with a message that ended its sender so many times before it was given up."""
-    told = build_dead_letter("failed", forgiven=-cut_off, cut_off=cut_off)
-    tables = {name: [dict(row) for row in rows] for name, rows in told.snapshot.tables.items()}
+    with_dead_letter = build_dead_letter("failed", forgiven=-cut_off, cut_off=cut_off)
+    tables = {name: [dict(row) for row in rows] for name, rows in with_dead_letter.snapshot.tables.items()}
     tables["attempts"][0]["error_class"] = "WorkerLost"
-    return replace(told, snapshot=replace(told.snapshot, tables=tables))
+    return replace(with_dead_letter, snapshot=replace(with_dead_letter.snapshot, tables=tables))
 
 
 def build_dead_in_stream(*outcomes: str) -> History:
     """Return the history of a message that was given up after one try, in a stream in which another had these."""
-    told = build_dead_letter("failed", forgiven=-1)
-    tables = {name: [*rows] for name, rows in told.snapshot.tables.items()}
+    with_dead_letter = build_dead_letter("failed", forgiven=-1)
+    tables = {name: [*rows] for name, rows in with_dead_letter.snapshot.tables.items()}
     tables["notifications"].append({"id": "msg_2", "export_id": EXPORT})
     tables["deliveries"].append(
         {
@@ -95,7 +95,7 @@ def build_dead_in_stream(*outcomes: str) -> History:
         {"delivery_id": "del_2", "number": number, "outcome": outcome}
         for number, outcome in enumerate(outcomes, start=1)
     ]
-    return replace(told, snapshot=replace(told.snapshot, tables=tables))
+    return replace(with_dead_letter, snapshot=replace(with_dead_letter.snapshot, tables=tables))
 
 
 def duplicate_row(tables: Rows, table: str) -> None:
@@ -227,7 +227,7 @@ def test_each_invariant_is_lied_about() -> None:
 
 @pytest.mark.parametrize(
     ("invariant", "lie"),
-    [pytest.param(name, lie, id=f"{name} {said}") for name, lies in LIES.items() for said, lie in lies],
+    [pytest.param(name, lie, id=f"{name} {lie_name}") for name, lies in LIES.items() for lie_name, lie in lies],
 )
 def test_lie_breaks_its_invariant(invariant: str, lie: History) -> None:
     """Some lies break others too, as a missing event does the chain; none goes unnoticed where it belongs."""

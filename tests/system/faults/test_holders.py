@@ -36,11 +36,11 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
         site["worker-2"].start()
         one.client.post(f"/api/partners/{factories.BROKER}/resume", {})
         one.wait_until_finished([export_id])
-        came = len(one.partner_stub.receipts)
+        received = len(one.partner_stub.receipts)
         opened.touch()
         site["worker"].send(SIGCONT)
         site.wait_until(lambda: one.lost_lease("worker"), 300, "it did not find that its lease was gone")
-        assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
+        assert len(one.partner_stub.receipts) == received, "it sent a message that was no longer its own"
         assert one.list_states() == ["executed"]
         one.check(again=[export_id])
 
@@ -65,7 +65,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         site["deliveries"].send(SIGSTOP)
         site["deliveries-2"].start()
         one.wait_until_finished(exports)
-        came = len(one.partner_stub.receipts)
+        received = len(one.partner_stub.receipts)
         opened.touch()
         site["deliveries"].send(SIGCONT)
         site.wait_until(
@@ -73,7 +73,7 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
             300,
             "it did not find that its leases were gone",
         )
-        assert len(one.partner_stub.receipts) == came, "it sent a message that was no longer its own"
+        assert len(one.partner_stub.receipts) == received, "it sent a message that was no longer its own"
         assert one.list_states() == ["executed"] * 2
         one.check(again=exports)
 

@@ -75,12 +75,12 @@ def test_every_failpoint_is_in_some_test_of_crashes() -> None:
 
 def test_bounds_of_recovery_are_the_documents() -> None:
     table = MATRIX.split("### How soon", 1)[1].split("Of other rows:", 1)[0]
-    told = {
+    documented = {
         row: (float(target), float(bound))
         for rows, target, bound in re.findall(r"\((F\d[^)]*)\) \| (\d+) s \| (\d+) s \|", table)
         for row in rows.split(", ")
     }
-    assert told == {row: (target, MARGIN * target) for row, target in RECOVERY_TARGETS.items()}
+    assert documented == {row: (target, MARGIN * target) for row, target in RECOVERY_TARGETS.items()}
 
 
 def test_number_of_points_is_the_documents() -> None:

@@ -327,9 +327,13 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
         one.wait_until_finished(exports)  # so that its queues are there: RabbitMQ drops what is for a queue that is not
         with Connection(site.stack.broker_url) as connection:
             producer = Producer(connection)
-            said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8", "headers": HEADERS}
+            message_properties: dict[str, Any] = {
+                "content_type": "application/json",
+                "content_encoding": "utf-8",
+                "headers": HEADERS,
+            }
             for body, properties in BROKEN.values():
-                producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+                producer.publish(body, routing_key=queues.STEPS, exchange="", **message_properties | properties)
             foreign = FOREIGN if site.stack.broker_url.startswith("redis") else ()
             for item in foreign:
                 connection.default_channel.client.lpush(queues.STEPS, item)

@@ -319,7 +319,7 @@ class World:
                 )
             )
             assert set(kinds.values()) <= {1}
-            said = set(session.scalars(select(Notification.id)).all())
+            notified = set(session.scalars(select(Notification.id)).all())
             delivered = [
                 (partner_id, message)
                 for partner_id, message in session.execute(
@@ -332,7 +332,7 @@ class World:
             deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
             too_soon = [*find_early_dead_letters(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
             assert not too_soon, too_soon
-        self._check_notified(said, delivered)
+        self._check_notified(notified, delivered)
 
     def _check_export(self, export: Export, log: Sequence[Event]) -> None:
         # I3: the log has no gap, and nothing took effect twice.
@@ -345,11 +345,11 @@ class World:
         assert _can_lead(before, state), (before, state)
         self._states[export.id] = state
 
-    def _check_notified(self, said: set[str], delivered: Sequence[tuple[str, str]]) -> None:
+    def _check_notified(self, notified: set[str], delivered: Sequence[tuple[str, str]]) -> None:
         assert not self.endpoints.broken, self.endpoints.broken
         # I5: what counts as delivered was taken, and nothing was taken that nobody said.
-        assert {message for _, message in self.endpoints.taken} <= said
-        missing = [told for told in delivered if self.endpoints.taken[told] == 0]
+        assert {message for _, message in self.endpoints.taken} <= notified
+        missing = [delivery_id for delivery_id in delivered if self.endpoints.taken[delivery_id] == 0]
         assert not missing, missing
         doubled = sum(count - 1 for count in self.endpoints.taken.values())
         in_flight = sum(count for point, count in self.hits.items() if point in IN_FLIGHT)

@@ -208,9 +208,11 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
             assert find_difference(planned, READERS[kind](body)) is None, kind
         if kind in ("cci_json", "packing_list"):
             json.loads(body, parse_float=no_float)
-    told = json.loads(documents["cci_json"])
-    assert [Decimal(line["lineValue"]) for line in told["lines"]] == [line.line_value for line in unit.lines]
-    assert told["totals"]["invoiceTotal"] == f"{unit.invoice.total:f}"
+    document_content = json.loads(documents["cci_json"])
+    assert [Decimal(line["lineValue"]) for line in document_content["lines"]] == [
+        line.line_value for line in unit.lines
+    ]
+    assert document_content["totals"]["invoiceTotal"] == f"{unit.invoice.total:f}"
     table = list(csv.DictReader(StringIO(documents["cci_csv"].decode("utf-8-sig"), newline="")))
     workbook = sheet_rows(documents["cci_xlsx"], "Lines")
     columns = {name: column for column, name in next(workbook).items()}

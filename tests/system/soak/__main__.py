@@ -72,7 +72,7 @@ def main() -> int:
     except MissingServer as missing:
         console.print(f"[bold red]error[/] {missing}")
         return 2
-    said = {
+    report = {
         "seed": seed,
         "minutes": given.minutes,
         "pause_seconds": [least, most],
@@ -83,9 +83,9 @@ def main() -> int:
         "refused": found.record.refused,
         "ended": found.record.ended,
     }
-    (folder / "figures.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (folder / "figures.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if given.json:
-        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
         show(found, Console(highlight=False))
     return 1 if found.missed_figures else 0

@@ -259,10 +259,10 @@ class Chaos:
     def _send_broken_messages(self) -> tuple[str, Repair]:
         with Connection(self.site.stack.broker_url) as connection:
             producer = Producer(connection)
-            said: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
+            message_properties: dict[str, Any] = {"content_type": "application/json", "content_encoding": "utf-8"}
             for body, properties in self._chance.sample([*BROKEN.values()], 5):
                 if len(body) < _TOO_LARGE:
-                    producer.publish(body, routing_key=queues.STEPS, exchange="", **said | properties)
+                    producer.publish(body, routing_key=queues.STEPS, exchange="", **message_properties | properties)
         return "five messages that are none", _repair_nothing
 
     # The database

@@ -42,10 +42,10 @@ def test_minute_of_faults_under_load_breaks_no_promise(
     for figure in soaked.figures:
         if isinstance(figure.value, float | int):
             record_property(f"{figure.name}, {figure.target}", f"{figure.value:.3g}")
-    said = "\n".join(map(str, soaked.violations)) + "\n".join(soaked.record.ended) + soaked.logs
-    assert soaked.violations == [], said
-    assert (soaked.record.refused, soaked.record.ended) == ([], []), said
-    assert soaked.missed_figures == [], said
+    report = "\n".join(map(str, soaked.violations)) + "\n".join(soaked.record.ended) + soaked.logs
+    assert soaked.violations == [], report
+    assert (soaked.record.refused, soaked.record.ended) == ([], []), report
+    assert soaked.missed_figures == [], report
     assert soaked.stack == ("postgres-redis" if seed == ON_REDIS else "postgres-rabbitmq")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert kinds.count("fault") == len(soaked.record.faults) >= ANY_MACHINE.faults
