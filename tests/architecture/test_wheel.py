@@ -106,7 +106,7 @@ def test_the_wheel_holds_the_example_plans_and_licenses_and_no_tests(wheel: Path
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_of_the_wheel_runs_beside_other_modules_of_the_same_names(installed: Path, folder: Path) -> None:
+def test_the_demo_of_the_wheel_runs_with_other_modules_of_the_same_names(installed: Path, folder: Path) -> None:
     for environment in ({}, {"PYTHONPATH": str(folder)}):
         with start_process([installed, "--version"], folder, **environment) as process:
             assert process.wait(SECONDS) == 0, read_output(folder)
@@ -132,7 +132,7 @@ def build_offline_settings() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("searched", [False, True], ids=["beside", "on PYTHONPATH"])
-def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
+def test_the_api_of_the_wheel_serves_at_the_given_address_and_ends(
     installed: Path, folder: Path, *, searched: bool
 ) -> None:
     port = free_port()
@@ -150,7 +150,7 @@ def test_the_api_of_the_wheel_serves_where_it_is_told_to_and_ends(
 
 
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
-def test_a_worker_of_the_wheel_starts_beside_other_modules_of_the_same_names(
+def test_a_worker_of_the_wheel_starts_with_other_modules_of_the_same_names(
     installed: Path, folder: Path, role: str
 ) -> None:
     with start_process([installed, role], folder, **build_offline_settings()) as process:

@@ -90,7 +90,7 @@ def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, api: Clie
     assert (made.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
 
 
-def test_version_is_told_by_its_tag_and_guards_a_change(harness: ApiHarness, api: ClientAtHarness) -> None:
+def test_version_is_identified_by_its_tag_and_guards_a_change(harness: ApiHarness, api: ClientAtHarness) -> None:
     made = api.call("execute", factories.plan())
     before = api.call("inspect_version", made.export.export_id)
     assert api.call("inspect_if_changed", made.export.export_id, before.etag) is None

@@ -120,7 +120,7 @@ def test_tries_are_bounded_and_the_last_refusal_is_raised(server: ScriptedServer
     assert (refused.value.code, refused.value.status, refused.value.problem.request_id) == ("NOT_READY", 503, "req_1")
 
 
-def test_nobody_there_is_tried_again_and_said(client: Client) -> None:
+def test_an_unreachable_host_is_tried_again_and_reported(client: Client) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ApiUnreachable, match=f"{url}/ does not answer"):
         client.call(url, "cancel", "exp_1")
@@ -197,7 +197,7 @@ def test_something_else_at_the_address_is_unreachable(
     assert len(server.requests) == 1
 
 
-def test_members_of_later_versions_are_left_alone(server: ScriptedServer, client: Client) -> None:
+def test_members_of_later_versions_are_unchanged(server: ScriptedServer, client: Client) -> None:
     later = {**EXPORT, "unheard": {"of": 1}, "units": [{**unit, "unheard": 1} for unit in EXPORT["units"]]}
     server.answer_with(json_answer(later))
     assert client.call(server.url, "inspect", "exp_1") == client.call(server.url, "inspect", "exp_1")

@@ -115,7 +115,7 @@ def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it
         ("postgresql://exports:a;b-long-and-random@db.example/exports", "memory://"),
     ],
 )
-def test_other_ways_to_sign_in_than_a_password_are_left_alone(database_url: str, broker_url: str) -> None:
+def test_other_methods_to_sign_in_than_a_password_are_unchanged(database_url: str, broker_url: str) -> None:
     reject_weak_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
@@ -152,7 +152,7 @@ def test_the_secret_key_of_everybody_opens_nothing_as_an_older_one_either() -> N
 
 
 @pytest.mark.parametrize("where", [{"host": "10.0.0.4"}, {"host": ""}, {"public_url": "https://exports.maple.example"}])
-def test_whoever_is_reached_from_elsewhere_has_a_secret_key_of_its_own(where: dict[str, str]) -> None:
+def test_a_service_reached_from_elsewhere_has_a_secret_key_of_its_own(where: dict[str, str]) -> None:
     with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the one for development"):
         reject_weak_credentials(Settings.model_validate(where))
     reject_weak_credentials(Settings.model_validate(OWN | where))

@@ -46,7 +46,7 @@ def find_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_file_that_a_power_cut_left_without_its_bytes_is_written_anew(store: ArtifactStore, tmp_path: Path) -> None:
+def test_file_that_a_power_cut_left_without_its_bytes_is_rewritten(store: ArtifactStore, tmp_path: Path) -> None:
     sha256 = store.put(BODY)
     path = find_file(tmp_path)
     for left in (b"", BODY[:-1], bytes(len(BODY))):
@@ -58,7 +58,7 @@ def test_file_that_a_power_cut_left_without_its_bytes_is_written_anew(store: Art
     assert find_file(tmp_path) == path
 
 
-def test_whoever_finds_a_document_there_makes_it_last_all_the_same(
+def test_a_writer_that_finds_a_document_still_makes_it_durable(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever put it may have been killed between the rename and the flush, and the row says that it is there."""
@@ -179,7 +179,7 @@ def test_bucket_that_says_nothing_is_given_up(
             assert len(taken) <= 1 + blob_store.RETRIES
 
 
-def test_a_document_is_let_go_of_while_its_lock_holds() -> None:
+def test_a_document_is_deleted_while_its_lock_holds() -> None:
     """PostgreSQL ends what idles for three times the timeout of the database, and the lock with it."""
     idle = 3 * Settings.model_fields["database_timeout_seconds"].default
     assert idle > blob_store.RETRY_SECONDS + blob_store.ANSWER_SECONDS

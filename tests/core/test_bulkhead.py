@@ -54,7 +54,7 @@ def are_all_delivered(runtime: Runtime, made: list[exports.PreparedExport]) -> b
 
 
 @mark_own_stack("F20")
-def test_a_partner_that_never_answers_keeps_three_threads_while_another_is_told_everything(
+def test_a_partner_that_never_answers_keeps_three_threads_while_another_gets_everything(
     patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()

@@ -55,7 +55,7 @@ def test_lease_that_has_ended_is_not_renewed_again() -> None:
     assert ended.count == count
 
 
-def test_short_lease_is_renewed_beside_a_long_one() -> None:
+def test_short_lease_is_renewed_alongside_a_long_one() -> None:
     keeper, long, short = LeaseRenewer(), Renewals(), Renewals()
     with keeper.hold(LONG, long), keeper.hold(SECONDS, short):
         assert short.wait_for(2)

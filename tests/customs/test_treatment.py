@@ -182,7 +182,7 @@ def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dic
         ("treatment/undetermined", "Ask the maker."),
     ],
 )
-def test_what_customs_must_be_told_is_in_the_digest(pointer: str, value: str) -> None:
+def test_what_customs_must_know_is_in_the_digest(pointer: str, value: str) -> None:
     assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) != line_digest(line(plan()))
 
 
@@ -193,13 +193,13 @@ def test_what_is_no_treatment_is_not(pointer: str, value: str | None) -> None:
     assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) == line_digest(line(plan()))
 
 
-def test_the_order_in_which_fields_were_written_is_not_told_apart() -> None:
+def test_the_order_in_which_fields_were_written_is_not_distinguished() -> None:
     made = plan()
     backwards = dict(reversed(read_pointer(made, f"{PAN}/treatment").items()))
     assert line_digest(line(change_plan(made, f"{PAN}/treatment", backwards))) == line_digest(line(made))
 
 
-def test_which_lines_and_units_there_are_and_in_which_order_is_told_apart() -> None:
+def test_which_lines_and_units_there_are_and_in_which_order_is_distinguished() -> None:
     by_line = line_digests(Unit.model_validate(plan()["units"][0]))
     assert list(by_line) == ["L1", "L2", "L3"]
     backwards = dict(reversed(by_line.items()))

@@ -218,7 +218,7 @@ def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runti
         ),
     ],
 )
-def test_operators_are_told_what_happened_and_what_to_do(
+def test_operators_are_notified_what_happened_and_what_to_do(
     mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
     body = email_content.build_email_body(mail_runtime.settings, notification(event_type, MESSAGE_DATA[event_type]), [])
@@ -228,7 +228,7 @@ def test_operators_are_told_what_happened_and_what_to_do(
         assert "/answers/" not in text
 
 
-def test_operators_are_told_that_an_export_broke_what_worked_on_it(mail_runtime: Runtime) -> None:
+def test_operators_are_notified_that_an_export_broke_its_worker(mail_runtime: Runtime) -> None:
     message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
     body = email_content.build_email_body(
         mail_runtime.settings, notification(MessageType.EXPORT_FAILED, message_data), []
@@ -281,7 +281,7 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
         ),
     ],
 )
-def test_a_customs_broker_hears_what_is_not_to_be_filed_and_is_not_led_to_the_console(
+def test_a_customs_broker_is_notified_what_is_not_to_be_filed_and_is_not_led_to_the_console(
     mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
     handoff = notification(event_type, MESSAGE_DATA[event_type])

@@ -61,7 +61,7 @@ def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(
             assert (smtp_server.signed_in, smtp_server.mails) == ([], [])
 
 
-def test_a_server_that_offers_no_encryption_is_told_nothing() -> None:
+def test_a_server_that_offers_no_encryption_is_sent_nothing() -> None:
     with MailServer() as smtp_server, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
         send(smtp_server, scheme="smtp+starttls")
     assert smtp_server.mails == []
@@ -168,7 +168,7 @@ def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_to
     assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
 
 
-def test_the_doctor_signs_in_and_says_where_or_what_to_mend() -> None:
+def test_the_doctor_signs_in_and_says_where_or_what_to_fix() -> None:
     def found(port: int) -> tuple[bool, str, str | None]:
         made = Settings.model_validate(
             {"database_url": "sqlite://", "smtp_url": f"smtp://{LOOPBACK}:{port}", "mail_from": "exports@maple.example"}
@@ -230,7 +230,9 @@ def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime
     assert smtp_server.connections == 0
 
 
-def test_a_refused_mail_is_dead_and_the_operator_is_told(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
+def test_a_refused_mail_is_dead_and_the_operator_is_notified(
+    make_runtime: OpenRuntime, smtp_server: MailServer
+) -> None:
     smtp_server.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
     report = sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")

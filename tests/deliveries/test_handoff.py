@@ -182,7 +182,7 @@ def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtim
     assert len(exports.list_deliveries(runtime, large.export_id)) == 10_002
 
 
-def test_every_partner_is_told_by_each_of_its_channels_in_order(runtime: Runtime) -> None:
+def test_every_partner_is_notified_by_each_of_its_channels_in_order(runtime: Runtime) -> None:
     exports.register(
         runtime,
         "br_two",

@@ -41,7 +41,7 @@ def record_answer(runtime: Runtime, status: str) -> None:
     submissions.receive_answer(runtime, read_submission(runtime).id, body, "partner:br")
 
 
-def test_one_that_cannot_be_told_keeps_none_of_the_others(
+def test_one_that_cannot_be_notified_blocks_none_of_the_others(
     runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exports_late = [
@@ -78,7 +78,7 @@ def list_alarms(runtime: Runtime) -> list[dict[str, str]]:
     return [json.loads(row.data) for row in rows]
 
 
-def test_a_handoff_that_nobody_took_in_time_is_told_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
+def test_a_handoff_that_nobody_took_in_time_is_notified_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
     export = hand_off(runtime)
     began = clock.now
     clock.pass_seconds(15 * MINUTE - 1)

@@ -218,7 +218,7 @@ def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
     assert list_answers(runtime) == [("A-1", "accepted")]
 
 
-def test_an_answer_for_another_partner_is_refused_and_does_not_tell_that_it_exists(
+def test_an_answer_for_another_partner_is_refused_and_does_not_reveal_that_it_exists(
     make_runtime: OpenRuntime, server: SftpServer, tmp_path: Path
 ) -> None:
     runtime = make_runtime()

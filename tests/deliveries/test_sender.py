@@ -142,7 +142,9 @@ def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     assert schedule == (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), "Standard Webhooks' pauses"
 
 
-def test_the_operator_is_told_of_a_dead_letter_once(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+def test_the_operator_is_notified_of_a_dead_letter_once(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
     runtime = make_runtime(delivery_schedule_seconds=(1,))
     export = hand_off_by_webhook(runtime, endpoint(Script(500)).url, packages=1)
     deliver(runtime, export)
@@ -167,7 +169,7 @@ def test_what_waits_behind_a_dead_message_gets_one_try_each(
     assert len(hook.requests) == 5
 
 
-def test_a_dead_endpoint_does_not_have_the_others_told_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_a_dead_endpoint_does_not_notify_the_others_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, alive, broken = make_runtime(), endpoint(), endpoint(Script(500))
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]

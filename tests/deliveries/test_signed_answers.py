@@ -91,7 +91,7 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert "Rejected by the sandbox broker" in page
 
 
-def test_the_sandbox_tells_of_a_handoff_when_it_is_asked(harness: ApiHarness) -> None:
+def test_the_sandbox_answers_for_a_handoff_when_it_is_polled(harness: ApiHarness) -> None:
     export, _ = hand_off(harness, invoice="R")
     submission = harness.submission(export)
     assert polling.poll_endpoint(harness.runtime, submission.id) == PollResult(repeated=1)

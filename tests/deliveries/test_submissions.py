@@ -99,7 +99,7 @@ def test_what_goes_well_is_no_news_for_the_operators(runtime: Runtime, status: s
     assert list_operator_messages(runtime) == []
 
 
-def test_the_same_answer_again_is_told_once_and_another_is_news(runtime: Runtime) -> None:
+def test_the_same_answer_again_is_notified_once_and_another_is_new(runtime: Runtime) -> None:
     prepare_runtime(runtime)
     assert [record_answer(runtime, "a-1", "rejected", fields=FIELDS[:1]) for _ in range(3)] == [True, False, False]
     assert record_answer(runtime, "a-2", "rejected", fields=FIELDS[1:])
@@ -117,14 +117,14 @@ def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime:
     assert (late["status"], late["submissionStatus"]) == ("query", "released")
 
 
-def test_an_answer_given_with_the_handoff_itself_is_told_as_well(harness: ApiHarness) -> None:
+def test_an_answer_given_with_the_handoff_itself_is_notified_as_well(harness: ApiHarness) -> None:
     export, _ = hand_off(harness, invoice="R")
     (rejected,) = list_operator_messages(harness.runtime)
     assert [each["pointer"] for each in rejected["fields"]] == [each["pointer"] for each in FIELDS]
     assert (rejected["exportId"], rejected["test"]) == (export.export_id, False)
 
 
-def test_a_forged_answer_is_told_to_nobody(harness: ApiHarness) -> None:
+def test_a_forged_answer_is_notified_to_nobody(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     address = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
@@ -137,9 +137,7 @@ def test_a_forged_answer_is_told_to_nobody(harness: ApiHarness) -> None:
 
 @mark_own_stack("F26")
 @pytest.mark.parametrize("minutes", [-10, 10])
-def test_an_answer_of_a_wrong_clock_is_refused_and_is_told_that_it_is_the_clock(
-    harness: ApiHarness, minutes: int
-) -> None:
+def test_an_answer_of_a_wrong_clock_is_refused_and_the_clock_is_named(harness: ApiHarness, minutes: int) -> None:
     export, _ = hand_off(harness)
     submission = harness.submission(export)
     with harness.runtime.db.read() as session:
@@ -185,7 +183,7 @@ def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
     assert list_operator_messages(harness.runtime) == []
 
 
-def test_news_neither_tells_the_end_of_the_export_again_nor_keeps_it_from_being_told(make_runtime: OpenRuntime) -> None:
+def test_a_notice_neither_repeats_the_end_of_the_export_nor_prevents_it(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime(delivery_batch=1)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")

@@ -68,7 +68,7 @@ def remove_links(shown_message: Any) -> Any:
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_every_channel_try_and_answer_of_a_message_is_told(harness: ApiHarness, by_three_channels: Any) -> None:
+def test_every_channel_attempt_and_answer_of_a_message_is_shown(harness: ApiHarness, by_three_channels: Any) -> None:
     export, endpoint = by_three_channels
     message = find_handoff(harness, export)
     found = read_trace(harness, message)

@@ -60,7 +60,7 @@ def test_schema_names_its_version(published: dict[str, Any]) -> None:
     assert published["properties"]["schemaVersion"]["const"] == "1"
 
 
-def test_every_fact_of_the_invoice_is_in_the_schema_and_the_other_way_round(published: dict[str, Any]) -> None:
+def test_every_fact_of_the_invoice_is_in_the_schema_and_the_reverse(published: dict[str, Any]) -> None:
     seen: list[str] = []
 
     def compare(value: Any, node: dict[str, Any], where: str) -> None:

@@ -37,7 +37,7 @@ def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None
     assert begun.stdout.splitlines() == ["['EmbeddedIntake', 'ShutdownPoll', 'Sweeper'] True"] * 3
 
 
-def test_worker_that_does_not_start_in_time_is_told_in_a_sentence_and_everything_is_stopped(
+def test_worker_that_does_not_start_in_time_is_reported_in_a_sentence_and_everything_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = []

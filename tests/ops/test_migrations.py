@@ -95,7 +95,7 @@ def test_revision_takes_nothing_from_an_older_version_that_still_runs() -> None:
         ("op.drop_table('exports')", True),
     ],
 )
-def test_what_would_take_something_is_told(statement: str, *, breaks: bool) -> None:
+def test_what_would_break_older_versions_is_reported(statement: str, *, breaks: bool) -> None:
     source = f"def upgrade():\n    with here as batch_op:\n        {statement}\n"
     assert bool(find_breaking_calls(source)) is breaks
 
@@ -108,7 +108,7 @@ def test_column_that_no_revision_made_is_noticed(bare_database: Database) -> Non
         migrations.check_models_match(bare_database)
 
 
-def test_way_back_leaves_no_table_and_can_be_gone_again(bare_database: Database) -> None:
+def test_downgrade_leaves_no_table_and_can_be_upgraded_again(bare_database: Database) -> None:
     migrations.upgrade(bare_database)
     migrations.downgrade(bare_database, "base")
     assert tables(bare_database) == set()

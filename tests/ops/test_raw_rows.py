@@ -185,7 +185,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_bo
     assert (left.intact, found) == (True, {})
 
 
-def test_row_that_only_a_backup_has_is_told_with_what_is_wanting(workflow_on_both: WorkflowHarness) -> None:
+def test_row_that_only_a_backup_has_is_reported_with_what_is_missing(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))

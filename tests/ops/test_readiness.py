@@ -80,7 +80,7 @@ def make_pending_for_hour(workflow: WorkflowHarness) -> None:
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
 
 
-def test_whether_anything_moved_lately_is_looked_up_and_not_read_through(
+def test_whether_anything_moved_recently_is_looked_up_and_not_read_through(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
@@ -143,7 +143,7 @@ def test_queue_that_nobody_reads_is_named_while_others_move(workflow: WorkflowHa
     assert list_failing_parts(workflow) == []
 
 
-def test_telling_that_nobody_begins_is_seen_while_documents_are_made(workflow: WorkflowHarness) -> None:
+def test_notifying_that_does_not_begin_is_seen_while_documents_are_made(workflow: WorkflowHarness) -> None:
     hand_off(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
@@ -202,7 +202,7 @@ def postpone_after_found_due(workflow: WorkflowHarness) -> None:
     assert attempts.record_attempts(workflow.runtime, claimed, attempts.SendResult([], [1], later)).retried
 
 
-def test_what_waits_for_its_next_try_has_not_lain_meanwhile(workflow: WorkflowHarness) -> None:
+def test_what_waits_for_its_next_try_has_not_stalled(workflow: WorkflowHarness) -> None:
     postpone_after_found_due(workflow)
     workflow.clock.pass_seconds(601)
     assert "deliveries" not in list_failing_parts(workflow)
@@ -210,7 +210,7 @@ def test_what_waits_for_its_next_try_has_not_lain_meanwhile(workflow: WorkflowHa
     assert "deliveries" in list_failing_parts(workflow), "but nobody has come since"
 
 
-def test_what_came_to_wait_behind_it_has_not_lain_either(workflow: WorkflowHarness) -> None:
+def test_what_came_to_wait_behind_it_has_not_stalled_either(workflow: WorkflowHarness) -> None:
     postpone_after_found_due(workflow)
     with workflow.runtime.db.write() as session:
         behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
@@ -292,7 +292,7 @@ def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> 
     assert (workflow.state(export_id), list_failing_parts(workflow)) == ("failed", [])
 
 
-def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_as_it_was_told(
+def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_on_request(
     workflow: WorkflowHarness,
 ) -> None:
     settings = workflow.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})

@@ -259,7 +259,7 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     assert list_due(workflow, date(2040, 1, 1)) == {}
 
 
-def test_plan_that_was_purged_is_refused_by_its_name_and_kept_anew_where_it_is_sent_again(
+def test_plan_that_was_purged_is_refused_by_its_name_and_stored_again_where_it_is_sent_again(
     workflow: WorkflowHarness, today: date
 ) -> None:
     one = register_plan(workflow, plan("one"))
@@ -378,7 +378,9 @@ def test_purge_while_a_backup_is_taken_is_no_loss(workflow: WorkflowHarness, tod
     assert (made.documents, made.purged, made.missing) == (len(kept), len(gone - kept), [])
 
 
-def test_plan_that_cannot_be_read_is_told_and_kept_and_stops_no_other(workflow: WorkflowHarness, today: date) -> None:
+def test_plan_that_cannot_be_read_is_reported_and_kept_and_stops_no_other(
+    workflow: WorkflowHarness, today: date
+) -> None:
     exports = [execute_export(workflow, plan(name)) for name in ("one", "two", "three")]
     with workflow.runtime.db.write() as session:
         ids = [session.get_one(Export, export_id).plan_id for export_id in exports]

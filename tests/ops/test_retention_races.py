@@ -79,7 +79,7 @@ def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(wo
     assert workflow.store.has(row["sha256"])
 
 
-def test_purge_waits_for_whoever_is_recording_the_same_bytes_and_leaves_them(workflow: WorkflowHarness) -> None:
+def test_purge_waits_for_a_writer_of_the_same_bytes_and_leaves_them(workflow: WorkflowHarness) -> None:
     context = start_rendering(workflow)
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
     with purge_meanwhile(workflow) as thread, workflow.runtime.db.write() as session:

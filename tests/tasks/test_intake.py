@@ -186,7 +186,7 @@ def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
     assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
 
 
-def test_what_a_message_says_beside_its_body_ends_nothing(harness: IntakeHarness) -> None:
+def test_what_a_message_has_beside_its_body_ends_nothing(harness: IntakeHarness) -> None:
     if not harness.url.startswith("amqp"):
         # RabbitMQ's client sends none of these; who writes to Redis may.
         harness.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
@@ -295,7 +295,7 @@ def fill(producer: Producer) -> None:
         raise AssertionError("it takes whatever comes")
 
 
-def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_anew(
+def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_again(
     make_runtime: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = own_server(Redis)

@@ -223,7 +223,7 @@ def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_mi
     assert not expected(runtime), "it was asked to end"
 
 
-def test_an_intake_that_ends_does_not_excuse_another_that_hears_nothing(
+def test_an_intake_that_ends_does_not_excuse_another_that_receives_nothing(
     busy: HeartbeatHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy.lose_heartbeats(monkeypatch)

@@ -115,7 +115,7 @@ def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_t
     assert deliver(runtime, export).delivered == 3
 
 
-def test_the_operator_hears_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
+def test_the_operator_is_notified_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     operator = (export.export_id, factories.OPERATOR, "queue")
@@ -151,7 +151,7 @@ def test_the_submission_follows_the_primary_channel(make_runtime: OpenRuntime, e
     assert status() == "delivered"
 
 
-def test_resending_keeps_the_id_and_begins_the_schedule_anew(
+def test_resending_keeps_the_id_and_restarts_the_schedule(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1,)), endpoint(Script(500))

@@ -71,7 +71,7 @@ def test_the_answer_is_what_inspect_says(workflow: WorkflowHarness) -> None:
     assert read(workflow, new.export_id).model_dump_json(by_alias=True) == new.body
 
 
-def test_whoever_was_told_hears_at_once_which_revision_follows(workflow: WorkflowHarness) -> None:
+def test_notified_recipients_are_notified_at_once_which_revision_follows(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(packages=3))
     (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     recorded = read_messages(workflow, old, MessageType.PACKAGE_RECORDED)
@@ -105,7 +105,7 @@ def test_whoever_was_told_hears_at_once_which_revision_follows(workflow: Workflo
     assert {each.state for each in list_pending(workflow, old) if each.audience != "operator"} == {"delivered"}
 
 
-def test_the_warehouse_hears_of_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:
+def test_the_warehouse_sees_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     make_amendment(workflow, old)
     allowed = {
@@ -124,7 +124,7 @@ def test_the_warehouse_hears_of_no_price_and_no_customs_fact(workflow: WorkflowH
     assert [set(each) for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == [allowed] * 2
 
 
-def test_what_was_never_sent_is_let_go_of_and_nobody_hears_of_it(workflow: WorkflowHarness) -> None:
+def test_what_was_never_sent_is_released_and_notifies_nobody(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     new = make_amendment(workflow, old)
     assert {each.state for each in list_pending(workflow, old)} == {"cancelled"}
@@ -138,7 +138,7 @@ def test_what_was_never_sent_is_let_go_of_and_nobody_hears_of_it(workflow: Workf
     assert {each.attempts for each in list_pending(workflow, old)} == {0}
 
 
-def test_only_packages_that_were_told_are_said_to_be_superseded(workflow: WorkflowHarness) -> None:
+def test_only_notified_packages_are_reported_superseded(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(packages=3), deliver=False)
     first = next(each for each in list_pending(workflow, old) if each.audience == "warehouse")
     with workflow.runtime.db.write() as session:
@@ -148,7 +148,7 @@ def test_only_packages_that_were_told_are_said_to_be_superseded(workflow: Workfl
     assert read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED) == []
 
 
-def test_a_send_that_is_under_way_is_told_of_but_records_nothing(workflow: WorkflowHarness) -> None:
+def test_a_send_under_way_is_retracted_but_records_nothing(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     with workflow.runtime.db.write() as session:
         session.execute(

@@ -62,7 +62,7 @@ def test_goods_of_another_sku_are_other_goods(workflow: WorkflowHarness) -> None
     ] == [1]
 
 
-def test_a_unit_of_another_name_is_numbered_anew_and_a_moved_one_keeps_its_number(workflow: WorkflowHarness) -> None:
+def test_a_unit_of_another_name_is_renumbered_and_a_moved_one_keeps_its_number(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(units=2))
     changed = factories.plan(units=3)
     changed["units"] = [changed["units"][2], changed["units"][0]]

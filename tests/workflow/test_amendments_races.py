@@ -76,7 +76,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     assert [(each.id, each.state) for each in list_pending(workflow, old)] == pending
 
 
-def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_told(workflow: WorkflowHarness) -> None:
+def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_notified(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, old).export_id  # nothing of what it launches and tasks is ever sent
     workflow.clock.pass_seconds(3600)

@@ -34,7 +34,7 @@ def run_cancel(workflow: WorkflowHarness, export_id: str) -> list[TaskMessage]:
     return cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
-def test_operators_hear_of_it_and_nobody_else_was_told_anything(workflow: WorkflowHarness) -> None:
+def test_operators_are_notified_and_nobody_else_is(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     tasks = run_cancel(workflow, export_id)
@@ -47,7 +47,7 @@ def test_operators_hear_of_it_and_nobody_else_was_told_anything(workflow: Workfl
     assert workflow.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
 
 
-def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_cancelled(
+def test_an_unsent_failure_notice_is_replaced_by_the_cancellation(
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept().export_id
@@ -56,7 +56,7 @@ def test_news_of_a_failure_that_was_not_sent_gives_way_to_the_news_that_it_is_ca
     assert [each.state for each in list_pending(workflow, export_id)] == ["cancelled", "pending"]
 
 
-def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: WorkflowHarness) -> None:
+def test_recipients_promised_the_revision_are_notified_that_nothing_follows(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, old).export_id
     workflow.step(new, 1, "record_packages")
@@ -79,7 +79,7 @@ def test_whoever_was_promised_the_revision_hears_that_nothing_follows(workflow: 
     assert submission.export_id == old, "telling a broker that nothing follows is no handoff"
 
 
-def test_a_broker_that_was_never_told_of_the_old_revision_hears_nothing_of_its_end(workflow: WorkflowHarness) -> None:
+def test_a_broker_never_notified_of_the_old_revision_is_not_notified_of_its_end(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     new = make_amendment(workflow, old).export_id
     run_cancel(workflow, new)
@@ -118,7 +118,7 @@ def test_an_unexpected_version_is_neither_cancelled_nor_retried(workflow: Workfl
     assert (workflow.state(export_id), workflow.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
 
 
-def test_a_retry_keeps_every_id_that_was_told(workflow: WorkflowHarness) -> None:
+def test_a_retry_keeps_every_id_that_was_notified(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.step(export_id, 1, "render_documents")

@@ -304,7 +304,7 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
     assert workflow.state(export_id) == "executed"
 
 
-def test_a_step_that_never_succeeds_fails_the_export_and_tells_the_operator(workflow: WorkflowHarness) -> None:
+def test_a_step_that_never_succeeds_fails_the_export_and_notifies_the_operator(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.store.error_on_put = RendererCrashed("the PDF engine died")

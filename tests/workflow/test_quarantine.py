@@ -95,7 +95,7 @@ def fail_rendering(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     return render
 
 
-def test_export_that_ends_its_workers_is_set_aside_by_whoever_takes_it_next_and_tried_by_nobody(
+def test_export_that_ends_its_workers_is_quarantined_by_the_next_worker_and_not_tried(
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept().export_id
@@ -154,7 +154,7 @@ def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHa
 
 
 @pytest.mark.parametrize("what", ["ends", "renews its lease"])
-def test_whoever_was_only_slow_is_not_put_off_by_a_sweep_that_looked_just_before(
+def test_a_slow_worker_is_not_postponed_by_a_sweep_that_looked_just_before(
     make_workflow: Callable[[str], WorkflowHarness],
     postgres_server: PostgreSQL,
     postgres_template: str,

@@ -186,7 +186,7 @@ def test_a_difference_is_found_once_and_where_it_is(breach: str) -> None:
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_difference_is_told_with_its_source_and_a_remedy(breach: str) -> None:
+def test_a_difference_is_reported_with_its_source_and_a_remedy(breach: str) -> None:
     for finding in findings(with_changes(*BREACHES[breach][0])):
         if finding.rule in RULES:
             assert finding.message.endswith(".")

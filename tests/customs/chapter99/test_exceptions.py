@@ -134,7 +134,7 @@ def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_give
     assert {steps["9903.94.40"].verdict, steps["9903.94.41"].verdict} == {"needs_person"}
 
 
-def test_a_plan_that_overpays_for_a_japanese_car_is_refused_and_told_the_heading() -> None:
+def test_a_plan_that_overpays_for_a_japanese_car_is_refused_with_the_heading() -> None:
     made = with_changes(*with_goods(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
     assert chapter99(made) == [("V11", "block", f"{STACK}/1/heading")]
 

@@ -120,7 +120,7 @@ def test_pharmaceutical_numbers_were_split_in_september() -> None:
     assert counts == {"2026-07-31": 131, "2026-09-29": 149}
 
 
-def test_what_an_importer_may_certify_is_told_of_who_carries_it_alone() -> None:
+def test_what_an_importer_may_certify_is_reported_only_for_its_carrier() -> None:
     shirt = LineFacts("6105100010", "VN", AUTUMN)
     assert not [step for step in explain_headings(shirt) if step.heading.startswith("9903.94.")]
     certified = LineFacts(PLASTIC, "VN", AUTUMN, claimed=frozenset({"9903.94.07"}))

@@ -111,7 +111,7 @@ def test_what_is_allowed_is_left_alone(allowed: str) -> None:
     assert list_findings(with_changes(*ALLOWED[allowed]), on=date(2026, 7, 1)) == []
 
 
-def test_units_and_invoices_are_told_apart() -> None:
+def test_units_and_invoices_are_distinguished() -> None:
     made = change_plan(change_plan(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
     assert list_findings(made) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
 

@@ -26,7 +26,7 @@ NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
         "24/7",
     ],
 )
-def test_a_desk_is_no_responsible_employee(name: str) -> None:
+def test_a_department_is_no_responsible_employee(name: str) -> None:
     assert list_findings(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
 
 
@@ -42,7 +42,7 @@ def test_the_finding_says_whom_to_name() -> None:
     assert finding.source == "19 CFR 141.86(j)"
 
 
-def test_a_social_security_number_is_told_of_and_not_repeated() -> None:
+def test_a_social_security_number_is_reported_and_not_repeated() -> None:
     (finding,) = findings(with_changes((NUMBER, "123-45-6789")))
     assert (finding.rule, finding.severity, finding.pointer) == ("V20-SSN", "warn", NUMBER)
     assert "6789" not in finding.message + finding.remedy

@@ -65,7 +65,7 @@ def test_an_arrival_in_utc_is_asked_for_in_the_time_of_the_port() -> None:
     assert list_findings(answer_row(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
 
 
-def test_two_ways_to_answer_are_both_named() -> None:
+def test_two_possible_answers_are_both_named() -> None:
     (finding,) = findings(answer_row(food("FD3")))
     assert finding.message.endswith("lacks: Food facility registration or Food facility exemption.")
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."

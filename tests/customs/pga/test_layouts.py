@@ -94,14 +94,14 @@ def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: Reco
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_a_field_that_is_not_said_is_spaces_and_told_of_where_it_must_be(record: str, field: RecordField) -> None:
+def test_a_field_that_is_not_said_is_spaces_and_reported_where_it_is_required(record: str, field: RecordField) -> None:
     written = RULES.format_record(record, {})
     assert written.text == record.ljust(80)
     assert (field.name in {trouble.field for trouble in written.problems}) is field.mandatory
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_one_column_too_many_is_told_of(record: str, field: RecordField) -> None:
+def test_one_column_too_many_is_reported(record: str, field: RecordField) -> None:
     long = "1" * (field.width + 1)
     written = RULES.format_record(record, {field.name: "A" * len(long) if field.kind == "A" else long})
     assert len(written.text) == 80

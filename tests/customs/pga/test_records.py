@@ -137,7 +137,7 @@ def test_answers_are_numbered_by_agency_and_stand_together() -> None:
     assert kinds(build_records(rows).records).count("OI") == 1
 
 
-def test_what_tells_an_agency_nothing_is_not_sent() -> None:
+def test_what_is_no_information_for_an_agency_is_not_sent() -> None:
     assert build_records([pga_row("AQX", "APH"), pga_row("FD1", "FDA")]).records == []
     assert build_records([]).records == []
 
@@ -230,7 +230,7 @@ def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
     assert got.notes == []
 
 
-def test_a_name_that_even_the_overflow_cannot_hold_is_told_of() -> None:
+def test_a_name_that_even_the_overflow_cannot_hold_is_reported() -> None:
     name = "Maple " * 13 + "Ltd"
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
     got = build_records([row])

@@ -90,7 +90,7 @@ def test_an_answer_out_of_contract_is_a_failed_attempt(make_runtime: OpenRuntime
     assert (owed.state, owed.attempts) == ("pending", 1)
 
 
-def test_the_live_endpoint_hears_nothing_of_a_test_export_or_a_test_partner(
+def test_the_live_endpoint_gets_nothing_of_a_test_export_or_a_test_partner(
     make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
     live, sandbox = endpoint(), endpoint(Script(202))

@@ -168,7 +168,7 @@ def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None
     assert ids == [f"<{MESSAGE.id}@maple.example>"] * 2
 
 
-def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_told_by_its_number() -> None:
+def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_named_by_its_number() -> None:
     with MailServer(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
         (receipt,) = send(room, addresses=(CLERK, DESK))
         (mail,) = room.mails

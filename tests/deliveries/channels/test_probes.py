@@ -155,20 +155,20 @@ def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: p
     assert "EXPORTS_DESTINATION_PORTS" in remedy
 
 
-def test_where_a_name_leads_in_a_private_network_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_name_leads_in_a_private_network_is_not_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     (stage,) = run_test("https://inside.example/hook", allow_private_destinations=False)
     assert "10.11.12.13" not in f"{stage.found} {stage.remedy}"
 
 
-def test_what_an_endpoint_in_a_private_network_says_is_not_told(endpoint: Callable[..., Endpoint]) -> None:
+def test_what_an_endpoint_in_a_private_network_says_is_not_revealed(endpoint: Callable[..., Endpoint]) -> None:
     stages = run_test(endpoint(Script(200, b"the admin page")).url)
     assert stages[3].found == "it answered 200"
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_what_one_on_the_internet_says_is_told(endpoint: Callable[..., Endpoint]) -> None:
+def test_what_one_on_the_internet_says_is_shown(endpoint: Callable[..., Endpoint]) -> None:
     stages = run_test(endpoint(Script(200, b"welcome")).url)
     assert stages[3].found == "it answered 200: welcome"
 

@@ -25,7 +25,7 @@ WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
-def test_a_policy_that_removes_any_key_is_a_danger_and_its_name_is_told(policy: str) -> None:
+def test_a_policy_that_removes_any_key_is_a_danger_and_is_named(policy: str) -> None:
     message = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
     assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(message, message)
     assert judge_durability({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(
@@ -84,7 +84,7 @@ def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
 
 
 @SERVERS
-def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_where_a_partner_reads_queues(
+def test_a_redis_that_may_remove_messages_is_reported_by_each_check_and_only_where_a_partner_reads_queues(
     server: Redis, on_redis: Runtime
 ) -> None:
     with server.client() as client:
@@ -118,7 +118,7 @@ def test_a_redis_that_may_remove_messages_is_told_by_each_who_looks_and_only_whe
 
 
 @SERVERS
-def test_a_user_who_may_not_look_is_told_that_nobody_knows_and_nothing_turns_red(
+def test_a_user_who_may_not_look_is_shown_that_it_is_unknown_and_nothing_fails(
     server: Redis, make_runtime: OpenRuntime
 ) -> None:
     with server.client() as client:
@@ -157,7 +157,7 @@ def test_a_redis_that_does_not_answer_is_another_part_s_matter(make_runtime: Ope
         ([("operator", {"channels": WEBHOOK}), ("operator", {})], True),
     ],
 )
-def test_whether_any_partner_is_told_by_queue_is_known(
+def test_whether_any_partner_is_notified_by_queue_is_known(
     make_runtime: OpenRuntime, partners: list[tuple[str, dict[str, Any]]], *, by_queue: bool
 ) -> None:
     runtime = make_runtime()

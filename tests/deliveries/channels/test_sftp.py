@@ -167,7 +167,7 @@ def test_either_of_two_pinned_keys_will_do_while_a_server_changes_its_own(server
     assert len(send(target, message())) == 1
 
 
-def test_nothing_of_whoever_runs_us_is_trusted_or_offered(
+def test_nothing_of_the_operator_is_trusted_or_offered(
     server: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home" / ".ssh"

@@ -166,7 +166,7 @@ def test_messages_share_a_connection_and_the_second_has_the_whole_time_again(end
     assert [request.headers["webhook-id"] for request in hook.requests] == ["msg-1", "msg-2"]
 
 
-def test_nobody_listening_is_a_failure() -> None:
+def test_no_listener_is_a_failure() -> None:
     with pytest.raises(ChannelUnavailable, match="ConnectError"):
         send("http://127.0.0.1:9/")
 

@@ -203,7 +203,7 @@ def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     ("field", "expected_text"),
     [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/broker-profiles.md lists them")],
 )
-def test_a_field_that_there_is_not_is_told_with_the_one_that_was_meant(field: str, expected_text: str) -> None:
+def test_a_field_that_does_not_exist_is_reported_with_the_one_that_was_meant(field: str, expected_text: str) -> None:
     with pytest.raises(
         ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {expected_text}")
     ):

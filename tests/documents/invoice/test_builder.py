@@ -52,7 +52,7 @@ def test_marks_say_the_treatment_in_the_order_of_the_plan() -> None:
     assert sample(3).lines[2].marks == ()
 
 
-def test_undetermined_treatment_is_told() -> None:
+def test_undetermined_treatment_is_reported() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"] = {"undetermined": "no smelt country"}
 

@@ -48,7 +48,7 @@ def test_lines_of_one_code_origin_maker_and_treatment_become_one() -> None:
         {"attributes": {"finish": "matt"}},
     ],
 )
-def test_what_customs_is_told_keeps_lines_apart(change: dict[str, Any]) -> None:
+def test_what_customs_sees_keeps_lines_apart(change: dict[str, Any]) -> None:
     def make_alike(data: dict[str, Any]) -> None:
         data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
 

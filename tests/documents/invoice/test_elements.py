@@ -131,7 +131,7 @@ def test_element_is_on_the_page_and_in_every_format(texts: dict[str, str], eleme
             assert wanted.lower() in texts[kind].lower(), (kind, fact)
 
 
-def test_packing_list_tells_what_each_package_holds() -> None:
+def test_packing_list_lists_what_each_package_holds() -> None:
     bodies = {document.artifact_type: document.body for document in render_documents(sample(3))}
     boxes = json.loads(bodies["packing_list"])["packages"]
     assert [[(row["sku"], row["quantity"]) for row in box["contents"]] for box in boxes] == [
@@ -141,7 +141,7 @@ def test_packing_list_tells_what_each_package_holds() -> None:
     assert "12 NO Frying pan, stainless steel, for household cooking PAN-24 · line 1" in printed
 
 
-def test_what_chapters_ask_of_an_invoice_is_told_where_the_plan_has_it() -> None:
+def test_what_chapters_ask_of_an_invoice_is_shown_where_the_plan_has_it() -> None:
     asked = [row["keys"][0] for row in safe_load((RULES / "attributes.yaml").read_text())["rows"]]
     facts = {key: f"fact {place}" for place, key in enumerate(dict.fromkeys(asked))}
     assert {"fibre", "construction", "upper", "sole", "species"} <= facts.keys()

@@ -142,7 +142,7 @@ def test_missing_fact_fails_the_template(renderer: Renderer) -> None:
     assert renderer.pid is not None
 
 
-def test_killed_engine_is_told_and_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_engine_is_reported_and_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = sample(3)
     facts = invoice_kind.TEMPLATE.facts(invoice, slice(0, 3))
     before = renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)

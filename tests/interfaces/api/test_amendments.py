@@ -156,7 +156,7 @@ def test_a_person_sees_which_revision_follows_which(harness: ApiHarness) -> None
     assert "revision 2" in client.get("/console").text
 
 
-def test_the_stream_of_a_superseded_export_ends_once_everybody_was_told(harness: ApiHarness) -> None:
+def test_the_stream_of_a_superseded_export_ends_once_everybody_was_notified(harness: ApiHarness) -> None:
     old, client = execute_plan(harness), harness.client()
     amend(client, old)
     address = f"/api/exports/{old}/events"

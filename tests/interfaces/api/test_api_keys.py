@@ -188,7 +188,7 @@ def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_no
         api_keys.rotate_key(harness.runtime, factories.ACCOUNT, short.id, overlap=timedelta(0))
 
 
-def test_a_rotated_key_ends_when_the_older_one_was_to_unless_it_is_told_otherwise(harness: ApiHarness) -> None:
+def test_a_rotated_key_ends_when_the_older_one_was_to_unless_stated_otherwise(harness: ApiHarness) -> None:
     in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
     old = harness.key("read", expires_at=in_a_month)
     day = timedelta(days=1)
@@ -210,7 +210,7 @@ def test_a_key_ends_when_it_expires(harness: ApiHarness) -> None:
         api_keys.find_caller(harness.runtime, key.bearer, now=now + timedelta(hours=1))
 
 
-def test_a_mistyped_key_is_told_without_a_database(harness: ApiHarness) -> None:
+def test_a_mistyped_key_is_refused_without_a_database(harness: ApiHarness) -> None:
     bearer = harness.key("read").bearer
     for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
         other = "A" if bearer[at] != "A" else "B"

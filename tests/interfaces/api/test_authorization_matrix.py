@@ -227,7 +227,7 @@ def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
     }
 
 
-def test_pages_and_links_outside_the_document_show_nothing_to_whoever_comes(
+def test_pages_and_links_outside_the_document_show_nothing_to_anyone(
     harness: ApiHarness, objects: dict[str, str]
 ) -> None:
     client = harness.client_with_key(None)

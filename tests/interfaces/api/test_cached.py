@@ -28,7 +28,7 @@ def count_finds(hands: list[float], **kept: float) -> SingleFlight[int]:
         ({"most_seconds": 1.0}, [0, 0.1, 0.4, 0.5, 0.5, 0.5], [1, 1, 2]),
     ],
 )
-def test_an_answer_is_told_again_for_four_times_as_long_as_it_took_and_for_no_longer_than_it_may(
+def test_an_answer_is_cached_for_four_times_as_long_as_it_took_and_for_no_longer_than_it_may(
     kept: dict[str, float], hands: list[float], expected_answers: list[int]
 ) -> None:
     lately = count_finds(hands, **kept)
@@ -54,7 +54,7 @@ def fail_unreachable() -> str:
     raise ConnectionError("away")
 
 
-def test_one_asks_and_the_others_are_told_the_last_answer() -> None:
+def test_one_loads_and_the_others_get_the_last_answer() -> None:
     held = HeldAnswer([lambda: "first", lambda: "second"])
     lately = SingleFlight(held, max_seconds=0)  # what is found is old at once
     with ThreadPoolExecutor(1) as one:
@@ -80,7 +80,7 @@ def test_where_there_is_no_answer_all_wait_for_the_one_who_asks() -> None:
     assert held.asked == 1
 
 
-def test_an_error_is_told_to_who_waited_and_keeps_nothing() -> None:
+def test_an_error_is_raised_to_waiters_and_not_cached() -> None:
     held = HeldAnswer([lambda: "first", fail_unreachable, lambda: "third"])
     lately = SingleFlight(held, max_seconds=0)
     for _ in range(3):

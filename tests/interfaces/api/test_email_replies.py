@@ -76,7 +76,7 @@ def sent(harness: ApiHarness) -> SentReply:
     )
 
 
-def test_the_link_shows_the_handoff_to_whoever_holds_it_and_changes_nothing(sent: SentReply) -> None:
+def test_the_link_shows_the_handoff_to_its_holder_and_changes_nothing(sent: SentReply) -> None:
     before = sent.read_submission()
     page = [sent.get_page() for _ in range(3)][-1]
     assert page.status_code == 200
@@ -193,7 +193,7 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentRep
     assert [each.pointer for each in reply.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
-def test_the_first_answer_stands_and_the_second_is_told_it(sent: SentReply) -> None:
+def test_the_first_answer_stands_and_the_second_is_shown_it(sent: SentReply) -> None:
     sent.submit(status="query", message="Which carrier?")
     assert "Which carrier?" in sent.get_page().text
     again = sent.submit(status="accepted")

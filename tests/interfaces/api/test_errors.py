@@ -113,7 +113,7 @@ def test_another_account_in_the_body_is_out_of_scope(harness: ApiHarness) -> Non
     assert harness.rows() == before
 
 
-def test_a_key_without_the_role_is_told_which_one_it_needs(harness: ApiHarness) -> None:
+def test_a_key_without_the_role_is_refused_with_the_role_it_needs(harness: ApiHarness) -> None:
     before = harness.rows()
     response = harness.client("read").post("/api/exports/execute", json=execution(PLAN))
     body = assert_refused(response, 403, "INSUFFICIENT_ROLE")
@@ -139,7 +139,7 @@ def test_an_execution_without_plan_needs_a_registered_one(harness: ApiHarness) -
     assert_refused(harness.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
 
 
-def test_a_wrong_method_is_told_the_right_one(harness: ApiHarness) -> None:
+def test_a_wrong_method_is_refused_with_the_right_one(harness: ApiHarness) -> None:
     response = harness.client().delete("/api/exports/execute")
     assert_refused(response, 405, "METHOD_NOT_ALLOWED")
     assert response.headers["allow"]
@@ -208,7 +208,7 @@ def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
     assert harness.rows() == before
 
 
-def test_a_state_that_does_not_allow_it_is_told(harness: ApiHarness) -> None:
+def test_a_state_that_does_not_allow_it_is_reported(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     assert_refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
@@ -280,7 +280,7 @@ def _first_pointer(plan: factories.Json, harness: ApiHarness) -> str:
     return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
 
 
-def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apart(harness: ApiHarness) -> None:
+def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_distinguished(harness: ApiHarness) -> None:
     before = harness.rows()
     client = harness.client()
     for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
@@ -296,7 +296,7 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_told_apar
 
 
 @pytest.mark.parametrize("state", ["draft", "testing", "verified"])
-def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_way_on(
+def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_next_step(
     harness: ApiHarness, state: str
 ) -> None:
     before = harness.rows()
@@ -334,7 +334,7 @@ def test_partners_must_be_registered_live_and_of_the_keys_mode(harness: ApiHarne
     assert harness.rows() == before
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(open_harness: Open) -> None:
+def test_a_key_that_asks_too_often_is_refused_with_a_retry_time(open_harness: Open) -> None:
     harness = open_harness(rate_limit_per_minute=3)
     client = harness.client()
     left = [client.get("/api/exports").headers["ratelimit"] for _ in range(3)]
@@ -356,7 +356,7 @@ def test_a_database_that_does_not_answer_is_not_ready(harness: ApiHarness) -> No
     assert body["message"] == "the database does not answer now; try again in 2 s"
 
 
-def test_a_fault_of_ours_tells_nothing_but_where_to_look(harness: ApiHarness) -> None:
+def test_an_internal_error_reveals_nothing_but_where_to_look(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     with harness.runtime.db.write() as session:
@@ -369,7 +369,7 @@ def test_a_fault_of_ours_tells_nothing_but_where_to_look(harness: ApiHarness) ->
     assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]
 
 
-def test_request_that_is_cut_off_because_the_process_ends_is_told_to_ask_again() -> None:
+def test_request_that_is_cut_off_because_the_process_ends_is_refused_with_a_retry_time() -> None:
     async def raise_cancelled(_: Scope, __: Receive, ___: Send) -> None:
         raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
 

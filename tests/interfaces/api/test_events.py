@@ -80,7 +80,7 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     assert asked["PACKAGES_RECORDED"] == ("record_packages", None)
 
 
-def test_a_stream_tells_what_was_and_what_happens_and_ends(harness: ApiHarness) -> None:
+def test_a_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(factories.plan())
     first = threading.Event()

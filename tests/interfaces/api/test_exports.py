@@ -151,7 +151,7 @@ def test_preflight_says_what_execute_would_and_writes_nothing(harness: ApiHarnes
     assert harness.rows() == before
 
 
-def test_preflight_tells_what_execute_would_refuse_of_the_request(harness: ApiHarness) -> None:
+def test_preflight_reports_what_execute_would_refuse_of_the_request(harness: ApiHarness) -> None:
     client = harness.client()
     harness.execute(PLAN)
     assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []

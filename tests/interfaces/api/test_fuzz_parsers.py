@@ -141,13 +141,13 @@ def fuzz_headers(examples: int) -> None:
 NAMES: Final = sorted(parsers(ROOT))
 
 
-def test_what_a_message_says_beside_its_body_is_used_or_left() -> None:
+def test_what_a_message_has_beside_its_body_is_used_or_left() -> None:
     fuzz_headers(300)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_what_a_message_says_beside_its_body_is_used_or_left_for_minutes() -> None:
+def test_what_a_message_has_beside_its_body_is_used_or_left_for_minutes() -> None:
     fuzz_headers(20_000)
 
 

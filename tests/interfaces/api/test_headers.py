@@ -108,7 +108,7 @@ def test_every_kind_of_answer_says_what_it_is_and_keeps_to_itself(answers: dict[
         assert headers["x-request-id"], kind
 
 
-def test_no_answer_tells_what_made_it(answers: dict[str, httpx.Response]) -> None:
+def test_no_answer_reveals_its_software(answers: dict[str, httpx.Response]) -> None:
     for kind, response in answers.items():
         assert not {"server", "x-powered-by", "via"} & set(response.headers), kind
         if kind not in ("contract", "docs", "live"):

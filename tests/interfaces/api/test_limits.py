@@ -228,7 +228,7 @@ def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
         Settings(max_body_bytes=100, max_bodies_bytes=99)
 
 
-def test_a_request_hears_that_the_database_is_busy_long_before_a_worker_would(
+def test_a_request_is_refused_when_the_database_is_busy_long_before_a_worker_would(
     open_harness: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = open_harness(database_url, database_timeout_seconds=60)

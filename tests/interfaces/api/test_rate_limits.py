@@ -23,7 +23,7 @@ def plan(number: int, account: str = factories.ACCOUNT) -> factories.Json:
     return factories.change_plan(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
 
 
-def test_an_account_with_enough_under_way_is_put_off_until_some_has_ended(open_harness: Open) -> None:
+def test_an_account_with_enough_under_way_is_postponed_until_some_has_ended(open_harness: Open) -> None:
     harness = open_harness(max_open_exports=2)
     first, second = (harness.execute(plan(number)) for number in (1, 2))
     client = harness.client()

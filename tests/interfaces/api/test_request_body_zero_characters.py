@@ -69,7 +69,7 @@ def test_no_body_holds_one(harness: ApiHarness, address: str, body: factories.Js
         ({"fields": [{"pointer": "/a", "message": "\x00"}]}, "/fields/0/message"),
     ],
 )
-def test_no_answer_holds_one_whatever_way_it_came(place: factories.Json, named: str) -> None:
+def test_no_answer_holds_one_whatever_channel_it_came_by(place: factories.Json, named: str) -> None:
     """By HTTP, by queue and by file an answer is read alike; one that PostgreSQL does not take would come again for ever."""
     submission = {"submissionId": "sub_" + 32 * "0"}
     for model, body in ((AcknowledgementBody, ANSWER | place), (SentAcknowledgement, ANSWER | place | submission)):
@@ -92,6 +92,6 @@ def test_an_escape_that_is_escaped_is_text() -> None:
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
-def test_an_address_tells_all_of_its_methods(harness: ApiHarness, path: str, allowed: str) -> None:
+def test_an_address_lists_all_of_its_methods(harness: ApiHarness, path: str, allowed: str) -> None:
     response = harness.client().request("OPTIONS", path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)

@@ -180,7 +180,7 @@ def test_owner_can_dump_and_restore_everything(harness: ApiHarness, own_url: str
     assert "INSERT INTO public.events " not in nothing
 
 
-def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_server: PostgreSQL) -> None:
+def test_doctor_reports_whether_row_security_is_on_and_holds(own_url: str, postgres_server: PostgreSQL) -> None:
     def found(url: str) -> tuple[bool, str]:
         settings = Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
         (check,) = (check for check in doctor.run_checks(settings) if check.name == "row-level security")
@@ -202,7 +202,7 @@ def test_doctor_tells_whether_the_walls_are_up_and_hold(own_url: str, postgres_s
     )
 
 
-def test_code_that_asks_for_the_wrong_account_is_told_nothing(harness: ApiHarness) -> None:
+def test_code_that_asks_for_the_wrong_account_sees_nothing(harness: ApiHarness) -> None:
     """The first wall is gone: a use case is handed another account's id than that of the key."""
     runtime = harness.runtime
 

@@ -31,7 +31,7 @@ def test_the_shipped_profile_is_taken(account_commands: Commands) -> None:
     ]
 
 
-def test_all_that_is_wrong_with_a_profile_is_told_and_nothing_is_registered(
+def test_all_that_is_wrong_with_a_profile_is_reported_and_nothing_is_registered(
     account_commands: Commands, tmp_path: Path
 ) -> None:
     path = tmp_path / "profile.json"

@@ -185,7 +185,7 @@ def test_command_that_is_ended_has_lost_nothing(
     assert again in (["m-2"], ["m-1", "m-2"])
 
 
-def test_what_does_not_come_in_time_is_told(consume: Consume, broker_url: str) -> None:
+def test_what_does_not_come_in_time_is_reported(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     shown = consume("--count", "2", "--timeout", "0.1")
     assert shown.exit_code == 5

@@ -37,7 +37,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def test_demo_plays_three_plans_and_the_next_one_tells_it_step_by_step(tmp_path: Path) -> None:
+def test_demo_plays_three_plans_and_the_next_one_shows_it_step_by_step(tmp_path: Path) -> None:
     first = run_demo(tmp_path)
 
     exports_made = {export["plan"]: export for export in first["exports"]}

@@ -34,7 +34,7 @@ def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
     assert f"as of {ruleset().as_of}, {age} days old" in checks["customs rules"]["found"]
 
 
-def test_doctor_tells_what_is_behind(commands: Commands) -> None:
+def test_doctor_reports_what_is_outdated(commands: Commands) -> None:
     code, checks = read_outcomes(commands)
     assert code == 1
     assert [name for name, check in checks.items() if not check["ok"]] == ["migrations", "partner secrets", "documents"]
@@ -84,7 +84,7 @@ def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the
     assert not any("noeviction" in (check["remedy"] or "") for check in checks.values())
 
 
-def test_doctor_needs_only_redis_to_tell_of_messages_in_queues(commands: Commands) -> None:
+def test_doctor_needs_only_redis_to_report_messages_in_queues(commands: Commands) -> None:
     _, checks = read_outcomes(
         commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
     )

@@ -30,7 +30,7 @@ def list_left_behind(folder: Path) -> list[Path]:
     return [*folder.glob("exports-drill-*")]
 
 
-def test_picture_that_cannot_be_written_is_told_before_the_first_kill(commands: Commands, tmp_path: Path) -> None:
+def test_picture_that_cannot_be_written_is_reported_before_the_first_kill(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "file" / "drill.svg", tmp_path / ("x" * 5000)):
         result = commands("drill", "--kills", "1", "--svg", str(place))
@@ -38,7 +38,7 @@ def test_picture_that_cannot_be_written_is_told_before_the_first_kill(commands: 
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_figures_are_told_though_the_picture_fails(
+def test_figures_are_printed_though_the_picture_fails(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
 ) -> None:
     svg = tmp_path / "drill.svg"

@@ -96,7 +96,7 @@ def test_invalid_field_is_named(service: Commands, plan_file: PlanFile) -> None:
     assert "/plan/destinationCountry" in result.stderr
 
 
-def test_waiting_in_vain_ends_with_its_own_code(service: Commands, plan_file: PlanFile) -> None:
+def test_waiting_without_result_ends_with_its_own_code(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(), "--wait", "--timeout", "0")
     assert result.exit_code == 5
     assert "It goes on by itself." in result.stderr

@@ -93,7 +93,7 @@ def test_init_leaves_an_env_file_of_others_as_it_is_and_says_how_to_make_a_key(
     assert read_stored(commands)["keys"] == []
 
 
-def test_init_makes_what_is_missing_beside_what_is_there(commands: Commands, folder: Path) -> None:
+def test_init_creates_what_is_missing_and_keeps_the_rest(commands: Commands, folder: Path) -> None:
     commands("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     commands("partners", "add", "wh_demo", "--account", "acc_1", "--kind", "warehouse", "--name", "Ours", "--live")
 

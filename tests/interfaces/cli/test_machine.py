@@ -34,7 +34,7 @@ def list_commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...
     return found
 
 
-def test_every_command_speaks_json_but_those_that_run_until_they_are_told_to_end() -> None:
+def test_every_command_speaks_json_but_those_that_run_until_they_are_stopped() -> None:
     commands = list_commands(get_command(app))
     assert len(commands) >= 20
     silent = [path for path, command in commands.items() if "--json" not in [o for p in command.params for o in p.opts]]
@@ -162,7 +162,7 @@ def test_numbers_that_a_restore_lost_are_skipped(commands: Commands) -> None:
     assert commands("accounts", "skip-numbers", "acc_2", "--packages", "1").exit_code == 3
 
 
-def test_an_account_is_told_where_its_mail_may_go(commands: Commands) -> None:
+def test_an_account_gets_the_domains_of_its_mail(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     assert commands.json("accounts", "list")[0]["mailDomains"] is None
     assert commands.json("accounts", "mail-domains", "acc_1", "broker.example") == {
@@ -178,7 +178,7 @@ def test_an_account_is_told_where_its_mail_may_go(commands: Commands) -> None:
     assert commands("accounts", "mail-domains", "acc_2", "--any").exit_code == 3
 
 
-def test_a_key_is_rotated_by_command_and_the_older_one_ends_when_it_is_told_to(commands: Commands) -> None:
+def test_a_key_is_rotated_by_command_and_the_older_one_ends_on_request(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     old = commands.json("keys", "create", "--account", "acc_1", "--role", "read", "--name", "of the desk")
     new = commands.json("keys", "rotate", old["id"], "--account", "acc_1", "--overlap-hours", "2")

@@ -92,7 +92,7 @@ def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path
         ),
     ],
 )
-def test_an_approval_that_is_not_there_or_ran_out_is_told_of(
+def test_an_approval_that_is_not_there_or_expired_is_reported(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
     path = write_plan(tmp_path, factories.plan(approval=approval))

@@ -52,7 +52,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     assert service.json("inspect", export_id)["purgedAt"] is None
 
 
-def test_plan_that_cannot_be_read_is_told_beside_what_is_due(workflow: WorkflowHarness) -> None:
+def test_plan_that_cannot_be_read_is_reported_beside_what_is_due(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
         execute_export(workflow, factories.plan(batch=name))
     with workflow.runtime.db.write() as session:

@@ -83,7 +83,7 @@ def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
     assert (other_answer["headings"], other_answer["undecided"]) == (["9903.05.90", "9903.82.09"], [])
 
 
-def test_why_hears_what_the_line_claims(commands: Commands) -> None:
+def test_why_reads_what_the_line_claims(commands: Commands) -> None:
     answer = commands.json(
         "rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05"
     )
@@ -138,7 +138,7 @@ def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
     assert ("entry", "foreign importer") in {(row["kind"], row["name"]) for row in everything}
 
 
-def test_show_tells_every_row_of_a_heading(commands: Commands) -> None:
+def test_show_prints_every_row_of_a_heading(commands: Commands) -> None:
     answer = commands.json("rules", "show", "9903.76.02", "--on", "2027-01-01")
     assert [(row["rate_percent"], row["in_force"]) for row in answer["rows"]] == [("25", False), ("30", True)]
     assert "25 % on full_value" in commands("rules", "show", "9903.76.02").stdout
@@ -168,7 +168,7 @@ def test_why_says_what_it_does_not_know_of_entries_of_early_2025(commands: Comma
     assert "The lists were not read" in shown
 
 
-def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path: Path) -> None:
+def test_diff_compares_two_days_and_two_rulesets(commands: Commands, tmp_path: Path) -> None:
     changes = commands.json("rules", "diff", "2026-06-07", "2026-06-08")
     assert {change["name"] for change in changes if change["kind"] == "list"} == {
         "16(c)(vi)", "16(c)(vii)", "16(c)(ix)", "16(c)(x)", "16(c)(xi)",
@@ -187,7 +187,7 @@ def test_diff_tells_two_days_and_two_rulesets_apart(commands: Commands, tmp_path
     assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
 
 
-def test_diff_tells_of_the_entry_and_the_agencies_too(commands: Commands, tmp_path: Path) -> None:
+def test_diff_includes_the_entry_and_the_agencies_too(commands: Commands, tmp_path: Path) -> None:
     november = commands.json("rules", "diff", "2026-11-29", "2026-11-30")
     assert [(change["name"], change["what"]) for change in november] == [
         ("foreign importer", "began"),
@@ -221,7 +221,7 @@ def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands,
     assert "'Ca' is neither a country nor the name of a group" in result.stderr
 
 
-def test_check_reads_a_folder_and_the_rules_beside_chapter_99(commands: Commands, tmp_path: Path) -> None:
+def test_check_reads_a_folder_and_the_rules_outside_chapter_99(commands: Commands, tmp_path: Path) -> None:
     other = Path(shutil.copytree(RULES, tmp_path / "rules"))
     assert commands.json("rules", "check", str(other))["content_hash"] == ruleset().content_hash
     with (other / "entry.yaml").open("a") as file:

@@ -14,7 +14,7 @@ from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
 
 
-def test_exports_are_executed_and_told_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:
+def test_exports_are_executed_and_notified_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:
     commands.environment |= {
         "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
         "EXPORTS_DELIVERY_TIMEOUT_SECONDS": "120",

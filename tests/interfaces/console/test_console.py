@@ -33,7 +33,7 @@ def test_nobody_looks_without_signing_in(harness: ApiHarness) -> None:
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
 
-def test_a_wrong_key_is_told_on_the_page_and_gets_no_cookie(harness: ApiHarness) -> None:
+def test_a_wrong_key_is_reported_on_the_page_and_gets_no_cookie(harness: ApiHarness) -> None:
     client = harness.client_with_key(None)
     for key, status in (("", 401), ("exp_live_x", 401), (harness.key("partner:br_1").bearer, 403)):
         response = client.post("/console/sign-in", data={"key": key})

@@ -124,7 +124,7 @@ def test_closing_what_was_open_breaks_those_who_send_to_us() -> None:
     assert find_breaks(before, SCHEMA, outbound=True) == []
 
 
-def test_another_way_of_a_union_is_a_break_for_readers_and_a_gift_for_senders() -> None:
+def test_another_way_of_a_union_is_a_break_for_readers_and_none_for_senders() -> None:
     ways = [
         {"type": "object", "required": ["channel"], "properties": {"channel": {"const": name}}}
         for name in ("queue", "email")

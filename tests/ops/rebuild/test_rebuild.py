@@ -182,7 +182,7 @@ def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row
     assert differences(workflow, row.export_id) == []
 
 
-def test_handoff_is_not_said_to_have_failed_where_news_of_its_end_could_not_be_told(
+def test_handoff_is_not_said_to_have_failed_where_its_end_could_not_be_notified(
     workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
     with failing_queues(ChannelUnavailable("nobody is there")):
@@ -316,7 +316,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both
     assert content(workflow_on_both) == before
 
 
-def test_message_that_is_gone_is_told_after_all_and_nobody_hears_twice(workflow_on_both: WorkflowHarness) -> None:
+def test_message_that_is_missing_is_notified_after_all_and_never_twice(workflow_on_both: WorkflowHarness) -> None:
     export_id = execute_export(workflow_on_both, deliver=False)
     before = content(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:

@@ -163,7 +163,7 @@ def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tr
 
 
 @pytest.mark.parametrize("tried", [False, True])
-def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_was_sent(
+def test_message_that_was_added_is_detected_by_the_digest_and_taken_away_unless_it_was_sent(
     workflow_on_both: WorkflowHarness, *, tried: bool
 ) -> None:
     export_id = run_answered_export(workflow_on_both)
@@ -180,7 +180,7 @@ def test_message_that_was_added_is_told_by_the_digest_and_taken_away_unless_it_w
     assert all("it was tried, and tries are kept" in d.message for d in one.after_restore.differences)
 
 
-def test_messages_of_which_it_cannot_be_told_which_were_added_are_left(workflow: WorkflowHarness) -> None:
+def test_messages_of_which_the_added_ones_are_unknown_are_left(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     add_messages(workflow, export_id, messages=2)
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged

@@ -140,7 +140,7 @@ def test_a_line_left_out_or_added_is_named(bundle: Bundle, verify_bytes: Verify)
     assert list_failures(verify_bytes(bundle.with_({JSON: longer})))[JSON] == "line L5 (number 5) is not in the plan"
 
 
-def test_a_document_that_is_missing_or_that_nobody_names_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_a_document_that_is_missing_or_that_nothing_names_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     assert list_failures(verify_bytes(bundle.with_({XLSX: None})))[XLSX] == "it is missing"
     assert list_failures(verify_bytes(bundle.with_({f"{UNIT}/more.txt": b"x"})))[f"{UNIT}/more.txt"] == (
         "no unit and no message names it"
@@ -152,7 +152,7 @@ def test_a_document_that_is_missing_or_that_nobody_names_is_told(bundle: Bundle,
     assert found[UNIT_MANIFEST] == "it lists no cci_csv"
 
 
-def test_a_changed_manifest_is_told_even_where_it_lists_what_is_there(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_a_changed_manifest_is_reported_even_where_it_lists_what_is_there(bundle: Bundle, verify_bytes: Verify) -> None:
     changed = replace_once(bundle[MANIFEST], b'"revision": 1', b'"revision": 2')
     assert list_failures(verify_bytes(bundle.with_({MANIFEST: changed}))) == {
         MANIFEST: "it is not the manifest that plan, message and documents make"

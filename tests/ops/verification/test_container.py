@@ -78,7 +78,7 @@ def test_each_byte_of_a_zip_counts(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=250, deadline=None)
 @given(st.data())
-def test_a_changed_byte_of_any_member_is_told_of_that_member(
+def test_a_changed_byte_of_any_member_is_reported_for_that_member(
     raw_bundle: bytes, verify_bytes: Verify, data: st.DataObject
 ) -> None:
     path = data.draw(st.sampled_from([info.filename for info in list_infos(raw_bundle)]))
@@ -206,17 +206,17 @@ def test_members_in_another_order_are_another_zip(bundle: Bundle, verify_bytes: 
 @pytest.mark.parametrize(
     "name", ["../evil.sh", "/etc/passwd", "0001-U1/", "0003-U3/plan.json", "manifest.json.bak", "C:x"]
 )
-def test_a_member_more_is_told(bundle: Bundle, verify_bytes: Verify, name: str) -> None:
+def test_an_extra_member_is_reported(bundle: Bundle, verify_bytes: Verify, name: str) -> None:
     assert list_failures(verify_bytes(bundle.with_({name: b"x"})))[name] == "no unit and no message names it"
 
 
-def test_a_renamed_member_is_told_by_both_names(raw_bundle: bytes, verify_bytes: Verify) -> None:
+def test_a_renamed_member_is_reported_by_both_names(raw_bundle: bytes, verify_bytes: Verify) -> None:
     other = CSV.replace("invoice", "Invoice")
     found = list_failures(verify_bytes(raw_bundle.replace(CSV.encode(), other.encode())))
     assert (found[CSV], found[other]) == ("it is missing", "no unit and no message names it")
 
 
-def test_documents_of_two_units_that_changed_places_are_told(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_documents_of_two_swapped_units_are_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     for path in [path for path in bundle.members if path.startswith("0001-U1/")]:
         other = path.replace("0001-U1", "0002-U2")
         if bundle[path] == bundle[other]:
@@ -225,7 +225,7 @@ def test_documents_of_two_units_that_changed_places_are_told(bundle: Bundle, ver
         assert {path, other} <= found.keys(), path
 
 
-def test_a_pdf_that_carries_the_json_of_another_unit_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_a_pdf_that_carries_the_json_of_another_unit_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     found = list_failures(verify_bytes(bundle.with_({PDF: bundle[PDF.replace("0001-U1", "0002-U2")]})))
     assert found[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
 
@@ -240,7 +240,7 @@ def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Bundle.from_zip(pack_bundle(runtime, execute_to_handoff(runtime, plan)))
 
 
-def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verify_bytes: Verify) -> None:
+def test_members_of_another_bundle_are_reported(bundle: Bundle, other: Bundle, verify_bytes: Verify) -> None:
     assert bundle.members.keys() == other.members.keys()
     for path in bundle.members:
         assert path in list_failures(verify_bytes(bundle.with_({path: other[path]}))), path
@@ -251,7 +251,7 @@ def test_members_of_another_bundle_are_told(bundle: Bundle, other: Bundle, verif
     assert {"broker_message.json", "manifest.json"} <= list_failures(verify_bytes(swapped)).keys()
 
 
-def test_checksums_mended_after_a_change_do_not_help(raw_bundle: bytes, verify_bytes: Verify) -> None:
+def test_checksums_repaired_after_a_change_do_not_help(raw_bundle: bytes, verify_bytes: Verify) -> None:
     within = find_offset(raw_bundle, CSV)
     changed = flip_bits(raw_bundle, within.stop - 3, 1)
     before, after = (zlib.crc32(raw[within.start : within.stop]).to_bytes(4, "little") for raw in (raw_bundle, changed))

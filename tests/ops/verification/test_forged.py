@@ -66,7 +66,7 @@ def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verify_
         ("commercial_customs_invoice_consolidated.json", heading),
     ],
 )
-def test_the_line_is_all_that_gives_a_mended_document_away(
+def test_the_line_is_all_that_reveals_a_repaired_document(
     bundle: Bundle, verify_bytes: Verify, filename: str, change: Change
 ) -> None:
     path = f"{UNIT}/{filename}"
@@ -112,7 +112,7 @@ def merge_different_lines(content: dict[str, Any]) -> None:
     content["consolidation"]["lines"].remove(second)
 
 
-def test_a_mended_message_that_tells_another_treatment_is_told(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_a_repaired_message_with_another_treatment_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     found = list_failures(verify_bytes(forge_bundle(bundle, {MESSAGE: heading(bundle[MESSAGE])})))
     assert found == {
         MESSAGE: "unit U1: line L1: /treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"

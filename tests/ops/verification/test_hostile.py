@@ -129,7 +129,7 @@ def test_a_workbook_of_nonsense_is_refused(sheet: bytes, message: str) -> None:
         list(parsers.sheet_rows(build_workbook(sheet), "Lines"))
 
 
-def test_a_workbook_that_unpacks_to_more_than_any_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workbook_that_unpacks_to_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "MAX_PART_BYTES", 1_000_000)
     with pytest.raises(UnreadableBundle, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
         list(parsers.sheet_rows(build_workbook(b"<row/>" * 1_000_000), "Lines"))
@@ -144,7 +144,7 @@ def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
         assert list(READERS[kind](body)) == []
 
 
-def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
+def test_a_pdf_whose_filter_does_not_exist_is_reported_alone(
     bundle: Bundle, verify_bytes: Verify, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = "0001-U1/commercial_customs_invoice.pdf"
@@ -157,6 +157,6 @@ def test_a_pdf_whose_filter_there_is_not_is_told_and_nothing_besides(
 @pytest.mark.parametrize(
     "body", [b"", b"%PDF-1.7\n", b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF"]
 )
-def test_a_pdf_without_its_data_is_told(body: bytes) -> None:
+def test_a_pdf_without_its_data_is_reported(body: bytes) -> None:
     with pytest.raises(UnreadableBundle):
         attached_file(body, "commercial_customs_invoice.json")

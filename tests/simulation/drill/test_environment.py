@@ -80,7 +80,7 @@ def test_address_that_is_none_is_refused(database_url: str, broker_url: str, err
         environment.server_environment(database_url, broker_url)
 
 
-def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
     monkeypatch.setattr(environment, "broker_in_use", unused)
     for address in (NOWHERE, f"{NOWHERE}?nonsense=1"):
@@ -88,7 +88,9 @@ def test_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) 
             environment.server_environment(address, "redis://127.0.0.1:9/0")
 
 
-def test_database_that_may_not_be_made_is_told(postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_that_may_not_be_created_is_reported(
+    postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
     monkeypatch.setattr(environment, "broker_in_use", unused)
     theirs = postgres_server.fresh_url(owner=OWNER)

@@ -97,7 +97,7 @@ def test_full_disk(tmp_path: Path) -> None:
     assert full.value.errno == errno.ENOSPC
 
 
-def test_point_acts_once_or_as_often_as_it_is_told_whichever_process_comes_by(tmp_path: Path) -> None:
+def test_point_acts_once_or_as_often_as_set_in_any_process(tmp_path: Path) -> None:
     for _ in range(2):  # as a process that was started again
         set_failpoints("accept.mid=raise*2 accept.after=raise", tmp_path)
         with pytest.raises(FailpointError):

@@ -148,7 +148,7 @@ def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> 
 
 
 @fault("F35", everyday=(RABBITMQ,), long=STACKS)
-def test_told_to_end_during_each_step(site: Site, case: OpenCase) -> None:
+def test_stopped_during_each_step(site: Site, case: OpenCase) -> None:
     """The step at hand is finished, nothing is begun twice, and the program ends within its time."""
     with case() as one:
         exports = []

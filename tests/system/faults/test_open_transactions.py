@@ -54,7 +54,7 @@ def opened(database_url: str) -> Iterator[Database]:
 
 
 @pytest.mark.parametrize("how", ["read", "write"])
-def test_message_tells_what_its_sender_has_open(opened: Database, how: str) -> None:
+def test_message_states_what_its_sender_has_open(opened: Database, how: str) -> None:
     begun: Callable[[], Any] = getattr(opened, how)
     with start_partner_stub() as kept, ThreadPoolExecutor(1) as another:
         assert (post_webhook(kept), publish_message()) == (0, 0)
@@ -68,7 +68,7 @@ def test_message_tells_what_its_sender_has_open(opened: Database, how: str) -> N
         assert (post_webhook(kept), publish_message()) == (0, 0)
 
 
-def test_transaction_that_was_refused_is_not_told_for_ever(sqlite_url: str) -> None:
+def test_transaction_that_was_refused_is_not_reported_forever(sqlite_url: str) -> None:
     """SQLite says no to a second writer as it begins."""
     first, second = (Database(sqlite_url, timeout_seconds=0.1) for _ in range(2))
 
@@ -89,5 +89,5 @@ def test_task_messages_tell_nothing() -> None:
     assert publish_message(task="exports.deliver") is None
 
 
-def test_who_does_not_tell_is_not_taken_for_one_who_has_nothing_open() -> None:
+def test_a_sender_without_a_count_is_not_taken_for_one_with_none_open() -> None:
     assert open_transactions.read_count({}) is None

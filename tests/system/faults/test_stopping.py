@@ -66,9 +66,7 @@ def is_consumed(stack: Stack) -> bool:
     [pytest.param("postgres-redis", marks=SERVERS), pytest.param("postgres-rabbitmq", marks=SERVERS)],
     indirect=True,
 )
-def test_processes_end_when_they_are_told_to_though_they_are_idle(
-    stack: Stack, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_processes_end_on_request_though_they_are_idle(stack: Stack, runtime: Runtime, tmp_path: Path) -> None:
     commands = read_procfile()
     programs = [
         Program(name, commands[name], stack.environment, tmp_path)
@@ -133,7 +131,7 @@ def list_under_way(one: Case) -> list[Row]:
 
 
 @fault("F35", everyday=(REDIS,), long=SERVED)
-def test_process_for_deliveries_told_to_end_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
+def test_process_for_deliveries_stopped_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.partner_stub.hold_seconds = 0.7
         site["steps"].start(**LONG_LEASE)

@@ -149,18 +149,18 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
 
 
 @pytest.mark.parametrize("name", MISSED)
-def test_target_that_is_missed_is_told(name: str) -> None:
+def test_target_that_is_missed_is_reported(name: str) -> None:
     change, missed_figures = MISSED[name]
     assert {figure.name for figure in find_missed(change).values() if figure.reached is False} == missed_figures
 
 
-def test_violation_and_late_rest_are_told() -> None:
+def test_violation_and_late_rest_are_reported() -> None:
     found = find_missed(broken=(Violation("I3", "exp_1 has HANDED_OFF 2 times"),), rest=61)
     missed_figures = {figure.name for figure in found.values() if figure.reached is False}
     assert missed_figures == {"violations of I1 to I10", "all terminal after the last heal, s"}
 
 
-def test_what_is_too_short_to_tell_is_not_told_as_reached() -> None:
+def test_what_is_too_short_to_judge_is_not_reported_as_reached() -> None:
     found = find_missed(lambda record, _: record.samples.__delitem__(slice(20, None)))
     slope = found["resident memory of worker, MB/min"]
     assert (slope.value, slope.reached) == (None, None)
