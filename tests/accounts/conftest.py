@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tests.deliveries.conftest import clock, full_pauses, harness, make_runtime
 
-__all__ = ["clock", "harness", "make_runtime", "full_pauses"]
+__all__ = ["clock", "full_pauses", "harness", "make_runtime"]

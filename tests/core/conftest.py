@@ -5,4 +5,4 @@ from __future__ import annotations
 from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime
 from tests.workflow.conftest import make_workflow
 
-__all__ = ["clock", "endpoint", "make_workflow", "make_runtime", "full_pauses"]
+__all__ = ["clock", "endpoint", "full_pauses", "make_runtime", "make_workflow"]

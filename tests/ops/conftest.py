@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tests.workflow.conftest import make_workflow, workflow
 
-__all__ = ["workflow", "make_workflow"]
+__all__ = ["make_workflow", "workflow"]

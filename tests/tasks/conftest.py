@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime, runtime
 
-__all__ = ["clock", "endpoint", "make_runtime", "runtime", "full_pauses"]
+__all__ = ["clock", "endpoint", "full_pauses", "make_runtime", "runtime"]

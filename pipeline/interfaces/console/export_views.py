@@ -16,14 +16,14 @@ from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, 
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
 
 __all__ = [
-    "encode_outcomes",
-    "show_handoff",
     "build_outcome_links",
+    "build_state_links",
+    "encode_outcomes",
     "format_instant",
+    "safe_filename",
+    "show_handoff",
     "show_page",
     "show_row",
-    "safe_filename",
-    "build_state_links",
 ]
 
 _GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})

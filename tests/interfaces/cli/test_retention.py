@@ -19,7 +19,7 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness, make_workflow, workflow
 from tests.workflow.revisions import execute_export
 
-__all__ = ["workflow", "make_workflow"]
+__all__ = ["make_workflow", "workflow"]
 
 
 def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
