@@ -77,67 +77,70 @@ class Settings(BaseSettings):
     )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
-    public_url: str = Field(f"http://{LOOPBACK}:8000", description="Address that callers and partners reach the API by")
+    public_url: str = Field(
+        f"http://{LOOPBACK}:8000", description="Address at which callers and partners reach the API"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")
 
     # Secrets
     secret_key: SecretStr = Field(
         SecretStr("development-only-secret-key"),
-        description="Encrypts partners' secrets at rest; any long random text, the same on every machine",
+        description="Encrypts partners' secrets at rest; a long random text, the same on every machine",
     )
     secret_keys_previous: tuple[SecretStr, ...] = Field(
-        (), description="Secret keys of before: what is sealed under them still opens, until `exports secrets rotate`"
+        (), description="Earlier secret keys; they open secrets until `exports secrets rotate`"
     )
 
     # What the command line talks to
     api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
-    api_key: SecretStr | None = Field(None, description="The key that the `exports` command calls it with")
+    api_key: SecretStr | None = Field(None, description="The key that the `exports` command sends")
 
     # Execution
-    lease_seconds: Seconds = Field(30, description="How long a claimed step or delivery is held without a sign of life")
-    step_max_attempts: Count = Field(5, description="Attempts of one step before the export fails; an outage is none")
+    lease_seconds: Seconds = Field(30, description="How long a step or delivery stays leased without renewal")
+    step_max_attempts: Count = Field(5, description="Attempts of a step before the export fails; outages do not count")
     step_timeout_seconds: Seconds = Field(
-        600, description="How long a worker may work on one step that sends nothing; past it the worker ends itself"
+        600, description="Longest time for a step that sends nothing; after it the worker ends itself"
     )
-    step_retry_seconds: Seconds = Field(2, description="Pause after a step failed; it doubles, up to a minute")
-    sweep_seconds: Seconds = Field(2, description="How often each worker looks for what has stalled; +-20 % jitter")
+    step_retry_seconds: Seconds = Field(2, description="Pause after a failed step; it doubles, up to a minute")
+    sweep_seconds: Seconds = Field(2, description="Pause between sweeps of a worker for stalled work; 20 % jitter")
     sweep_limit: Count = Field(
         100,
-        description="Maximum queued task messages before the sweeper stops adding; to a full queue it adds five a second at most",
+        description="Maximum task messages that the sweeper keeps in a queue; a full queue still gets five a second",
     )
-    stalled_seconds: Seconds = Field(
-        10, description="How long a task message may be under way before the sweep sends another"
-    )
+    stalled_seconds: Seconds = Field(10, description="Age of a task message after which the sweeper publishes another")
 
     # Deliveries
-    delivery_timeout_seconds: Seconds = Field(20, description="Total time that one delivery attempt may take")
+    delivery_timeout_seconds: Seconds = Field(20, description="Total time of one delivery attempt")
     delivery_senders: Count = Field(
-        3, description="How many threads of one process send to one destination at a time; fewer than it has"
+        3, description="Threads of a process that send to one destination at a time; always fewer than all"
     )
     delivery_unhealthy_max: Count = Field(
         4,
-        description="How many threads of one process send to unhealthy destinations, all together; half of those that it has, or fewer",
+        description="Threads of a process that send to unhealthy destinations, together; at most half of all",
     )
-    delivery_batch: Count = Field(500, description="How many messages to one recipient are sent in one attempt")
+    delivery_batch: Count = Field(500, description="Maximum messages to one recipient in one attempt")
     delivery_schedule_seconds: tuple[Seconds, ...] = Field(
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
-        description="Pauses after failed attempts (Standard Webhooks' example); after the last a delivery is dead",
+        description="Pauses after failed attempts (the example of Standard Webhooks); after the last, the delivery is dead",
     )
-    breaker_failures: Count = Field(
-        10, description="Failures of an endpoint in a row after which its circuit breaker opens"
-    )
+    breaker_failures: Count = Field(10, description="Consecutive failures that open an endpoint's circuit breaker")
     breaker_failure_rate: float = Field(
-        0.7, gt=0, le=1, description="The same for this share of the tries of its window, of at least as many tries"
+        0.7,
+        gt=0,
+        le=1,
+        description="Failure rate that also opens it, after at least as many attempts within the window",
     )
-    breaker_window_seconds: Seconds = Field(300, description="How long that window is")
-    breaker_open_seconds: Seconds = Field(
-        30, description="How long a circuit breaker stays open before the endpoint is tried again"
-    )
+    breaker_window_seconds: Seconds = Field(300, description="Length of that window")
+    breaker_open_seconds: Seconds = Field(30, description="How long the breaker stays open before the next attempt")
 
     # Deadlines of submission statuses; an overdue one is told to the operators once
-    deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until the broker's end has taken it")
-    deadline_received_seconds: Seconds = Field(3600, description="From then until the broker says that it can be read")
+    deadline_delivered_seconds: Seconds = Field(
+        900, description="From the handoff until its delivery to the broker's system"
+    )
+    deadline_received_seconds: Seconds = Field(
+        3600, description="From then until the broker confirms that it can be read"
+    )
     deadline_answered_seconds: Seconds = Field(
         86_400, description="From then until the broker accepts, rejects or asks"
     )
@@ -147,21 +150,21 @@ class Settings(BaseSettings):
     # Retention
     retention_years: tuple[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], Count], ...] = Field(
         (("US", 5), ("CA", 6)),
-        description="Years that records are kept from the day of entry, by country; the longest of those concerned counts",
+        description="Years from the day of entry that records are kept, by country; the longest applies",
     )
 
     # Where partners may be reached
     allow_private_destinations: bool = Field(
-        False, description="Whether partners may be reached at loopback and private addresses"
+        False, description="Whether partners may have loopback and private addresses"
     )
     destination_ports: tuple[Count, ...] = Field(
         (22, 443, 2022, 2222, 8022, 8443),
-        description="Ports that partners are reached at; any where private destinations are allowed",
+        description="Ports of partners; any if private destinations are allowed",
     )
-    borderbuddy_url: str | None = Field(None, description="Endpoint that takes handoffs on the borderbuddy path")
+    borderbuddy_url: str | None = Field(None, description="Endpoint for handoffs on the borderbuddy path")
     borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")
     borderbuddy_sandbox_url: str | None = Field(
-        None, description="The same for test exports; default: the built-in sandbox broker at public_url"
+        None, description="The same for test exports; default: the sandbox broker at EXPORTS_PUBLIC_URL"
     )
 
     # E-mail
@@ -170,69 +173,63 @@ class Settings(BaseSettings):
         description="Mail server: smtp+starttls://, smtps:// or smtp://, as in smtp+starttls://user:password@host:587",
     )
     mail_from: str | None = Field(
-        None, description="Sender of every e-mail, as in `Export desk <exports@maple.example>`; people may reply to it"
+        None, description="Sender of every e-mail, as in `Export desk <exports@maple.example>`; people may reply"
     )
     mail_attach_max_bytes: Count = Field(
-        10_000_000, description="Documents attached to one e-mail, in bytes before encoding; the rest are links"
+        10_000_000, description="Maximum size of an e-mail's attachments, before encoding; other documents become links"
     )
-    mail_link_days: Count = Field(
-        7, description="How long the links to documents in an e-mail are good; people read it when they come to it"
-    )
-    reply_link_days: Count = Field(7, description="How long the link to answer a handoff in an e-mail is good")
+    mail_link_days: Count = Field(7, description="Days that document links in an e-mail work")
+    reply_link_days: Count = Field(7, description="Days that the reply link in a handoff's e-mail works")
 
-    connection_test_seconds: Seconds = Field(
-        30, description="Total time that the connection test of one endpoint of a partner may take"
-    )
+    connection_test_seconds: Seconds = Field(30, description="Total time of the connection test of one endpoint")
 
     # SFTP, and asking for answers
     sftp_timeout_seconds: Seconds = Field(
-        120, description="Total time that one message with its documents may take to be written to an SFTP server"
+        120, description="Total time to write one message with its documents to an SFTP server"
     )
     partner_poll_seconds: Seconds = Field(
-        60, description="How often a customs broker's SFTP folder or endpoint is asked for answers that are outstanding"
+        60, description="Interval at which a customs broker's SFTP folder or endpoint is polled for answers"
     )
     partner_poll_days: Count = Field(
-        30, description="How long after its last news a handoff that is not released is still asked about"
+        30, description="Days of polling after the last news of a handoff that is not released"
     )
 
     # Links to documents
     document_link_seconds: Seconds = Field(
-        900, description="How long a link is good that is asked for, or that a message to a program carries"
+        900, description="How long a document link works that is requested or in a message to a program"
     )
 
     # Bounds of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
     max_bodies_bytes: Count = Field(
-        128 * 1024 * 1024, description="Bytes of request bodies that a process holds at a time, all callers together"
+        128 * 1024 * 1024, description="Bytes of all request bodies that a process holds at a time"
     )
-    max_body_seconds: Seconds = Field(60, description="Longest time that a request body may take to arrive")
+    max_body_seconds: Seconds = Field(60, description="Longest time for a request body to arrive")
     max_requests: Count = Field(
         500,
-        description="Requests with a key that a process answers at a time, as many live streams, and a twentieth without a key",
+        description="Requests with a key at a time, per process; as many live streams; a twentieth without a key",
     )
     docs: bool = Field(True, description="Whether /docs, /openapi.json and /asyncapi.json are served")
     max_account_requests: Count = Field(
-        250, description="Of these, requests of one account at a time, and as many live streams; counted per process"
+        250, description="Requests of one account at a time, per process; as many live streams"
     )
-    max_open_exports: Count = Field(
-        10_000, description="Exports of an account that may be under way at a time; more are put off"
-    )
+    max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
-    rate_limit_per_minute: Count = Field(6000, description="Requests that a key may make in a minute, per process")
+    rate_limit_per_minute: Count = Field(6000, description="Requests of a key in a minute, per process")
     publish_backlog: Count = Field(
-        10_000, description="Task messages the API holds for publishing; beyond it the sweep owes them"
+        10_000, description="Exports that the API holds for publishing; the sweeper publishes the rest"
     )
 
     # Faults on purpose
     failpoints: str = Field(
         "",
-        description="Places where the process breaks, to see what follows: POINT=ACTION, apart by blanks; on loopback only",
+        description="Where the process breaks on purpose: POINT=ACTION, separated by blanks; only on loopback",
     )
-    failpoints_folder: str = Field("var/failpoints", description="Where each of them is marked as done")
+    failpoints_folder: str = Field("var/failpoints", description="Folder that records each action")
 
     # Database
-    database_pool: Count = Field(10, description="Connections one process keeps to PostgreSQL")
+    database_pool: Count = Field(10, description="PostgreSQL connections of one process")
     database_timeout_seconds: Seconds = Field(
         10, description="How long a statement waits for a lock or a connection; a request waits three seconds in all"
     )

@@ -71,7 +71,7 @@ def mail_domains(
     any_domain: Annotated[bool, typer.Option("--any", help="Mail may go anywhere, as at first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say to which domains an account may send mail."""
+    """Set the domains to which an account may send mail."""
     if any_domain and domains:
         raise Failure(
             "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
@@ -100,7 +100,7 @@ def skip_numbers(
     ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to leave out.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Leave out numbers that were given but lost, by a restore or a failover; it cannot be taken back."""
+    """Skip numbers after a restore or a failover; this cannot be undone."""
     with open_current_runtime(must_exist=True) as runtime:
         following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
     if as_json:
@@ -156,7 +156,7 @@ def create_key(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and show it this once."""
+    """Make a key and show it once."""
     roles = [*(role or ([] if partner else [KeyRole.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
     ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
@@ -189,7 +189,7 @@ def _compute_end(days: int | None) -> datetime | None:
 @keys_app.command("list")
 @report_errors
 def list_keys(account: OfAccount, as_json: Json = False) -> None:
-    """List an account's keys; never their secrets, which nobody has."""
+    """List an account's keys, without their secrets."""
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         known = api_keys.list_keys(runtime, account)
@@ -247,7 +247,7 @@ def rotate_key(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key that may what this one may, and show it this once; the older one ends when the overlap is over."""
+    """Make a key with the same rights, shown once; the older key works until the overlap ends."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         result = api_keys.rotate_key(

@@ -58,14 +58,14 @@ ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help
 @app.command()
 @report_errors
 def check(export: ExportOption = None, as_json: JsonLines = False) -> None:
-    """Read every recorded document from the store and prove it by its hash; nothing is written."""
+    """Check every recorded document in the store against its hash; writes nothing."""
     _check_store(export, restore=False, as_json=as_json)
 
 
 @app.command()
 @report_errors
 def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
-    """Make missing and damaged documents again, and put back those that have the recorded hash; the rest is left alone."""
+    """Make missing and damaged documents again; writes only bytes with the recorded hash."""
     _check_store(export, restore=True, as_json=as_json)
 
 

@@ -30,7 +30,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove the chain of every export, and name the first event of each that is changed, moved, replaced, missing or added."""
+    """Prove every export's hash chain; name the first event of each that does not fit."""
     if export is not None and checkpoint is not None:
         raise Failure("a checkpoint speaks of many exports; leave --export out", code=ExitCode.USAGE)
     signed_head = None if checkpoint is None else _read_head(checkpoint)

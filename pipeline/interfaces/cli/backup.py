@@ -26,7 +26,7 @@ def take(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copy goes: a new or an empty folder.")],
     as_json: Json = False,
 ) -> None:
-    """Copy the SQLite database and all its documents into a folder, while the service works."""
+    """Copy the SQLite database and its documents into a folder while the service runs."""
     with open_current_runtime(must_exist=True) as runtime:
         report = backup.create_backup(runtime, folder)
     if as_json:

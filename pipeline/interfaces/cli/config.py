@@ -37,7 +37,7 @@ class SettingView:
 @app.command("show")
 @report_errors
 def show(as_json: Json = False) -> None:
-    """Print every setting: its value, where that comes from, and what it means."""
+    """Print every setting with its value, origin and meaning."""
     views = list(build_setting_views(get_settings()))
     if as_json:
         print_json([asdict(view) for view in views])

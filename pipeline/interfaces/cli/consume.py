@@ -94,7 +94,7 @@ def consume(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a queue of BROKER_URL: each message is shown, and only then taken off, as its reader would."""
+    """Read a queue of BROKER_URL: show each message, then remove it."""
     settings = get_settings()
     if settings.embedded:
         raise Failure(

@@ -29,7 +29,7 @@ def deliveries(
         int | None, typer.Option("--concurrency", "-c", min=1, help="Messages that the process sends at once.")
     ] = None,
 ) -> None:
-    """Show the messages to partners and send them again; without a command, run the process that sends them."""
+    """Show and resend messages to partners; without a command, run the process that sends them."""
     if context.invoked_subcommand is None:
         run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)])
 
@@ -44,7 +44,7 @@ def list_deliveries(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """List deliveries, newest first, one page."""
+    """List one page of deliveries, newest first."""
     with connect(api_url, api_key) as api:
         page = api.delivery_page(export=export, partner=partner, state=state)
     if as_json:
@@ -74,7 +74,7 @@ def show_delivery(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Show one delivery with its tries: what was said at each, and what to do."""
+    """Show a delivery with its attempts, responses and remedy."""
     with connect(api_url, api_key) as api:
         row = api.delivery(delivery)
     if as_json:
@@ -110,7 +110,7 @@ def resend(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Send one delivery again; the recipient sees the same message id."""
+    """Send a delivery again under the same message id."""
     with connect(api_url, api_key) as api:
         owed = api.resend(delivery)
     if as_json:
@@ -137,7 +137,7 @@ def replay(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Send a partner everything of a span of time again; it sees the same message ids."""
+    """Send a partner all messages of a time span again, under the same ids."""
     given = {"since": since, "until": until, "states": state or None, "eventTypes": message or None}
     try:
         replay_request = ReplayRequest.model_validate(

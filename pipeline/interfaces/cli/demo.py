@@ -87,7 +87,7 @@ def demo(
     picture: Annotated[Path | None, typer.Option(hidden=True, help="Save what the terminal shows as SVG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run three example plans through every part, on this machine, and show what came of them."""
+    """Run three example plans through every part and show the results."""
     console = stderr_console() if as_json else stdout_console()
     if picture is not None:
         console = Console(record=True, width=PICTURE_WIDTH, highlight=False, force_terminal=True)

@@ -52,7 +52,7 @@ def drill(
     broker_url: Annotated[str | None, typer.Option(help="An empty Redis database or RabbitMQ virtual host.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Kill a scratch instance at random under load, on this machine; fail if anything was lost or duplicated."""
+    """Kill a scratch instance at random under load; exit code 1 if anything is lost or doubled."""
     from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
 
     console = stderr_console()

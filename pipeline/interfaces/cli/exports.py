@@ -53,7 +53,7 @@ def execute(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Have an approved plan executed."""
+    """Execute an approved plan."""
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
         execution = api.execute(body, idempotency_key=key or compute_idempotency_key(body))
@@ -87,7 +87,7 @@ def amend(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Have a changed plan take the place of an executed or failed export; whoever was told of that hears so."""
+    """Replace an executed or failed export with a changed plan and notify its recipients."""
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
         # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
@@ -122,7 +122,7 @@ def _print_execution(api: Exports, execution: Execution, timeout: float | None, 
 @app.command()
 @report_errors
 def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
-    """Stop an export that was not handed off yet."""
+    """Stop an export that is not handed off yet."""
     with connect(api_url, api_key) as api:
         _print_export(api.cancel(export), as_json=as_json)
 
@@ -130,7 +130,7 @@ def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_
 @app.command()
 @report_errors
 def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
-    """Let a failed export go on from where it failed."""
+    """Continue a failed export from where it failed."""
     with connect(api_url, api_key) as api:
         _print_export(api.retry(export), as_json=as_json)
 
@@ -204,7 +204,7 @@ def list_exports(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """List exports, newest first: what became of each, and how far it is."""
+    """List exports, newest first, with outcome and progress."""
     wanted_outcomes = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
     with connect(api_url, api_key) as api:
         page = api.export_page(outcomes=sorted(wanted_outcomes), broker=broker, limit=limit)
@@ -227,7 +227,7 @@ def inspect(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Show an export: its state, steps, documents, messages and the customs broker's answer."""
+    """Show an export's state, steps, documents, messages and customs broker's answer."""
     with connect(api_url, api_key) as api:
         if etag:
             tag = api.inspect_version(export).etag
@@ -257,7 +257,7 @@ def events(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Show the log of an export; with --json one event a line."""
+    """Show an export's log; with --json one event a line."""
     with connect(api_url, api_key) as api:
         event_stream: Iterator[EventView] = (
             api.follow(export, after=after) if follow else api.events(export, after=after)
@@ -280,7 +280,7 @@ def list_artifacts(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """List the documents of an export, or download them; every hash is checked."""
+    """List or download an export's documents; every hash is checked."""
     if bundle and folder is None:
         raise Failure("--bundle needs --out DIR", code=ExitCode.USAGE)
     with connect(api_url, api_key) as api:

@@ -49,7 +49,7 @@ def init(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make an account with partners of the sandbox, a test key and `.env`; what is there already stays as it is."""
+    """Make an account, sandbox partners, a test key and `.env`; keep what exists."""
     settings = get_settings()
     first = not ENV_FILE.exists()
     new_settings = _missing_settings(settings) if first else {}

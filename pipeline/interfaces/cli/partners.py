@@ -97,7 +97,7 @@ def add(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register a partner; its signing secret is shown this once."""
+    """Register a partner; its signing secret is shown once."""
     for option, given in (("--webhook", webhook), ("--sftp", sftp)):
         if given == "":  # as of a variable that is not set: without it the partner would be reached by queue alone
             raise Failure(f"{option} is empty", code=ExitCode.USAGE, remedy="Give an address, or leave it out.")
@@ -194,7 +194,7 @@ def _format_test_result(partner: PartnerView) -> str:
 @app.command("test")
 @report_errors
 def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
-    """Try every endpoint of a partner stage by stage; the exit code is 1 where one does not pass."""
+    """Test every endpoint of a partner in stages; exit code 1 if one fails."""
     with open_current_runtime() as runtime:
         result = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
     if as_json:
@@ -217,7 +217,7 @@ def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 @app.command("activate")
 @report_errors
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
-    """Have live exports reach a partner that is verified."""
+    """Let live exports reach a verified partner."""
     with open_current_runtime() as runtime:
         _print_partner(partners.activate_partner(runtime, account, partner), as_json=as_json)
 
@@ -225,7 +225,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 @app.command("pause")
 @report_errors
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
-    """Send a partner nothing until it is resumed; what it is owed stays owed."""
+    """Stop sending to a partner until it is resumed; pending messages are kept."""
     with open_current_runtime() as runtime:
         _print_partner(partners.pause_partner(runtime, account, partner), as_json=as_json)
 
@@ -233,7 +233,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 @app.command("resume")
 @report_errors
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
-    """Send a paused partner what it is owed, from now on."""
+    """Send a paused partner its pending and new messages."""
     with open_current_runtime() as runtime:
         _print_partner(streams.resume_partner(runtime, account, partner), as_json=as_json)
 
@@ -255,7 +255,7 @@ def rotate_secret(
     ] = 24,
     as_json: Json = False,
 ) -> None:
-    """Give a partner a new signing secret, shown this once; both sign and count until the older one ends."""
+    """Give a partner a new signing secret, shown once; both are valid during the overlap."""
     with open_current_runtime() as runtime:
         result = partners.rotate_secret(runtime, account, partner, overlap)
     if as_json:
@@ -283,7 +283,7 @@ def receiver(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Be a partner's endpoint on loopback, to try the connection test against; Ctrl-C ends it."""
+    """Run a test endpoint of a partner on loopback; Ctrl-C ends it."""
     if not secret and token is None:
         raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
 
@@ -319,7 +319,7 @@ def file_receiver(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Be a partner's SFTP server on loopback, to try the connection test against; Ctrl-C ends it."""
+    """Run a test SFTP server of a partner on loopback; Ctrl-C ends it."""
     with _run_receiver(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as result:
         if as_json:
             print_json(json.dumps({"address": result.address, "hostKey": result.host_key, "password": result.password}))
@@ -344,7 +344,7 @@ def mail_receiver(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Be the installation's mail server on loopback, to try the connection test against; Ctrl-C ends it."""
+    """Run a test mail server on loopback; Ctrl-C ends it."""
     with _run_receiver(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as result:
         if as_json:
             print_json(json.dumps({"url": result.url, "certificate": str(result.certificate)}))

@@ -98,7 +98,7 @@ def new(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print an example plan with a comment on every part, to be filled in; with --json without the comments."""
+    """Print an example plan with comments, to be filled in; with --json without comments."""
     now = utc_now()
     text = examples.read_text(examples.COMMENTED_PLAN, now.date())
     if account is not None:
@@ -121,7 +121,7 @@ def example(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
     _to_json: Json = False,
 ) -> None:
-    """Print an example plan of the demo's account, dated so that its goods cross the border from tomorrow on."""
+    """Print an example plan of the demo's account; its goods cross the border from tomorrow on."""
     if name not in examples.list_names():
         known = ", ".join(examples.list_names())
         raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Name one of: {known}.")

@@ -63,7 +63,7 @@ def preflight(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Check a plan as execution would, without any effect: what is present, what is missing, what needs a person."""
+    """Check a plan without any effect: what is present, what is missing, what needs a person."""
     if on is not None and not offline:
         raise Failure("--on goes with --offline: the service checks as of today", code=ExitCode.USAGE)
     body = read_plan(plan)

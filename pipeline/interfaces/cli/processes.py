@@ -23,7 +23,7 @@ def web(
     host: Annotated[str, typer.Option(envvar="HOST", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - behind a proxy
     port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on.")] = 8000,
 ) -> None:
-    """Run the API alone; further options are those of uvicorn."""
+    """Run only the API; takes options of uvicorn."""
     from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings
 
     _ensure_message_broker(get_settings().model_copy(update={"host": host}))
@@ -33,14 +33,14 @@ def web(
 @app.command(context_settings=_FORWARDED_OPTIONS)
 @report_errors
 def worker(context: typer.Context) -> None:
-    """Run a process that makes the steps and renders the documents; further options are those of `celery worker`."""
+    """Run a process that executes steps and renders documents; takes options of `celery worker`."""
     run_worker("worker", context.args)
 
 
 @app.command()
 @report_errors
 def intake() -> None:
-    """Run the process that takes commands and answers from the queues."""
+    """Run the process that receives commands and answers from queues."""
     _ensure_message_broker(get_settings())
     # By its name: the carriers stand above the pipeline.
     import_module("tasks.intake").main()

@@ -29,7 +29,7 @@ def rebuild(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Derive every table from the log and the approved plan, and name each row that is missing, changed or added."""
+    """Derive every table from log and plan; name each row that is missing, changed or added."""
     with open_current_runtime(must_exist=True) as runtime:
         found = service.rebuild_exports(runtime, export_id=export, apply=apply)
     left = sum(1 for one in found.damaged if one.after_restore is None or not one.after_restore.intact)

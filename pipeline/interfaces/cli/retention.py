@@ -44,7 +44,7 @@ def purge(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take away the payload of exports, and of plans never executed, whose time is over and that no legal hold keeps.
+    """Remove the payload of exports and unused plans after their retention years, unless a legal hold keeps them.
 
     Hashes and log stay.
     """
@@ -112,7 +112,7 @@ def place_hold(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep records whatever their age, until the hold is released."""
+    """Keep records until the hold is released, whatever their age."""
     if not (reason.strip() and by.strip()):
         raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
     with open_current_runtime(must_exist=True) as runtime:
@@ -130,7 +130,7 @@ def place_hold(
 def release_hold(
     hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id.")], by: By, as_json: Json = False
 ) -> None:
-    """End a hold; it stays on record."""
+    """End a hold; its record stays."""
     with open_current_runtime(must_exist=True) as runtime:
         try:
             result = legal_holds.release_hold(runtime, hold, released_by=by)
@@ -155,7 +155,7 @@ def list_holds(
     account: Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the holds, the released ones among them."""
+    """List the holds, including released ones."""
     with open_current_runtime(must_exist=True) as runtime:
         if account is not None:
             ensure_account(runtime, account)

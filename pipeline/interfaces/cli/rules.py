@@ -57,7 +57,7 @@ def list_rows(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/customs-open-questions.md has them.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the rows: of chapter 99, or with --all or --status those of the entry and the agencies too."""
+    """List the rows of chapter 99; with --all or --status also of the entry and the agencies."""
     programs = sorted(ruleset().programs_by_id)
     if status is not None and status not in _STATUSES:
         raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
@@ -83,7 +83,7 @@ def list_rows(
 @app.command()
 @report_errors
 def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = None, as_json: Json = False) -> None:
-    """Show a heading of chapter 99: every row it had and has, its conditions, and where that is written."""
+    """Show a heading of chapter 99: all its rows, conditions and sources."""
     rules = ruleset()
     heading = _parse_heading(heading)
     rows = rules.by_heading.get(heading, ())
@@ -135,7 +135,7 @@ def why(
     claim: Annotated[list[str] | None, typer.Option("--claim", help="A heading that the line carries.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which headings a line takes and why, rule by rule, with the source of each.
+    """Show which headings a line takes and why, with the source of each rule.
 
     A heading that hangs on a fact which was not given is not taken: what each value of the fact leads to is said instead.
     """
@@ -208,7 +208,7 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another ruleset.yaml.")],
     as_json: Json = False,
 ) -> None:
-    """Say what changes between two days, or between two rulesets."""
+    """Show what changes between two days or two rulesets."""
     if _DAY.match(before) and _DAY.match(after):
         first, last = _parse_day(before), _parse_day(after)
         if last < first:
@@ -237,7 +237,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Load the rules and say what is in them; everything that is wrong with them at once, with exit code 1."""
+    """Load and summarize the rules, or list all errors (exit code 1)."""
     loaded = load_rules() if file is None else _load_rules(file)
     rules, rows = loaded[0], all_rows(loaded)
     counts = {status: sum(1 for row in rows if row.status == status) for status in _STATUSES}

@@ -23,7 +23,7 @@ def schema(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without it, the names are listed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a JSON Schema, as the API publishes it at /api/schemas/NAME.json, or with `asyncapi` the AsyncAPI document."""
+    """Print a JSON Schema of the API, or with `asyncapi` the AsyncAPI document."""
     if name == ASYNCAPI:
         print_json(asyncapi.build_document(version("exports")))
     elif name is not None:

@@ -19,7 +19,7 @@ def _secrets() -> None:
 @app.command("rotate")
 @report_errors
 def rotate(as_json: Json = False) -> None:
-    """Seal all secrets and credentials of partners under EXPORTS_SECRET_KEY that are still sealed under one before it."""
+    """Seal all partner secrets and credentials under the current EXPORTS_SECRET_KEY."""
     reencrypted = 0
     unreadable: list[str] = []
     with open_current_runtime(must_exist=True) as runtime:

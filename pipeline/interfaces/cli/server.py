@@ -42,7 +42,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one. [EXPORTS_PORT]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the service: on the embedded default all of it, else the API alone; Ctrl-C ends it."""
+    """Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."""
     from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings, which are chosen here
 
     load_rules()  # bad rules stop the program, not a plan
@@ -117,7 +117,7 @@ _MIGRATION_RESULTS: Final = {
 @app.command()
 @report_errors
 def migrate(as_json: Json = False) -> None:
-    """Bring the database to this version's tables; repeating it changes nothing."""
+    """Migrate the database to this version; safe to repeat."""
     settings = get_settings()
     reject_weak_credentials(settings)  # no process would start on the database that is made here
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
@@ -134,7 +134,7 @@ def migrate(as_json: Json = False) -> None:
 @app.command("doctor")
 @report_errors
 def run_doctor(as_json: Json = False) -> None:
-    """Try everything that the service stands on, and say how to mend what fails."""
+    """Test everything that the service needs, with a remedy for each failure."""
     console = stdout_console()
     checks = []
     for check in doctor.run_checks(get_settings()):

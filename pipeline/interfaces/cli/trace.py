@@ -32,7 +32,7 @@ def trace(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Show what became of one message: each recipient and channel, each try, and what came back."""
+    """Show one message's recipients, channels, attempts and responses."""
     with connect(api_url, api_key) as api:
         found = api.trace(message)
     if as_json:

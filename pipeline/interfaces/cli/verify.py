@@ -26,7 +26,7 @@ def verify(
     ],
     as_json: Json = False,
 ) -> None:
-    """Prove offline that a bundle is as it was packed and that all its formats carry one treatment, the plan's."""
+    """Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."""
     try:
         report = verifier.verify_bundle(bundle)
     except OSError as error:

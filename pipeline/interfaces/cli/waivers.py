@@ -40,7 +40,7 @@ def add(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put a waiver on record; findings that block cannot be waived."""
+    """Record a waiver; blocking findings cannot be waived."""
     try:
         new = NewWaiver(rule=rule, pointer=pointer, partner_id=partner, reason=reason, ends_on=until and until.date())
     except ValidationError as error:
@@ -54,7 +54,7 @@ def add(
 @app.command("list")
 @report_errors
 def list_waivers(account: OfAccount, as_json: Json = False) -> None:
-    """List an account's waivers, the revoked ones among them."""
+    """List an account's waivers, including revoked ones."""
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         rows = waivers.list_waivers(runtime, account)
@@ -83,7 +83,7 @@ def revoke(
     by: By,
     as_json: Json = False,
 ) -> None:
-    """End a waiver now; it stays on record."""
+    """End a waiver now; its record stays."""
     with open_current_runtime() as runtime:
         recorded = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
     _print_waiver(recorded, "revoked", as_json)
