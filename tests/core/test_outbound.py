@@ -95,8 +95,10 @@ def resolve_to(*addresses: str) -> Any:
 
 
 @pytest.mark.parametrize("host", HOSTILE)
-def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = opened(allow_private_destinations=False).settings
+def test_a_hostile_host_is_never_connected_to(
+    make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_runtime(allow_private_destinations=False).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     endpoint = WebhookEndpoint(address=f"https://{host}/hook")
     target = Target("acc_demo", "wh_demo", test=False, endpoint=endpoint, secrets=(generate_secret(),))
@@ -106,9 +108,9 @@ def test_a_hostile_host_is_never_connected_to(opened: OpenRuntime, host: str, mo
 
 @pytest.mark.parametrize("host", METADATA)
 def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
-    opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = opened(allow_private_destinations=True).settings
+    settings = make_runtime(allow_private_destinations=True).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     target = Target(
         "acc_demo",
@@ -131,9 +133,9 @@ def test_neighbours_of_a_cloud_s_metadata_are_private_like_any(address: str) -> 
 
 @pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
 def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
-    opened: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
+    make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = opened(allow_private_destinations=False).settings
+    settings = make_runtime(allow_private_destinations=False).settings
     message = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh", b"{}")
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCEHQJmvPUDMWr4yMRJ2n5zjd5gdMMUFYs7vb/B1Ssu"
     endpoint = SftpEndpoint.model_validate({"address": f"sftp://user@{host}/", "hostKeys": [key]})
@@ -161,9 +163,9 @@ def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: st
     ],
 )
 def test_what_an_address_shows_is_refused_when_it_is_given(
-    opened: OpenRuntime, address: str, expected_text: str
+    make_runtime: OpenRuntime, address: str, expected_text: str
 ) -> None:
-    runtime = opened(allow_private_destinations=False)
+    runtime = make_runtime(allow_private_destinations=False)
     exports.register(runtime, factories.BROKER, "customs_broker")
     new = {"id": "wh_x", "kind": "warehouse", "name": "A", "channels": [{"channel": "webhook", "address": address}]}
     with pytest.raises(ValidationFailed, match=expected_text) as refused:
