@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import SQLModel, col, select
+from sqlmodel import SQLModel
 
 from pipeline.core.db import Database, table
 from pipeline.deliveries.models import Attempt
@@ -23,7 +23,7 @@ from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical_bytes, hash_event
 from pipeline.exports.models import Event
-from pipeline.ops import audit, migrations
+from pipeline.ops import audit
 from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.support.servers import PostgreSQL
@@ -251,19 +251,6 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
         with owner.runtime.db.engine.begin() as connection:
             connection.execute(sa.text("DROP OWNED BY exports_service"))
             connection.execute(sa.text("DROP ROLE exports_service"))
-
-
-def test_events_of_an_older_version_are_chained_by_the_upgrade(workflow_on_both: WorkflowHarness) -> None:
-    export_id = execute_export(workflow_on_both)
-    with workflow_on_both.runtime.db.read() as session:
-        before = [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))]
-    migrations.downgrade(workflow_on_both.runtime.db, "0005")
-    migrations.upgrade(workflow_on_both.runtime.db)
-    with workflow_on_both.runtime.db.read() as session:
-        assert [row.hash for row in session.scalars(select(Event).order_by(col(Event.seq)))] == before
-    assert audit.verify_chains(workflow_on_both.runtime, export_id=export_id).intact
-    with pytest.raises(DBAPIError, match="append-only"), workflow_on_both.runtime.db.write() as session:
-        session.execute(_EVENTS.delete())
 
 
 def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflow_on_both: WorkflowHarness) -> None:

@@ -1,0 +1,616 @@
+"""All tables, and the triggers that keep the log append-only."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pipeline.core.db import Instant
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+JSON_COLUMN = sa.JSON().with_variant(JSONB(), "postgresql")
+
+#: Tables of the log, each with the query for the rows that an INSERT OR REPLACE would replace.
+APPEND_ONLY = {
+    "events": "SELECT 1 FROM events WHERE (export_id = NEW.export_id AND seq = NEW.seq) OR rowid = NEW.rowid",
+    "attempts": "SELECT 1 FROM attempts WHERE (delivery_id = NEW.delivery_id AND number = NEW.number) OR rowid = NEW.rowid",
+}
+
+TABLES = (
+    "accounts",
+    "heartbeats",
+    "sandbox_handoffs",
+    "api_keys",
+    "partners",
+    "plans",
+    "waivers",
+    "connection_tests",
+    "exports",
+    "partner_channels",
+    "partner_secrets",
+    "used_signatures",
+    "broker_submissions",
+    "events",
+    "idempotency_records",
+    "legal_holds",
+    "notifications",
+    "steps",
+    "units",
+    "acknowledgements",
+    "artifacts",
+    "deliveries",
+    "packages",
+    "treatments",
+    "attempts",
+)
+
+
+def upgrade() -> None:
+    """Create all tables and triggers."""
+    _create_tables()
+    if op.get_bind().dialect.name == "sqlite":
+        _create_sqlite_triggers()
+    else:
+        _create_postgresql_triggers()
+
+
+def downgrade() -> None:
+    """Drop all tables, and with them their triggers."""
+    for table in reversed(TABLES):
+        op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION refuse_change()")
+
+
+def _create_sqlite_triggers() -> None:
+    for table, replaced in APPEND_ONLY.items():
+        refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        for verb in ("UPDATE", "DELETE"):
+            op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {refuse}")
+        # INSERT OR REPLACE deletes the older row without firing a trigger for DELETE.
+        op.execute(f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({replaced}) {refuse}")
+
+
+def _create_postgresql_triggers() -> None:
+    op.execute(
+        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+    )
+    for table in APPEND_ONLY:
+        op.execute(
+            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+        # A row trigger does not fire on TRUNCATE.
+        op.execute(
+            f"CREATE TRIGGER {table}_never_emptied BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+
+
+def _create_tables() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("gs1_prefix", sa.String(), nullable=True),
+        sa.Column("mail_domains", JSON_COLUMN, nullable=True),
+        sa.Column("packages_numbered", sa.BigInteger(), nullable=False),
+        sa.Column("ssccs_issued", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
+    )
+    op.create_table(
+        "heartbeats",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("arrived_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeats")),
+    )
+    op.create_table(
+        "sandbox_handoffs",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("submission_id", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("invoice_numbers", JSON_COLUMN, nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("answer", JSON_COLUMN, nullable=False),
+        sa.Column("received_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sandbox_handoffs")),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("mode", sa.String(), nullable=False),
+        sa.Column("roles", JSON_COLUMN, nullable=False),
+        sa.Column("secret_hash", sa.String(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=True),
+        sa.Column("revoked_at", Instant(), nullable=True),
+        sa.Column("last_used_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+    )
+    op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
+    op.create_table(
+        "partners",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("routing_name", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("path", sa.String(), nullable=True),
+        sa.Column("artifact_types", JSON_COLUMN, nullable=True),
+        sa.Column("profile", JSON_COLUMN, nullable=True),
+        sa.Column("endpoints_changed_at", Instant(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_partners_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_partners")),
+        sa.UniqueConstraint("kind", "routing_name", name=op.f("uq_partners_kind_routing_name")),
+    )
+    op.create_table(
+        "plans",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("batch_id", sa.String(), nullable=False),
+        sa.Column("plan_hash", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("registered_at", Instant(), nullable=False),
+        sa.Column("entry_on", sa.Date(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_plans_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_plans")),
+        sa.UniqueConstraint(
+            "account_id", "batch_id", "plan_hash", "test", name=op.f("uq_plans_account_id_batch_id_plan_hash_test")
+        ),
+    )
+    op.create_table(
+        "waivers",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("pointer", sa.String(), nullable=True),
+        sa.Column("partner_id", sa.String(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("waived_by", sa.String(), nullable=False),
+        sa.Column("ends_on", sa.Date(), nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("revoked_by", sa.String(), nullable=True),
+        sa.Column("revoked_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_waivers_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_waivers")),
+    )
+    op.create_index(op.f("ix_waivers_account_id"), "waivers", ["account_id"], unique=False)
+    op.create_table(
+        "connection_tests",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("passed", sa.Boolean(), nullable=False),
+        sa.Column("endpoints", JSON_COLUMN, nullable=False),
+        sa.Column("tested_by", sa.String(), nullable=False),
+        sa.Column("tested_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id", "partner_id"],
+            ["partners.account_id", "partners.id"],
+            name=op.f("fk_connection_tests_account_id_partner_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_connection_tests")),
+    )
+    op.create_index(
+        "ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"], unique=False
+    )
+    op.create_table(
+        "exports",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("batch_id", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("supersedes_id", sa.String(), nullable=True),
+        sa.Column("plan_id", sa.String(), nullable=False),
+        sa.Column("plan_hash", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("broker_id", sa.String(), nullable=False),
+        sa.Column("warehouse_id", sa.String(), nullable=False),
+        sa.Column("ruleset_id", sa.String(), nullable=False),
+        sa.Column("ruleset_as_of", sa.Date(), nullable=False),
+        sa.Column("units_total", sa.Integer(), nullable=False),
+        sa.Column("units_closed", sa.Integer(), nullable=False),
+        sa.Column("next_seq", sa.Integer(), nullable=False),
+        sa.Column("treatment_digest", sa.String(), nullable=False),
+        sa.Column("findings", JSON_COLUMN, nullable=False),
+        sa.Column("failure", sa.String(), nullable=True),
+        sa.Column("quarantined", sa.Boolean(), nullable=False),
+        sa.Column("trace_parent", sa.String(), nullable=True),
+        sa.Column("accepted_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.Column("finished_at", Instant(), nullable=True),
+        sa.Column("purged_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_exports_account_id")),
+        sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_exports_plan_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_exports")),
+        sa.UniqueConstraint(
+            "account_id", "batch_id", "test", "revision", name=op.f("uq_exports_account_id_batch_id_test_revision")
+        ),
+    )
+    op.create_index("ix_exports_account_id_id", "exports", ["account_id", "id"], unique=False)
+    op.create_index(
+        "ix_exports_active",
+        "exports",
+        ["account_id"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_index(op.f("ix_exports_supersedes_id"), "exports", ["supersedes_id"], unique=True)
+    op.create_table(
+        "partner_channels",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("endpoint", JSON_COLUMN, nullable=False),
+        sa.Column("credential", sa.String(), nullable=True),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("window_began_at", Instant(), nullable=True),
+        sa.Column("window_attempts", sa.Integer(), nullable=False),
+        sa.Column("window_failures", sa.Integer(), nullable=False),
+        sa.Column("open_until", Instant(), nullable=True),
+        sa.Column("polled_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id", "partner_id"],
+            ["partners.account_id", "partners.id"],
+            name=op.f("fk_partner_channels_account_id_partner_id"),
+        ),
+        sa.PrimaryKeyConstraint("account_id", "partner_id", "channel", name=op.f("pk_partner_channels")),
+    )
+    op.create_table(
+        "partner_secrets",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("sealed", sa.String(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("ends_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id", "partner_id"],
+            ["partners.account_id", "partners.id"],
+            name=op.f("fk_partner_secrets_account_id_partner_id"),
+        ),
+        sa.PrimaryKeyConstraint("account_id", "partner_id", "number", name=op.f("pk_partner_secrets")),
+    )
+    op.create_table(
+        "used_signatures",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("submission_id", sa.String(), nullable=False),
+        sa.Column("used_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id", "partner_id"],
+            ["partners.account_id", "partners.id"],
+            name=op.f("fk_used_signatures_account_id_partner_id"),
+        ),
+        sa.PrimaryKeyConstraint("account_id", "partner_id", "digest", name=op.f("pk_used_signatures")),
+    )
+    op.create_table(
+        "broker_submissions",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("submission_type", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("recipient", sa.String(), nullable=True),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("sent_at", Instant(), nullable=True),
+        sa.Column("deadline_at", Instant(), nullable=True),
+        sa.Column("overdue_at", Instant(), nullable=True),
+        sa.Column("handoff_id", sa.String(), nullable=True),
+        sa.Column("polled_at", Instant(), nullable=True),
+        sa.Column("error_message", sa.String(), nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("updated_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_broker_submissions_export_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_broker_submissions")),
+        sa.UniqueConstraint("export_id", "partner_id", name=op.f("uq_broker_submissions_export_id_partner_id")),
+    )
+    op.create_index(
+        "ix_broker_submissions_account_id_partner_id",
+        "broker_submissions",
+        ["account_id", "partner_id", "updated_at"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_broker_submissions_deadline_at",
+        "broker_submissions",
+        ["deadline_at"],
+        unique=False,
+        postgresql_where=sa.text("overdue_at IS NULL"),
+        sqlite_where=sa.text("overdue_at IS NULL"),
+    )
+    op.create_index(
+        "ix_broker_submissions_polled_at",
+        "broker_submissions",
+        ["polled_at"],
+        unique=False,
+        postgresql_where=sa.text("handoff_id IS NOT NULL"),
+        sqlite_where=sa.text("handoff_id IS NOT NULL"),
+    )
+    op.create_table(
+        "events",
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("data", JSON_COLUMN, nullable=False),
+        sa.Column("prev_hash", sa.String(), nullable=True),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_events_export_id")),
+        sa.PrimaryKeyConstraint("export_id", "seq", name=op.f("pk_events")),
+    )
+    op.create_table(
+        "idempotency_records",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_idempotency_records_account_id")),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_idempotency_records_export_id")),
+        sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_records")),
+    )
+    op.create_table(
+        "legal_holds",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("placed_by", sa.String(), nullable=False),
+        sa.Column("placed_at", Instant(), nullable=False),
+        sa.Column("released_by", sa.String(), nullable=True),
+        sa.Column("released_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_legal_holds_account_id")),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_legal_holds_export_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_legal_holds")),
+    )
+    op.create_index(op.f("ix_legal_holds_account_id"), "legal_holds", ["account_id"], unique=False)
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("audience", sa.String(), nullable=False),
+        sa.Column("event_type", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_notifications_export_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
+    )
+    op.create_index("ix_notifications_export_id_position", "notifications", ["export_id", "position"], unique=False)
+    op.create_table(
+        "steps",
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("unit_no", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", Instant(), nullable=True),
+        sa.Column("due_at", Instant(), nullable=True),
+        sa.Column("stalled_since", Instant(), nullable=True),
+        sa.Column("started_at", Instant(), nullable=True),
+        sa.Column("finished_at", Instant(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_steps_export_id")),
+        sa.PrimaryKeyConstraint("export_id", "unit_no", "name", name=op.f("pk_steps")),
+    )
+    op.create_index(
+        "ix_steps_due_at",
+        "steps",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready'"),
+        sqlite_where=sa.text("state = 'ready'"),
+    )
+    op.create_index(
+        "ix_steps_finished_at",
+        "steps",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+    )
+    op.create_table(
+        "units",
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("unit_no", sa.Integer(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("unit_ref", sa.String(), nullable=False),
+        sa.Column("customs_package_id", sa.String(), nullable=False),
+        sa.Column("package_number", sa.String(), nullable=True),
+        sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("treatment_digest", sa.String(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_units_export_id")),
+        sa.PrimaryKeyConstraint("export_id", "unit_no", name=op.f("pk_units")),
+        sa.UniqueConstraint("customs_package_id", name=op.f("uq_units_customs_package_id")),
+    )
+    op.create_index(
+        "uq_units_account_id_package_number",
+        "units",
+        ["account_id", "package_number"],
+        unique=True,
+        postgresql_where=sa.text("NOT released"),
+        sqlite_where=sa.text("NOT released"),
+    )
+    op.create_table(
+        "acknowledgements",
+        sa.Column("submission_id", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("reference", sa.String(), nullable=True),
+        sa.Column("entry_number", sa.String(), nullable=True),
+        sa.Column("message", sa.String(), nullable=True),
+        sa.Column("fields", JSON_COLUMN, nullable=False),
+        sa.Column("received_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["submission_id"], ["broker_submissions.id"], name=op.f("fk_acknowledgements_submission_id")
+        ),
+        sa.PrimaryKeyConstraint("submission_id", "id", name=op.f("pk_acknowledgements")),
+    )
+    op.create_table(
+        "artifacts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("unit_no", sa.Integer(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("artifact_type", sa.String(), nullable=False),
+        sa.Column("filename", sa.String(), nullable=False),
+        sa.Column("media_type", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("template_version", sa.String(), nullable=False),
+        sa.Column("generated_at", Instant(), nullable=False),
+        sa.Column("purged_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["export_id", "unit_no"], ["units.export_id", "units.unit_no"], name=op.f("fk_artifacts_export_id_unit_no")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_artifacts")),
+        sa.UniqueConstraint(
+            "export_id", "unit_no", "artifact_type", name=op.f("uq_artifacts_export_id_unit_no_artifact_type")
+        ),
+    )
+    op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"], unique=False)
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("notification_id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("audience", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("attempts_not_counted", sa.Integer(), nullable=False),
+        sa.Column("lease_until", Instant(), nullable=True),
+        sa.Column("due_at", Instant(), nullable=True),
+        sa.Column("stalled_since", Instant(), nullable=True),
+        sa.Column("delivered_at", Instant(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_deliveries_export_id")),
+        sa.ForeignKeyConstraint(["notification_id"], ["notifications.id"], name=op.f("fk_deliveries_notification_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint(
+            "notification_id", "partner_id", "channel", name=op.f("uq_deliveries_notification_id_partner_id_channel")
+        ),
+    )
+    op.create_index("ix_deliveries_account_id_id", "deliveries", ["account_id", "id"], unique=False)
+    op.create_index(
+        "ix_deliveries_dead",
+        "deliveries",
+        ["account_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'dead'"),
+        sqlite_where=sa.text("state = 'dead'"),
+    )
+    op.create_index(
+        "ix_deliveries_due_at",
+        "deliveries",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending'"),
+        sqlite_where=sa.text("state = 'pending'"),
+    )
+    op.create_index("ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_stream", "deliveries", ["export_id", "partner_id", "channel", "position"], unique=False
+    )
+    op.create_table(
+        "packages",
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("unit_no", sa.Integer(), nullable=False),
+        sa.Column("package_ref", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("sscc", sa.String(), nullable=True),
+        sa.Column("sscc_issued", sa.Boolean(), nullable=False),
+        sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("lpn", sa.String(), nullable=True),
+        sa.Column("parent_ref", sa.String(), nullable=True),
+        sa.Column("length_cm", sa.String(), nullable=False),
+        sa.Column("width_cm", sa.String(), nullable=False),
+        sa.Column("height_cm", sa.String(), nullable=False),
+        sa.Column("gross_weight_kg", sa.String(), nullable=False),
+        sa.Column("tare_weight_kg", sa.String(), nullable=False),
+        sa.Column("tracking_number", sa.String(), nullable=True),
+        sa.Column("order_id", sa.String(), nullable=True),
+        sa.Column("contents", JSON_COLUMN, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["export_id", "unit_no"], ["units.export_id", "units.unit_no"], name=op.f("fk_packages_export_id_unit_no")
+        ),
+        sa.PrimaryKeyConstraint("export_id", "unit_no", "package_ref", name=op.f("pk_packages")),
+    )
+    op.create_index("ix_packages_account_id_lpn", "packages", ["account_id", "lpn"], unique=False)
+    op.create_index(
+        "uq_packages_account_id_sscc",
+        "packages",
+        ["account_id", "sscc"],
+        unique=True,
+        postgresql_where=sa.text("NOT released"),
+        sqlite_where=sa.text("NOT released"),
+    )
+    op.create_table(
+        "treatments",
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("unit_no", sa.Integer(), nullable=False),
+        sa.Column("line_ref", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("hts_code", sa.String(), nullable=False),
+        sa.Column("country_of_origin", sa.String(), nullable=False),
+        sa.Column("chapter99", JSON_COLUMN, nullable=False),
+        sa.Column("section232", JSON_COLUMN, nullable=False),
+        sa.Column("pga", JSON_COLUMN, nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["export_id", "unit_no"], ["units.export_id", "units.unit_no"], name=op.f("fk_treatments_export_id_unit_no")
+        ),
+        sa.PrimaryKeyConstraint("export_id", "unit_no", "line_ref", name=op.f("pk_treatments")),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("delivery_id", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=True),
+        sa.Column("duration_ms", sa.Integer(), nullable=False),
+        sa.Column("answer", sa.String(), nullable=True),
+        sa.Column("error_class", sa.String(), nullable=True),
+        sa.Column("at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_attempts_delivery_id")),
+        sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_attempts")),
+    )
+    op.create_index("ix_attempts_at", "attempts", ["at"], unique=False)
