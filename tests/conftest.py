@@ -23,7 +23,7 @@ from config.settings import Settings
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.interfaces.contracts import sent
 from tests.support.pooler import PgBouncer
 from tests.support.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
@@ -182,7 +182,7 @@ def pgbouncer_server(postgres_server: PostgreSQL) -> Iterator[PgBouncer]:
 
 def _migrate(url: str) -> None:
     database = Database(url)
-    migrations.upgrade(database)
+    upgrade_database(database)
     database.dispose()
 
 

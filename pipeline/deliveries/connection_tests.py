@@ -24,8 +24,8 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
+from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import as_json
 

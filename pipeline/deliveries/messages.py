@@ -19,8 +19,8 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import email_content, links
-from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Attachment, Channel, DeliveryReceipt, OutgoingMessage
+from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.deliveries.streams import WORKER_LOST, ClaimedDelivery, StreamLease

@@ -32,8 +32,8 @@ from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
 from pipeline.deliveries.attempts import RecordResult, SendResult
-from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
+from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.circuit_breaker import EndpointKey
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream

@@ -24,8 +24,8 @@ from pipeline.deliveries.channels import queue_durability, queue_reader
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
-from pipeline.ops import migrations
-from pipeline.ops.migrations import SchemaStatus, row_security
+from pipeline.ops.migrations import row_security
+from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 
 #: Beyond it leases and signatures are misjudged.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -142,7 +142,7 @@ def _database_settings(settings: Settings) -> str:
 
 def _migrations(settings: Settings) -> str:
     with _open_database(settings) as database:
-        status = migrations.schema_status(database)
+        status = schema_status(database)
     if status is SchemaStatus.BEHIND:
         raise CheckFailed("the tables are not those of this version")
     if status is SchemaStatus.AHEAD:

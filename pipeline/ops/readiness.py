@@ -20,8 +20,7 @@ from pipeline.deliveries.models import Attempt, Delivery
 from pipeline.deliveries.streams import is_claimable, is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
-from pipeline.ops import migrations
-from pipeline.ops.migrations import SchemaStatus
+from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import export_is_active
 
@@ -41,7 +40,7 @@ class ServicePart:
 def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECONDS) -> list[ServicePart]:
     """Return every part; where the database does not answer, nothing else is known."""
     try:
-        status = migrations.schema_status(runtime.db)
+        status = schema_status(runtime.db)
         if status is SchemaStatus.BEHIND:
             return [
                 ServicePart("database", ok=False, message="its tables are not this version's; run `exports migrate`")

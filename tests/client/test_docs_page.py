@@ -12,7 +12,7 @@ import pytest
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
 from pipeline.deliveries.channels.webhook import build_signature_headers
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.interfaces.cli.conftest import ROOT, Commands
 
 PAGE = (ROOT / "docs" / "client.md").read_text()

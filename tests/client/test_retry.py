@@ -17,7 +17,7 @@ from pipeline.client.retry import RetryState, parse_refusal
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.client.conftest import QUICK, Client, ScriptedAnswer, ScriptedServer, json_answer, problem
 from tests.support.ports import free_port
 

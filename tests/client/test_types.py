@@ -10,7 +10,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.client import AsyncExports, Execution, ExportFile, Exports, ExportVersion
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.client.conftest import ScriptedServer, json_answer
 
 

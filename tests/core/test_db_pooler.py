@@ -19,8 +19,9 @@ from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports.models import Account, Export, ExportPackage, Step
-from pipeline.ops import doctor, migrations
-from pipeline.ops.migrations import SchemaStatus, row_security
+from pipeline.ops import doctor
+from pipeline.ops.migrations import row_security
+from pipeline.ops.migrations.runner import SchemaStatus, schema_status, upgrade_database
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
@@ -72,8 +73,8 @@ def run_together(work: Callable[[int], None], threads: int = 8) -> None:
 
 def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL) -> None:
     database = Database(pgbouncer_server.url_through(postgres_server.fresh_url(owner=OWNER)))
-    assert migrations.upgrade(database) is SchemaStatus.BEHIND
-    assert migrations.schema_status(database) is SchemaStatus.CURRENT
+    assert upgrade_database(database) is SchemaStatus.BEHIND
+    assert schema_status(database) is SchemaStatus.CURRENT
     with database.engine.connect() as connection:
         assert (row_security.tables_without_policy(connection), row_security.bypasses_policies(connection)) == (
             [],

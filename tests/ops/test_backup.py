@@ -29,8 +29,8 @@ from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.ops import audit, backup, migrations
-from pipeline.ops.migrations import SchemaStatus
+from pipeline.ops import audit, backup
+from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_leases import claim_step
@@ -182,7 +182,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     home = tmp_path / "restored"
     shutil.copytree(tmp_path / "copy", home)
     restored = open_service(f"sqlite:///{home / backup.DATABASE}", f"file:{home / backup.DOCUMENTS}")
-    assert migrations.schema_status(restored.db) is SchemaStatus.CURRENT
+    assert schema_status(restored.db) is SchemaStatus.CURRENT
     assert (
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
     )
@@ -355,5 +355,5 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     assert (
         audit.find_mismatch(stated, audit.verify_chains(restored, until=datetime.fromisoformat(stated.until))) is None
     )
-    assert migrations.schema_status(restored.db) is SchemaStatus.CURRENT
+    assert schema_status(restored.db) is SchemaStatus.CURRENT
     check_promises(original, restored, exports, delivered)

@@ -16,7 +16,7 @@ from pipeline.core.errors import Refused
 from pipeline.core.problems import Problem, problem_document
 from pipeline.interfaces.api.dependencies import roles_of
 from pipeline.interfaces.api.errors import MEDIA_TYPE
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 
 _DESCRIPTION: Final = """\

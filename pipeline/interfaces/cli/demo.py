@@ -48,7 +48,7 @@ from pipeline.interfaces.cli.output import (
 )
 from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
 from pipeline.interfaces.cli.server import shutdown_event
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 
 if TYPE_CHECKING:
     from pipeline.deliveries.channels.queue_reader import ReceivedMessage
@@ -292,7 +292,7 @@ def build_settings(home: Path, host: str, port: int) -> Settings:
 
 def prepare_account(runtime: Runtime) -> str:
     """Bring the database up to date, see to the demo's account and partners, and return a new key of the account."""
-    migrations.upgrade(runtime.db)
+    upgrade_database(runtime.db)
     if service.find_account(runtime, ACCOUNT) is None:
         service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
     known = {partner.id for partner in partners.list_partners(runtime, ACCOUNT)}

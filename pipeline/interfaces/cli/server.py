@@ -26,8 +26,8 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.session import ensure_current
-from pipeline.ops import doctor, migrations
-from pipeline.ops.migrations import SchemaStatus
+from pipeline.ops import doctor
+from pipeline.ops.migrations.runner import SchemaStatus, upgrade_database
 
 app = typer.Typer()
 
@@ -122,7 +122,7 @@ def migrate(as_json: Json = False) -> None:
     reject_weak_credentials(settings)  # no process would start on the database that is made here
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
-        before = migrations.upgrade(database)
+        before = upgrade_database(database)
     finally:
         database.dispose()
     if as_json:

@@ -16,8 +16,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
 from pipeline.interfaces.cli.output import ExitCode, Failure
-from pipeline.ops import migrations
-from pipeline.ops.migrations import SchemaStatus
+from pipeline.ops.migrations.runner import SchemaStatus, schema_status, upgrade_database
 
 _REMEDY: Final = (
     "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
@@ -82,7 +81,7 @@ def ensure_current(runtime: Runtime) -> None:
     A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
     Failure says so.
     """
-    if migrations.schema_status(runtime.db) is not SchemaStatus.BEHIND:
+    if schema_status(runtime.db) is not SchemaStatus.BEHIND:
         return
     if not runtime.db.is_sqlite:
         raise Failure(
@@ -90,4 +89,4 @@ def ensure_current(runtime: Runtime) -> None:
             code=ExitCode.UNREACHABLE,
             remedy="Run `exports migrate` once, with the same DATABASE_URL.",
         )
-    migrations.upgrade(runtime.db)
+    upgrade_database(runtime.db)

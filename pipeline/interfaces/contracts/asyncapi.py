@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from config import queues
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE, SIGNATURE_HEADERS, CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, Json, allow_more_members
 
 VERSION: Final = "3.0.0"

@@ -31,7 +31,7 @@ from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.message_broker import make_connection
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.simulation.drill.processes import DrillFailed, ServiceProcess, free_port, process_commands
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 
@@ -237,7 +237,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
 
 def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[ReceivedRequest], None]) -> str:
     """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
-    migrations.upgrade(runtime.db)
+    upgrade_database(runtime.db)
     service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
         signing_secrets: list[str] = []

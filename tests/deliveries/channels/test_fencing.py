@@ -19,8 +19,8 @@ from pipeline.accounts.schemas import CHANNELS, WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease
-from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import Channel, OutgoingMessage
+from pipeline.deliveries.channels.registry import open_channels
 from tests.deliveries.channels import test_queue, test_sftp
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support import mail_server

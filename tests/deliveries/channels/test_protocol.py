@@ -10,7 +10,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from pipeline.accounts.schemas import CHANNELS
-from pipeline.deliveries.channels import open_channels
+from pipeline.deliveries.channels.registry import open_channels
 
 ROOT = Path(__file__).resolve().parents[3]
 

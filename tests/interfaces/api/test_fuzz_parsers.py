@@ -26,7 +26,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffSta
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.workflow import queries
 from tasks.messages import MessageProperties
 from tests.interfaces.api.conftest import ApiHarness, execution

@@ -24,8 +24,9 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
-from pipeline.ops import doctor, migrations
+from pipeline.ops import doctor
 from pipeline.ops.migrations import row_security
+from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
@@ -236,7 +237,7 @@ def test_policies_that_are_missing_are_found_and_made_again(own_url: str) -> Non
         connection.execute(sa.text("CREATE POLICY own_rows ON steps USING (true)"))
     with database.engine.connect() as connection:
         assert row_security.tables_without_policy(connection) == ["events", "exports", "steps"]
-    migrations.upgrade(database)
+    upgrade_database(database)
     with database.engine.connect() as connection:
         assert row_security.tables_without_policy(connection) == []
     database.dispose()
@@ -264,7 +265,7 @@ def test_table_with_another_policy_beside_ours_is_unprotected(
                 connection.execute(sa.text(statement.format(table=table)))
     with database.engine.connect() as connection:
         assert row_security.tables_without_policy(connection) == ["exports", "steps"]
-    migrations.upgrade(database)
+    upgrade_database(database)
     with database.engine.connect() as connection:
         assert (row_security.tables_without_policy(connection) == []) == mends_itself
     database.dispose()

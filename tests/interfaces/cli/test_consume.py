@@ -19,7 +19,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.conftest import SERVERS, OwnServer
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.support.ports import free_port

@@ -16,7 +16,7 @@ from pipeline.core.runtime import open_runtime
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.contracts import asyncapi
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.workflow.publisher import Publisher
 from tests.conftest import skip_or_fail

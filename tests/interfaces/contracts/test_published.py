@@ -12,7 +12,7 @@ from pipeline.deliveries.channels.queue import CONTENT_TYPE
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, MessageType
 from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
-from pipeline.interfaces.contracts.examples import read_example
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.contracts import published, sent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from pipeline.core.db import Database
-from pipeline.ops.migrations import upgrade
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.ops.verification.bundles import execute_to_handoff, open_runtime_with_partners, pack_bundle
 from tests.support import factories
 
@@ -39,7 +39,7 @@ def bundle(folder: Path) -> bytes:
     broker = {"profile": profile | {"format": "xlsx", "filename": "entry_import.xlsx"}}
     url = f"sqlite:///{folder / 'exports.db'}"
     database = Database(url)
-    upgrade(database)
+    upgrade_database(database)
     database.dispose()
     with (
         mock.patch.object(secrets, "randbits", side_effect=itertools.count(1)),

@@ -17,8 +17,8 @@ from pipeline.accounts import recipients
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import messages as delivery_messages
-from pipeline.deliveries.channels import open_channels
 from pipeline.deliveries.channels.protocol import OutgoingMessage
+from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.exports.events import NewEvent
 from pipeline.exports.models import Event, Export

@@ -12,7 +12,7 @@ from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import Stack
 from tests.support import factories
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, Server
@@ -66,7 +66,7 @@ class BenchmarkServers:
 
 def prepare_database(runtime: Runtime) -> None:
     """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
-    migrations.upgrade(runtime.db)
+    upgrade_database(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=factories.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
     warehouse = NewPartner(id=factories.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.db import Database
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import Stack, _start_own_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.case import Case, open_case
@@ -93,7 +93,7 @@ def _stack(
             stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)
             made = Site(stack, folder, parent, message_broker=message_broker, database=postgres)
         migrated = Database(stack.database_url)
-        migrations.upgrade(migrated)
+        upgrade_database(migrated)
         migrated.dispose()
         end.callback(made.close)
         yield made

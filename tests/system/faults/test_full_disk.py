@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pipeline.core.db import Database
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import SERVERS, OwnServer, Stack
 from tests.support.servers import ForeignServer, PostgreSQL, Redis, poll
 from tests.system.faults.case import Case, open_case
@@ -48,7 +48,7 @@ def test_no_room_for_postgresql(parent: ForkServer, own_server: OwnServer, tmp_p
             server.start()
             stack = Stack(REDIS, server.fresh_url(), own_server(Redis).fresh_url(), f"file:{tmp_path / 'artifacts'}")
             migrated = Database(stack.database_url)
-            migrations.upgrade(migrated)
+            upgrade_database(migrated)
             migrated.dispose()
             site = Site(stack, tmp_path, parent, database=server)
             try:

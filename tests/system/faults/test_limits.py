@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from pipeline.core.db import Database
-from pipeline.ops import migrations, readiness
+from pipeline.ops import readiness
+from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
 from tests.system.faults import short_timeouts
@@ -107,7 +108,7 @@ def test_no_room_for_the_database(
         database = disk / "exports.db"
         stack = Stack(EMBEDDED, f"sqlite:///{database}", "memory://", f"file:{tmp_path / 'artifacts'}")
         migrated = Database(stack.database_url)
-        migrations.upgrade(migrated)
+        upgrade_database(migrated)
         migrated.dispose()
         site = Site(stack, tmp_path, parent)
         try:

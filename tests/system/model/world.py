@@ -27,7 +27,7 @@ from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, DeliveryState, ExportState
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage
@@ -133,7 +133,7 @@ def documents(invoice: Invoice) -> list[Document]:
 def template(path: Path) -> None:
     """Make the database that every world begins with."""
     runtime = _runtime(path, Clock())
-    migrations.upgrade(runtime.db)
+    upgrade_database(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     of_everybody = {
         factories.BROKER: "customs_broker",

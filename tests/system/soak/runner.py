@@ -17,7 +17,7 @@ import httpx
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
-from pipeline.ops import migrations
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
@@ -173,7 +173,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
         f"file:{folder / 'artifacts'}",
     )
     migrated = Database(stack.database_url)
-    migrations.upgrade(migrated)
+    upgrade_database(migrated)
     migrated.dispose()
     site = Site(stack, folder, parent, message_broker=message_broker, database=database, **LONG_LEASE)
     end.callback(site.close)
