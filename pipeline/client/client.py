@@ -15,7 +15,7 @@ from pipeline.client import export_requests, operator_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.client.event_stream import EventFollower
 from pipeline.client.files import write_file
-from pipeline.client.methods import ApiMethods, AsyncTransport, Transport
+from pipeline.client.methods import ApiMethods, ApiTransport, AsyncApiTransport
 from pipeline.client.request import Call, ResultPage, check_header
 from pipeline.client.retry import Retries, RetryState
 from pipeline.exports.schemas.export import EventView, ExportView
@@ -28,7 +28,7 @@ _SCHEMES: Final = frozenset({"http", "https"})
 _MAX_PORT: Final = 65_535
 
 
-class Exports(ApiMethods, Transport):
+class Exports(ApiMethods, ApiTransport):
     """The API at `url`, called with `key`; one connection pool, to be closed. Threads may share it.
 
     Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time. What cannot be sent,
@@ -114,7 +114,7 @@ class Exports(ApiMethods, Transport):
         return True
 
 
-class AsyncExports(ApiMethods, AsyncTransport):
+class AsyncExports(ApiMethods, AsyncApiTransport):
     """The same for asyncio: calls are awaited, and lists and events read with `async for`."""
 
     def __init__(

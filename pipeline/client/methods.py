@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Transport(ABC):
+class ApiTransport(ABC):
     """Carries calls out and returns when their answers are there."""
 
     @abstractmethod
@@ -26,7 +26,7 @@ class Transport(ABC):
         """Yield the items of a long answer, making a call for more where they end."""
 
 
-class AsyncTransport(ABC):
+class AsyncApiTransport(ABC):
     """Carries calls out while others go on."""
 
     @abstractmethod
@@ -48,10 +48,10 @@ class Operation(Generic[P, T]):
     @overload
     def __get__(self, client: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, client: Transport, owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: ApiTransport, owner: type) -> Callable[P, T]: ...
     @overload
-    def __get__(self, client: AsyncTransport, owner: type) -> Callable[P, Awaitable[T]]: ...
-    def __get__(self, client: Transport | AsyncTransport | None, owner: type) -> Any:
+    def __get__(self, client: AsyncApiTransport, owner: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: ApiTransport | AsyncApiTransport | None, owner: type) -> Any:
         if client is None:
             return self
         describe, perform = self._describe, client.perform
@@ -73,10 +73,10 @@ class Listing(Generic[P, T]):
     @overload
     def __get__(self, client: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, client: Transport, owner: type) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, client: ApiTransport, owner: type) -> Callable[P, Iterator[T]]: ...
     @overload
-    def __get__(self, client: AsyncTransport, owner: type) -> Callable[P, AsyncIterator[T]]: ...
-    def __get__(self, client: Transport | AsyncTransport | None, owner: type) -> Any:
+    def __get__(self, client: AsyncApiTransport, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, client: ApiTransport | AsyncApiTransport | None, owner: type) -> Any:
         if client is None:
             return self
         describe, iterate = self._describe, client.iterate

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Generic, TypeVar
-
-from config.settings import Settings
+from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T", bound=Hashable)
@@ -35,17 +33,6 @@ class Slot(Generic[K]):
 
     destination: K
     since: float
-
-
-#: The part of a try's time after which a destination is taken to be unhealthy.
-_SLOW_SHARE: Final = 0.25
-
-
-def bulkhead_limits(settings: Settings) -> BulkheadLimits:
-    """Return the limits for partners' endpoints in this process."""
-    return BulkheadLimits(
-        settings.delivery_senders, settings.delivery_unhealthy_max, settings.delivery_timeout_seconds * _SLOW_SHARE
-    )
 
 
 class Bulkhead(Generic[K, T]):

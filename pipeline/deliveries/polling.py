@@ -15,7 +15,7 @@ from pipeline.accounts import recipients
 from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY, Target
 from pipeline.accounts.states import PartnerState
-from pipeline.core.bulkhead import Bulkhead, BulkheadLimits, bulkhead_limits
+from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import (
     ChannelRefused,
@@ -33,6 +33,7 @@ from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
 from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, open_answer_folder
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
+from pipeline.deliveries.sender import endpoint_limits
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
@@ -90,7 +91,7 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
             breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return PollResult()
-        limits = replace(bulkhead_limits(runtime.settings), per_destination=1)
+        limits = replace(endpoint_limits(runtime.settings), per_destination=1)
         unhealthy = breaker is not None and breaker.failures > 0
         slot = FOLDER_POLLERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
         if slot is None:

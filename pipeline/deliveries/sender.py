@@ -15,7 +15,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core import shutdown
-from pipeline.core.bulkhead import Bulkhead, bulkhead_limits
+from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -51,6 +51,17 @@ SENDERS: Final[Bulkhead[EndpointKey, DeliveryStream]] = Bulkhead()
 
 #: Consecutive failures of an endpoint; what an older version owes to an account itself has none.
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
+
+
+#: The part of an attempt's time after which its destination counts as unhealthy.
+_SLOW_SHARE: Final = 0.25
+
+
+def endpoint_limits(settings: Settings) -> BulkheadLimits:
+    """Return the limits on the threads of this process at partners' endpoints."""
+    return BulkheadLimits(
+        settings.delivery_senders, settings.delivery_unhealthy_max, settings.delivery_timeout_seconds * _SLOW_SHARE
+    )
 
 
 def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> EndpointKey:
@@ -107,7 +118,7 @@ def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: s
     reports = SENDERS.run(
         resolve_destination(runtime.settings, account_id, stream),
         stream,
-        bulkhead_limits(runtime.settings),
+        endpoint_limits(runtime.settings),
         lambda each: _send_stream(runtime, each),
         unhealthy=is_unhealthy(runtime.settings, stream.channel, failures),
     )
@@ -180,7 +191,7 @@ def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> li
 def _try_stream(runtime: Runtime, account_id: str, stream: DeliveryStream, *, unhealthy: bool) -> list[DeliveryStream]:
     where = resolve_destination(runtime.settings, account_id, stream)
     free = stream.channel == QUEUE
-    slot = None if free else SENDERS.acquire(where, bulkhead_limits(runtime.settings), unhealthy=unhealthy)
+    slot = None if free else SENDERS.acquire(where, endpoint_limits(runtime.settings), unhealthy=unhealthy)
     if slot is None and not free:
         return [stream]
     left: list[DeliveryStream] = []

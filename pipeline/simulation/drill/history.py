@@ -38,7 +38,7 @@ class SubmittedPlan:
 
 
 @dataclass(frozen=True)
-class ReceivedMessage:
+class PartnerMessage:
     """One message as a partner's endpoint took it."""
 
     received_at: float
@@ -109,7 +109,7 @@ class DrillHistory:
     """Everything that the judge goes by; `inspected` is the state that the API says each export is in at the end."""
 
     submissions: Sequence[SubmittedPlan]
-    received: Sequence[ReceivedMessage]
+    received: Sequence[PartnerMessage]
     kills: Sequence[Kill]
     stored: StoredState
     inspected: Mapping[str, str]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
-from pipeline.simulation.drill.history import EXPORT_EXECUTED, ReceivedMessage, SubmittedPlan
+from pipeline.simulation.drill.history import EXPORT_EXECUTED, PartnerMessage, SubmittedPlan
 from pipeline.simulation.partners.http import ReceivedRequest
 
 
@@ -78,7 +78,7 @@ class DrillLog:
 
     def __init__(self) -> None:
         self.submissions: list[SubmittedPlan] = []
-        self.receipts: list[ReceivedMessage] = []
+        self.receipts: list[PartnerMessage] = []
         self._started_at = time.monotonic()
         self._executed: set[str] = set()
         self._lock = threading.Lock()
@@ -96,7 +96,7 @@ class DrillLog:
         if not 200 <= request.status < 300:
             return
         with self._lock:
-            self.receipts.append(ReceivedMessage(self.elapsed(), request.event_id, request.event_type, request.subject))
+            self.receipts.append(PartnerMessage(self.elapsed(), request.event_id, request.event_type, request.subject))
             if request.event_type == EXPORT_EXECUTED:
                 self._executed.add(request.subject)
 

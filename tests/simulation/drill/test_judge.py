@@ -14,7 +14,7 @@ from pipeline.simulation.drill.history import (
     PACKAGE_RECORDED,
     DrillHistory,
     Kill,
-    ReceivedMessage,
+    PartnerMessage,
     StoredDelivery,
     StoredDocument,
     StoredEvent,
@@ -40,7 +40,7 @@ def build_sound_history() -> DrillHistory:
             StoredDocument(export_id, name, is_intact=True) for name in ("cci_pdf of unit 1", "manifest of unit 1")
         ]
         for seconds, (message, kind) in enumerate(MESSAGES.items(), start=2):
-            receipts.append(ReceivedMessage(seconds, f"{export_id}-{message}", kind, export_id))
+            receipts.append(PartnerMessage(seconds, f"{export_id}-{message}", kind, export_id))
             owed.append(StoredDelivery(export_id, f"{export_id}-{message}", "delivered"))
     return DrillHistory(
         submissions,
@@ -127,7 +127,7 @@ def test_what_is_lost_is_found(name: str) -> None:
 
 def notify_twice() -> DrillHistory:
     history = build_sound_history()
-    twice = [*history.received, ReceivedMessage(6, "ex_2-m5", HANDOFF_READY, "ex_2")]
+    twice = [*history.received, PartnerMessage(6, "ex_2-m5", HANDOFF_READY, "ex_2")]
     owed = [*history.stored.deliveries, StoredDelivery("ex_2", "ex_2-m5", "delivered")]
     return replace(history, received=twice, stored=replace(history.stored, deliveries=owed))
 
@@ -157,7 +157,7 @@ DUPLICATED: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
     "message of nobody": (
         lambda: replace(
             build_sound_history(),
-            received=[*build_sound_history().received, ReceivedMessage(6, "m9", "exports.handoff.overdue.v1", "ex_2")],
+            received=[*build_sound_history().received, PartnerMessage(6, "m9", "exports.handoff.overdue.v1", "ex_2")],
         ),
         ["ex_2: sent message m9, which it did not owe"],
     ),
