@@ -92,7 +92,7 @@ def _postgresql_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
 
 @compiles(database_now, "sqlite")
 def _sqlite_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
-    return f"exports_now({compiler.process(element.clauses, **kwargs)})"
+    return f"instant_after({compiler.process(element.clauses, **kwargs)})"
 
 
 class statement_now(database_now):  # noqa: N801
@@ -203,7 +203,7 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
         url, connect_args={"timeout": timeout_seconds, "check_same_thread": False}, hide_parameters=HIDE_PARAMETERS
     )
 
-    def exports_now(seconds: float) -> str:
+    def instant_after(seconds: float) -> str:
         return (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
 
     @event.listens_for(engine, "do_connect")
@@ -217,7 +217,7 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
     def _configure(connection: Any, _: Any) -> None:
         # We say BEGIN ourselves: the driver would begin with a read and upgrade it, which fails at once when two do.
         connection.isolation_level = None
-        connection.create_function("exports_now", 1, exports_now)
+        connection.create_function("instant_after", 1, instant_after)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -70,7 +70,7 @@ def show_partners(request: Request) -> Response:
 def show_partner(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
-    owed: Annotated[int | None, Query(ge=0)] = None,
+    pending: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
     runtime, caller = get_runtime(request), find_caller(request)
@@ -78,7 +78,7 @@ def show_partner(
         return redirect_to_sign_in()
     try:
         return _partner_page(
-            runtime, request, caller, id, notice=None if owed is None else f"{owed} messages are owed again."
+            runtime, request, caller, id, notice=None if pending is None else f"{pending} messages are pending again."
         )
     except Refused as refused:
         return _missing_page(request, caller, refused)
@@ -150,7 +150,7 @@ def _run_action(request: Request, fields: Mapping[str, str], partner_id: str, ac
         check_csrf_token(runtime, request, fields)
         if action == "replay":
             caller.require(OPERATE)
-            return _redirect_to(f"{address}?owed={_replay(runtime, request, caller, partner_id, fields)}")
+            return _redirect_to(f"{address}?pending={_replay(runtime, request, caller, partner_id, fields)}")
         caller.require(ADMIN)
         _ACTIONS[action](runtime, caller, partner_id)
     except Refused as refused:

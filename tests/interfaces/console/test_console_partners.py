@@ -140,8 +140,8 @@ def test_a_partner_is_sent_again_what_it_was_sent_since(webhook_harness: ApiHarn
     client = sign_in_browser(webhook_harness, "operate")
     page = f"/console/partners/{HOOKED}"
     response = post(client, page, f"{page}/replay", since="2026-01-01T00:00")
-    assert response.headers["location"] == f"{page}?owed=2"
-    assert "2 messages are owed again." in client.get(response.headers["location"]).text
+    assert response.headers["location"] == f"{page}?pending=2"
+    assert "2 messages are pending again." in client.get(response.headers["location"]).text
     assert {task.partner_id for task in webhook_harness.publisher.tasks} == {HOOKED}
     wrong = post(client, page, f"{page}/replay", since="yesterday")
     assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
