@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import re
 import sys
@@ -13,7 +14,6 @@ from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, Typ
 
 import typer
 from pydantic import ValidationError
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.markup import escape
 
@@ -193,8 +193,10 @@ def format_finding(finding: dict[str, Any]) -> list[str]:
     ]
 
 
-#: Rich's own format names fonts at an address on the web; every system has a monospaced one.
-SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
+_RICH_SVG_FORMAT: Final[str] = inspect.signature(Console.export_svg).parameters["code_format"].default
+
+#: Rich's format loads fonts from the web; every system has a monospaced one.
+SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", _RICH_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code, monospace", "monospace"
 )
 
