@@ -1,0 +1,112 @@
+"""The word rule of CONTRIBUTING.md: no text in the project has a private or old-fashioned word."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FORBIDDEN = re.compile(
+    r"\b(whoever|told|owe[ds]?|lain|anew|mend(?:s|ed)?|in vain|at the utmost|of which"
+    r"|(?:is|are) no (?!longer\b|more\b|later\b|earlier\b)[a-z]+)\b",
+    re.IGNORECASE,
+)
+
+#: Right uses, by file: the text around the word.
+ALLOWED = {
+    "tests/architecture/test_words.py": (
+        "whoever",
+        "told",
+        "owe",
+        "lain",
+        "anew",
+        "mend",
+        "in vain",
+        "utmost",
+        "of which",
+        "is no",
+    ),
+    "tests/architecture/test_layout.py": ("lain", "told", "anew", "mend", "owe", "whoever"),
+}
+
+SUFFIXES = {".md", ".html", ".txt", ".j2", ".toml", ".yaml", ".yml", ".css", ".js", ".typ", ".mako"}
+
+#: Texts of others, which we copy as they are.
+COPIED = (
+    "LICENSE",
+    "uv.lock",
+    "package-lock.json",
+    "templates/fonts/",
+    "tests/documents/formats/ubl-2.1/",
+    "config/rules/",
+)
+
+
+def list_files() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    found = [
+        name
+        for name in listed
+        if (name.endswith(".py") or Path(name).suffix in SUFFIXES or name in {"Makefile", ".ci/run", "Procfile"})
+        and not any(part in name for part in COPIED)
+        and not (ROOT / name).is_symlink()
+    ]
+    assert len(found) > 500, "there is nothing to read"
+    return found
+
+
+def read_prose(name: str) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a file with their lines: of Python its comments and the strings with spaces, of others every line."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if not name.endswith(".py"):
+        yield from enumerate(text.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
+            yield node.lineno, node.value
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name.replace("_", " ")
+
+
+def find_forbidden(name: str) -> list[str]:
+    """Return the forbidden words of a file with their places."""
+    allowed = ALLOWED.get(name, ())
+    return [
+        f"{name}:{line}: {match.group()}: {' '.join(text[max(0, match.start() - 40) : match.end() + 40].split())}"
+        for line, text in read_prose(name)
+        for match in FORBIDDEN.finditer(text)
+        if not any(part in text for part in allowed)
+    ]
+
+
+def test_no_text_has_a_forbidden_word() -> None:
+    assert [found for name in list_files() for found in find_forbidden(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        ("it was told", True),
+        ("Whoever calls", True),
+        ("that is no plan", True),
+        ("two, of which one", True),
+        ("it is no longer held", False),
+        ("amended, recommended, mending", False),
+        ("plain, towed", False),
+    ],
+)
+def test_forbidden_words_are_whole_words(text: str, *, forbidden: bool) -> None:
+    assert bool(FORBIDDEN.search(text)) is forbidden
