@@ -1,1 +1,1 @@
-"""What may differ between two machines."""
+"""Settings, queues, logs and the rules of customs."""

@@ -14,7 +14,7 @@ from config.settings import get_settings
 
 
 class _OwnModules(AppLoader):  # type: ignore[misc]
-    """Imports our modules; Celery's own looks first in the folder that the process was started in, which may have a tasks.py."""
+    """Imports the installed modules. Celery's loader first looks in the working directory, which may have a tasks.py."""
 
     def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
         return self.import_module(module, package=package)
@@ -24,11 +24,11 @@ app = Celery(
     "exports", loader=_OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake", "tasks.sweeper"]
 )
 app.conf.update(celery_options(get_settings()))
-# Celery's current app is one a thread; the embedded worker's thread, too, must publish through this one.
+# Celery's current app is per thread; the embedded worker's thread must publish through this one too.
 app.set_default()
 
 
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    # Connected, this also keeps Celery from putting up handlers of its own.
+    # A handler of this signal also keeps Celery from installing its own log handlers.
     configure_logs(get_settings())

@@ -1,4 +1,4 @@
-"""structlog set-up: constant event names, the export's id on every line, no secret and no personal datum on any."""
+"""The structlog setup: constant event names, the export's id on every line, and no secrets or personal data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import structlog
 from config.redaction import redact
 from config.settings import Settings
 
-#: Celery and httpx tell of every task and request at INFO, at a measured 15 % of throughput; Alembic of every /readyz; asyncssh
-#: of every connection, by its address.
+#: Loggers that are limited to warnings. At INFO, Celery and httpx log every task and request, which costs 15 % of throughput
+#: (measured). Alembic logs every /readyz, and asyncssh every connection with its address.
 NOISY: Final = ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access")
 
-#: What would begin a line, or move a terminal's cursor.
+#: Characters that begin a line or move a terminal's cursor.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def keep_to_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape what would make a text look like more records than one; the lines of a traceback are indented. JSON needs none."""
+    """Escape characters that would make one text log record look like several, and indent the lines of a traceback.
+
+    JSON records do not need this.
+    """
     for name, value in event.items():
         if not isinstance(value, str):
             continue
@@ -39,7 +42,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send our logs and the libraries' to `stream`, or to standard error, one record a line."""
+    """Send the logs of the service and of the libraries to `stream`, default standard error, one record per line."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -61,7 +64,7 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            # Here our records and the libraries' are one stream, with all that is on the line.
+            # Redaction runs here, where the records of the service and of the libraries have all their members.
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, *last],
         )
     )
@@ -69,11 +72,11 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     for name in ("uvicorn", "uvicorn.access"):
-        # Started by its own command, uvicorn has handlers by now that would print tracebacks past this one.
+        # If uvicorn was started by its own command, its handlers would print tracebacks that bypass this one.
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     if settings.message_broker == "memory":
-        # It warns at every connection that memory:// names no host.
+        # Kombu warns at every connection that memory:// has no host.
         logging.getLogger("kombu.connection").setLevel(logging.ERROR)

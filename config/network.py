@@ -1,4 +1,4 @@
-"""Addresses that are reached from their own machine alone."""
+"""Loopback addresses, which only their own machine can reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host, by name or address, is reached from its own machine alone."""
+    """Return whether only the machine itself can reach `host`, a name or an address."""
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every exchange, queue, routing key and Celery option, as one table."""
+"""All exchanges, queues, routing keys and Celery options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kombu import Exchange, Queue
 
 from config.settings import Settings
 
-# Task messages between our own processes. They carry ids only.
+# Queues of task messages between the service's own processes. Task messages carry only ids.
 STEPS: Final = "exports.steps"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
 TASK_QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
 
-#: Where task messages go, by what they are for; all others go to STEPS.
+#: The queues of task messages by task name; all others go to STEPS.
 TASK_ROUTES: Final[Mapping[str, str]] = {
     "render_documents": DOCUMENTS,
     "close_unit": DOCUMENTS,
@@ -29,7 +29,7 @@ TASK_ROUTES: Final[Mapping[str, str]] = {
     "poll_endpoint": DELIVERIES,
 }
 
-# The queues of the contract. Upstream services write to the first, customs brokers to the second; the others are read.
+# The queues of the contract. Upstream services write to the first and customs brokers to the second; they read the others.
 EXECUTE: Final = "exports.execute"
 ACKNOWLEDGEMENTS: Final = "exports.acknowledgements"
 REFUSED: Final = "exports.execute.refused"
@@ -38,18 +38,18 @@ WAREHOUSE: Final = "exports.warehouse"
 OPERATOR: Final = "exports.operator"
 DEAD: Final = "exports.dead"
 
-#: The intake sends itself messages through the exchange to this one: it proves that commands and answers reach the intake.
+#: The intake sends itself messages through the exchange to this queue. They prove that commands and answers reach it.
 HEARTBEAT: Final = "exports.heartbeat"
 HEARTBEAT_KEY: Final = "heartbeat"
 
-#: How long RabbitMQ may take to read what is sent to it, to confirm it, and to answer. While an alarm of its memory or disk
-#: is on it reads nothing: whoever waited for the end of that would take nothing either, nor end when it is told to.
+#: The timeout for RabbitMQ to read a message, to confirm it, and to answer. During a memory or disk alarm it reads nothing.
+#: Without a timeout a process would wait for the end of the alarm, take no messages, and not end on a signal.
 ANSWER_SECONDS: Final = 5.0
 
 EXCHANGE_NAME: Final = "exports"
 DEAD_EXCHANGE_NAME: Final = "exports.dead"
 
-#: queue -> routing keys that it is bound with on the topic exchange
+#: queue -> its routing keys on the topic exchange
 BINDINGS: Final[dict[str, tuple[str, ...]]] = {
     EXECUTE: ("execute",),
     ACKNOWLEDGEMENTS: ("acknowledgement",),
@@ -64,7 +64,7 @@ dead_exchange = Exchange(DEAD_EXCHANGE_NAME, type="fanout", durable=True)
 
 
 def queue_arguments(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of a contract queue: replicated, and dead-lettered once a message was refused ten times."""
+    """Return the arguments of a contract queue: replicated, and a message that was refused ten times is dead-lettered."""
     if settings.message_broker != "amqp":
         return {}
     return {"x-queue-type": "quorum", "x-delivery-limit": 10, "x-dead-letter-exchange": DEAD_EXCHANGE_NAME}
@@ -82,23 +82,23 @@ def contract_queues(settings: Settings) -> list[Queue]:
             Queue(DEAD, dead_exchange, routing_key="", durable=True, queue_arguments={"x-queue-type": "quorum"})
         )
     else:
-        # Only RabbitMQ dead-letters by itself; elsewhere a consumer publishes there by the queue's name.
+        # Only RabbitMQ dead-letters messages itself; with other brokers the consumer publishes to this queue by its name.
         queues.append(Queue(DEAD, exchange, routing_key=DEAD, durable=True))
     return queues
 
 
 def heartbeat_queue(settings: Settings) -> Queue:
-    """Return the queue of heartbeats, bound to the topic exchange as the queues of commands and answers are."""
+    """Return the queue of heartbeats, bound to the topic exchange like the queues of commands and answers."""
     arguments = {"x-queue-type": "quorum"} if settings.message_broker == "amqp" else {}
     return Queue(HEARTBEAT, exchange, routing_key=HEARTBEAT_KEY, durable=True, queue_arguments=arguments)
 
 
 def transport_options(settings: Settings, *, producer_only: bool = False) -> dict[str, Any]:
-    """Return what the transport needs, by kind of message broker; a producer gives up sooner than a worker may."""
+    """Return the transport options for the kind of message broker; a producer has shorter timeouts than a worker."""
     if settings.message_broker == "memory":
         return {"polling_interval": 0.02}
     if settings.message_broker == "amqp":
-        # Whoever lets go of a connection says so, and while an alarm of RabbitMQ's is on would wait for its answer for ever.
+        # Closing a connection waits for RabbitMQ's answer; without a timeout it would wait until an alarm of RabbitMQ ends.
         return {
             "confirm_publish": True,
             "read_timeout": ANSWER_SECONDS,
@@ -118,9 +118,9 @@ def transport_options(settings: Settings, *, producer_only: bool = False) -> dic
 
 
 def tls_options(settings: Settings) -> dict[str, Any] | bool:
-    """Return how TLS is spoken to the message broker, False where its address says none.
+    """Return the TLS options for the message broker, False if its address does not use TLS.
 
-    Left to itself, kombu checks no certificate of a rediss:// address, and of an amqps:// one not whose it is.
+    By default kombu does not check the certificate of a rediss:// server, nor the host name in that of an amqps:// server.
     """
     url = urlsplit(settings.broker_url.get_secret_value())
     if url.scheme == "amqps":
@@ -143,16 +143,16 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "event_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        # The database is the record of progress, so nothing is stored here.
+        # The database holds the progress, so Celery stores no results.
         "task_ignore_result": True,
-        # A task message is worthless once the step is claimed; what brings work back is the lease, not the message.
+        # A task message is useless after the step's claim: lost work is found by its expired lease, not by its message.
         "task_acks_late": False,
         "task_default_delivery_mode": "persistent",
         "task_default_queue": STEPS,
         "task_default_queue_type": "quorum" if settings.message_broker == "amqp" else "classic",
         "task_create_missing_queues": True,
         "task_publish_retry": True,
-        # One try: `task_publish_retry: False` was measured to hang for seconds, this to return at once.
+        # One attempt: with `task_publish_retry: False` a publish hangs for seconds, with this it returns at once (measured).
         "task_publish_retry_policy": {
             "max_retries": 0,
             "interval_start": 0,

@@ -1,4 +1,4 @@
-"""What must not stand in a log: secrets, by the name that they go by and by what they look like, however deep they lie."""
+"""Redaction of logs: it hides secrets, found by their names and by their form, at any depth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 HIDDEN: Final = "[hidden]"
 
-#: What is hidden under any name that holds one of these, in any spelling: `db_password`, `X-Api-Key`, `clientSecret`.
+#: A value is hidden if its name contains one of these in any spelling: `db_password`, `X-Api-Key`, `clientSecret`.
 NAMES: Final = (
     "password",
     "passwd",
@@ -25,22 +25,22 @@ NAMES: Final = (
     "signature",
 )
 
-#: How deep and how wide a value is looked through; what lies beyond is left out.
+#: How many levels of a value are searched, and how many items of each; the rest is left out of the log.
 _DEEPEST: Final = 5
 _WIDEST: Final = 100
 
 _ANY_NAME: Final = "(?:" + "|".join(name.replace("_", "[_-]?") for name in NAMES) + ")"
 _NAMED: Final = re.compile(_ANY_NAME, re.IGNORECASE)
-#: Facts about a secret that do not open anything: `secret_id`, `tokenHash`, `password_changed_at`.
+#: Facts about a secret that are not secret: `secret_id`, `tokenHash`, `password_changed_at`.
 _FACT: Final = re.compile(r"(?:[_-](?:id|hash|at)|[a-z](?:Id|Hash|At))$")
 
 _NO_FACT: Final = r"(?<![_-]id)(?<![_-]at)(?<!hash)"
-# `name=value`, `"name": value`, and `name: value` where the name is no end of another word, as in `InvalidToken: ...`.
+# `name=value`, `"name": value`, and `name: value`; the last not if the name is the end of a word, as in `InvalidToken: ...`.
 _BEFORE_A_VALUE: Final = (
     rf"""(?:{_ANY_NAME}[\w-]{{0,30}}{_NO_FACT}(?:[\\"']*+\s*+=|[\\"']++\s*+:)"""
     rf"""|(?<![a-z]){_ANY_NAME}s?(?:[_-][\w-]{{1,30}})?{_NO_FACT}\s*+:)\s*+"""
 )
-# In quotes up to the same quotes, which may be those of a text within a text, six deep; else up to a blank.
+# A value ends at its closing quotes, or at a blank if it has none. Quotes may be escaped, up to six levels of nested texts.
 _VALUE: Final = r"""(?:\[hidden\]|[bru]{0,2}(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?)|(?P<quotes>\\{1,64}+["']).*?(?:(?P=quotes)|\Z)|\S++)"""
 
 
@@ -52,20 +52,20 @@ def _hide_value(found: re.Match[str]) -> str:
     return found["name"] + HIDDEN
 
 
-#: What has to stand in a text, in lower case, for a pattern to be looked for at all: most texts have none of it. Each pattern
-#: takes time by the length of the text alone, whatever the text.
+#: Hints, patterns and replacements. A pattern is searched only if the text in lower case contains one of its hints, which
+#: most texts do not. The time of each pattern is linear in the length of the text, for every text.
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
-    # Credentials inside an address end at the last @ of the word: a password may hold / ? # : and @.
+    # Credentials in an address end at the last @ of the word: a password may contain / ? # : and @.
     (("://",), re.compile(r"(?<=://)[^\s/:]*+:(?:\S*@|\S*+)"), _hide_credentials),
     (("http",), re.compile(r"(?<=://)[^\s/?#:@]++(?=@)"), HIDDEN),
     (("exp_live_", "exp_test_"), re.compile(r"exp_(?:live|test)_\w+", re.IGNORECASE), HIDDEN),
     (("whsec_",), re.compile(r"whsec_[\w+/=%-]+", re.IGNORECASE), HIDDEN),
     (("bearer",), re.compile(r"\bbearer\s++\S++", re.IGNORECASE), HIDDEN),
-    # Links that are keys, ours and those of object stores.
+    # Links that grant access: of the service and of object stores.
     (("/documents/",), re.compile(r"(?<=/documents/)[\w.-]{40,}"), HIDDEN),
     (("/answers/",), re.compile(r"(?<=/answers/)[\w-]{40,}"), HIDDEN),
     (("sig=",), re.compile(r"(?P<name>[?&]sig=)[^\s&]+", re.IGNORECASE), _hide_value),
-    # Headers, to the end of their line: their values have blanks.
+    # Headers up to the end of the line: their values contain blanks.
     (
         ("authorization", "cookie"),
         re.compile(r"""(?P<name>(?:authorization|cookie)\s*+[:=]\s*+)[^\s"'\\][^\r\n]*+""", re.IGNORECASE),
@@ -82,7 +82,7 @@ _HINTS: Final = tuple(hint for hints, _, _ in _PATTERNS for hint in hints)
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Return the log record without a secret in it, at any depth: texts, tracebacks and whatever is printed by its `repr`."""
+    """Return the log record without secrets, at any depth: in texts, tracebacks and the `repr` of other values."""
     return _redact_mapping(event, 0)
 
 
@@ -93,7 +93,7 @@ def hide_secrets(text: str) -> str:
         if hint in lowered:
             break
     else:
-        return text  # nearly always
+        return text  # the usual case
     for hints, pattern, replacement in _PATTERNS:
         if any(hint in lowered for hint in hints):
             text = pattern.sub(replacement, text)
@@ -102,7 +102,7 @@ def hide_secrets(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _key(name: str) -> tuple[str, bool]:
-    """Return the key as it may be logged, and whether its value may not."""
+    """Return the key as it may be logged, and whether its value is secret."""
     return hide_secrets(name), _NAMED.search(name) is not None and _FACT.search(name) is None
 
 
@@ -110,7 +110,7 @@ def _redact_mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in islice(values.items(), _WIDEST):
         key, secret = _key(_name(name))
-        # Whether there is one may be told.
+        # None and booleans are logged: whether there is a secret is not secret.
         found[key] = (
             HIDDEN if secret and value is not None and not isinstance(value, bool) else _redact_value(value, depth)
         )
@@ -130,7 +130,7 @@ def _redact_value(value: object, depth: int) -> object:
         if isinstance(value, list | tuple | set | frozenset):
             return _redact_items(value, depth + 1)
         return hide_secrets(repr(value))
-    except Exception:  # noqa: BLE001 - a line that cannot be logged would be printed as it is, beside the error
+    except Exception:  # noqa: BLE001 - logging would print a record that raises without redaction
         return f"[{type(value).__name__}]"
 
 

@@ -1,4 +1,4 @@
-"""Everything that may vary between two machines, made once; the only reader of the environment."""
+"""The settings of an installation; the only module that reads the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from config.network import LOOPBACK, is_loopback
 from config.weak_credentials import find_weakness
 
-#: The folder that holds the installed rooms: config/, pipeline/, tasks/, templates/.
+#: The folder of the installed packages: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
 
 _SMTP_URL = re.compile(
@@ -27,10 +27,10 @@ _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
 _PREFIX: Final = "EXPORTS_"
-#: What the example programs of partners read, which may run beside the service.
+#: Variables of the example programs for partners, which may run on the same machine.
 _FOREIGN_VARIABLES: Final = frozenset({"EXPORTS_WEBHOOK_SECRETS"})
 
-#: What `secrets.token_urlsafe(24)` makes, and nobody tries.
+#: The length of `secrets.token_urlsafe(24)`, which cannot be guessed.
 SECRET_KEY_CHARACTERS: Final = 32
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -38,17 +38,17 @@ Count = Annotated[int, Field(gt=0)]
 
 
 def read_variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
-    """Return what the variables of somebody else's convention say, such as `AWS_PROXY_URL`: those of `names` that are set."""
+    """Return the values of the variables `prefix` + `names` that are set, such as `AWS_PROXY_URL`, by name."""
     return {name: os.environ[variable] for name in names if (variable := prefix + name.upper()) in os.environ}
 
 
 def _unprefixed(name: str) -> AliasChoices:
-    # The addresses go by the names that hosting platforms set; all else carries the EXPORTS_ prefix.
+    # Hosting platforms set these addresses under names without a prefix; all other variables have the EXPORTS_ prefix.
     return AliasChoices(name.upper(), f"EXPORTS_{name.upper()}", name)
 
 
 class Settings(BaseSettings):
-    """The settings, from the environment or a `.env` file; `EXPORTS_` before the name except where a bare name is said."""
+    """The settings, from the environment or a `.env` file; names have the prefix `EXPORTS_` unless an alias has none."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
-        hide_input_in_errors=True,  # a traceback would print the secrets among it
+        hide_input_in_errors=True,  # a traceback would print secrets
     )
 
     # Where things are
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         (), description="Earlier secret keys; they open secrets until `exports secrets rotate`"
     )
 
-    # What the command line talks to
+    # The API that the command line calls
     api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
     api_key: SecretStr | None = Field(None, description="The key that the `exports` command sends")
 
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     breaker_window_seconds: Seconds = Field(300, description="Length of that window")
     breaker_open_seconds: Seconds = Field(30, description="How long the breaker stays open before the next attempt")
 
-    # Deadlines of submission statuses; an overdue one is told to the operators once
+    # Deadlines of submission statuses; the operators are notified of an overdue one once
     deadline_delivered_seconds: Seconds = Field(
         900, description="From the handoff until its delivery to the broker's system"
     )
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     connection_test_seconds: Seconds = Field(30, description="Total time of the connection test of one endpoint")
 
-    # SFTP, and asking for answers
+    # SFTP, and polling for answers
     sftp_timeout_seconds: Seconds = Field(
         120, description="Total time to write one message with its documents to an SFTP server"
     )
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         900, description="How long a document link works that is requested or in a message to a program"
     )
 
-    # Bounds of the API
+    # Limits of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
     max_bodies_bytes: Count = Field(
         128 * 1024 * 1024, description="Bytes of all request bodies that a process holds at a time"
@@ -221,10 +221,10 @@ class Settings(BaseSettings):
         10_000, description="Exports that the API holds for publishing; the sweeper publishes the rest"
     )
 
-    # Faults on purpose
+    # Failpoints
     failpoints: str = Field(
         "",
-        description="Where the process breaks on purpose: POINT=ACTION, separated by blanks; only on loopback",
+        description="Points at which a test breaks the process: POINT=ACTION, separated by blanks; only on loopback",
     )
     failpoints_folder: str = Field("var/failpoints", description="Folder that records each action")
 
@@ -261,23 +261,25 @@ class Settings(BaseSettings):
         for name, url, schemes in checks:
             if not url.startswith(schemes):
                 given = url.split(":", 1)[0]
-                raise ValueError(f"{name} begins with {given!r}; give one of {', '.join(schemes)}")
+                raise ValueError(f"{name} must begin with one of {', '.join(schemes)}, not with {given!r}")
         return self
 
     @model_validator(mode="after")
     def _check_mail(self) -> Settings:
         sender = "" if self.mail_from is None else self.mail_from
         if sender and not _MAIL_FROM.fullmatch(sender):
-            raise ValueError("EXPORTS_MAIL_FROM is no address; give one as in `Export desk <exports@maple.example>`")
+            raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
         if self.smtp_url is None:
             return self
         server = _SMTP_URL.fullmatch(self.smtp_url.get_secret_value())
         if server is None:
-            raise ValueError("EXPORTS_SMTP_URL is none; give one as in smtp+starttls://user:password@host:587")
+            raise ValueError(
+                "EXPORTS_SMTP_URL must be a mail server's URL, as in smtp+starttls://user:password@host:587"
+            )
         if server["user"] and server["scheme"] == "smtp":
-            raise ValueError("EXPORTS_SMTP_URL would send its password in the clear; use smtp+starttls:// or smtps://")
+            raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
         if not sender:
-            raise ValueError("EXPORTS_SMTP_URL needs a sender; give EXPORTS_MAIL_FROM too")
+            raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
         return self
 
     @model_validator(mode="after")
@@ -285,7 +287,7 @@ class Settings(BaseSettings):
         for name, host in (("EXPORTS_HOST", self.host), ("EXPORTS_PUBLIC_URL", urlsplit(self.public_url).hostname)):
             if self.failpoints and not is_loopback(host):
                 raise ValueError(
-                    f"EXPORTS_FAILPOINTS breaks the service on purpose, and {name} is reached from other machines;"
+                    f"EXPORTS_FAILPOINTS breaks the service on purpose, but other machines can reach {name};"
                     " unset one of them"
                 )
         return self
@@ -293,7 +295,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_body_bounds(self) -> Settings:
         if self.max_bodies_bytes < self.max_body_bytes:
-            raise ValueError("EXPORTS_MAX_BODIES_BYTES has no room for one body; give EXPORTS_MAX_BODY_BYTES or more")
+            raise ValueError("EXPORTS_MAX_BODIES_BYTES must be EXPORTS_MAX_BODY_BYTES or more")
         return self
 
     @property
@@ -304,21 +306,21 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether the message broker lives in this process, so that the workers must too."""
+        """Whether the message broker, and so the workers, run in this process."""
         return self.message_broker == "memory"
 
     @property
     def weak_secret_key(self) -> str | None:
-        """What is wrong with a secret key that others could try: which setting, and why; None where nothing is."""
+        """The setting whose secret key can be guessed, and why; None if there is none."""
         public = type(self).model_fields["secret_key"].default
         named = [("EXPORTS_SECRET_KEY", self.secret_key)]
-        # What one of them seals and signs is believed, too.
+        # The service also accepts what a previous key has sealed or signed.
         named += [("EXPORTS_SECRET_KEYS_PREVIOUS", key) for key in self.secret_keys_previous]
         for name, key in named:
             if key == public:
-                return f"{name} is the one for development, which everybody knows"
+                return f"{name} is the public key for development"
             if len(key) < SECRET_KEY_CHARACTERS:
-                return f"{name} has {len(key)} characters, which can be tried"
+                return f"{name} has only {len(key)} characters, which can be guessed"
         return None
 
     @property
@@ -329,7 +331,7 @@ class Settings(BaseSettings):
 
     @property
     def weak_credentials(self) -> str | None:
-        """What is wrong with the credentials of the database or the message broker: setting and reason; None where nothing."""
+        """The setting of the database or message broker with weak credentials, and why; None if there is none."""
         for name, url in (("DATABASE_URL", self.database_url), ("BROKER_URL", self.broker_url.get_secret_value())):
             if weakness := find_weakness(url):
                 return f"{name} {weakness}"
@@ -337,7 +339,7 @@ class Settings(BaseSettings):
 
     @property
     def borderbuddy_sandbox(self) -> str:
-        """Where test exports on the borderbuddy path go."""
+        """The endpoint for handoffs of test exports on the borderbuddy path."""
         return self.borderbuddy_sandbox_url or f"{self.public_url}/sandbox/borderbuddy/handoffs"
 
 
@@ -351,6 +353,6 @@ def get_settings() -> Settings:
 
 
 def use_settings(settings: Settings) -> None:
-    """Make `settings` those of this process; for the one who starts it, before anybody has asked for them."""
+    """Make `settings` those of this process. Call it at the start, before the first `get_settings`."""
     _override[:] = [settings]
     get_settings.cache_clear()

@@ -1,4 +1,4 @@
-"""Credentials that everybody knows: what servers ship with, what manuals write down, and none at all."""
+"""Weak credentials: defaults of servers, passwords of manuals, and none at all."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _KNOWN_PASSWORDS: Final = frozenset(
 
 
 def find_weakness(url: str) -> str | None:
-    """Return what is wrong with the credentials of `url`, in words; None where nothing is, or only this machine is asked.
+    """Return the weakness of the credentials in `url`; None if there is none, or if the server is on this machine.
 
-    RabbitMQ's `guest` is what an AMQP address without a user means. A message broker must ask for a password, or for a
-    certificate of the service's own (`?ssl_certfile=`); PostgreSQL may have other ways, which its address does not show.
+    An AMQP address without a user means RabbitMQ's `guest`. A message broker needs a password, or a certificate of the
+    service (`?ssl_certfile=`). PostgreSQL may need neither: its address does not show how it authenticates.
     """
-    # Of a message broker there may be several addresses, and each may be the one that is signed in to.
+    # A message broker may have several addresses; the service may sign in to each of them.
     each = [url] if url.startswith("postgres") else url.split(";")
     return next((wrong for wrong in map(_weakness, each) if wrong), None)
 
@@ -42,18 +42,18 @@ def _weakness(url: str) -> str | None:
     asked = parse_qs(parts.query)
     host, user, password = parts.hostname, unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme.startswith("postgres"):
-        # What the query says wins, as libpq has it; a host that is a path is a socket of this machine.
+        # The query overrides the rest, as in libpq; a host that is a path is a socket of this machine.
         host = ",".join(asked.get("host", []) + asked.get("hostaddr", [])) or host
         host = "" if host is not None and host.startswith("/") else host
         user, password = asked.get("user", [user])[-1], asked.get("password", [password])[-1]
     if not host or is_loopback(host):
         return None
     if password and {password, password.lower()} & (_KNOWN_PASSWORDS | {user}):
-        return f"signs in as {user or 'the default user'} with a password that everybody knows"
+        return f"signs in as {user or 'the default user'} with a well-known password"
     if parts.scheme in ("amqps", "rediss") and "ssl_certfile" in asked:
         return None
     if parts.scheme in ("amqp", "amqps") and user in ("", "guest"):
-        return "signs in as guest, which every RabbitMQ has"
+        return "signs in as guest, a user that every RabbitMQ has"
     if parts.scheme in ("amqp", "amqps", "redis", "rediss") and not password:
-        return "signs in without a password, so that whoever reaches it can have anything executed"
+        return "signs in without a password, so any program that reaches it can execute exports"
     return None

@@ -1,1 +1,1 @@
-"""Carriers: each task body is one call into the pipeline."""
+"""Celery tasks and the intake; each task body is one call into the pipeline."""

@@ -1,4 +1,4 @@
-"""What a worker takes for a task message, a message in the form that ours have, and how it goes on taking them whatever comes."""
+"""The worker's consumer: it accepts only messages in the form of the service's tasks and survives all others."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from pipeline.core.message_broker import RedisTransport
 
 log = structlog.get_logger(__name__)
 
-#: Headers by which Celery would put a task off or end it, and which none of ours has.
+#: Headers by which Celery would delay or end a task; task messages of the service have none of them.
 _UNUSED: Final = ("eta", "expires")
 _FORBIDDEN_EMBEDS: Final = ("callbacks", "errbacks", "chord")
 _UNBOUND: Final = (None, [None, None], (None, None))
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's consumer, which goes on after three things that would end it.
+    """Celery's consumer, which also survives three things that would end it.
 
-    JSON of another kind than it expects ends it with its worker: whoever can write to the message broker could so end every
-    worker with one message each. It is dropped before Celery looks at it, and on Redis what is no message before kombu does.
+    Unexpected JSON ends Celery's consumer and its worker: a program that can write to the message broker could end every
+    worker with one message each. This class drops such a message before Celery reads it. On Redis, bytes that are not a
+    message are dropped before kombu reads them.
 
-    An acknowledgement that is cut off on its way is logged, and the message counts for ever among those that the worker has
-    in hand. After as many as it may have, it asks for no more, while its connection is alive and its sweep goes on. Here the
-    failure ends the connection, and with the next one the count begins anew; what comes again by that is taken as done.
+    If the connection fails during an acknowledgement, Celery only logs it, and the message counts as unacknowledged forever.
+    At its prefetch limit the worker asks for no more messages, while its connection and its sweep stay alive. Here the
+    failure ends the connection, and the next connection starts a new count. Messages that arrive again do no harm.
 
-    A Redis that takes no writes, being out of memory or a replica, refuses each new connection when it has half begun: twelve
-    files a second stay open, until the process may open no more. They are closed.
+    A Redis that refuses writes (out of memory, or a replica) refuses each new connection after it is half open. Celery leaves
+    twelve files open per second, until the process can open no more. This class closes them.
 
-    It leaves out Celery's preparation for messages that are due later, of which we have none: at each start some sixty
-    exchanges and queues on RabbitMQ, with the right to make them.
+    It leaves out Celery's preparation for delayed messages, which the service does not use: about sixty exchanges and queues
+    on RabbitMQ at each start, and the right to create them.
     """
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
-        """Celery's steps of a consumer's start, but for one."""
+        """Celery's steps at a consumer's start, without DelayedDelivery."""
 
         default_steps: ClassVar[list[str]] = [
             step for step in consumer.Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
@@ -48,7 +49,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     _half_open: Any = None
 
     def connect(self) -> Any:
-        """Return a new connection; one that comes to nothing is closed."""
+        """Return a new connection. If it cannot be completed, it is closed before the error is raised."""
         try:
             return super().connect()
         except BaseException:
@@ -59,13 +60,13 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             self._half_open = None
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
-        """Return a connection that stands, but not yet with all that `connect` does to it."""
+        """Return an open connection, which `connect` has not completed yet."""
         transport = RedisTransport if get_settings().message_broker == "redis" else None
         self._half_open = self.ensure_connected(self.app.connection_for_read(heartbeat=heartbeat, transport=transport))
         return self._half_open
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
-        """Return what takes each message."""
+        """Return the handler of each message."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def take(message: Message) -> None:
@@ -82,7 +83,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             except (*self.connection_errors, *self.channel_errors):
                 raise
             except Exception:
-                # The step or delivery that it was about is in the database all the same.
+                # The message's step or delivery is still in the database.
                 log.exception("message_raised")
 
         return take
@@ -93,7 +94,10 @@ def _settle_or_raise(settle: Callable[..., None], _log: object, _errors: object,
 
 
 def is_task_message(message: Message) -> bool:
-    """Tell whether a message has the form that ours have: JSON of arguments, by place and by name, and what follows them."""
+    """Return whether the message has the form of the service's task messages.
+
+    Its body is JSON: positional arguments, named arguments, and the tasks that follow.
+    """
     headers = message.headers
     if not isinstance(headers, Mapping) or not all(isinstance(headers.get(name), str) for name in ("task", "id")):
         return False
@@ -103,7 +107,7 @@ def is_task_message(message: Message) -> bool:
         return False
     try:
         body = message.decode()
-    except Exception:  # noqa: BLE001 - whatever a foreign body makes a decoder raise
+    except Exception:  # noqa: BLE001 - a foreign body can make a decoder raise any error
         return False
     if not isinstance(body, list) or len(body) != 3:
         return False

@@ -1,4 +1,4 @@
-"""The consumer of what others send by queue: commands of upstream services, acknowledgements of customs brokers."""
+"""The intake: it consumes commands of upstream services and acknowledgements of customs brokers from queues."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ from tasks.messages import MessageProperties, Reply, raw_body
 
 log = structlog.get_logger(__name__)
 
-#: How long a message is left alone when the database does not answer, or answers another one with the same key.
+#: The pause before a retry if the database does not answer, or if a request with the same idempotency key is in progress.
 PAUSE_SECONDS = 1.0
 
-#: How often the queues are declared again and a heartbeat is sent. What is sent to a Redis that lost a binding is lost for as
-#: long.
+#: The interval at which the queues are declared again and a heartbeat is sent. If a Redis loses a binding, messages to it
+#: are lost until the next declaration.
 HEARTBEAT_SECONDS: Final = 2.0
 
-#: How long no heartbeat is sent after one that the message broker did not take: each such try keeps a command waiting.
+#: The pause after a heartbeat that the message broker did not accept: each attempt makes a command wait.
 HEARTBEAT_BACKOFF_SECONDS: Final = 15.0
 
 
@@ -67,15 +67,17 @@ RefusalHandler = Callable[[Message, Refused, Reply, MessageProperties], None]
 
 
 class _Stopping(Exception):
-    """The intake is to end while it waits for a connection."""
+    """The intake must end while it waits for a connection."""
 
 
 class Intake(ConsumerProducerMixin):
-    """Takes one message after another: done and then acknowledged, or answered with a refusal, or kept until it can be done.
+    """Processes one message after another, and acknowledges it when its result is in the database.
 
-    Whoever may write to the command queue may execute for any account, so the message broker's own users guard it: there
-    is no key in a command. A command runs live and needs an `idempotencyKey`, because a queue may deliver it twice. An
-    acknowledgement carries the three Standard Webhooks headers, made with the partner's secret.
+    A refused message is answered with a problem document. A message that cannot be processed now is kept and retried.
+
+    A command carries no API key. A program that may write to the command queue may execute plans of every account, so only
+    the message broker's user rights protect the queue. A command runs live and needs an `idempotencyKey`, because a queue
+    may deliver it twice. An acknowledgement carries the three Standard Webhooks headers, signed with the partner's secret.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -89,12 +91,12 @@ class Intake(ConsumerProducerMixin):
         self._heartbeat_at = 0.0
         self._channel: Any = None
         self.connection = make_connection(settings)
-        # What it says no by: of a queue that is full, or that is not to be written to; on Redis, of a memory that is full.
+        # The broker's refusals: a queue is full or must not be written to, or the memory of Redis is full.
         self._rejections = (MessageNacked, *self.connection.channel_errors)
         self._broker_errors = (*self._rejections, *self.connection.connection_errors, KombuError, OSError)
 
     def run(self, *_: Any, **__: Any) -> None:
-        """Take messages until `end`; then nobody waits for this one's heartbeats."""
+        """Process messages until `end`; then record that no heartbeat of this intake is expected."""
         self._record_heartbeat(heartbeats.expect)
         with suppress(_Stopping):
             super().run()  # type: ignore[no-untyped-call]
@@ -102,7 +104,7 @@ class Intake(ConsumerProducerMixin):
 
     @contextmanager
     def establish_connection(self) -> Iterator[Connection]:
-        """Connect, however long it takes; until then heartbeats are missed, and `end` is heard every second."""
+        """Connect without a timeout. Until it is connected, heartbeats are missed, and `end` takes effect within a second."""
         with self.connection.clone() as opened:
             opened.ensure_connection(self.on_connection_error, callback=self._on_connection_retry)
             yield opened
@@ -110,7 +112,7 @@ class Intake(ConsumerProducerMixin):
     def get_consumers(
         self, consumer: Callable[..., Consumer], channel: Any
     ) -> list[Consumer]:  # kombu's channels have no type
-        """Consume commands and acknowledgements; messages come as they are, whatever they claim to be."""
+        """Return the consumers of commands, acknowledgements and heartbeats; kombu does not decode the messages."""
         self._channel = channel
         self._declare()
         duties = [(queues.EXECUTE, self.receive_command), (queues.ACKNOWLEDGEMENTS, self.receive_acknowledgement)]
@@ -126,32 +128,35 @@ class Intake(ConsumerProducerMixin):
         ]
 
     def on_iteration(self) -> None:
-        """Declare the queues again every few seconds, and send a heartbeat through the exchange to the queue beside them.
+        """Declare the queues again every few seconds, and send a heartbeat through the exchange.
 
-        A Redis that lost the bindings while connections live takes what is published and drops it without an error.
+        A Redis that lost the bindings while connections live accepts messages and drops them without an error.
         """
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
             return
-        # Another intake that ended has noted that nobody waits.
+        # Another intake that ended may have deleted the row.
         self._record_heartbeat(heartbeats.expect)
         taken = self._declare_again() and self._send_heartbeat()
         self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else HEARTBEAT_BACKOFF_SECONDS)
 
     def receive_command(self, message: Message) -> None:
-        """Accept one command, or answer why not on the queue of refusals."""
+        """Accept one command, or publish the refusal to the queue of refusals."""
         self._receive(message, self._accept, self._refuse_command)
 
     def receive_acknowledgement(self, message: Message) -> None:
-        """Record one answer of a customs broker, or put it among the dead letters, or drop it where its export was purged."""
+        """Record one answer of a customs broker.
+
+        A refused answer becomes a dead letter; an answer to a purged export is dropped.
+        """
         self._receive(message, self._acknowledge, self._dead_letter)
 
     def receive_heartbeat(self, message: Message) -> None:
-        """Record that a heartbeat went all the way, as a command would."""
+        """Record that a heartbeat arrived, on the same way as a command."""
         self._record_heartbeat(heartbeats.record)
         message.ack()
 
     def end(self) -> None:
-        """Stop after the message at hand."""
+        """Stop after the current message."""
         self._ended.set()
         self.should_stop = True
 
@@ -161,7 +166,7 @@ class Intake(ConsumerProducerMixin):
         self._record_heartbeat(heartbeats.expect)
 
     def _record_heartbeat(self, action: Callable[[Runtime, str], None]) -> None:
-        """Write down how it is with heartbeats; where the database does not answer, the work comes first."""
+        """Record the state of heartbeats. If the database does not answer, only log it, so that messages do not wait."""
         if self._runtime.settings.embedded:
             return
         try:
@@ -178,13 +183,13 @@ class Intake(ConsumerProducerMixin):
             self._declare()
         except self._rejections as error:
             if self._runtime.settings.message_broker == "amqp":
-                raise  # RabbitMQ has closed the channel with it
+                raise  # RabbitMQ has closed the channel
             log.warning("queues_not_declared", error=type(error).__name__)
             return False
         return True
 
     def _send_heartbeat(self) -> bool:
-        """Send one where none lies unread, so that they do not pile up, and return whether the message broker took it."""
+        """Send a heartbeat, unless one is unread in the queue; return whether the message broker accepted it."""
         if self._heartbeats.bind(self._channel).queue_declare().message_count:
             return True
         heartbeat = OutgoingMessage(ids.new_id("hrt"), queues.HEARTBEAT, queues.HEARTBEAT_KEY, b"{}")
@@ -204,7 +209,7 @@ class Intake(ConsumerProducerMixin):
                 try:
                     reply = Reply("application/json", act(message, properties))
                 except (Retryable, IdempotencyInProgress) as later:
-                    # It stays with us: given back, RabbitMQ would count it as refused and bury it in the end.
+                    # The intake keeps the message: RabbitMQ counts requeues and would dead-letter it after ten.
                     log.warning("message_postponed", reason=str(later))
                     if self._ended.wait(PAUSE_SECONDS):
                         message.requeue()
@@ -213,7 +218,7 @@ class Intake(ConsumerProducerMixin):
                 except Refused as refused:
                     reply = self._handle_refusal(message, refused, refuse, properties)
                 except Exception:
-                    # A message that breaks us would break us again: it is answered like any other that cannot be done.
+                    # The message would raise the same error again, so it is refused.
                     log.exception("message_raised")
                     broken = InvalidRequest("the message cannot be processed; see the log")
                     reply = self._handle_refusal(message, broken, refuse, properties)
@@ -228,7 +233,7 @@ class Intake(ConsumerProducerMixin):
         request = parsed.model
         if request.idempotency_key is None:
             raise ValidationFailed(
-                "/idempotencyKey is required of a command; give each its own", field="/idempotencyKey"
+                "/idempotencyKey is required in a command; give each command its own", field="/idempotencyKey"
             )
         caller = Caller(request.account_id, "queue", "live", frozenset({EXECUTE}))
         accepted = accept_plan(
@@ -248,7 +253,7 @@ class Intake(ConsumerProducerMixin):
         body = self._body(message)
         sent = parse_json(body, SentAcknowledgement, max_depth=self._runtime.settings.max_json_depth).model
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
-        # It may have waited here for long; that it was sent before does no harm, because its id counts once.
+        # Its timestamp is not checked, because it may have waited long in the queue. A replay does no harm: an id counts once.
         actor = submissions.verify_signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
         receipt = submissions.receive_answer(self._runtime, sent.submission_id, sent.answer, actor)
         log.info("acknowledgement_recorded", submission_id=sent.submission_id, status=sent.status)
@@ -257,7 +262,7 @@ class Intake(ConsumerProducerMixin):
     def _body(self, message: Message) -> bytes:
         body = raw_body(message)
         if len(body) > self._runtime.settings.max_body_bytes:
-            raise InvalidRequest(f"the message has more than {self._runtime.settings.max_body_bytes} bytes")
+            raise InvalidRequest(f"the message must have at most {self._runtime.settings.max_body_bytes} bytes")
         return body
 
     def _handle_refusal(
@@ -273,13 +278,13 @@ class Intake(ConsumerProducerMixin):
 
     def _refuse_command(self, _: Message, __: Refused, reply: Reply, properties: MessageProperties) -> None:
         key = queues.BINDINGS[queues.REFUSED][0]
-        # Each time: a Redis that was flushed has forgotten the binding, and would drop the answer without a word.
+        # Declared each time: a flushed Redis has lost the binding, and would drop the refusal without an error.
         bound = [queue for queue in self._queues if queue.name == queues.REFUSED]
         self._publish(reply, queues.exchange, key, declared=bound, correlation_id=properties.correlation_id)
 
     def _dead_letter(self, message: Message, refused: Refused, _: Reply, properties: MessageProperties) -> None:
         if isinstance(refused, Purged):
-            # Its export was purged: among the dead letters its text would be kept all the same.
+            # The export was purged, so the text of the answer must not be kept as a dead letter.
             log.warning("acknowledgement_dropped", reason=str(refused))
             return
         kept = Reply(str(message.content_type or "application/octet-stream"), raw_body(message))
@@ -297,10 +302,10 @@ class Intake(ConsumerProducerMixin):
     def _publish(
         self, reply: Reply, exchange: Any, routing_key: str, *, declared: Sequence[Queue] = (), **properties: Any
     ) -> None:
-        """Send what is said to a message; what the message broker does not take is said by the log alone.
+        """Publish the reply to a message. If the message broker refuses it, only log that.
 
-        What the message came to is in the database, or nowhere, whoever hears of it: it must not come again, and again, for
-        a queue that is full. Raises ConnectionError where the message broker is not reached: then it does come again.
+        The message's result is in the database, or it has none. So the message must not be redelivered again and again because a
+        reply queue is full. Raises ConnectionError if the message broker cannot be reached; then the message is redelivered.
         """
         try:
             for queue in declared:
@@ -317,17 +322,17 @@ class Intake(ConsumerProducerMixin):
                 **properties,
             )
         except self._broker_errors as error:
-            # Kombu, which tried once more, calls all of them the same.
+            # Kombu retries once and then raises one error for all causes.
             cause = error.__cause__ or error
-            self.on_consume_end(None, None)  # type: ignore[no-untyped-call]  # lets go of the producer's connection
+            self.on_consume_end(None, None)  # type: ignore[no-untyped-call]  # closes the producer's connection
             if not isinstance(cause, self._rejections):
-                # Of no kind that would be taken for a pause between two messages.
+                # Not a timeout error, which kombu would take for a pause between two messages.
                 raise ConnectionResetError(f"the message broker did not answer: {type(cause).__name__}") from error
             log.warning("reply_not_accepted", error=type(cause).__name__)
 
 
 class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
-    """The intake as a thread beside an embedded worker; other workers leave it to a process of its own."""
+    """The intake as a thread of an embedded worker; in other installations it is a separate process."""
 
     def __init__(self, parent: Any, *, intake: bool = False, **options: Any) -> None:
         self.enabled = intake
@@ -335,12 +340,12 @@ class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        """Begin."""
+        """Start the intake's thread."""
         self._intake = Intake(process_runtime())
         threading.Thread(target=self._intake.run, name="intake", daemon=True).start()
 
     def stop(self, parent: Any) -> None:
-        """End."""
+        """End the intake after its current message."""
         if self._intake is not None:
             self._intake.end()
 
@@ -348,17 +353,17 @@ class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Consume until the process is told to end; what was taken and not dealt with goes back into the queue."""
+    """Consume until SIGINT or SIGTERM; messages that are not acknowledged go back into the queue."""
     runtime = process_runtime()
     configure_logs(runtime.settings)
     intake = Intake(runtime)
-    # As long as a statement may take where the database answers at all.
+    # The longest time of a statement on a database that answers.
     grace_seconds = 3 * runtime.settings.database_timeout_seconds
     faulthandler.register(signal.SIGALRM, chain=True)
 
     def end(*_: object) -> None:
         intake.end()
-        # A connection that nothing comes back on would keep the message at hand, and with it the process, for ever.
+        # A dead connection would keep the current message, and with it the process, forever.
         signal.setitimer(signal.ITIMER_REAL, grace_seconds)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""What a queue message carries besides the command, and what is answered to it."""
+"""The properties of a queue message, and the reply to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.deliveries.schemas.cloudevent import parse_trace_parent
 
 @dataclass(frozen=True)
 class Reply:
-    """What is said to a message: the body and what it is."""
+    """The reply to a message: its body and content type."""
 
     content_type: str
     body: bytes
@@ -20,7 +20,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class MessageProperties:
-    """What a message says beside its body, as far as it may be used: Redis carries whatever JSON somebody wrote there."""
+    """The validated properties of a message. On Redis they can be any JSON."""
 
     request_id: str
     trace_parent: str | None
@@ -29,7 +29,7 @@ class MessageProperties:
 
     @classmethod
     def from_message(cls, message: Message) -> MessageProperties:
-        """Read it; what makes no sense is left aside, and a message without an id is given one."""
+        """Return the properties of `message`. Invalid ones are ignored, and a missing id is replaced by a new one."""
         properties, headers = message.properties, message.headers
         request_id = ids.safe_request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
         reply_to = properties.get("reply_to")
@@ -42,5 +42,5 @@ class MessageProperties:
 
 
 def raw_body(message: Message) -> bytes:
-    """Return the body as bytes, whichever form the message broker gave it."""
+    """Return the body as bytes; some message brokers give it as text."""
     return message.body.encode() if isinstance(message.body, str) else bytes(message.body)

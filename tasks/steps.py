@@ -1,4 +1,4 @@
-"""The steps of the chain, one task a step; each makes one call into the pipeline and passes on what that opened."""
+"""The steps of the chain, one task per step; each runs its step and publishes the steps that became ready."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def _run_step(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> 
 
 @app.task(name="exports.record_packages", bind=True)
 def record_packages(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Record the unit's package and its handling units."""
+    """Number the unit's customs package and record its packages."""
     _run_step(self, export_id, unit_no, "record_packages")
 
 
 @app.task(name="exports.attach_customs", bind=True)
 def attach_customs(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Attach what customs must be told of each line."""
+    """Attach the treatment of each line."""
     _run_step(self, export_id, unit_no, "attach_customs")
 
 
@@ -35,29 +35,29 @@ def render_documents(self: Task[Any, Any], export_id: str, unit_no: int) -> None
 
 @app.task(name="exports.close_unit", bind=True)
 def close_unit(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Close the unit; the last one opens the handoff."""
+    """Close the unit; the last unit makes the handoff ready."""
     _run_step(self, export_id, unit_no, "close_unit")
 
 
 @app.task(name="exports.hand_off", bind=True)
 def hand_off(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Write down who is owed what."""
+    """Enqueue the deliveries of the export."""
     _run_step(self, export_id, unit_no, "hand_off")
 
 
 @app.task(name="exports.notify_broker", bind=True)
 def notify_broker(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Tell the customs broker."""
+    """Notify the customs broker."""
     _run_step(self, export_id, unit_no, "notify_broker")
 
 
 @app.task(name="exports.notify_warehouse", bind=True)
 def notify_warehouse(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Tell the warehouse."""
+    """Notify the warehouse."""
     _run_step(self, export_id, unit_no, "notify_warehouse")
 
 
 @app.task(name="exports.notify_operator", bind=True)
 def notify_operator(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    """Owe the operator the outcome."""
+    """Notify the operator of the outcome."""
     _run_step(self, export_id, unit_no, "notify_operator")

@@ -1,4 +1,4 @@
-"""The sweep: every worker looks, every few seconds, for what has stalled and owes it again."""
+"""The sweep: every few seconds, each worker searches for stalled work and publishes it again."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ from pipeline.workflow import dispatch, sweeper
 
 log = structlog.get_logger(__name__)
 
-#: What a sweep owes again however many task messages wait, up to its limit: a tenth of a worker's time is gone with as many for
-#: nothing.
+#: The task messages per second that a sweep may publish even to a full queue. If all of them are useless, they cost a tenth
+#: of a worker's time.
 MIN_TASKS_PER_SECOND: Final = 5
 
 #: How long a sweep waits for one of the connections that send to queues.
 CONNECTION_SECONDS: Final = 1.0
 
-#: How long a worker that waits for messages may overlook that it was told to end.
+#: The longest time until a worker that waits for messages notices a signal.
 SHUTDOWN_POLL_SECONDS: Final = 0.25
 
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A thread beside the worker's own; any number of them at once is harmless, but one a process is enough."""
+    """The thread that sweeps. Several at once do no harm, but one per process is enough."""
 
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
         self.enabled = sweep
-        # Every worker comes by here before it takes anything.
+        # Every worker runs this before it takes a message.
         reject_weak_credentials(get_settings())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, parent: Any) -> None:
-        """End."""
+        """Stop sweeping."""
         self._ended.set()
 
     def terminate(self, parent: Any) -> None:
-        """End, where the worker was told to stop at once."""
+        """Stop sweeping; the worker must stop at once."""
         self._ended.set()
 
     def _run(self) -> None:
         pause = get_settings().sweep_seconds
-        # Workers that were started together should not look together.
-        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - no secret
+        # Jitter, so that workers that were started together do not sweep together.
+        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - not a secret
             try:
                 sweep()
             except Exception:
-                # A thread that ends here would never again owe what was lost.
+                # If this thread ended, this worker would publish no lost work again.
                 log.exception("sweep_raised")
 
 
 def sweep() -> int:
-    """Publish what is due and return how much that was; a database that does not answer is asked again next time.
+    """Publish due work and return the number of task messages. If the database does not answer, the sweep ends early.
 
-    What was put off is sent before anything else is looked for, and no part of it keeps another: what was returned and not
-    sent would be due again only after `stalled_seconds`.
+    Each part publishes what it found before the next part searches, and an error in one part does not stop the others.
+    Otherwise work that was found but not published would be due again only after `stalled_seconds`.
     """
     failpoint("sweep.before")
     published = 0
@@ -85,13 +85,13 @@ def sweep() -> int:
             log.warning("sweep_postponed", reason=str(busy))
             break
         except Exception:
-            # Every worker would come to the same end, and nobody to what comes after it.
+            # Each worker would raise the same error, and no worker would reach the parts after this one.
             log.exception("sweep_raised")
     return published
 
 
 def _declare_queues(runtime: Runtime) -> int:
-    """Bind the queues of the contract again where Redis lost that: a command waits there, with or without an intake."""
+    """Bind the contract's queues again if Redis lost the bindings, so that commands are kept even if no intake runs."""
     if runtime.settings.message_broker == "redis":
         try:
             _queue_channel(runtime.settings).declare(timeout_seconds=CONNECTION_SECONDS)
@@ -130,20 +130,20 @@ def _poll_brokers(runtime: Runtime) -> int:
 
 
 class ShutdownPoll(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Has the worker's loop look up often enough to heed a signal soon.
+    """A timer that makes the worker's loop notice a signal soon.
 
-    It waits for messages until its next timer is due, which on RabbitMQ, without one, takes ten seconds: so long a worker
-    that has nothing to do went on after it was told to end.
+    The loop waits for messages until its next timer is due. Without this timer that takes ten seconds on RabbitMQ, and an
+    idle worker would run that long after a signal.
     """
 
     requires = ("celery.worker.components:Timer",)
 
     def include_if(self, parent: Any) -> bool:
-        """Leave alone a loop without timers, as the embedded worker's is."""
+        """Return whether the worker's loop has timers; the embedded worker's has none."""
         return bool(parent.use_eventloop)
 
     def start(self, parent: Any) -> None:
-        """Begin."""
+        """Start the timer."""
         parent.timer.call_repeatedly(SHUTDOWN_POLL_SECONDS, lambda: None)
 
 

@@ -1,1 +1,1 @@
-"""Infrastructure: it knows nothing of exports, partners or customs."""
+"""Infrastructure that knows nothing of exports, partners or customs."""

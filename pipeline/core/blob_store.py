@@ -1,4 +1,4 @@
-"""The document store: bytes under their own SHA-256, in a local folder, S3 or another store by URL."""
+"""The document store: each document under its SHA-256, in a local folder, S3 or another store given by URL."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: How long one request to a store may take, how many more are made, and how long after the first the last may begin. All of
-#: them together stay below the half minute for which PostgreSQL lets a transaction idle: a purge deletes under its lock.
+#: The timeout of one request to a store, the number of retries, and how long after the first request a retry may begin.
+#: Their sum stays below the 30 seconds that PostgreSQL lets a transaction idle: a purge deletes while it holds its lock.
 ANSWER_SECONDS: Final = 15.0
 RETRIES: Final = 2
 RETRY_SECONDS: Final = 5.0
-#: How long of that it may take to look whether a document is there: whoever looks holds a transaction open, on SQLite the only
-#: one.
+#: The timeout of a check whether a document exists. The caller holds a transaction open, on SQLite the only one.
 LOOK_SECONDS: Final = 3
 
-#: What the providers' variables are called by, and those of them that say how a store is reached. Options that are given here
-#: would have the library leave all of them unread.
+#: The prefixes of the providers' variables, and the names of those that configure the connection. The library ignores these
+#: variables if it gets options as arguments, so they are read here.
 _VARIABLES: Final = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 _CONNECTION_OPTIONS: Final = (
     "allow_http",
@@ -50,7 +49,7 @@ _CONNECTION_OPTIONS: Final = (
 
 
 class BlobCondition(StrEnum):
-    """How the bytes of a document are in the store: there and proven by their hash, gone, or other bytes."""
+    """The condition of a stored document: its hash fits, it is missing, or its bytes have changed."""
 
     INTACT = "intact"
     MISSING = "missing"
@@ -58,10 +57,10 @@ class BlobCondition(StrEnum):
 
 
 class ArtifactStore:
-    """A content-addressed store: what was put once is never changed, and putting it twice is harmless.
+    """A content-addressed store: a stored document never changes, and storing it twice is harmless.
 
-    A local folder is made when the first document is put. `may_create_folder` is asked whether it is the first: a folder that
-    is missing although it had documents may be a disk that is not mounted, and must not be made again.
+    A local folder is created with the first document, if `may_create_folder` returns True. A missing folder that had
+    documents may be a disk that is not mounted, and must not be created again.
     """
 
     def __init__(self, url: str, *, may_create_folder: Callable[[], bool] = lambda: True) -> None:
@@ -70,7 +69,8 @@ class ArtifactStore:
         self._may_create_folder = may_create_folder
         self._backend: ObjectStore | None = None
         if url.startswith("file:"):
-            # Relative to the working directory unless it begins with a slash: file:var/artifacts, file:///srv/artifacts.
+            # The path is relative to the working directory unless it begins with a slash:
+            # file:var/artifacts, file:///srv/artifacts.
             self._folder = Path(url.removeprefix("file:").replace("//", "", 1) if "//" in url else url[5:]).resolve()
         elif url.startswith("memory:"):
             self._backend = MemoryStore()
@@ -79,27 +79,27 @@ class ArtifactStore:
 
     @property
     def _store(self) -> ObjectStore:
-        """The store to ask; raises StoreUnavailable where its folder is missing."""
-        # Looked for each time: a write would make every folder on its way, also that of a disk that was just unmounted.
+        """The store's backend. Raises StoreUnavailable if its folder is missing."""
+        # Checked each time: a write creates all missing folders of its path, even if the disk was just unmounted.
         if self._folder is not None and not self._folder.is_dir():
             raise StoreUnavailable(
-                f"the artifact store's folder {self._folder} is missing; mount its disk, or put it back from a backup, or"
-                " make it empty and run `exports artifacts restore`"
+                f"the artifact store's folder {self._folder} is missing; mount its disk, or restore it from a backup, or"
+                " create it empty and run `exports artifacts restore`"
             )
         if self._backend is None:
             self._backend = LocalStore(self._folder)
         return self._backend
 
     def _create_folder(self) -> None:
-        """Make the folder of a store that has no document yet; raises OSError."""
+        """Create the folder of a store that has no document yet. Raises OSError."""
         if self._folder is not None and not self._folder.is_dir() and self._may_create_folder():
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
-        """Keep `body` and return its SHA-256 in hex.
+        """Store `body` and return its SHA-256 in hex.
 
-        What is there already is believed once its bytes are the same: a power cut may have left a file of the right size
-        and name without them. Raises StoreUnavailable where the store does not take it.
+        A document that exists is compared byte by byte: a power cut can leave a file with the right name and size but
+        wrong content. Raises StoreUnavailable if the store does not accept the document.
         """
         sha256 = hashlib.sha256(body).hexdigest()
         path = _path(sha256)
@@ -108,28 +108,27 @@ class ArtifactStore:
             if not self._has_bytes(path, body):
                 obstore.put(self._store, path, body)
             if self._folder is not None:
-                # Also what was there: whoever put it may have been killed before this.
+                # Also if the file existed: its writer may have been killed before this line.
                 _sync_to_disk(self._folder / path, self._folder)
         except (BaseError, OSError) as error:
-            raise StoreUnavailable(f"the artifact store did not take a document: {type(error).__name__}") from error
+            raise StoreUnavailable(f"the artifact store did not accept a document: {type(error).__name__}") from error
         return sha256
 
     def get(self, sha256: str) -> bytes:
         """Return the bytes whose SHA-256 is `sha256`.
 
-        Raises StoreUnavailable where they are missing or the store does not answer, ArtifactConflict where they were
-        changed behind our back.
+        Raises StoreUnavailable if they are missing or the store does not answer, ArtifactConflict if they have changed.
         """
         try:
             body = bytes(obstore.get(self._store, _path(sha256)).bytes())
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"document {sha256} cannot be read: {type(error).__name__}") from error
         if hashlib.sha256(body).hexdigest() != sha256:
-            raise ArtifactConflict(f"document {sha256} is not what was stored")
+            raise ArtifactConflict(f"document {sha256} has changed in the store; its hash does not fit")
         return body
 
     def condition(self, sha256: str) -> BlobCondition:
-        """Return how the bytes whose SHA-256 is `sha256` are, read in pieces; raises StoreUnavailable where none can tell."""
+        """Return the condition of the document `sha256`, read in pieces. Raises StoreUnavailable."""
         found = hashlib.sha256()
         try:
             for piece in obstore.get(self._store, _path(sha256)):
@@ -141,9 +140,9 @@ class ArtifactStore:
         return BlobCondition.INTACT if found.hexdigest() == sha256 else BlobCondition.DAMAGED
 
     def has(self, sha256: str) -> bool:
-        """Tell whether the bytes whose SHA-256 is `sha256` are there, without reading them.
+        """Return whether the store has the document `sha256`, without reading it.
 
-        Raises StoreUnavailable, also where the store does not say so within LOOK_SECONDS.
+        Raises StoreUnavailable, also if the store does not answer within LOOK_SECONDS.
         """
         try:
             asyncio.run(self._head(_path(sha256)))
@@ -154,7 +153,7 @@ class ArtifactStore:
         return True
 
     def delete(self, sha256: str) -> None:
-        """Let go of the bytes whose SHA-256 is `sha256`; harmless where they are gone. Raises StoreUnavailable."""
+        """Delete the document `sha256`, if it exists. Raises StoreUnavailable."""
         try:
             obstore.delete(self._store, _path(sha256))
         except (NotFoundError, FileNotFoundError):
@@ -163,7 +162,7 @@ class ArtifactStore:
             raise StoreUnavailable(f"document {sha256} cannot be deleted: {type(error).__name__}") from error
 
     def check(self) -> None:
-        """Write, read and delete a small object; raises StoreUnavailable where one of them fails."""
+        """Write, read and delete a small object. Raises StoreUnavailable if one of them fails."""
         try:
             self._create_folder()
             obstore.put(self._store, ".check", b"check")
@@ -205,8 +204,8 @@ def _path(sha256: str) -> str:
 
 
 def _sync_to_disk(path: Path, root: Path) -> None:
-    # The store renames a finished file into place; only an fsync of it and of every folder on the way, which may be as new
-    # as the file, makes that survive a power cut. Of a folder that has not changed it costs next to nothing.
+    # The store renames a finished file to its name. It survives a power cut only after an fsync of the file and of every
+    # folder above it, which may be new as well. The fsync of an unchanged folder costs almost nothing.
     for place in (path, *path.parents):
         handle = os.open(place, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Bulkheads: however slow one destination is, it keeps only some threads of a process; the others go on with the rest."""
+"""Bulkheads: a slow destination holds only a limited number of a process's threads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class BulkheadLimits:
-    """How many threads may be at one destination, and at all unhealthy ones together.
+    """The limits on threads at one destination, and at all unhealthy destinations together.
 
-    One is unhealthy that is known to be, or that has kept a thread for `slow_seconds`. It is given one slot: what does not answer
-    one thread does not answer three.
+    A destination is unhealthy if the caller says so, or if it has held a thread for `slow_seconds`. It gets only one
+    slot, because more threads would wait for the same answer.
     """
 
     per_destination: int
@@ -29,32 +29,38 @@ class BulkheadLimits:
 
 @dataclass(frozen=True, eq=False)
 class Slot(Generic[K]):
-    """What one thread holds at a destination; no two are alike, because each is given back by who took it."""
+    """What one thread holds at a destination. Two slots never compare equal, because each thread releases its own."""
 
     destination: K
     since: float
 
 
 class Bulkhead(Generic[K, T]):
-    """Slots at destinations, and a queue of work before each for when they are all taken.
+    """Slots at destinations, and for each destination a queue of the work that waits for a slot.
 
-    The queue is a courtesy: what waits in it is owed in the database too, and is lost with the process to no harm.
+    Losing the queue with the process does no harm: its work is pending in the database too.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._clock = clock
         self._slots: dict[K, list[Slot[K]]] = {}
-        self._reported_unhealthy: set[K] = set()  # where one thread is and tries how it is now
+        self._reported_unhealthy: set[K] = set()  # unhealthy destinations at which one thread makes an attempt
         self._queues: dict[K, dict[T, None]] = {}
 
     def acquire(self, destination: K, limits: BulkheadLimits, *, unhealthy: bool = False) -> Slot[K] | None:
-        """Take a slot and return it, None where the limits are reached; release it afterwards. `unhealthy`: the destination is known to be."""
+        """Return a slot, which the caller must release; None if the limits are reached.
+
+        `unhealthy` says that the caller knows the destination to be unhealthy.
+        """
         with self._lock:
             return self._try_acquire(destination, limits, unhealthy=unhealthy)
 
     def release(self, slot: Slot[K]) -> T | None:
-        """Give the slot back; return the first that waits, taken out of the queue: it is the caller's to pass on."""
+        """Release the slot and return the first item of the destination's queue, None if it is empty.
+
+        The item is removed from the queue; the caller must pass it on.
+        """
         with self._lock:
             self._remove_slot(slot)
             return self._next_item(slot.destination)
@@ -62,11 +68,11 @@ class Bulkhead(Generic[K, T]):
     def run(
         self, destination: K, item: T, limits: BulkheadLimits, do: Callable[[T], R], *, unhealthy: bool = False
     ) -> list[R]:
-        """Do the item, then what came to wait meanwhile, and return what each came to.
+        """Run `do` on the item, then on each item queued for the destination meanwhile; return the results.
 
-        Where the limits are reached the item waits in queue behind those who are there, once, and nothing is returned: this
-        thread is free for another destination. Where nobody is there, or the destination is known to be unhealthy, the item is left.
-        What `do` raises ends the work; the queue is kept for whoever comes next.
+        If no slot is free, the item is queued once for the threads at the destination, and the list is empty.
+        It is dropped instead if no thread is at the destination, or if `unhealthy` is set.
+        An error of `do` is raised at once; the queue is kept for the next thread.
         """
         with self._lock:
             slot = self._try_acquire(destination, limits, unhealthy=unhealthy)
@@ -85,7 +91,7 @@ class Bulkhead(Generic[K, T]):
                 raise
             with self._lock:
                 slow = self._is_unhealthy(destination, limits)
-                # In the same moment, so that nothing lines up behind a thread that has looked already.
+                # Under the same lock, so that no item is queued after this thread has looked at the queue.
                 self._remove_slot(slot)
                 alone = destination not in self._slots
                 following = self._next_item(destination) if alone or not slow else None
@@ -94,7 +100,7 @@ class Bulkhead(Generic[K, T]):
         return done
 
     def queued(self, destination: K) -> list[T]:
-        """Return the queue before the destination, the first in front."""
+        """Return the items queued for the destination, in order."""
         with self._lock:
             return list(self._queues.get(destination, ()))
 

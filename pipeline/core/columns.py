@@ -1,4 +1,4 @@
-"""What the tables' columns are made of: instants, JSON, long texts, and the names of constraints."""
+"""Column types of the tables: instants, JSON, long texts; and the naming of constraints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def instant_column(*, nullable: bool = False) -> Any:
 
 def timestamp_column() -> Any:
     """Return a column for the instant at which the row is written."""
-    # The database's clock fills it in, on either database, because no server default is spelt alike on both.
+    # The INSERT reads the database's clock: PostgreSQL and SQLite have no server default of the same spelling.
     return Field(default=None, sa_type=Instant, nullable=False, sa_column_kwargs={"default": database_now()})
 
 

@@ -1,4 +1,4 @@
-"""Where sessions come from: one way to read, one way to write, and the database's own clock."""
+"""Database sessions for reading and writing, and the database's clock."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from pipeline.core.fair_semaphore import FairSemaphore
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
-#: An error names its statement; what was bound to it are addresses and prices, which no log may hold.
+#: Errors leave out a statement's parameters: they hold addresses and prices, which no log may hold.
 HIDE_PARAMETERS: Final = True
 
-#: A new SQLite database, which holds addresses, prices and sealed secrets, is its owner's alone.
+#: Only the owner may read a new SQLite database: it holds addresses, prices and sealed secrets.
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -54,13 +54,13 @@ def utc_now() -> datetime:
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware UTC instant on both databases; SQLite, which has none, keeps text that sorts by time."""
+    """An aware UTC instant on both databases. SQLite has no such type and stores text that sorts by time."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive value; hand the database UTC."""
+        """Return the value in UTC for the database. Raises ValueError if it has no time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -69,14 +69,14 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return UTC."""
+        """Return the stored value in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class database_now(FunctionElement[datetime]):  # noqa: N801 - it reads as the SQL function that it is
-    """The database's clock, `seconds` from now: what leases go by, because workers' clocks disagree."""
+class database_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
+    """The database's clock plus `seconds`. Leases use it because the workers' clocks differ."""
 
     type = Instant()
     inherit_cache = True
@@ -96,10 +96,10 @@ def _sqlite_now(element: database_now, compiler: Any, **kwargs: Any) -> str:
 
 
 class statement_now(database_now):  # noqa: N801
-    """The same clock as it stood when the statement began: what an index is searched by.
+    """The database's clock at the start of the statement, for conditions on an indexed column.
 
-    A moment that moves while a statement runs is no border in an index to PostgreSQL, which then reads all that the index
-    holds. It is older than `database_now` by what the statement waited for locks: claim and record by that.
+    PostgreSQL cannot use an index for a condition on `database_now`, which changes while the statement runs.
+    This value is older by the time that the statement waited for locks: do not claim or record by it.
     """
 
     inherit_cache = True
@@ -119,11 +119,11 @@ class Database:
     def __init__(self, url: str, *, pool: int = 10, timeout_seconds: float = 10, clock: Clock = utc_now) -> None:
         self.url = _with_driver(make_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        #: The settings that every transaction asks PostgreSQL for; SQLite has none.
+        #: The settings of every transaction on PostgreSQL; SQLite has none.
         self.transaction_settings = {} if self.is_sqlite else _transaction_settings(timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        # SQLite takes one writer at a time, and PostgreSQL is given so many connections. Who queues for them queues here: the
-        # busy loop of the one is not fair, and the pool of the other has one and the same patience for everybody.
+        # SQLite takes one writer at a time; on PostgreSQL the pool bounds the connections. Threads wait for them at this
+        # semaphore: SQLite's busy loop is not fair, and the pool has one timeout for all callers.
         self._max_sessions = 1 if self.is_sqlite else 2 * pool
         self._open_semaphore()
         self.engine = (
@@ -136,9 +136,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Give a session that sees one snapshot and writes nothing.
+        """Yield a session that sees one snapshot and writes nothing.
 
-        Raises DatabaseBusy where the database does not answer in time.
+        Raises DatabaseBusy if the database does not answer in time.
         """
         slot = nullcontext() if self.is_sqlite else self._acquire_slot()
         with slot, translate_errors(), Session(self._reading, expire_on_commit=False) as session:
@@ -146,9 +146,9 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Give a session whose work is committed as one transaction when the block ends, or not at all.
+        """Yield a session of one transaction: committed at the end of the block, rolled back on an error.
 
-        Raises DatabaseBusy where the database does not answer in time.
+        Raises DatabaseBusy if the database does not answer in time.
         """
         with (
             self._acquire_slot() as seconds_left,
@@ -162,15 +162,17 @@ class Database:
 
     @contextmanager
     def _acquire_slot(self) -> Iterator[float]:
-        """Wait for the turn of this one in this process, and give what is left of the time that it may wait.
+        """Wait for a permit of this process's semaphore and yield the seconds left to wait for the database.
 
         Raises DatabaseBusy.
         """
         semaphore, began, timeout = self._semaphore, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
         if not semaphore.acquire(timeout):
-            raise DatabaseBusy(f"the database did not answer: others kept it busy for {timeout:.1f} s")
+            raise DatabaseBusy(
+                f"the database did not answer: other sessions of this process kept it busy for {timeout:.1f} s"
+            )
         try:
-            # The rest alone: with the whole once more for SQLite, this one would wait for the sum of both.
+            # Only the rest: with the full timeout again for SQLite, the caller would wait for the sum of both.
             yield max(0.0, began + timeout - time.monotonic())
         finally:
             semaphore.release()
@@ -183,13 +185,13 @@ class Database:
         self.engine.dispose()
 
     def abandon_connections(self) -> None:
-        """Leave the connections to the process that opened them: after a fork they are not ours to use or to close."""
+        """Drop the connections without closing them: after a fork they belong to the parent process."""
         self.engine.dispose(close=False)
         self._open_semaphore()
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """Return where SQLite keeps the database; None of one in memory, and of a URI, which SQLite alone reads."""
+    """Return the path of the SQLite database; None in memory, for another database, and for a URI that only SQLite parses."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":memory:", "file:")):
         return None
     return Path(url.database)
@@ -208,14 +210,14 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _create(*_: Any) -> None:
-        # The driver would let others read a new one. Those beside it, of WAL, take its mode.
+        # The driver would create a file that other users can read. SQLite gives the WAL files the same mode.
         if file is not None and not file.exists():
-            with suppress(OSError):  # which the driver meets next, and says
+            with suppress(OSError):  # the driver meets the same error next and reports it
                 file.touch(mode=_FILE_MODE)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        # We say BEGIN ourselves: the driver would begin with a read and upgrade it, which fails at once when two do.
+        # This class sends BEGIN itself: the driver begins with a read and upgrades it, which fails at once if two do.
         connection.isolation_level = None
         connection.create_function("instant_after", 1, instant_after)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -241,7 +243,7 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
 
 
 def _transaction_settings(timeout_seconds: float) -> Mapping[str, str]:
-    """Return the settings that every transaction on PostgreSQL begins with, as `pg_settings` writes them."""
+    """Return the settings of every transaction on PostgreSQL, written as in `pg_settings`."""
     milliseconds = int(timeout_seconds * 1000)
     return {
         "TimeZone": "UTC",
@@ -264,8 +266,8 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
         hide_parameters=HIDE_PARAMETERS,
         connect_args={
             "connect_timeout": max(2, int(timeout_seconds)),
-            # What the server is told below holds as long as it is reached. A connection that leads nowhere any more ends
-            # by these, where the system's own patience is a quarter of an hour and more.
+            # The server's timeouts below work only while the server can be reached. These end a dead connection; the
+            # system's defaults would take a quarter of an hour or more.
             "keepalives_idle": max(1, int(timeout_seconds)),
             "keepalives_interval": max(1, int(timeout_seconds / 4)),
             "keepalives_count": 4,
@@ -275,17 +277,17 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        # We say BEGIN ourselves here, too. The same message says whose rows the transaction sees and what bounds it, and
-        # costs no other. Nothing may be set for the session: a pooler of transactions refuses options at the start of a
-        # connection, and gives the next transaction another connection.
+        # This class sends BEGIN itself here too. The same message sets the account and the timeouts of the transaction.
+        # Nothing may be set for the session: a transaction pooler refuses options at the start of a connection, and gives
+        # the next transaction another connection.
         connection.autocommit = True
         if is_behind_pooler(connection):
-            # Another transaction may get a connection on which this statement was never prepared, or another was by its name.
+            # The next transaction may get a connection that does not have this prepared statement, or has another of its name.
             connection.prepare_threshold = None
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A reader sees one snapshot, as any transaction on SQLite does; by default each query would have one of its own.
+        # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one.
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
         connection.exec_driver_sql(
             begin + settings + _account_setting(tenancy.current_account()) + _lock_timeout(lock_seconds)
@@ -295,14 +297,14 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
 
 
 def is_behind_pooler(connection: Any) -> bool:
-    """Tell whether a connection of psycopg leads to a pooler: to clients it names a process that is not the server's."""
+    """Return whether a psycopg connection leads to a pooler: its process id is then not the server's."""
     (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
     return bool(process != connection.info.backend_pid)
 
 
 @lru_cache(maxsize=4096)
 def _account_setting(account: str) -> str:
-    # No SELECT: that would take the reader's snapshot before its first query.
+    # Not by SELECT: that would take the reader's snapshot before its first query.
     return sql.SQL("; SET LOCAL exports.account = {}").format(account).as_string().replace("%", "%%")
 
 
@@ -313,13 +315,13 @@ def _lock_timeout(lock_seconds: float) -> str:
 
 
 def _with_driver(url: URL) -> URL:
-    # Hosting platforms say postgres:// or postgresql://, which SQLAlchemy reads as another driver's.
+    # Hosting platforms write postgres:// or postgresql://; SQLAlchemy would choose another driver for these.
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn the driver's ways of saying "not now" into DatabaseBusy; a broken constraint stays what it is."""
+    """Turn the driver's errors for a busy or lost database into DatabaseBusy; other errors pass unchanged."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
@@ -330,12 +332,12 @@ def translate_errors() -> Iterator[None]:
 
 
 def blocked_by_same_key(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
-    """Tell whether what was waited for in vain is another's row of `model` under the very key that was to be written.
+    """Return whether `busy` was raised because another transaction is writing a row of `model` with the same key.
 
-    SQLite never says so: it has one lock for everything.
+    Always False on SQLite, which has one lock for everything.
     """
     error = getattr(busy.__cause__, "orig", None)
-    # In whatever language it speaks, PostgreSQL names the index in which the other row stood.
+    # PostgreSQL's message names the index of the other row, in every language of its messages.
     named = (isinstance(error, LockNotAvailable) and error.diag.context) or ""
     return f'"{table(model).primary_key.name}"' in named
 
@@ -343,8 +345,8 @@ def blocked_by_same_key(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
 def table(model: type[SQLModel]) -> Table:
     """Return the model's table.
 
-    A statement on it that is built once, with its parameters named, costs a tenth of what one on the model does: that is
-    how the statements of every step are made. What is asked now and then is asked of the model.
+    A statement on the table, built once with named parameters, costs a tenth of a statement on the model. The frequent
+    statements of the steps are built so; use the model for rare ones.
     """
     return SQLModel.metadata.tables[str(model.__tablename__)]
 

@@ -1,4 +1,4 @@
-"""Encryption of partners' secrets at rest: AES-GCM under the installation's secret key, which every sealed text names."""
+"""Encryption of partners' secrets at rest: AES-GCM under the installation's secret key; each sealed text holds the key's id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from pipeline.core.errors import SecretUnreadable
 
-#: `v2:KEY ID:BASE64`. Sealed texts of the first version, `v1:BASE64`, name no key.
+#: `v2:KEY ID:BASE64`. Sealed texts of the first version, `v1:BASE64`, hold no key id.
 _VERSION = "v2"
 _FIRST_VERSION = "v1"
 _NONCE_BYTES = 12
@@ -24,27 +24,27 @@ _KEY_ID_CHARACTERS = 12
 
 @dataclass(frozen=True)
 class _Key:
-    """One secret key, and the id that tells it from others without telling anything of it."""
+    """One secret key, and its id, which reveals nothing of the key."""
 
     id: str
     cipher: AESGCM
 
 
 class SecretBox:
-    """Seals short texts under the newest key; a sealed text opens under any, only for the `owner` it was sealed for."""
+    """Seals short texts under the newest key; opens texts sealed under any of its keys, only for the same `owner`."""
 
     def __init__(self, secret_key: SecretStr, *previous: SecretStr) -> None:
-        """`previous` are the keys that came before, as long as something is sealed under them."""
+        """`previous` are older keys; keep each as long as a text is sealed under it."""
         self._secret_keys = (secret_key, *previous)
         self._keys = [_key(each) for each in self._secret_keys]
 
     @property
     def prefix(self) -> str:
-        """What everything that is sealed under the newest key begins with."""
+        """The prefix of all texts sealed under the newest key."""
         return f"{_VERSION}:{self._keys[0].id}:"
 
     def seal(self, text: str, owner: str) -> str:
-        """Return `text` encrypted; twice the same text gives two different results."""
+        """Return `text` encrypted. The same text gives a different result each time."""
         nonce = os.urandom(_NONCE_BYTES)
         return (
             self.prefix + b64encode(nonce + self._keys[0].cipher.encrypt(nonce, text.encode(), owner.encode())).decode()
@@ -53,7 +53,7 @@ class SecretBox:
     def open(self, sealed: str, owner: str) -> str:
         """Return the text that was sealed.
 
-        Raises SecretUnreadable where it was sealed under a key that is not here, or for another owner.
+        Raises SecretUnreadable if it was sealed under an unknown key, or for another owner.
         """
         version, _, rest = sealed.partition(":")
         key_id, _, text = rest.rpartition(":")
@@ -62,14 +62,14 @@ class SecretBox:
             try:
                 raw = b64decode(text, validate=True)
                 if b64encode(raw).decode() != text:
-                    # The last character has bits that no byte is made of; a changed text opens nothing all the same.
+                    # The last character has unused bits; a text changed in them must not open either.
                     break
                 return key.cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], owner.encode()).decode()
             except (InvalidTag, Error, ValueError):
                 continue
         raise SecretUnreadable(
-            "a partner's secret does not open: the key that it was sealed under is neither EXPORTS_SECRET_KEY nor one of"
-            " EXPORTS_SECRET_KEYS_PREVIOUS"
+            "a partner's secret cannot be decrypted: neither EXPORTS_SECRET_KEY nor EXPORTS_SECRET_KEYS_PREVIOUS has the key"
+            " that it was sealed under; add that key to EXPORTS_SECRET_KEYS_PREVIOUS"
         )
 
     def token(self, purpose: str) -> str:
@@ -77,11 +77,11 @@ class SecretBox:
         return self.tokens(purpose)[0]
 
     def tokens(self, purpose: str) -> list[str]:
-        """Return the tokens that count for `purpose`, one a key, the newest first."""
+        """Return the valid tokens for `purpose`, one per key, the newest first."""
         return list(self.named_tokens(purpose).values())
 
     def named_tokens(self, purpose: str) -> dict[str, str]:
-        """Return the same by the ids of the keys."""
+        """Return the valid tokens for `purpose` by key id, the newest first."""
         return {key.id: _derive(each, purpose).hex() for key, each in zip(self._keys, self._secret_keys, strict=True)}
 
 

@@ -1,25 +1,25 @@
-"""Everything that can go wrong, as one tree, split by what the caller should do.
+"""The errors that this service raises on purpose, as one tree, split by what the caller should do.
 
 ExportsError
-├── Retryable            try again later: nothing was done, or what was done is harmless to repeat
+├── Retryable            retry later: nothing was done, or it is harmless to repeat
 │   ├── DatabaseBusy         the database did not answer in time
-│   ├── MessageBrokerDown    the message broker did not take a message
+│   ├── MessageBrokerDown    the message broker did not accept a message
 │   ├── StoreUnavailable     the artifact store did not answer
 │   ├── RendererUnavailable  the document renderer does not start, or its machine lacks what it needs
 │   ├── RendererCrashed      the document renderer died or ran out of time or memory
-│   └── ChannelUnavailable   a partner's endpoint did not take a delivery
-├── Terminal             stop: trying again cannot help, a person must look
-│   ├── StepFailed           a step met facts that it cannot work with
-│   ├── WorkerLost           a step, or a message, ended its worker as often as it may be begun
-│   ├── ArtifactConflict     the same document came out with other bytes
+│   └── ChannelUnavailable   a partner's endpoint did not accept a delivery
+├── Terminal             stop: a retry cannot help, a person must look
+│   ├── StepFailed           a step cannot work with the facts that it was given
+│   ├── WorkerLost           a step, or a message, killed its worker on each of its attempts
+│   ├── ArtifactConflict     the same document was rendered with other bytes
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
-│   ├── ChannelRefused       a partner's endpoint said no for good
-│   ├── SecretUnreadable     a secret was sealed under a key that this process was not given
-│   └── UnsafeSettings       the settings are such that no process may serve by them
-├── Fenced               stop at once: somebody else holds this step now
-├── Stopped              stop at once: this process was told to end, and gives back what it holds
-└── Refused              tell the caller: the request, not the service, is at fault
-    (one class a code of the HTTP contract, below)
+│   ├── ChannelRefused       a partner's endpoint refused a delivery for good
+│   ├── SecretUnreadable     a secret was sealed under a key that this process does not have
+│   └── UnsafeSettings       the settings are unsafe: no process may serve with them
+├── Fenced               stop at once: another worker holds this step now
+├── Stopped              stop at once: this process must end, and releases what it holds
+└── Refused              answer the caller: the request is at fault, not the service
+    (one class for each code of the HTTP contract, below)
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class ExportsError(Exception):
-    """The root: everything this service raises on purpose."""
+    """The root of all errors that this service raises on purpose."""
 
 
 class Retryable(ExportsError):
-    """Try again later; nothing is lost."""
+    """Retry later; nothing is lost."""
 
 
 class DatabaseBusy(Retryable):
@@ -44,7 +44,7 @@ class DatabaseBusy(Retryable):
 
 
 class MessageBrokerDown(Retryable):
-    """The message broker did not take a message."""
+    """The message broker did not accept a message."""
 
 
 class StoreUnavailable(Retryable):
@@ -52,21 +52,21 @@ class StoreUnavailable(Retryable):
 
 
 class RendererUnavailable(Retryable):
-    """The document renderer does not start, or its machine lacks what it needs; no document is to blame."""
+    """The document renderer does not start, or its machine lacks what it needs; the document is not the cause."""
 
 
 class RendererCrashed(Retryable):
     """The document renderer died, or ran out of time or memory."""
 
 
-#: What a step needs is away, which is no fault of the step: it is tried again for as long as that lasts.
+#: Outages of what a step needs. The step is not at fault: it is retried for as long as the outage lasts.
 OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable, RendererUnavailable)
 
 
 class ChannelUnavailable(Retryable):
-    """A partner's endpoint did not take a delivery.
+    """A partner's endpoint did not accept a delivery.
 
-    `status` and `answer` are what it said, as far as it said anything; `retry_after_seconds` is its own wish.
+    `status` and `answer` are the endpoint's response, None if it gave none. `retry_after_seconds` is what it asked for.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class ChannelUnavailable(Retryable):
 
 
 class Terminal(ExportsError):
-    """Trying again cannot help; a person must look."""
+    """A retry cannot help; a person must look."""
 
 
 class StepFailed(Terminal):
-    """A step met facts that it cannot work with."""
+    """A step cannot work with the facts that it was given."""
 
 
 class WorkerLost(Terminal):
-    """Whoever began the step, or sent the message, never came back, as often as it may be begun: `attempts` times."""
+    """The worker died on each of the `attempts` allowed attempts at a step or a message."""
 
     def __init__(self, message: str, attempts: int) -> None:
         super().__init__(message)
@@ -100,19 +100,22 @@ class WorkerLost(Terminal):
 
 
 class ArtifactConflict(Terminal):
-    """The same document came out with other bytes than before."""
+    """The same document was rendered with other bytes than before."""
 
 
 class RulesInvalid(Terminal):
-    """The rules of customs cannot be right; `errors` says all that is wrong with them, a sentence and its remedy each."""
+    """The rules of customs are invalid; `errors` lists every mistake, each with its remedy."""
 
     def __init__(self, errors: list[str]) -> None:
-        super().__init__("the rules of customs cannot be right:\n  " + "\n  ".join(errors))
+        super().__init__("the rules of customs are invalid:\n  " + "\n  ".join(errors))
         self.errors = errors
 
 
 class ChannelRefused(Terminal):
-    """A partner's endpoint said no for good; `status` and `answer` are what it said, `gone` that it wants nothing more."""
+    """A partner's endpoint refused a delivery for good.
+
+    `status` and `answer` are its response; `gone` says that it accepts no more deliveries at all.
+    """
 
     def __init__(
         self, message: str, *, status: str | None = None, answer: str | None = None, gone: bool = False
@@ -124,23 +127,26 @@ class ChannelRefused(Terminal):
 
 
 class SecretUnreadable(Terminal):
-    """A partner's secret or credential was sealed under a key that this process was not given."""
+    """A partner's secret or credential was sealed under a key that this process does not have."""
 
 
 class UnsafeSettings(Terminal):
-    """The settings are such that no process may serve by them."""
+    """The settings are unsafe: no process may serve with them."""
 
 
 class Fenced(ExportsError):
-    """Somebody else holds this step now: write nothing more."""
+    """Another worker holds this step now: write nothing more."""
 
 
 class Stopped(ExportsError):
-    """This process was told to end: what it holds is given back as if it had not been begun."""
+    """This process must end: it releases what it holds, and the attempt does not count."""
 
 
 class Refused(ExportsError):
-    """The request is at fault: `code` and `status` are the contract's, `field` names where, the message says the remedy."""
+    """The request is at fault.
+
+    `code` and `status` are those of the contract, `field` points to the mistake, and the message gives the remedy.
+    """
 
     code: ClassVar[str] = "INVALID_REQUEST"
     status: ClassVar[int] = 400
@@ -172,13 +178,13 @@ class ValidationFailed(Refused):
 
 
 class InvalidApiKey(Refused):
-    """No key, an unknown key, an expired or a revoked one."""
+    """The API key is missing, unknown, expired or revoked."""
 
     code, status, title = "INVALID_API_KEY", 401, "The API key is not valid"
 
 
 class InvalidAccountScope(Refused):
-    """The body names another account than the key's."""
+    """The body names an account that is not the key's."""
 
     code, status, title = "INVALID_ACCOUNT_SCOPE", 403, "The key belongs to another account"
 
@@ -190,13 +196,13 @@ class InsufficientRole(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing in the caller's account."""
+    """The caller's account does not have what the request names."""
 
     code, status, title = "NOT_FOUND", 404, "Not found"
 
 
 class PlanHashMismatch(Refused):
-    """The hash that was sent is not the plan's."""
+    """The hash in the request does not fit the plan."""
 
     code, status, title = "PLAN_HASH_MISMATCH", 409, "The plan hash does not match"
 
@@ -208,7 +214,7 @@ class AlreadyExecuted(Refused):
 
 
 class IdempotencyInProgress(Refused):
-    """The same key is being answered right now."""
+    """A request with the same idempotency key is in progress."""
 
     code, status, title = "IDEMPOTENCY_IN_PROGRESS", 409, "The same request is in progress"
 
@@ -220,11 +226,11 @@ class InvalidState(Refused):
 
 
 class Purged(InvalidState):
-    """The export's payload went when its retention ended; its hashes and its log are kept."""
+    """The export's payload was purged when its retention period ended; its hashes and its log are kept."""
 
     @classmethod
     def for_export(cls, export_id: str, consequence: str) -> Self:
-        """Return the refusal that names the export; `consequence` is what follows from it."""
+        """Return the error for `export_id`; `consequence` ends its message."""
         return cls(f"export {export_id} was purged when its retention ended; {consequence}")
 
 
@@ -241,19 +247,19 @@ class PreconditionFailed(Refused):
 
 
 class PayloadTooLarge(Refused):
-    """The body is larger, deeper or longer than the service takes."""
+    """The body is larger, deeper or longer than the service accepts."""
 
     code, status, title = "PAYLOAD_TOO_LARGE", 413, "The body is too large"
 
 
 class HeadTooLarge(Refused):
-    """The request line and headers are larger than the service takes."""
+    """The request line and headers are larger than the service accepts."""
 
     code, status, title = "HEADERS_TOO_LARGE", 431, "The request line and headers are too large"
 
 
 class IdempotencyKeyReused(Refused):
-    """The key was used before with another body."""
+    """The idempotency key was used before with another body."""
 
     code, status, title = "IDEMPOTENCY_KEY_REUSED", 422, "The idempotency key was used with another body"
 
@@ -265,18 +271,18 @@ class PlanNotApproved(Refused):
 
 
 class PlanExpired(Refused):
-    """The approval has run out."""
+    """The plan's approval has expired."""
 
     code, status, title = "PLAN_EXPIRED", 422, "The approval has expired"
 
 
 class PlanNotExecutable(Refused):
-    """Blocking findings: all are listed, each with its pointer, rule and remedy."""
+    """The plan has blocking findings; the details list them with pointer, rule and remedy."""
 
     code, status, title = "PLAN_NOT_EXECUTABLE", 422, "The plan has blocking findings"
 
     def __init__(self, findings: Sequence[Finding], rules: Sequence[RuleCount] = ()) -> None:
-        """`findings` are those that are listed; `rules` counts all, where there are more."""
+        """`findings` are those to list; `rules` counts all findings if there are more."""
         blocking = [finding for finding in findings if finding.severity == "block"]
         number = sum(each.findings for each in rules if each.severity == "block") or len(blocking)
         first = blocking[0]
@@ -298,18 +304,18 @@ class UnknownPartner(Refused):
 
 
 class PartnerNotLive(Refused):
-    """The plan names a broker or warehouse that is registered, and is not live: a draft, in testing, verified or paused."""
+    """The plan names a broker or warehouse that is registered but not live: a draft, in testing, verified or paused."""
 
     code, status, title = "PARTNER_NOT_LIVE", 422, "A partner is not live"
 
 
 class RateLimited(Refused):
-    """Too many requests: `Retry-After` says when to come back."""
+    """The caller sent too many requests; `Retry-After` says when to retry."""
 
     code, status, title = "RATE_LIMITED", 429, "Too many requests"
 
 
 class NotReady(Refused):
-    """The service cannot answer now: `Retry-After` says when to come back."""
+    """The service cannot answer now; `Retry-After` says when to retry."""
 
     code, status, title = "NOT_READY", 503, "The service is not ready"

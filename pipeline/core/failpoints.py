@@ -1,4 +1,4 @@
-"""Named places at which this process can be made to break, so that what follows a crash is shown and not believed."""
+"""Failpoints: named places at which a test can break this process, to prove what happens after a crash."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LOOK_SECONDS: Final = 0.01
 
 
 class FailpointError(Exception):
-    """What the action `raise` raises: an error that nobody foresaw."""
+    """What the action `raise` raises: it stands for an unknown error."""
 
 
 @dataclass(frozen=True)
 class Failpoint:
-    """What happens at a point, and how often: `marks` is the folder in which each time leaves a file."""
+    """The action at a point, and how often it happens; each hit leaves a file in the folder `marks`."""
 
     point: str
     action: str
@@ -40,7 +40,7 @@ class Failpoint:
     marks: Path
 
     def hit(self) -> None:
-        """Act, unless that was done as often as wished; processes that share the folder count together."""
+        """Run the action, unless it ran `times` times already. Processes that share the folder share the count."""
         if not any(self._marked(number) for number in range(1, self.times + 1)):
             return
         log.warning("failpoint_hit", point=self.point, action=self.action)
@@ -78,13 +78,13 @@ _armed: dict[str, Failpoint] = {}
 
 
 def failpoint(point: str) -> None:
-    """Do what was set for the point; nothing, in less than a microsecond, unless this process was armed."""
+    """Run the action that is set for the point. If none is set, this costs less than a microsecond."""
     if point in _armed:
         _armed[point].hit()
 
 
 def arm(settings: Settings) -> None:
-    """Set this process's failpoints as the settings say; raises UnsafeSettings where they cannot be understood."""
+    """Set this process's failpoints from the settings. Raises UnsafeSettings if they are malformed."""
     _armed.clear()
     if not settings.failpoints:
         return
@@ -105,7 +105,9 @@ def parse_failpoints(text: str, marks: Path) -> Mapping[str, Failpoint]:
         argument = (match and match["argument"]) or ""
         if match is None or not _is_valid_action(match["action"], argument):
             actions = "kill, exit, raise, raise_db, enospc, sleep:MILLISECONDS or barrier:FILE"
-            raise UnsafeSettings(f"EXPORTS_FAILPOINTS holds {spec!r}; give POINT=ACTION, with {actions}, and *TIMES")
+            raise UnsafeSettings(
+                f"EXPORTS_FAILPOINTS must hold POINT=ACTION or POINT=ACTION*TIMES, not {spec!r}; the actions are {actions}"
+            )
         point = match["point"]
         found[point] = Failpoint(point, match["action"], argument, int(match["times"] or 1), marks)
     return found

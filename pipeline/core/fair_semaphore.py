@@ -1,4 +1,4 @@
-"""A semaphore that serves threads in the order in which they came."""
+"""A semaphore that serves threads in the order of their requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 
 
 class FairSemaphore:
-    """So many turns, given to threads in the order of their asking.
+    """A number of permits, given to threads in the order of their requests.
 
-    `threading.Semaphore` lets a thread that has just given its turn back take it again before those that wait: under load
-    some wait for seconds, and others not at all.
+    With `threading.Semaphore` a thread that releases its permit can take it again before the threads that wait. Under load
+    some then wait for seconds, and others not at all.
     """
 
     def __init__(self, permits: int) -> None:
@@ -19,7 +19,7 @@ class FairSemaphore:
         self._waiting: deque[threading.Lock] = deque()
 
     def acquire(self, timeout: float) -> bool:
-        """Take a turn, and tell whether there was one within `timeout` seconds."""
+        """Take a permit; return whether one was free within `timeout` seconds."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -33,10 +33,10 @@ class FairSemaphore:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
                 return False
-            return True  # it was given between the end of the wait and here
+            return True  # the permit was given after the wait ended and before the lock was taken
 
     def release(self) -> None:
-        """Give a turn back: to the thread that waits longest, if one waits."""
+        """Release a permit; the thread that waits longest gets it."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()

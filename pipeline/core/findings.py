@@ -1,4 +1,4 @@
-"""Findings: what a check has to say of a plan, and how many are shown."""
+"""Findings: the problems of a plan that the checks report, and how many of them are listed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 
 Severity = Literal["block", "warn", "note"]
 
-#: More findings than this are counted, not listed: nobody reads a thousand, and an answer has bounds. What blocks must
-#: all be mended, and is listed where a plan of ten thousand lines has one for each of them.
+#: The most findings that are listed; the rest is only counted, which bounds the response. Blocking findings must all be
+#: fixed, so more of them are listed: one for each line of a plan of 10,000 lines.
 MAX_LISTED: Final = 1_000
 MAX_BLOCKING_LISTED: Final = 10_000
 
@@ -20,7 +20,7 @@ _SEVERITY_ORDER: Final = {"block": 0, "warn": 1, "note": 2}
 
 
 class Finding(BaseModel):
-    """One thing about a plan that a person should know; `block` refuses execution."""
+    """One problem of a plan; a finding of severity `block` prevents its execution."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
 
@@ -31,12 +31,12 @@ class Finding(BaseModel):
     remedy: str = Field(description="What to do about it")
     source: str | None = Field(default=None, description="Where the rule comes from")
     waived_by: str | None = Field(
-        default=None, description="The waiver that takes it upon the account", exclude_if=lambda value: value is None
+        default=None, description="The waiver that accepts this finding", exclude_if=lambda value: value is None
     )
 
 
 class RuleCount(BaseModel):
-    """How many findings of one rule and severity there are, and how many of them the account waives."""
+    """The number of findings of one rule and severity, and how many of them the account has waived."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class RuleCount(BaseModel):
 
 
 def count_by_rule(findings: Sequence[Finding]) -> list[RuleCount]:
-    """Return the findings counted by rule and severity, what blocks first."""
+    """Return the number of findings by rule and severity, blocking ones first."""
     numbers = Counter((finding.severity, finding.rule) for finding in findings)
     waived = Counter((finding.severity, finding.rule) for finding in findings if finding.waived_by is not None)
     return [
@@ -59,7 +59,7 @@ def count_by_rule(findings: Sequence[Finding]) -> list[RuleCount]:
 
 
 def top_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings that are listed: all, or the loudest where there are more than an answer takes."""
+    """Return the findings to list: all, or the most severe if there are more than a response lists."""
     blocking = sum(1 for finding in findings if finding.severity == "block")
     most = max(MAX_LISTED, min(blocking, MAX_BLOCKING_LISTED))
     if len(findings) <= most:

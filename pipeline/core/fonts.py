@@ -1,4 +1,4 @@
-"""Which characters the vendored fonts can print, so that a missing one becomes a finding and never a silent box."""
+"""The characters that the vendored fonts can print. A missing one becomes a finding instead of an empty box."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def font_files() -> list[Path]:
     return sorted(path for path in FONTS.iterdir() if path.suffix in (".otf", ".ttf"))
 
 
-#: Fonts that the templates use for some of their characters alone (`covers` in templates/documents/page.typ).
+#: Fonts that the templates use only for some of their characters (`covers` in templates/documents/page.typ).
 FONT_RANGES = {"NanumSquareR.ttf": (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4))}
 
 
@@ -38,11 +38,11 @@ def printable_characters() -> frozenset[str]:
 
 
 def unsupported_characters(text: str) -> list[str]:
-    """Return the characters of `text` that no font has, each once, in the order they come; a set look-up a string."""
+    """Return the characters of `text` that no font has, each once, in the order of the text."""
     if text.isascii():
         return []
     known = printable_characters()
     missing = dict.fromkeys(character for character in text if character not in known)
-    # An accent written apart prints where the two make one character that a font has.
+    # A letter with a combining accent prints if a font has the composed character.
     composed = unicodedata.normalize("NFC", text)
     return [character for character in missing if character in composed]

@@ -1,4 +1,4 @@
-"""Heartbeats: since when a process that only the message broker knows waits for a message through the message broker."""
+"""Heartbeats: when a message last came through the message broker to a process that only the broker can reach."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pipeline.core.runtime import Runtime
 
 
 class Heartbeat(SQLModel, table=True):
-    """When a heartbeat last reached the processes of this name, or since when they wait for the first.
+    """When a heartbeat last reached the processes of this name, or since when they wait for the first one.
 
-    A process that ends by SIGTERM takes the row away; others of its name write it again.
+    A process that ends by SIGTERM deletes the row; other processes of its name write it again.
     """
 
     __tablename__ = "heartbeats"
@@ -27,23 +27,26 @@ class Heartbeat(SQLModel, table=True):
     arrived_at: datetime = timestamp_column()
 
 
-#: The processes that take commands and answers from queues.
+#: The processes that consume commands and acknowledgements from queues.
 INTAKE: Final = "intake"
 
 
 def expect(runtime: Runtime, name: str) -> None:
-    """Note that a process of this name waits for a heartbeat from now on, if none waits already; raises DatabaseBusy."""
+    """Record that a process of this name waits for a heartbeat from now on, unless one waits already.
+
+    Raises DatabaseBusy.
+    """
     with runtime.db.read() as session:
         if session.get(Heartbeat, name) is not None:
             return
-    # Where two processes write it at once, one of them is enough.
+    # If two processes write the row at once, one of them is enough.
     with suppress(IntegrityError), runtime.db.write() as session:
         session.execute(insert(table(Heartbeat)).values(name=name))
 
 
 def record(runtime: Runtime, name: str) -> None:
-    """Note that a heartbeat arrived at a process of this name; raises DatabaseBusy."""
-    # Where two processes write the first one at once, one of them is enough.
+    """Record that a heartbeat arrived at a process of this name. Raises DatabaseBusy."""
+    # If two processes write the first row at once, one of them is enough.
     with suppress(IntegrityError), runtime.db.write() as session:
         arrived = update(Heartbeat).where(col(Heartbeat.name) == name).values(arrived_at=database_now())
         if not row_count(session.execute(arrived)):
@@ -51,12 +54,12 @@ def record(runtime: Runtime, name: str) -> None:
 
 
 def forget(runtime: Runtime, name: str) -> None:
-    """Note that a process of this name ended because it was told to: nobody waits for its heartbeats; raises DatabaseBusy."""
+    """Record that a process of this name ended on request, so that no heartbeat is expected. Raises DatabaseBusy."""
     with runtime.db.write() as session:
         session.execute(delete(Heartbeat).where(col(Heartbeat.name) == name))
 
 
 def missed(session: Session, name: str, seconds: float) -> bool:
-    """Tell whether processes of this name should run, and have waited for a heartbeat for so many seconds."""
+    """Return whether processes of this name should run and have waited `seconds` for a heartbeat."""
     late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
     return session.scalar(select(1).where(*late)) is not None

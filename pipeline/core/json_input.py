@@ -1,4 +1,4 @@
-"""From bytes to a model: nothing that parsers forgive in JSON gets past, and every invalid field is named."""
+"""Strict parsing of JSON into a model: it rejects what lenient parsers accept, and names every invalid field."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)
 
-#: Values in one body: JSON of two bytes a value grows a hundredfold in memory, so bytes alone are no bound.
+#: The most values in one body. A limit on bytes is not enough: JSON with two bytes per value takes a hundred times its size
+#: in memory.
 _MAX_VALUES: Final = 2_000_000
-#: Members of one object: no schema has a tenth of them, and each that is unknown would be an issue of its own.
+#: The most members of one object: no schema has a tenth of them, and each unknown one would be an issue.
 _MAX_MEMBERS: Final = 1_000
-#: Bytes of one text, as it is written: no schema takes a hundredth of them.
+#: The most bytes of one string in the JSON: no schema accepts a hundredth of them.
 _MAX_TEXT: Final = 1_000_000
-#: Bytes of a body with characters beyond U+FFFF, such as emoji: read as one text, it takes four times as many.
+#: The most bytes of a body with characters beyond U+FFFF, such as emoji: as one text, it takes four times as many in memory.
 _MAX_NON_BMP_BYTES: Final = 16 * 1024 * 1024
-#: Values up to which every issue is looked for, and how many are then named or counted. `{}` in a list can be a dozen of them,
-#: each of them two hundred bytes as it is found and a kilobyte once it is told.
+#: The most values of a body that is searched for all issues, the most issues that are counted, and the most that are named.
+#: One `{}` in a list can be a dozen issues, each of 200 bytes when found and a kilobyte in the response.
 _MAX_VALUES_FOR_ALL_ISSUES: Final = 20_000
 _MAX_COUNTED: Final = 1_000
 _MAX_ISSUES: Final = 100
 
-# One that is not closed is one match, too: else each quote in it would begin another look at all the rest.
+# An unclosed string is one match too: otherwise each quote in it would start another scan of the rest.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-# Some strings and what stands between them; no chunk ends within a string.
+# Some strings and the text between them; a chunk never ends within a string.
 _CHUNK = re.compile(rb'(?:[^"]{1,4096}+|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,256}+', re.DOTALL)
-# An escape that is not itself escaped.
+# An escaped zero character whose backslash is not itself escaped.
 _ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
 _NO_MARKS = bytes(set(range(256)) - set(b"[]{}:"))
 _OPENING = frozenset(b"[{")
 _COLON = ord(":")
-# A character that has Python keep all the text around it with four bytes each.
+# A character beyond U+FFFF: with one of them, Python stores every character of the text in four bytes.
 _NON_BMP = re.compile(rb"[\xf0-\xf4]")
-# Half of a character: JSON can write it, and no text may hold it.
+# Half of a surrogate pair: JSON can write it, but UTF-8 text cannot hold it.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _REMEDIES: Final = {
@@ -73,18 +74,18 @@ _REMEDIES: Final = {
 
 @dataclass(frozen=True)
 class Parsed(Generic[M]):
-    """A model, and the JSON object that it was read from, as it was sent."""
+    """A model, and the JSON object as it was sent."""
 
     model: M
     raw: Mapping[str, Any]
 
 
 def parse_json(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
-    """Return the model that the JSON object `raw` is.
+    """Return the JSON object `raw` as an instance of `model`.
 
-    Raises InvalidRequest where it is no JSON object, PayloadTooLarge where it is nested too deep or has too many
-    values, and ValidationFailed, naming every invalid field by JSON Pointer, where it does not fit the model: of a
-    large body, or where more than a thousand are invalid, those of the first invalid entry of each list.
+    Raises InvalidRequest if it is not a JSON object, and PayloadTooLarge if it is nested too deep or has too many values.
+    Raises ValidationFailed, with a JSON Pointer to every invalid field, if it does not fit the model. For a large body, or
+    if more than a thousand fields are invalid, it names only those of the first invalid entry of each list.
     """
     values = check_shape(raw, max_depth)
     tree = load_json(raw)
@@ -100,7 +101,7 @@ def parse_json(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
             raise validation_failed([Issue(path="", message=mistake, code="mistaken")]) from None
         raise explain_errors(error, tree) from None
     if has_zero_character(raw):
-        message = "holds a zero character, which no text may; leave it out"
+        message = "must not hold a zero character; remove it"
         raise validation_failed(
             [Issue(path=path, message=message, code="zero_character") for path in _zero_character_pointers(tree)]
         )
@@ -108,17 +109,17 @@ def parse_json(raw: bytes, model: type[M], *, max_depth: int) -> Parsed[M]:
 
 
 def _check_surrogates(tree: object) -> None:
-    """Raise InvalidRequest where a text holds half of a character, which nothing can write down."""
+    """Raise InvalidRequest if a text holds half of a surrogate pair, which UTF-8 cannot encode."""
     try:
         json.dumps(tree, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InvalidRequest(
-            "a text of the body holds half of a character, such as \\ud83d alone; give both halves, or neither"
+            "a text of the body holds half of a character, such as \\ud83d; give both halves, or neither"
         ) from None
 
 
 def has_zero_character(raw: bytes) -> bool:
-    """Tell whether JSON holds a zero character in one of its strings; PostgreSQL keeps none."""
+    """Return whether a string of the JSON holds a zero character, which PostgreSQL cannot store."""
     return _ZERO.search(raw) is not None
 
 
@@ -133,13 +134,13 @@ def _zero_character_pointers(tree: object, here: str = "") -> Iterator[str]:
 
 
 def check_shape(raw: bytes, max_depth: int) -> int:
-    """Return about how many values JSON has, each object and list twice; it need not be JSON.
+    """Return the approximate number of values in the JSON, each object and list counted twice. Accepts bytes that are not JSON.
 
-    Raises PayloadTooLarge where it is nested too deep or has too many.
+    Raises PayloadTooLarge if it is nested too deep, has too many values or members, or too long a text.
     """
     values = strings = 0
-    members: list[int] = []  # of each object and list that is open
-    # By chunks: what is cut out of all at once becomes a list of millions of pieces, before anything is counted.
+    members: list[int] = []  # the number of members of each open object or list
+    # In chunks: a substitution in the whole body would build a list of millions of pieces before anything is counted.
     for chunk in _CHUNK.finditer(raw):
         outside, cut = _STRING.subn(b"", chunk.group())
         if chunk.end() - chunk.start() > _MAX_TEXT and any(
@@ -162,7 +163,7 @@ def _count_members(marks: bytes, members: list[int], max_depth: int) -> None:
             if len(members) > max_depth:
                 raise PayloadTooLarge(f"the body is nested deeper than {max_depth} levels; flatten it")
         elif not members:
-            continue  # it is no JSON, which is for the parser to say
+            continue  # not JSON; the parser reports it
         elif mark == _COLON:
             members[-1] += 1
             if members[-1] > _MAX_MEMBERS:
@@ -171,15 +172,16 @@ def _count_members(marks: bytes, members: list[int], max_depth: int) -> None:
             members.pop()
 
 
-def load_json(raw: bytes) -> Any:  # JSON is any of its types
-    """Return the JSON value; its depth must have been checked.
+def load_json(raw: bytes) -> Any:  # any JSON type
+    """Return the JSON value. The caller must have checked its depth.
 
-    Raises InvalidRequest where it is no JSON, names a member twice, or holds a number that JSON does not have, and
-    PayloadTooLarge where an object has more members than any schema.
+    Raises InvalidRequest if it is not JSON, names a member twice, or holds NaN or an infinity. Raises PayloadTooLarge if an
+    object has more members than any schema, or if a large body holds a character beyond U+FFFF.
     """
     if len(raw) > _MAX_NON_BMP_BYTES and _NON_BMP.search(raw):
         raise PayloadTooLarge(
-            f"the body is larger than {_MAX_NON_BMP_BYTES} bytes and holds a character such as an emoji; leave such out, or split the plan"
+            f"the body is larger than {_MAX_NON_BMP_BYTES} bytes and holds a character such as an emoji;"
+            " remove such characters, or split the plan"
         )
     try:
         return json.loads(raw.decode(), object_pairs_hook=_members, parse_constant=_reject_constant)
@@ -193,8 +195,8 @@ def load_json(raw: bytes) -> Any:  # JSON is any of its types
 
 
 def _validate(tree: Mapping[str, Any], model: type[M], values: int) -> M:
-    # Strict, and by the names of the contract alone: "yes" is no boolean, and a number no date. Of the tree, not of the
-    # bytes: of these, each field that is missing has pydantic copy everything around it.
+    # Strict, and only by the names of the contract: "yes" is not a boolean, and a number is not a date. From the tree, not
+    # from the bytes: with bytes, pydantic copies the whole surrounding object for each missing field.
     if values <= _MAX_VALUES_FOR_ALL_ISSUES:
         try:
             return _validate_once(tree, model, fail_fast=False)
@@ -213,17 +215,17 @@ def _validate_once(tree: Mapping[str, Any], model: type[M], *, fail_fast: bool) 
 
 @cache
 def _validator(model: type[BaseModel], *, fail_fast: bool) -> SchemaValidator:
-    """Return the validator of `model` for what JSON was read into; `fail_fast` leaves each list at its first invalid entry.
+    """Return the validator of `model` for parsed JSON; with `fail_fast` it leaves each list at the first invalid entry.
 
-    Pydantic collects all issues before anybody can count them, and has no other bound than this one.
+    Pydantic collects all issues before a caller can count them, and `fail_fast` is its only bound.
     """
-    # Else the models inside would be validated by their own validators, whose lists go on to their ends.
+    # Prebuilt validators of the inner models would ignore `fail_fast`.
     return SchemaValidator(
         _adapt_schema(model.__pydantic_core_schema__, {"fail_fast": True} if fail_fast else {}), _use_prebuilt=False
     )
 
 
-def _adapt_schema(schema: Any, list_options: dict[str, Any]) -> Any:  # a part of a core schema is of any type
+def _adapt_schema(schema: Any, list_options: dict[str, Any]) -> Any:  # a part of a core schema has any type
     if isinstance(schema, list | tuple):
         return type(schema)(_adapt_schema(part, list_options) for part in schema)
     if not isinstance(schema, Mapping):
@@ -233,7 +235,7 @@ def _adapt_schema(schema: Any, list_options: dict[str, Any]) -> Any:  # a part o
         case "list":
             return adapted | list_options
         case "tuple" | "enum":
-            return adapted | {"strict": False}  # JSON has neither: strictly, none could be given
+            return adapted | {"strict": False}  # JSON has no tuples or enums: strict validation would accept none
         case "model":
             return adapted | {"config": adapted.get("config", {}) | {"strict": True}}
         case _:
@@ -241,7 +243,7 @@ def _adapt_schema(schema: Any, list_options: dict[str, Any]) -> Any:  # a part o
 
 
 def explain_errors(error: ValidationError, body: Any) -> ValidationFailed:
-    """Return what to tell a caller whose `body` did not fit; values are not repeated, as they may be personal."""
+    """Return the error for a caller whose `body` is invalid. It repeats no values, which may be personal."""
     issues = {
         (issue.path, issue.message): issue
         for issue in (
@@ -253,7 +255,7 @@ def explain_errors(error: ValidationError, body: Any) -> ValidationFailed:
 
 
 def validation_failed(issues: Sequence[Issue]) -> ValidationFailed:
-    """Return the refusal that lists `issues`."""
+    """Return the error that lists `issues`."""
     first = issues[0]
     more = f" (the first of {len(issues)} issues)" if len(issues) > 1 else ""
     shown = [issue.model_dump() for issue in issues[:_MAX_ISSUES]]
@@ -280,15 +282,17 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _too_many_members() -> PayloadTooLarge:
-    return PayloadTooLarge(f"an object has more than {_MAX_MEMBERS} members; remove those that are not of the schema")
+    return PayloadTooLarge(
+        f"an object has more than {_MAX_MEMBERS} members; remove those that the schema does not have"
+    )
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise InvalidRequest(f"{name} is no JSON number; send decimals as strings")
+    raise InvalidRequest(f"{name} is not a JSON number; send decimals as strings")
 
 
 def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
-    # Pydantic also names the branch of a union that it tried: only what lies in the body is a place in it.
+    # Pydantic's location also names the branch of a union: keep only the parts that are in the body.
     path: list[str | int] = []
     for part in location:
         if isinstance(body, dict):
@@ -304,7 +308,7 @@ def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
     return path
 
 
-def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of any type
+def _remedy(issue: Any) -> str:  # pydantic's TypedDict; its context has any type
     context = issue.get("ctx", {})
     template = _REMEDIES.get(issue["type"])
     if template is not None:
@@ -313,6 +317,6 @@ def _remedy(issue: Any) -> str:  # a TypedDict of pydantic whose context is of a
 
 
 def error_phrase(message: str) -> str:
-    """Return a message of pydantic's as the rest of a sentence about the field."""
+    """Return pydantic's message as the rest of a sentence that begins with the field."""
     message = _PREAMBLE.sub("must ", message.removeprefix("Value error, "))
     return message[:1].lower() + message[1:]

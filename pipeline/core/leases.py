@@ -1,4 +1,4 @@
-"""Leases that are kept while their holder works: one thread of the process renews all of them."""
+"""Renewal of leases while their holders work: one thread of the process renews all of them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class Lease:
-    """What its holder goes by: whether the lease is still its own for certain."""
+    """A lease as its holder knows it, by this process's own clock."""
 
     renew: Callable[[], bool]
     seconds: float
-    since: float  # from here on, by this process's own clock, nobody else can have it for `seconds`
+    since: float  # for `seconds` from this time of the monotonic clock, no other process can claim the lease
     due: float
     log_fields: dict[str, str]
     lost: bool = False
@@ -32,11 +32,14 @@ class Lease:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_valid(self) -> bool:
-        """Tell whether nobody else can have taken it: the clock goes on while the process is stopped, renewals do not."""
+        """Return whether no other process can have claimed the lease.
+
+        The clock runs while the process is stopped, but renewals do not happen.
+        """
         return not self.lost and time.monotonic() < self.since + self.seconds
 
     def renew_unless_ended(self) -> None:
-        # Held meanwhile, so that a holder who is done never has a renewal follow what it wrote.
+        # Under the lock, so that no renewal can follow the last write of a holder that is done.
         with self.lock:
             if self.ended:
                 return
@@ -49,15 +52,15 @@ class Lease:
             except DatabaseBusy:
                 log.warning("lease_not_renewed", **self.log_fields)
             except Exception:
-                # A thread that ends here would let every later lease run out.
+                # If this thread ended, all leases of the process would expire.
                 log.exception("lease_not_renewed", **self.log_fields)
 
 
 class LeaseRenewer:
-    """Renews the leases of a process, from a thread that begins with the first of them.
+    """Renews the leases of a process, in one thread that starts with the first lease.
 
-    A thread for each lease would be simpler and was measured to cost a busy process 16 ms a lease and more: to start and
-    to end one, its holder has to wait for the interpreter twice.
+    A thread per lease would be simpler, but costs a busy process 16 ms or more per lease (measured): its holder must wait
+    for the interpreter to start it, and again to end it.
     """
 
     def __init__(self) -> None:
@@ -70,10 +73,10 @@ class LeaseRenewer:
     def hold(
         self, seconds: float, renew: Callable[[], bool], *, since: float | None = None, **log_fields: str
     ) -> Iterator[Lease]:
-        """Call `renew` three times in `seconds` while the block runs, and never after; `log_fields` goes into the log.
+        """Yield the lease, and call `renew` three times in `seconds` while the block runs, never after it.
 
-        `renew` returns whether the lease was still the holder's. `since` is the monotonic time just before it was taken, by
-        default now.
+        `renew` returns whether the holder still had the lease. `since` is the monotonic time just before the claim, by
+        default now. `log_fields` are logged with a failed renewal.
         """
         now = time.monotonic()
         lease = Lease(renew, seconds, now if since is None else since, now + seconds / 3, log_fields)
@@ -95,14 +98,14 @@ class LeaseRenewer:
     def _run(self) -> None:
         while True:
             due = self._due()
-            # They are renewed one after another: those that have to wait for a lock wait no longer than this together, so
-            # that none of the others runs out meanwhile.
+            # Leases are renewed one after another. The deadline bounds all waits for locks together, so that no other lease
+            # expires meanwhile.
             deadline.set_deadline(min(lease.seconds for lease in due) / 3)
             for lease in due:
                 lease.renew_unless_ended()
 
     def _due(self) -> list[Lease]:
-        """Wait until some lease is due, and return those that are."""
+        """Wait until a lease is due for renewal, and return all that are due."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -115,5 +118,5 @@ class LeaseRenewer:
                 self._changed.wait(None if self._next_due == inf else self._next_due - now)
 
 
-#: The one of this operating system process.
+#: The renewer of this process.
 LEASE_RENEWER: Final = LeaseRenewer()

@@ -1,4 +1,4 @@
-"""Connections to the message broker: AMQP to an address that was judged; Redis with a tag a copy, and safe from foreign bytes."""
+"""Connections to the message broker: AMQP to checked addresses, Redis with a delivery tag per copy and checked messages."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _CONNECT_SECONDS: Final = 2.0
 
 
 class ForbiddenMessageBroker(ConnectionError):
-    """The message broker's name is not known, or leads where nobody is reached."""
+    """The message broker's name cannot be resolved, or resolves to a forbidden address."""
 
 
 class _GuardedConnect:
-    """Looks the name up once, and connects to an address of it that may be; what comes after still knows the name."""
+    """Resolves the name once and connects to one of its allowed addresses; TLS still checks the name."""
 
     def _connect(self, host: str, port: int, timeout: float | None) -> None:
         failure: OSError = ForbiddenMessageBroker(f"{host} has no address")
         try:
-            # It is the installation's own setting, so that it may be a private address.
+            # The operator configures this host, so a private address is allowed.
             addresses = resolve_allowed(host, port, timeout or _CONNECT_SECONDS, private=True)
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
             raise ForbiddenMessageBroker(f"{host}: {error}") from error
@@ -48,7 +48,7 @@ class _GuardedConnect:
 
 
 class _PlainTransport(_GuardedConnect, TCPTransport):  # type: ignore[misc]
-    """AMQP as it is."""
+    """AMQP without TLS."""
 
 
 class _SecuredTransport(_GuardedConnect, SSLTransport):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class _SecuredTransport(_GuardedConnect, SSLTransport):  # type: ignore[misc]
 
 
 class _Amqp(pyamqp.Connection):
-    """An AMQP connection that is made by these."""
+    """An AMQP connection over the guarded transports."""
 
     def Transport(  # noqa: N802 - the library's name
         self,
@@ -79,20 +79,20 @@ class _Amqp(pyamqp.Connection):
 
 
 class _GuardedTransport(pyamqp.Transport):
-    """Kombu's way to RabbitMQ, over such a connection."""
+    """Kombu's transport to RabbitMQ, over a guarded connection."""
 
     Connection = _Amqp
 
 
 class _Channel(redis_transport.Channel):
-    """Gives each queue's copy of a message a tag of its own, and sets aside what is no message.
+    """Gives each queue's copy of a message its own delivery tag, and moves unreadable messages to the dead letter queue.
 
-    Kombu keeps what readers hold by that tag, for all queues together. Were it one for all copies, a reader that acknowledges
-    its copy would strike out the other's, and what that one holds would be lost when it dies.
+    Kombu tracks unacknowledged messages of all queues by this tag. If copies shared a tag, acknowledging one copy would also
+    remove the other, which would be lost if its reader died.
 
-    A list in Redis holds whatever was pushed. What kombu cannot read ends the reader, and is gone by then.
+    A list in Redis can hold any bytes. Kombu's reader dies on a message that it cannot read, and the message is lost.
 
-    Redis may lose a binding while the connection lives. Kombu binds a queue once a connection, and would not bind it again.
+    Redis can lose a binding while the connection lives. Kombu binds a queue once per connection and would not repeat it.
     """
 
     def queue_bind(
@@ -114,7 +114,7 @@ class _Channel(redis_transport.Channel):
         return client
 
     def _filter_popped(self, response: list[bytes] | None, **_: Any) -> list[bytes] | None:
-        """Return what was popped off a list, None where there was nothing or no message."""
+        """Return the response of a pop; None if it is empty or not a message."""
         if response is None or self._is_message(response[1]):
             return response
         queue, unreadable = response[0].decode(errors="replace"), response[1]
@@ -132,23 +132,23 @@ class _Channel(redis_transport.Channel):
             message = self.Message(loads(body.decode()), channel=self)  # type: ignore[no-untyped-call]
             where = message.delivery_info
             names = (message.delivery_tag, where["exchange"], where["routing_key"])
-        except Exception:  # noqa: BLE001 - whatever foreign bytes make a decoder raise
+        except Exception:  # noqa: BLE001 - foreign bytes can make a decoder raise any error
             return False
         return isinstance(message.headers, dict) and all(isinstance(name, str) for name in names)
 
 
 class RedisTransport(redis_transport.Transport):
-    """Kombu's way to Redis, over such channels."""
+    """Kombu's transport to Redis, over such channels."""
 
     Channel = _Channel
 
 
-#: kind of message broker -> what takes the place of kombu's own transport; the one inside the process needs nothing else
+#: kind of message broker -> the replacement of kombu's transport; the in-memory broker needs none
 _TRANSPORTS: Final = {"amqp": _GuardedTransport, "redis": RedisTransport}
 
 
 def make_connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
-    """Return a connection to the message broker, not open yet; `options` are more transport options."""
+    """Return a connection to the message broker, not yet open. `options` are additional transport options."""
     transport = _TRANSPORTS.get(settings.message_broker)
     return Connection(
         settings.broker_url.get_secret_value(),

@@ -1,4 +1,4 @@
-"""Decimal money and weight: the only file that makes, rounds or prints a decimal."""
+"""Decimal money and weight: the only file that creates, rounds or formats decimals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localco
 
 ZERO = Decimal(0)
 
-#: Wide enough that no sum of a plan's amounts ever rounds: 10,000 lines of 18 digits.
+#: Enough digits that no sum of a plan's amounts is rounded: 10,000 lines of 18 digits.
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 #: ISO 4217 minor units of the currencies that do not have two.
@@ -17,7 +17,7 @@ MINOR_UNITS = {
     "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3, "CLF": 4, "UYW": 4,
 }  # fmt: skip
 
-#: ISO 4217 codes of money that is in circulation (funds, metals and test codes are left out).
+#: ISO 4217 codes of currencies in circulation, without funds, metals and test codes.
 CURRENCIES = frozenset(
     """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF
     CLF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL
@@ -29,9 +29,9 @@ CURRENCIES = frozenset(
 
 
 def to_decimal(text: str) -> Decimal:
-    """Return the decimal that `text` writes.
+    """Return the decimal in `text`.
 
-    Raises ValueError where it writes none, or one that is not finite.
+    Raises ValueError if it is not a decimal, or not finite.
     """
     try:
         value = Decimal(text)
@@ -48,12 +48,12 @@ def minor_units(currency: str) -> int:
 
 
 def round_amount(amount: Decimal, currency: str) -> Decimal:
-    """Return `amount` at the currency's minor unit, half to even."""
+    """Return `amount` rounded half to even to the currency's minor unit."""
     return amount.quantize(Decimal(1).scaleb(-minor_units(currency)), context=EXACT)
 
 
 def fits_minor_unit(amount: Decimal, currency: str) -> bool:
-    """Tell whether `amount` has no digit finer than the currency's minor unit."""
+    """Return whether `amount` has no digit finer than the currency's minor unit."""
     return round_amount(amount, currency) == amount
 
 
@@ -63,24 +63,24 @@ def multiply(left: Decimal, right: Decimal) -> Decimal:
 
 
 def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
-    """Return the exact sum of `amounts`; zero of none."""
+    """Return the exact sum of `amounts`; zero if there are none."""
     with localcontext(EXACT):
         return sum(amounts, ZERO)
 
 
 def percent_of(part: Decimal, whole: Decimal) -> Decimal | None:
-    """Return what percentage of `whole` the `part` is, to two digits, half to even; None of nothing."""
+    """Return `part` as a percentage of `whole`, rounded half to even to two digits; None if `whole` is zero."""
     if not whole:
         return None
     return EXACT.divide(EXACT.multiply(part, Decimal(100)), whole).quantize(Decimal("0.01"), context=EXACT)
 
 
 def format_plain(value: Decimal) -> str:
-    """Return `value` without an exponent, its digits as they came."""
+    """Return `value` without an exponent, with unchanged digits."""
     return f"{value:f}"
 
 
 def format_amount(amount: Decimal, currency: str) -> str:
-    """Return `amount` for people: grouped, at the currency's minor unit or finer where the amount is."""
+    """Return `amount` for people: with digit groups, to the currency's minor unit, or finer if the amount is finer."""
     digits = max(minor_units(currency), -int(amount.as_tuple().exponent))
     return f"{amount:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""Which addresses partners may be reached at: judged on the address that is connected to, not on the name."""
+"""The addresses at which partners may be reached. The check is on the connected address, not on the name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import httpcore
 from httpcore import SOCKET_OPTION, ConnectError, ConnectTimeout, NetworkBackend, NetworkStream, ReadTimeout
 
 _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
-#: All that is handed out of IPv6 for addresses on the internet; the rest is local, reserved or obsolete.
+#: The IPv6 block of all internet addresses; the rest is local, reserved or obsolete.
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-#: Blocks that this Python's own tables may call global: carriers of an IPv4 address to wherever it leads (6to4 and its
-#: relays, Teredo), protocol assignments, documentation.
+#: Blocks that Python's tables may call global: those that carry an IPv4 address (6to4 and its relays, Teredo), protocol
+#: assignments, documentation.
 _FORBIDDEN = tuple(
     ipaddress.ip_network(block)
     for block in (
@@ -26,9 +26,8 @@ _FORBIDDEN = tuple(
         "2001::/32",
         "2002::/16",
         "3fff::/20",
-        # Where clouds answer their own machines, with credentials among the rest, outside of link-local: Alibaba's, Azure's,
-        # Amazon's, Google's, Oracle's, Scaleway's, Akamai's, and Alibaba's once more. Azure's would pass for public, the
-        # others for private addresses.
+        # Metadata services of clouds outside of link-local; they give a machine its credentials. In order: Alibaba, Azure,
+        # Amazon, Google, Oracle, Scaleway, Akamai, Alibaba again. Azure's address looks public, the others look private.
         "100.100.100.200/32",
         "168.63.129.16/32",
         "fd00:ec2::/32",
@@ -40,7 +39,7 @@ _FORBIDDEN = tuple(
     )
 )
 
-#: What one's own network is made of. Link-local is not: there a cloud's machines find their credentials.
+#: Addresses of private networks. Link-local is left out: there a cloud's machines get their credentials.
 _PRIVATE = tuple(
     ipaddress.ip_network(block)
     for block in (
@@ -56,11 +55,11 @@ _PRIVATE = tuple(
 
 
 class ForbiddenDestination(ConnectError):
-    """The name leads to an address inside somebody's own network, or where no partner is, or to a port of another trade."""
+    """The name resolves to a private or reserved address, or the port is not allowed for partners."""
 
 
 def is_public(address: str) -> bool:
-    """Tell whether `address` is one that any stranger on the internet could reach."""
+    """Return whether `address` can be reached by anyone on the internet."""
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _MAPPED and ip.ipv4_mapped is not None:
@@ -73,7 +72,7 @@ def is_public(address: str) -> bool:
 
 
 def is_private(address: str) -> bool:
-    """Tell whether `address` is one of a machine's own or of its network, as they are used on purpose."""
+    """Return whether `address` is a loopback address or one of a private network."""
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip in _MAPPED and ip.ipv4_mapped is not None:
         return is_private(str(ip.ipv4_mapped))
@@ -82,15 +81,16 @@ def is_private(address: str) -> bool:
 
 @cache
 def trusted_certificates() -> ssl.SSLContext:
-    """Return the TLS settings of every outgoing connection, loaded once: loading costs more than a request."""
+    """Return the TLS settings of every outgoing connection. They are loaded once: loading costs more than a request."""
     return ssl.create_default_context()
 
 
 class GuardedNetwork(NetworkBackend):
-    """The network as one delivery sees it: public addresses and `ports` only, with `private` one's own too; and a deadline.
+    """The network for one delivery: only public addresses and `ports`, and one deadline for all operations.
 
-    A name is looked up once and every answer judged; the connection goes to a judged address, so that a second, different
-    answer is never asked for. TLS still checks the name. Not for use by two threads at once.
+    `private` also allows private addresses and every port. A name is resolved once and every address is checked. The
+    connection uses a checked address, so that a second lookup cannot give another one. TLS still checks the name. Do not
+    use an instance in two threads at once.
     """
 
     def __init__(self, *, private: bool, ports: Collection[int] = ()) -> None:
@@ -102,21 +102,21 @@ class GuardedNetwork(NetworkBackend):
 
     @property
     def is_internal(self) -> bool:
-        """Whether the address that was connected to last is none of the internet."""
+        """Whether the last connected address is not a public one."""
         return self._reached is not None and not is_public(self._reached)
 
     def start_deadline(self, seconds: float) -> None:
-        """Give everything from now on `seconds` in total, however many reads it takes."""
+        """Set the deadline of all following operations together to `seconds` from now."""
         self._deadline = time.monotonic() + seconds
 
     def remaining(self) -> float:
         """Return the seconds that are left.
 
-        Raises ReadTimeout where none is.
+        Raises ReadTimeout if none are left.
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise ReadTimeout("the time for the whole delivery is over")
+            raise ReadTimeout("the delivery took longer than its timeout")
         return left
 
     def connect_tcp(
@@ -127,7 +127,7 @@ class GuardedNetwork(NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        """Connect to a judged address of `host`."""
+        """Connect to a checked address of `host`. Raises ForbiddenDestination, ConnectError, ConnectTimeout."""
         addresses = resolve_allowed(host, port, self.remaining(), private=self._private, ports=self._ports)
         stream = self._inner.connect_tcp(addresses[0], port, self.remaining(), local_address, socket_options)
         self._reached = addresses[0]
@@ -135,7 +135,7 @@ class GuardedNetwork(NetworkBackend):
 
 
 class _DeadlineStream(NetworkStream):
-    """A stream whose every operation gets only what is left of the deadline."""
+    """A stream that gives every operation only the time left until the deadline."""
 
     def __init__(self, inner: NetworkStream, network: GuardedNetwork) -> None:
         self._inner = inner
@@ -164,31 +164,31 @@ class _DeadlineStream(NetworkStream):
 
 
 def resolve_allowed(host: str, port: int, seconds: float, *, private: bool, ports: Collection[int] = ()) -> list[str]:
-    """Look `host` up once, within `seconds`, and return its addresses, all of which may be connected to.
+    """Resolve `host` once, within `seconds`, and return its addresses; all of them are allowed.
 
-    `private` allows private addresses beside public ones, and any port; else only `ports` are, if there are any.
-    Link-local, multicast and reserved addresses are never allowed, nor those of a cloud's metadata. Raises ForbiddenDestination, ConnectError where there
-    is no address, ConnectTimeout.
+    `private` also allows private addresses and every port; otherwise only `ports` are allowed, if it is not empty.
+    Link-local, multicast and reserved addresses are never allowed, nor those of a cloud's metadata service.
+    Raises ForbiddenDestination, ConnectError if the name has no address, ConnectTimeout.
     """
     addresses = _look_up(host, port, seconds)
     if not private and not all(is_public(address) for address in addresses):
-        raise ForbiddenDestination("the address leads into a private network")
+        raise ForbiddenDestination("the address is in a private network")
     if not all(is_public(address) or is_private(address) for address in addresses):
         raise ForbiddenDestination(
-            "the address is one where nobody is reached: link-local, multicast, reserved or a cloud's own"
+            "the address is not allowed: it is link-local, multicast, reserved or a cloud's metadata service"
         )
     if ports and not private and port not in ports:
-        raise ForbiddenDestination(f"partners are not reached at port {port}; allowed are {format_ports(ports)}")
+        raise ForbiddenDestination(f"port {port} is not allowed for partners; use one of {format_ports(ports)}")
     return addresses
 
 
 def format_ports(ports: Collection[int]) -> str:
-    """Return the ports as a sentence has them."""
+    """Return the ports as a sorted list for a sentence."""
     return ", ".join(str(port) for port in sorted(ports))
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[str]:
-    # The resolver knows no timeout of its own, so it is asked in a thread that may be left behind.
+    # The resolver has no timeout, so it runs in a thread that is abandoned if it takes too long.
     found: list[str] = []
     failed: list[OSError] = []
 
@@ -204,7 +204,7 @@ def _look_up(host: str, port: int, seconds: float) -> list[str]:
     thread.start()
     thread.join(seconds)
     if failed:
-        raise ConnectError("the name is not known") from failed[0]
+        raise ConnectError("the name cannot be resolved") from failed[0]
     if not found:
-        raise ConnectTimeout("the name was not looked up in time")
+        raise ConnectTimeout("the name was not resolved in time")
     return found

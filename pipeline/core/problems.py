@@ -1,4 +1,4 @@
-"""What we say when something is wrong with a plan or a request: findings and problem documents."""
+"""Problem documents: the errors of a request, over HTTP and on queues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Issue(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem document whose members include the flat error envelope; clients branch on `errorCode`."""
+    """An RFC 9457 problem document with the members of the flat error envelope; clients branch on `errorCode`."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -37,7 +37,7 @@ class Problem(BaseModel):
 
 
 def problem_document(refused: Refused, request_id: str) -> Problem:
-    """Return the document that tells of a refusal, over HTTP and on queues alike."""
+    """Return the problem document of an error, for HTTP and for queues."""
     return Problem(
         type=f"urn:exports:problem:{refused.code}",
         title=refused.title,

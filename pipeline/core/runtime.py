@@ -1,4 +1,4 @@
-"""What one process has open: its settings, the database and the artifact store."""
+"""The open resources of a process: its settings, the database and the artifact store."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from pipeline.core.db import Clock, Database, translate_errors, utc_now
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.tenancy import ALL_ACCOUNTS
 
-#: As far as the store needs it; the table itself is a noun of the rooms above.
+#: Only the columns that the store needs; the table's model belongs to a higher layer.
 _ARTIFACTS: Final = named_table("artifacts", column("id"), column("purged_at"))
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The open resources of a process; made once, handed down."""
+    """The open resources of a process, created once and passed to its functions."""
 
     settings: Settings
     db: Database
     store: ArtifactStore
-    #: Plans, approvals and waivers are judged by this clock. Leases and schedules go by the database's clock.
+    #: The clock for plans, approvals and waivers. Leases and schedules use the database's clock.
     clock: Clock = utc_now
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every database connection."""
         self.db.dispose()
 
 
 def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
-    """Open what `settings` name; nothing is connected until it is used."""
+    """Return the runtime for `settings`; each resource connects on first use."""
     database = Database(
         settings.database_url,
         pool=settings.database_pool,
@@ -48,12 +48,12 @@ def open_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
 
 
 def open_store(settings: Settings, database: Database) -> ArtifactStore:
-    """Return the artifact store that `settings` name; its folder is made only while `database` records no document."""
+    """Return the artifact store for `settings`; its folder is created only while `database` has no document."""
     return ArtifactStore(settings.artifacts_url, may_create_folder=lambda: not has_documents(database))
 
 
 def has_documents(database: Database) -> bool:
-    """Tell whether an export has a document that was not purged; raises DatabaseBusy."""
+    """Return whether the database has a document that was not purged. Raises DatabaseBusy."""
     with tenancy.account_scope(ALL_ACCOUNTS), translate_errors(), database.engine.connect() as connection:
         # A new database has no tables yet.
         if not inspect(connection).has_table(_ARTIFACTS.name):
@@ -66,8 +66,8 @@ def has_documents(database: Database) -> bool:
 def process_runtime() -> Runtime:
     """Return the runtime of this process, opened on first use.
 
-    The parent of a worker pool has one as well, for its sweep, and forks again whenever a child ends: a child opens connections
-    of its own. Raises UnsafeSettings.
+    The parent of a worker pool opens one too, for its sweep, and forks again when a child ends; each child opens its own
+    connections. Raises UnsafeSettings.
     """
     settings = get_settings()
     reject_weak_credentials(settings)
@@ -79,11 +79,11 @@ def process_runtime() -> Runtime:
 
 
 def reject_weak_credentials(settings: Settings) -> None:
-    """Raise UnsafeSettings where others may come in by a credential that everybody knows, or that can be tried."""
+    """Raise UnsafeSettings if the settings hold a well-known credential, or one that can be guessed."""
     if wrong := settings.weak_credentials:
-        raise UnsafeSettings(f"{wrong}; make a user of its own there, with a long random password")
+        raise UnsafeSettings(f"{wrong}; create a separate user for the service there, with a long random password")
     if settings.needs_own_secret_key and (wrong := settings.weak_secret_key):
         raise UnsafeSettings(
             f"{wrong}; set EXPORTS_SECRET_KEY to {SECRET_KEY_CHARACTERS} or more random characters, the same on every machine,"
-            " and let `exports secrets rotate` seal anew what an older one sealed"
+            " and run `exports secrets rotate` to seal existing secrets under it"
         )

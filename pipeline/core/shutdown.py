@@ -1,31 +1,31 @@
-"""Whether this process was told to end: long work asks between two pieces of it, and gives back what it has not begun."""
+"""The shutdown request of this process. Long work checks it between two pieces and releases the rest."""
 
 from __future__ import annotations
 
 from pipeline.core.errors import Stopped
 
-# A plain value, because it is set in a signal handler, where no lock may be taken.
+# A plain value, because a signal handler sets it and must not take a lock.
 _requested = False
 
 
 def request() -> None:
-    """Have the work of this process come to an end soon."""
-    global _requested  # noqa: PLW0603 - one fact of the whole process
+    """Request that the work of this process ends soon."""
+    global _requested  # noqa: PLW0603 - one state of the whole process
     _requested = True
 
 
 def reset() -> None:
-    """Let this process work again, after a worker in it has ended."""
+    """Clear the request, so that this process can work again after a worker in it has ended."""
     global _requested  # noqa: PLW0603
     _requested = False
 
 
 def is_requested() -> bool:
-    """Tell whether this process is to end."""
+    """Return whether this process must end."""
     return _requested
 
 
 def raise_if_requested() -> None:
-    """Raise Stopped where this process is to end."""
+    """Raise Stopped if this process must end."""
     if _requested:
-        raise Stopped("the worker was told to end")
+        raise Stopped("the worker is shutting down")

@@ -1,4 +1,4 @@
-"""The only user of Jinja: a template of the templates room, and facts, become text."""
+"""Rendering of the templates in templates/; the only file that uses Jinja."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 
 def _autoescape(name: str | None) -> bool:
-    # Jinja's own select_autoescape looks at the last suffix only; here everything is markup unless it says it is not.
+    # Jinja's select_autoescape looks only at the last suffix; here every template is markup unless it ends in .txt.
     return name is None or not name.endswith(".txt")
 
 
 def _exact_digits(value: object) -> Any:
-    """Return the digits of a value as they came, for documents that machines read."""
-    exact = getattr(value, "exact", value)  # of a Printed
+    """Return a value with its original digits, for documents that machines read."""
+    exact = getattr(value, "exact", value)  # `exact` is a member of Printed
     return format_plain(exact) if isinstance(exact, Decimal) else exact
 
 
 @cache
 def environment() -> Environment:
-    """Return the environment: a fact that is missing is an error, and every value is escaped unless the file is `.txt`."""
+    """Return the environment: a missing value is an error, and every value is escaped except in `.txt` files."""
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -41,5 +41,5 @@ def environment() -> Environment:
 
 
 def render(template: str, **facts: object) -> str:
-    """Return `template` (a path below templates/) with `facts` put in."""
+    """Return the text of `template` (a path below templates/) with `facts` as its values."""
     return environment().get_template(template).render(facts)

@@ -1,8 +1,7 @@
-"""Whose rows a transaction may see: one account's, everybody's, or nobody's.
+"""The account whose rows a transaction may see: one account, all accounts, or none.
 
-PostgreSQL enforces it, row by row, behind every query (pipeline/ops/migrations/row_security.py). What works for all accounts, such
-as workers, sweeps and the command line, sees everybody's rows. A request sees nobody's until its credential has said
-whose they are.
+PostgreSQL enforces it with row-level security (pipeline/ops/migrations/row_security.py). Workers, sweeps and the command
+line see the rows of all accounts. A request sees no rows until its credential has named the account.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-#: No account can have these for an id.
+#: No account can have one of these as its id.
 ALL_ACCOUNTS: Final = "*"
 NO_ACCOUNT: Final = ""
 
@@ -20,18 +19,18 @@ _account: ContextVar[str] = ContextVar("account", default=ALL_ACCOUNTS)
 
 
 def current_account() -> str:
-    """Return whose rows the transactions of this context see: an account's id, ALL_ACCOUNTS or NO_ACCOUNT."""
+    """Return the account whose rows this context sees: an id, ALL_ACCOUNTS or NO_ACCOUNT."""
     return _account.get()
 
 
 def set_account(account_id: str) -> None:
-    """Have the transactions of this context, from now on, see the rows of this account alone."""
+    """Limit the transactions that begin in this context from now on to the rows of this account."""
     _account.set(account_id)
 
 
 @contextmanager
 def account_scope(account_id: str) -> Iterator[None]:
-    """Have the transactions that begin in the block see the rows of this account alone; or ALL_ACCOUNTS's, or NO_ACCOUNT's."""
+    """Limit the transactions that begin in the block to the rows of this account, ALL_ACCOUNTS or NO_ACCOUNT."""
     token = _account.set(account_id)
     try:
         yield

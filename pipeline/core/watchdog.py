@@ -1,4 +1,4 @@
-"""A bound on how long this process may work on one thing: past it the process ends, whatever it is doing."""
+"""A watchdog: a limit on the time of one piece of work; it ends the process when the limit passes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _STANDARD_ERROR: Final = 2
 
 
 class Watchdog:
-    """The bounds that hold in this process now; the earliest of them ends it.
+    """The limits of this process; the earliest of them ends it.
 
-    A thread that hangs cannot be interrupted, and one that never gives back the interpreter stops every other thread as
-    well. So it is the system's own timer that ends the process, after every thread's place in the code has been written to
-    standard error. What the process held is free once its leases run out.
+    A hanging thread cannot be interrupted, and a thread that never releases the interpreter stops all others. So the
+    operating system's timer ends the process, after the traceback of every thread was written to standard error. Other
+    processes can claim its work when its leases expire.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Watchdog:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """End the process unless the block is done in so many seconds."""
+        """End the process if the block takes longer than `seconds`."""
         token = object()
         self._change(token, time.monotonic() + seconds)
         try:
@@ -49,5 +49,5 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, max(left, 0.001) if self._ends else 0)
 
 
-#: The one of this operating system process.
+#: The watchdog of this process.
 WATCHDOG: Final = Watchdog()

@@ -1,1 +1,1 @@
-"""The noun: tables, plans, states, packages and the event log of an export."""
+"""Exports: their tables, plans, states, packages and event logs."""

@@ -1,4 +1,4 @@
-"""The append-only log of an export: a gapless, hash-chained sequence, allotted under the export's row lock."""
+"""The append-only event log of an export: numbered without gaps and hash-chained, under the lock of the export's row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.exports.models import Event, Export
 
 
 class EventType(StrEnum):
-    """What can happen to an export."""
+    """The types of the events of an export."""
 
     EXPORT_ACCEPTED = "EXPORT_ACCEPTED"
     PACKAGES_RECORDED = "PACKAGES_RECORDED"
@@ -50,7 +50,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event that has no number yet."""
+    """An event that is not numbered yet."""
 
     type: EventType
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ _WRITE: Final = insert(table(Event))
 
 
 def lock_export(session: Session, export_id: str) -> datetime:
-    """Lock the export's row, as every writer of its log does first, and return the instant of what is then written."""
+    """Lock the export's row and return the instant for the events written next. Every writer of the log calls this first."""
     at: datetime = session.execute(_LOCK, {"of_export": export_id}).scalar_one()
     return at
 
@@ -94,11 +94,11 @@ def lock_export(session: Session, export_id: str) -> datetime:
 def append(
     session: Session, export_id: str, actor: str, events: Sequence[NewEvent], *, at: datetime | None = None
 ) -> datetime:
-    """Write `events` in order, each chained to the one before it, and return the instant that they bear.
+    """Write `events` in order, each chained to the event before it, and return their instant.
 
-    The numbers come from the export's row, in the caller's transaction: a rollback gives them back, so there is no gap.
-    `at` is the instant of `lock_export`, where the caller has called it; else it is the database's now. Without an event it is
-    no more than `lock_export`.
+    The numbers come from the export's row in the caller's transaction, so a rollback leaves no gap. `at` is the instant of
+    `lock_export`, if the caller has called it; otherwise it is the database's time. If `events` is empty this only calls
+    `lock_export`.
     """
     count = len(events)
     if not count:
@@ -107,7 +107,8 @@ def append(
     first = row.next_seq - count
     prev_hash = row.prev_hash
     if prev_hash is None and first > 1:
-        # We waited for the row, and PostgreSQL looked for the event as of before: whoever we waited for wrote it.
+        # The UPDATE waited for the row. PostgreSQL's subquery saw the log as it was before the wait, without the event that
+        # the other transaction wrote.
         prev_hash = session.execute(_HASH, {"of_export": export_id, "at_seq": first - 1}).scalar_one()
     session.execute(_WRITE, chain_events(export_id, first, actor, row.updated_at, events, prev_hash))
     instant: datetime = row.updated_at
@@ -119,7 +120,7 @@ _request: ContextVar[str | None] = ContextVar("request", default=None)
 
 @contextmanager
 def request_id_bound(request_id: str) -> Iterator[None]:
-    """Have every event that is written in the block say which request it came of, as `requestId`."""
+    """Add the id of the causing request, as `requestId`, to every event that the block writes."""
     token = _request.set(request_id)
     try:
         yield
@@ -130,7 +131,7 @@ def request_id_bound(request_id: str) -> Iterator[None]:
 def chain_events(
     export_id: str, first: int, actor: str, at: datetime, events: Sequence[NewEvent], prev_hash: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return the rows of `events`, numbered from `first`, each with its hash and the hash of the one before it."""
+    """Return the rows of `events`, numbered from `first`, each with its hash and the hash of the event before it."""
     request = _request.get()
     request_member = {} if request is None else {"requestId": request}
     rows = []

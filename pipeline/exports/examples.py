@@ -1,4 +1,4 @@
-"""The example plans that ship with the service, dated so that their goods are always about to cross the border."""
+"""The example plans that ship with the service, with dates around today."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from config.settings import HOME
 from pipeline.core.errors import NotFound
 
 _INSTALLED: Final = HOME / "templates" / "plans" / "examples"
-#: Where the plans lie: the wheel keeps them beside the templates.
+#: The folder of the example plans; in the wheel they are beside the templates.
 PLANS: Final = _INSTALLED if _INSTALLED.is_dir() else HOME / "examples" / "plans"
-#: One plan with a comment on every part.
+#: One plan with comments on every part.
 COMMENTED_PLAN: Final = HOME / "templates" / "plans" / "plan.jsonc"
 
-#: A day, or the day of an instant. A ruleset keeps its day, which names the rules that the plan was made by.
+#: A day, or the day of an instant. The ruleset's `asOf` does not move: it names the rules of the plan.
 _DAY: Final = re.compile(r'(?<!"asOf": )"(\d{4}-\d{2}-\d{2})(?=["T])')
 _APPROVED: Final = re.compile(r'"approvedAt": "(\d{4}-\d{2}-\d{2})')
 
@@ -28,26 +28,26 @@ def list_names() -> list[str]:
 
 
 def read_text(path: Path, today: date) -> str:
-    """Return the text of an example plan that was approved on the day before `today` and is exported on the day after.
+    """Return the text of an example plan, approved on the day before `today` and exported on the day after.
 
-    All days move together, so that they fit each other as they were written. Raises NotFound.
+    All days move by the same number of days. Raises NotFound.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise NotFound(f"the example plan {path} cannot be read; install the service again, whole") from error
+        raise NotFound(f"the example plan {path} cannot be read; install the service again") from error
     approved = _APPROVED.search(text)
     if approved is None:
-        raise ValueError(f"{path} has no approvedAt to be dated by")
+        raise ValueError(f"{path} has no approvedAt, from which its days are moved")
     moved = today - timedelta(days=1) - date.fromisoformat(approved[1])
     return _DAY.sub(lambda found: f'"{date.fromisoformat(found[1]) + moved}', text)
 
 
 def load_plan(name: str, today: date) -> dict[str, Any]:
-    """Return the example plan of this name, dated by `today` and without label numbers of its own. Raises NotFound."""
+    """Return the example plan of this name, with its days moved to `today` and without SSCCs. Raises NotFound."""
     loaded: dict[str, Any] = json.loads(read_text(PLANS / f"{name}.json", today))
     for unit in loaded["units"]:
         for package in unit["packages"]:
-            # A label number is never used twice: these come from the account's own range instead.
+            # An SSCC is never used twice: each account issues its own.
             package["sscc"] = None
     return loaded

@@ -1,4 +1,4 @@
-"""The hash chain of a log: what an event's hash is taken over, so that anybody can take it again."""
+"""The hash chain of a log: how an event's hash is computed, so that anyone can check it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any, Final
 
 import rfc8785
 
-#: What a hash begins with, and what is hashed: another form would be another version.
+#: The prefix of each hash. Another way to compute hashes would be another version.
 VERSION: Final = "v1"
-#: What of an event is hashed.
+#: The members of an event that are hashed.
 MEMBERS: Final = ("actor", "at", "data", "export_id", "prev_hash", "seq", "type")
 _HASH_PREFIX: Final = b"exports event v1\n"
 
-# Where RFC 8785 asks for more than sorted keys: numbers with a fraction or an exponent, and keys beyond the basic plane.
-# A text that merely looks so costs time, nothing else.
+# RFC 8785 differs from sorted keys for numbers with a fraction or an exponent, and for keys beyond the basic plane. A false
+# match in a text only costs time.
 _NEEDS_RFC8785: Final = re.compile("[0-9][.eE]|[\U00010000-\U0010ffff]")
 
 
 def hash_event(event: Mapping[str, Any]) -> str:
-    """Return `v1:` and the SHA-256 over the RFC 8785 JSON of the event and of the hash before it.
+    """Return `v1:` and the SHA-256 over the RFC 8785 JSON of the event, which includes the hash before it.
 
-    `event` has at least the columns of MEMBERS; `prev_hash` is None for the first event of an export. `at` counts with all
-    its microseconds, in UTC.
+    `event` has at least the columns of MEMBERS; `prev_hash` is None for the first event of an export. `at` is hashed in UTC
+    with its microseconds.
     """
     hashed = {name: event[name] for name in MEMBERS} | {"at": format_instant(event["at"])}
     return f"{VERSION}:{hashlib.sha256(_HASH_PREFIX + canonical_bytes(hashed)).hexdigest()}"
 
 
 def digest_rows(rows: Sequence[Any]) -> str:
-    """Return `sha256:` and the hash of the RFC 8785 JSON of `rows`, by which the log holds what it does not repeat."""
+    """Return `sha256:` and the hash of the RFC 8785 JSON of `rows`; the log holds it in place of the rows."""
     return "sha256:" + hashlib.sha256(canonical_bytes({"rows": list(rows)})).hexdigest()
 
 
 def format_instant(at: datetime) -> str:
-    """Return the instant as it is hashed: UTC, always six digits of a second, Z."""
+    """Return the instant in its hashed form: UTC, always six decimal digits of the second, Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def canonical_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return the RFC 8785 form of JSON."""
-    # The encoder in C writes the same bytes in a tenth of the time: a test holds the two against each other.
+    """Return the RFC 8785 form of the JSON value."""
+    # The encoder in C writes the same bytes in a tenth of the time; a test compares the two.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return rfc8785.dumps(dict(value)) if _NEEDS_RFC8785.search(text) else text.encode()

@@ -1,4 +1,4 @@
-"""What is executed: plans, exports, their units and steps, and what those made."""
+"""The tables of accounts, plans and exports, with their units, steps, packages, documents and events."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timest
 
 
 class Account(SQLModel, table=True):
-    """A merchant: the owner of everything below, and the counters that must never give a number twice."""
+    """A merchant, who owns all rows of the tables below; its counters must never give a number twice."""
 
     __tablename__ = "accounts"
 
     id: str = Field(primary_key=True)
     name: str
     gs1_prefix: str | None = None
-    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail goes to any
+    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail may go to any domain
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
     created_at: datetime = timestamp_column()
 
 
 class PlanSnapshot(SQLModel, table=True):
-    """An approved plan as it was registered or sent, in canonical JSON; never changed, and `{}` once it is purged."""
+    """A plan as it was registered or sent, in canonical JSON; it never changes, except to `{}` when it is purged."""
 
     __tablename__ = "plans"
     __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash", "test"),)
@@ -35,10 +35,10 @@ class PlanSnapshot(SQLModel, table=True):
     account_id: str = Field(foreign_key="accounts.id")
     batch_id: str
     plan_hash: str
-    test: bool = False  # what a test key sends is no plan of a live batch
+    test: bool = False  # a plan sent with a test key does not count for a live batch
     document: str = text_column()
     registered_at: datetime = timestamp_column()
-    entry_on: date | None = None  # of the last of its units; None of a plan that an older version wrote
+    entry_on: date | None = None  # the last day of entry of its units; None if an older version wrote the plan
 
 
 class Export(SQLModel, table=True):
@@ -60,7 +60,7 @@ class Export(SQLModel, table=True):
     account_id: str = Field(foreign_key="accounts.id")
     batch_id: str
     revision: int = 1
-    supersedes_id: str | None = Field(default=None, index=True, unique=True)  # the export that was the revision before
+    supersedes_id: str | None = Field(default=None, index=True, unique=True)  # the export of the revision before
     plan_id: str = Field(foreign_key="plans.id")
     plan_hash: str
     test: bool
@@ -75,18 +75,16 @@ class Export(SQLModel, table=True):
     treatment_digest: str
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
-    quarantined: bool = False  # failed because it broke what worked on it
+    quarantined: bool = False  # failed because its work killed workers or raised an unknown error
     trace_parent: str | None = None
     accepted_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
-    finished_at: datetime | None = instant_column(
-        nullable=True
-    )  # None until it has ended, and again once it is retried
-    purged_at: datetime | None = instant_column(nullable=True)  # since when only its hashes and its log are kept
+    finished_at: datetime | None = instant_column(nullable=True)  # None while the export is active, also after a retry
+    purged_at: datetime | None = instant_column(nullable=True)  # since then only its hashes and its log are kept
 
 
 class ExportUnit(SQLModel, table=True):
-    """One unit of the plan, and the customs package made of it."""
+    """One unit of the plan, and its customs package."""
 
     __tablename__ = "units"
     __table_args__ = (
@@ -107,14 +105,14 @@ class ExportUnit(SQLModel, table=True):
     unit_ref: str
     customs_package_id: str
     package_number: str | None = None
-    released: bool = False  # a newer revision of its export carries the number on
+    released: bool = False  # a newer revision of its export uses the package number now
     treatment_digest: str
     document: str = text_column()
     created_at: datetime = timestamp_column()
 
 
 class Step(SQLModel, table=True):
-    """One step of an export (unit_no 0) or of one of its units; who holds it, and until when."""
+    """One step of an export (unit_no 0) or of one of its units, with its state, fence and lease."""
 
     __tablename__ = "steps"
     __table_args__ = (
@@ -140,7 +138,7 @@ class Step(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(
         nullable=True
-    )  # when a sweep first found it due; nobody has come since
+    )  # when a sweep first found it due; no worker has claimed it since
     started_at: datetime | None = instant_column(nullable=True)
     finished_at: datetime | None = instant_column(nullable=True)
     error: str | None = None
@@ -171,7 +169,9 @@ class ExportPackage(SQLModel, table=True):
     type: str
     sscc: str | None = None
     sscc_issued: bool = False
-    released: bool = False  # another may carry the same label: its export was given up, or is a test
+    released: bool = (
+        False  # another package may carry the same SSCC: the export was cancelled or superseded, or is a test
+    )
     lpn: str | None = None
     parent_ref: str | None = None
     length_cm: str
@@ -185,7 +185,7 @@ class ExportPackage(SQLModel, table=True):
 
 
 class LineTreatment(SQLModel, table=True):
-    """What customs must be told of one invoice line, and the digest that every document repeats."""
+    """The treatment of one invoice line, and the digest that every document repeats."""
 
     __tablename__ = "treatments"
     __table_args__ = (ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),)
@@ -203,7 +203,7 @@ class LineTreatment(SQLModel, table=True):
 
 
 class Artifact(SQLModel, table=True):
-    """A document of a customs package; its bytes lie in the store under their hash."""
+    """A document of a customs package; the store holds its bytes under their hash."""
 
     __tablename__ = "artifacts"
     __table_args__ = (
@@ -223,11 +223,11 @@ class Artifact(SQLModel, table=True):
     sha256: str
     template_version: str
     generated_at: datetime = timestamp_column()
-    purged_at: datetime | None = instant_column(nullable=True)  # since when its bytes are no longer in the store
+    purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
 
 
 class Event(SQLModel, table=True):
-    """What happened, in order; only ever added to, and chained by hashes."""
+    """One event of an export's log, which is append-only and hash-chained."""
 
     __tablename__ = "events"
 
@@ -237,12 +237,12 @@ class Event(SQLModel, table=True):
     at: datetime = timestamp_column()
     actor: str
     data: dict[str, Any] = Field(sa_type=JSON_TYPE)
-    prev_hash: str | None = None  # of the event before it; see pipeline/exports/hash_chain.py
+    prev_hash: str | None = None  # the hash of the event before it; see pipeline/exports/hash_chain.py
     hash: str
 
 
 class IdempotencyRecord(SQLModel, table=True):
-    """The first answer to an idempotency key, replayed to whoever sends it again."""
+    """The first response to a request with an idempotency key; a repeated request gets it again."""
 
     __tablename__ = "idempotency_records"
 
@@ -256,7 +256,7 @@ class IdempotencyRecord(SQLModel, table=True):
 
 
 class LegalHold(SQLModel, table=True):
-    """Records that are kept whatever their age: one export's with its batch, or all of an account's; never deleted itself."""
+    """A hold that keeps records from the purge: those of one export and its batch, or all of an account. Never deleted."""
 
     __tablename__ = "legal_holds"
 

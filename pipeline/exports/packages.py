@@ -1,4 +1,4 @@
-"""Package records: serial numbers of shipping containers, what a plan may pack how, and the rows that are kept of it."""
+"""Package records: the checks of a plan's packages, their SSCCs, and their rows."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 _GS1 = "GS1 General Specifications, SSCC"
-#: So many packages are named in one finding; a line may lie in thousands.
+#: The most packages that one finding names; a line may be in thousands.
 _MAX_NAMED: Final = 4
 _PACKING = "19 CFR 141.86(e): a packing list states what each package holds"
 
 
 def package_number(serial: int) -> str:
-    """Return the account's customs package number of this serial."""
+    """Return the account's customs package number for this serial."""
     return f"CP-{serial:06d}"
 
 
 def check_plan(plan: Plan) -> list[Finding]:
-    """Return what is wrong with how the plan packs its goods, unit by unit and across them."""
+    """Return the findings about the plan's packages, in each unit and across the units."""
     findings = [finding for index, unit in enumerate(plan.units) for finding in check_packages(unit, index)]
     seen: dict[str, str] = {}
     for index, unit in enumerate(plan.units):
@@ -49,9 +49,9 @@ def check_plan(plan: Plan) -> list[Finding]:
 
 
 def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> list[Finding]:
-    """Return the SSCCs of the plan that another export of the account carries; a cancelled one has let go of its own.
+    """Return findings for the plan's SSCCs that another export of the account carries.
 
-    A plan that `amends` an export takes its labels over.
+    A cancelled export has released its SSCCs. A plan that `amends` an export takes over its SSCCs.
     """
     pointers = {
         package.sscc: f"/units/{index}/packages/{position}/sscc"
@@ -65,7 +65,7 @@ def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Expo
             severity="block",
             pointer=pointers[sscc],
             message=f"SSCC {sscc} is on a package of export {export_id}.",
-            remedy="Give the package a label of its own, or cancel the other export.",
+            remedy="Give the package another SSCC, or cancel the other export.",
             source=_GS1,
         )
         for sscc, export_id in sscc.find_carriers(session, account_id, pointers, plan.batch_id)
@@ -76,7 +76,7 @@ def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Expo
 
 
 def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
-    """Return what is wrong with the packages of one unit: names, nesting, numbers, weights and contents."""
+    """Return the findings about the packages of one unit: names, nesting, numbers, weights and contents."""
     base = f"/units/{unit_index}"
     by_ref: dict[str, Package] = {}
     findings: list[Finding] = []
@@ -88,13 +88,13 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
                     severity="block",
                     pointer=f"{base}/packages/{position}/packageRef",
                     message=f"Package {package.package_ref} is in the unit twice.",
-                    remedy="Give every package a packageRef of its own.",
+                    remedy="Give every package a different packageRef.",
                     source=_PACKING,
                 )
             )
         by_ref.setdefault(package.package_ref, package)
     holders = {package.parent_ref for package in unit.packages}
-    circles = _find_cycles(by_ref)
+    cycles = _find_cycles(by_ref)
     lines = {line.line_ref: line.quantity for line in unit.lines}
     for position, package in enumerate(unit.packages):
         findings += _package_findings(
@@ -103,7 +103,7 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
             by_ref,
             lines,
             is_holder=package.package_ref in holders,
-            in_circle=package.package_ref in circles,
+            in_cycle=package.package_ref in cycles,
         )
     findings += _weight_findings(unit, base)
     findings += _quantity_findings(unit, base)
@@ -117,7 +117,7 @@ def _package_findings(
     lines: Mapping[str, Decimal],
     *,
     is_holder: bool,
-    in_circle: bool,
+    in_cycle: bool,
 ) -> Iterator[Finding]:
     ref = package.package_ref
     if package.parent_ref is not None and package.parent_ref not in by_ref:
@@ -125,17 +125,17 @@ def _package_findings(
             rule="P02",
             severity="block",
             pointer=f"{pointer}/parentRef",
-            message=f"Package {ref} stands on {package.parent_ref}, which is not a package of the unit.",
+            message=f"Package {ref} is on or in {package.parent_ref}, which is not a package of the unit.",
             remedy="Add the pallet or outer package to the unit's packages, or set parentRef to null.",
             source=_PACKING,
         )
-    if in_circle:
+    if in_cycle:
         yield Finding(
             rule="P03",
             severity="block",
             pointer=f"{pointer}/parentRef",
-            message=f"Package {ref} is, by way of its parents, inside itself.",
-            remedy="Let parentRef lead outwards, from carton to pallet, and end at a package without a parent.",
+            message=f"Package {ref} contains itself, through its parents.",
+            remedy="Let parentRef point outwards, from carton to pallet; the outermost package has no parent.",
             source=_PACKING,
         )
     if package.sscc is not None and not is_sscc(package.sscc):
@@ -144,7 +144,7 @@ def _package_findings(
             severity="block",
             pointer=f"{pointer}/sscc",
             message=f"{package.sscc} is not an SSCC: its check digit should be {sscc_check_digit(package.sscc[:17])}.",
-            remedy="Read the number off the label again; a number of your own that is no SSCC goes into lpn.",
+            remedy="Read the number on the label again; put a number of your own that is not an SSCC into lpn.",
             source=_GS1,
         )
     if package.tare_weight_kg > package.gross_weight_kg:
@@ -153,7 +153,7 @@ def _package_findings(
             severity="block",
             pointer=f"{pointer}/tareWeightKg",
             message=f"Package {ref} weighs {format_plain(package.tare_weight_kg)} kg empty, "
-            f"more than its {format_plain(package.gross_weight_kg)} kg in all.",
+            f"more than its gross weight of {format_plain(package.gross_weight_kg)} kg.",
             remedy="Correct the tare or the gross weight.",
         )
     if not package.contents and not is_holder:
@@ -162,7 +162,7 @@ def _package_findings(
             severity="block",
             pointer=f"{pointer}/contents",
             message=f"Package {ref} holds no goods and no other package.",
-            remedy="Say which invoice lines lie in it, or leave the package out.",
+            remedy="Name the invoice lines that it holds, or remove the package.",
             source=_PACKING,
         )
     named: set[str] = set()
@@ -173,7 +173,7 @@ def _package_findings(
                 severity="block",
                 pointer=f"{pointer}/contents/{position}/lineRef",
                 message=f"Package {ref} holds goods of line {content.line_ref}, which is not on the invoice.",
-                remedy="Put the line on the invoice, or take the goods out of the package.",
+                remedy="Add the line to the invoice, or remove the goods from the package.",
                 source=_PACKING,
             )
         if content.line_ref in named:
@@ -182,17 +182,17 @@ def _package_findings(
                 severity="block",
                 pointer=f"{pointer}/contents/{position}/lineRef",
                 message=f"Package {ref} names line {content.line_ref} twice.",
-                remedy="Name each line once a package, with the whole quantity that lies in it.",
+                remedy="Name each line once per package, with the whole quantity in it.",
                 source=_PACKING,
             )
         named.add(content.line_ref)
 
 
 def _find_cycles(by_ref: Mapping[str, Package]) -> set[str]:
-    """Return the packages that are inside themselves, not those that merely stand on one of them."""
-    # Each package is passed once, so that no tower of packages, however high, takes long.
+    """Return the packages that contain themselves, without those that are only on or in one of them."""
+    # Each package is visited once, so that a high tower of packages does not take long.
     done: set[str] = set()
-    circles: set[str] = set()
+    cycles: set[str] = set()
     for start in by_ref:
         path: dict[str, int] = {}
         ref: str | None = start
@@ -200,9 +200,9 @@ def _find_cycles(by_ref: Mapping[str, Package]) -> set[str]:
             path[ref] = len(path)
             ref = by_ref[ref].parent_ref
         if ref is not None and ref in path:
-            circles.update(list(path)[path[ref] :])
+            cycles.update(list(path)[path[ref] :])
         done.update(path)
-    return circles
+    return cycles
 
 
 def _weight_findings(unit: Unit, base: str) -> Iterator[Finding]:
@@ -219,7 +219,7 @@ def _weight_findings(unit: Unit, base: str) -> Iterator[Finding]:
                 pointer=f"{base}/packages/{position}/grossWeightKg",
                 message=f"Package {package.package_ref} weighs {format_plain(package.gross_weight_kg)} kg, "
                 f"but the packages on or in it weigh {format_plain(inside)} kg.",
-                remedy="Give the gross weight of the whole, with everything that stands on it or lies in it.",
+                remedy="Give the gross weight with everything that is on or in the package.",
             )
 
 
@@ -238,7 +238,7 @@ def _quantity_findings(unit: Unit, base: str) -> Iterator[Finding]:
                 pointer=f"{base}/lines/{position}/quantity",
                 message=f"Line {line.line_ref} invoices {format_plain(line.quantity)} {line.unit} of {line.sku}, "
                 f"but the packages hold {format_plain(in_packages)}: {_describe_holders(held)}.",
-                remedy="Correct the line's quantity or the contents of the packages: they must agree exactly.",
+                remedy="Correct the line's quantity or the contents of the packages; they must be equal.",
                 source=_PACKING,
             )
 
@@ -257,23 +257,23 @@ def _duplicate_finding(kind: str, number: str, package: Package, pointer: str) -
         rule="P05",
         severity="block",
         pointer=pointer,
-        message=f"{kind} {number} of package {package.package_ref} is on another package of the plan too.",
-        remedy=f"Give every package an {kind} of its own.",
+        message=f"{kind} {number} of package {package.package_ref} is also on another package of the plan.",
+        remedy=f"Give every package a different {kind}.",
         source=_GS1 if kind == "SSCC" else None,
     )
 
 
 def record_packages(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
-    """Number the unit's customs package and write its packages, with an SSCC each where the account can issue them.
+    """Number the unit's customs package and write its packages, each with an SSCC if the account can issue them.
 
-    The numbers that a newer revision carries on are not given anew. Raises StepFailed where the account's GS1 prefix has no serials left.
+    A newer revision keeps the numbers that it takes over. Raises StepFailed if the account's GS1 prefix has no serials left.
     """
     row = load_unit_row(session, context)
     unit = parse_unit(row)
     reused = sscc.find_reused(session, context, context.revision, unit) if context.revision > 1 else {}
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(reused)
-    # One statement takes every number that the unit needs: the account's row lock keeps them unique, and a rollback
-    # gives them back.
+    # One statement takes all numbers of the unit: the lock of the account's row keeps them unique, and a rollback releases
+    # them.
     taken = session.execute(
         update(Account)
         .where(col(Account.id) == context.account_id)
@@ -301,7 +301,7 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
     rows = package_rows(
         unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id
     )
-    # A test's labels are its own affair: no live package is kept from carrying the same.
+    # SSCCs of a test export are released at once, so that live packages may carry the same.
     session.execute(insert(PackageRow), [row | {"released": context.test} for row in rows])
     positions = {package.package_ref: position for position, package in enumerate(unit.packages, start=1)}
     data = {
@@ -319,9 +319,9 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
 
 
 def assign_ssccs(unit: Unit, reused: Mapping[str, str], gs1_prefix: str | None, first_serial: int) -> dict[str, str]:
-    """Return the SSCC of each package of the unit, by packageRef: its own, the one it keeps, or the next that is issued.
+    """Return the SSCCs of the unit's packages by packageRef: from the plan, taken over, or newly issued.
 
-    A package has none where none is issued. Raises ValueError where the prefix has no serials left.
+    A package without an SSCC is left out. Raises ValueError if the prefix has no serials left.
     """
     serial = first_serial
     ssccs = {}
@@ -338,7 +338,7 @@ def assign_ssccs(unit: Unit, reused: Mapping[str, str], gs1_prefix: str | None, 
 def package_rows(
     unit: Unit, ssccs: Mapping[str, str], *, export_id: str, unit_no: int, account_id: str
 ) -> list[dict[str, Any]]:
-    """Return the rows of the unit's packages, in their order."""
+    """Return the rows of the unit's packages, in the order of the plan."""
     keys = {"export_id": export_id, "unit_no": unit_no, "account_id": account_id}
     return [
         keys | _package_row(position, package, ssccs.get(package.package_ref))

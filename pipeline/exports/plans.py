@@ -1,4 +1,4 @@
-"""A plan as it is read: its canonical form and its hash."""
+"""The canonical form and the hash of a plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import rfc8785
 from pipeline.core.errors import PlanHashMismatch
 from pipeline.exports.schemas.plan import Plan
 
-#: What the plan hash leaves out: the approval is given to a hash, and the hash cannot contain itself.
+#: The members that the plan hash leaves out: the approval is for a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")
 
 _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
@@ -22,7 +22,7 @@ _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class HashedPlan:
-    """A plan that fits the schema, with its hash, and as it was sent."""
+    """A valid plan with its hash, and its JSON as it was sent."""
 
     plan: Plan
     plan_hash: str
@@ -31,7 +31,7 @@ class HashedPlan:
 
 @dataclass(frozen=True)
 class RegisteredPlan:
-    """A plan that is kept for a later execution."""
+    """A plan that is registered for a later execution."""
 
     plan_id: str
     batch_id: str
@@ -40,9 +40,9 @@ class RegisteredPlan:
 
 
 def hash_plan(plan: Plan, raw: Mapping[str, Any]) -> HashedPlan:
-    """Return `plan` with its hash, which is taken over the JSON as it was sent: `raw` is what `plan` was read from.
+    """Return `plan` with its hash, computed over `raw`, the JSON that `plan` was read from.
 
-    Raises PlanHashMismatch where its `planHash` is another's.
+    Raises PlanHashMismatch if the plan's `planHash` differs.
     """
     plan_hash = hash_json({key: value for key, value in raw.items() if key not in UNHASHED})
     if plan.plan_hash is not None and plan.plan_hash != plan_hash:
@@ -56,17 +56,17 @@ def hash_json(value: Mapping[str, Any]) -> str:
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """Return the RFC 8785 form of JSON that holds no numbers, as no plan does."""
-    # What RFC 8785 asks for beyond sorted keys concerns numbers, and keys that UTF-16 sorts otherwise. Without either
-    # the encoder in C writes the same text in a twentieth of the time.
+    """Return the RFC 8785 form of JSON without numbers; plans hold none."""
+    # RFC 8785 differs from sorted keys only for numbers, and for keys that UTF-16 sorts differently. Without these the
+    # encoder in C writes the same text in a twentieth of the time.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
 def plan_hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
-    """Return the refusal of a plan whose hash is not the one that was said."""
+    """Return the error for a plan whose hash differs from the given one."""
     return PlanHashMismatch(
-        f"planHash says {given}, the plan's own is {actual}; send the plan that was approved, unchanged",
+        f"planHash is {given}, but the plan's hash is {actual}; send the approved plan without changes",
         field=field,
         details={"given": given, "actual": actual},
     )

@@ -1,4 +1,4 @@
-"""The log of an export: what came after a number, and whether more is to come."""
+"""Reads of an export: its row, its state and its events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.exports.states import ExportState
 
 
 def event_view(event: Event) -> EventView:
-    """Return the event as it is shown."""
+    """Return the API's view of the event."""
     return EventView(
         id=f"{event.export_id}.{event.seq}",
         seq=event.seq,
@@ -23,7 +23,11 @@ def event_view(event: Event) -> EventView:
 
 
 def find_export(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> Export:
-    """Return the export's row, as `read` finds it; raises NotFound, also for what belongs to another account."""
+    """Return the export's row by export id or batch id.
+
+    Of a batch it returns the newest revision with this `test`, or else the newest one of all. Raises NotFound, also for an
+    export of another account.
+    """
     id_or_batch = export_or_batch_id
     export = session.exec(
         select(Export)
@@ -42,5 +46,5 @@ def find_export(session: Session, account_id: str, export_or_batch_id: str, *, t
 
 
 def read_state(session: Session, export_id: str) -> ExportState:
-    """Return the state of an export that is there, and nothing else."""
+    """Return the state of an existing export."""
     return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())

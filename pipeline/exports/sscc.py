@@ -1,4 +1,4 @@
-"""Labels that a newer revision carries on: what was packed as before keeps the SSCC that it was given."""
+"""SSCCs: how they are issued and checked, and how an unchanged package keeps its SSCC in a newer revision."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.step_context import StepContext, parse_unit
 
-#: How many labels one query asks after: databases bound the parameters of a statement.
+#: The most SSCCs of one query: databases limit the parameters of a statement.
 _IN_ONE_QUERY: Final = 1_000
 
-#: What lies directly in a package: how much of which line's goods, and which packages.
+#: The direct contents of a package: its goods by line, SKU and quantity, and the packages in it.
 _Contents = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
 
 
 def find_reused(session: Session, export: Export | StepContext, revision: int, unit: Unit) -> dict[str, str]:
     """Return the SSCCs, by packageRef, that packages of the unit keep from revisions of the export before `revision`.
 
-    Kept is what we issued, by the newest earlier revision that recorded the unit, to a package of the same name that holds
-    the same goods and packages; not what the plan labels itself now, nor what another batch carries by now.
+    A package keeps an SSCC that the service issued in the newest earlier revision that recorded the unit. The package must
+    have the same name and the same contents as then. It does not keep the SSCC if the plan now gives it one, or if another
+    batch carries it now.
     """
     before = session.scalars(
         select(ExportUnit)
@@ -71,13 +72,13 @@ def find_reused(session: Session, export: Export | StepContext, revision: int, u
 def find_carriers(
     session: Session, account_id: str, numbers: Iterable[str], except_batch: str | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield which of the SSCCs a package of the account carries now, and of which export; leave out those of one batch."""
+    """Yield the given SSCCs that packages of the account carry now, each with its export id; leave out `except_batch`."""
     asked = list(numbers)
     for first in range(0, len(asked), _IN_ONE_QUERY):
         query = select(col(ExportPackage.sscc), col(ExportPackage.export_id)).where(
             col(ExportPackage.account_id) == account_id,
             col(ExportPackage.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
-            # Word for word what the index on labels says, or it is of no use.
+            # Must equal the condition of the index on SSCCs, or the index is not used.
             text("NOT released"),
         )
         if except_batch is not None:
@@ -89,7 +90,7 @@ def find_carriers(
 
 
 def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield the SSCCs of the plan that another of its packages keeps; `pointers` tells where the plan has them."""
+    """Yield findings for SSCCs of the plan that another of its packages keeps; `pointers` are their places in the plan."""
     issued = _units_with_issued(session, amends, list(pointers))
     for unit in plan.units:
         if unit.unit_ref not in issued:
@@ -101,14 +102,14 @@ def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping
                     rule="P11",
                     severity="block",
                     pointer=pointers[sscc],
-                    message=f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which is packed as before and keeps it.",
-                    remedy=f"Give the package a label of its own, or give {ref} another one.",
+                    message=f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which has not changed and keeps it.",
+                    remedy=f"Give the package another SSCC, or give {ref} another one.",
                     source="GS1 General Specifications, SSCC",
                 )
 
 
 def _units_with_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
-    """Return the units, by unitRef, in which a revision of the batch issued any of these SSCCs."""
+    """Return the unitRefs of the units to which a revision of the batch issued any of these SSCCs."""
     found: set[str] = set()
     for first in range(0, len(numbers), _IN_ONE_QUERY):
         found.update(
@@ -133,10 +134,10 @@ def _units_with_issued(session: Session, amends: Export, numbers: list[str]) -> 
 
 
 def same_packages(before: Unit, now: Unit) -> set[str]:
-    """Return the packages of `now`, by packageRef, that hold exactly what those of the same name held in `before`."""
+    """Return the packageRefs of the packages of `now` that have exactly the same contents as in `before`."""
     held_before, held_now = _contents_by_package(before), _contents_by_package(now)
     alike = {ref for ref, held in held_now.items() if held_before.get(ref) == held}
-    # What holds a package that changed has changed as well, all the way up.
+    # All outer packages of a changed package have changed as well.
     parents = {package.package_ref: package.parent_ref for package in now.packages}
     for ref in held_now.keys() - alike:
         outer = parents[ref]
@@ -162,25 +163,27 @@ def _contents_by_package(unit: Unit) -> dict[str, _Contents]:
 
 
 def sscc_check_digit(body: str) -> str:
-    """Return the check digit of the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
+    """Return the check digit for the first 17 digits of an SSCC: modulo 10, weights 3 and 1 from the right."""
     weighed = sum(int(digit) * (3 if position % 2 == 0 else 1) for position, digit in enumerate(reversed(body)))
     return str(-weighed % 10)
 
 
 def is_sscc(text: str) -> bool:
-    """Tell whether `text` is 18 digits of which the last is the check digit of the others."""
+    """Return whether `text` is 18 digits and the last is the check digit of the others."""
     return len(text) == 18 and text.isascii() and text.isdigit() and text[17] == sscc_check_digit(text[:17])
 
 
 def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
-    """Return the SSCC of the company's `serial`: extension digit, company prefix, serial reference, check digit.
+    """Return the SSCC for `serial`: extension digit, company prefix, serial reference, check digit.
 
-    Raises ValueError where the prefix is not 4 to 12 digits, or has no room left for the serial.
+    Raises ValueError if the prefix is not 4 to 12 digits, or leaves too few digits for the serial.
     """
     if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
-        raise ValueError(f"a GS1 company prefix has 4 to 12 digits, not {gs1_prefix!r}")
+        raise ValueError(f"a GS1 company prefix must have 4 to 12 digits, not {gs1_prefix!r}")
     digits = 16 - len(gs1_prefix)
     if not 0 <= serial < 10**digits:
-        raise ValueError(f"the GS1 company prefix {gs1_prefix} has no serial {serial}: it has {digits} digits for it")
+        raise ValueError(
+            f"the GS1 company prefix {gs1_prefix} leaves {digits} digits for a serial, too few for {serial}"
+        )
     body = f"{extension:d}{gs1_prefix}{serial:0{digits}d}"
     return body + sscc_check_digit(body)

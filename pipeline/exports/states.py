@@ -1,4 +1,4 @@
-"""The lives of an export, a step, a delivery and a submission, and their legal moves."""
+"""The states of an export, a step, a delivery and a submission, and their legal transitions."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ S = TypeVar("S", bound=StrEnum)
 
 
 class ExportState(StrEnum):
-    """The life of an export."""
+    """The states of an export."""
 
-    ACCEPTED = "accepted"  # it is ours; no step has begun
+    ACCEPTED = "accepted"  # stored by the service; no step has begun
     EXECUTING = "executing"  # at least one step has begun
-    EXECUTED = "executed"  # every step is done, every recipient was told or is owed it
+    EXECUTED = "executed"  # every step is done; every recipient's message is delivered or enqueued
     FAILED = "failed"  # a step cannot be done; a person must look
     CANCELLED = "cancelled"  # stopped on request before the handoff
-    SUPERSEDED = "superseded"  # a newer revision took its place
+    SUPERSEDED = "superseded"  # replaced by a newer revision
 
 
-#: The states of an export that is not over, as they stand in its column.
+#: The states of an active export, as stored in its column.
 ACTIVE_STATES: Final = (ExportState.ACCEPTED.value, ExportState.EXECUTING.value)
 
 
 class StepState(StrEnum):
-    """The life of a step."""
+    """The states of a step."""
 
-    WAITING = "waiting"  # what must come before it is not done
-    READY = "ready"  # it may be claimed; while the lease runs somebody holds it
-    DONE = "done"  # its effects, its events and this mark were written together
-    FAILED = "failed"  # it was tried as often as allowed, or cannot be done
+    WAITING = "waiting"  # an earlier step is not done
+    READY = "ready"  # a worker may claim it; one holds it until its lease expires
+    DONE = "done"  # written in one transaction with its effects and events
+    FAILED = "failed"  # its attempts are used up, or it cannot be done
     CANCELLED = "cancelled"  # the export ended before it began
 
 
 class DeliveryState(StrEnum):
-    """The life of a delivery: one notification to one recipient by one channel."""
+    """The states of a delivery: one notification to one recipient over one channel."""
 
-    WAITING = "waiting"  # not to be told before the export has completed
-    PENDING = "pending"  # owed; while the lease runs an attempt is under way or put off
-    DELIVERED = "delivered"  # the recipient's end took it
-    DEAD = "dead"  # the schedule is spent or the endpoint refused for good; a person may resend it
-    CANCELLED = "cancelled"  # the export ended before it was told
+    WAITING = "waiting"  # must not be sent before the export has completed
+    PENDING = "pending"  # must still be sent; until the lease expires, an attempt is running or waits for its retry
+    DELIVERED = "delivered"  # the recipient's endpoint accepted it
+    DEAD = "dead"  # the retry schedule is used up or the endpoint refused for good; a person may resend it
+    CANCELLED = "cancelled"  # the export ended before it was sent
 
 
 class SubmissionState(StrEnum):
     """The statuses of a broker submission."""
 
-    PENDING = "pending"  # owed
-    SENT = "sent"  # an attempt is under way or was cut off
-    DELIVERED = "delivered"  # the transport took it
+    PENDING = "pending"  # must still be sent
+    SENT = "sent"  # an attempt is running, or its worker was lost
+    DELIVERED = "delivered"  # the transport accepted it
     RECEIVED = "received"  # the broker could read it
-    ACCEPTED = "accepted"  # the broker looked and accepts
-    REJECTED = "rejected"  # the broker looked and names what is wrong
-    QUERY = "query"  # the broker looked and asks
+    ACCEPTED = "accepted"  # the broker reviewed and accepts it
+    REJECTED = "rejected"  # the broker reviewed it and names the mistakes
+    QUERY = "query"  # the broker reviewed it and has questions
     FILED = "filed"  # the entry is filed
     RELEASED = "released"  # customs released the goods
     HELD = "held"  # customs holds the goods
-    FAILED = "failed"  # the channel is spent
+    FAILED = "failed"  # its delivery is dead
 
 
-#: The statuses at which the customs broker has yet to look, as they stand in a submission's column.
+#: The statuses before the customs broker's review, as stored in a submission's column.
 UNANSWERED_STATES: Final = (
     SubmissionState.PENDING.value,
     SubmissionState.SENT.value,
@@ -70,24 +70,24 @@ UNANSWERED_STATES: Final = (
 
 
 class Outcome(StrEnum):
-    """What became of an export, for a person: derived from its state, its handoff and its dead letters; never stored."""
+    """What became of an export, for people: derived from its state, its handoff and its dead letters; never stored."""
 
     IN_PROGRESS = "in_progress"  # accepted or executing
     NEEDS_ATTENTION = "needs_attention"  # it failed, or is quarantined
-    WITH_BROKER = "with_broker"  # executed; the customs broker has yet to look at it, within its deadline
+    WITH_BROKER = "with_broker"  # executed; the customs broker has not reviewed it, and its deadline has not passed
     ACCEPTED = "accepted"  # the customs broker accepts it
     FILED = "filed"  # the entry is filed
     RELEASED = "released"  # customs released the goods
-    REJECTED = "rejected"  # the customs broker names what is wrong
-    QUERY = "query"  # the customs broker asks
+    REJECTED = "rejected"  # the customs broker names the mistakes
+    QUERY = "query"  # the customs broker has questions
     HELD = "held"  # customs holds the goods
     OVERDUE = "overdue"  # the next answer did not come before its deadline
-    UNDELIVERABLE = "undeliverable"  # the handoff, or a message to the warehouse, was given up
+    UNDELIVERABLE = "undeliverable"  # the handoff, or a message to the warehouse, is a dead letter
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
 
 
-#: The outcomes that wait for a person.
+#: The outcomes that need a person.
 NEEDS_PERSON: Final = frozenset(
     {
         Outcome.NEEDS_ATTENTION,
@@ -137,7 +137,7 @@ _ANSWERS = frozenset(
     }
 )
 
-# A broker may skip statuses, never go back: its answer can even overtake our own record of the transport.
+# A broker may skip statuses but not go back. Its answer may even arrive before the service records the delivery.
 SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = {
     SubmissionState.PENDING: _ANSWERS | {SubmissionState.SENT, SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.SENT: _ANSWERS | {SubmissionState.DELIVERED, SubmissionState.FAILED},
@@ -156,5 +156,5 @@ SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState
 
 
 def source_states(moves: Mapping[S, frozenset[S]], target: S) -> list[S]:
-    """Return the states that `target` may be reached from: the WHERE of the guarded UPDATE."""
+    """Return the states from which `target` can be reached, for the WHERE of the guarded UPDATE."""
     return [state for state, targets in moves.items() if target in targets]

@@ -1,4 +1,4 @@
-"""What a step is given to work with."""
+"""The context of a step: the facts that it works with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.exports.schemas.plan import Unit
 
 @dataclass(frozen=True)
 class StepContext:
-    """The frozen facts of one step: its export, and its unit where it has one (unit_no 0 is the export itself)."""
+    """The facts of one step: its export, and its unit if it has one (unit_no 0 is the export itself)."""
 
     export_id: str
     account_id: str
@@ -63,5 +63,5 @@ def load_unit_row(session: Session, context: StepContext) -> ExportUnit:
 
 
 def parse_unit(row: ExportUnit) -> Unit:
-    """Return the unit of the plan that `row` keeps; it was validated when it was accepted."""
+    """Return the plan's unit that `row` stores; it was validated at acceptance."""
     return Unit.model_validate_json(row.document)

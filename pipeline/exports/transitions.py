@@ -1,4 +1,4 @@
-"""The moves of an export from state to state, each guarded by the table of legal ones."""
+"""The transitions of an export, each guarded by the table of legal ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_stat
 
 
 def transition_export(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
-    """Move the export to `target`; raises InvalidState where its state does not lead there."""
+    """Move the export to `target`. Raises InvalidState if its state does not allow it."""
     moved = session.execute(
         update(Export)
         .where(
@@ -24,4 +24,4 @@ def transition_export(session: Session, export_id: str, target: ExportState, **v
         .values(state=target.value, updated_at=database_now(), **values)
     )
     if row_count(moved) != 1:
-        raise InvalidState(f"the export's state does not allow it to be {target}")
+        raise InvalidState(f"the export cannot become {target} from its state")

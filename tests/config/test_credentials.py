@@ -1,4 +1,4 @@
-"""Nothing starts on credentials that everybody knows, where other machines can use them too."""
+"""Tests of credentials: no process starts with well-known credentials that other machines can use."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def settings(**changes: str) -> Settings:
         "rediss://default:default@mq.example/0",
     ],
 )
-def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
-    with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in as .*make a user of its own"):
+def test_message_broker_with_known_credentials_is_refused(url: str) -> None:
+    with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in as .*create a separate user"):
         reject_weak_credentials(settings(broker_url=url))
 
 
@@ -47,16 +47,16 @@ def test_message_broker_that_anybody_signs_in_to_is_refused(url: str) -> None:
         "postgresql:///exports?host=127.0.0.1,db.example&user=postgres&password=postgres",
     ],
 )
-def test_database_that_anybody_signs_in_to_is_refused(url: str) -> None:
+def test_database_with_known_credentials_is_refused(url: str) -> None:
     with pytest.raises(UnsafeSettings, match="DATABASE_URL signs in as"):
         reject_weak_credentials(settings(database_url=url))
     (found,) = (check for check in run_checks(settings(database_url=url)) if check.name == "database")
-    assert (found.ok, "everybody knows" in found.found) == (False, True)
+    assert (found.ok, "well-known" in found.found) == (False, True)
 
 
-def test_a_password_never_shows_in_what_is_said() -> None:
+def test_weakness_does_not_contain_the_password() -> None:
     message = find_weakness("amqp://rabbit:CHANGEME@mq.example//")
-    assert message == "signs in as rabbit with a password that everybody knows"
+    assert message == "signs in as rabbit with a well-known password"
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_a_password_never_shows_in_what_is_said() -> None:
         ("sqlite:///var/exports.db", "memory://"),
         ("postgresql://exports:7Yq-long-and-random@db.example/exports", "amqp://exports:Qm2-long@mq.example//"),
         ("postgresql://exports@db.example/exports", "redis://:7Yq-long-and-random@mq.example/0"),
-        # On this machine alone: RabbitMQ itself takes guest from nowhere else.
+        # Only on this machine: RabbitMQ accepts guest only from loopback.
         ("postgresql://postgres:postgres@127.0.0.1/exports", "amqp://guest:guest@localhost//"),
         ("postgresql://postgres:postgres@[::1]/exports", "amqp://127.0.0.1//"),
     ],
 )
-def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, broker_url: str) -> None:
+def test_own_and_loopback_credentials_are_accepted(database_url: str, broker_url: str) -> None:
     reject_weak_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
@@ -87,8 +87,8 @@ def test_own_credentials_and_those_of_one_machine_are_taken(database_url: str, b
         "rediss://mq.example/0?ssl_cert_reqs=none",
     ],
 )
-def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it(url: str) -> None:
-    with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in without a password.*make a user of its own"):
+def test_message_broker_without_password_is_refused_and_named_by_doctor(url: str) -> None:
+    with pytest.raises(UnsafeSettings, match=r"BROKER_URL signs in without a password.*create a separate user"):
         reject_weak_credentials(settings(broker_url=url))
     (found,) = (check for check in run_checks(settings(broker_url=url)) if check.name == "message broker")
     assert (found.ok, "without a password" in found.found) == (False, True)
@@ -97,17 +97,17 @@ def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it
 @pytest.mark.parametrize(
     ("database_url", "broker_url"),
     [
-        # On this machine alone.
+        # Only on this machine.
         ("sqlite:///var/exports.db", "redis://127.0.0.1:6379/0"),
         ("sqlite:///var/exports.db", "redis://localhost/0"),
         ("sqlite:///var/exports.db", "amqp://exports@[::1]//"),
-        # By a certificate of its own.
+        # By a certificate of the service.
         (
             "sqlite:///var/exports.db",
             "rediss://mq.example/0?ssl_certfile=/etc/exports.crt&ssl_keyfile=/etc/exports.key",
         ),
         ("sqlite:///var/exports.db", "amqps://mq.example//?ssl_certfile=/etc/exports.crt&login_method=EXTERNAL"),
-        # By a socket, a certificate, a password file, the environment: its address does not show how.
+        # By a socket, a certificate, a password file or the environment: the address does not show how.
         ("postgresql:///exports?host=/run/postgresql", "memory://"),
         ("postgresql://exports@db.example/exports?sslcert=/etc/exports.crt", "memory://"),
         ("postgresql://exports@db.example/exports?passfile=/etc/exports.pgpass", "memory://"),
@@ -115,7 +115,7 @@ def test_message_broker_that_asks_for_no_password_is_refused_and_doctor_names_it
         ("postgresql://exports:a;b-long-and-random@db.example/exports", "memory://"),
     ],
 )
-def test_other_methods_to_sign_in_than_a_password_are_unchanged(database_url: str, broker_url: str) -> None:
+def test_sign_in_without_password_by_other_methods_is_accepted(database_url: str, broker_url: str) -> None:
     reject_weak_credentials(settings(database_url=database_url, broker_url=broker_url))
 
 
@@ -128,37 +128,37 @@ def test_other_methods_to_sign_in_than_a_password_are_unchanged(database_url: st
         "amqp://guest:guest@[::1]//",
     ],
 )
-def test_this_machine_is_known_however_it_is_called(url: str) -> None:
+def test_every_spelling_of_loopback_is_accepted(url: str) -> None:
     assert find_weakness(url) is None
 
 
 @pytest.mark.parametrize("key", ["", "a", "changeme", "k" * 31])
 @pytest.mark.parametrize("name", ["EXPORTS_SECRET_KEY", "EXPORTS_SECRET_KEYS_PREVIOUS"])
-def test_a_secret_key_that_can_be_tried_is_refused_where_others_come(name: str, key: str) -> None:
+def test_short_secret_key_with_external_broker_is_refused(name: str, key: str) -> None:
     keys = {"secret_key": key} if name == "EXPORTS_SECRET_KEY" else {"secret_keys_previous": ["k" * 32, key]}
     shown = Settings.model_validate(OWN | keys | {"broker_url": "redis://127.0.0.1/0"})
-    with pytest.raises(UnsafeSettings, match=rf"^{name} has {len(key)} characters"):
+    with pytest.raises(UnsafeSettings, match=rf"^{name} has only {len(key)} characters"):
         reject_weak_credentials(shown)
     (found,) = (check for check in run_checks(shown) if check.name == "secret key")
-    assert (found.ok, found.found) == (False, f"{name} has {len(key)} characters, which can be tried")
+    assert (found.ok, found.found) == (False, f"{name} has only {len(key)} characters, which can be guessed")
 
 
-def test_the_secret_key_of_everybody_opens_nothing_as_an_older_one_either() -> None:
+def test_development_key_as_previous_key_is_refused() -> None:
     public = Settings.model_fields["secret_key"].default
-    with pytest.raises(UnsafeSettings, match=r"^EXPORTS_SECRET_KEYS_PREVIOUS is the one for development"):
+    with pytest.raises(UnsafeSettings, match=r"^EXPORTS_SECRET_KEYS_PREVIOUS is the public key for development"):
         reject_weak_credentials(
             Settings.model_validate(OWN | {"secret_keys_previous": [public], "broker_url": "redis://127.0.0.1/0"})
         )
 
 
 @pytest.mark.parametrize("where", [{"host": "10.0.0.4"}, {"host": ""}, {"public_url": "https://exports.maple.example"}])
-def test_a_service_reached_from_elsewhere_has_a_secret_key_of_its_own(where: dict[str, str]) -> None:
-    with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the one for development"):
+def test_development_key_on_a_reachable_service_is_refused(where: dict[str, str]) -> None:
+    with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the public key for development"):
         reject_weak_credentials(Settings.model_validate(where))
     reject_weak_credentials(Settings.model_validate(OWN | where))
 
 
-def test_the_secret_key_of_everybody_is_refused_on_one_machine_too_once_there_are_servers() -> None:
+def test_development_key_with_local_servers_is_refused() -> None:
     for changes in ({"broker_url": "redis://127.0.0.1/0"}, {"database_url": "postgresql://127.0.0.1/exports"}):
         with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY"):
             reject_weak_credentials(Settings.model_validate(changes))

@@ -1,4 +1,4 @@
-"""What leaves a process as its log: ours and the libraries' records alike, a secret on none, and each on a line of its own."""
+"""Tests of the log of a process: records of the service and of libraries hold no secrets and take one line each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Open = Callable[[str], io.StringIO]
 
 @pytest.fixture
 def open_log() -> Iterator[Open]:
-    """Have the log of this process written in a format into a text; afterwards it is as it was."""
+    """Return a function that writes this process's log in a format into a text; restore the log afterwards."""
     named = ("uvicorn", "uvicorn.error", "uvicorn.access", *logs.NOISY)
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in named)]
     before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
@@ -48,9 +48,9 @@ def open_log() -> Iterator[Open]:
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_no_record_of_ours_says_a_secret(open_log: Open, log_format: str) -> None:
+def test_service_record_contains_no_secret(open_log: Open, log_format: str) -> None:
     stream = open_log(log_format)
-    log = structlog.get_logger("pipeline.of_a_test")
+    log = structlog.get_logger("pipeline.test")
     with structlog.contextvars.bound_contextvars(address=SECRETS[0]):
         for secret in SECRETS:
             log.warning(secret, said=secret, about={"headers": [("authorization", "hunter2")], "list": [secret]})
@@ -62,9 +62,9 @@ def test_no_record_of_ours_says_a_secret(open_log: Open, log_format: str) -> Non
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-@pytest.mark.parametrize("name", ["uvicorn.error", "celery.worker", "sqlalchemy.engine", "of.nobody"])
-def test_no_record_of_a_library_says_a_secret(open_log: Open, name: str, log_format: str) -> None:
-    # As uvicorn leaves it when the web process is begun by its own command.
+@pytest.mark.parametrize("name", ["uvicorn.error", "celery.worker", "sqlalchemy.engine", "other.library"])
+def test_library_record_contains_no_secret(open_log: Open, name: str, log_format: str) -> None:
+    # The logging of uvicorn when it is started by its own command.
     logging.config.dictConfig(LOGGING_CONFIG)
     stream = open_log(log_format)
     library = logging.getLogger(name)
@@ -81,9 +81,9 @@ def test_no_record_of_a_library_says_a_secret(open_log: Open, name: str, log_for
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_no_traceback_of_ours_says_a_secret(open_log: Open, log_format: str) -> None:
+def test_service_traceback_contains_no_secret(open_log: Open, log_format: str) -> None:
     stream = open_log(log_format)
-    log = structlog.get_logger("pipeline.of_a_test")
+    log = structlog.get_logger("pipeline.test")
     try:
         try:
             raise ValueError("redis://:hunter2@mq.example/0")
@@ -91,50 +91,50 @@ def test_no_traceback_of_ours_says_a_secret(open_log: Open, log_format: str) -> 
             raise RuntimeError({"token": "hunter2"}) from cause
     except RuntimeError as error:
         log.exception("request_failed")
-        log.error("step_raised", exc_info=error)  # noqa: TRY400 - as the product has it
+        log.error("step_raised", exc_info=error)  # noqa: TRY400 - the service logs it so
     written = stream.getvalue()
-    # The lines of code that a traceback shows are the test's own.
+    # A traceback shows the lines of this test, which hold no secret.
     assert written.count("redis://[hidden]@mq.example/0") == 4
     assert written.count("RuntimeError: {'token': [hidden]}") == 2
     assert "hunter2" not in written
 
 
-def test_without_the_processor_the_secrets_would_be_there(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_without_redaction_contains_the_secrets(open_log: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "redact", lambda _, __, event: event)
     stream = open_log("json")
-    structlog.get_logger("pipeline.of_a_test").warning("said", address=SECRETS[0])
-    logging.getLogger("of.nobody").warning(SECRETS[1])
+    structlog.get_logger("pipeline.test").warning("said", address=SECRETS[0])
+    logging.getLogger("other.library").warning(SECRETS[1])
     assert stream.getvalue().count("hun") == 2
 
 
 FORGED = "harmless\r\n2026-01-01T00:00:00Z [info     ] export_executed\x1b[2K\x85\u2028forged"
 
 
-def test_a_text_with_line_breaks_is_one_record_of_json(open_log: Open) -> None:
+def test_text_with_line_breaks_is_one_json_record(open_log: Open) -> None:
     stream = open_log("json")
-    structlog.get_logger("pipeline.of_a_test").warning(FORGED, file=FORGED, names=[FORGED])
-    logging.getLogger("of.nobody").warning("took %s", FORGED)
+    structlog.get_logger("pipeline.test").warning(FORGED, file=FORGED, names=[FORGED])
+    logging.getLogger("other.library").warning("took %s", FORGED)
     first, second = stream.getvalue().splitlines()
     assert [json.loads(first)[name] for name in ("event", "file", "names")] == [FORGED, FORGED, [FORGED]]
     assert json.loads(second)["event"] == f"took {FORGED}"
 
 
-def test_a_text_with_line_breaks_is_one_record_for_people_too(open_log: Open) -> None:
+def test_text_with_line_breaks_is_one_text_record(open_log: Open) -> None:
     stream = open_log("text")
-    structlog.get_logger("pipeline.of_a_test").warning(FORGED, file=FORGED, names=[FORGED])
-    logging.getLogger("of.nobody").warning("took %s", FORGED)
+    structlog.get_logger("pipeline.test").warning(FORGED, file=FORGED, names=[FORGED])
+    logging.getLogger("other.library").warning("took %s", FORGED)
     written = stream.getvalue()
     assert len(written.splitlines()) == 2
     assert "\x1b" not in written
     assert r"harmless\r\n2026" in written
 
 
-def test_the_lines_of_a_traceback_cannot_pass_for_records(open_log: Open) -> None:
+def test_traceback_lines_are_indented(open_log: Open) -> None:
     stream = open_log("text")
     try:
         raise ValueError(FORGED)
     except ValueError:
-        logging.getLogger("of.nobody").exception("it failed")
+        logging.getLogger("other.library").exception("it failed")
     first, *traceback = stream.getvalue().splitlines()
     assert "it failed" in first
     assert len(traceback) >= 4

@@ -1,4 +1,4 @@
-"""No secret stands in a log, under whichever name, in whichever spelling and however deep; what is none is left as it is."""
+"""Tests of redaction: secrets are hidden under every name, in every spelling and at every depth; the rest is unchanged."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ LINK: Final = "d" * 44
 @pytest.mark.parametrize(
     ("text", "hidden"),
     [
-        # Ours.
+        # Secrets of the service.
         (f"the key {KEY} was given", f"the key {HIDDEN} was given"),
         (f"?next=%20{KEY.replace('live', 'test')}&a=1", f"?next=%20{HIDDEN}&a=1"),
         ("signed by whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw= today", f"signed by {HIDDEN} today"),
         (f"https://maple.example/documents/{LINK}?x", f"https://maple.example/documents/{HIDDEN}?x"),
         (f"https://maple.example/answers/{LINK}", f"https://maple.example/answers/{HIDDEN}"),
-        # Of HTTP.
+        # HTTP headers and signatures.
         ("sent Bearer abc.def-1", f"sent {HIDDEN}"),
         ("sent bearer\tabc.def-1", f"sent {HIDDEN}"),
         ("Authorization: Basic dTpw more\r\nAccept: */*", f"Authorization: {HIDDEN}\r\nAccept: */*"),
         ("Set-Cookie: a=b; Path=/\nX: y", f"Set-Cookie: {HIDDEN}\nX: y"),
         ("https://s3.example/a?X-Amz-Signature=ab12", f"https://s3.example/a?X-Amz-Signature={HIDDEN}"),
         ("https://az.example/a?sv=1&sig=ab%2F12&se=2", f"https://az.example/a?sv=1&sig={HIDDEN}&se=2"),
-        # Inside addresses.
+        # Credentials in addresses.
         ("postgresql://u:plain@h/db", f"postgresql://{HIDDEN}@h/db"),
         ("postgresql://u:pa/ss@h/db", f"postgresql://{HIDDEN}@h/db"),
         ("amqp://u:p@s:s?w#o/rd@h:5672// is down", f"amqp://{HIDDEN}@h:5672// is down"),
         ("redis://:pw@h/0", f"redis://{HIDDEN}@h/0"),
         ("postgresql://u@server:pw@h/db", f"postgresql://{HIDDEN}@h/db"),
         ("https://ghp_abc@git.example/x", f"https://{HIDDEN}@git.example/x"),
-        # Under their names.
+        # Values after their names.
         ("password=hunter2 for u", f"password={HIDDEN} for u"),
         ("PGPASSWORD=hunter2", f"PGPASSWORD={HIDDEN}"),
         ("postgresql://h/db?sslpassword=hunter2", f"postgresql://h/db?sslpassword={HIDDEN}"),
@@ -56,7 +56,7 @@ LINK: Final = "d" * 44
         ('secret="never closed', f"secret={HIDDEN}"),
     ],
 )
-def test_a_secret_in_a_text_is_hidden_and_the_rest_stays(text: str, hidden: str) -> None:
+def test_secret_in_a_text_is_hidden_and_the_rest_kept(text: str, hidden: str) -> None:
     assert hide_secrets(text) == hidden
     assert hide_secrets(hidden) == hidden
 
@@ -75,12 +75,12 @@ def test_a_secret_in_a_text_is_hidden_and_the_rest_stays(text: str, hidden: str)
         "/documents/invoice.pdf",
     ],
 )
-def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert hide_secrets(text) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_value_is_hidden_by_its_name_in_every_spelling(name: str) -> None:
+def test_value_is_hidden_by_every_spelling_of_its_name(name: str) -> None:
     first, *more = name.split("_")
     camel = first + "".join(word.title() for word in more)
     spellings = (name, name.upper(), f"db_{name}", f"X-{name.replace('_', '-')}", camel, f"{name}s", f"{name}_value")
@@ -89,18 +89,18 @@ def test_a_value_is_hidden_by_its_name_in_every_spelling(name: str) -> None:
         assert redact(None, "", {spelling: 1234}) == {spelling: HIDDEN}
         assert redact(None, "", {spelling: ["hunter2"]}) == {spelling: HIDDEN}
         assert hide_secrets(f"{spelling}=hunter2") == f"{spelling}={HIDDEN}"
-    # Whether there is one may be told, and what opens nothing.
+    # Whether there is a secret may be logged, and facts about it that are not secret.
     for kept in ({name: None}, {name: True}, {f"{name}_id": "7"}, {f"{camel}Hash": "7"}, {f"{name}_at": "7"}):
         assert redact(None, "", dict(kept)) == kept
 
 
-def test_the_names_are_written_down() -> None:
+def test_hidden_names_are_documented() -> None:
     page = (ROOT / "docs/security.md").read_text()
     assert [name for name in NAMES if f"`{name}`" not in page] == []
 
 
 class SecretHolder(BaseModel):
-    """What prints its fields."""
+    """A model that prints its fields."""
 
     password: str
     note: str
@@ -123,20 +123,20 @@ class SecretHolder(BaseModel):
         (frozenset({"Bearer hunter2"}), [HIDDEN]),
         (b"password=hunter2", "b'password=[hidden]"),
         (ValueError("redis://:hunter2@h"), f"ValueError('redis://{HIDDEN}@h')"),
-        (SecretHolder(password="hunter2", note="n"), f"Held(password={HIDDEN}, note='n')"),
+        (SecretHolder(password="hunter2", note="n"), f"SecretHolder(password={HIDDEN}, note='n')"),
     ],
 )
-def test_a_secret_is_hidden_in_every_container(value: object, hidden: object) -> None:
+def test_secret_in_every_container_is_hidden(value: object, hidden: object) -> None:
     assert redact(None, "", {"about": value}) == {"about": hidden}
 
 
-def test_what_is_given_is_not_changed() -> None:
+def test_redact_does_not_change_its_argument() -> None:
     given = {"headers": {"cookie": "a=b"}, "list": ["Bearer a"]}
     redact(None, "", given)
     assert given == {"headers": {"cookie": "a=b"}, "list": ["Bearer a"]}
 
 
-def test_what_is_deep_or_wide_or_holds_itself_ends() -> None:
+def test_deep_wide_or_recursive_value_is_cut_off() -> None:
     itself: list[Any] = []
     itself.append({"itself": itself})
     assert "[too deep]" in str(redact(None, "", {"about": itself}))
@@ -144,7 +144,7 @@ def test_what_is_deep_or_wide_or_holds_itself_ends() -> None:
     assert (len(found["about"]), len(found["more"])) == (100, 100)
 
 
-def test_what_cannot_be_printed_is_named_and_breaks_nothing() -> None:
+def test_value_without_repr_is_logged_by_its_type() -> None:
     class Broken:
         def __repr__(self) -> str:
             raise RuntimeError("hunter2")
@@ -169,7 +169,7 @@ def test_what_cannot_be_printed_is_named_and_breaks_nothing() -> None:
     ],
     ids=lambda text: text[:10],
 )
-def test_a_text_made_to_take_long_does_not(text: str) -> None:
+def test_adversarial_text_is_redacted_quickly(text: str) -> None:
     began = time.process_time()
     hide_secrets(text)
     assert time.process_time() - began < 5

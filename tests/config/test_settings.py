@@ -1,4 +1,4 @@
-"""Names of settings: one that is misspelt is refused, wherever it stands."""
+"""Tests of the names of settings: a misspelt name is refused in the environment and in `.env`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("EXPORTS_LEASE_SECOND", "did you mean EXPORTS_LEASE_SECONDS[?]"),
         ("exports_lease_second", "EXPORTS_LEASE_SECOND is not a setting; did you mean EXPORTS_LEASE_SECONDS[?]"),
@@ -30,19 +30,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("EXPORTS_XYZ", "EXPORTS_XYZ is not a setting; unset it; docs/configuration.md has every setting"),
     ],
 )
-def test_a_setting_that_there_is_not_is_refused_with_the_one_that_was_meant(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+def test_unknown_setting_is_refused_with_a_suggestion(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.setenv(name, "5")
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(ValidationError, match=message):
         Settings()
     monkeypatch.delenv(name)
     (folder / ".env").write_text(f"{name}=5\n")
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(ValidationError, match=message):
         Settings()
 
 
-def test_names_of_settings_and_of_other_programs_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_settings_and_foreign_variables_are_accepted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text(
         "EXPORTS_DATABASE_URL=sqlite:///x.db\nDATABASE_POOL=3\nEXPORTS_WEBHOOK_SECRETS=whsec_x\n"
     )
@@ -52,7 +52,7 @@ def test_names_of_settings_and_of_other_programs_are_taken(folder: Path, monkeyp
     assert (taken.database_url, taken.port, taken.database_pool) == ("sqlite:///x.db", 9000, 10)
 
 
-def test_no_refusal_of_a_setting_repeats_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_error_does_not_repeat_other_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPORTS_SECRET_KEY", "canary")
     monkeypatch.setenv("EXPORTS_XYZ", "canary")
     with pytest.raises(ValidationError) as refused:
@@ -60,7 +60,7 @@ def test_no_refusal_of_a_setting_repeats_the_others(folder: Path, monkeypatch: p
     assert "canary" not in str(refused.value)
 
 
-def test_a_command_says_it_in_words(commands: Commands) -> None:
+def test_command_reports_an_unknown_setting(commands: Commands) -> None:
     result = commands("accounts", "list", EXPORTS_LEASE_SECOND="5")
     assert result.exit_code == 2
     assert "/: EXPORTS_LEASE_SECOND is not a setting; did you mean EXPORTS_LEASE_SECONDS?" in result.stderr

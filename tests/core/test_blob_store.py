@@ -1,4 +1,4 @@
-"""The document store: what was put is there after a power cut, and is what was put."""
+"""Tests of the document store: stored documents survive a power cut, and changes of them are found."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 @pytest.mark.timeout(60)
-def test_a_look_at_a_store_that_does_not_answer_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks holds a transaction open. Left to itself, a store tries again for three minutes."""
+def test_has_on_silent_store_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller holds a transaction open. By default the library retries for three minutes."""
     with socket.create_server((LOOPBACK, 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{silent.getsockname()[1]}")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -46,7 +46,7 @@ def find_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_file_that_a_power_cut_left_without_its_bytes_is_rewritten(store: ArtifactStore, tmp_path: Path) -> None:
+def test_put_over_damaged_file_rewrites_it(store: ArtifactStore, tmp_path: Path) -> None:
     sha256 = store.put(BODY)
     path = find_file(tmp_path)
     for left in (b"", BODY[:-1], bytes(len(BODY))):
@@ -58,10 +58,10 @@ def test_file_that_a_power_cut_left_without_its_bytes_is_rewritten(store: Artifa
     assert find_file(tmp_path) == path
 
 
-def test_a_writer_that_finds_a_document_still_makes_it_durable(
+def test_put_of_existing_document_syncs_it_to_disk(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever put it may have been killed between the rename and the flush, and the row says that it is there."""
+    """The first writer may have been killed between the rename and the sync, after its row was written."""
     opened: dict[int, Path] = {}
     flushed: list[Path] = []
     really_open = os.open
@@ -76,14 +76,16 @@ def test_a_writer_that_finds_a_document_still_makes_it_durable(
     store.put(BODY)
     path = find_file(tmp_path)
     expected = [path, *path.parents][: len(path.relative_to(tmp_path).parts)]
-    assert flushed == expected, "the file, and every folder up to the store's own, any of which may be new"
+    assert flushed == expected, (
+        "the file and every folder up to the store's folder must be synced: any of them may be new"
+    )
     flushed.clear()
     store.put(BODY)
     assert flushed == expected
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """As much of S3 as keeps documents."""
+    """The part of S3 that stores documents."""
 
     stored: dict[str, bytes]
 
@@ -97,7 +99,7 @@ class Bucket(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_POST(self) -> None:  # what deletes asks for many at a time
+    def do_POST(self) -> None:  # S3 deletes several objects in one POST
         asked = self.rfile.read(int(self.headers["content-length"])).decode()
         for path in [path for path in self.stored if path.partition("/bucket/")[2] in asked]:
             del self.stored[path]
@@ -118,7 +120,7 @@ class Bucket(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def lead_to_port(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Have the provider's variables lead to a port."""
+    """Return a function that points the provider's variables to a port."""
 
     def set_endpoint(port: int) -> None:
         for name, value in {
@@ -133,8 +135,8 @@ def lead_to_port(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return set_endpoint
 
 
-def test_bucket_keeps_documents_as_the_providers_variables_say(lead_to_port: Callable[[int], None]) -> None:
-    """Bounds of our own leave them read: without `AWS_ALLOW_HTTP` this one would not be reached."""
+def test_bucket_with_provider_variables_stores_documents(lead_to_port: Callable[[int], None]) -> None:
+    """The variables are read although the service sets its own timeouts: the bucket needs `AWS_ALLOW_HTTP`."""
     Bucket.stored = {}
     with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -149,7 +151,7 @@ def test_bucket_keeps_documents_as_the_providers_variables_say(lead_to_port: Cal
 
 @contextmanager
 def listen_silently() -> Iterator[tuple[int, list[socket.socket]]]:
-    """Listen on a port, take every connection, and say nothing."""
+    """Listen on a port, accept every connection, and send nothing."""
     taken: list[socket.socket] = []
     with socket.create_server((LOOPBACK, 0)) as listener:
 
@@ -165,7 +167,7 @@ def listen_silently() -> Iterator[tuple[int, list[socket.socket]]]:
         each.close()
 
 
-def test_bucket_that_says_nothing_is_given_up(
+def test_request_to_silent_bucket_raises_store_unavailable(
     lead_to_port: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blob_store, "ANSWER_SECONDS", 0.2)
@@ -175,11 +177,11 @@ def test_bucket_that_says_nothing_is_given_up(
             lead_to_port(port)
             with pytest.raises(StoreUnavailable):
                 getattr(ArtifactStore("s3://bucket/exports"), ask)("0" * 64)
-            poll(partial(bool, taken), 20, "nobody was asked")
+            poll(partial(bool, taken), 20, "no connection was made")
             assert len(taken) <= 1 + blob_store.RETRIES
 
 
-def test_a_document_is_deleted_while_its_lock_holds() -> None:
-    """PostgreSQL ends what idles for three times the timeout of the database, and the lock with it."""
+def test_delete_timeouts_stay_below_idle_transaction_timeout() -> None:
+    """PostgreSQL ends a transaction, and its locks, if it idles for three times the database's timeout."""
     idle = 3 * Settings.model_fields["database_timeout_seconds"].default
     assert idle > blob_store.RETRY_SECONDS + blob_store.ANSWER_SECONDS

@@ -1,4 +1,4 @@
-"""A destination that does not answer keeps some threads of a process and no more; nobody else's deliveries wait for it."""
+"""Tests of the bulkhead: a silent destination holds only some threads, and other deliveries do not wait for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]
 
-THREADS = 8  # half of what the Procfile's deliveries have
+THREADS = 8  # half of the threads of the Procfile's process for deliveries
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def are_all_delivered(runtime: Runtime, made: list[exports.PreparedExport]) -> b
 
 
 @mark_own_stack("F20")
-def test_a_partner_that_never_answers_keeps_three_threads_while_another_gets_everything(
+def test_silent_partner_holds_three_threads_while_another_gets_all_messages(
     patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
@@ -69,9 +69,9 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_gets_eve
         try:
             poll(lambda: are_all_delivered(patient_runtime, delivered), 30)
             poll(lambda: len(dead.requests) == patient_runtime.settings.delivery_senders == 3)
-            assert len(alive.requests) == 4 * 2, "each package of each export, once"
+            assert len(alive.requests) == 4 * 2, "each package of each export must be sent once"
             stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
-            in_line = sender.SENDERS.queued(
+            queued = sender.SENDERS.queued(
                 sender.resolve_destination(patient_runtime.settings, factories.ACCOUNT, stream)
             )
             poll(
@@ -84,15 +84,15 @@ def test_a_partner_that_never_answers_keeps_three_threads_while_another_gets_eve
                     == 9
                 )
             )
-            assert set(in_line) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
+            assert set(queued) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
-    assert are_all_delivered(patient_runtime, waiting), "those that had a slot have sent what stood in line behind them"
+    assert are_all_delivered(patient_runtime, waiting), "the threads with a slot must send the queued streams too"
     assert set(Counter(request.headers["webhook-id"] for request in dead.requests).values()) == {1}
     assert len(dead.requests) == 12 * 2
 
 
-def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published(
+def test_step_without_free_slot_does_not_wait_and_its_stream_is_passed_on(
     patient_runtime: Runtime, endpoint: Start
 ) -> None:
     answers = threading.Event()
@@ -114,11 +114,11 @@ def test_no_step_waits_where_all_slots_are_taken_and_what_it_leaves_is_published
         finally:
             answers.set()
         passed_on = [stream for each in first for stream in each.result()]
-    assert passed_on == [left], "the first that leaves passes on what stood in line, once"
+    assert passed_on == [left], "the first thread that releases its slot must pass on the queued stream, once"
     assert sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
-def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other() -> None:
+def test_partners_of_two_accounts_with_same_id_are_different_destinations() -> None:
     stream = DeliveryStream("exp_1", "br_1", "webhook")
     assert sender.resolve_destination(Settings(), "acc_1", stream) != sender.resolve_destination(
         Settings(), "acc_2", stream
@@ -126,13 +126,13 @@ def test_two_accounts_that_call_their_partner_alike_do_not_wait_for_each_other()
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
-def test_what_goes_through_a_server_of_the_installation_shares_its_slots(channel: str) -> None:
+def test_channel_through_installation_server_is_one_destination_for_all_accounts(channel: str) -> None:
     assert sender.resolve_destination(
         Settings(), "acc_1", DeliveryStream("exp_1", "br_1", channel)
     ) == sender.resolve_destination(Settings(), "acc_2", DeliveryStream("exp_2", "br_2", channel))
 
 
-def test_what_stands_in_line_is_done_in_order_and_once() -> None:
+def test_queued_items_run_once_and_in_order() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
     one = BulkheadLimits(per_destination=1, unhealthy=1)
     there = bulkhead.acquire("there", one)
@@ -143,15 +143,15 @@ def test_what_stands_in_line_is_done_in_order_and_once() -> None:
         assert bulkhead.run("there", item, one, done.append) == []
     assert bulkhead.queued("there") == [1, 2, 3]
     assert bulkhead.run("elsewhere", 9, one, done.append) == [None]
-    assert bulkhead.release(there) == 1, "who leaves passes the first on"
+    assert bulkhead.release(there) == 1, "release must return the first queued item"
     assert len(bulkhead.run("there", 4, one, done.append)) == 3
     assert done == [9, 4, 2, 3]
     assert bulkhead.queued("there") == []
-    assert bulkhead.acquire("there", one) is not None, "every slot was given back"
+    assert bulkhead.acquire("there", one) is not None, "every slot must be released"
 
 
-def test_each_gives_back_its_own_slot_whoever_came_first() -> None:
-    """One that takes a slot of its own beside one that works: neither strikes out the other's."""
+def test_thread_releases_its_own_slot_in_any_order() -> None:
+    """Two threads hold slots at one destination; releasing one does not remove the other."""
     now = [0.0]
     bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
     two = BulkheadLimits(per_destination=2, unhealthy=1, slow_seconds=5)
@@ -167,17 +167,17 @@ def test_each_gives_back_its_own_slot_whoever_came_first() -> None:
     assert bulkhead.run("there", 1, two, do) == [0]
     now[0] += 6
     assert [bulkhead.acquire("there", two) is not None for _ in range(3)] == [True, True, False], (
-        "nothing is unhealthy there"
+        "the destination must not be unhealthy"
     )
 
 
-def test_what_raises_gives_its_slot_back_and_keeps_the_line() -> None:
+def test_run_that_raises_releases_its_slot_and_keeps_the_queue() -> None:
     bulkhead: Bulkhead[str, int] = Bulkhead()
     one = BulkheadLimits(per_destination=1, unhealthy=1)
 
     def do(item: int) -> int:
         if item == 1:
-            bulkhead.run("there", 2, one, do)  # lines up behind itself
+            bulkhead.run("there", 2, one, do)  # queued behind this item
             raise ValueError("broken")
         return item
 
@@ -187,57 +187,55 @@ def test_what_raises_gives_its_slot_back_and_keeps_the_line() -> None:
     assert bulkhead.run("there", 3, one, do) == [3, 2]
 
 
-def test_unhealthy_destinations_have_some_slots_together_and_healthy_ones_have_theirs() -> None:
+def test_unhealthy_destinations_share_a_limit_and_healthy_ones_keep_their_slots() -> None:
     now = [0.0]
     bulkhead: Bulkhead[str, int] = Bulkhead(lambda: now[0])
     limits = BulkheadLimits(per_destination=3, unhealthy=2, slow_seconds=5)
-    sick, hangs, ill = (
+    first, hangs, second = (
         bulkhead.acquire("sick", limits, unhealthy=True),
         bulkhead.acquire("hangs", limits),
         bulkhead.acquire("ill", limits, unhealthy=True),
     )
-    assert sick is not None
+    assert first is not None
     assert hangs is not None
-    assert ill is not None, "the second of those that are known to be unhealthy"
+    assert second is not None, "two unhealthy destinations must get a slot"
     assert bulkhead.acquire("sick", limits, unhealthy=True) is None
-    assert bulkhead.acquire("hangs", limits) is not None, "nobody knows it yet"
+    assert bulkhead.acquire("hangs", limits) is not None, "it does not count as unhealthy yet"
     assert bulkhead.acquire("worse", limits, unhealthy=True) is None
     now[0] = 6.0
-    assert bulkhead.acquire("hangs", limits) is None, "it has kept two threads for longer than is well"
-    bulkhead.release(sick)
-    bulkhead.release(ill)
+    assert bulkhead.acquire("hangs", limits) is None, "it has held two threads for longer than slow_seconds"
+    bulkhead.release(first)
+    bulkhead.release(second)
     assert bulkhead.acquire("worse", limits, unhealthy=True) is None, (
-        "it has both slots that there are for the unhealthy ones"
+        "the hanging destination holds both slots of the unhealthy ones"
     )
     assert [bulkhead.acquire("well", limits) is not None for _ in range(4)] == [True, True, True, False]
     bulkhead.release(hangs)
     assert bulkhead.acquire("worse", limits, unhealthy=True) is not None
 
 
-def test_where_nobody_is_nothing_stands_in_line_and_one_that_is_slow_is_left_to_one_thread() -> None:
+def test_unhealthy_destination_without_threads_queues_nothing_and_slow_one_keeps_one_thread() -> None:
     now = [0.0]
     bulkhead: Bulkhead[str, str] = Bulkhead(lambda: now[0])
     limits = BulkheadLimits(per_destination=3, unhealthy=1, slow_seconds=5)
     held = [bulkhead.acquire("sick", limits, unhealthy=True)]
     assert bulkhead.run("ill", "left", limits, str.upper, unhealthy=True) == []
-    assert bulkhead.queued("ill") == [], "nobody would come to do it"
+    assert bulkhead.queued("ill") == [], "no thread would run it"
 
     def slowly(item: str) -> str:
         if item == "first":
-            # Another thread is there too, and a third item comes while both take long.
+            # Another thread is at the destination too, and a third item arrives while both are slow.
             held.append(bulkhead.acquire("slow", limits))
             now[0] += 6
             assert bulkhead.run("slow", "third", limits, slowly) == []
         return item
 
-    assert bulkhead.run("slow", "first", limits, slowly) == ["first"], "the other thread does what stands in line"
+    assert bulkhead.run("slow", "first", limits, slowly) == ["first"], "the other thread must run the queued item"
     assert held[1] is not None
     assert bulkhead.release(held[1]) == "third"
 
 
-def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_is_well(
-    patient_runtime: Runtime, endpoint: Start
-) -> None:
+def test_hanging_partners_leave_half_of_the_threads_to_a_healthy_one(patient_runtime: Runtime, endpoint: Start) -> None:
     answers = threading.Event()
     hanging, alive = endpoint(Script(until=answers)), endpoint()
     waiting = [
@@ -258,5 +256,5 @@ def test_however_many_partners_hang_half_of_the_threads_are_there_for_one_that_i
             answers.set()
     for export in waiting:
         sender.deliver_stream(patient_runtime, export.export_id, export.plan.warehouse.id, "webhook")
-    assert are_all_delivered(patient_runtime, waiting), "those that found no room are owed, and sent when there is"
+    assert are_all_delivered(patient_runtime, waiting), "deliveries without a slot must stay pending and be sent later"
     assert set(Counter(request.headers["webhook-id"] for request in hanging.requests).values()) == {1}

@@ -1,4 +1,4 @@
-"""What the database promises to those who read it."""
+"""Tests of database sessions: snapshots, timeouts, deadlines and forks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_reader_sees_one_snapshot_while_others_write(bare_database_url: str) -> 
     database.dispose()
 
 
-def test_an_error_does_not_say_what_was_bound(bare_database_url: str) -> None:
+def test_database_error_hides_parameters(bare_database_url: str) -> None:
     database = Database(bare_database_url)
     for options in ({"reads": True}, {"writes": True}):
         with pytest.raises(DBAPIError) as failed, database.engine.execution_options(**options).begin() as connection:
@@ -51,11 +51,9 @@ def test_an_error_does_not_say_what_was_bound(bare_database_url: str) -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.skipif(
-    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no bound on what is not acknowledged"
-)
-def test_connection_that_leads_nowhere_any_more_ends(postgres_server: PostgreSQL) -> None:
-    """A machine that is gone answers nothing, not even that it is gone: without bounds a worker would wait for it for ever."""
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no TCP_USER_TIMEOUT")
+def test_dead_connection_has_socket_timeouts(postgres_server: PostgreSQL) -> None:
+    """A lost machine sends nothing at all: without timeouts a worker would wait for it forever."""
     database = Database(postgres_server.fresh_url(), timeout_seconds=8)
     with database.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
@@ -80,8 +78,8 @@ def test_connection_that_leads_nowhere_any_more_ends(postgres_server: PostgreSQL
     database.dispose()
 
 
-def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(bare_database_url: str) -> None:
-    """A request has its own patience, however long the database's is; the next one has its own again."""
+def test_deadline_bounds_waits_for_locks_and_connections(bare_database_url: str) -> None:
+    """A request's deadline is shorter than the database's timeout; it does not affect the next request."""
     other, database = Database(bare_database_url), Database(bare_database_url, pool=1, timeout_seconds=60)
     change = text("UPDATE things SET number = number + 1")
     with other.write() as session:
@@ -98,9 +96,9 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
     with other.write() as session:
         session.execute(change)
         assert copy_context().run(pass_small_deadline) < 20, "a lock"
-    with ExitStack() as turns:
+    with ExitStack() as sessions:
         for _ in range(1 if database.is_sqlite else 2):
-            turns.enter_context(database.write())
+            sessions.enter_context(database.write())
         assert copy_context().run(pass_small_deadline) < 20, "a connection"
     with database.write() as session:
         assert session.scalar(text("SELECT number FROM things")) == 2
@@ -109,8 +107,8 @@ def test_who_may_wait_so_long_waits_no_longer_for_a_lock_nor_for_a_connection(ba
         each.dispose()
 
 
-def test_who_has_waited_long_enough_takes_what_is_free(bare_database_url: str) -> None:
-    """A plan whose body took long to read is kept all the same."""
+def test_passed_deadline_still_takes_a_free_connection(bare_database_url: str) -> None:
+    """A plan is stored even if its body took long to read."""
     database = Database(bare_database_url)
 
     def late() -> None:
@@ -137,15 +135,17 @@ def hold_write_lock(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("apart_seconds", [0, 0.25])
-def test_no_writer_waits_longer_than_the_timeout_however_many_wait(tmp_path: Path, apart_seconds: float) -> None:
-    """Neither one after another, nor once for its turn and once more for SQLite."""
+def test_several_waiting_writers_wait_at_most_the_timeout(tmp_path: Path, apart_seconds: float) -> None:
+    """The waits of several writers do not add up, nor do the waits for the semaphore and for SQLite."""
     database = Database(f"sqlite:///{tmp_path / 'exports.db'}", timeout_seconds=TIMEOUT_SECONDS)
     with database.write() as session:
         session.execute(text("CREATE TABLE things (number INTEGER)"))
 
     def write(number: int) -> None:
         with database.write() as session:
-            assert session.scalar(text("PRAGMA busy_timeout")) == TIMEOUT_SECONDS * 1000, "it holds for what follows"
+            assert session.scalar(text("PRAGMA busy_timeout")) == TIMEOUT_SECONDS * 1000, (
+                "the next statements must have the full timeout"
+            )
             session.execute(text("INSERT INTO things VALUES (:number)"), {"number": number})
 
     def waited(number: int) -> float:
@@ -166,7 +166,7 @@ def test_no_writer_waits_longer_than_the_timeout_however_many_wait(tmp_path: Pat
     database.dispose()
 
 
-def test_writer_in_a_writer_is_refused_and_does_not_wait_for_ever() -> None:
+def test_nested_writer_raises_database_busy() -> None:
     database = Database("sqlite://", timeout_seconds=0.1)
     with database.write() as session:
         session.execute(text("CREATE TABLE things (number INTEGER)"))
@@ -190,9 +190,9 @@ def connection():
         return session.connection().connection.dbapi_connection
 
 before = connection()
-assert connection() is before, "a connection is kept"
+assert connection() is before, "the connection must be kept"
 if database.is_sqlite:
-    database._semaphore.acquire(0)  # as another thread of the parent may have it
+    database._semaphore.acquire(0)  # another thread of the parent may hold it at the fork
 pid = os.fork()
 if not pid:
     os._exit(connection() is before)
@@ -203,6 +203,6 @@ assert connection() is before, "the child closed its parent's connection"
 """
 
 
-def test_child_of_a_worker_pool_uses_no_connection_of_its_parent(database_url: str) -> None:
+def test_forked_child_does_not_use_its_parents_connections(database_url: str) -> None:
     ended = run_interpreter(FORKS, EXPORTS_DATABASE_URL=database_url, EXPORTS_SECRET_KEY=secrets.token_hex())
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The service behind a pooler of transactions, PgBouncer with its default settings: each promise to a transaction holds."""
+"""Tests of the service behind a transaction pooler, PgBouncer with its default settings."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ IN_FORCE = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)"
 
 @pytest.fixture
 def pooled_url(pgbouncer_server: PgBouncer, postgres_server: PostgreSQL, postgres_template: str) -> str:
-    """A migrated, empty database, by way of the pooler; its owner is no superuser."""
+    """The URL, through the pooler, of a migrated empty database; its owner is not a superuser."""
     return pgbouncer_server.url_through(postgres_server.fresh_url(postgres_template, owner=OWNER))
 
 
 @pytest.fixture
 def pooled_workflow(make_workflow: Callable[[str], WorkflowHarness], pooled_url: str) -> WorkflowHarness:
-    """A workflow harness that reaches its database by way of the pooler."""
+    """A workflow harness that reaches its database through the pooler."""
     return make_workflow(pooled_url)
 
 
@@ -60,7 +60,7 @@ def read_settings_in_force(database: Database) -> dict[str, str]:
 
 
 def run_together(work: Callable[[int], None], threads: int = 8) -> None:
-    """Do the work in so many threads at once, and raise what one of them raised."""
+    """Run the work in several threads at once; raise the first error of a thread."""
     barrier = threading.Barrier(threads)
 
     def begin(number: int) -> None:
@@ -83,7 +83,7 @@ def test_migrations_run_through_the_pooler(pgbouncer_server: PgBouncer, postgres
     database.dispose()
 
 
-def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: str) -> None:
+def test_transaction_settings_hold_on_every_pooled_connection(pooled_url: str) -> None:
     database = Database(pooled_url, timeout_seconds=8)
     assert database.transaction_settings == {
         "TimeZone": "UTC",
@@ -102,7 +102,7 @@ def test_settings_hold_in_each_transaction_on_whatever_connection(pooled_url: st
         raw: Any = connection.connection.driver_connection
         left = dict(raw.execute("SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'").fetchall())
     assert {left[name] for name in database.transaction_settings if name.endswith("_timeout")} == {"0"}, (
-        "nothing is left of them"
+        "no setting may be left on the connection"
     )
     database.dispose()
 
@@ -123,10 +123,10 @@ def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
         database.dispose()
 
 
-def test_an_account_sees_its_own_rows_alone_while_transactions_share_connections(
+def test_account_on_shared_connections_sees_only_its_own_rows(
     pooled_workflow: WorkflowHarness,
 ) -> None:
-    """One that its predecessor on a connection left the account to would see rows of another."""
+    """If a transaction left its account on the connection, the next one would see rows of another account."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:
         service.create_account(pooled_workflow.runtime, other, "Another Ltd")
@@ -166,7 +166,7 @@ def test_many_workers_at_once_execute_an_export_once(pooled_workflow: WorkflowHa
     assert Counter(pooled_workflow.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
-def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(pooled_workflow: WorkflowHarness) -> None:
+def test_concurrent_claims_give_each_step_one_holder(pooled_workflow: WorkflowHarness) -> None:
     export_id = pooled_workflow.accept(factories.plan(units=20)).export_id
     won: list[int] = []
 
@@ -189,7 +189,7 @@ def test_of_many_who_claim_the_same_steps_at_once_each_step_has_one_holder(poole
     assert sorted(won) == [*range(1, 21)]
 
 
-def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled_workflow: WorkflowHarness) -> None:
+def test_concurrent_sweeps_find_stalled_step_once_and_amendment_works(pooled_workflow: WorkflowHarness) -> None:
     export_id = pooled_workflow.accept(factories.plan(units=3)).export_id
     with pooled_workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled_workflow.clock()))
@@ -202,10 +202,8 @@ def test_what_stalled_is_found_by_one_of_the_sweeps_and_amended_later(pooled_wor
     assert packages(pooled_workflow, new).keys() == packages(pooled_workflow, other).keys()
 
 
-def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
-    own_server: OwnServer, postgres_server: PostgreSQL
-) -> None:
-    """A pooler that knows nothing of them leads a transaction to a connection where nobody prepared its statement."""
+def test_statements_behind_a_pooler_are_not_prepared(own_server: OwnServer, postgres_server: PostgreSQL) -> None:
+    """A pooler that does not track prepared statements gives a transaction a connection without them."""
     pooler = own_server(PgBouncer, postgres_server, max_prepared_statements=0)
     url = postgres_server.fresh_url(owner=OWNER)
     direct, pooled_workflow = Database(url), Database(pooler.url_through(url))
@@ -224,7 +222,7 @@ def test_statements_are_prepared_only_where_no_pooler_takes_them_elsewhere(
         database.dispose()
 
 
-def test_pooler_without_a_free_connection_is_a_busy_database(
+def test_pooler_without_free_connection_raises_database_busy(
     own_server: OwnServer, postgres_server: PostgreSQL
 ) -> None:
     pooler = own_server(PgBouncer, postgres_server, default_pool_size=1, query_wait_timeout=1)
@@ -244,7 +242,7 @@ def test_pooler_without_a_free_connection_is_a_busy_database(
 
 @contextmanager
 def drop_setting(setting: str) -> Iterator[None]:
-    """Have one setting never reach the server, as behind a pooler that drops it."""
+    """Keep one setting from the server, like a pooler that drops it."""
     original = Database.__init__
 
     def opened(self: Database, *arguments: Any, **options: Any) -> None:
@@ -260,7 +258,7 @@ def drop_setting(setting: str) -> Iterator[None]:
         yield
 
 
-def test_doctor_compares_what_is_in_force_with_what_was_asked_for(
+def test_doctor_compares_settings_in_force_with_requested_settings(
     pooled_url: str, pgbouncer_server: PgBouncer, postgres_server: PostgreSQL
 ) -> None:
     def found(url: str) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Secrets at rest, and the keys that they are sealed under."""
+"""Tests of secrets at rest and of the keys that they are sealed under."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ONE, TWO = SecretStr("one"), SecretStr("two")
 
 
 def seal_in_first_version(key: SecretStr, text: str, owner: str) -> str:
-    """Return what was written before sealed texts named their key."""
+    """Return a sealed text of the first version, which does not name its key."""
     derived = hmac.digest(hashlib.sha256(key.get_secret_value().encode()).digest(), b"partner-secrets", "sha256")
     nonce = os.urandom(12)
     return "v1:" + b64encode(nonce + AESGCM(derived).encrypt(nonce, text.encode(), owner.encode())).decode()
 
 
-def test_what_was_sealed_opens_for_its_owner_under_its_key_alone() -> None:
+def test_sealed_text_opens_only_with_its_key_and_owner() -> None:
     box = SecretBox(ONE)
     sealed = box.seal("whsec_abc", "acc/br")
     assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
@@ -44,15 +44,15 @@ def test_what_was_sealed_opens_for_its_owner_under_its_key_alone() -> None:
 
 
 @pytest.mark.parametrize("sealed", ["", "v1:", "v2:", "v3:a:b", "v1:!", "v2:0:AAAA", "plain text"])
-def test_what_is_no_sealed_text_does_not_open(sealed: str) -> None:
+def test_malformed_sealed_text_does_not_open(sealed: str) -> None:
     with pytest.raises(SecretUnreadable):
         SecretBox(ONE).open(sealed, "acc/br")
 
 
-def test_a_changed_character_does_not_open() -> None:
+def test_changed_sealed_text_does_not_open() -> None:
     sealed = SecretBox(ONE).seal("whsec_abc", "acc/br")
     for at in range(len(SecretBox(ONE).prefix), len(sealed)):
-        # Of the last one some bits are of no byte, which changes nothing.
+        # The last character has unused bits; a change of these must not open either.
         for other in "ABCgw":
             if sealed[at] == other:
                 continue
@@ -60,12 +60,12 @@ def test_a_changed_character_does_not_open() -> None:
                 SecretBox(ONE).open(sealed[:at] + other + sealed[at + 1 :], "acc/br")
 
 
-def test_the_same_secret_sealed_twice_looks_different() -> None:
+def test_same_secret_sealed_twice_differs() -> None:
     box = SecretBox(ONE)
     assert box.seal("whsec_abc", "acc/br") != box.seal("whsec_abc", "acc/br")
 
 
-def test_a_sealed_text_names_its_key_and_opens_once_that_is_a_previous_one() -> None:
+def test_sealed_text_names_its_key_and_opens_under_a_previous_key() -> None:
     old, new = SecretBox(ONE), SecretBox(TWO, ONE)
     sealed = old.seal("whsec_abc", "acc/br")
     assert sealed.startswith(old.prefix)
@@ -74,7 +74,7 @@ def test_a_sealed_text_names_its_key_and_opens_once_that_is_a_previous_one() -> 
     assert new.seal("whsec_abc", "acc/br").startswith(new.prefix)
 
 
-def test_texts_of_the_first_version_still_open_under_any_key_that_is_here() -> None:
+def test_text_of_first_version_opens_under_any_known_key() -> None:
     sealed = seal_in_first_version(ONE, "whsec_abc", "acc/br")
     assert SecretBox(ONE).open(sealed, "acc/br") == "whsec_abc"
     assert SecretBox(TWO, ONE).open(sealed, "acc/br") == "whsec_abc"
@@ -82,7 +82,7 @@ def test_texts_of_the_first_version_still_open_under_any_key_that_is_here() -> N
         SecretBox(TWO).open(sealed, "acc/br")
 
 
-def test_tokens_differ_by_purpose_and_key_and_those_of_previous_keys_are_known() -> None:
+def test_tokens_differ_by_purpose_and_key_and_include_previous_keys() -> None:
     tokens = {SecretBox(key).token(purpose) for key in (ONE, TWO) for purpose in ("a", "b")}
     assert len(tokens) == 4
     assert SecretBox(TWO, ONE).tokens("a") == [SecretBox(TWO).token("a"), SecretBox(ONE).token("a")]
@@ -94,7 +94,7 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZb2f0b6jWw1r5S0VbGkDdQd0cZbTnX
 
 
 def register_partners(runtime: Runtime) -> dict[str, str]:
-    """Register partners, one with a credential, one sealed in the first version; return their secrets."""
+    """Register partners, one with a credential and one sealed in the first version; return their secrets."""
     sftp = {"channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [HOST_KEY], "password": "letmein"}
     made = {
         name: exports.register(runtime, name, "warehouse", channels=[sftp] if name == "wh_3" else []).secret
@@ -122,11 +122,11 @@ def open_secrets(runtime: Runtime) -> dict[str, str]:
         }
 
 
-def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twice_is_once(opened: OpenRuntime) -> None:
-    made = register_partners(opened(secret_key="one"))
-    both, new = opened(secret_key="two", secret_keys_previous=["one"]), opened(secret_key="two")
+def test_rotation_reseals_all_secrets_and_is_idempotent(make_runtime: OpenRuntime) -> None:
+    made = register_partners(make_runtime(secret_key="one"))
+    both, new = make_runtime(secret_key="two", secret_keys_previous=["one"]), make_runtime(secret_key="two")
     assert open_secrets(both) == made
-    assert sum(stretch.count for stretch in secrets.reseal_secrets(both)) == 4
+    assert sum(page.count for page in secrets.reseal_secrets(both)) == 4
     assert all(text.startswith(SecretBox(TWO).prefix) for text in read_sealed_texts(both))
     assert open_secrets(new) == made
     with new.db.read() as session:
@@ -138,29 +138,29 @@ def test_rotation_seals_every_secret_and_credential_under_the_newest_key_and_twi
     assert read_sealed_texts(new) == before
 
 
-def test_rotation_that_was_cut_off_goes_on_with_what_is_left(opened: OpenRuntime) -> None:
-    made = register_partners(opened(secret_key="one"))
-    both = opened(secret_key="two", secret_keys_previous=["one"])
-    assert [stretch.count for stretch in islice(secrets.reseal_secrets(both, batch=1), 2)] == [1, 1]
+def test_interrupted_rotation_continues_with_the_rest(make_runtime: OpenRuntime) -> None:
+    made = register_partners(make_runtime(secret_key="one"))
+    both = make_runtime(secret_key="two", secret_keys_previous=["one"])
+    assert [page.count for page in islice(secrets.reseal_secrets(both, batch=1), 2)] == [1, 1]
     assert [text.startswith(SecretBox(TWO).prefix) for text in read_sealed_texts(both)] == [True, True, False, False]
     assert open_secrets(both) == made
-    assert [stretch.count for stretch in secrets.reseal_secrets(both, batch=1)] == [1, 1]
-    assert open_secrets(opened(secret_key="two")) == made
+    assert [page.count for page in secrets.reseal_secrets(both, batch=1)] == [1, 1]
+    assert open_secrets(make_runtime(secret_key="two")) == made
 
 
-def test_rotation_names_whose_secrets_open_under_no_key_and_does_the_others(opened: OpenRuntime) -> None:
-    made = register_partners(opened(secret_key="one"))
-    lost = opened(secret_key="lost")
+def test_rotation_names_unreadable_secrets_and_reseals_the_others(make_runtime: OpenRuntime) -> None:
+    made = register_partners(make_runtime(secret_key="one"))
+    lost = make_runtime(secret_key="lost")
     exports.register(lost, "wh_0", "warehouse")
-    both = opened(secret_key="two", secret_keys_previous=["one"])
+    both = make_runtime(secret_key="two", secret_keys_previous=["one"])
     found = list(secrets.reseal_secrets(both, batch=2))
-    assert sum(stretch.count for stretch in found) == 4
-    assert [name for stretch in found for name in stretch.unreadable] == [f"{factories.ACCOUNT}/wh_0"]
-    assert open_secrets(opened(secret_key="two")) == made
+    assert sum(page.count for page in found) == 4
+    assert [name for page in found for name in page.unreadable] == [f"{factories.ACCOUNT}/wh_0"]
+    assert open_secrets(make_runtime(secret_key="two")) == made
 
 
-def test_the_command_rotates_and_fails_where_something_does_not_open(opened: OpenRuntime, sqlite_url: str) -> None:
-    register_partners(opened(secret_key="one"))
+def test_rotate_command_fails_if_a_secret_is_unreadable(make_runtime: OpenRuntime, sqlite_url: str) -> None:
+    register_partners(make_runtime(secret_key="one"))
     commands = Commands({"DATABASE_URL": sqlite_url, "EXPORTS_SECRET_KEY": "two"})
     refused = commands("secrets", "rotate")
     assert refused.exit_code == 1

@@ -1,4 +1,4 @@
-"""A character that cannot be printed is known before it is printed."""
+"""Tests of the fonts: characters that cannot be printed are found before printing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.core.fonts import FONTS, font_files, printable_characters, unsuppo
         "cafe\u0301 a\u200bb\u00adc\ufe0f",
     ],
 )
-def test_names_of_the_worlds_trading_partners_can_be_printed(text: str) -> None:
+def test_text_in_many_scripts_can_be_printed(text: str) -> None:
     assert unsupported_characters(text) == []
 
 
@@ -29,7 +29,7 @@ def test_missing_characters_are_named_once_in_order() -> None:
     assert unsupported_characters("a😀b𓀀c😀") == ["😀", "𓀀"]
 
 
-def test_fonts_are_read_once_for_however_many_names() -> None:
+def test_fonts_are_read_once_for_many_names() -> None:
     printable_characters.cache_clear()
     for number in range(10_000):
         assert not unsupported_characters(f"Foshan Houseware 佛山家居用品有限公司 {number}")

@@ -1,4 +1,4 @@
-"""Leases are renewed while they are held, by one thread, and never afterwards."""
+"""Tests of leases: one thread renews them while they are held, and never afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = 3_600.0
 
 
 class Renewals:
-    """Counts the renewals of one lease, and can be waited for."""
+    """Counts the renewals of one lease; a test can wait for them."""
 
     def __init__(self, error: Exception | None = None, *, held: bool = True) -> None:
         self.count = 0
@@ -34,47 +34,47 @@ class Renewals:
         return self.held
 
     def wait_for(self, count: int) -> bool:
-        """Whether there were so many before long."""
+        """Return whether there were `count` renewals within ten seconds."""
         with self._counted:
             return self._counted.wait_for(lambda: self.count >= count, timeout=10)
 
 
-def test_lease_is_renewed_again_and_again_while_it_is_held() -> None:
+def test_held_lease_is_renewed_repeatedly() -> None:
     renewals = Renewals()
     with LeaseRenewer().hold(SECONDS, renewals):
         assert renewals.wait_for(3)
 
 
-def test_lease_that_has_ended_is_not_renewed_again() -> None:
-    keeper, ended, later = LeaseRenewer(), Renewals(), Renewals()
-    with keeper.hold(SECONDS, ended):
+def test_ended_lease_is_not_renewed() -> None:
+    renewer, ended, later = LeaseRenewer(), Renewals(), Renewals()
+    with renewer.hold(SECONDS, ended):
         assert ended.wait_for(1)
     count = ended.count
-    with keeper.hold(SECONDS, later):
+    with renewer.hold(SECONDS, later):
         assert later.wait_for(3)
     assert ended.count == count
 
 
 def test_short_lease_is_renewed_alongside_a_long_one() -> None:
-    keeper, long, short = LeaseRenewer(), Renewals(), Renewals()
-    with keeper.hold(LONG, long), keeper.hold(SECONDS, short):
+    renewer, long, short = LeaseRenewer(), Renewals(), Renewals()
+    with renewer.hold(LONG, long), renewer.hold(SECONDS, short):
         assert short.wait_for(2)
     assert long.count == 0
 
 
-def test_renewal_that_fails_is_tried_again_and_stops_no_other() -> None:
-    keeper, busy, broken, sound = (
+def test_failed_renewal_is_retried_and_stops_no_other() -> None:
+    renewer, busy, broken, sound = (
         LeaseRenewer(),
         Renewals(DatabaseBusy("not now")),
         Renewals(ValueError("a fault")),
         Renewals(),
     )
-    with keeper.hold(SECONDS, busy), keeper.hold(SECONDS, broken), keeper.hold(SECONDS, sound):
+    with renewer.hold(SECONDS, busy), renewer.hold(SECONDS, broken), renewer.hold(SECONDS, sound):
         assert all(each.wait_for(2) for each in (busy, broken, sound))
 
 
 class Locked(Renewals):
-    """Waits for a lock on its row for as long as it may."""
+    """A renewal that waits for a lock on its row until the deadline."""
 
     def __init__(self) -> None:
         super().__init__(DatabaseBusy("another has the lock"))
@@ -85,38 +85,41 @@ class Locked(Renewals):
         return super().__call__()
 
 
-def test_renewal_that_waits_for_a_lock_holds_up_no_other_past_its_lease() -> None:
-    keeper, sound = LeaseRenewer(), Renewals()
+def test_renewal_that_waits_for_a_lock_lets_no_other_lease_expire() -> None:
+    renewer, sound = LeaseRenewer(), Renewals()
     several = [Locked() for _ in range(3)]
     with ExitStack() as held:
         for locked in several:
-            held.enter_context(keeper.hold(SECONDS, locked))
+            held.enter_context(renewer.hold(SECONDS, locked))
             held.callback(locked.released.set)
-        lease = held.enter_context(keeper.hold(SECONDS, sound))
+        lease = held.enter_context(renewer.hold(SECONDS, sound))
         assert sound.wait_for(3)
         assert not lease.lost
 
 
 def test_one_thread_keeps_every_lease() -> None:
-    keeper, one, other = LeaseRenewer(), Renewals(), Renewals()
-    with keeper.hold(SECONDS, one), keeper.hold(SECONDS, other):
+    renewer, one, other = LeaseRenewer(), Renewals(), Renewals()
+    with renewer.hold(SECONDS, one), renewer.hold(SECONDS, other):
         assert one.wait_for(2)
         assert other.wait_for(2)
     assert one.threads == other.threads
     assert len(one.threads) == 1
 
 
-def test_lease_runs_from_just_before_it_was_taken_for_as_long_as_it_is_given() -> None:
-    keeper = LeaseRenewer()
-    with keeper.hold(LONG, Renewals()) as fresh, keeper.hold(LONG, Renewals(), since=time.monotonic() - LONG) as stale:
+def test_lease_is_valid_for_its_seconds_since_just_before_the_claim() -> None:
+    renewer = LeaseRenewer()
+    with (
+        renewer.hold(LONG, Renewals()) as fresh,
+        renewer.hold(LONG, Renewals(), since=time.monotonic() - LONG) as stale,
+    ):
         assert fresh.is_valid()
         assert not stale.is_valid()
 
 
-def test_renewal_lets_it_run_on_and_one_that_finds_another_holder_ends_it() -> None:
-    keeper, kept, taken = LeaseRenewer(), Renewals(), Renewals(held=False)
+def test_renewal_extends_the_lease_unless_another_holder_has_it() -> None:
+    renewer, kept, taken = LeaseRenewer(), Renewals(), Renewals(held=False)
     before = time.monotonic()
-    with keeper.hold(SECONDS, kept) as renewed, keeper.hold(SECONDS, taken) as lost:
+    with renewer.hold(SECONDS, kept) as renewed, renewer.hold(SECONDS, taken) as lost:
         assert kept.wait_for(3)
         assert taken.wait_for(2)
         assert renewed.since > before + SECONDS / 3
@@ -124,8 +127,8 @@ def test_renewal_lets_it_run_on_and_one_that_finds_another_holder_ends_it() -> N
         assert not lost.is_valid()
 
 
-def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
-    keeper = LeaseRenewer()
+def test_holder_waits_for_a_running_renewal() -> None:
+    renewer = LeaseRenewer()
     begun, released, happened = threading.Event(), threading.Event(), []
 
     def renew() -> bool:
@@ -135,7 +138,7 @@ def test_holder_waits_for_a_renewal_that_is_under_way() -> None:
         return True
 
     def hold() -> None:
-        with keeper.hold(SECONDS, renew):
+        with renewer.hold(SECONDS, renew):
             assert begun.wait(60)
         happened.append("ended")
 

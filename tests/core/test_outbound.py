@@ -1,4 +1,4 @@
-"""Where partners may be reached: hostile addresses lead nowhere, and a second opinion agrees."""
+"""Tests of outgoing addresses: hostile addresses are never connected to, and another library agrees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support import factories
 
 ORACLE = Policy()
 
-#: Where clouds keep what their machines sign in with; some are link-local, and the others look private or public.
+#: Addresses of clouds' metadata services; some are link-local, and the others look private or public.
 METADATA = """
 169.254.169.254 169.254.170.2 169.254.42.42 100.100.100.200 1684301000 0144.0144.0144.0310 168.63.129.16 192.0.0.192
 [::ffff:169.254.169.254] [::ffff:100.100.100.200] [::ffff:168.63.129.16] [::ffff:6464:64c8] [fe80::a9fe:a9fe]
@@ -40,7 +40,7 @@ METADATA = """
 [fd00:100::100:200]
 """.split()
 
-#: Every way that we know of to spell an address that is nobody's business: as a URL's host.
+#: All known spellings of addresses that partners must not have, as hosts of URLs.
 HOSTILE = (
     """
 127.0.0.1 127.1 127.0.1 0 0.0.0.0 2130706433 0x7f000001 0x7f.1 0177.0.0.1 017700000001 127.0.0.1. 127.255.255.254
@@ -56,7 +56,7 @@ localhost
     + METADATA
 )
 
-#: Hosts that the URL itself is refused for, before anything is looked up.
+#: URLs that are refused before a name is resolved.
 MISSPELT = [
     "https://user:pass@hook.example/",
     "https://hook.example@127.0.0.1/",
@@ -83,7 +83,7 @@ def forbid_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def resolve_to(*addresses: str) -> Any:
-    """Return a resolver that knows only these addresses, whatever it is asked."""
+    """Return a resolver that gives these addresses for every name."""
 
     def ask(_: str, port: int, **__: object) -> list[Any]:
         family = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -95,7 +95,7 @@ def resolve_to(*addresses: str) -> Any:
 
 
 @pytest.mark.parametrize("host", HOSTILE)
-def test_a_hostile_host_is_never_connected_to(
+def test_webhook_to_hostile_host_does_not_connect(
     make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_runtime(allow_private_destinations=False).settings
@@ -107,7 +107,7 @@ def test_a_hostile_host_is_never_connected_to(
 
 
 @pytest.mark.parametrize("host", METADATA)
-def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
+def test_cloud_metadata_is_not_reached_if_private_addresses_are_allowed(
     make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_runtime(allow_private_destinations=True).settings
@@ -119,20 +119,20 @@ def test_a_cloud_s_metadata_is_not_reached_where_private_addresses_are(
         endpoint=WebhookEndpoint(address=f"http://{host}/"),
         secrets=(generate_secret(),),
     )
-    with forbid_connections(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's own"):
+    with forbid_connections(monkeypatch), pytest.raises(ChannelUnavailable, match="a cloud's metadata service"):
         list(WebhookChannel(settings).send([message], target))
-    # What the installation names itself may be private, but not there either.
+    # A host of the settings may be private, but not a metadata service either.
     with forbid_connections(monkeypatch), pytest.raises(ForbiddenDestination):
         resolve_allowed(host.strip("[]"), 25, 2, private=True)
 
 
 @pytest.mark.parametrize("address", ["100.100.100.199", "100.100.100.201", "fd00:ec1::254", "fd20:ce::253"])
-def test_neighbours_of_a_cloud_s_metadata_are_private_like_any(address: str) -> None:
+def test_neighbours_of_cloud_metadata_addresses_are_private(address: str) -> None:
     assert resolve_allowed(address, 25, 2, private=True) == [address]
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
-def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
+def test_sftp_to_hostile_host_does_not_connect(
     make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_runtime(allow_private_destinations=False).settings
@@ -145,7 +145,7 @@ def test_an_sftp_server_at_a_hostile_host_is_never_connected_to(
 
 
 @pytest.mark.parametrize("address", MISSPELT)
-def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: str) -> None:
+def test_malformed_url_is_refused_at_registration(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         WebhookEndpoint(address=address)
 
@@ -162,7 +162,7 @@ def test_an_address_that_is_no_plain_url_is_refused_when_it_is_given(address: st
         ("https://[::1]/", "private network"),
     ],
 )
-def test_what_an_address_shows_is_refused_when_it_is_given(
+def test_forbidden_address_is_refused_at_registration(
     make_runtime: OpenRuntime, address: str, expected_text: str
 ) -> None:
     runtime = make_runtime(allow_private_destinations=False)
@@ -178,15 +178,13 @@ def test_what_an_address_shows_is_refused_when_it_is_given(
     "resolved",
     [("10.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("2606:4700::1111", "::1"), ("::ffff:169.254.169.254",), ("fe80::1",)],
 )
-def test_a_name_is_judged_by_every_address_that_it_has(
-    resolved: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_name_with_one_forbidden_address_is_refused(resolved: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolve_to(*resolved))
     with pytest.raises(ForbiddenDestination):
         resolve_allowed("hook.example", 443, 2, private=False)
 
 
-def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_goes_to_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     expected_text = iter([resolve_to("8.8.8.8"), resolve_to("127.0.0.1")])
 
@@ -198,7 +196,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.
 
     def connect(address: tuple[str, int], *_: object, **__: object) -> None:
         connected.append(address[0])
-        raise OSError("nobody is there")
+        raise OSError("no server is at this address")
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(socket, "create_connection", connect)
@@ -210,16 +208,16 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("port", [1, 25, 53, 80, 111, 2375, 3306, 5432, 5672, 6379, 9200, 11211, 27017, 65535])
-def test_a_port_where_other_things_listen_is_not_reached(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_port_is_refused_unless_private(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolve_to("8.8.8.8"))
     ports = (22, 443)
-    with pytest.raises(ForbiddenDestination, match=f"port {port}; allowed are 22, 443"):
+    with pytest.raises(ForbiddenDestination, match=f"port {port} is not allowed for partners; use one of 22, 443"):
         resolve_allowed("hook.example", port, 2, private=False, ports=ports)
     assert resolve_allowed("hook.example", port, 2, private=True, ports=ports) == ["8.8.8.8"]
 
 
 def list_block_borders() -> list[str]:
-    """Return the first and last addresses of every special block that the oracle knows, and their neighbours."""
+    """Return the first, middle and last addresses of every special block of the oracle, and their neighbours."""
     import ssrfguard._registry as registry  # noqa: PLC0415 - its table has no public name
 
     found: set[str] = set()
@@ -236,16 +234,16 @@ def list_block_borders() -> list[str]:
     return sorted(found)
 
 
-def test_nothing_is_allowed_at_the_borders_of_special_blocks_that_the_oracle_refuses() -> None:
+def test_borders_of_special_blocks_are_allowed_only_if_the_oracle_allows_them() -> None:
     assert [each for each in list_block_borders() if is_public(each) and not ORACLE.permits_address(each)] == []
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="2000::/3")))
-def test_nothing_is_allowed_that_the_oracle_refuses(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_address_is_public_only_if_the_oracle_allows_it(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert ORACLE.permits_address(address) or not is_public(str(address))
 
 
-def test_ordinary_addresses_are_allowed_by_both() -> None:
+def test_ordinary_addresses_are_public_for_both() -> None:
     chance = random.Random(2026)  # noqa: S311 - a sample, not a secret
     sample = [str(ipaddress.IPv4Address(chance.getrandbits(32))) for _ in range(2000)]
     sample += [str(ipaddress.IPv6Address((0x26 << 120) | chance.getrandbits(120))) for _ in range(2000)]

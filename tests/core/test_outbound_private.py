@@ -1,4 +1,4 @@
-"""Addresses that the installation names itself, mail server and message broker: judged, connected to as judged, and by name."""
+"""Tests of addresses with private ones allowed: each channel connects only to checked addresses, and TLS checks the name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.core.test_outbound import HOSTILE, ORACLE
 from tests.deliveries.support.certificates import Authority
 
-#: More ways to spell what is nobody's: clouds' credentials through IPv6, all machines of a link, anycast of the past.
+#: More spellings of reserved addresses: metadata services through IPv6, multicast, old anycast blocks.
 MORE = """
 169.254.170.2 169.254.169.253 [::ffff:169.254.169.254] [::ffff:a9fe:a9fe] [::ffff:0.0.0.0] [::ffff:224.0.0.1]
 [fe80::a9fe:a9fe] [ff05::2] [ff0e::1] [2001:10::1] [2001:20::1] [fec0::a:1] 225.1.2.3 [64:ff9b::c0a8:101]
@@ -38,9 +38,9 @@ MORE = """
 
 
 def _is_private_host(host: str) -> bool:
-    """Whether the host, however it is spelt, is an address, and not one of a machine's own or of its network."""
+    """Return whether the host is an address, in any spelling, that is not private."""
     if "%" in host:
-        return False  # no setting can be spelt so
+        return False  # a setting cannot hold it
     try:
         answers = socket.getaddrinfo(host.strip("[]"), 443, type=socket.SOCK_STREAM)
     except socket.gaierror:
@@ -48,7 +48,7 @@ def _is_private_host(host: str) -> bool:
     return not is_private(str(answers[0][4][0]))
 
 
-#: Nobody is there, whoever says so: what is left of the hostile hosts where private addresses are allowed.
+#: The hostile hosts that stay forbidden if private addresses are allowed.
 PRIVATE_HOSTS = [host for host in [*HOSTILE, *MORE] if _is_private_host(host)]
 assert len(PRIVATE_HOSTS) >= 40
 
@@ -94,12 +94,12 @@ CHANNELS = {"mail": send_by_email, "queue": send_by_queue, "webhook": send_by_we
 
 @pytest.fixture
 def connection_attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that a connection was tried to; nobody is at any of them."""
+    """The addresses of all attempts to connect; each attempt fails."""
     tried: list[str] = []
 
     def connect(_: socket.socket, address: tuple[str, int]) -> None:
         tried.append(address[0])
-        raise ConnectionRefusedError("nobody is there")
+        raise ConnectionRefusedError("no server is at this address")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     return tried
@@ -107,7 +107,7 @@ def connection_attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("host", PRIVATE_HOSTS)
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_allowed(
+def test_reserved_address_is_not_reached_if_private_addresses_are_allowed(
     channel: str, host: str, connection_attempts: list[str]
 ) -> None:
     if channel == "file" and host == "0":
@@ -119,7 +119,7 @@ def test_nobody_is_reached_where_nobody_can_be_even_where_private_addresses_are_
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "172.20.0.9", "192.168.7.7", "100.64.1.1", "[fd00::7]"])
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_ones_own_network_is_reached_where_the_settings_say_so(
+def test_private_network_is_reached_if_settings_allow_it(
     channel: str, host: str, connection_attempts: list[str]
 ) -> None:
     with pytest.raises(ChannelUnavailable):
@@ -128,7 +128,7 @@ def test_ones_own_network_is_reached_where_the_settings_say_so(
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_the_connection_goes_to_the_address_that_was_judged(
+def test_connection_goes_to_the_checked_address(
     channel: str, connection_attempts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up, asked = socket.getaddrinfo, []
@@ -147,7 +147,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_one_bad_address_of_a_name_spoils_it(
+def test_name_with_one_bad_address_is_not_connected_to(
     channel: str, connection_attempts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look_up = socket.getaddrinfo
@@ -162,7 +162,9 @@ def test_one_bad_address_of_a_name_spoils_it(
 
 
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(network="fc00::/6")))
-def test_what_is_private_is_what_the_oracle_refuses(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_private_address_is_never_public_or_allowed_by_the_oracle(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     assert not (is_private(str(address)) and (is_public(str(address)) or ORACLE.permits_address(address)))
 
 
@@ -170,18 +172,18 @@ def test_what_is_private_is_what_the_oracle_refuses(address: ipaddress.IPv4Addre
 
 
 class Listener:
-    """A server on loopback that speaks TLS and remembers the first bytes that it was told."""
+    """A TLS server on loopback that records the first bytes that it receives."""
 
     def __init__(self, authority: Authority, name: str) -> None:
         self._context = authority.server_context(name)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        self.told: list[bytes] = []
+        self.received: list[bytes] = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen."""
+        """Accept connections while the block runs."""
         self._thread.start()
         try:
             yield
@@ -200,7 +202,7 @@ class Listener:
                 plain.settimeout(10)
                 try:
                     with self._context.wrap_socket(plain, server_side=True) as secured:
-                        self.told.append(secured.recv(4))
+                        self.received.append(secured.recv(4))
                 except OSError:
                     continue
 
@@ -219,15 +221,15 @@ def connect_channel(url: str) -> None:
 
 @pytest.mark.parametrize("through", [connect_celery, connect_channel])
 @pytest.mark.parametrize(("scheme", "greeting"), [("amqps", b"AMQP"), ("rediss", b"*")])
-def test_the_message_broker_must_show_a_certificate_for_its_name(
+def test_message_broker_without_certificate_for_its_name_is_refused(
     scheme: str, greeting: bytes, through: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.trusted))
     own, other = Listener(authority, "127.0.0.1"), Listener(authority, "127.0.0.2")
     for listener in (own, other):
-        with listener.listening(), pytest.raises(Exception):  # noqa: B017, PT011 - it hangs up in either case
+        with listener.listening(), pytest.raises(Exception):  # noqa: B017, PT011 - the server closes the connection in either case
             through(f"{scheme}://user:password@127.0.0.1:{listener.port}/")
-    assert own.told
-    assert all(each.startswith(greeting) for each in own.told)
-    assert other.told == []
+    assert own.received
+    assert all(each.startswith(greeting) for each in own.received)
+    assert other.received == []

@@ -1,4 +1,4 @@
-"""What people read is what systems read: characters that deceive are named, and no language is refused its spelling."""
+"""Tests of text safety: deceptive characters are named, and the spelling of every language is accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.core.text_safety import (
 )
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
-#: Spelt with joiners, marks or shapes that the language needs.
+#: Texts with joiners, marks or shapes that their language needs.
 SPELLINGS = {
     "Persian": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
     "Hindi half letter": "\u0915\u094d\u200d\u0937 \u0930\u094d\u200d\u092f",
@@ -49,75 +49,78 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("language", SPELLINGS)
-def test_no_language_is_refused_its_spelling(language: str) -> None:
+def test_spelling_of_every_language_is_readable(language: str) -> None:
     assert check_readable(SPELLINGS[language]) == SPELLINGS[language]
 
 
 @pytest.mark.parametrize("text", [*ODD.values(), *BREAKING.values()])
-def test_what_is_odd_but_meant_is_readable(text: str) -> None:
+def test_odd_but_intended_text_is_readable(text: str) -> None:
     assert check_readable(text) == text
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
-def test_what_deceives_is_refused(trick: str) -> None:
-    with pytest.raises(ValueError, match=r"^holds U\+[0-9A-F]{4,5} \("):
+def test_deceptive_text_is_refused(trick: str) -> None:
+    with pytest.raises(ValueError, match=r"^must not hold [a-z ]+: U\+[0-9A-F]{4,5} \("):
         check_readable(DECEIVING[trick])
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a\u202eb", "holds U+202E (right-to-left override), which turns the direction of writing"),
-        ("\u200ba", "holds U+200B (zero width space), which nobody sees"),
-        ("stain\u200cless", "holds U+200C (zero width non-joiner), which nobody sees"),
-        ("e\u0301\u200ds", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\u200d\u0915", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\u4e0d\u200d\u9508", "holds U+200D (zero width joiner), which nobody sees"),
-        ("a\ufe0fb", "holds U+FE0F (variation selector-16), which nobody sees"),
-        ("\u845b\U000e0100\U000e0101", "holds U+E0101 (variation selector-18), which nobody sees"),
-        ("24\ufe0f-PAN", "holds U+FE0F (variation selector-16), which nobody sees"),
-        ("24\ufe0e\u20e3", "holds U+FE0E (variation selector-15), which nobody sees"),
-        ("A \u2013\u200c B", "holds U+200C (zero width non-joiner), which nobody sees"),
-        ("A \u2013\ufe0f B", "holds U+FE0F (variation selector-16), which nobody sees"),
-        ("A \u2013\ufe00 B", "holds U+FE00 (variation selector-1), which nobody sees"),
-        ("100\u00b0\u200d", "holds U+200D (zero width joiner), which nobody sees"),
-        ("100\u00b0\ufe0f", "holds U+FE0F (variation selector-16), which nobody sees"),
-        ("100\u00b0\u200d\u2600", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\u2116\u200d\u2116", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\U0001f468\u200d", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\U0001f468\u200dX", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\U0001f468\u200c\U0001f469", "holds U+200C (zero width non-joiner), which nobody sees"),
-        ("\u0645\u200c", "holds U+200C (zero width non-joiner), which nobody sees"),
-        ("\u0645\u200cX", "holds U+200C (zero width non-joiner), which nobody sees"),
-        ("\u0645\u200d1", "holds U+200D (zero width joiner), which nobody sees"),
-        ("\u00bd\u200c\u0645", "holds U+200C (zero width non-joiner), which nobody sees"),
+        ("a\u202eb", "must not hold characters that change the direction of writing: U+202E (right-to-left override)"),
+        ("\u200ba", "must not hold invisible characters: U+200B (zero width space)"),
+        ("stain\u200cless", "must not hold invisible characters: U+200C (zero width non-joiner)"),
+        ("e\u0301\u200ds", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\u200d\u0915", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\u4e0d\u200d\u9508", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("a\ufe0fb", "must not hold invisible characters: U+FE0F (variation selector-16)"),
+        ("\u845b\U000e0100\U000e0101", "must not hold invisible characters: U+E0101 (variation selector-18)"),
+        ("24\ufe0f-PAN", "must not hold invisible characters: U+FE0F (variation selector-16)"),
+        ("24\ufe0e\u20e3", "must not hold invisible characters: U+FE0E (variation selector-15)"),
+        ("A \u2013\u200c B", "must not hold invisible characters: U+200C (zero width non-joiner)"),
+        ("A \u2013\ufe0f B", "must not hold invisible characters: U+FE0F (variation selector-16)"),
+        ("A \u2013\ufe00 B", "must not hold invisible characters: U+FE00 (variation selector-1)"),
+        ("100\u00b0\u200d", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("100\u00b0\ufe0f", "must not hold invisible characters: U+FE0F (variation selector-16)"),
+        ("100\u00b0\u200d\u2600", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\u2116\u200d\u2116", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\U0001f468\u200d", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\U0001f468\u200dX", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\U0001f468\u200c\U0001f469", "must not hold invisible characters: U+200C (zero width non-joiner)"),
+        ("\u0645\u200c", "must not hold invisible characters: U+200C (zero width non-joiner)"),
+        ("\u0645\u200cX", "must not hold invisible characters: U+200C (zero width non-joiner)"),
+        ("\u0645\u200d1", "must not hold invisible characters: U+200D (zero width joiner)"),
+        ("\u00bd\u200c\u0645", "must not hold invisible characters: U+200C (zero width non-joiner)"),
         (
             "\u0645\ufe0f\u200c\u0645",
-            "holds U+200C (zero width non-joiner), U+FE0F (variation selector-16), which nobody",
+            "must not hold invisible characters: U+200C (zero width non-joiner), U+FE0F (variation selector-16)",
         ),
-        ("\u0645\u200c\ufe0f", "holds U+200C (zero width non-joiner), U+FE0F (variation selector-16), which nobody"),
-        ("a\u3164", "holds U+3164 (hangul filler), which nobody sees"),
-        ("a\u2800", "holds U+2800 (braille pattern blank), which nobody sees"),
-        ("a\u0085b", "holds U+0085 (unnamed), which nobody sees"),
-        ("pan\U000e0041", "holds U+E0041 (tag latin capital letter a), which nobody sees"),
-        ("a" + "\u0301" * 6, "holds U+0301 (combining acute accent), marks piled on one letter"),
-        ("\u0e2a" + "\u0e47" * 9, "holds U+0E47 (thai character maitaikhu), marks piled on one letter"),
+        (
+            "\u0645\u200c\ufe0f",
+            "must not hold invisible characters: U+200C (zero width non-joiner), U+FE0F (variation selector-16)",
+        ),
+        ("a\u3164", "must not hold invisible characters: U+3164 (hangul filler)"),
+        ("a\u2800", "must not hold invisible characters: U+2800 (braille pattern blank)"),
+        ("a\u0085b", "must not hold invisible characters: U+0085 (unnamed)"),
+        ("pan\U000e0041", "must not hold invisible characters: U+E0041 (tag latin capital letter a)"),
+        ("a" + "\u0301" * 6, "must not hold marks stacked on one letter: U+0301 (combining acute accent)"),
+        ("\u0e2a" + "\u0e47" * 9, "must not hold marks stacked on one letter: U+0E47 (thai character maitaikhu)"),
     ],
 )
-def test_refusal_names_the_character_and_the_reason(text: str, why: str) -> None:
+def test_refusal_names_characters_and_reason(text: str, why: str) -> None:
     with pytest.raises(ValueError, match="type the text again without") as refused:
         check_readable(text)
     assert str(refused.value).startswith(why)
 
 
-def test_of_many_characters_four_are_named() -> None:
+def test_describe_characters_names_the_first_four() -> None:
     assert describe_characters(invisible_characters("".join(map(chr, range(0xE0041, 0xE004B))))).endswith(
         "tag latin capital letter d) and 6 more"
     )
 
 
 @given(text=st.text(max_size=60))
-def test_what_is_named_stands_in_the_text(text: str) -> None:
+def test_found_characters_are_in_the_text(text: str) -> None:
     for found in (bidi_controls(text), invisible_characters(text)):
         assert set(found) <= set(text)
         assert found == sorted(set(found))
@@ -128,7 +131,7 @@ def test_what_is_named_stands_in_the_text(text: str) -> None:
     text=st.text(max_size=60)
     | st.text("a\u0645\u0915\u094d\u00b0\U0001f468\u0301\u0344\u200c\u200d\ufe0f\u202e\u200b", max_size=30)
 )
-def test_what_is_made_legible_deceives_nobody_and_is_as_long(text: str) -> None:
+def test_make_legible_removes_deception_and_keeps_length(text: str) -> None:
     shown = make_legible(text)
     assert check_readable(shown) == shown
     assert all(each == "\n" or each.isprintable() or each in "\u200c\u200d" for each in shown)
@@ -136,12 +139,12 @@ def test_what_is_made_legible_deceives_nobody_and_is_as_long(text: str) -> None:
 
 
 @pytest.mark.parametrize("language", SPELLINGS)
-def test_what_is_made_legible_keeps_the_spelling_of_every_language(language: str) -> None:
+def test_make_legible_keeps_spelling_of_every_language(language: str) -> None:
     assert make_legible(SPELLINGS[language]).replace(" ", "") == SPELLINGS[language].replace(" ", "").replace(
         "\u00a0", ""
     )
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
-def test_what_deceives_is_a_space(trick: str) -> None:
+def test_make_legible_replaces_deception_by_spaces(trick: str) -> None:
     assert " " in make_legible(DECEIVING[trick])

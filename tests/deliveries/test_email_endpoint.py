@@ -146,7 +146,7 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
         wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{secured.port}"
         cases = [
             (unset, "resolve", "no mail server is configured"),
-            (nowhere, "resolve", "the name is not known"),
+            (nowhere, "resolve", "the name cannot be resolved"),
             (closed, "connect", "Connection refused"),
             (channel(secured.port, "smtp+starttls", client_without_key.trusted), "TLS", "certificate is not good"),
             (channel(secured.port, "smtp+starttls", pair.trusted, smtp_url=wrong), "sign in", "535"),

@@ -1,4 +1,4 @@
-"""Accepted exports put straight into a database: the rows from which the steps of a unit begin."""
+"""Accepted exports, written directly into a database: the rows that the steps of a unit need."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.factories import Json, plan_hash
 
 
 def open_account(database: Database, account: str, gs1_prefix: str | None = None) -> None:
-    """Write the account; one with a GS1 prefix issues SSCCs."""
+    """Write the account; with a GS1 prefix it issues SSCCs."""
     with database.write() as session:
         session.add(Account(id=account, name="Maple Goods Ltd", gs1_prefix=gs1_prefix))
 
 
 def accept(database: Database, made: Json) -> list[StepContext]:
-    """Write the export of the plan and return the context of its units' first step, one a unit."""
+    """Write the export of the plan and return the contexts of its units' first steps, one per unit."""
     with database.write() as session:
         return _accept(session, made)
 

@@ -1,4 +1,4 @@
-"""The example plans are about to cross the border on whichever day somebody uses them."""
+"""Tests of the example plans: on every day of use their goods are about to cross the border."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.plans import strip_comments
 
-#: The day after the plans were written for, ends of years and of daylight saving, leap days, and the last day of a month.
+#: The day after the day of the plans, ends of years and of daylight saving, leap days, and the last day of a month.
 DAYS = [
     date(2026, 11, 27),
     date(2026, 12, 31),
@@ -37,7 +37,7 @@ def plans(today: date) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
-def test_an_example_was_approved_yesterday_and_is_entered_from_tomorrow_on(today: date) -> None:
+def test_example_plan_is_approved_yesterday_and_entered_from_tomorrow(today: date) -> None:
     for name, made in plans(today).items():
         plan = Plan.model_validate(made)
         assert plan.approval is not None
@@ -45,13 +45,11 @@ def test_an_example_was_approved_yesterday_and_is_entered_from_tomorrow_on(today
         for unit in plan.units:
             assert today < unit.entry.export_date <= today + timedelta(days=3), name
             assert today < entry_date(unit) <= today + timedelta(days=3), name
-        assert plan.ruleset == Plan.model_validate(plans(DAYS[0])[name]).ruleset, (
-            "a plan names the rules it was made by"
-        )
+        assert plan.ruleset == Plan.model_validate(plans(DAYS[0])[name]).ruleset, "the plan must keep its ruleset"
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
-def test_an_example_finds_on_the_day_of_its_use_only_what_it_always_does_and_that_the_rules_are_old(
+def test_example_plan_has_only_its_usual_findings_and_outdated_rules_on_every_day(
     today: date,
 ) -> None:
     for name, made in plans(today).items():
@@ -63,6 +61,6 @@ def test_an_example_finds_on_the_day_of_its_use_only_what_it_always_does_and_tha
         assert [(each.rule, each.severity) for each in found] == [*old, *always], name
 
 
-def test_an_example_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_example_plan_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.jsonc cannot be read"):
         examples.read_text(tmp_path / "none.jsonc", DAYS[0])

@@ -1,4 +1,4 @@
-"""The log is evidence: whatever is done to it in the database is found, at the event it was done to."""
+"""Tests of the hash chain: each change of the log in the database is found at its event."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_u
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=5))
-def test_what_is_hashed_is_canonical_json(value: dict[str, Any]) -> None:
+def test_canonical_bytes_equal_rfc_8785(value: dict[str, Any]) -> None:
     assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
-def test_hash_is_the_one_that_the_documents_promise() -> None:
+def test_event_hash_equals_the_documented_example() -> None:
     event = {
         "export_id": "exp_1",
         "seq": 1,
@@ -64,7 +64,7 @@ def test_hash_is_the_one_that_the_documents_promise() -> None:
 
 
 @given(st.data())
-def test_any_one_change_of_any_log_is_found_at_its_event(data: st.DataObject) -> None:
+def test_change_of_a_log_is_found_at_its_event(data: st.DataObject) -> None:
     start = datetime(2026, 11, 24, tzinfo=UTC)
     written = [NewEvent(data.draw(st.sampled_from(EventType)), {"n": n}) for n in range(data.draw(st.integers(2, 8)))]
     log = events.chain_events("exp_1", 1, "key_1", start, written)
@@ -86,7 +86,7 @@ def follow_log(log: list[dict[str, Any]], given_out: int) -> audit.ChainBreak | 
     return chain.first_break
 
 
-def test_every_chain_holds_whatever_became_of_the_export(workflow_on_both: WorkflowHarness) -> None:
+def test_chains_of_exports_in_all_states_are_intact(workflow_on_both: WorkflowHarness) -> None:
     first = execute_export(workflow_on_both)
     deliver_all(workflow_on_both, first)
     make_amendment(workflow_on_both, first)
@@ -100,14 +100,14 @@ def test_every_chain_holds_whatever_became_of_the_export(workflow_on_both: Workf
 CHANGES: dict[str, Any] = {
     "type": "EXPORT_FAILED",
     "at": datetime(2026, 1, 1, tzinfo=UTC),
-    "actor": "somebody",
+    "actor": "another",
     "data": {"unitNo": 2},
     "prev_hash": "v1:00",
     "hash": "v1:00",
 }
 
 
-def test_changed_columns_are_all_that_an_event_has() -> None:
+def test_changes_cover_all_columns_of_an_event() -> None:
     assert CHANGES.keys() | {"export_id", "seq"} == {column.name for column in _EVENTS.columns}
 
 
@@ -121,12 +121,12 @@ def test_change_of_any_column_is_found(workflow_on_both: WorkflowHarness, column
     assert (fault.export_id, fault.seq, fault.kind) == (export_id, 3, kind)
 
 
-def test_what_is_missing_moved_replaced_or_added_is_named(workflow_on_both: WorkflowHarness) -> None:
+def test_missing_moved_replaced_or_added_event_is_named(workflow_on_both: WorkflowHarness) -> None:
     export_id = execute_export(workflow_on_both)
     with workflow_on_both.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
     last = rows[-1]["seq"]
-    forged = rows[4] | {"actor": "somebody", "prev_hash": rows[2]["hash"]}
+    forged = rows[4] | {"actor": "another", "prev_hash": rows[2]["hash"]}
     forged["hash"] = hash_event(forged)
     follows = rows[-1] | {"seq": last + 1, "prev_hash": rows[-1]["hash"]}
     follows["hash"] = hash_event(follows)
@@ -153,7 +153,7 @@ def _put(workflow: WorkflowHarness, rows: list[dict[str, Any]], taken: Any, put:
             connection.execute(_EVENTS.insert(), put)
 
 
-def test_writers_at_once_make_one_chain(workflow_on_both: WorkflowHarness) -> None:
+def test_concurrent_writers_write_one_chain(workflow_on_both: WorkflowHarness) -> None:
     export_id = workflow_on_both.accept().export_id
     together = threading.Barrier(8)
 
@@ -161,7 +161,7 @@ def test_writers_at_once_make_one_chain(workflow_on_both: WorkflowHarness) -> No
         together.wait()
         for _ in range(5):
             with workflow_on_both.runtime.db.write() as session:
-                events.append(session, export_id, "somebody", [NewEvent(EventType.STEP_RETRIED)])
+                events.append(session, export_id, "another", [NewEvent(EventType.STEP_RETRIED)])
 
     threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
@@ -173,7 +173,7 @@ def test_writers_at_once_make_one_chain(workflow_on_both: WorkflowHarness) -> No
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
-def test_database_refuses_to_change_what_is_only_ever_added_to(
+def test_database_refuses_changes_of_append_only_tables(
     workflow_on_both: WorkflowHarness, model: type[SQLModel]
 ) -> None:
     execute_export(workflow_on_both)
@@ -189,13 +189,13 @@ def test_database_refuses_to_change_what_is_only_ever_added_to(
 
 
 @pytest.mark.parametrize("model", [Event, Attempt])
-def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(workflow: WorkflowHarness, model: type[SQLModel]) -> None:
+def test_sqlite_refuses_replaces_in_append_only_tables(workflow: WorkflowHarness, model: type[SQLModel]) -> None:
     execute_export(workflow)
     name = model.__tablename__
     others = [column.name for column in table(model).columns]
     key = [column.name for column in table(model).primary_key]
     same = ", ".join(others)
-    # Each way by which a row is known: its key, and the rowid that every table has.
+    # A row can be addressed by its key and by the rowid of every table.
     moved = ", ".join({key[1]: f"{key[1]} + 900"}.get(column, column) for column in others)
     for statement in (
         f"INSERT OR REPLACE INTO {name} ({same}) SELECT {same} FROM {name} LIMIT 1",  # noqa: S608
@@ -208,7 +208,7 @@ def test_sqlite_refuses_to_replace_what_is_only_ever_added_to(workflow: Workflow
 
 
 @pytest.mark.servers
-def test_role_of_the_service_can_add_to_the_log_and_no_more(
+def test_service_role_can_only_insert_into_the_log(
     make_workflow: Callable[[str], WorkflowHarness], postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
@@ -228,7 +228,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             owner.caller,
         )
         export_id = execute_export(workflow)
-        # What a later migration makes is the service's to use as well.
+        # The service's role may also use tables of later migrations.
         with owner.runtime.db.engine.begin() as connection:
             connection.execute(sa.text("CREATE TABLE later (id integer)"))
         with own.write() as session:
@@ -253,7 +253,7 @@ def test_role_of_the_service_can_add_to_the_log_and_no_more(
             connection.execute(sa.text("DROP ROLE exports_service"))
 
 
-def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflow_on_both: WorkflowHarness) -> None:
+def test_checkpoint_matches_a_grown_log_but_not_a_shrunk_one(workflow_on_both: WorkflowHarness) -> None:
     runtime = workflow_on_both.runtime
     kept, gone = execute_export(workflow_on_both), execute_export(workflow_on_both, factories.plan(batch="batch_2"))
     stated = audit.sign_checkpoint(runtime, settled_seconds=0)
@@ -267,23 +267,23 @@ def test_checkpoint_still_matches_a_log_that_grew_and_no_log_that_shrank(workflo
         connection.execute(_EVENTS.delete().where(_EVENTS.c.export_id == gone))
         connection.execute(sa.text("UPDATE exports SET next_seq = 1 WHERE id = :id"), {"id": gone})
     found = audit.verify_chains(runtime, until=until)
-    assert found.intact, "a log that is gone as a whole breaks no chain"
+    assert found.intact, "a completely deleted log must not break a chain"
     assert audit.find_mismatch(stated, found) == "the checkpoint counts 2 exports, the log has 1"
 
 
-def test_checkpoint_says_nothing_of_what_may_still_be_under_way(workflow: WorkflowHarness) -> None:
+def test_checkpoint_leaves_out_unsettled_events(workflow: WorkflowHarness) -> None:
     execute_export(workflow)
     assert audit.sign_checkpoint(workflow.runtime).exports == 0
     workflow.clock.pass_seconds(audit.SETTLED_SECONDS)
     assert audit.sign_checkpoint(workflow.runtime).exports == 1
 
 
-def test_log_forged_to_the_end_does_not_match_the_checkpoint(workflow: WorkflowHarness) -> None:
+def test_fully_forged_log_does_not_match_the_checkpoint(workflow: WorkflowHarness) -> None:
     export_id = execute_export(workflow)
     stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
     with workflow.runtime.db.read() as session:
         rows = [dict(row) for row in session.execute(sa.select(_EVENTS).order_by(_EVENTS.c.seq)).mappings()]
-    rows[2]["actor"] = "somebody"
+    rows[2]["actor"] = "another"
     for before, row in zip([None, *rows], rows, strict=False):
         row["prev_hash"] = None if before is None else before["hash"]
         row["hash"] = hash_event(row)
@@ -296,7 +296,7 @@ def test_log_forged_to_the_end_does_not_match_the_checkpoint(workflow: WorkflowH
     )
 
 
-def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_unchanged(workflow: WorkflowHarness) -> None:
+def test_checkpoint_signature_is_valid_under_known_keys_if_unchanged(workflow: WorkflowHarness) -> None:
     execute_export(workflow)
     settings = workflow.runtime.settings
     stated = audit.sign_checkpoint(workflow.runtime, settled_seconds=0)
@@ -315,7 +315,7 @@ def test_checkpoint_is_ours_under_the_key_of_today_and_those_before_it_and_uncha
         assert not audit.is_own_signature(settings, stated.model_copy(update={name: value})), name
 
 
-def test_no_checkpoint_is_signed_of_a_broken_log(workflow: WorkflowHarness) -> None:
+def test_broken_log_gets_no_checkpoint(workflow: WorkflowHarness) -> None:
     execute_export(workflow)
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(_EVENTS.delete().where(_EVENTS.c.seq == 4))

@@ -1,4 +1,4 @@
-"""The step that records packages: numbers that are never given twice, and rows that say what the plan said."""
+"""Tests of the step that records packages: numbers are unique, and rows equal the plan."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def run_record_packages(database: Database, context: StepContext) -> Json:
-    """Do the step as `run_step` does, and return the data of its one event."""
+    """Run the step as `run_step` does, and return the data of its one event."""
     with database.write() as session:
-        (happened,) = record_packages(session, context)
-    assert happened.type == "PACKAGES_RECORDED"
-    return dict(happened.data)
+        (event,) = record_packages(session, context)
+    assert event.type == "PACKAGES_RECORDED"
+    return dict(event.data)
 
 
 def rows(database: Database) -> list[ExportPackage]:
@@ -50,7 +50,7 @@ def counters(database: Database) -> tuple[int, int]:
         return account.packages_numbered, account.ssccs_issued
 
 
-def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
+def test_package_row_equals_the_plan(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
     data = run_record_packages(database, context)
@@ -87,7 +87,7 @@ def test_a_package_is_recorded_as_the_plan_says(database: Database) -> None:
     assert (second.package_ref, second.position) == ("P2", 2)
 
 
-def test_an_account_with_a_prefix_labels_what_has_no_sscc(database: Database) -> None:
+def test_account_with_prefix_issues_missing_ssccs(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
     given = "106141412345678908"
     (context,) = accept(database, change_plan(plan(1, 3, 3), "/units/0/packages/1/sscc", given))
@@ -101,7 +101,7 @@ def test_an_account_with_a_prefix_labels_what_has_no_sscc(database: Database) ->
     assert counters(database) == (1, 2)
 
 
-def test_every_unit_of_every_export_has_a_number_of_its_own(database: Database) -> None:
+def test_units_of_concurrent_exports_have_unique_numbers(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
     contexts = [context for batch in range(4) for context in accept(database, plan(5, 2, 3, batch=f"batch_{batch}"))]
     with ThreadPoolExecutor(8) as pool:
@@ -115,7 +115,7 @@ def test_every_unit_of_every_export_has_a_number_of_its_own(database: Database) 
         assert set(session.exec(select(ExportUnit.package_number))) == set(numbers)
 
 
-def test_accounts_count_by_themselves(database: Database) -> None:
+def test_accounts_number_packages_separately(database: Database) -> None:
     open_account(database, ACCOUNT)
     open_account(database, "acc_other")
     (mine,) = accept(database, plan())
@@ -123,7 +123,7 @@ def test_accounts_count_by_themselves(database: Database) -> None:
     assert [run_record_packages(database, context)["packageNumber"] for context in (mine, theirs)] == ["CP-000001"] * 2
 
 
-def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -> None:
+def test_rolled_back_step_releases_its_numbers(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
     (context,) = accept(database, plan())
     with database.write() as session:
@@ -134,7 +134,7 @@ def test_a_step_that_is_rolled_back_gives_its_numbers_back(database: Database) -
     assert run_record_packages(database, context)["packageNumber"] == "CP-000001"
 
 
-def test_a_number_once_given_stays(database: Database) -> None:
+def test_numbered_unit_keeps_its_number(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
     with database.write() as session:
@@ -143,7 +143,7 @@ def test_a_number_once_given_stays(database: Database) -> None:
     assert counters(database) == (0, 0)
 
 
-def test_a_prefix_that_is_used_up_fails_and_writes_nothing(database: Database) -> None:
+def test_used_up_prefix_fails_the_step_and_writes_nothing(database: Database) -> None:
     open_account(database, ACCOUNT, "0614141000")
     (context,) = accept(database, plan())
     with database.write() as session:
@@ -154,26 +154,26 @@ def test_a_prefix_that_is_used_up_fails_and_writes_nothing(database: Database) -
     assert counters(database) == (0, 999_998)
 
 
-def test_the_number_of_statements_does_not_grow_with_the_packages(database: Database) -> None:
+def test_record_packages_uses_a_constant_number_of_statements(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
 
     def count(packages: int) -> int:
         (context,) = accept(database, plan(1, 3, packages, batch=f"batch_{packages}"))
-        with record_statements(database) as heard:
+        with record_statements(database) as statements:
             run_record_packages(database, context)
-        return len(heard)
+        return len(statements)
 
     assert count(2) == count(2_000)
 
 
-def test_the_step_reads_its_unit_alone(database: Database) -> None:
+def test_step_records_only_its_own_unit(database: Database) -> None:
     open_account(database, ACCOUNT)
     _, second = accept(database, plan(2, 3, 2))
     run_record_packages(database, second)
     assert [(row.unit_no, row.lpn) for row in rows(database)] == [(2, "LPN-002-00001"), (2, "LPN-002-00002")]
 
 
-def test_recording_twice_collides_rather_than_doubles(database: Database) -> None:
+def test_recording_twice_raises_integrity_error(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
     run_record_packages(database, context)

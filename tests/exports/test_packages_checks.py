@@ -1,4 +1,4 @@
-"""One test a rule of packing: it fires on the breach, at the pointer, and a good plan is left alone."""
+"""Tests of the packing rules: each rule finds its breach at the pointer, and a valid plan has no findings."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def put_on_pallet() -> Json:
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (1, 7, 3), (3, 4, 4)])
-def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None:
+def test_valid_plan_has_no_findings(units: int, lines: int, packages: int) -> None:
     assert list_findings(plan(units, lines, packages)) == []
 
 
-def test_cartons_on_a_pallet_are_no_finding() -> None:
+def test_cartons_on_a_pallet_have_no_findings() -> None:
     assert list_findings(put_on_pallet()) == []
 
 
@@ -95,34 +95,34 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_breach_is_found_where_it_is(breach: str) -> None:
+def test_breach_is_found_at_its_pointer(breach: str) -> None:
     changes, expected = BREACHES[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
-def test_a_pallet_lighter_than_its_cartons_is_found() -> None:
+def test_pallet_lighter_than_its_cartons_is_found() -> None:
     made = with_changes((f"{P}/2/grossWeightKg", "11.999"), (f"{P}/2/tareWeightKg", "1"), made=put_on_pallet())
     assert list_findings(made) == [("P06", f"{P}/2/grossWeightKg")]
 
 
-def test_a_number_is_used_once_in_the_whole_plan() -> None:
+def test_number_used_twice_in_the_plan_is_found() -> None:
     assert list_findings(change_plan(plan(2), "/units/1/packages/0/lpn", "LPN-001-00001")) == [
         ("P05", "/units/1/packages/0/lpn")
     ]
 
 
-def test_quantities_agree_exactly_however_they_are_written() -> None:
+def test_equal_quantities_with_different_digits_agree() -> None:
     assert list_findings(with_changes((f"{P}/0/contents/0/quantity", "4.000000"))) == []
 
 
-def test_pointers_lead_into_the_unit_that_is_looked_at() -> None:
+def test_finding_points_into_the_checked_unit() -> None:
     unit = Plan.model_validate(with_changes((f"{P}/0/contents/0/quantity", "3"))).units[0]
     (finding,) = check_packages(unit, 7)
     assert finding.pointer == "/units/7/lines/0/quantity"
     assert finding.message == "Line L1 invoices 4 NO of PAN-00001, but the packages hold 3: P1 holds 3."
 
 
-def test_quantities_that_differ_name_the_packages_that_hold_the_line() -> None:
+def test_different_quantities_name_the_packages_of_the_line() -> None:
     made = plan(1, 1, 7)
     for package in made["units"][0]["packages"]:
         package["contents"] = [{"lineRef": "L1", "quantity": "1"}]
@@ -132,7 +132,7 @@ def test_quantities_that_differ_name_the_packages_that_hold_the_line() -> None:
     assert finding.message.endswith(f"but the packages hold 7: {named}, and 3 more packages hold the rest.")
 
 
-def test_a_line_that_lies_in_no_package_is_said_to_lie_in_none() -> None:
+def test_line_without_package_is_named_in_the_finding() -> None:
     made = plan(1, 2)
     for package in made["units"][0]["packages"]:
         package["contents"] = [held for held in package["contents"] if held["lineRef"] != "L1"]
@@ -140,14 +140,14 @@ def test_a_line_that_lies_in_no_package_is_said_to_lie_in_none() -> None:
     assert finding.message.endswith("but the packages hold 0: no package names the line.")
 
 
-def test_ten_times_the_packages_cost_about_ten_times_as_much() -> None:
+def test_check_time_grows_linearly_with_packages() -> None:
     some, many = (Plan.model_validate(plan(1, lines, 2 * lines)) for lines in (1_000, 10_000))
     assert check_plan(many) == []
     assert measure_cost_ratio(check_plan, some, many) < 40
 
 
 def build_tower(height: int) -> Json:
-    """Return a plan whose one carton stands on the first of as many packages that stand on one another."""
+    """Return a plan with one carton on top of a tower of `height` packages."""
     made = plan(1, 1, 1)
     packages = made["units"][0]["packages"]
     packages[0]["parentRef"] = "T0"
@@ -158,14 +158,14 @@ def build_tower(height: int) -> Json:
     return made
 
 
-def test_the_highest_tower_of_packages_is_checked_package_by_package() -> None:
+def test_highest_tower_of_packages_is_checked_in_linear_time() -> None:
     made, low = build_tower(19_999), build_tower(1_999)
     circle, small = (
         change_plan(made, f"{P}/19999/parentRef", "T10000"),
         change_plan(low, f"{P}/1999/parentRef", "T1000"),
     )
     assert list_findings(made) == []
-    inside_themselves = [pointer for rule, pointer in list_findings(circle) if rule == "P03"]
-    assert inside_themselves == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
+    cyclic = [pointer for rule, pointer in list_findings(circle) if rule == "P03"]
+    assert cyclic == [f"{P}/{n}/parentRef" for n in range(10_001, 20_000)]
     assert measure_cost_ratio(check_plan, *map(Plan.model_validate, (low, made))) < 40
     assert measure_cost_ratio(check_plan, *map(Plan.model_validate, (small, circle))) < 40

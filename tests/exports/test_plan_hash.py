@@ -1,4 +1,4 @@
-"""The canonical form of a plan is that of RFC 8785, by whichever encoder."""
+"""Tests of the plan hash: both encoders write the canonical form of RFC 8785."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(TEXTS, VALUES))
-def test_canonical_form_is_that_of_rfc_8785(value: dict[str, Any]) -> None:
+def test_canonical_json_equals_rfc_8785(value: dict[str, Any]) -> None:
     assert canonical_json(value).encode() == rfc8785.dumps(value)
 
 
-def test_keys_beyond_the_basic_pstream_are_sorted_by_utf_16() -> None:
+def test_keys_beyond_the_basic_plane_are_sorted_by_utf_16() -> None:
     value = {"\uffee": "after", "\U0001f600": "before"}
     assert list(value) == sorted(value)
     assert canonical_json(value) == '{"\U0001f600":"before","\uffee":"after"}'
 
 
-def test_plan_hash_is_the_contracts() -> None:
+def test_plan_hash_equals_the_contracts() -> None:
     plan = factories.plan()
     assert hash_json(
         {key: value for key, value in plan.items() if key not in ("approval", "planHash")}
     ) == factories.plan_hash(plan)
 
 
-def test_no_request_holds_a_number() -> None:
+def test_request_schema_has_no_numbers() -> None:
     schema = ExecuteRequest.model_json_schema()
     types = set(_types(schema))
     assert {"string", "boolean", "object", "array", "null"} <= types

@@ -1,4 +1,4 @@
-"""The plan schema takes what the contract says, and nothing that merely looks like it."""
+"""Tests of the plan schema: it accepts valid plans and refuses invalid fields."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipeline.exports.schemas.plan import Plan, as_json
 from tests.support import factories
 
 
-def test_a_plan_comes_back_as_it_was_sent() -> None:
+def test_valid_plan_round_trips_unchanged() -> None:
     sent = factories.plan(units=2)
     sent["units"][0]["invoice"]["exchangeRate"] = "0.00000012"
     assert as_json(Plan.model_validate(sent)) == sent
 
 
-def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
+def test_newer_fields_are_serialised_only_if_sent() -> None:
     sent = factories.plan()
     assert not {"valuationBasis", "usmcaStatement", "rebates", "assistItems"} & {*sent["units"][0]["invoice"]}
     sent["units"][0]["invoice"] |= {
@@ -38,14 +38,14 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
         ("/units/0/invoice/date", "20261124", "ISO 8601"),
         ("/units/0/invoice/date", "2026-13-01", "month"),
         ("/units/0/lines/0/unitPrice", 12.5, "decimal in a string"),
-        ("/units/0/lines/0/unitPrice", "1e3", "plainly"),
-        ("/units/0/lines/0/unitPrice", "NaN", "plainly"),
-        ("/units/0/lines/0/unitPrice", "007.50", "plainly"),
-        ("/units/0/lines/0/unitPrice", "-0.00", "plainly"),
-        ("/units/0/lines/0/unitPrice", ".5", "plainly"),
-        ("/units/0/lines/0/unitPrice", "5.", "plainly"),
-        ("/units/0/lines/0/unitPrice", "5\n", "plainly"),
-        ("/units/0/lines/0/unitPrice", "\uff11\uff12", "plainly"),
+        ("/units/0/lines/0/unitPrice", "1e3", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "NaN", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "007.50", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "-0.00", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", ".5", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "5.", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "5\n", "plain decimal"),
+        ("/units/0/lines/0/unitPrice", "\uff11\uff12", "plain decimal"),
         ("/units/0/lines/0/unitPrice", "-1", "greater than or equal"),
         ("/units/0/lines/0/quantity", "0", "greater than 0"),
         ("/units/0/lines/0/unitPrice", "1" * 25, "24 characters"),
@@ -57,7 +57,7 @@ def test_what_came_later_is_said_where_it_was_sent_and_nowhere_else() -> None:
         ("/units/0/packages/0/sscc", "12345", "pattern"),
     ],
 )
-def test_a_field_that_does_not_fit_is_refused(pointer: str, value: Any, message: str) -> None:
+def test_invalid_field_is_refused(pointer: str, value: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message) as refused:
         Plan.model_validate(factories.change_plan(factories.plan(), pointer, value))
     (error,) = refused.value.errors()

@@ -1,4 +1,4 @@
-"""Serial shipping container codes: the check digit, and what a company prefix can issue."""
+"""Tests of serial shipping container codes: the check digit, and the serials of a company prefix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
     ("extension", "serial", "sscc"),
     [(1, 234567890, "106141412345678908"), (0, 123456789, "006141411234567890")],
 )
-def test_the_published_examples(extension: int, serial: int, sscc: str) -> None:
+def test_issue_sscc_returns_the_published_examples(extension: int, serial: int, sscc: str) -> None:
     assert issue_sscc("0614141", serial, extension) == sscc
     assert is_sscc(sscc)
 
@@ -25,7 +25,7 @@ def test_the_published_examples(extension: int, serial: int, sscc: str) -> None:
         )
     )
 )
-def test_what_is_issued_is_an_sscc_of_the_company(issued: tuple[str, int]) -> None:
+def test_issued_sscc_is_valid_and_has_the_prefix(issued: tuple[str, int]) -> None:
     prefix, serial = issued
     sscc = issue_sscc(prefix, serial)
     assert is_sscc(sscc)
@@ -34,7 +34,7 @@ def test_what_is_issued_is_an_sscc_of_the_company(issued: tuple[str, int]) -> No
 
 
 @given(st.text("0123456789", min_size=17, max_size=17), st.integers(0, 16), st.integers(1, 9))
-def test_one_wrong_digit_is_always_noticed(body: str, place: int, more: int) -> None:
+def test_sscc_with_one_wrong_digit_is_invalid(body: str, place: int, more: int) -> None:
     sscc = body + sscc_check_digit(body)
     wrong = sscc[:place] + str((int(sscc[place]) + more) % 10) + sscc[place + 1 :]
     assert not is_sscc(wrong)
@@ -43,17 +43,17 @@ def test_one_wrong_digit_is_always_noticed(body: str, place: int, more: int) -> 
 @pytest.mark.parametrize(
     "text", ["", "00614141123456789", "0061414112345678900", "00614141123456789x", "٠٠٦١٤١٤١١٢٣٤٥٦٧٨٩٠"]
 )
-def test_other_text_is_no_sscc(text: str) -> None:
+def test_other_text_is_not_an_sscc(text: str) -> None:
     assert not is_sscc(text)
 
 
 @pytest.mark.parametrize("prefix", ["", "061", "0614141000000", "061414x"])
-def test_a_prefix_of_another_length_issues_nothing(prefix: str) -> None:
+def test_prefix_of_invalid_length_raises(prefix: str) -> None:
     with pytest.raises(ValueError, match="4 to 12 digits"):
         issue_sscc(prefix, 1)
 
 
-def test_a_prefix_that_is_used_up_issues_nothing() -> None:
+def test_used_up_prefix_raises() -> None:
     assert is_sscc(issue_sscc("0614141000", 999_999))
-    with pytest.raises(ValueError, match="has 6 digits for it"):
+    with pytest.raises(ValueError, match="leaves 6 digits for a serial"):
         issue_sscc("0614141000", 1_000_000)

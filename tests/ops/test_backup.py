@@ -219,7 +219,7 @@ def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(
     made = backup.create_backup(workflow.runtime, tmp_path / "copy")
     assert sorted(made.missing, key=lambda each: each.filename != lost_file) == [
         backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
-        backup.MissingDocument(export_id, rotten_file, f"document {rotten} is not what was stored"),
+        backup.MissingDocument(export_id, rotten_file, f"document {rotten} has changed in the store; its hash does not fit"),
     ]
     copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
     assert (copied, made.documents, made.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)

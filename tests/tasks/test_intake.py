@@ -1,4 +1,4 @@
-"""What others send by queue: done once, answered where an answer is asked for, and never in the way of what follows."""
+"""Tests of the intake: it processes each message once, replies if asked, and no message blocks the next."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OLD = datetime(2026, 1, 1, tzinfo=UTC)
 def harness(
     request: pytest.FixtureRequest, make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[IntakeHarness]:
-    """An intake at work on each of the message brokers; task messages go nowhere."""
+    """A running intake on each message broker; it publishes no task messages."""
     url = "memory://"
     if request.param == "memory":
         empty_queues()
@@ -60,19 +60,19 @@ def harness(
 
 @contextmanager
 def run_intake(runtime: Runtime) -> Iterator[None]:
-    working = intake.Intake(runtime)
-    thread = threading.Thread(target=working.run, daemon=True)
+    running = intake.Intake(runtime)
+    thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        working.end()
+        running.end()
         thread.join(60)
         assert not thread.is_alive()
 
 
 class IntakeHarness:
-    """A partner's end of the queues."""
+    """The queues as partners and upstream services use them."""
 
     def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
         self.runtime, self.url, self.secret = runtime, url, secret
@@ -80,7 +80,7 @@ class IntakeHarness:
     def send(
         self, routing_key: str, body: bytes, *, headers: Json | None = None, declare: bool = True, **properties: Any
     ) -> None:
-        """Publish one message to the exchange; without `declare` the sender knows no queue that is bound to it."""
+        """Publish one message to the exchange; without `declare` the sender declares no queue of the contract."""
         answers = Queue("answers", durable=True, queue_arguments=queues.queue_arguments(self.runtime.settings))
         with Connection(self.url) as connection:
             channel = connection.channel()
@@ -109,7 +109,7 @@ class IntakeHarness:
         self.send("acknowledgement", raw, headers=headers, declare=declare, reply_to="answers", correlation_id="c-1")
 
     def take_messages(self, queue: str, count: int = 1, seconds: float = 30) -> list[Message]:
-        """Take `count` messages from the queue, or as many as come in time."""
+        """Return `count` messages of the queue, or those that arrive within `seconds`."""
         found: list[Message] = []
 
         def take(each: Message) -> None:
@@ -142,7 +142,7 @@ def request(**changes: Any) -> Json:
     return {"accountId": factories.ACCOUNT, "batchId": made["batchId"], "plan": made, "idempotencyKey": "k-1"} | changes
 
 
-def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(harness: IntakeHarness) -> None:
+def test_command_with_reply_to_gets_its_export(harness: IntakeHarness) -> None:
     for _ in range(2):
         harness.command(request(), reply_to="answers", correlation_id="order-7")
     first, second = harness.take_messages("answers", 2)
@@ -153,7 +153,7 @@ def test_a_command_that_asks_for_a_reply_gets_the_export_that_it_became(harness:
 
 
 @pytest.mark.parametrize(("given", "kept"), [("order-run-481", True), ("no\x00id", False), ("", False)])
-def test_the_log_says_of_which_message_an_export_came(harness: IntakeHarness, given: str, *, kept: bool) -> None:
+def test_accepted_event_has_the_message_id(harness: IntakeHarness, given: str, *, kept: bool) -> None:
     harness.command(request(), reply_to="answers", correlation_id="c-1", message_id=given)
     assert len(harness.take_messages("answers")) == 1
     (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
@@ -176,9 +176,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         ("", None),
     ],
 )
-def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
-    harness: IntakeHarness, given: object, kept: str | None
-) -> None:
+def test_valid_trace_parent_of_a_command_is_kept(harness: IntakeHarness, given: object, kept: str | None) -> None:
     harness.command(request(), reply_to="answers", headers={"traceparent": given})
     assert len(harness.take_messages("answers")) == 1
     (export,) = harness.rows(Export)
@@ -186,9 +184,9 @@ def test_a_command_s_trace_is_kept_where_it_is_one_and_stands_nowhere_else(
     assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
 
 
-def test_what_a_message_has_beside_its_body_ends_nothing(harness: IntakeHarness) -> None:
+def test_malformed_message_properties_do_not_end_the_intake(harness: IntakeHarness) -> None:
     if not harness.url.startswith("amqp"):
-        # RabbitMQ's client sends none of these; who writes to Redis may.
+        # RabbitMQ's client cannot send these; a program that writes to Redis can.
         harness.command(request(), reply_to=["answers"], correlation_id={"a": 1}, message_id=["x"])
     harness.command(request(), headers={"id": {"a": ["b"]}, "traceparent": {"a": 1}})
     harness.command(request(), reply_to="answers")
@@ -197,12 +195,12 @@ def test_what_a_message_has_beside_its_body_ends_nothing(harness: IntakeHarness)
 
 
 def build_envelope(**changes: Any) -> bytes:
-    """Return what kombu would push, but for the changes."""
+    """Return the envelope that kombu would push, with the changes."""
     properties = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": ""}}
     return json.dumps({"body": "e30=", "headers": {}, "properties": properties} | changes).encode()
 
 
-#: What any client of Redis may push into a list.
+#: Bytes that any client of Redis may push into a list.
 FOREIGN = {
     "no text": b"\xff\xfe",
     "no JSON": b"{",
@@ -223,7 +221,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("harness", [pytest.param("redis", marks=SERVERS)], indirect=True)
-def test_what_is_no_message_is_set_aside_and_what_follows_is_done(harness: IntakeHarness) -> None:
+def test_foreign_bytes_become_dead_letters_and_the_next_command_is_accepted(harness: IntakeHarness) -> None:
     with Connection(harness.url) as connection:
         for foreign in FOREIGN.values():
             connection.default_channel.client.lpush(queues.EXECUTE, foreign)
@@ -235,7 +233,7 @@ def test_what_is_no_message_is_set_aside_and_what_follows_is_done(harness: Intak
     assert {each.content_type for each in dead} == {"application/octet-stream"}
 
 
-def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(harness: IntakeHarness) -> None:
+def test_answer_to_a_purged_export_is_refused_and_not_kept(harness: IntakeHarness) -> None:
     submission = harness.submission()
     exports.purge(harness.runtime, submission.export_id)
     harness.acknowledge({"submissionId": submission.id, "id": "late", "status": "query", "message": "canary"})
@@ -245,7 +243,7 @@ def test_an_answer_to_what_was_purged_is_answered_and_dropped_not_buried(harness
     assert harness.rows(Acknowledgement) == []
 
 
-def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusals(harness: IntakeHarness) -> None:
+def test_refused_command_is_answered_on_both_queues(harness: IntakeHarness) -> None:
     harness.command(request(idempotencyKey=None), reply_to="answers", correlation_id="order-8")
     (reply,), (refusal,) = harness.take_messages("answers"), harness.take_messages(queues.REFUSED)
     assert reply.content_type == refusal.content_type == "application/problem+json"
@@ -254,7 +252,7 @@ def test_a_refused_command_is_answered_to_its_sender_and_on_the_queue_of_refusal
     assert harness.rows(Export) == []
 
 
-def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remedy(
+def test_command_over_the_limit_of_open_exports_is_refused_with_remedy(
     harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(harness.runtime.settings.__dict__, "max_open_exports", 1)
@@ -270,7 +268,7 @@ def test_a_command_of_an_account_with_enough_under_way_is_refused_with_the_remed
 
 @pytest.mark.parametrize("harness", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
 @pytest.mark.parametrize("key", ["k-1", None], ids=["accepted", "refused"])
-def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_is_done(
+def test_reply_to_a_full_queue_is_dropped_and_the_next_command_is_accepted(
     harness: IntakeHarness, key: str | None
 ) -> None:
     full = Queue("full", durable=True, queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
@@ -288,14 +286,14 @@ def test_a_reply_that_its_queue_does_not_take_is_not_given_and_the_next_command_
 
 
 def fill(producer: Producer) -> None:
-    """Publish to the queue `full` until it takes no more."""
+    """Publish to the queue `full` until it refuses a message."""
     with suppress(MessageNacked):
-        for _ in range(10):  # a quorum queue takes a few more than it was told
+        for _ in range(10):  # a quorum queue accepts a few more than its limit
             producer.publish(b"full", exchange="", routing_key="full")
-        raise AssertionError("it takes whatever comes")
+        raise AssertionError("the queue accepts every message")
 
 
-def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_again(
+def test_intake_reconnects_after_the_broker_dies_during_a_command(
     make_runtime: OpenRuntime, own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = own_server(Redis)
@@ -308,12 +306,12 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     harness.command(request(idempotencyKey=None))
     with run_intake(runtime):
-        assert len(harness.take_messages(queues.REFUSED)) == 1  # so that it has a connection for answers
+        assert len(harness.take_messages(queues.REFUSED)) == 1  # the intake now has a connection for replies
         monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: server.kill())
         harness.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()
-        # A Redis that keeps nothing has lost it, and its sender asks again.
+        # The restarted Redis has lost the command, so its sender sends it again.
         harness.command(request(), reply_to="answers")
         (reply,) = harness.take_messages("answers", seconds=20)
     (export,) = harness.rows(Export)
@@ -321,14 +319,14 @@ def test_a_message_broker_that_goes_while_a_command_is_in_hand_is_connected_to_a
 
 
 @pytest.mark.parametrize("own", [queues.DEAD, queues.OPERATOR])
-def test_a_reply_is_never_sent_to_a_queue_of_the_service(harness: IntakeHarness, own: str) -> None:
+def test_reply_to_a_service_queue_is_not_sent(harness: IntakeHarness, own: str) -> None:
     harness.command(request(), reply_to=own)
     harness.command(request(), reply_to="answers")
     harness.take_messages("answers")
     assert harness.take_messages(own, seconds=0.3) == []
 
 
-def test_poison_is_answered_and_what_follows_is_done(harness: IntakeHarness) -> None:
+def test_poison_messages_are_refused_and_the_next_command_is_accepted(harness: IntakeHarness) -> None:
     poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe")
     for each in poison:
         harness.command(each)
@@ -341,26 +339,26 @@ def test_poison_is_answered_and_what_follows_is_done(harness: IntakeHarness) -> 
 
 
 @pytest.mark.parametrize("passing", [DatabaseBusy, IdempotencyInProgress])
-def test_a_command_stays_with_us_while_the_database_does_not_answer_or_answers_its_like(
+def test_command_is_kept_while_the_database_is_busy_or_its_key_is_in_progress(
     harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch, passing: type[Exception]
 ) -> None:
     tries: list[int] = []
     real = accept_plan
 
-    def seldom(*arguments: Any, **named: Any) -> Any:
+    def fail_at_first(*arguments: Any, **named: Any) -> Any:
         tries.append(1)
-        if len(tries) <= 15:  # more often than a quorum queue would give it out again
+        if len(tries) <= 15:  # more than the delivery limit of a quorum queue
             raise passing("away")
         return real(*arguments, **named)
 
-    monkeypatch.setattr("tasks.intake.accept_plan", seldom)
+    monkeypatch.setattr("tasks.intake.accept_plan", fail_at_first)
     harness.command(request(), reply_to="answers")
     assert len(harness.take_messages("answers")) == 1
     assert len(tries) == 16
     assert harness.take_messages(queues.DEAD, seconds=0.3) == harness.take_messages(queues.REFUSED, seconds=0.3) == []
 
 
-def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(harness: IntakeHarness) -> None:
+def test_old_signed_acknowledgement_advances_the_submission_once(harness: IntakeHarness) -> None:
     submission = harness.submission()
     answer_body = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
     for _ in range(2):
@@ -379,19 +377,19 @@ def test_a_signed_acknowledgement_moves_the_submission_once_however_old_it_is(ha
         (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
     ],
 )
-def test_an_acknowledgement_that_cannot_be_taken_is_buried_whole_and_moves_nothing(
+def test_refused_acknowledgement_becomes_a_dead_letter_without_effect(
     harness: IntakeHarness, change: Callable[[Json], Json], code: str
 ) -> None:
     submission = harness.submission()
     body = change({"submissionId": submission.id, "id": "a-1", "status": "accepted"})
     harness.acknowledge(body)
-    (reply,), (buried,) = harness.take_messages("answers"), harness.take_messages(queues.DEAD)
+    (reply,), (dead,) = harness.take_messages("answers"), harness.take_messages(queues.DEAD)
     assert json.loads(reply.body)["errorCode"] == code
-    assert json.loads(buried.body) == body
+    assert json.loads(dead.body) == body
     assert harness.rows(Acknowledgement) == []
 
 
-def test_a_forged_acknowledgement_does_no_harm_and_the_true_one_after_it_counts(harness: IntakeHarness) -> None:
+def test_forged_acknowledgement_has_no_effect_and_the_next_valid_one_counts(harness: IntakeHarness) -> None:
     submission = harness.submission()
     answer_body = {"submissionId": submission.id, "id": "a-1", "status": "accepted"}
     harness.acknowledge(answer_body | {"status": "rejected"}, secret="whsec_" + "AAAA" * 10)

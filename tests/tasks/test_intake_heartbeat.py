@@ -1,4 +1,4 @@
-"""What the intake does so that it is never deaf without anybody knowing: it binds its queues again, and it has a heartbeat."""
+"""Tests of the intake's heartbeat: it binds its queues again, and readiness shows an intake that receives nothing."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.matrix import mark_own_stack
 from tests.tasks.test_intake import IntakeHarness, request, run_intake
 
-#: What Redis keeps of who is bound to the exchange.
+#: The Redis key of the exchange's bindings.
 BINDINGS = f"_kombu.binding.{queues.EXCHANGE_NAME}"
 
 
-#: Where nobody answers.
+#: Message brokers that do not answer.
 DEAD = ("redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
 
 
 class HeartbeatHarness(IntakeHarness):
-    """An intake harness that counts the heartbeats which arrived: the row alone says only since when one is waited for."""
+    """An intake harness that counts the heartbeats that arrived; the row holds only the time of the last one."""
 
     heartbeat_count: int = 0
 
     def await_heartbeats(self, count: int = 1) -> None:
-        """Return once so many more have arrived and are recorded."""
+        """Wait until `count` more heartbeats have arrived and are recorded."""
         until = self.heartbeat_count + count
         poll(lambda: self.heartbeat_count >= until, 60, "no heartbeat arrives")
 
     def lose_heartbeats(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let no heartbeat be sent any more, and return once those that were under way are recorded."""
+        """Stop the sending of heartbeats, and wait until those that were sent are recorded."""
         lost: list[bool] = []
 
         def lose(_: intake.Intake) -> bool:
@@ -58,36 +58,36 @@ class HeartbeatHarness(IntakeHarness):
             return lambda: len(lost) >= until
 
         monkeypatch.setattr(intake.Intake, "_send_heartbeat", lose)
-        poll(more(), 20, "none is sent any more")
-        poll(lambda: is_waiting(self) == 0, 20, "it is not read")
-        poll(more(), 20, "none is sent any more")  # the thread that sends has recorded what it had read
+        poll(more(), 20, "the intake does not try to send")
+        poll(lambda: is_waiting(self) == 0, 20, "the heartbeat is not read")
+        poll(more(), 20, "the intake does not try to send")  # its thread has recorded what it had read
 
 
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def idle(
     request: pytest.FixtureRequest, make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> HeartbeatHarness:
-    """An intake harness on a message broker of its own, where no intake is at work yet; task messages go nowhere."""
+    """An intake harness on its own message broker, without a running intake; it publishes no task messages."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    ward = HeartbeatHarness(runtime, runtime.settings.broker_url.get_secret_value(), secret)
+    harness = HeartbeatHarness(runtime, runtime.settings.broker_url.get_secret_value(), secret)
     receive = intake.Intake.receive_heartbeat
 
     def counted(self: intake.Intake, message: Any) -> None:
         receive(self, message)
-        ward.heartbeat_count += 1
+        harness.heartbeat_count += 1
 
     monkeypatch.setattr(intake.Intake, "receive_heartbeat", counted)
-    return ward
+    return harness
 
 
 @pytest.fixture
 def busy(idle: HeartbeatHarness) -> Iterator[HeartbeatHarness]:
-    """The same with an intake at work, which has had its first heartbeat."""
+    """The same with a running intake that has received its first heartbeat."""
     with run_intake(idle.runtime):
         idle.await_heartbeats()
         yield idle
@@ -114,13 +114,13 @@ def list_members(client: redis.Redis) -> set[bytes]:
 
 
 def list_bound_queues(harness: IntakeHarness) -> set[str]:
-    """Return the queues that Redis says are bound to the exchange."""
+    """Return the queues that are bound to the exchange in Redis."""
     with redis.Redis.from_url(harness.url) as client:
         return {row.rsplit(b"\x06\x16", 1)[1].decode() for row in list_members(client)}
 
 
 def do_harm(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None:
-    """Do the harm, and return once the bindings are back; what is sent in between is lost, and its sender gets no answer."""
+    """Do the harm, and wait until the bindings are back; messages sent in between are lost without an answer."""
     with redis.Redis.from_url(harness.url) as client:
         harm(client)
     poll(
@@ -131,14 +131,14 @@ def do_harm(harness: IntakeHarness, harm: Callable[[redis.Redis], None]) -> None
 @mark_own_stack("F5")
 @on_redis
 @pytest.mark.parametrize("harm", [flush, unbind, unbind_commands])
-def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_connections_live(
+def test_intake_rebinds_queues_after_redis_lost_bindings(
     busy: IntakeHarness, harm: Callable[[redis.Redis], None]
 ) -> None:
     submission = busy.submission()
     busy.command(request(idempotencyKey=None), correlation_id="c-0")
     assert (
         len(busy.take_messages(queues.REFUSED)) == 1
-    )  # so that its other connection has declared the queue of refusals
+    )  # the intake's other connection has now declared the queue of refusals
     for _ in range(2):
         do_harm(busy, harm)
     body = json.dumps(request(batchId="by-queue", plan=factories.plan(batch="by-queue"))).encode()
@@ -156,22 +156,20 @@ def test_commands_and_answers_are_taken_after_redis_lost_their_bindings_while_co
 
 @mark_own_stack("F5")
 @on_redis
-def test_a_refusal_is_heard_though_the_bindings_were_lost_since_the_one_before(
-    idle: IntakeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refusal_is_published_after_bindings_were_lost(idle: IntakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 3600)
     refusals = Queue(queues.REFUSED, no_declare=True)
     with run_intake(idle.runtime), Connection(idle.url) as connection:
         producer = Producer(connection)
         for _ in range(2):
             producer.publish(b"{}", exchange="", routing_key=queues.EXECUTE, content_type="application/json")
-            poll(lambda: refusals(connection.default_channel).get(no_ack=True) is not None, 20, "it is not heard")
+            poll(lambda: refusals(connection.default_channel).get(no_ack=True) is not None, 20, "no refusal arrives")
             with redis.Redis.from_url(idle.url) as client:
                 assert client.delete(BINDINGS) == 1
 
 
 @on_redis
-def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the_intake(idle: IntakeHarness) -> None:
+def test_sweep_rebinds_queues_and_a_command_waits_for_the_intake(idle: IntakeHarness) -> None:
     runtime = idle.runtime
     for _ in range(2):
         with redis.Redis.from_url(idle.url) as client:
@@ -182,7 +180,7 @@ def test_a_worker_s_sweep_binds_the_queues_again_so_that_a_command_waits_for_the
     with redis.Redis.from_url(idle.url) as client:
         assert client.llen(queues.EXECUTE) == 1
     with run_intake(runtime):
-        poll(lambda: len(idle.rows(Export)) == 1, 20, "the command was not taken")
+        poll(lambda: len(idle.rows(Export)) == 1, 20, "the command was not accepted")
 
 
 def expected(runtime: Runtime) -> bool:
@@ -203,52 +201,50 @@ def check_red_after_a_minute(runtime: Runtime, clock: Clock) -> None:
 
 
 @mark_own_stack("F5")
-def test_an_intake_that_no_heartbeat_reaches_is_not_ready_within_a_minute_and_ready_once_one_does(
-    busy: HeartbeatHarness, clock: Clock
-) -> None:
+def test_intake_without_heartbeats_is_not_ready_until_one_arrives(busy: HeartbeatHarness, clock: Clock) -> None:
     with pytest.MonkeyPatch.context() as patch:
         busy.lose_heartbeats(patch)
         check_red_after_a_minute(busy.runtime, clock)
-    poll(lambda: intake_is_ready(busy.runtime), 20, "it stays red")
+    poll(lambda: intake_is_ready(busy.runtime), 20, "the intake does not become ready")
 
 
 @pytest.mark.parametrize("url", DEAD)
-def test_an_intake_that_never_reached_the_message_broker_is_not_ready_after_a_minute(
+def test_intake_that_never_connected_is_not_ready_after_a_minute(
     make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
     runtime = make_runtime(broker_url=url)
     with run_intake(runtime):
-        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        poll(lambda: expected(runtime), 20, "no heartbeat is expected")
         check_red_after_a_minute(runtime, clock)
-    assert not expected(runtime), "it was asked to end"
+    assert not expected(runtime), "an ended intake must expect no heartbeat"
 
 
-def test_an_intake_that_ends_does_not_excuse_another_that_receives_nothing(
+def test_ended_intake_does_not_hide_another_without_heartbeats(
     busy: HeartbeatHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy.lose_heartbeats(monkeypatch)
     with run_intake(busy.runtime):
         pass
-    poll(lambda: expected(busy.runtime), 20, "nobody waits for a heartbeat")
+    poll(lambda: expected(busy.runtime), 20, "no heartbeat is expected")
     clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
     assert not intake_is_ready(busy.runtime)
 
 
 @pytest.mark.parametrize("url", DEAD)
-def test_an_intake_that_ends_does_not_excuse_another_that_is_not_connected(
+def test_ended_intake_does_not_hide_another_that_is_not_connected(
     make_runtime: OpenRuntime, clock: Clock, url: str
 ) -> None:
     runtime = make_runtime(broker_url=url)
     with run_intake(runtime):
-        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        poll(lambda: expected(runtime), 20, "no heartbeat is expected")
         with run_intake(runtime):
             pass
-        poll(lambda: expected(runtime), 20, "nobody waits for a heartbeat")
+        poll(lambda: expected(runtime), 20, "no heartbeat is expected")
         clock.pass_seconds(readiness.STALLED_AFTER_SECONDS)
         assert not intake_is_ready(runtime)
 
 
-def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbeats_all_the_same(
+def test_intake_with_busy_database_at_start_still_expects_heartbeats(
     idle: HeartbeatHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Runtime] = []
@@ -263,22 +259,22 @@ def test_an_intake_whose_database_does_not_answer_at_its_start_waits_for_heartbe
     monkeypatch.setattr(heartbeats, "expect", busy_once)
     monkeypatch.setattr(intake.Intake, "_send_heartbeat", lambda _: True)
     with run_intake(idle.runtime):
-        poll(lambda: expected(idle.runtime), 20, "nobody waits for a heartbeat")
+        poll(lambda: expected(idle.runtime), 20, "no heartbeat is expected")
 
 
 @on_redis
-def test_an_intake_whose_bindings_cannot_come_back_is_not_ready(
+def test_intake_with_lost_bindings_is_not_ready(
     busy: IntakeHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake.Intake, "_declare_again", lambda _: True)
     with redis.Redis.from_url(busy.url) as client:
         client.flushdb()
-    # One that was on its way is recorded by the time of then.
+    # A heartbeat that was on its way is recorded with the earlier time.
     clock.pass_seconds(readiness.STALLED_AFTER_SECONDS + 1)
-    poll(lambda: not intake_is_ready(busy.runtime), 20, "it is ready and hears nothing")
+    poll(lambda: not intake_is_ready(busy.runtime), 20, "the intake is ready although it receives nothing")
 
 
-def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: HeartbeatHarness, clock: Clock) -> None:
+def test_ended_intake_leaves_no_heartbeat_row(idle: HeartbeatHarness, clock: Clock) -> None:
     with run_intake(idle.runtime):
         idle.await_heartbeats()
     assert idle.rows(Heartbeat) == []
@@ -286,7 +282,7 @@ def test_no_heartbeat_is_kept_of_an_intake_that_has_ended(idle: HeartbeatHarness
     assert intake_is_ready(idle.runtime)
 
 
-def test_two_intakes_at_once_leave_no_heartbeats_behind(idle: HeartbeatHarness) -> None:
+def test_two_intakes_leave_no_unread_heartbeats(idle: HeartbeatHarness) -> None:
     with run_intake(idle.runtime), run_intake(idle.runtime):
         idle.await_heartbeats(10)
         assert [row.name for row in idle.rows(Heartbeat)] == [heartbeats.INTAKE]
@@ -299,18 +295,18 @@ def is_waiting(harness: IntakeHarness) -> int:
         return int(bound_queue.queue_declare().message_count)
 
 
-def test_heartbeats_that_nobody_reads_do_not_pile_up(idle: IntakeHarness) -> None:
+def test_unread_heartbeats_do_not_accumulate(idle: IntakeHarness) -> None:
     sender = intake.Intake(idle.runtime)
     with Connection(idle.url) as connection:
         sender._channel = connection.default_channel
         sender._declare()
         for _ in range(5):
             assert sender._send_heartbeat() is True
-            poll(lambda: is_waiting(idle) >= 1, 10, "it did not arrive")
+            poll(lambda: is_waiting(idle) >= 1, 10, "the heartbeat did not arrive")
     assert is_waiting(idle) == 1
 
 
-def test_a_heartbeat_is_no_command_and_nobody_is_answered_into_its_queue(busy: IntakeHarness) -> None:
+def test_heartbeat_queue_accepts_no_commands_and_gets_no_replies(busy: IntakeHarness) -> None:
     busy.send("heartbeat", b"\x80 what anybody may write", reply_to=queues.EXECUTE)
     busy.command(request(), reply_to=queues.HEARTBEAT)
     busy.command(request(), reply_to="answers")

@@ -1,4 +1,4 @@
-"""What happens to deliveries later: the sweep, pauses, resending, and the list of them."""
+"""Tests of deliveries after the handoff: the sweep, pauses, resending, and their list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support import factories
 Start = Callable[..., Endpoint]
 
 
-def test_a_paused_partner_is_sent_nothing_and_no_task_is_published_for_it(
+def test_paused_partner_gets_no_messages_and_no_task_messages(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
@@ -44,16 +44,14 @@ def list_due(runtime: Runtime) -> Sequence[DeliveryStream]:
         return streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
-def test_many_sweeps_at_once_publish_a_stream_once(
-    make_runtime: OpenRuntime, endpoint: Start, database_url: str
-) -> None:
+def test_concurrent_sweeps_publish_a_stream_once(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = make_runtime(database_url=database_url, stalled_seconds=0.001)
     hand_off_by_webhook(runtime, endpoint().url)
-    patient = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
+    long_stalled = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
     with runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
     found: list[DeliveryStream] = []
-    threads = [threading.Thread(target=lambda: found.extend(list_due(patient))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.extend(list_due(long_stalled))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -61,12 +59,10 @@ def test_many_sweeps_at_once_publish_a_stream_once(
     assert len(found) == len(set(found)) == 2
 
 
-def test_the_sweep_finds_a_due_stream_once_and_again_after_a_while(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_sweep_finds_a_due_stream_again_after_a_pause(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime = make_runtime(stalled_seconds=15)
     export = hand_off_by_webhook(runtime, endpoint().url)
-    assert list_due(runtime) == [], "the step that follows the handoff tells first"
+    assert list_due(runtime) == [], "the step after the handoff must send first"
     clock.pass_seconds(15)
     found = list_due(runtime)
     assert sorted(stream.partner_id for stream in found) == [factories.BROKER, stream_of(export).partner_id]
@@ -79,7 +75,7 @@ def list_due_instants(runtime: Runtime, export: exports.PreparedExport) -> list[
     return [each.due_at for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)]
 
 
-def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
+def test_stream_under_lease_is_not_due(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, database_url: str
 ) -> None:
     runtime = make_runtime(database_url=database_url, delivery_batch=1, stalled_seconds=0.001)
@@ -91,22 +87,22 @@ def test_stream_that_is_being_sent_is_left_alone_with_all_that_waits_in_it(
     assert claimed is not None
     before = list_due_instants(runtime, export)
     assert stream_of(export) not in list_due(runtime)
-    assert list_due_instants(runtime, export) == before, "and nothing of it is written"
+    assert list_due_instants(runtime, export) == before, "the sweep must not write rows of the stream"
     with runtime.db.write() as session:
         session.execute(
             update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
         )
-    assert stream_of(export) in list_due(runtime), "its sender came to an end"
+    assert stream_of(export) in list_due(runtime), "the lease has expired"
 
 
-def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_then(
+def test_stream_is_not_due_until_its_first_messages_retry(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime = make_runtime(delivery_batch=1, stalled_seconds=15, delivery_schedule_seconds=(300,))
     export = hand_off_by_webhook(runtime, endpoint(Script(500), Script()).url)
     assert deliver(runtime, export).retried == 1
     before = list_due_instants(runtime, export)
-    assert before == [clock.now + timedelta(seconds=300)] * 3, "no sweep need look at what waits behind it"
+    assert before == [clock.now + timedelta(seconds=300)] * 3, "the messages behind it must not be due earlier"
     clock.pass_seconds(299)
     assert stream_of(export) not in list_due(runtime)
     assert list_due_instants(runtime, export) == before
@@ -115,7 +111,7 @@ def test_stream_whose_first_message_waits_for_its_next_try_is_left_alone_until_t
     assert deliver(runtime, export).delivered == 3
 
 
-def test_the_operator_is_notified_of_the_end_when_the_export_has_ended(runtime: Runtime) -> None:
+def test_operator_is_notified_after_the_export_has_ended(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     operator = (export.export_id, factories.OPERATOR, "queue")
@@ -126,7 +122,9 @@ def test_the_operator_is_notified_of_the_end_when_the_export_has_ended(runtime: 
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
 
-def test_the_submission_follows_the_primary_channel(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+def test_submission_status_follows_the_primary_channel(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1,)), endpoint(Script(500), Script(500), Script())
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": hook.url}]
@@ -151,7 +149,7 @@ def test_the_submission_follows_the_primary_channel(make_runtime: OpenRuntime, e
     assert status() == "delivered"
 
 
-def test_resending_keeps_the_id_and_restarts_the_schedule(
+def test_resend_keeps_the_id_and_restarts_the_schedule(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1,)), endpoint(Script(500))
@@ -162,25 +160,23 @@ def test_resending_keeps_the_id_and_restarts_the_schedule(
     (dead,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     view, stream = sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     assert (view.state, view.attempts, stream) == ("pending", 2, stream_of(export))
-    assert deliver(runtime, export).retried == 1, "a failure is put off again, not dead at once"
+    assert deliver(runtime, export).retried == 1, "a failure must be retried again, not dead at once"
     assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
     assert [each.number for each in attempts(runtime)] == [1, 2, 3]
 
 
-def test_what_is_still_pending_cannot_be_resent_and_a_foreign_delivery_is_not_found(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_resend_of_a_pending_or_foreign_delivery_is_refused(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint().url, packages=1)
-    (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    (pending,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     with pytest.raises(InvalidState):
-        sender.resend_delivery(runtime, factories.ACCOUNT, owed.id, "key_1")
+        sender.resend_delivery(runtime, factories.ACCOUNT, pending.id, "key_1")
     with pytest.raises(NotFound):
-        sender.resend_delivery(runtime, "acc_other", owed.id, "key_1")
+        sender.resend_delivery(runtime, "acc_other", pending.id, "key_1")
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]
 
 
-def test_a_delivered_message_sent_again_is_not_news(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_resent_delivered_message_writes_no_second_notified_event(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
@@ -195,7 +191,7 @@ def test_a_delivered_message_sent_again_is_not_news(make_runtime: OpenRuntime, e
     ]
 
 
-def test_the_list_pages_through_every_delivery_once(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_list_pages_through_every_delivery_once(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint().url, packages=5)
     seen: list[str] = []
@@ -211,7 +207,7 @@ def test_the_list_pages_through_every_delivery_once(make_runtime: OpenRuntime, e
     assert queries.list_deliveries(runtime, "acc_other").items == []
 
 
-def test_of_many_tries_none_but_the_newest_are_read(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_list_reads_only_the_newest_attempts(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint().url, packages=2)
     deliver(runtime, export)
@@ -234,7 +230,7 @@ def test_of_many_tries_none_but_the_newest_are_read(make_runtime: OpenRuntime, e
     assert len(read) == 21
 
 
-def test_a_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
     with runtime.db.write() as session:

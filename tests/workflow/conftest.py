@@ -59,7 +59,7 @@ class UnsteadyStore(ArtifactStore):
             raise self.error_on_put
         if self.refusals:
             self.refusals -= 1
-            raise StoreUnavailable("the artifact store did not take a document: it was told not to")
+            raise StoreUnavailable("the artifact store did not accept a document: a test refuses it")
         return super().put(body)
 
 

@@ -1,1 +1,1 @@
-"""What an export looks like from outside."""
+"""Schemas of plans and exports, as callers see them."""

@@ -1,4 +1,4 @@
-"""What callers say to execute a plan, and the read model of an export that every answer is made of."""
+"""The request to execute a plan, and the views of an export in responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.findings import Finding, RuleCount
 from pipeline.exports.schemas.plan import AccountId, BatchId, Plan, Sha256, StrictModel
 from pipeline.exports.states import ExportState, Outcome, StepState, SubmissionState
 
-#: How much of what may be long an export's view holds; the rest lies behind `links`.
+#: The most events and lines in an export's view; `links` lead to the rest.
 MAX_EVENTS_SHOWN = 1_000
 MAX_LINES_SHOWN = 1_000
 
@@ -22,26 +22,26 @@ class ExecuteRequest(StrictModel):
 
     account_id: AccountId = Field(description="The account of the key")
     batch_id: BatchId
-    plan_hash: Sha256 | None = Field(None, description="Refuses the call unless the plan has this hash")
-    plan: Plan | None = Field(None, description="The approved plan; without it the registered one is taken")
+    plan_hash: Sha256 | None = Field(None, description="The call is refused unless the plan has this hash")
+    plan: Plan | None = Field(None, description="The approved plan; default: the registered plan of the batch")
     idempotency_key: str | None = Field(
         None,
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The Idempotency-Key header wins over it",
+        description="The Idempotency-Key header overrides it",
     )
 
     @staticmethod
     def describe_mistake(body: Mapping[str, Any]) -> str | None:
-        """Return what to say of a body that is a plan without the request around it; None of any other."""
+        """Return the message for a body that is a plan without a request around it; None for any other body."""
         if "plan" in body or "units" not in body:
             return None
-        return 'is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
+        return 'must be a request, not a plan; send the plan in it: {"accountId": ..., "batchId": ..., "plan": {...}}'
 
 
 class View(BaseModel):
-    """A frozen object of an answer. Names in snake_case and camelCase stand side by side: clients rely on each as it is."""
+    """A frozen object of a response. It mixes snake_case and camelCase names, which clients rely on."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True, from_attributes=True
@@ -60,7 +60,7 @@ class StepView(View):
 
 
 class UnitView(View):
-    """One unit of the plan and how far it is."""
+    """One unit of the plan and its steps."""
 
     unit_ref: str = Field(alias="unitRef")
     customs_package_id: str
@@ -97,11 +97,11 @@ class PackageView(View):
     tare_weight_kg: str = Field(alias="tareWeightKg")
     tracking_number: str | None = Field(alias="trackingNumber")
     order_id: str | None = Field(alias="orderId")
-    contents: list[dict[str, str]] = Field(description="lineRef and quantity of what lies directly in it")
+    contents: list[dict[str, str]] = Field(description="lineRef and quantity of the goods directly in it")
 
 
 class LineTreatmentView(View):
-    """What customs must be told of one line, and the digest that every document repeats."""
+    """The treatment of one line, and the digest that every document repeats."""
 
     unit_ref: str = Field(alias="unitRef")
     line_ref: str = Field(alias="lineRef")
@@ -117,7 +117,7 @@ PackageState = Literal["waiting", "preparing", "closed", "failed", "cancelled"]
 
 
 class CustomsPackageSummary(View):
-    """The customs package of one unit; the whole of it lies at `link`."""
+    """A summary of the customs package of one unit; `link` leads to all of it."""
 
     id: str
     export_batch_id: str = Field(alias="exportBatchId")
@@ -129,7 +129,7 @@ class CustomsPackageSummary(View):
 
 
 class CustomsPackageView(View):
-    """The customs package of one unit: its documents, its handling units and its treatment."""
+    """The customs package of one unit: its documents, its packages and its treatment."""
 
     id: str
     export_batch_id: str = Field(alias="exportBatchId")
@@ -145,9 +145,9 @@ class CustomsPackageView(View):
 
 
 class NotificationView(View):
-    """The messages of one kind to one recipient by one channel, counted: there is one a package, so they are not listed.
+    """The number of messages of one type to one recipient over one channel.
 
-    `GET /api/deliveries?exportId=` lists each of them.
+    There may be one per package, so they are counted; `GET /api/deliveries?exportId=` lists them.
     """
 
     event_type: str = Field(description="CloudEvent type")
@@ -155,10 +155,10 @@ class NotificationView(View):
     partner_id: str
     channel: str
     messages: int
-    waiting: int = Field(0, description="Held back until the export has completed")
+    waiting: int = Field(0, description="Sent after the export has completed")
     pending: int = 0
     delivered: int = 0
-    dead: int = Field(0, description="Given up; an operator may resend them")
+    dead: int = Field(0, description="Attempts used up; an operator may resend them")
     cancelled: int = 0
     last_delivered_at: datetime | None = None
     last_error: str | None = None
@@ -172,7 +172,7 @@ class AcknowledgementView(View):
     reference: str | None
     entry_number: str | None
     message: str | None
-    fields: list[dict[str, Any]] = Field(description="What is wrong, by JSON Pointer into the plan")
+    fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
     received_at: datetime
 
 
@@ -182,7 +182,7 @@ class BrokerSubmissionView(View):
     id: str
     submission_type: str
     status: Literal["pending", "sent", "failed"] = Field(
-        description="Of the sending alone; `submission_status` tells the rest"
+        description="Only whether it was sent; `submission_status` has the full status"
     )
     recipient_email: str | None
     subject: str
@@ -193,14 +193,14 @@ class BrokerSubmissionView(View):
     channel: str
     submission_status: SubmissionState
     deadline_at: datetime | None = Field(
-        description="When the status above must be reached; null where none is waited for"
+        description="When the next status must be reached; null if no status is awaited"
     )
-    overdue_at: datetime | None = Field(description="When the operators were told that it was not")
+    overdue_at: datetime | None = Field(description="When the operators were notified that it is overdue")
     acknowledgements: list[AcknowledgementView]
 
 
 class EventView(View):
-    """Something that happened; `seq` counts from 1 without a gap."""
+    """One event of an export's log; `seq` counts from 1 without gaps."""
 
     id: str
     seq: int
@@ -211,14 +211,14 @@ class EventView(View):
 
 
 class RulesetView(View):
-    """The dated rules that the planner decided by."""
+    """The dated rules that the planner used."""
 
     id: str
     as_of: date = Field(alias="asOf")
 
 
 class TreatmentView(View):
-    """What customs must be told of the whole export; `digest` is on every document and message."""
+    """The treatment of the whole export; `digest` is on every document and message."""
 
     digest: str
     ruleset: RulesetView
@@ -227,7 +227,7 @@ class TreatmentView(View):
 
 
 class Links(View):
-    """Where the rest lies, relative to the API's address."""
+    """Links to the rest of the export, relative to the API's address."""
 
     self: str
     events: str
@@ -236,28 +236,29 @@ class Links(View):
 
 
 class ExportView(View):
-    """An export as it is known now: the canonical read model."""
+    """An export in its present state."""
 
     export_id: str = Field(alias="exportId")
     batch_id: str
     state: ExportState
     outcome: Outcome = Field(
         Outcome.IN_PROGRESS,
-        description="What became of it, for a person: the state, the customs broker's answer, a missed deadline or what was"
-        " not delivered, in one word",
+        description="What became of it, in one word for people: from the state, the customs broker's answers, missed"
+        " deadlines and dead letters",
     )
-    status: str = Field(description="One plain sentence: what it is doing, or waiting for")
+    status: str = Field(description="One plain sentence: what the export is doing or waiting for")
     plan_hash: str = Field(alias="planHash")
     revision: int
     failure: str | None = Field(None, description="Why it failed")
     quarantined: bool = Field(
-        False, description="It failed because it broke what worked on it; it is set aside until an operator retries it"
+        False,
+        description="It failed because its work killed workers or raised an unknown error; an operator must retry or cancel it",
     )
     purged_at: datetime | None = Field(
         None, alias="purgedAt", description="When its payload was purged; its hashes and its log are kept"
     )
-    supersedes: str | None = Field(None, description="The export that was the revision before")
-    superseded_by: str | None = Field(None, alias="supersededBy", description="The export that took its place")
+    supersedes: str | None = Field(None, description="The export of the revision before")
+    superseded_by: str | None = Field(None, alias="supersededBy", description="The export that replaced it")
     accepted_at: datetime = Field(alias="acceptedAt")
     updated_at: datetime = Field(alias="updatedAt")
     units: list[UnitView]
@@ -280,7 +281,7 @@ class ExportSummary(View):
     export_id: str = Field(alias="exportId")
     batch_id: str
     state: ExportState
-    outcome: Outcome = Field(description="What became of it, as the export itself says it")
+    outcome: Outcome = Field(description="What became of it, as in the view of the export")
     plan_hash: str = Field(alias="planHash")
     revision: int
     test: bool
@@ -303,7 +304,7 @@ class ExportPage(View):
 
 
 class EventPage(View):
-    """A stretch of the log; `nextAfter` is what to ask for next, null where nothing more is known yet."""
+    """One page of the log; `nextAfter` is the `after` of the next page, null if there are no more events yet."""
 
     items: list[EventView]
     next_after: int | None = Field(alias="nextAfter")
@@ -319,12 +320,14 @@ class PlanReceipt(View):
 
 
 class PreflightReport(View):
-    """What executing the plan would say, without doing anything."""
+    """The result of all checks of a plan, without its execution."""
 
-    executable: bool = Field(description="Whether no finding blocks")
+    executable: bool = Field(description="True if no finding blocks")
     plan_hash: str = Field(alias="planHash")
     findings: list[Finding] = Field(
-        description="What blocks, up to ten thousand, and the rest up to a thousand in all; a waived one names its waiver"
+        description="Blocking findings, up to ten thousand, and others up to a thousand in all; a waived one names its waiver"
     )
     rules: list[RuleCount] = Field(description="All findings, counted by rule and severity")
-    findings_left_out: int = Field(alias="findingsLeftOut", description="How many are counted but not listed")
+    findings_left_out: int = Field(
+        alias="findingsLeftOut", description="Number of findings that are counted but not listed"
+    )

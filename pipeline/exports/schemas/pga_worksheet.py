@@ -1,4 +1,4 @@
-"""What the filer must key for partner government agencies: the worksheet of a unit, and its 80-column records."""
+"""The PGA worksheet of a unit: the data that the filer must enter for the agencies, and its 80-column records."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class WorksheetModel(BaseModel):
 
 
 class Datum(WorksheetModel):
-    """One thing to key: what the plan has for it, and where it stands in the records (`PG02 10-28`) if it has a place.
+    """One datum to enter: its values in the plan, and its place in the records (`PG02 10-28`) if it has one.
 
-    `missing` is asked for and not there; `person` is there, or may be asked for, but somebody must look at it.
+    `missing` is required but not in the plan. `person` is in the plan, or may be required, and a person must look at it.
     """
 
     key: str
@@ -32,7 +32,7 @@ class Datum(WorksheetModel):
 
 
 class AgencyAnswer(WorksheetModel):
-    """What one agency is told for one flag of a line; `outcome` says it in words where it is not told by data."""
+    """The answer to one agency for one flag of a line; `outcome` gives it in words if it is not data."""
 
     flag: str
     agency: str
@@ -51,7 +51,7 @@ class AgencyAnswer(WorksheetModel):
 
 
 class WorksheetLine(WorksheetModel):
-    """A line that an agency looks at; `records` are those of its HTS line, each of 80 columns."""
+    """A line with an agency flag; `records` are the 80-column records of its HTS line."""
 
     number: int
     line_ref: str
@@ -66,7 +66,7 @@ class WorksheetLine(WorksheetModel):
 
 
 class AgencyTotal(WorksheetModel):
-    """How the answers to one agency stand, over all lines."""
+    """The totals of the answers to one agency, over all lines."""
 
     agency: str
     name: str
@@ -77,7 +77,7 @@ class AgencyTotal(WorksheetModel):
 
 
 class PgaWorksheet(WorksheetModel):
-    """Everything that the agencies of a unit's lines must be told, as of the day of entry; no lines where none is."""
+    """All answers to agencies for a unit, as of the day of entry; `lines` is empty if there are none."""
 
     entered_on: date
     rules_as_of: date
@@ -91,5 +91,5 @@ class PgaWorksheet(WorksheetModel):
     person: int
 
 
-#: The worksheet as an invoice carries it: for its own documents, and no part of the invoice's published form.
+#: The worksheet in an invoice: for the service's documents only, and left out of the published invoice.
 InvoiceWorksheet = Annotated[PgaWorksheet | None, Field(exclude=True)]

@@ -1,4 +1,4 @@
-"""The approved export plan, schema version 1: what an upstream service says is to happen, closed and frozen."""
+"""The export plan that an upstream service sends, schema version 1; unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.core.text_safety import check_readable
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
 
-#: The source of findings about two things of one name, or a name without a thing.
+#: The source of findings about duplicate names and dangling references.
 REFERENCES = "Export plan, schema version 1: a reference names one thing of its unit, a unitRef one of the plan"
 
 
@@ -49,7 +49,7 @@ Percent = Annotated[Number, Field(ge=0, le=1000, max_digits=9, decimal_places=6)
 
 Text = Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=256)]
 LongText = Annotated[str, AfterValidator(check_printable), Field(min_length=1, max_length=1000)]
-#: Texts outside a plan, of which no finding can say what is wrong.
+#: Texts outside a plan, which the checks of a plan do not cover.
 ReadableText = Annotated[Text, AfterValidator(check_readable)]
 LongReadableText = Annotated[LongText, AfterValidator(check_readable)]
 Ref = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
@@ -83,14 +83,14 @@ class PartnerRef(StrictModel):
 
 
 class RulesetRef(StrictModel):
-    """The dated rules that the planner decided by."""
+    """The dated rules that the planner used."""
 
     id: Text
     as_of: Day
 
 
 class Entry(StrictModel):
-    """What the filer needs for the entry header."""
+    """The data of the entry header for the filer."""
 
     type: Annotated[str, Field(pattern=r"^[0-9]{2}$", description="CBP entry type, such as 01 or 11")]
     port_of_entry: Annotated[str, Field(pattern=r"^[0-9]{4}$", description="Schedule D")]
@@ -115,7 +115,7 @@ class Address(StrictModel):
 
 
 class Contact(StrictModel):
-    """A person, or a desk, that answers questions."""
+    """A person or department that answers questions."""
 
     name: Text
     title: Text | None = None
@@ -124,7 +124,7 @@ class Contact(StrictModel):
 
 
 class Party(StrictModel):
-    """A name and address of the invoice, with the numbers that it is known by."""
+    """A party of the invoice: its name, address and identification numbers."""
 
     name: Text
     address: Address
@@ -133,7 +133,7 @@ class Party(StrictModel):
 
 
 class Importer(StrictModel):
-    """The importer of record: its number always; name and address where they differ from the buyer's."""
+    """The importer of record: its number always; name and address if they differ from the buyer's."""
 
     importer_number: Text
     name: Text | None = None
@@ -142,12 +142,12 @@ class Importer(StrictModel):
 
     @property
     def masked_number(self) -> str:
-        """The number as people are shown it."""
+        """The importer's number for display."""
         return mask_number(self.importer_number)
 
 
 class Manufacturer(StrictModel):
-    """Who made the goods, and the manufacturer identification code (19 CFR 102 appendix)."""
+    """The manufacturer of the goods, and its manufacturer identification code (19 CFR 102 appendix)."""
 
     ref: Ref
     name: Text
@@ -156,7 +156,7 @@ class Manufacturer(StrictModel):
 
 
 class Parties(StrictModel):
-    """Everyone named on the invoice."""
+    """All parties named on the invoice."""
 
     seller: Party
     buyer: Party
@@ -183,17 +183,17 @@ class Discount(StrictModel):
 
 
 class Rebate(StrictModel):
-    """A rebate, drawback or bounty that the export of the goods is allowed (19 CFR 141.86(a)(9)); no part of the total."""
+    """A rebate, drawback or bounty on the export of the goods (19 CFR 141.86(a)(9)); not part of the total."""
 
     name: Text
     amount: Amount
 
 
 class Assist(StrictModel):
-    """Goods or services that were given for the production and are not in the prices (19 CFR 141.86(a)(11)); no part of the total."""
+    """Goods or services supplied for the production and not in the prices (19 CFR 141.86(a)(11)); not part of the total."""
 
     name: LongText
-    amount: Amount | None = Field(default=None, description="What they are worth, where that is known")
+    amount: Amount | None = Field(default=None, description="Their value, if it is known")
 
 
 class InvoiceHeader(StrictModel):
@@ -211,7 +211,7 @@ class InvoiceHeader(StrictModel):
     valuation_basis: Text | None = Field(
         default=None,
         exclude_if=lambda value: value is None,
-        description="What the values rest on, of goods that are not sold, such as the price of a like sale",
+        description="For goods that are not sold: the basis of the values, such as the price of a similar sale",
     )
     usmca_statement: LongText | None = Field(
         default=None,
@@ -251,7 +251,7 @@ class Section232(StrictModel):
 
 
 class Pga(StrictModel):
-    """What one partner government agency must be told of the line, or why it need not be."""
+    """The data of the line for one partner government agency, or the reason why it needs none."""
 
     flag: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
     agency: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$")]
@@ -263,7 +263,7 @@ class Pga(StrictModel):
 
 
 class Treatment(StrictModel):
-    """What customs must be told of one line, as the planner decided it; `undetermined` says what it could not decide."""
+    """What customs must know of one line, as the planner decided; `undetermined` says what it could not decide."""
 
     chapter99: list[Chapter99] = Field(default_factory=list, max_length=12)
     section232: list[Section232] = Field(default_factory=list, max_length=3)
@@ -295,14 +295,14 @@ class Line(StrictModel):
 
 
 class CertifiedGoods(StrictModel):
-    """Goods that a certification of origin covers: what they are, and their HS subheading."""
+    """Goods that a certification of origin covers: their description and HS subheading."""
 
     description: LongText
     hs_code: Annotated[str, Field(pattern=r"^[0-9]{6}$", description="HS, 6 digits without dots")]
 
 
 class UsmcaCertificate(StrictModel):
-    """A USMCA certification of origin, with the elements of annex 5-A; a party that is the certifier is left out."""
+    """A USMCA certification of origin, with the elements of annex 5-A; leave out the party that is the certifier."""
 
     ref: Ref
     certifier_role: Literal["importer", "exporter", "producer"]
@@ -321,14 +321,14 @@ class UsmcaCertificate(StrictModel):
 
 
 class Content(StrictModel):
-    """How much of one invoice line lies directly in the package."""
+    """The quantity of one invoice line directly in the package."""
 
     line_ref: Ref
     quantity: Quantity
 
 
 class Package(StrictModel):
-    """A physical handling unit; `parent_ref` names the pallet or carton that it stands on or in."""
+    """A carton, pallet or other handling unit; `parent_ref` names the pallet or carton that it is on or in."""
 
     package_ref: Ref
     type: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$", description="CTN, PLT, BAG and the like")]
@@ -374,12 +374,12 @@ class Plan(StrictModel):
 
     @staticmethod
     def describe_mistake(body: Mapping[str, Any]) -> str | None:
-        """Return what to say of a body that is a request with a plan inside; None of any other."""
+        """Return the message for a body that is a request with a plan in it; None for any other body."""
         if "units" in body or not isinstance(body.get("plan"), dict):
             return None
-        return "is a request with a plan inside; send the object in its member plan alone"
+        return "must be a plan, not a request; send only the object in its member `plan`"
 
 
 def as_json(model: BaseModel) -> dict[str, Any]:
-    """Return the model as JSON-ready data: camelCase, decimals as strings with their digits as they came."""
+    """Return the model as JSON-ready data: camelCase, decimals as strings with unchanged digits."""
     return model.model_dump(mode="json", by_alias=True)

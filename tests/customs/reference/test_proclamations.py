@@ -68,7 +68,7 @@ def rules_after_proclamation(tmp_path: Path) -> Ruleset:
 
     needs = folder / "section232.yaml"
     text = needs.read_text(encoding="utf-8")
-    old = text[text.index("  - heading: ") : text.index("# What must be known of each metal")]
+    old = text[text.index("  - heading: ") : text.index("# The data needed for each metal")]
     new = old.replace('"15"', '"25"').replace("2026-04-06", "2027-03-01")
     ended = old.replace("effective_from: 2026-04-06", "effective_from: 2026-04-06\n    effective_to: 2027-02-28")
     needs.write_text(text.replace(old, ended + new), encoding="utf-8")

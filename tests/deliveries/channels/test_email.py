@@ -265,9 +265,9 @@ def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected_text"),
     [
-        ({"smtp_url": "mail.example"}, "EXPORTS_SMTP_URL is none"),
-        ({"smtp_url": "http://mail.example"}, "EXPORTS_SMTP_URL is none"),
-        ({"smtp_url": "smtp://a:b@mail.example"}, "in the clear"),
+        ({"smtp_url": "mail.example"}, "EXPORTS_SMTP_URL must be a mail server's URL"),
+        ({"smtp_url": "http://mail.example"}, "EXPORTS_SMTP_URL must be a mail server's URL"),
+        ({"smtp_url": "smtp://a:b@mail.example"}, "unencrypted"),
         ({"smtp_url": "smtp://mail.example"}, "needs a sender"),
         ({"mail_from": "a@x.example\r\nBcc: b@x.example"}, "no address"),
         ({"mail_from": "nobody"}, "no address"),

@@ -130,7 +130,7 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     name, found, remedy = find_failed_stage(run_test("https://nowhere.example/hook"))
-    assert (name, found) == ("resolve", "nowhere.example: the name is not known")
+    assert (name, found) == ("resolve", "nowhere.example: the name cannot be resolved")
     assert "check the name" in remedy
 
 
@@ -140,7 +140,7 @@ def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start,
     port = receiver(seen=requests.append).url.split(":")[2]
     stages = run_test(f"http://{host}:{port}", allow_private_destinations=False)
     name, found, remedy = find_failed_stage(stages)
-    assert (name, found) == ("resolve", "the address leads into a private network")
+    assert (name, found) == ("resolve", "the address is in a private network")
     assert "an address on the internet" in remedy
     assert (len(stages), requests) == (1, [])
 
@@ -151,7 +151,7 @@ def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: p
     name, found, remedy = find_failed_stage(
         run_test("https://dock.example:6379/hook", allow_private_destinations=False)
     )
-    assert (name, found.startswith("partners are not reached at port 6379")) == ("resolve", True)
+    assert (name, found.startswith("port 6379 is not allowed for partners")) == ("resolve", True)
     assert "EXPORTS_DESTINATION_PORTS" in remedy
 
 

@@ -286,12 +286,12 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_distingui
     for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
         body = assert_refused(client.post(address, json=PLAN), 400, "VALIDATION_ERROR", "")
         assert body["message"] == (
-            'the body is a plan itself; send it inside a request: {"accountId": ..., "batchId": ..., "plan": {...}}'
+            'the body must be a request, not a plan; send the plan in it: {"accountId": ..., "batchId": ..., "plan": {...}}'
         )
         assert len(body["details"]["issues"]) == 1
     for address in ("/api/exports/plans", "/api/exports/preflight"):
         body = assert_refused(client.post(address, json=execution(PLAN)), 400, "VALIDATION_ERROR", "")
-        assert body["message"] == "the body is a request with a plan inside; send the object in its member plan alone"
+        assert body["message"] == "the body must be a plan, not a request; send only the object in its member `plan`"
     assert harness.rows() == before
 
 

@@ -27,7 +27,7 @@ FINAL_EVENTS: Final = {
     ],
     "date": ["0001-01-01", "9999-12-31", "1969-12-31", "2200-01-01"],
 }  # fmt: skip
-REMEDY: Final = "must lie in the years 1970 to 2199; give the real one, or leave it out"
+REMEDY: Final = "must be in the years 1970 to 2199; give the real date, or leave it out"
 
 #: operation -> how many places of its body are a day or an instant, or more
 BODIES: Final = {

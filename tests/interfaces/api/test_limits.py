@@ -224,7 +224,7 @@ def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(o
 
 
 def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
-    with pytest.raises(ValidationError, match="EXPORTS_MAX_BODIES_BYTES has no room for one body"):
+    with pytest.raises(ValidationError, match="EXPORTS_MAX_BODIES_BYTES must be EXPORTS_MAX_BODY_BYTES or more"):
         Settings(max_body_bytes=100, max_bodies_bytes=99)
 
 

@@ -60,8 +60,8 @@ def test_the_key_is_asked_before_the_body_is_read(harness: ApiHarness) -> None:
         (b"[" * 100_000, AS_JSON, 413, "PAYLOAD_TOO_LARGE", "nested deeper than 32 levels"),
         (b'{"a":' * 33 + b"1" + b"}" * 33, AS_JSON, 413, "PAYLOAD_TOO_LARGE", "nested deeper than 32 levels"),
         (b'{"accountId":"a","accountId":"b"}', AS_JSON, 400, "INVALID_REQUEST", "'accountId' is given twice"),
-        (b'{"accountId":NaN}', AS_JSON, 400, "INVALID_REQUEST", "NaN is no JSON number"),
-        (b'{"accountId":-Infinity}', AS_JSON, 400, "INVALID_REQUEST", "-Infinity is no JSON number"),
+        (b'{"accountId":NaN}', AS_JSON, 400, "INVALID_REQUEST", "NaN is not a JSON number"),
+        (b'{"accountId":-Infinity}', AS_JSON, 400, "INVALID_REQUEST", "-Infinity is not a JSON number"),
         (b'{"accountId":' + b"9" * 5000 + b"}", AS_JSON, 400, "INVALID_REQUEST", "too many digits"),
         (b'{"accountId":"\xff"}', AS_JSON, 400, "INVALID_REQUEST", "not UTF-8 at byte 14"),
         (b"", AS_JSON, 400, "INVALID_REQUEST", "not JSON at line 1, column 1"),
@@ -188,7 +188,7 @@ def test_a_text_that_is_longer_than_any_schema_takes_is_refused_before_it_is_rea
 def test_a_large_body_with_a_character_that_takes_four_bytes_is_refused_and_a_small_one_read() -> None:
     emoji = '{"a":"😀",'.encode()
     assert load_json(emoji + b'"b":""}') == {"a": "😀", "b": ""}
-    with pytest.raises(PayloadTooLarge, match="such as an emoji; leave such out, or split the plan"):
+    with pytest.raises(PayloadTooLarge, match="such as an emoji; remove such characters, or split the plan"):
         load_json(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
 
 

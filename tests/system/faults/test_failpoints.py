@@ -191,7 +191,7 @@ def test_serve_refuses_them_at_an_address_that_its_command_line_gives(
     finally:
         get_settings.cache_clear()
     assert refused.exit_code == ExitCode.USAGE
-    assert "EXPORTS_HOST is reached from other machines" in refused.stderr
+    assert "other machines can reach EXPORTS_HOST" in refused.stderr
     assert failpoints._armed == {}
 
 
