@@ -1,1 +1,1 @@
-"""What customs must be told: carried, checked and proven, never guessed."""
+"""Customs: the treatment of lines, the checks of a plan, and the dated rules. Nothing is guessed."""

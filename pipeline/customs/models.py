@@ -1,4 +1,4 @@
-"""Waivers of the rules of customs."""
+"""The table of waivers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.core.columns import instant_column, text_column, timestamp_column
 
 
 class Waiver(SQLModel, table=True):
-    """A warning that the account takes upon itself; one that is revoked stays on record."""
+    """An account's recorded acceptance of a warning; a revoked waiver stays in the table."""
 
     __tablename__ = "waivers"
 

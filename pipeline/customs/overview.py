@@ -1,4 +1,4 @@
-"""A plan as a filer looks at it: line by line and agency by agency, what is there, what is missing, what needs a person."""
+"""The overview of a plan for a filer: per line and agency, what is present, what is missing and what needs a person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PGA = re.compile(r"^/treatment/pga/(\d+)")
 
 @dataclass
 class AgencyStatus:
-    """How one line stands with one agency: the unit as a whole where `line_ref` is empty, the plan where both are."""
+    """The state of one line for one agency; of the unit if `line_ref` is empty, of the plan if `unit_ref` is empty too."""
 
     unit_ref: str
     line_ref: str
@@ -35,14 +35,14 @@ class AgencyStatus:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing and nobody need look."""
+        """Whether nothing is missing and nothing needs a person."""
         return not self.missing and not self.person
 
 
 def plan_overview(plan: Plan, findings: Sequence[Finding]) -> list[AgencyStatus]:
-    """Return how the plan stands, in its own order: the plan itself, each unit, then its lines, each with its agencies.
+    """Return the state of the plan, then of each unit and its lines, each with its agencies, in the order of the plan.
 
-    A finding that blocks is missing, a warning needs a person unless it is waived; a note is neither.
+    A blocking finding counts as missing, a warning as needing a person unless it is waived; a note counts as neither.
     """
     by_place: dict[tuple[int, int | None] | None, list[tuple[str, Finding]]] = {}
     for finding in findings:
@@ -92,7 +92,7 @@ def _agency(rest: str, line: Line | None) -> str:
 
 
 def _field_words(rest: str) -> str:
-    """Return the last name of a pointer, as words: countryOfCast is country of cast."""
+    """Return the last name of a pointer in words, such as `country of cast` for countryOfCast."""
     names = [part for part in rest.split("/") if part and not part.isdigit()]
     return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", names[-1]) if names else ""
 

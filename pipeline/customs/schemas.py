@@ -1,4 +1,4 @@
-"""What callers may say about waivers, and what we say back; closed, camelCase."""
+"""The requests and responses for waivers; closed, camelCase."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Scope = Annotated[
     Field(
         max_length=500,
         pattern=r"^(/[A-Za-z0-9_.~*-]{1,64}){1,12}$",
-        description="Beginning of a JSON Pointer into the plan; * stands for any one part, as in /units/*/invoice",
+        description="Start of a JSON Pointer into the plan; * matches any single part, as in /units/*/invoice",
     ),
 ]
 
 
 class NewWaiver(StrictModel):
-    """A warning that the account takes upon itself: which, where, why, and until when."""
+    """A warning that the account accepts: which, where, why, and until when."""
 
     rule: RuleId
-    pointer: Scope | None = Field(None, description="Only there; without it everywhere")
+    pointer: Scope | None = Field(None, description="Only at this place in the plan; without it everywhere")
     partner_id: PartnerId | None = Field(None, description="Only for this customs broker or warehouse")
     reason: LongReadableText
-    ends_on: BoundedDay | None = Field(None, description="The last day, UTC; without it until it is revoked")
+    ends_on: BoundedDay | None = Field(None, description="The last day, UTC; without it the waiver holds until revoked")
 
 
 class WaiverView(StrictModel):
-    """A waiver as it is on record; a revoked one stays."""
+    """A recorded waiver; a revoked waiver stays recorded."""
 
     id: str
     rule: str
     pointer: str | None
     partner_id: str | None
     reason: str
-    waived_by: str = Field(description="Id of the key, or who said so on the command line")
+    waived_by: str = Field(description="Id of the API key, or the person named on the command line")
     ends_on: Day | None
     created_at: datetime
     revoked_by: str | None
@@ -47,6 +47,6 @@ class WaiverView(StrictModel):
 
 
 class WaiverList(StrictModel):
-    """The account's waivers, oldest first, the revoked ones among them."""
+    """The account's waivers, oldest first, with the revoked ones."""
 
     items: list[WaiverView]

@@ -1,4 +1,4 @@
-"""What customs must be told of each line: its canonical form, its digests, and the rows that keep it."""
+"""The treatment of each line: its canonical form, its digests, and the rows that store it."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 def line_digest(line: Line) -> str:
     """Return the digest of the line's code, origin and treatment, `sha256:<hex>`.
 
-    docs/treatment-digest.md says how anybody makes it. Decimals count with the digits that the plan gave them: 12.5 and
-    12.50 are told apart, the order of fields is not, nor is an empty field from one that is not there. A field that a
-    later version adds thus leaves the digests of plans without it as they are.
+    docs/treatment-digest.md specifies the digest. Decimals count with the digits of the plan: 12.5 and 12.50 differ. The
+    order of fields does not count, and an empty field counts as a missing one. So a field that a later version adds does
+    not change the digests of plans without it.
     """
     return digest_treatment(line.hts_code, line.country_of_origin, line.treatment)
 
 
 def digest_treatment(hts_code: str, country_of_origin: str, treatment: Treatment) -> str:
-    """Return the digest that a line of this code, origin and treatment has; see `line_digest`."""
+    """Return the digest of a line with this HTS code, origin and treatment; see `line_digest`."""
     line = {"htsCode": hts_code, "countryOfOrigin": country_of_origin, "treatment": as_json(treatment)}
     return _digest(_without_empty(line))
 
 
 def line_digests(unit: Unit) -> dict[str, str]:
-    """Return the digest of every line by its `lineRef`, in the order of the invoice."""
+    """Return the digest of each line by `lineRef`, in the order of the invoice."""
     return {line.line_ref: line_digest(line) for line in unit.lines}
 
 
 def unit_digest(by_line: Mapping[str, str]) -> str:
-    """Return the digest over the unit's lines: which they are, in their order, and what each must be told."""
+    """Return the digest over the refs and digests of the unit's lines, in their order."""
     return _digest([[line_ref, digest] for line_ref, digest in by_line.items()])
 
 
 def export_digest(by_unit: Mapping[str, str]) -> str:
-    """Return the digest over the export's units, by `unitRef`, in their order."""
+    """Return the digest over the refs and digests of the export's units, in their order."""
     return _digest([[unit_ref, digest] for unit_ref, digest in by_unit.items()])
 
 
 def attach_treatment(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
-    """Write the treatment of every line of the unit, each with its digest.
+    """Write the treatment of every line of the unit, each with its digest, and return the event.
 
-    Raises StepFailed where the digests are not the ones that the export was accepted with.
+    Raises StepFailed if the unit's digest differs from the one with which the export was accepted.
     """
     row = load_unit_row(session, context)
     unit = parse_unit(row)
@@ -59,7 +59,8 @@ def attach_treatment(session: Session, context: StepContext, _: object = None) -
     digest = unit_digest(digests)
     if digest != row.treatment_digest:
         raise StepFailed(
-            f"the treatment of unit {row.unit_ref} has the digest {digest}, but was accepted with {row.treatment_digest}"
+            f"the treatment of unit {row.unit_ref} has digest {digest}, but the export was accepted with "
+            f"{row.treatment_digest}"
         )
     session.execute(
         insert(LineTreatment), treatment_rows(unit, digests, export_id=context.export_id, unit_no=context.unit_no)
@@ -69,7 +70,7 @@ def attach_treatment(session: Session, context: StepContext, _: object = None) -
 
 
 def treatment_rows(unit: Unit, digests: Mapping[str, str], *, export_id: str, unit_no: int) -> list[dict[str, Any]]:
-    """Return the rows of the unit's lines, in their order; `digests` are those of `line_digests`."""
+    """Return the rows of the unit's lines, in their order; `digests` comes from `line_digests`."""
     return [
         {
             "export_id": export_id,
@@ -91,7 +92,7 @@ def _columns(line: Line) -> dict[str, Any]:
 
 
 def _without_empty(value: Any) -> Any:
-    """Return JSON without the members of objects that are null or empty, from the inside out."""
+    """Return the JSON value without object members that are null or empty, starting with the innermost."""
     if isinstance(value, dict):
         cleaned = {name: _without_empty(inner) for name, inner in value.items()}
         return {name: inner for name, inner in cleaned.items() if inner not in (None, [], {})}
@@ -99,7 +100,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def _digest(value: Any) -> str:
-    # RFC 8785 asks for more where there are numbers, or keys beyond the basic plane. A treatment has neither, and for
-    # the rest the encoder in C writes the same bytes in a tenth of the time: a test holds the two against each other.
+    # RFC 8785 differs from this only for numbers and for keys outside the basic plane. A treatment has neither. Otherwise
+    # the C encoder writes the same bytes in a tenth of the time; a test compares the two.
     canonical = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Waivers: warnings that an account takes upon itself, on record; what blocks cannot be waived."""
+"""Waivers: recorded acceptances of warnings by an account. A finding that blocks cannot be waived."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ _IN_FORCE: Final = (
 def grant_waiver(
     runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False
 ) -> WaiverView:
-    """Put a waiver on record; raises InsufficientRole where `test_only`, and NotFound where there is no such account."""
+    """Record a waiver and return it.
+
+    Raises InsufficientRole if `test_only`, and NotFound for an unknown account.
+    """
     _refuse_test_keys(test_only=test_only)
     waiver_id = new_id("wvr")
     with runtime.db.write() as session:
         if session.get(Account, account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
+            raise NotFound(f"account {account_id} does not exist")
         session.add(
             Waiver(
                 id=waiver_id,
@@ -56,7 +59,7 @@ def grant_waiver(
 
 
 def list_waivers(runtime: Runtime, account_id: str) -> list[WaiverView]:
-    """Return the account's waivers, oldest first, the revoked and the ended ones among them."""
+    """Return the account's waivers, oldest first, with the revoked and the ended ones."""
     with runtime.db.read() as session:
         rows = session.scalars(select(Waiver).where(col(Waiver.account_id) == account_id).order_by(col(Waiver.id)))
         return [_to_view(row) for row in rows]
@@ -65,9 +68,9 @@ def list_waivers(runtime: Runtime, account_id: str) -> list[WaiverView]:
 def revoke_waiver(
     runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
 ) -> WaiverView:
-    """End a waiver now and return it; revoking it again changes nothing.
+    """Revoke a waiver now and return it; revoking it again changes nothing.
 
-    Raises InsufficientRole where `test_only`, and NotFound.
+    Raises InsufficientRole if `test_only`, and NotFound for an unknown waiver.
     """
     _refuse_test_keys(test_only=test_only)
     with runtime.db.write() as session:
@@ -82,9 +85,9 @@ def revoke_waiver(
 def apply_waivers(
     session: Session, account_id: str, plan: Plan, findings: Sequence[Finding], *, on: date
 ) -> tuple[list[Finding], list[Waiver]]:
-    """Return the findings, each warning that the account waives marked with its waiver, and the waivers that were used.
+    """Return the findings, with each waived finding marked by its waiver, and the waivers that were used.
 
-    A finding that blocks is never marked, whatever a waiver says.
+    A finding that blocks is never marked.
     """
     if all(finding.severity == "block" for finding in findings):
         return list(findings), []
@@ -110,7 +113,7 @@ def apply_waivers(
 
 def _refuse_test_keys(*, test_only: bool) -> None:
     if test_only:
-        raise InsufficientRole("a waiver holds for live plans, and a test key must not change it; use a live key")
+        raise InsufficientRole("a test key must not change waivers, because they apply to live plans; use a live key")
 
 
 def _applies_to(waiver: Waiver, finding: Finding) -> bool:
@@ -128,7 +131,7 @@ def _load_view(session: Session, account_id: str, waiver_id: str) -> WaiverView:
         .execution_options(populate_existing=True)
     ).first()
     if row is None:
-        raise NotFound(f"there is no waiver {waiver_id}")
+        raise NotFound(f"waiver {waiver_id} does not exist")
     return _to_view(row)
 
 

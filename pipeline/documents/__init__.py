@@ -1,1 +1,1 @@
-"""One file a document kind."""
+"""The documents of a unit: the invoice model, the formats, the PDF engine, and their storage."""

@@ -1,4 +1,4 @@
-"""The bundle as bytes: its members, its manifest, and the zip that the same members always give, to the byte."""
+"""The bundle as bytes: its members, its manifest, and a zip whose bytes depend only on the members."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-#: The members beside the folders of the units.
+#: The members outside the folders of the units.
 PLAN, MESSAGE, MANIFEST = "plan.json", "broker_message.json", "manifest.json"
 
-#: The earliest moment that a zip can name: the bytes tell nothing of when they were packed.
+#: The earliest time that a zip can hold; a fixed time keeps the bytes independent of the time of packing.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _READABLE_BY_ALL: Final = 0o100644 << 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -23,7 +23,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class BundleMember:
-    """One file of the bundle and its place in it; `sha256` in hex."""
+    """One file of the bundle: its path, its size, and its SHA-256 in hex."""
 
     path: str
     size: int
@@ -32,7 +32,7 @@ class BundleMember:
 
 @dataclass(frozen=True)
 class BundledUnit:
-    """A unit of the plan, the folder of its documents, and the digest over its treatment."""
+    """A unit of the plan, the folder of its documents, and its treatment digest."""
 
     unit_ref: str
     folder: str
@@ -41,7 +41,7 @@ class BundledUnit:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What the manifest says of the export; every word of it stands in the plan or in the message to the broker too."""
+    """The facts of the export in the manifest; the plan or the message to the broker also has each of them."""
 
     export_id: str
     account_id: str
@@ -56,7 +56,7 @@ class BundleInfo:
 
 
 def bundle_member(path: str, body: bytes) -> BundleMember:
-    """Return the member that holds `body`."""
+    """Return the member at `path` with the content `body`."""
     return BundleMember(path, len(body), hashlib.sha256(body).hexdigest())
 
 
@@ -66,7 +66,7 @@ def unit_folder(unit_no: int, unit_ref: str) -> str:
 
 
 def bundle_manifest(info: BundleInfo, members: Iterable[BundleMember]) -> bytes:
-    """Return the manifest of the bundle as UTF-8 JSON: what it is, and every other member with size and SHA-256."""
+    """Return the manifest of the bundle as UTF-8 JSON: the export's facts, and every other member with size and SHA-256."""
     content = {
         "schemaVersion": "1",
         "exportId": info.export_id,
@@ -90,9 +90,9 @@ def bundle_manifest(info: BundleInfo, members: Iterable[BundleMember]) -> bytes:
 
 
 def zip_members(members: Iterable[BundleMember], read: Callable[[BundleMember], bytes]) -> Iterator[bytes]:
-    """Yield the zip of `members` in their order, one of them in memory at a time.
+    """Yield the zip of `members` in their order, with only one of them in memory at a time.
 
-    They are stored as they are: what a deflater makes of them depends on the library of the machine.
+    Members are stored uncompressed: compressed bytes would depend on the library of the machine.
     """
     out = _StreamBuffer()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
@@ -106,15 +106,15 @@ def zip_members(members: Iterable[BundleMember], read: Callable[[BundleMember], 
 
 
 def safe_filename(name: str) -> str:
-    """Return `name` as a file name that no system misreads."""
+    """Return `name` as a file name that is safe on every system."""
     return _UNSAFE.sub("-", name).strip(".-") or "unnamed"
 
 
 class _StreamBuffer(io.BytesIO):
-    """A file of which what is finished is taken away; places count from the beginning of all of it.
+    """An output file whose finished bytes are taken out as a stream; offsets count from the start of the whole file.
 
-    One can go back in what is not taken yet: so the head of each member names its size and checksum. They would else
-    stand behind it, and readers that unpack while they receive cannot know where a member ends that is not compressed.
+    The zip writer can seek back in bytes that are not yet taken. So it writes size and checksum of a member before it.
+    Otherwise they would follow the member, and a streaming reader could not find the end of an uncompressed member.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class _StreamBuffer(io.BytesIO):
         return self._taken_bytes + super().seek(offset - self._taken_bytes if whence == io.SEEK_SET else offset, whence)
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return the bytes that were written since the last call."""
         whole = self.getvalue()
         self._taken_bytes += len(whole)
         super().seek(0)

@@ -1,4 +1,4 @@
-"""The documents of a unit: which kinds there are, and their making in order."""
+"""The registry of document kinds, and the function that renders all documents of a unit in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Document:
 
     @property
     def digest(self) -> str:
-        """The body's digest, written `sha256:<hex>`."""
+        """The digest of the body, `sha256:<hex>`."""
         return f"sha256:{sha256(self.body).hexdigest()}"
 
 
@@ -42,7 +42,7 @@ def _always(_: Invoice) -> bool:
 
 @dataclass(frozen=True)
 class DocumentKind:
-    """A kind of document: its names, the function that makes its bytes from the invoice, and which invoices have it."""
+    """A document kind: its names, the function that makes its bytes from the invoice, and the invoices that have it."""
 
     artifact_type: str
     filename: str
@@ -54,7 +54,7 @@ class DocumentKind:
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-#: Every kind but the manifest, in the order of their making; a unit has those that its invoice has use for.
+#: All kinds except the manifest, in the order of rendering; a unit has those that apply to its invoice.
 KINDS: tuple[DocumentKind, ...] = (
     DocumentKind(
         "cci_json",
@@ -136,14 +136,15 @@ ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANI
 
 
 def artifact_types(invoice: Invoice) -> tuple[str, ...]:
-    """Return the kinds of document that the unit of `invoice` has, in the order of their making."""
+    """Return the artifact types of the documents of this invoice's unit, in the order of rendering."""
     return (*(kind.artifact_type for kind in KINDS if kind.applies_to(invoice)), MANIFEST[0])
 
 
 def render_documents(invoice: Invoice) -> Iterator[Document]:
-    """Yield the documents one at a time, the manifest last; whoever stores each as it comes holds one in memory.
+    """Yield the documents one at a time, the manifest last. A caller that stores each one keeps only one in memory.
 
-    Raises RendererCrashed where the PDF engine died, StepFailed where a template cannot be set.
+    Raises RendererCrashed if the PDF engine dies, RendererUnavailable if it cannot work on this machine, and StepFailed if
+    Typst rejects a document.
     """
     entries: list[manifest.ManifestEntry] = []
     for kind in KINDS:

@@ -1,7 +1,7 @@
-"""Documents of an export as they are kept: their bytes in the store, a row and an event each; and how they are let go of.
+"""Stores, records, deletes and restores the documents of exports: bytes in the store, one row and one event each.
 
-Exports share the bytes of equal documents, so that a purge might delete what another export has just found in the store
-and is about to record. Both lock a row of the hash first: whoever comes second sees what the first has done.
+Exports share the bytes of equal documents. A purge could delete bytes that another export has just found in the store
+and is about to record. So both lock a row with the hash first, and the second sees what the first has done.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pipeline.exports.step_context import StepContext
 
 ArtifactRow = Mapping[str, Any]
 
-#: What a purge leaves of a document that lies in a row.
+#: The value that a purge leaves in place of a document that is stored in a row.
 PURGED: Final = "{}"
 
 _artifacts, _exports = table(Artifact).c, table(Export).c
 
-# One row stands for all of a hash, the first: equal documents may be many.
+# The first row of a hash is the lock for all of its rows: there may be many equal documents.
 _first_rows = (
     select(func.min(_artifacts.id))
     .where(_artifacts.sha256.in_(bindparam("hashes", expanding=True)))
     .group_by(_artifacts.sha256)
 )
-#: Always in one order, so that two of them never wait for each other.
+#: The rows are always locked in the same order, so two transactions cannot deadlock.
 _SAME_BYTES: Final = (
     select(_artifacts.sha256, or_(_artifacts.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged"))
     .join(table(Export), _exports.id == _artifacts.export_id)
@@ -51,7 +51,7 @@ _LOCK_TO_DELETE: Final = _SAME_BYTES.with_for_update(of=table(Artifact))
 def store_document(runtime: Runtime, context: StepContext, unit_no: int, document: Document) -> ArtifactRow:
     """Put the document into the store and return the row that records it.
 
-    Raises StoreUnavailable, which is worth another try.
+    Raises StoreUnavailable; the caller may retry.
     """
     return {
         "id": new_id("art"),
@@ -68,18 +68,20 @@ def store_document(runtime: Runtime, context: StepContext, unit_no: int, documen
 
 
 def record_documents(session: Session, store: ArtifactStore, rows: Sequence[ArtifactRow]) -> list[NewEvent]:
-    """Write the rows, and return the event of each.
+    """Write the rows and return one event for each.
 
-    Raises StoreUnavailable where a purge has deleted the bytes of one since they were found in the store: the next try
-    puts them there again.
+    Raises StoreUnavailable if a purge deleted the bytes of a row after they were found in the store. A retry stores them
+    again.
     """
     if rows:
         same_hash = session.execute(_LOCK_TO_RECORD, {"hashes": [row["sha256"] for row in rows]}).all()
-        # Only under the lock can no purge follow that deletes them. It is a look of some seconds at the most, where equal
-        # bytes were ever purged, and no other step reaches outside in its transaction.
+        # Only under the lock no purge can delete the bytes after this check. The store is asked only if equal bytes were
+        # purged before. That takes a few seconds at most; no other step calls another service inside its transaction.
         for sha256 in {each.sha256 for each in same_hash if each.purged}:
             if not store.has(sha256):
-                raise StoreUnavailable(f"document {sha256} was purged with another export just now")
+                raise StoreUnavailable(
+                    f"document {sha256} was just purged with another export; a retry stores it again"
+                )
         session.execute(insert(Artifact), list(rows))
     return [
         NewEvent(
@@ -100,14 +102,14 @@ def record_documents(session: Session, store: ArtifactStore, rows: Sequence[Arti
 
 
 def delete_unreferenced(runtime: Runtime, sha256: str) -> bool:
-    """Mark the document of purged exports as gone, and tell whether its bytes were deleted: not where another export has them.
+    """Mark the document of purged exports as purged; return whether its bytes were deleted.
 
-    The bytes go in the transaction, which holds the lock; where it is broken off, letting go once more is harmless.
-    Raises StoreUnavailable.
+    The bytes stay if an export that is not purged has them. They are deleted inside the transaction that holds the lock;
+    if it fails, a repeated deletion is harmless. Raises StoreUnavailable.
     """
     with runtime.db.write() as session:
         session.execute(_LOCK_TO_DELETE, {"hashes": [sha256]})
-        # Asked anew: whoever was waited for may have recorded it.
+        # Check after the lock: the transaction that held the lock before may have recorded the document.
         has_hash = col(Artifact.sha256) == sha256
         is_referenced = _is_referenced(session, sha256)
         if not is_referenced:
@@ -123,12 +125,12 @@ def delete_unreferenced(runtime: Runtime, sha256: str) -> bool:
 
 
 def restore_document(runtime: Runtime, sha256: str, body: bytes) -> bool:
-    """Put a recorded document into the store again, and tell whether it was: not where all exports that had it are purged.
+    """Put a recorded document into the store again; return False if all exports that had it are purged.
 
-    `body` are the bytes whose SHA-256 is `sha256`. Raises StoreUnavailable.
+    `body` must be the bytes with this SHA-256. Raises StoreUnavailable.
     """
     with runtime.db.write() as session:
-        # Only under the lock can no purge follow that knows nothing of these bytes.
+        # Only under the lock a purge cannot miss these bytes.
         session.execute(_LOCK_TO_RECORD, {"hashes": [sha256]})
         is_referenced = _is_referenced(session, sha256)
         if is_referenced:
@@ -148,21 +150,21 @@ def _is_referenced(session: Session, sha256: str) -> bool:
 
 @dataclass(frozen=True)
 class BrokerDocument:
-    """A document, and the customs broker that it is made for."""
+    """A document, and the id of the customs broker that receives it."""
 
     artifact: Artifact
     broker_id: str
 
 
 def find_artifact(session: Session, account_id: str, artifact_id: str) -> BrokerDocument:
-    """Return the document's row; raises NotFound, also for what belongs to another account."""
+    """Return the document's row; raises NotFound if it is unknown, of another account, or purged."""
     found = session.execute(
         sqlmodel_select(Artifact, Export.broker_id, col(Export.purged_at))
         .join(Export, col(Export.id) == col(Artifact.export_id))
         .where(col(Artifact.id) == artifact_id, col(Artifact.account_id) == account_id)
     ).first()
     if found is None:
-        raise NotFound(f"there is no artifact {artifact_id} in this account")
+        raise NotFound(f"artifact {artifact_id} does not exist in this account")
     if found[2] is not None:
         raise NotFound(f"artifact {artifact_id} was purged when its retention ended; its SHA-256 was {found[0].sha256}")
     return BrokerDocument(found[0], found[1])

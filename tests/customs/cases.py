@@ -1,4 +1,4 @@
-"""Changes to a good plan, and what the customs rules have to say of each."""
+"""Changes to a good plan, and the findings that the customs checks must yield for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN_ADDRESS = {
 }
 
 
-#: The shirts at $2,800: above $2,500 a claim of USMCA needs a certification.
+#: The shirts at $2,800: above $2,500 a USMCA claim needs a certification.
 DEAR: list[tuple[str, Any]] = [
     (f"{SHIRT}/unitPrice", "700.00"),
     (f"{SHIRT}/lineValue", "2800.00"),
@@ -32,19 +32,19 @@ DEAR: list[tuple[str, Any]] = [
 ]
 
 
-def findings(made: Json, on: date = TODAY) -> list[Finding]:
-    return check_plan(Plan.model_validate(made), on=on)
+def findings(changed: Json, on: date = TODAY) -> list[Finding]:
+    return check_plan(Plan.model_validate(changed), on=on)
 
 
-def list_findings(made: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
-    return [(finding.rule, finding.severity, finding.pointer) for finding in findings(made, on)]
+def list_findings(changed: Json, on: date = TODAY) -> list[tuple[str, str, str]]:
+    return [(finding.rule, finding.severity, finding.pointer) for finding in findings(changed, on)]
 
 
 def with_changes(*changes: tuple[str, Any]) -> Json:
-    made = plan()
+    changed = plan()
     for pointer, value in changes:
-        made = change_plan(made, pointer, value)
-    return made
+        changed = change_plan(changed, pointer, value)
+    return changed
 
 
 def enter_on(on: str) -> list[tuple[str, Any]]:
@@ -98,7 +98,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V02", "block", f"{PAN}/description")],
     ),
     "V03 a line value is not quantity by price": (
-        # The total is set to what the lines add up to, so that the line alone is wrong.
+        # The total equals the sum of the lines, so that only the line is wrong.
         [(f"{PAN}/lineValue", "50.01"), (f"{UNIT}/invoice/total", "228.01")],
         [("V03", "block", f"{PAN}/lineValue")],
     ),
@@ -106,7 +106,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{UNIT}/invoice/total", "228.01")],
         [("V03", "block", f"{UNIT}/invoice/total")],
     ),
-    "V04 lines and packages weigh apart": (
+    "V04 lines and packages differ in weight": (
         [(f"{UNIT}/packages/0/grossWeightKg", "8.200")],
         [("V04", "block", f"{UNIT}/packages")],
     ),
@@ -133,7 +133,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
         ],
     ),
-    "V09 aluminum from who knows where": (
+    "V09 aluminum of unknown origin": (
         [
             (f"{PAN}/htsCode", "7615107180"),
             (
@@ -262,7 +262,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
         [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
     ),
-    "V14 a disclaimer of nobody knows which program": (
+    "V14 a disclaimer without a program": (
         [(f"{PAN}/treatment/pga/0/program", None)],
         [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
     ),
@@ -323,7 +323,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{UNIT}/invoice/relatedParties", True)],
         [("V18", "note", f"{UNIT}/invoice/relatedParties")],
     ),
-    "V19 nobody to call": (
+    "V19 a contact without a telephone": (
         [(f"{UNIT}/parties/exporterContact/phone", None)],
         [("V19", "warn", f"{UNIT}/parties/exporterContact/phone")],
     ),
@@ -374,7 +374,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{UNIT}/parties/shipTo/address/postalCode", None)],
         [("V25", "block", f"{UNIT}/parties/shipTo/address/postalCode")],
     ),
-    "V27 informal entry of much": (
+    "V27 informal entry above the limit": (
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{PAN}/unitPrice", "700.00"),
@@ -383,7 +383,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         ],
         [("V27", "warn", f"{UNIT}/entry/type")],
     ),
-    "T01 a treatment that was not decided": (
+    "T01 an undetermined treatment": (
         [(f"{BAG}/treatment/undetermined", "The outer surface is not known.")],
         [("T01", "block", f"{BAG}/treatment/undetermined")],
     ),

@@ -1,4 +1,4 @@
-"""What else a broker would chase: changes to a good plan, and the finding that spares the call."""
+"""More changes to a good plan, each with the finding that replaces a question of the broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.customs.cases import BAG, DEAR, FOREIGN_ADDRESS, PAN, SHIRT, UNIT, he
 CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
 MAKER = f"{UNIT}/parties/manufacturers"
 
-#: A battery instead of the pan, which leaves metals and agencies out of it.
+#: A battery instead of the pan, so that metals and agencies do not matter.
 NEUTRAL: list[tuple[str, Any]] = [
     (f"{PAN}/treatment/chapter99", [heading("9903.05.29", "10")]),
     (f"{PAN}/treatment/section232", []),
@@ -27,9 +27,9 @@ def goods(hts_code: str, description: str, **attributes: str) -> list[tuple[str,
 
 
 def battery(**attributes: str) -> list[tuple[str, Any]]:
-    # A battery may be a part of a vehicle: a heading says that it is none.
-    made = goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", **attributes)
-    return [*made, (f"{PAN}/treatment/chapter99/-", heading("9903.94.06", "0"))]
+    # A battery may be a part of a vehicle; a heading declares that it is not.
+    changed = goods("8507600020", "Lithium-ion battery for cordless drills, 18 V", **attributes)
+    return [*changed, (f"{PAN}/treatment/chapter99/-", heading("9903.94.06", "0"))]
 
 
 INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
@@ -53,11 +53,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/charges/0/amount", "80.001"), (f"{UNIT}/invoice/total", "228.001")],
         [("V03", "block", f"{UNIT}/invoice/charges/0/amount")],
     ),
-    "V04 the manifest weighs otherwise": (
+    "V04 the manifest has another weight": (
         [(f"{UNIT}/entry/manifestGrossWeightKg", "12.500")],
         [("V04", "block", f"{UNIT}/entry/manifestGrossWeightKg")],
     ),
-    "V06 the manifest counts otherwise": (
+    "V06 the manifest has another count": (
         [(f"{UNIT}/entry/manifestQuantity", "3")],
         [("V06", "block", f"{UNIT}/entry/manifestQuantity")],
     ),
@@ -137,11 +137,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
         [("V22", "warn", f"{UNIT}/entry/type")],
     ),
-    "V22 a dumping case on a withdrawal that is for none": (
+    "V22 a dumping case on a withdrawal of another type": (
         [(f"{UNIT}/entry/type", "31"), (f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
         [("V22", "warn", f"{UNIT}/entry/type")],
     ),
-    "V23 a shirt of who knows what for whom": (
+    "V23 a shirt without fibre and wearer": (
         [(f"{SHIRT}/description", "Polo shirt for daily outdoor life")],
         [("V23", "warn", f"{SHIRT}/attributes")] * 3,
     ),
@@ -149,7 +149,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         goods("6403996075", "Hiking shoes, waterproof, ankle high"),
         [("V23", "warn", f"{PAN}/attributes")] * 2,
     ),
-    "V23 wood of no tree": (
+    "V23 wood without a species": (
         goods("4419909000", "Salad bowl, wooden, turned by hand"),
         [("V23", "warn", f"{PAN}/attributes")],
     ),
@@ -161,7 +161,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         battery(unNumber="class 9"),
         [("V23", "warn", f"{PAN}/attributes/unNumber")],
     ),
-    "V25 a state that is none": (
+    "V25 an unknown state": (
         [(f"{UNIT}/parties/shipTo/address/region", "New York")],
         [("V25", "warn", f"{UNIT}/parties/shipTo/address/region")],
     ),
@@ -169,7 +169,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/parties/shipTo/address/postalCode", "M5J 1H8")],
         [("V25", "warn", f"{UNIT}/parties/shipTo/address/postalCode")],
     ),
-    "V30 nobody to ask about the origin": (
+    "V30 a certifier without contact": (
         [(f"{CERTIFICATE}/certifierContact", None)],
         [("V30", "warn", f"{CERTIFICATE}/certifierContact")],
     ),
@@ -207,11 +207,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/saleDate", "2026-11-27")],
         [("V31", "warn", f"{UNIT}/invoice/saleDate")],
     ),
-    "V32 assists that nobody lists": (
+    "V32 assists without a list": (
         [(f"{UNIT}/invoice/assists", "declared")],
         [("V32", "warn", f"{UNIT}/invoice/assists")],
     ),
-    "V32 an assist of who knows what worth": (
+    "V32 an assist without a worth": (
         [
             (f"{UNIT}/invoice/assists", "declared"),
             (
@@ -232,11 +232,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("V03", "block", f"{UNIT}/invoice/assistItems/0/amount")],
     ),
-    "V33 sold nobody knows when": (
+    "V33 a sale without a day": (
         [(f"{UNIT}/invoice/saleDate", None)],
         [("V33", "block", f"{UNIT}/invoice/saleDate")],
     ),
-    "V33 sold nobody knows where": (
+    "V33 a sale without a place": (
         [(f"{UNIT}/invoice/salePlace", None)],
         [("V33", "block", f"{UNIT}/invoice/salePlace")],
     ),
@@ -244,7 +244,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.201"}])],
         [("V03", "block", f"{UNIT}/invoice/rebates/0/amount")],
     ),
-    "V35 a gift of who knows what worth": (
+    "V35 a gift without a basis of value": (
         [(f"{UNIT}/invoice/reasonForExport", "gift")],
         [("V35", "warn", f"{UNIT}/invoice/valuationBasis")],
     ),
@@ -306,11 +306,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
         [("D02", "block", f"{UNIT}/parties/buyer/name")],
     ),
-    "D02 a space that nobody sees": (
+    "D02 an invisible space": (
         [(f"{PAN}/attributes", {"material": "stainless\u200b steel"})],
         [("D02", "block", f"{PAN}/attributes/material")],
     ),
-    "D02 a filler that nobody sees": (
+    "D02 an invisible filler": (
         [(f"{UNIT}/parties/buyer/address/city", "Buffalo\u3164")],
         [("D02", "block", f"{UNIT}/parties/buyer/address/city")],
     ),

@@ -1,4 +1,4 @@
-"""A plan line by line and agency by agency: what is there, what is missing, what needs a person."""
+"""The overview of a plan per line and agency: what is present, what is missing, what needs a person."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.support.memory import measure_cost_ratio
 
 
 def list_standings(*changes: tuple[str, object]) -> dict[tuple[str, str], tuple[list[str], list[str], list[str]]]:
-    made = with_changes(*changes)
-    rows = plan_overview(Plan.model_validate(made), findings(made))
+    changed = with_changes(*changes)
+    rows = plan_overview(Plan.model_validate(changed), findings(changed))
     return {(row.line_ref, row.agency): (row.present, row.missing, row.person) for row in rows}
 
 
-def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
-    made = plan()
-    rows = plan_overview(Plan.model_validate(made), findings(made))
+def test_good_plan_is_complete_for_every_agency() -> None:
+    changed = plan()
+    rows = plan_overview(Plan.model_validate(changed), findings(changed))
     assert all(row.complete for row in rows)
     assert [(row.line_ref, row.agency) for row in rows] == [
         ("", PLAN),
@@ -43,7 +43,7 @@ def test_a_good_plan_is_complete_with_every_agency_of_every_line() -> None:
     assert shown["L2", USMCA] == ["claim S", "certification C1"]
 
 
-def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
+def test_blocking_finding_is_missing_at_its_agency() -> None:
     rows = list_standings(
         *DEAR, (f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None), (f"{SHIRT}/usmcaCertificateRef", None)
     )
@@ -52,33 +52,33 @@ def test_what_blocks_is_missing_with_the_agency_that_asks() -> None:
     assert [place for place, row in rows.items() if row[1]] == [("L1", DUTIES), ("L2", USMCA)]
 
 
-def test_a_warning_needs_a_person_and_a_note_needs_nobody() -> None:
+def test_warning_needs_person_but_note_does_not() -> None:
     rows = list_standings((f"{UNIT}/invoice/relatedParties", True), (f"{UNIT}/invoice/charges/0/code", "handling"))
     assert rows["", CBP][1:] == ([], ["V17 charges"])
 
 
-def test_a_waived_warning_needs_nobody() -> None:
-    made = with_changes((f"{UNIT}/invoice/charges/0/code", "handling"))
-    waived = [finding.model_copy(update={"waived_by": "wvr_1"}) for finding in findings(made)]
-    (_, row, *_) = plan_overview(Plan.model_validate(made), waived)
+def test_waived_warning_needs_no_person() -> None:
+    changed = with_changes((f"{UNIT}/invoice/charges/0/code", "handling"))
+    waived = [finding.model_copy(update={"waived_by": "wvr_1"}) for finding in findings(changed)]
+    (_, row, *_) = plan_overview(Plan.model_validate(changed), waived)
     assert (row.complete, row.waived) == (True, ["V17 charges"])
 
 
-def test_what_is_said_of_the_whole_plan_stands_before_its_units() -> None:
+def test_plan_findings_precede_units() -> None:
     assert list_standings(("/destinationCountry", "MX"))["", PLAN][1] == ["V25 destination country"]
 
 
-def test_a_certification_that_lacks_something_stands_with_usmca() -> None:
+def test_incomplete_certification_is_listed_under_usmca() -> None:
     assert list_standings((f"{UNIT}/usmcaCertificates/0/importer", None))["", USMCA][2] == ["V30 importer"]
 
 
-def test_agency_data_are_called_by_their_names() -> None:
+def test_agency_data_have_labels() -> None:
     row = pga_row("CP1", "CPS", processing="REF", data={"productId": "P-77", "batchNote": "B"})
     shown = list_standings((f"{PAN}/treatment/pga/0", row))["L1", "CPS"]
     assert shown == (["CP1 REF: batchNote, Product id"], [], ["V14-DATA certifier id", "V14-DATA version id"])
 
 
-def test_ten_times_the_lines_are_looked_over_for_about_ten_times_as_much() -> None:
+def test_overview_of_ten_times_the_lines_costs_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
     assert len(plan_overview(many, [])) == 26_669
-    assert measure_cost_ratio(lambda made: plan_overview(made, []), some, many) < 40
+    assert measure_cost_ratio(lambda changed: plan_overview(changed, []), some, many) < 40

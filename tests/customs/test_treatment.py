@@ -1,4 +1,4 @@
-"""The digest of a treatment, and the step that attaches it: what is told apart, what is not, and what is kept."""
+"""The digest of a treatment (which changes it depends on), and the step that stores the treatment."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
-def line(made: Json) -> Line:
-    return Line.model_validate(read_pointer(made, PAN))
+def line(changed: Json) -> Line:
+    return Line.model_validate(read_pointer(changed, PAN))
 
 
-#: One row of every kind, with every field that a row has, and empty ones among them.
+#: One row of each kind with all of its fields, and rows with empty fields.
 DIGESTED_CHANGES: Json = {
     "chapter99": [{"heading": "9903.82.09", "program": "S232_METALS", "ratePercent": "25", "basis": "full_value"}],
     "section232": [
@@ -68,8 +68,8 @@ DIGESTED_CHANGES: Json = {
 }  # fmt: skip
 
 
-def test_the_digest_stays_what_it_was() -> None:
-    # Kept here, so that a change of the canonical form cannot pass unseen: documents and messages repeat it.
+def test_digest_is_stable() -> None:
+    # A fixed value, so that a change of the canonical form fails here: documents and messages repeat the digest.
     digest = digest_treatment("7323930045", "CA", Treatment.model_validate(DIGESTED_CHANGES))
     assert digest == "sha256:138235fa5b513520443e754dee8307959e88a43865cae2f84e5eee130b73dd27"
 
@@ -89,7 +89,7 @@ class LaterTreatment(Treatment):
     quotas: dict[str, str] = Field(default_factory=dict)
 
 
-def test_a_field_that_a_later_version_adds_changes_no_digest_of_a_plan_without_it() -> None:
+def test_later_field_keeps_digest_of_plan_without_it() -> None:
     pan = line(plan())
     content = read_pointer(plan(), f"{PAN}/treatment")
     later = LaterTreatment.model_validate(content)
@@ -103,8 +103,8 @@ EMPTY: tuple[object, ...] = (None, [], {})
 
 
 @pytest.mark.parametrize("model", [Treatment, Chapter99, Section232, Pga])
-def test_what_is_optional_in_a_treatment_is_null_or_empty_by_default(model: type[BaseModel]) -> None:
-    """Any other default, such as false, would be in the digest of every plan from the version that adds it."""
+def test_optional_treatment_fields_default_to_null_or_empty(model: type[BaseModel]) -> None:
+    """Any other default, such as false, would enter the digest of every plan from the version that adds the field."""
     optional = {name: field for name, field in model.model_fields.items() if not field.is_required()}
     assert optional
     assert {
@@ -119,7 +119,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_worked_example_of_the_page_holds() -> None:
+def test_documented_example_is_correct() -> None:
     (canonical,), lists = (block.splitlines() for block in blocks("json"))
     texts = [canonical, *lists]
     stated = [digest for block in blocks("text") for digest in block.splitlines()]
@@ -131,12 +131,12 @@ def test_the_worked_example_of_the_page_holds() -> None:
     assert stated == [by_line["L1"], unit, export_digest({"U1": unit})]
 
 
-def test_the_program_of_the_page_gives_the_digests_of_a_plan(tmp_path: Path) -> None:
-    made = change_plan(
+def test_documented_program_gives_digests_of_plan(tmp_path: Path) -> None:
+    changed = change_plan(
         plan(2, 4), f"{PAN}/treatment/pga/0/data", {"text": "Émail, \u756a \U0001f373", "none": [], "two": ["a"]}
     )
     (program,) = blocks("python")
-    (tmp_path / "plan.json").write_text(json.dumps(made), encoding="utf-8")
+    (tmp_path / "plan.json").write_text(json.dumps(changed), encoding="utf-8")
     (tmp_path / "digests.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "digests.py", "plan.json"],
@@ -144,7 +144,7 @@ def test_the_program_of_the_page_gives_the_digests_of_a_plan(tmp_path: Path) -> 
     )  # fmt: skip
     expected: list[str] = []
     units = {}
-    for unit in Plan.model_validate(made).units:
+    for unit in Plan.model_validate(changed).units:
         by_line = line_digests(unit)
         units[unit.unit_ref] = unit_digest(by_line)
         expected += [f"line {unit.unit_ref} {line_ref} {digest}" for line_ref, digest in by_line.items()]
@@ -158,16 +158,16 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), 
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,9}", fullmatch=True), PRINTABLE, max_size=8))
-def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dict[str, str]) -> None:
-    made = change_plan(plan(), f"{PAN}/treatment/pga/0/data", data)
-    content = {name: read_pointer(made, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
+def test_canonical_form_matches_rfc_8785_for_any_data(data: dict[str, str]) -> None:
+    changed = change_plan(plan(), f"{PAN}/treatment/pga/0/data", data)
+    content = {name: read_pointer(changed, f"{PAN}/{name}") for name in ("htsCode", "countryOfOrigin", "treatment")}
     content["treatment"] = {name: rows for name, rows in content["treatment"].items() if rows}
     for rows in ("chapter99", "section232", "pga"):
         content["treatment"][rows] = [
             {name: value for name, value in row.items() if value not in (None, {})}
             for row in content["treatment"][rows]
         ]
-    assert line_digest(line(made)) == "sha256:" + sha256(rfc8785.dumps(content)).hexdigest()
+    assert line_digest(line(changed)) == "sha256:" + sha256(rfc8785.dumps(content)).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -182,24 +182,24 @@ def test_the_canonical_form_is_that_of_rfc_8785_whatever_the_data_says(data: dic
         ("treatment/undetermined", "Ask the maker."),
     ],
 )
-def test_what_customs_must_know_is_in_the_digest(pointer: str, value: str) -> None:
+def test_customs_fact_changes_digest(pointer: str, value: str) -> None:
     assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) != line_digest(line(plan()))
 
 
 @pytest.mark.parametrize(
     ("pointer", "value"), [("sku", "PAN-24"), ("unitPrice", "99.00"), ("orderId", None), ("spi", "S")]
 )
-def test_what_is_no_treatment_is_not(pointer: str, value: str | None) -> None:
+def test_other_fact_keeps_digest(pointer: str, value: str | None) -> None:
     assert line_digest(line(change_plan(plan(), f"{PAN}/{pointer}", value))) == line_digest(line(plan()))
 
 
-def test_the_order_in_which_fields_were_written_is_not_distinguished() -> None:
-    made = plan()
-    backwards = dict(reversed(read_pointer(made, f"{PAN}/treatment").items()))
-    assert line_digest(line(change_plan(made, f"{PAN}/treatment", backwards))) == line_digest(line(made))
+def test_order_of_fields_keeps_digest() -> None:
+    changed = plan()
+    backwards = dict(reversed(read_pointer(changed, f"{PAN}/treatment").items()))
+    assert line_digest(line(change_plan(changed, f"{PAN}/treatment", backwards))) == line_digest(line(changed))
 
 
-def test_which_lines_and_units_there_are_and_in_which_order_is_distinguished() -> None:
+def test_lines_units_and_their_order_change_digest() -> None:
     by_line = line_digests(Unit.model_validate(plan()["units"][0]))
     assert list(by_line) == ["L1", "L2", "L3"]
     backwards = dict(reversed(by_line.items()))
@@ -209,19 +209,19 @@ def test_which_lines_and_units_there_are_and_in_which_order_is_distinguished() -
     assert len({export_digest(units) for units in ({"U1": one}, {"U1": two}, {"U2": one}, {"U1": one, "U2": two})}) == 4
 
 
-def test_the_step_keeps_every_lines_treatment_with_its_digest(database: Database) -> None:
+def test_step_stores_treatment_and_digest_of_every_line(database: Database) -> None:
     open_account(database, ACCOUNT)
-    made = plan(2, 3, 2)
-    _, context = accept(database, made)
+    changed = plan(2, 3, 2)
+    _, context = accept(database, changed)
     with database.write() as session:
         (happened,) = attach_treatment(session, context)
-    unit = Unit.model_validate(made["units"][1])
+    unit = Unit.model_validate(changed["units"][1])
     digests = line_digests(unit)
     assert happened.type == "TREATMENT_ATTACHED"
     assert happened.data == {"unitNo": 2, "unitRef": "U2", "lines": 3, "digest": unit_digest(digests)}
     with database.read() as session:
         kept = session.exec(select(LineTreatment).order_by(col(LineTreatment.position))).all()
-    carried = [line["treatment"] for line in made["units"][1]["lines"]]
+    carried = [line["treatment"] for line in changed["units"][1]["lines"]]
     assert [(row.unit_no, row.line_ref, row.position, row.digest) for row in kept] == [
         (2, f"L{n}", n, digests[f"L{n}"]) for n in (1, 2, 3)
     ]
@@ -235,7 +235,7 @@ def test_the_step_keeps_every_lines_treatment_with_its_digest(database: Database
     ]
 
 
-def test_another_treatment_than_the_accepted_one_fails_and_writes_nothing(database: Database) -> None:
+def test_step_fails_for_changed_treatment_and_writes_nothing(database: Database) -> None:
     open_account(database, ACCOUNT)
     (context,) = accept(database, plan())
     with database.write() as session:
@@ -246,15 +246,15 @@ def test_another_treatment_than_the_accepted_one_fails_and_writes_nothing(databa
         assert session.exec(select(LineTreatment)).all() == []
 
 
-def test_the_number_of_statements_does_not_grow_with_the_lines(database: Database) -> None:
+def test_number_of_statements_is_independent_of_lines(database: Database) -> None:
     open_account(database, ACCOUNT)
-    heard: list[str] = []
-    event.listen(database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: heard.append(statement))
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: statements.append(statement))
     counts = []
     for lines in (3, 2_000):
         (context,) = accept(database, plan(1, lines, 2, batch=f"batch_{lines}"))
-        heard.clear()
+        statements.clear()
         with database.write() as session:
             attach_treatment(session, context)
-        counts.append(len(heard))
+        counts.append(len(statements))
     assert counts[0] == counts[1]

@@ -1,4 +1,4 @@
-"""Printed pages read back: what stands where, how wide it is, and whether anything is set over anything else."""
+"""Reads printed pages back: each text with its place and width, and texts that overlap."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pypdf import PdfReader
 
 from pipeline.core.fonts import FONTS
 
-#: Points: how far text may seem to reach past its place (kerning is not measured), the paper's side margins, and what printers
-#: leave white at its foot.
+#: In points: how far text may seem to exceed its place (kerning is not measured), the side margins of the paper, and the
+#: blank foot that printers need.
 SLACK, SIDE, FOOT = 2.5, 39.0, 16.0
 
-#: Letters that take another form, and another width, beside each other.
+#: Letters whose form and width depend on their neighbours.
 _JOINING = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of text on a page; points, from the left and from the bottom."""
+    """A run of text on a page; in points from the left and from the bottom."""
 
     page: int
     x: float
@@ -37,19 +37,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class PrintedDocument:
-    """A printed document: its pieces of text in the order of setting, and the width of its pages."""
+    """A printed document: its pieces of text in drawing order, and the width of its pages."""
 
     width: float
     pages: int
     pieces: tuple[Piece, ...]
 
     def text(self, page: int | None = None) -> str:
-        """Return the text of a page, or of all, without spaces and without places where it may break."""
+        """Return the text of one page, or of all pages, without spaces and break points."""
         joined = "".join(each.text for each in self.pieces if page in {None, each.page})
         return "".join(joined.replace("\u200b", "").split())
 
     def list_faults(self) -> Iterator[str]:
-        """Yield each piece that leaves the paper's margins, or is set over another."""
+        """Yield each piece that leaves the margins of the paper, or overlaps another piece."""
         rows: defaultdict[tuple[int, int], list[Piece]] = defaultdict(list)
         for piece in self.pieces:
             rows[piece.page, round(piece.y)].append(piece)
@@ -65,7 +65,7 @@ class PrintedDocument:
 
 
 def read_printed_document(body: bytes) -> PrintedDocument:
-    """Return what is printed in a PDF, its running heads and its watermark aside: they are cut, or turned, on purpose."""
+    """Return the printed text of a PDF without running heads and watermark, which are clipped or rotated on purpose."""
     reader = PdfReader(BytesIO(body))
     found: list[Piece] = []
 
@@ -87,7 +87,7 @@ def read_printed_document(body: bytes) -> PrintedDocument:
 
 
 def _width(font: str, text: str) -> float:
-    # Of one em. A character that the font has not, as a mark that joins or turns, takes no room.
+    # In em. A character that the font lacks, such as a joining or direction mark, takes no room.
     name = font.rsplit("+", maxsplit=1)[-1].removesuffix("-Identity-H")
     widths = _advances(name)
     return sum(widths.get(character, 0.0) for character in text)

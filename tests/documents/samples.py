@@ -1,4 +1,4 @@
-"""Units of a plan to render: one fixed small one, and ones of any size and wording."""
+"""Units of a plan to render: a small fixed unit, and units of any size and wording."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOODS = (
     ("SPAT-1", "Spatula, nylon, for household cooking", "3924102000", "4.25", "0.1"),
 )
 
-#: What the invoice's template is told of its part where the document is set in one.
+#: The input of the invoice's template about its part, if the document is set in one part.
 WHOLE: Final[Mapping[str, Any]] = {
     "first": True,
     "last": True,
@@ -35,7 +35,7 @@ WHOLE: Final[Mapping[str, Any]] = {
 
 
 def digest(text: str) -> str:
-    """Return a digest that is the same on every run."""
+    """Return a digest that is equal on every run."""
     return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
@@ -53,7 +53,7 @@ def address(**changes: Any) -> dict[str, Any]:
 
 
 def treatment(index: int) -> dict[str, Any]:
-    """Return the treatment of the line at `index`: metals and FDA for steel goods, nothing for others."""
+    """Return the treatment of the line at `index`: metals and FDA for steel goods, empty for others."""
     if index % 3 == 2:
         return {"chapter99": [], "section232": [], "pga": []}
     return {
@@ -71,7 +71,7 @@ def treatment(index: int) -> dict[str, Any]:
 
 
 def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
-    """Return a unit's JSON with `lines` lines in `packages` cartons (as many as lines unless said) on pallets of 16."""
+    """Return a unit's JSON with `lines` lines in `packages` cartons (default: one per line) on pallets of 16."""
     packages = lines if packages is None else packages
     per_line = max(1, packages // lines)
     rows: list[dict[str, Any]] = []
@@ -216,7 +216,7 @@ def _box(ref: str, kind: str, parent: str | None, side: str, weight: str) -> dic
 
 
 def build_facts(unit: Unit, *, test: bool = False) -> InvoiceFacts:
-    """Return facts that are the same on every run; the first package gets an SSCC."""
+    """Return facts that are equal on every run; the first package gets an SSCC."""
     return InvoiceFacts(
         batch_id="batch_2026_1124_01",
         account_id="acc_123",
@@ -249,7 +249,7 @@ def sample(
 
 
 def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
-    """Return the kinds of document that the unit of a plan has, in the order of their making."""
+    """Return the artifact types of the documents of a plan's unit, in the order of rendering."""
     return artifact_types(_finished(Unit.model_validate(data)))
 
 
@@ -260,7 +260,7 @@ def _finished(unit: Unit, *, test: bool = False) -> Invoice:
 
 
 def build_full_invoice() -> Invoice:
-    """Return an invoice that has use for every kind of document: its second line and its fifth can be one."""
+    """Return an invoice to which every document kind applies: its second and its fifth line can be merged."""
 
     def change(data: dict[str, Any]) -> None:
         data["lines"].append({**data["lines"][1], "lineRef": "L5"})

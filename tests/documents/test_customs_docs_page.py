@@ -1,4 +1,4 @@
-"""The page for customs brokers names every document, column and field that there is, and none besides."""
+"""The docs page for customs brokers names exactly the documents, columns and fields that exist."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def first_cells(text: str) -> list[str]:
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
-def test_every_kind_of_document_is_named_with_its_file() -> None:
+def test_every_document_kind_is_documented() -> None:
     assert sorted(first_cells(section("The files"))) == sorted([*ARTIFACT_TYPES, broker_profile.ARTIFACT_TYPE])
     for kind, filename in [*((kind.artifact_type, kind.filename) for kind in KINDS), MANIFEST[:2]]:
         assert f"| `{kind}` | {filename} |" in PAGE
 
 
-def test_every_column_is_named_once() -> None:
+def test_every_column_is_documented_once() -> None:
     assert sorted(first_cells(section("The table, field by field"))) == sorted(broker_profile.LINE_FIELDS)
 
 
-def test_every_field_and_setting_of_a_profile_is_named() -> None:
+def test_every_profile_field_and_setting_is_documented() -> None:
     named = first_cells(PROFILES)
     settings = {field.alias or name for name, field in BrokerProfile.model_fields.items()} - {"name"}
     assert sorted(named) == sorted([*broker_profile.OTHER_FIELDS, *settings])
@@ -40,12 +40,12 @@ def test_every_field_and_setting_of_a_profile_is_named() -> None:
     assert of_columns <= set(re.findall(r"`([^`]+)`", PROFILES))
 
 
-def test_every_rule_that_the_page_names_is_one_of_the_rules() -> None:
+def test_every_documented_rule_exists() -> None:
     rules = (Path(__file__).resolve().parents[2] / "config" / "rules" / "README.md").read_text()
     for rule in set(re.findall(r"\b[VT][0-9]{2}(?:-[A-Z]+)?\b", PAGE)):
         assert f"| {rule}" in rules or f", {rule}" in rules, rule
 
 
-def test_the_page_is_two_pages() -> None:
-    """Of letter size, in 8.5 points with 12 mm of margin, as a browser prints it: by so many signs, as was measured."""
+def test_page_fits_two_pages() -> None:
+    """US Letter, 8.5 points and 12 mm margins, printed by a browser: the measured number of characters fits two pages."""
     assert len(PAGE) < 9_000

@@ -1,4 +1,4 @@
-"""Days on which clocks change, that not every year has, or that 32 bits do not reach: the documents say them as the plan does."""
+"""Clock changes, leap days, and days beyond 32 bits: the documents show the same days as the plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
 from tests.system.faults.matrix import mark_own_stack
 
-#: In New York clocks go forward on the first of these and back on the second, at two in the morning.
+#: New York sets clocks forward on the first of these days and back on the second, at two in the morning.
 FORWARD, BACK = date(2027, 3, 14), date(2026, 11, 1)
 DAYS = (FORWARD, BACK, date(2028, 2, 29), date(2038, 1, 19), date(2038, 1, 20), date(2099, 12, 31))
 ZONES = ("UTC", "America/New_York", "Pacific/Kiritimati")
@@ -27,7 +27,7 @@ ZONES = ("UTC", "America/New_York", "Pacific/Kiritimati")
 
 @pytest.fixture
 def set_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Have this process believe that it is in a zone."""
+    """Set the time zone of this process."""
 
     def move(zone: str) -> None:
         monkeypatch.setenv("TZ", zone)
@@ -52,7 +52,7 @@ def render_all(invoice: Invoice) -> dict[str, str]:
 
 @mark_own_stack("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
-def test_documents_of_any_day_are_the_same_in_every_zone(day: date, set_zone: Callable[[str], None]) -> None:
+def test_documents_are_equal_in_every_time_zone(day: date, set_zone: Callable[[str], None]) -> None:
     found = []
     for zone in ZONES:
         set_zone(zone)
@@ -62,7 +62,7 @@ def test_documents_of_any_day_are_the_same_in_every_zone(day: date, set_zone: Ca
 
 @mark_own_stack("F27")
 @pytest.mark.parametrize("day", DAYS, ids=str)
-def test_day_is_said_as_the_plan_says_it(day: date) -> None:
+def test_documents_show_day_of_plan(day: date) -> None:
     bodies = {
         document.artifact_type: document.body for document in render_documents(sample(2, change=build_invoice_on(day)))
     }
@@ -97,7 +97,7 @@ def read_entry_date(arrival: datetime) -> date:
         ("2038-01-20T04:30:00+00:00", "2038-01-19"),
     ],
 )
-def test_goods_are_entered_on_the_day_of_the_clock_that_the_rules_go_by(arrival: str, day: str) -> None:
+def test_entry_day_uses_time_zone_of_rules(arrival: str, day: str) -> None:
     assert read_entry_date(datetime.fromisoformat(arrival)) == date.fromisoformat(day)
 
 
@@ -106,7 +106,7 @@ def test_goods_are_entered_on_the_day_of_the_clock_that_the_rules_go_by(arrival:
     at=st.datetimes(datetime(2026, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001 - made aware by the next argument
     hours=st.integers(-12, 14),
 )
-def test_offset_in_which_an_arrival_is_written_makes_no_difference(at: datetime, hours: int) -> None:
+def test_offset_of_arrival_keeps_entry_day(at: datetime, hours: int) -> None:
     elsewhere = at.astimezone(tz=timezone(timedelta(hours=hours)))
     assert read_entry_date(elsewhere) == read_entry_date(at)
     assert abs(read_entry_date(at) - at.date()) <= timedelta(days=1)

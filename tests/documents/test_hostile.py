@@ -1,4 +1,4 @@
-"""Whatever a plan's text fields hold, it stays text in every format."""
+"""Any text in a plan stays text in every format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
 from tests.support.hostile_inputs import BREAKING, DECEIVING, FORBIDDEN, ODD
 
-#: What documents add to the tricks that are played on a whole plan.
+#: Hostile texts for documents, in addition to those for a whole plan.
 MARKUP = {
     "page": "<script>alert(1)</script><img src=x onerror=alert(1)>",
     "attribute": "\"'><svg/onload=alert(1)>&amp;&lt;",
@@ -41,7 +41,7 @@ MARKUP = {
 HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD, **MARKUP}
 REFUSED = {**FORBIDDEN, "too long": "x" * 10_000, "tab": "a\tb", "half a character inside": "a\udc00b"}
 
-#: Fields whose form the schema fixes: no free text gets into them.
+#: Fields with a form that the schema fixes; they take no free text.
 FIXED = {
     "unitRef", "type", "portOfEntry", "modeOfTransport", "carrierScac", "shipmentControlNumber", "exportDate",
     "estimatedArrivalAt", "country", "email", "mid", "ref", "date", "currency", "exchangeRate", "incoterm", "saleDate",
@@ -67,7 +67,7 @@ def fill_free_texts(text: str) -> Any:
 
 
 def add_free_texts(data: dict[str, Any]) -> None:
-    """Give the unit every kind of free text that the sample has not."""
+    """Add to the unit each kind of free text that the sample lacks."""
     data["lines"][0]["treatment"]["undetermined"] = "x"
     data["lines"][0]["treatment"]["pga"][0]["data"]["lots"] = ["x", "x"]
     data["parties"]["exporterContact"]["phone"] = "555"
@@ -82,7 +82,7 @@ def add_free_texts(data: dict[str, Any]) -> None:
 
 
 def free_texts(value: Any, here: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the place of every free text in `value`: its pointer, its holder, and its name or number there."""
+    """Yield the place of each free text in `value`: its pointer, its container, and its key or index there."""
     for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
         if isinstance(inner, dict | list):
             yield from free_texts(inner, f"{here}/{key}")
@@ -91,7 +91,7 @@ def free_texts(value: Any, here: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 class Page(HTMLParser):
-    """The elements and the text of a page."""
+    """Collects the elements and the text of a page."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def clean() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("trick", HOSTILE_TEXTS)
-def test_hostile_text_is_text_in_every_format(clean: dict[str, bytes], trick: str) -> None:
+def test_hostile_text_stays_text_in_every_format(clean: dict[str, bytes], trick: str) -> None:
     text = HOSTILE_TEXTS[trick]
     bodies = render_bodies(text)
     assert bodies.keys() == clean.keys()
@@ -142,7 +142,7 @@ def test_hostile_text_is_text_in_every_format(clean: dict[str, bytes], trick: st
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row if cell.value is not None]
     assert {cell.data_type for cell in cells} <= {"s", "n", "d"}
     assert all(cell.hyperlink is None for cell in cells)
-    # Excel reads _x005F_ as an underscore; openpyxl leaves that to us where a text stands in its cell.
+    # Excel reads _x005F_ as an underscore; openpyxl does not decode it for a text that is stored in its cell.
     assert any(str(cell.value).replace("_x005F_", "_") == text for cell in cells)
 
     tree, tree_clean = (etree.fromstring(each["cci_ubl"]) for each in (bodies, clean))
@@ -170,13 +170,13 @@ def _drawn(text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    # Line breaks, marks that nobody sees and ligatures are the engine's; the characters are the plan's.
+    # The engine decides on line breaks, invisible marks and ligatures; the characters come from the plan.
     seen = "".join(each for each in text if unicodedata.category(each) not in {"Cf", "Cc"}).replace("\ufb01", "fi")
     return "".join(unicodedata.normalize("NFC", seen).split())
 
 
 @pytest.mark.parametrize("trick", REFUSED)
-def test_text_that_no_document_can_show_is_refused_in_every_field_by_its_name(trick: str) -> None:
+def test_unprintable_text_is_rejected_by_field_name(trick: str) -> None:
     template = unit_data(1)
     add_free_texts(template)
     places = [pointer for pointer, _, _ in free_texts(template)]
@@ -190,5 +190,5 @@ def test_text_that_no_document_can_show_is_refused_in_every_field_by_its_name(tr
         with pytest.raises(ValidationError) as refused:
             Unit.model_validate(data)
         named = {"/" + "/".join(map(str, error["loc"])) for error in refused.value.errors()}
-        # Of a list that may be a text too, both are named.
+        # For a value that may be a list or a text, the errors name both.
         assert any(name.startswith(pointer.rstrip("01")) for name in named), (pointer, named)

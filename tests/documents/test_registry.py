@@ -1,4 +1,4 @@
-"""Each document of a unit: its exact name, its bytes, and the digests that it carries."""
+"""Each document of a unit: its exact name, its bytes, and the digests in it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = {
     "manifest": "manifest.json",
 }
 
-#: SHA-256 of each document of the fixed sample. Whoever changes one on purpose raises that kind's version with it.
+#: SHA-256 of each document of the fixed sample. A change on purpose must also raise the version of that kind.
 GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
@@ -58,13 +58,13 @@ def documents() -> dict[str, Document]:
     return {document.artifact_type: document for document in render_documents(build_full_invoice())}
 
 
-def test_kinds_and_names_are_the_contracts(documents: dict[str, Document]) -> None:
+def test_kinds_and_names_match_contract(documents: dict[str, Document]) -> None:
     assert {kind: document.filename for kind, document in documents.items()} == NAMES
     assert tuple(documents) == ARTIFACT_TYPES == artifact_types(build_full_invoice())
     assert tuple(documents)[-1] == "manifest"
 
 
-def test_unit_has_only_the_documents_that_it_has_use_for() -> None:
+def test_unit_has_only_applicable_documents() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"] = {}
 
@@ -74,14 +74,14 @@ def test_unit_has_only_the_documents_that_it_has_use_for() -> None:
     assert tuple(document.artifact_type for document in render_documents(invoice)) == artifact_types(invoice)
 
 
-def test_bytes_are_the_golden_ones(documents: dict[str, Document]) -> None:
+def test_bytes_match_golden_hashes(documents: dict[str, Document]) -> None:
     got = {kind: hashlib.sha256(document.body).hexdigest() for kind, document in documents.items() if kind in GOLDEN}
     got["cci_xlsx"] = _members(documents["cci_xlsx"].body)
     assert got == GOLDEN
 
 
 def _members(body: bytes) -> str:
-    # How well the archive is compressed is zlib's affair, and part of the kind's version; what is in it is ours.
+    # The compressed bytes depend on zlib, whose version is part of the kind's version; so compare only the content.
     summed = hashlib.sha256()
     with ZipFile(BytesIO(body)) as archive:
         for member in archive.infolist():
@@ -89,7 +89,7 @@ def _members(body: bytes) -> str:
     return summed.hexdigest()
 
 
-def test_another_process_makes_the_same_bytes(documents: dict[str, Document]) -> None:
+def test_other_process_makes_same_bytes(documents: dict[str, Document]) -> None:
     script = (
         "from tests.documents.samples import everything\n"
         "from pipeline.documents.registry import render_documents\n"
@@ -101,7 +101,7 @@ def test_another_process_makes_the_same_bytes(documents: dict[str, Document]) ->
     assert ran.stdout.splitlines() == [f"{kind} {document.digest}" for kind, document in documents.items()]
 
 
-def test_manifest_lists_the_other_documents_with_digest_and_size(documents: dict[str, Document]) -> None:
+def test_manifest_lists_other_documents_with_digest_and_size(documents: dict[str, Document]) -> None:
     manifest = json.loads(documents["manifest"].body)
     assert manifest["documents"] == [
         {
@@ -118,19 +118,19 @@ def test_manifest_lists_the_other_documents_with_digest_and_size(documents: dict
     assert manifest["provenance"]["planHash"] == digest("plan")
 
 
-def test_export_digest_is_on_every_document_and_line_digests_on_all_with_lines(documents: dict[str, Document]) -> None:
+def test_documents_have_export_digest_and_line_digests(documents: dict[str, Document]) -> None:
     export, lines = digest("treatment"), [digest(f"L{number}") for number in range(1, 6)]
     for kind, document in documents.items():
         text = _text(document)
         assert export in text, kind
-        # The printed packing list lists packages, not lines; metals and agencies concern some lines alone.
+        # The printed packing list has packages, not lines; metals and agencies concern only some lines.
         digests = [] if kind == "packing_list_pdf" else lines
         if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
             digests = [lines[place] for place in (0, 1, 3, 4)]
         assert all(line in text for line in digests), kind
 
 
-def test_test_documents_say_so(documents: dict[str, Document]) -> None:
+def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
     for kind in ("cci_human_readable", "cci_pdf", "cci_ubl", "packing_list_pdf", "section_232_statement"):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
     for kind in ("cci_json", "cci_consolidated", "packing_list", "manifest"):
@@ -140,7 +140,7 @@ def test_test_documents_say_so(documents: dict[str, Document]) -> None:
         assert "TEST" not in _text(live[kind]), kind
 
 
-def test_packing_list_names_no_price_and_no_customs_field(documents: dict[str, Document]) -> None:
+def test_packing_list_has_no_price_or_customs_field(documents: dict[str, Document]) -> None:
     listed = documents["packing_list"].body.decode()
     printed = _text(documents["packing_list_pdf"])
     for word in ("rice", "alue", "urrency", "hts", "charges", "spi", '"treatment"', "ountryOfOrigin", "importer"):
@@ -149,7 +149,7 @@ def test_packing_list_names_no_price_and_no_customs_field(documents: dict[str, D
         assert fact not in printed, fact
 
 
-def test_json_keeps_decimals_as_they_came(documents: dict[str, Document]) -> None:
+def test_json_keeps_decimals_unchanged(documents: dict[str, Document]) -> None:
     line = json.loads(documents["cci_json"].body)["lines"][1]
     assert (line["unitPrice"], line["lineValue"], line["quantity"], line["htsCode"]) == (
         "41.50", "498.00", "12", "7323930060",
@@ -157,14 +157,14 @@ def test_json_keeps_decimals_as_they_came(documents: dict[str, Document]) -> Non
     assert line["treatment"]["section232"][0]["metalWeightKg"] == "70.000"
 
 
-def test_missing_fact_fails_the_page() -> None:
+def test_missing_fact_fails_page() -> None:
     with pytest.raises(UndefinedError):
         render("documents/commercial_customs_invoice.html")
     with pytest.raises(UndefinedError):
         environment().from_string("{{ invoice.no_such_fact }}").render(invoice=sample(1))
 
 
-def test_page_loads_nothing_from_elsewhere(documents: dict[str, Document]) -> None:
+def test_page_loads_nothing_external(documents: dict[str, Document]) -> None:
     page = documents["cci_human_readable"].body.decode()
     assert "default-src 'none'" in page
     for loader in ("<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://"):

@@ -1,4 +1,4 @@
-"""A Social Security number as importer's number: whole in the broker's data, its last four digits on all that is read."""
+"""A Social Security number as importer number: complete in the broker's data, elsewhere only its last four digits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_text(kind: str, body: bytes) -> str:
     return body.decode()
 
 
-def test_printed_documents_show_the_last_four_digits_and_data_the_whole_number() -> None:
+def test_printed_documents_mask_number_but_data_has_it_complete() -> None:
     seen = {
         document.artifact_type: read_text(document.artifact_type, document.body)
         for document in render_documents(set_importer(NUMBER))
@@ -59,7 +59,7 @@ def test_printed_documents_show_the_last_four_digits_and_data_the_whole_number()
 
 
 @pytest.mark.parametrize("form", ["csv", "xlsx", "json"])
-def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
+def test_broker_file_has_complete_number(form: str) -> None:
     profile = {
         "name": "Entry import",
         "filename": f"entry.{form}",
@@ -73,16 +73,16 @@ def test_the_brokers_own_file_has_the_whole_number(form: str) -> None:
 @pytest.mark.parametrize(
     "number", ["12-3456789AB", "12-345678900", "261127-12345", "12-3456789", "123456789", "1-2-3", ""]
 )
-def test_other_numbers_are_shown_whole(number: str) -> None:
+def test_other_numbers_are_shown_completely(number: str) -> None:
     assert mask_number(number) == number
 
 
 @pytest.mark.parametrize("number", [NUMBER, "123 45 6789", " 123-45-6789 ", "123.45.6789", "123\u201345\u20136789"])
-def test_a_social_security_number_is_masked_however_it_is_parted(number: str) -> None:
+def test_social_security_number_is_masked_in_any_format(number: str) -> None:
     assert mask_number(number) == SHOWN
 
 
 @pytest.mark.parametrize("kind", PRINTED)
-def test_an_irs_number_is_printed_whole(kind: str) -> None:
+def test_irs_number_is_printed_completely(kind: str) -> None:
     bodies = {document.artifact_type: document.body for document in render_documents(set_importer("12-3456789AB"))}
     assert "12-3456789AB" in read_text(kind, bodies[kind])

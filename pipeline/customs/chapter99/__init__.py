@@ -1,1 +1,1 @@
-"""The headings of chapter 99 that a line must name."""
+"""The chapter 99 headings and the metals that a line must declare."""

@@ -1,4 +1,4 @@
-"""What a line carries of chapter 99 against what the dated rules have for it: one finding a difference, with its citation."""
+"""Checks of the chapter 99 headings on a line against the dated rules: one finding per difference, with its source."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ran
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Plan
 
-#: How it is said that a line lacks headings: for certain, by facts of the line, or by lists that were not read.
+#: The sentences for a line that lacks headings: it certainly lacks one, facts are missing, or lists are not in the rules.
 _CERTAIN = "carries no {}"
-_ONE_OF = "carries none of {}; facts that the plan does not give decide which one applies"
-_FACTS = "may need {}, by facts that the plan does not give"
-_LISTS = "may need {}, by lists that these rules do not hold"
+_ONE_OF = "carries none of {}; which one applies depends on facts that the plan does not give"
+_FACTS = "may need {}; this depends on facts that the plan does not give"
+_LISTS = "may need {}; this depends on lists that these rules do not hold"
 
 
 def check_ruleset(plan: Plan) -> Iterator[Finding]:
-    """Yield R01 where the plan was decided by another state of the rules than is in force here, R02 where these are old."""
+    """Yield R01 if the plan was made by another ruleset than this service has, and R02 if the ruleset here is too old."""
     rules = ruleset()
     yield from _check_ruleset_version(plan, rules)
     yield from _check_ruleset_age(plan, rules)
@@ -38,19 +38,17 @@ def _check_ruleset_version(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     here = f"{rules.id} as of {rules.as_of}"
     by = f"The plan was made by ruleset {plan_ruleset.id} as of {plan_ruleset.as_of}"
     if plan_ruleset.id not in rules.predecessors and plan_ruleset.as_of > rules.as_of:
-        message = f"{by}, which is newer than the rules of this service: they are {here}, and know nothing of what changed since."
-        remedy = "Bring the rules of this installation up to date before the plan is executed."
+        message = f"{by}, which is newer than the rules of this service ({here}). These rules lack what changed since."
+        remedy = "Update the rules of this installation before the plan is executed."
     elif not known and plan_ruleset.as_of == rules.as_of:
-        # A correction keeps the day, so that the day does not say which of the two was corrected.
-        message = (
-            f"{by}, which this service does not know. It may be newer than the rules of this service: they are {here}."
-        )
-        remedy = "Bring the rules of this installation up to date; if they are, have the plan made and approved again by them."
-    else:
-        message = f"{by}; it is checked here by {here}: ruleset_outdated."
+        # A correction keeps the day: the day does not show which of the two rulesets is the corrected one.
+        message = f"{by}, which this service does not know. It may be newer than the rules of this service ({here})."
         remedy = (
-            "Have the plan made and approved again by the newer rules; until then its treatment is carried as it is."
+            "Update the rules of this installation. If they are up to date, make and approve the plan again with them."
         )
+    else:
+        message = f"{by}, but this service checks it by {here}: ruleset_outdated."
+        remedy = "Make and approve the plan again with the newer rules. Until then its treatment is used unchanged."
     yield Finding(
         rule="R01",
         severity="warn",
@@ -69,14 +67,17 @@ def _check_ruleset_age(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
             severity="warn",
             pointer="/ruleset/asOf",
             message=f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
-            f"after the day of the rules of this service ({rules.as_of}). They may miss what changed since.",
-            remedy="Bring the rules of this installation up to date, or ask the broker what has changed.",
+            f"after the date of the rules of this service ({rules.as_of}). They may lack later changes.",
+            remedy="Update the rules of this installation, or ask the broker what has changed.",
             source=f"ruleset {rules.id}; {rules.review.source}",
         )
 
 
 def check_headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what differs: headings (V11, V13), their order and rates (V11), and goods whose import is excluded (V13)."""
+    """Yield a finding per difference from the rules, for a line that is entered on the day `on`.
+
+    It checks headings (V11, V13), their order and rates (V11), US metal (V09) and import bans (V13).
+    """
     headings = tuple(row.heading for row in line.treatment.chapter99)
     check = _HeadingCheck(ruleset(), line, f"{pointer}/treatment", line_facts(line, on), headings)
     stack = decide_headings(check.facts, check.rules)
@@ -92,7 +93,7 @@ def check_headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
 
 @dataclass
 class _HeadingCheck:
-    """A line under check; of a contested heading, at its place, nothing more is said."""
+    """The check of one line. `contested` holds the places of headings that have a finding; they get no second one."""
 
     rules: Ruleset
     line: Line
@@ -116,7 +117,7 @@ class _HeadingCheck:
         )
 
     def find_conflicts(self) -> Iterator[Finding]:
-        """Yield headings that exclude one another, that are out of their time, and that lack a companion."""
+        """Yield headings that exclude one another, that are not in force, or that lack a companion heading."""
         on, headings = self.facts.on, self.headings
         for rule in self.rules.exclusive:
             places = [place for place, heading in enumerate(headings) if in_ranges(heading, rule.headings)]
@@ -127,25 +128,25 @@ class _HeadingCheck:
                 and not (divided and len({headings[p] for p in places}) == len(places))
             ):
                 named = join_words(headings[place] for place in places)
-                text = f"{named}, but no more than one of {_join_ranges(rule.headings)} may apply"
-                remedy = "Keep the one heading that fits the metal, its weight and its origin."
+                text = f"{named}, but at most one of {_join_ranges(rule.headings)} may apply"
+                remedy = "Keep only the heading that fits the metal, its weight and its origin."
                 yield self._differing_heading(places[1], text, remedy, combine_evidence(rule))
                 self.contested.update(places)
         for place, heading in enumerate(headings):
-            # An end that was transcribed may have been put off since: it is as sure as its own row, and no surer.
+            # The end in the rules may have been postponed since, so the finding is only as certain as the row.
             ended = self._find_ended(heading)
             if ended is not None:
                 row, name = ended
                 until = f" to {row.effective_to}" if row.effective_to else ""
-                text = f"{heading} ({name}), which could be claimed from {row.effective_from}{until}, not on {on}"
-                remedy = "Take the heading off the line."
+                text = f"{heading} ({name}), which is in force from {row.effective_from}{until} but not on {on}"
+                remedy = "Remove the heading from the line."
                 yield self._differing_heading(place, text, remedy, combine_evidence(row))
         for pair in self.rules.companions:
             for place, heading in enumerate(headings):
                 fits = in_ranges(heading, pair.headings) and not any(in_ranges(other, pair.needs) for other in headings)
                 if fits and pair.in_force(on) and place not in self.contested:
                     text = f"{heading}, which may only be claimed with {_join_ranges(pair.needs)}"
-                    remedy = "Take it off the line, or add the heading that it goes with."
+                    remedy = "Remove it from the line, or add the heading that it needs."
                     yield self._differing_heading(place, text, remedy, combine_evidence(pair))
 
     def _find_ended(self, heading: str) -> tuple[ReferenceRow, str] | None:
@@ -159,14 +160,14 @@ class _HeadingCheck:
         return None
 
     def find_wrong(self, stack: HeadingStack) -> Iterator[Finding]:
-        """Yield headings that the rules do not have for the line, and headings that they do not know."""
+        """Yield headings that do not apply to the line, and headings that the rules do not know."""
         for place, heading in enumerate(self.headings):
             if place in self.contested:
                 continue
             program = self.rules.find_program(heading)
             if program is None:
                 text = f"{heading}, which these rules do not know"
-                remedy = "Check the heading; if it is new, the rules of this installation are behind."
+                remedy = "Check the heading. If it is new, update the rules of this installation."
                 source = f"ruleset {self.rules.id}"
                 yield self._heading_finding(place, text, remedy, severity="note", source=source)
                 self.contested.discard(place)
@@ -181,7 +182,7 @@ class _HeadingCheck:
             text = f"{heading}, which does not apply: {self._explain_rejection(row, choice)}"
             required = choice.required if choice is not None else None
             row_basis = row_evidence(self.rules, required or row, self.facts)
-            # Law that demands another heading refuses as it would with none. Else the heading is one too many.
+            # If confirmed rules require another heading, a wrong heading blocks like a missing one.
             refuses = required is not None and (row.status == "confirmed" or not self._is_met(choice))
             severity = row_basis.severity if refuses else "warn"
             yield self._heading_finding(
@@ -192,7 +193,7 @@ class _HeadingCheck:
         return choice is not None and any(choice.find_candidate(heading) is not None for heading in self.headings)
 
     def _is_weight_test_case(self, row: HeadingRow, choice: ProgramChoice | None) -> bool:
-        # V10 says it, with the weights: a duty heading below the weight test, or its heading above.
+        # V10 reports these with the weights: a duty heading below the weight test, or the test's heading above it.
         test = self.rules.metals.find_weight_test(self.facts.on)
         certain = choice.certain if choice is not None else None
         if test is None or certain is None or not self.line.treatment.section232:
@@ -202,15 +203,15 @@ class _HeadingCheck:
 
     def _explain_rejection(self, row: HeadingRow, choice: ProgramChoice | None) -> str:
         if choice is not None and choice.yields_to:
-            return f"{join_words(choice.yields_to)} on the line keeps it off"
+            return f"{join_words(choice.yields_to)} on the line excludes it"
         reason = rejection_reason(self.rules, row, self.facts)
         if reason is not None:
             return reason
         certain = choice.certain if choice is not None else None
-        return f"{certain.heading} ({certain.description}) comes before it" if certain else "another heading does"
+        return f"{certain.heading} ({certain.description}) applies instead" if certain else "another heading applies"
 
     def find_unproven(self, stack: HeadingStack) -> Iterator[Finding]:
-        """Yield headings for US metal whose share the line does not give."""
+        """Yield headings for US metal if the line does not give the share of US metal (V09)."""
         claimed = {heading for place, heading in enumerate(self.headings) if place not in self.contested}
         for choice in stack.choices:
             for item in choice.candidates:
@@ -220,14 +221,14 @@ class _HeadingCheck:
                         rule="V09",
                         severity="warn",
                         pointer=f"{self.pointer}/section232",
-                        message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles of which "
-                        f"{least} % of the metal is of the United States, but does not give that share.",
-                        remedy="Give usMetalPercent of every listed metal, or use the heading without it.",
+                        message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles whose metal is "
+                        f"at least {least} % US metal, but does not give that share.",
+                        remedy="Give usMetalPercent of every listed metal, or use the heading that does not need it.",
                         source=combine_evidence(item.row).cited,
                     )
 
     def find_missing(self, stack: HeadingStack) -> Iterator[Finding]:
-        """Yield, by rule, the headings that the line should carry, and those of which it may need one."""
+        """Yield the headings that the line should carry or may need, one finding per rule, sentence and severity."""
         lacking: dict[tuple[str, str, Severity], list[tuple[str, str]]] = {}
         looked_at: set[str] = set()
         for choice in stack.choices:
@@ -262,18 +263,18 @@ class _HeadingCheck:
                 severity=severity,
                 pointer=f"{self.pointer}/chapter99",
                 message=f"Line {self.line.line_ref}: {where} {sentence.format(named)}.",
-                remedy="Add the heading, or one that the rules allow instead;"
-                f" `exports rules why {self.line.hts_code} --origin {self.facts.origin}` shows them all.",
+                remedy="Add the heading, or one that the rules allow instead."
+                f" `exports rules why {self.line.hts_code} --origin {self.facts.origin}` shows all of them.",
                 source="; ".join(dict.fromkeys(cited for _, cited in found_ones)),
             )
 
     def _is_contested(self, program: DutyProgram) -> bool:
-        # What is wrong with a heading of the program was said: one mistake is said once.
+        # A heading of the program already has a finding: one mistake gets one finding.
         return any(self.rules.find_program(self.headings[place]) is program for place in self.contested)
 
     def _may_stand_for(self, choice: ProgramChoice) -> bool:
-        # A heading without a row may be a newer one for what seems to lack, or one that keeps it off. Only one of these
-        # ranges may: else any heading of chapter 99 would turn a refusal off.
+        # A heading without a row may be a newer heading of the program, or one that excludes it. Only headings in these
+        # ranges count: otherwise any unknown heading of chapter 99 would suppress a block.
         ranges = {_heading_prefix(item.row.heading) for item in choice.candidates}
         return any(
             _heading_prefix(heading) in ranges or in_ranges(heading, choice.program.yields_to)
@@ -282,7 +283,7 @@ class _HeadingCheck:
         )
 
     def check_order(self) -> Iterator[Finding]:
-        """Yield the first heading that stands behind one that is reported after it."""
+        """Yield the first heading that follows one that must be reported after it (V11)."""
         reporting = self.rules.reporting
         if not reporting.in_force(self.facts.on):
             return
@@ -292,7 +293,7 @@ class _HeadingCheck:
             if program is None or place in self.contested:
                 continue
             if last is not None and program.rank < last.rank:
-                text = f"{heading} ({program.name}) behind a heading of {last.name}, which is reported after it"
+                text = f"{heading} ({program.name}) after a heading of {last.name}, which must be reported after it"
                 remedy = f"Put the headings in the order of reporting: {self.rules.reported_order}."
                 cited = combine_evidence(reporting).cited
                 yield self._heading_finding(place, text, remedy, severity="warn", source=cited)
@@ -300,7 +301,7 @@ class _HeadingCheck:
             last = program
 
     def check_rates(self) -> Iterator[Finding]:
-        """Yield rates that differ from the rules' on headings whose rate does not hang on the value's parts."""
+        """Yield rates that differ from the rules (V11), only for headings whose rate is on the full value."""
         for place, carried in enumerate(self.line.treatment.chapter99):
             row = self.rules.find_row(carried.heading, self.facts.on)
             if row is None or place in self.contested or carried.rate_percent is None or row.rate_percent is None:
@@ -310,14 +311,14 @@ class _HeadingCheck:
                     rule="V11",
                     severity="warn",
                     pointer=f"{self.pointer}/chapter99/{place}/ratePercent",
-                    message=f"Line {self.line.line_ref} expects {format_plain(carried.rate_percent)} % under {row.heading}; "
-                    f"on {self.facts.on} its rate is {format_plain(row.rate_percent)} %.",
-                    remedy="Correct the rate, or the heading.",
+                    message=f"Line {self.line.line_ref} gives {format_plain(carried.rate_percent)} % for {row.heading}, "
+                    f"but its rate on {self.facts.on} is {format_plain(row.rate_percent)} %.",
+                    remedy="Correct the rate or the heading.",
                     source=combine_evidence(row).cited,
                 )
 
     def find_bans(self, pointer: str) -> Iterator[Finding]:
-        """Yield goods whose import is excluded."""
+        """Yield goods that an import ban excludes (V13)."""
         facts = self.facts
         lists = {listed.list.id: listed.source for listed in self.rules.find_lists(facts.hts_code, facts.on)}
         for ban in self.rules.find_bans(facts.hts_code, facts.origin, facts.on):
@@ -327,11 +328,11 @@ class _HeadingCheck:
                 severity="warn" if ban.unless else basis.severity,
                 pointer=pointer,
                 message=f"Line {self.line.line_ref}: {ban.what} of {facts.origin} ({facts.hts_code}) "
-                f"are excluded from import since {ban.effective_from}"
+                f"have been excluded from import since {ban.effective_from}"
                 + (f", unless {ban.unless}." if ban.unless else "."),
-                remedy="Take the line out of the export."
+                remedy="Remove the line from the export."
                 if ban.unless is None
-                else "Take the line out of the export, or have the broker confirm that the exception holds.",
+                else "Remove the line from the export, or have the broker confirm that the exception applies.",
                 source=basis.cited,
             )
 
@@ -346,8 +347,8 @@ def _join_ranges(ranges: tuple[str, ...]) -> str:
 
 def _replacement_remedy(choice: ProgramChoice | None) -> str:
     if choice is None or not choice.candidates:
-        return "Take the heading off the line, or correct the code, the origin or the special program."
+        return "Remove the heading from the line, or correct the HTS code, the origin or the special program."
     certain = choice.certain
     offered = [certain] if certain is not None else [item.row for item in choice.candidates]
     headings = " or ".join(dict.fromkeys(row.heading for row in offered))
-    return f"Use {headings}, or correct the code, the origin, the special program or the metals."
+    return f"Use {headings}, or correct the HTS code, the origin, the special program or the metals."

@@ -1,4 +1,4 @@
-"""Whether a heading's conditions hold for a line: yes, no, not known, or for a person to say; with the reason."""
+"""Judges whether a heading's conditions hold for a line: yes, no, unknown or needs a person, each with its reason."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _HUNDRED = to_decimal("100")
 
 
 class Verdict(StrEnum):
-    """What is known of a condition; of several, the first named here decides."""
+    """The result of a condition. Of several results, the first in this order decides."""
 
     NO = "no"
-    UNKNOWN = "unknown"  # a fact of the line is wanting
+    UNKNOWN = "unknown"  # the line lacks a fact
     NEEDS_PERSON = "needs_person"  # only a person knows
     YES = "yes"
 
 
 @dataclass(frozen=True, slots=True)
 class RowVerdict:
-    """A heading's row against a line: the verdict, and the reasons for it as parts of a sentence.
+    """The verdict on a heading's row for a line, and its reasons as parts of a sentence.
 
-    `listed`: the line's code is on a list of the row. `open_conditions`: the conditions that nobody has answered yet.
+    `listed`: the line's code is on a list of the row. `open_conditions`: the conditions without an answer.
     """
 
     row: HeadingRow
@@ -44,16 +44,16 @@ class RowVerdict:
 
 @dataclass(frozen=True, slots=True)
 class LineHeadings:
-    """The headings that are on the line as the plan has it, and as it was decided; of each of `choices`, one is."""
+    """The headings of a line: `claimed` by the plan, `decided` by the rules; one of each set in `choices` applies."""
 
     claimed: AbstractSet[str]
     decided: AbstractSet[str]
     choices: tuple[AbstractSet[str], ...] = ()
 
 
-#: What is known of a condition, why, and the condition itself in words.
+#: The verdict on a condition, the reason, and the condition in words.
 ConditionResult = tuple[Verdict, str, str]
-#: The first two of them.
+#: The verdict and the reason.
 VerdictReason = tuple[Verdict, str]
 
 
@@ -61,7 +61,7 @@ VerdictReason = tuple[Verdict, str]
 def prospective_rows(
     rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
 ) -> Mapping[str, tuple[RowVerdict, ...]]:
-    """Return, by program, the rows in force that code, origin and special program do not rule out, judged by these alone."""
+    """Return by program the rows in force that code, origin and special program allow, judged only by these three."""
     facts = LineFacts(hts_code, origin, on, spi)
     names = {listed.list.id for listed in rules.find_lists(hts_code, on)}
     by_program: dict[str, tuple[RowVerdict, ...]] = {}
@@ -80,7 +80,7 @@ def _in_force(rules: Ruleset, on: date) -> tuple[HeadingRow, ...]:
 
 
 def _is_possible(when: HeadingConditions, facts: LineFacts, names: AbstractSet[str]) -> bool:
-    # The same as the standing conditions, without the reasons: most rows are for goods of another country.
+    # The fixed conditions again, without reasons: it quickly drops most rows, which are for goods of another country.
     return (
         (not when.origins or facts.origin in when.origins)
         and facts.origin not in when.not_origins
@@ -112,7 +112,7 @@ def _is_listed(when: HeadingConditions, names: AbstractSet[str]) -> bool:
 
 
 def judge_row(rules: Ruleset, prospect: RowVerdict, facts: LineFacts, line_headings: LineHeadings) -> RowVerdict:
-    """Return whether a row that code, origin and special program do not rule out applies to the line."""
+    """Return the verdict for the line on a row that code, origin and special program allow."""
     when = prospect.row.when
     if not when.varies_by_line:
         return prospect
@@ -122,12 +122,13 @@ def judge_row(rules: Ruleset, prospect: RowVerdict, facts: LineFacts, line_headi
     if varying.verdict is Verdict.NO:
         return varying
     verdict = min(prospect.verdict, varying.verdict, key=_PRECEDENCE.__getitem__)
-    reasons, hangs_on = (*prospect.reasons, *varying.reasons), (*prospect.open_conditions, *varying.open_conditions)
-    return RowVerdict(prospect.row, verdict, reasons, prospect.listed, hangs_on)
+    reasons = (*prospect.reasons, *varying.reasons)
+    open_conditions = (*prospect.open_conditions, *varying.open_conditions)
+    return RowVerdict(prospect.row, verdict, reasons, prospect.listed, open_conditions)
 
 
 def rejection_reason(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> str | None:
-    """Return why the row does not apply to the line, or None where nothing rules it out."""
+    """Return why the row does not apply to the line, or None if nothing excludes it."""
     for verdict, reason, _ in (
         *_check_fixed_conditions(rules, row.when, facts),
         *_check_line_conditions(rules, row.when, facts, LineHeadings(facts.claimed, facts.claimed)),
@@ -172,16 +173,16 @@ def _check_fixed_conditions(rules: Ruleset, when: HeadingConditions, facts: Line
         if result is not None:
             yield result
     if when.person_decides is not None:
-        yield Verdict.NEEDS_PERSON, f"for a person to say: {when.person_decides}", when.person_decides
+        yield Verdict.NEEDS_PERSON, f"a person must decide: {when.person_decides}", when.person_decides
 
 
 def _check_line_conditions(
     rules: Ruleset, when: HeadingConditions, facts: LineFacts, line_headings: LineHeadings
 ) -> Iterator[ConditionResult]:
     if when.contains is not None:
-        yield *_check_contains(when.contains, facts), f"there is {when.contains} in it"
+        yield *_check_contains(when.contains, facts), f"it contains {when.contains}"
     if when.no_metal:
-        yield *_check_no_metal(facts), "there is no aluminum, steel or copper in it"
+        yield *_check_no_metal(facts), "it contains no aluminum, steel or copper"
     if when.below_weight_test:
         yield (
             *_check_weight_test(rules, facts),
@@ -190,7 +191,7 @@ def _check_line_conditions(
     if when.metal_from is not None:
         yield *_check_metal_from(when.metal_from, rules, facts), when.metal_from.words_of_metal
     if when.us_metal_percent is not None:
-        share = f"at least {format_plain(when.us_metal_percent)} % of its listed metal is of the United States"
+        share = f"at least {format_plain(when.us_metal_percent)} % of its listed metal is US metal"
         yield *_check_us_metal(when, rules, facts), share
     if when.with_headings:
         yield _check_other_headings(when, line_headings)
@@ -198,7 +199,7 @@ def _check_line_conditions(
 
 def _describe_share(rules: Ruleset, facts: LineFacts) -> str:
     test = rules.metals.find_weight_test(facts.on)
-    return f"{format_plain(test.least_percent)} % of the net weight" if test is not None else "a test by weight asks"
+    return f"{format_plain(test.least_percent)} % of the net weight" if test is not None else "a weight test requires"
 
 
 def _check_origins(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> ConditionResult | None:
@@ -238,13 +239,13 @@ def _check_lists(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> C
                 return verdict, _describe_membership(listed), f"the goods were on list {listed.list.id}"
     if when.certified is not None and _may_certify(when, facts, {listed.list.id for listed in matches}):
         what = when.certified.what
-        return Verdict.NEEDS_PERSON, f"for the importer to certify: {what}", f"the importer certifies that {what}"
+        return Verdict.NEEDS_PERSON, f"the importer must certify: {what}", f"the importer certifies that {what}"
     if when.unlisted:
-        reason = f"whether {facts.hts_code} was on a list of it is not known here"
+        reason = f"these rules do not know whether {facts.hts_code} was on one of its lists"
         return Verdict.UNKNOWN, reason, "the goods were on its list"
     if when.lists or when.possible_lists:
         return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.possible_lists))}", ""
-    return Verdict.NO, f"{facts.hts_code} is of a chapter or on a list of which nothing can be certified", ""
+    return Verdict.NO, f"{facts.hts_code} is in a chapter or on a list that excludes a certification", ""
 
 
 def _describe_membership(listed: ListMatch) -> str:
@@ -254,32 +255,32 @@ def _describe_membership(listed: ListMatch) -> str:
 def _check_contains(metal: Metal, facts: LineFacts) -> VerdictReason:
     weight = facts.total_weight((metal,))
     if weight is None:
-        return Verdict.UNKNOWN, f"whether the article holds {metal} is not given"
+        return Verdict.UNKNOWN, f"the plan does not say whether the article contains {metal}"
     if weight:
-        return Verdict.YES, f"the article holds {format_plain(weight)} kg of {metal}"
-    return Verdict.NO, f"the article holds no {metal}"
+        return Verdict.YES, f"the article contains {format_plain(weight)} kg of {metal}"
+    return Verdict.NO, f"the article contains no {metal}"
 
 
 def _check_no_metal(facts: LineFacts) -> VerdictReason:
     weight = facts.total_weight(("aluminum", "steel", "copper"))
     if weight is None:
-        return Verdict.UNKNOWN, "whether the article holds aluminum, steel or copper is not given"
+        return Verdict.UNKNOWN, "the plan does not say whether the article contains aluminum, steel or copper"
     if weight:
-        return Verdict.NO, f"the article holds {format_plain(weight)} kg of aluminum, steel or copper"
-    return Verdict.YES, "the article holds no aluminum, steel or copper"
+        return Verdict.NO, f"the article contains {format_plain(weight)} kg of aluminum, steel or copper"
+    return Verdict.YES, "the article contains no aluminum, steel or copper"
 
 
 def _check_weight_test(rules: Ruleset, facts: LineFacts) -> VerdictReason:
     test = rules.metals.find_weight_test(facts.on)
     if test is None:
-        return Verdict.NO, f"no test by weight was in force on {facts.on}"
+        return Verdict.NO, f"no weight test is in force on {facts.on}"
     if facts.chapter in test.exempt_chapters:
         return Verdict.NO, f"chapter {facts.chapter} is outside the weight test"
     metals = listed_metals(rules, facts)
     weight = facts.total_weight(metals)
-    # No weight at all is a plan that says nothing of it: what is missing is said elsewhere.
+    # A weight of zero means that the plan does not give it; V09 reports that.
     if not weight or not facts.net_kg:
-        return Verdict.UNKNOWN, f"the weight of its {join_words(metals)}, or the net weight, is not given"
+        return Verdict.UNKNOWN, f"the plan does not give the weight of its {join_words(metals)}, or the net weight"
     share = f"{format_plain(weight)} kg of {join_words(metals)} in {format_plain(facts.net_kg)} kg net"
     if multiply(weight, _HUNDRED) < multiply(facts.net_kg, test.least_percent):
         return Verdict.YES, f"{share} is below {test.least_percent} %"
@@ -295,15 +296,15 @@ def _check_metal_from(wanted: MetalFrom, rules: Ruleset, facts: LineFacts) -> Ve
     metal_names = join_words(metals)
     if wanted.share == "any":
         if any(country in wanted.countries for fact in known for country in fact.countries):
-            return Verdict.YES, f"{metal_names} in it is of {where}"
+            return Verdict.YES, f"it contains {metal_names} of {where}"
         if facts.metals is None or not all(fact.countries for fact in known):
-            return Verdict.UNKNOWN, f"whether {metal_names} in it is of {where} is not given"
-        return Verdict.NO, f"no {metal_names} in it is said to be of {where}"
+            return Verdict.UNKNOWN, f"the plan does not say whether its {metal_names} is of {where}"
+        return Verdict.NO, f"the plan gives no {metal_names} of {where}"
     shared = [wanted.countries.intersection(fact.countries) for fact in known]
     if wanted.share == "most" and any(shared):
         return Verdict.YES, f"its {metal_names} is of {where}"
     if not known or not all(fact.countries for fact in known):
-        return Verdict.UNKNOWN, f"where its {metal_names} was melted and poured, smelted or cast is not given"
+        return Verdict.UNKNOWN, f"the plan does not say where its {metal_names} was melted and poured, smelted or cast"
     if wanted.share == "most":
         return Verdict.NO, f"its {metal_names} is not of {where}"
     if all(country in wanted.countries for fact in known for country in fact.countries):
@@ -315,10 +316,10 @@ def _check_us_metal(when: HeadingConditions, rules: Ruleset, facts: LineFacts) -
     known = facts.metal_facts(listed_metals(rules, facts))
     shares = [fact.us_percent for fact in known]
     if any(share is not None and share < (when.us_metal_percent or share) for share in shares):
-        return Verdict.NO, f"less than {when.us_metal_percent} % of its metal is of the United States"
+        return Verdict.NO, f"less than {when.us_metal_percent} % of its metal is US metal"
     if not shares or None in shares:
-        return Verdict.UNKNOWN, "the share of US metal is not given"
-    return Verdict.YES, f"at least {when.us_metal_percent} % of its metal is of the United States"
+        return Verdict.UNKNOWN, "the plan does not give the share of US metal"
+    return Verdict.YES, f"at least {when.us_metal_percent} % of its metal is US metal"
 
 
 def _check_other_headings(when: HeadingConditions, line_headings: LineHeadings) -> ConditionResult:
@@ -328,11 +329,11 @@ def _check_other_headings(when: HeadingConditions, line_headings: LineHeadings) 
         brings = sorted(heading for heading in choice if in_ranges(heading, when.with_headings))
         if 0 < len(brings) < len(choice):
             named = " or ".join(brings)
-            return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
+            return Verdict.UNKNOWN, f"it is open whether {named} is on the line", f"{named} is on the line"
         decided += [" or ".join(brings)] if brings else []
     if bool(claimed) != bool(decided):
         named = join_words(claimed or decided)
-        return Verdict.UNKNOWN, f"whether {named} is on the line is in question", f"{named} is on the line"
+        return Verdict.UNKNOWN, f"it is open whether {named} is on the line", f"{named} is on the line"
     if claimed:
         return Verdict.YES, f"{join_words(decided)} {'is' if len(decided) == 1 else 'are'} on the line", ""
-    return Verdict.NO, "no heading that would bring it about is on the line", ""
+    return Verdict.NO, "the line carries no heading that it depends on", ""

@@ -1,4 +1,4 @@
-"""What chapter 99 is decided by: the facts of one line, as of the day it is entered."""
+"""The facts of one line, on its day of entry, from which the chapter 99 headings are decided."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.exports.schemas.plan import Line, Section232, Unit
 
 @dataclass(frozen=True, slots=True)
 class MetalFacts:
-    """One metal of a line: its weight in kg, its countries and the share of it that is of the United States."""
+    """One metal of a line: its weight in kg, its countries, and the percentage of US metal in it."""
 
     metal: Metal
     weight_kg: Decimal
@@ -28,14 +28,14 @@ class MetalFacts:
 
     @property
     def countries(self) -> tuple[str, ...]:
-        """The countries that are known of it."""
+        """The known countries of the metal: of melt and pour, of smelt, of cast."""
         known = (self.melt_and_pour, *self.smelts, self.cast)
         return tuple(country for country in known if country is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class LineFacts:
-    """The facts of one line; `metals` is None where nothing is known of them, `claimed` what the plan carries."""
+    """The facts of one line; `metals` is None if the plan gives none, `claimed` holds the plan's headings."""
 
     hts_code: str
     origin: str
@@ -47,23 +47,23 @@ class LineFacts:
 
     @property
     def chapter(self) -> str:
-        """The chapter of the code."""
+        """The chapter of the HTS code."""
         return self.hts_code[:2]
 
     def metal_facts(self, metals: Iterable[Metal]) -> tuple[MetalFacts, ...]:
-        """Return what is known of the metals that weigh something."""
+        """Return the facts of those metals whose weight is more than 0."""
         wanted = set(metals)
         return tuple(fact for fact in self.metals or () if fact.metal in wanted and fact.weight_kg > 0)
 
     def total_weight(self, metals: Iterable[Metal]) -> Decimal | None:
-        """Return the aggregate weight of the metals in kg, or None where it is not known."""
+        """Return the total weight of the metals in kg, or None if the plan gives no metals."""
         if self.metals is None:
             return None
         return sum_exact(fact.weight_kg for fact in self.metal_facts(metals))
 
 
 def line_facts(line: Line, on: date) -> LineFacts:
-    """Return the facts of a plan's line that is entered on the day."""
+    """Return the facts of a plan's line that is entered on the day `on`."""
     treatment = line.treatment
     return LineFacts(
         hts_code=line.hts_code,
@@ -89,9 +89,9 @@ def _metal_facts(row: Section232) -> MetalFacts:
 
 
 def entry_date(unit: Unit) -> date:
-    """Return the day that the unit is expected to be entered: its arrival where that is known, else its export.
+    """Return the expected day of entry of the unit: its day of arrival if the plan gives it, else its day of export.
 
-    The day is the one of the clock that the rules go by, whichever offset the plan writes the arrival in.
+    The arrival is converted to the time zone of the rules, whatever offset the plan gives.
     """
     arrival = unit.entry.estimated_arrival_at
     return unit.entry.export_date if arrival is None else arrival.astimezone(_entry_zone()).date()

@@ -1,4 +1,4 @@
-"""What a line on a Section 232 list of metals says of its metals: what is missing, and weights that cannot be."""
+"""Checks of the metals of a line that is on a Section 232 list: missing data (V09) and impossible weights (V10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.schemas.plan import Line, Section232
 
 _HUNDRED = to_decimal("100")
-#: What a line may say of a metal: its key in a plan, and in words.
+#: The countries of a metal: by field name the key in a plan, and the words.
 _FIELDS = {
     "country_of_melt_and_pour": ("countryOfMeltAndPour", "country of melt and pour"),
     "primary_country_of_smelt": ("primaryCountryOfSmelt", "primary country of smelt"),
@@ -26,7 +26,7 @@ _FIELDS = {
 
 
 def check_metals(line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with what a line, entered on the day, says of its metals (V09) and their weight (V10)."""
+    """Yield what is wrong with the metals (V09) and their weights (V10) of a line that is entered on the day `on`."""
     rules = ruleset()
     lists = _metal_lists(rules, line.hts_code, on)
     carried = frozenset(row.heading for row in line.treatment.chapter99)
@@ -38,7 +38,7 @@ def check_metals(line: Line, pointer: str, on: date) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class DataNeeded:
-    """What a line on a list of metals must say of one of them."""
+    """The data that a line on a list of metals must give for one metal."""
 
     metal: str
     fields: tuple[str, ...]
@@ -47,7 +47,7 @@ class DataNeeded:
 
 
 def data_needed(hts_code: str, origin: str, on: date, rules: Ruleset | None = None) -> tuple[DataNeeded, ...]:
-    """Return what a line of the ten digits and the origin, entered on the day, must say of each listed metal."""
+    """Return the data that a line of this HTS code and origin, entered on the day `on`, must give for each listed metal."""
     rules = rules or ruleset()
     lists = _metal_lists(rules, hts_code, on)
     required = []
@@ -74,7 +74,7 @@ def _may_be_unknown(needs: MetalNeeds, lists: tuple[ListMatch, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _MetalCheck:
-    """A line under check: the lists of metals that it is on, and the headings that it carries."""
+    """The check of one line: the lists of metals that it is on, and the headings that it carries."""
 
     rules: Ruleset
     line: Line
@@ -90,11 +90,11 @@ class _MetalCheck:
 
     @property
     def _max_severity(self) -> Severity:
-        # Of lists that were only heard of, none refuses a plan.
+        # A list whose text was not checked must not block a plan.
         return "block" if any(listed.version.severity == "block" for listed in self.lists) else "warn"
 
     def check_data(self) -> Iterator[Finding]:
-        """Yield what the line does not say of its metals (V09)."""
+        """Yield what is missing or not allowed in the data of the line's metals (V09)."""
         metals = list(dict.fromkeys(str(listed.list.metal) for listed in self.lists))
         given = [
             (place, row)
@@ -106,7 +106,7 @@ class _MetalCheck:
                 rule="V09",
                 severity=self._max_severity,
                 pointer=f"{self.pointer}/section232",
-                message=f"{self._listed}, but the weight of its {' or '.join(metals)} is not given.",
+                message=f"{self._listed}, but the line gives no weight of its {' or '.join(metals)}.",
                 remedy="Give the metal, its weight in kg and where it was melted and poured, or smelted and cast.",
                 source=self.lists[0].version.source,
             )
@@ -126,7 +126,7 @@ class _MetalCheck:
             key, words = _FIELDS[name]
             given = getattr(row, name)
             if given is None:
-                unknown = f", or {needs.unknown} where it is not known." if may_be_unknown else "."
+                unknown = f", or {needs.unknown} if it is not known." if may_be_unknown else "."
                 yield Finding(
                     rule="V09",
                     severity=self._severity(needs),
@@ -140,8 +140,8 @@ class _MetalCheck:
                     rule="V09",
                     severity="warn",
                     pointer=f"{here}/{key}",
-                    message=f"{self._listed}, of articles and not of derivatives: "
-                    f"{needs.unknown} for the {words} of its {row.metal} may be refused.",
+                    message=f"{self._listed}, a list of articles and not of derivatives: "
+                    f"customs may refuse {needs.unknown} for the {words} of its {row.metal}.",
                     remedy=f"Give the {words} from the mill certificate.",
                     source=needs.source,
                 )
@@ -153,14 +153,14 @@ class _MetalCheck:
                     rule="V09",
                     severity="warn",
                     pointer=f"{here}/{key}",
-                    message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which may not be reported "
-                    f"of goods of {self.line.country_of_origin}.",
-                    remedy=f"Take the {words} off the line, or correct the origin.",
+                    message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which must not be reported "
+                    f"for goods of {self.line.country_of_origin}.",
+                    remedy=f"Remove the {words} from the line, or correct the origin.",
                     source=unreportable.source,
                 )
 
     def _severity(self, needs: MetalNeeds) -> Severity:
-        # Whether an article below the weight test must still name the countries is not certain.
+        # It is not certain that an article below the weight test must name the countries.
         test = self.rules.metals.find_weight_test(self.on)
         lenient = test is not None and test.heading in self.carried
         early = needs.fatal_from is not None and self.on < needs.fatal_from
@@ -175,15 +175,15 @@ class _MetalCheck:
                 rule="V09",
                 severity=unknown.severity,
                 pointer=here,
-                message=f"Line {self.line.line_ref} does not know where its aluminum was smelted or cast; "
-                "customs may charge the 200 % rate of Russian aluminum.",
-                remedy="Ask the maker for the smelt and cast countries, or the broker "
-                f"whether {unknown.value} is accepted.",
+                message=f"Line {self.line.line_ref} gives {unknown.value}, not known, as a country of smelt or cast of its "
+                "aluminum; customs may charge the 200 % rate of Russian aluminum.",
+                remedy="Ask the manufacturer for the countries of smelt and cast, or ask the broker "
+                f"whether customs accepts {unknown.value}.",
                 source=unknown.source,
             )
 
     def check_weights(self) -> Iterator[Finding]:
-        """Yield metal that weighs more than its goods, and headings that the test by weight contradicts (V10)."""
+        """Yield metal that weighs more than its goods, and headings that the weight test contradicts (V10)."""
         line, test = self.line, self.rules.metals.find_weight_test(self.on)
         every_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232)
         if every_kg > line.net_weight_kg:
@@ -191,9 +191,9 @@ class _MetalCheck:
                 rule="V10",
                 severity="block",
                 pointer=f"{self.pointer}/section232",
-                message=f"Line {line.line_ref} holds {format_plain(every_kg)} kg of metal "
-                f"but weighs {format_plain(line.net_weight_kg)} kg net.",
-                remedy="Correct the metal weight, or the net weight: both are for the whole line.",
+                message=f"Line {line.line_ref} gives {format_plain(every_kg)} kg of metal "
+                f"but only {format_plain(line.net_weight_kg)} kg net weight.",
+                remedy="Correct the metal weight or the net weight; both are for the whole line.",
                 source=(test or self.lists[0].version).source,
             )
         elif test is not None:
@@ -211,7 +211,7 @@ class _MetalCheck:
         for place, row in enumerate(line.treatment.chapter99):
             carries = f"Line {line.line_ref} carries {row.heading}"
             if below and in_ranges(row.heading, test.duty_headings):
-                message = f"{carries}, but its metal is below {test.least_percent} % of its weight {share}."
+                message = f"{carries}, but its metal is less than {test.least_percent} % of its net weight {share}."
                 remedy = f"Use {test.heading}, or correct the weights."
             elif not below and row.heading == test.heading:
                 message = (

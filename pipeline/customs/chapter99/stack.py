@@ -1,4 +1,4 @@
-"""The chapter 99 headings of a line, decided program by program from the dated rules, each decision with its reasons."""
+"""Decides the chapter 99 headings of a line, program by program, from the dated rules, each decision with its reasons."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
 @dataclass(frozen=True, slots=True)
 class ProgramChoice:
-    """What a program has for a line: the rows that may apply, in their order, the last of them for certain if any is.
+    """The rows of a program that may apply to a line, in their order. Only the last of `candidates` can be certain.
 
-    `yields_to` names the headings on the line that keep the program off it, `claimed` those by which a person has answered.
+    `yields_to` names the headings on the line that exclude the program, `claimed` the headings that the plan carries.
     """
 
     program: DutyProgram
@@ -31,13 +31,13 @@ class ProgramChoice:
 
     @property
     def certain(self) -> HeadingRow | None:
-        """The row that applies unless one before it is claimed."""
+        """The row that applies unless the plan claims one before it; None if no row is certain."""
         last = self.candidates[-1] if self.candidates else None
         return last.row if last is not None and last.verdict is Verdict.YES else None
 
     @property
     def decided(self) -> HeadingRow | None:
-        """The row that applies whatever the facts are that were not given; None where one of them decides."""
+        """The row that applies whatever the missing facts are; None if a missing fact decides."""
         for item in self.candidates:
             if item.row.heading in self.claimed and item.verdict is not Verdict.UNKNOWN:
                 return item.row
@@ -45,9 +45,9 @@ class ProgramChoice:
 
     @property
     def undecided(self) -> tuple[RowVerdict, ...]:
-        """The candidates of which facts that were not given choose; none where the heading is decided.
+        """The candidates between which missing facts decide; empty if the heading is decided.
 
-        What only the importer can certify, of goods on no list, is left out.
+        A row that the importer must certify is left out if the goods are on no list.
         """
         if self.decided is not None:
             return ()
@@ -55,26 +55,29 @@ class ProgramChoice:
 
     @property
     def required(self) -> HeadingRow | None:
-        """The row that a line without any heading of the program lacks: the certain one, or the last of those of which one applies."""
+        """The row that a line without a heading of the program lacks; None if no heading is required.
+
+        It is the certain row, or the last candidate if one of the candidates must apply.
+        """
         if self.certain is None and self.listed and self.program.missing.one_applies:
             return self.candidates[-1].row
         return self.certain
 
     @property
     def listed(self) -> bool:
-        """Tell whether it is by a list, and not by a claim alone, that the program looks at the line."""
+        """Return whether the line is on a list of the program, and not only claims one of its headings."""
         return any(item.listed for item in self.candidates)
 
     @property
     def unlisted(self) -> bool:
-        """Tell whether the program may look at the line though it is on none of its lists, which are not known whole."""
+        """Return whether the program may apply though the line is on none of its lists, which are not known completely."""
         return any(item.row.when.unlisted for item in self.candidates)
 
     @property
     def outcomes(self) -> tuple[HeadingOutcome, ...]:
-        """What each value of the facts that were not given leads to, in the order of deciding; none where it is decided.
+        """The possible headings and what each depends on, in the order of deciding; empty if the heading is decided.
 
-        Of a program whose last row applies otherwise, the exceptions that a person has to claim are left out.
+        If the last row certainly applies, the exceptions that a person must claim are left out.
         """
         certain = self.certain
         return tuple(
@@ -89,13 +92,13 @@ class ProgramChoice:
         )
 
     def find_candidate(self, heading: str) -> RowVerdict | None:
-        """Return the candidate of the heading."""
+        """Return the candidate of the heading, or None."""
         return next((item for item in self.candidates if item.row.heading == heading), None)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadingStack:
-    """A line's headings as the rules have them: the choices of every program that looks at it, and its lists."""
+    """The headings of a line by the rules: the choice of every program that applies to it, and its lists."""
 
     facts: LineFacts
     lists: tuple[ListMatch, ...]
@@ -103,29 +106,29 @@ class HeadingStack:
 
     @property
     def certain(self) -> tuple[HeadingRow, ...]:
-        """The rows that apply for certain, in the order of reporting."""
+        """The rows that certainly apply, in the order of reporting."""
         found = [(choice.program.rank, choice.certain) for choice in self.choices]
         return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
 
     @property
     def decided(self) -> tuple[HeadingRow, ...]:
-        """The rows that apply whatever the facts are that were not given, in the order of reporting."""
+        """The rows that apply whatever the missing facts are, in the order of reporting."""
         found = [(choice.program.rank, choice.decided) for choice in self.choices]
         return tuple(row for _, row in sorted(found, key=lambda item: item[0]) if row is not None)
 
     @property
     def undecided(self) -> tuple[ProgramChoice, ...]:
-        """The choices that hang on facts that were not given, in the order of reporting."""
+        """The choices that depend on missing facts, in the order of reporting."""
         return tuple(sorted((each for each in self.choices if each.undecided), key=lambda each: each.program.rank))
 
     def find_choice(self, program: str) -> ProgramChoice | None:
-        """Return the choice of the program, if it looks at the line."""
+        """Return the choice of the program, or None if the program does not apply to the line."""
         return next((choice for choice in self.choices if choice.program.id == program), None)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadingOutcome:
-    """What a fact that was not given would lead to: a heading, and when it applies; None where nothing before it does."""
+    """A heading that a missing fact may lead to; `applies_if` is its condition, None for the heading that applies otherwise."""
 
     heading: str
     description: str
@@ -135,7 +138,7 @@ class HeadingOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DecisionStep:
-    """One step of a decision: a heading, whether it applies, why, and where that is written."""
+    """One step of a decision: a heading, whether it applies, the reasons and the source."""
 
     program: str
     heading: str
@@ -150,14 +153,14 @@ class DecisionStep:
 
 
 def decide_headings(facts: LineFacts, rules: Ruleset | None = None, *, only_given: bool = False) -> HeadingStack:
-    """Return the headings of a line by the rules in force on its day.
+    """Return the headings of a line by the rules in force on its day of entry.
 
-    With `only_given` a program whose heading hangs on a fact that was not given decides nothing of the programs beside it.
+    With `only_given`, a program whose heading depends on a missing fact does not decide the headings of other programs.
     """
     rules = rules or ruleset()
     choices: dict[str, ProgramChoice] = {}
-    for program, rows, alone in _program_order(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
-        choice = alone or _choose_row(rules, program, rows, facts, choices, only_given=only_given)
+    for program, rows, decided in _program_order(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
+        choice = decided or _choose_row(rules, program, rows, facts, choices, only_given=only_given)
         choices[program.id] = replace(choice, claimed=facts.claimed) if only_given else choice
     return HeadingStack(facts, rules.find_lists(facts.hts_code, facts.on), tuple(choices.values()))
 
@@ -166,8 +169,8 @@ def decide_headings(facts: LineFacts, rules: Ruleset | None = None, *, only_give
 def _program_order(
     rules: Ruleset, hts_code: str, origin: str, spi: str | None, on: date
 ) -> tuple[tuple[DutyProgram, tuple[RowVerdict, ...], ProgramChoice | None], ...]:
-    # What others hang on is decided first: plain programs, those that yield to them, those that look beside them. A
-    # program that hangs on nothing else of the line is decided once.
+    # Order of dependency: independent programs, then programs that yield to headings, then rows that need other headings.
+    # A program that depends on nothing else of the line is decided once and cached.
     by_program = prospective_rows(rules, hts_code, origin, spi, on)
     ordered: list[tuple[int, DutyProgram, tuple[RowVerdict, ...], ProgramChoice | None]] = []
     for program in rules.programs:
@@ -179,7 +182,7 @@ def _program_order(
         elif rows:
             varies = any(item.row.when.varies_by_line for item in rows)
             ordered.append((0, program, rows, None if varies else ProgramChoice(program, rows, _candidates(rows))))
-    return tuple((program, rows, alone) for _, program, rows, alone in sorted(ordered, key=lambda turn: turn[0]))
+    return tuple((program, rows, decided) for _, program, rows, decided in sorted(ordered, key=lambda item: item[0]))
 
 
 def _choose_row(
@@ -204,7 +207,7 @@ def _choose_row(
 
 
 def _may_be_claimed(rules: Ruleset, heading: str, facts: LineFacts, before: dict[str, ProgramChoice]) -> bool:
-    # A heading that the rules rule out for the line, or do not know, keeps no other off it.
+    # A heading that the rules exclude for the line, or do not know, excludes no other heading.
     row = rules.find_row(heading, facts.on)
     choice = before.get(row.program) if row is not None else None
     return choice is not None and choice.find_candidate(heading) is not None
@@ -245,14 +248,14 @@ def _line_headings(
         else:
             continue
         if not own:
-            claimed |= headings  # what is missing is said once, and not again of what hangs on it
+            claimed |= headings  # a missing heading is reported once, not again for the headings that depend on it
     return LineHeadings(claimed, decided, tuple(choices))
 
 
 def explain_headings(facts: LineFacts, rules: Ruleset | None = None) -> tuple[DecisionStep, ...]:
-    """Return the decision rule by rule: every heading that was looked at, whether it applies, why, and its source.
+    """Return the decision step by step: every heading considered, whether it applies, the reasons and the source.
 
-    No heading applies that hangs on a fact which was not given.
+    A heading that depends on a missing fact does not apply.
     """
     return tuple(_decision_steps(decide_headings(facts, rules, only_given=True)))
 
@@ -262,9 +265,9 @@ def _decision_steps(stack: HeadingStack) -> Iterator[DecisionStep]:
         for item in choice.verdicts:
             row = item.row
             if row.when.certified is not None and not item.listed and row.heading not in stack.facts.claimed:
-                continue  # it is nobody's before somebody certifies it
+                continue  # the heading is irrelevant until the importer certifies it
             passed = item.verdict is not Verdict.NO and item not in choice.candidates
-            reasons = ("a row before it applies",) if passed else item.reasons or ("it applies to all goods",)
+            reasons = ("an earlier row applies",) if passed else item.reasons or ("it applies to all goods",)
             verdict = Verdict.NO if passed else item.verdict
             yield DecisionStep(
                 program=row.program,
@@ -288,13 +291,13 @@ def _decision_steps(stack: HeadingStack) -> Iterator[DecisionStep]:
                 basis="",
                 verdict=Verdict.NO.value,
                 applies=False,
-                reasons=(f"{', '.join(choice.yields_to)} on the line keeps it off",),
+                reasons=(f"{', '.join(choice.yields_to)} on the line excludes it",),
                 source="",
                 status="",
             )
 
 
 def row_evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
-    """Return how sure it is that the row is right for the line: no surer than that the code is on the row's lists."""
+    """Return the evidence for the row: at most as certain as that the line's code is on the row's lists."""
     lists = rules.find_lists(facts.hts_code, facts.on)
     return combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))

@@ -1,1 +1,1 @@
-"""What must hold of a plan before it is executed."""
+"""The customs checks of a plan before it is executed."""

@@ -1,4 +1,4 @@
-"""Characters that a customs document must not hold, or cannot show: found in every text of a unit, wherever it stands."""
+"""Checks every text of a plan for characters that a customs document must not contain (D02) or cannot print (D01)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.exports.schemas.plan import as_json
 
 
 def check_characters(part: BaseModel, pointer: str) -> Iterator[Finding]:
-    """Yield the texts of a part of the plan that hold characters which turn, hide, pile up or cannot be printed."""
+    """Yield the texts of a part of the plan with bidirectional, invisible, stacked or unprintable characters."""
     if part.model_dump_json().isascii():
-        return  # as most are; to ask that of the whole costs a tenth of asking it of every text
+        return  # most parts are ASCII; one test of the whole costs a tenth of a test per text
     for here, text in _iter_texts(as_json(part), pointer):
         if not text.isascii():
             yield from _check_text(text, here)
@@ -26,18 +26,18 @@ def _check_text(text: str, here: str) -> Iterator[Finding]:
     for characters, why, remedy in (
         (
             turns,
-            "so that people read other words than systems do",
-            "Type the text again, without characters that change the direction of writing.",
+            "so people read other words than systems do",
+            "Type the text again without characters that change the direction of writing.",
         ),
         (
             hides,
-            "which nobody sees but systems compare",
-            "Type the text again: a copied text may hold characters that are not seen.",
+            "which are invisible to people but not to systems",
+            "Type the text again; a copied text may contain invisible characters.",
         ),
         (
             piles,
-            "piled on one letter, so that they are printed over other fields",
-            "Type the text again, with the accents that the language has.",
+            "stacked on one letter, so they print over other fields",
+            "Type the text again with only the accents that the language has.",
         ),
     ):
         if characters:
@@ -45,7 +45,7 @@ def _check_text(text: str, here: str) -> Iterator[Finding]:
                 rule="D02",
                 severity="block",
                 pointer=here,
-                message=f"The text holds {describe_characters(characters)}, {why}.",
+                message=f"The text contains {describe_characters(characters)}, {why}.",
                 remedy=remedy,
             )
     lacking = unsupported_characters("".join(c for c in text if c not in turns and c not in hides))
@@ -54,8 +54,8 @@ def _check_text(text: str, here: str) -> Iterator[Finding]:
             rule="D01",
             severity="warn",
             pointer=here,
-            message=f"The fonts of the PDF documents lack {describe_characters(lacking)}; a reader will see an empty box.",
-            remedy="Write the name in Latin letters too, or install a font that has the characters.",
+            message=f"The fonts of the PDF documents lack {describe_characters(lacking)}; the PDF shows empty boxes.",
+            remedy="Add the text in Latin letters, or install a font that has the characters.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the entry of a unit: its type, its days, and who imports."""
+"""Checks of the entry of a unit: its type, its dates, and its importer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ONE = to_decimal("1")
 
 
 def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
-    """Return the invoice's amount in US dollars, or None where the invoice has no rate."""
+    """Return the invoice's amount in US dollars, or None if the invoice has no exchange rate."""
     rate = invoice.exchange_rate if invoice.currency != "USD" else _ONE
     return None if rate is None else multiply(amount, rate)
 
 
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the unit's entry, looked at on the day `on`."""
+    """Yield what is wrong with the unit's entry; `on` is the day of the check."""
     entered_on = entry_date(unit)
     yield from _check_type(unit, f"{pointer}/entry/type", entered_on)
     yield from _check_days(unit, pointer, entered_on, on)
@@ -47,7 +47,7 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             rule="V22",
             severity=rules.entry_types.severity,
             pointer=here,
-            message=f"Entry type {unit.entry.type} of unit {unit.unit_ref} is none that is known here.",
+            message=f"Entry type {unit.entry.type} of unit {unit.unit_ref} is not known to these rules.",
             remedy="Use formal entry (01) or informal entry (11), or ask the broker.",
             source=rules.entry_types.source,
         )
@@ -58,8 +58,8 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             rule="V22",
             severity=cases.severity,
             pointer=here,
-            message=f"Line {case.line_ref} is under an antidumping or countervailing duty case, "
-            f"but the entry is of type {unit.entry.type}.",
+            message=f"Line {case.line_ref} names an antidumping or countervailing duty case, "
+            f"but the entry type is {unit.entry.type}.",
             remedy=f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
             source=cases.source,
         )
@@ -77,7 +77,7 @@ def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
             severity=informal.severity,
             pointer=here,
             message=f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
-            f"above the ${informal.limit_usd:,} of informal entry.",
+            f"above the ${informal.limit_usd:,} limit of informal entry ({informal.type}).",
             remedy="Ask the broker whether it needs formal entry (01).",
             source=informal.source,
         )
@@ -89,19 +89,19 @@ def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterato
             rule="V26",
             severity="warn",
             pointer=f"{pointer}/entry/estimatedArrivalAt",
-            message=f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which has passed.",
-            remedy="Correct the dates if the goods have not crossed yet: rules and rates go by the day of entry.",
+            message=f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which is in the past.",
+            remedy="Correct the dates if the goods have not crossed yet; rules and rates depend on the day of entry.",
             source="19 CFR 141.68, 141.69",
         )
     exported_on = unit.entry.export_date
-    # An instant is written in one offset, a day in another: a day either way is none.
+    # The arrival and the export date may use different UTC offsets, so one day of difference is allowed.
     if (exported_on - entered_on).days > 1:
         yield Finding(
             rule="V31",
             severity="warn",
             pointer=f"{pointer}/entry/exportDate",
-            message=f"Unit {unit.unit_ref} arrives on {entered_on}, before it is exported on {exported_on}.",
-            remedy="Correct the day of export or the arrival.",
+            message=f"Unit {unit.unit_ref} arrives on {entered_on}, before its export on {exported_on}.",
+            remedy="Correct the export date or the arrival.",
             source="19 CFR 152.1(c)",
         )
     invoice = unit.invoice
@@ -112,13 +112,13 @@ def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterato
                 severity="warn",
                 pointer=f"{pointer}/invoice/{name}",
                 message=f"Invoice {invoice.number} is {verb} {day}, after its goods crossed the border.",
-                remedy="Correct the day; an invoice that is made out later is a pro forma until then.",
+                remedy="Correct the date; if the invoice will be issued later, send a pro forma invoice until then.",
                 source="19 CFR 141.83, 141.86(a)(2)",
             )
 
 
 def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Finding]:
-    # The number itself is never repeated: it may be a person's Social Security number.
+    # A message must never repeat the number: it may be a person's Social Security number.
     rules = entry_rules()
     importer = unit.parties.importer_of_record
     here = f"{pointer}/parties/importerOfRecord/importerNumber"
@@ -129,11 +129,11 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
             rule="V20",
             severity=rules.importer_numbers.severity,
             pointer=here,
-            message=f"The importer's number of unit {unit.unit_ref} has none of the forms that CBP knows.",
-            remedy=f"Write it like one of {forms}; an IRS number ends in its two-character suffix, mostly 00.",
+            message=f"The importer number of unit {unit.unit_ref} has none of the forms that CBP accepts.",
+            remedy=f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
             source=rules.importer_numbers.source,
         )
-    # Without an address of its own the importer is the buyer.
+    # An importer without an address is the buyer.
     address = importer.address or unit.parties.buyer.address
     if not ((form is not None and form.foreign) or address.country != rules.destination):
         return
@@ -144,8 +144,9 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
             rule="V20",
             severity=barred.severity if in_force else "warn",
             pointer=here,
-            message=f"Unit {unit.unit_ref} is an informal entry of an importer outside the United States, "
-            f"{'barred since' if in_force else 'which ends on'} {barred.effective_from}.",
+            message=f"Unit {unit.unit_ref} is an informal entry (type {unit.entry.type}) of an importer outside the United "
+            f"States, which {'has not been allowed since' if in_force else 'is no longer allowed from'} "
+            f"{barred.effective_from}.",
             remedy="Name an importer of record in the United States, or ask the broker about formal entry (01).",
             source=barred.source,
         )
@@ -155,8 +156,8 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
             rule="V20",
             severity=formal.severity,
             pointer=here,
-            message=f"The importer of unit {unit.unit_ref} is outside the United States; since {formal.effective_from} "
-            "its formal entries are said to need CTPAT, of its own or of its broker.",
+            message=f"The importer of unit {unit.unit_ref} is outside the United States. Since {formal.effective_from} "
+            "its formal entries are said to require that the importer or its broker is CTPAT-validated.",
             remedy="Ask the broker whether it is CTPAT-validated and which bond it will use.",
             source=formal.source,
         )

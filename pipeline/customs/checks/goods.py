@@ -1,4 +1,4 @@
-"""Whether a description says what the goods are, and an invoice its charges, in the language that customs reads."""
+"""Checks of descriptions, names and attributes: specific enough, in English, and with what the invoice must say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SHOWN = 80
 
 
 def check_description(line: Line, here: str) -> Iterator[Finding]:
-    """Yield whether the line's description is too vague (V02) or in no language that customs reads (V34)."""
+    """Yield a finding if the line's description is too vague (V02) or not in English (V34)."""
     rules = description_rules()
     words = _WORD.findall(line.description.lower())
     if _is_foreign_script(line.description) or _is_other_language(words, rules.foreign):
@@ -26,7 +26,7 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
             severity="warn",
             pointer=f"{here}/description",
             message=f"The description of line {line.line_ref} is not in English.",
-            remedy="Describe the goods in English; the invoice of another language needs a translation with it.",
+            remedy="Describe the goods in English; an invoice in another language needs a translation.",
             source="19 CFR 141.86(d)",
         )
         return
@@ -38,13 +38,13 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
             severity=rules.severity,
             pointer=f"{here}/description",
             message=f'Line {line.line_ref}: "{shown}" is too vague for US customs.',
-            remedy="Say what it is, what it is made of and what it is for.",
+            remedy="Say what the goods are, what they are made of and what they are for.",
             source=rules.source,
         )
 
 
 def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield which charge, discount, rebate or assist of the unit's invoice is named in no English (V34)."""
+    """Yield each charge, discount, rebate or assist of the unit's invoice whose name is not in English (V34)."""
     invoice = unit.invoice
     kinds: dict[str, tuple[str, Sequence[str | None]]] = {
         "charges": ("charge", [row.name for row in invoice.charges]),
@@ -60,7 +60,7 @@ def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
                     severity="warn",
                     pointer=f"{pointer}/invoice/{member}/{place}/name",
                     message=f"The name of a {kind} of invoice {invoice.number} is not in English: {name[:_MAX_SHOWN]}.",
-                    remedy="Name it in English, such as Launch discount.",
+                    remedy="Write the name in English, such as Launch discount.",
                     source="19 CFR 141.86(d)",
                 )
 
@@ -75,7 +75,7 @@ def _is_other_language(words: list[str], foreign: ForeignWords) -> bool:
 
 
 def _is_foreign_script(text: str) -> bool:
-    # Most letters of another script: a brand or a unit in Latin letters does not make English of it.
+    # True if more than half of the letters are not Latin: a brand or a unit in Latin letters does not make it English.
     if text.isascii():
         return False
     letters = [c for c in text if c.isalpha()]
@@ -84,7 +84,7 @@ def _is_foreign_script(text: str) -> bool:
 
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
-    """Yield what neither the line's attributes nor its description say, by the rules of the day of entry."""
+    """Yield what the line's attributes and description lack or write wrongly, by the rules of the day of entry (V23)."""
     required = [row for row in _required_attributes(line.hts_code) if row.in_force(on)]
     if not required:
         return
@@ -96,8 +96,8 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
                 rule="V23",
                 severity=row.severity,
                 pointer=f"{here}/attributes/{key}",
-                message=f"Line {line.line_ref}: its {row.name} is not written as one.",
-                remedy=f"Say {row.requirement}: the value must match {row.form.pattern} and nothing else.",
+                message=f"Line {line.line_ref}: attribute {key} is not a valid {row.name}.",
+                remedy=f"Say {row.requirement}; the whole value must match {row.form.pattern}.",
                 source=row.source,
             )
         if key is None and not row.mentioned.search(described):
@@ -105,8 +105,8 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
                 rule="V23",
                 severity=row.severity,
                 pointer=f"{here}/attributes",
-                message=f"Line {line.line_ref}: the invoice must say {row.requirement}, for goods of {line.hts_code[:4]}.",
-                remedy=f"Give it as the attribute {row.keys[0]}, or in the description.",
+                message=f"Line {line.line_ref}: for goods of {line.hts_code[:4]} the invoice must say {row.requirement}.",
+                remedy=f"Give it as attribute {row.keys[0]} or in the description.",
                 source=row.source,
             )
 

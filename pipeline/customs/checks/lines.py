@@ -1,4 +1,4 @@
-"""What must hold of each invoice line by itself: its words, its sum, its weights, its claim and its references."""
+"""Checks of each invoice line: its references, description, code, origin, value, weights, claims and treatment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TWO = to_decimal("2")
 
 
 def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the unit's lines, entered on the day, in the order of the invoice."""
+    """Yield what is wrong with the unit's lines, which are entered on the day `on`, in the order of the invoice."""
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
     claims = unit_claims(unit)
     parties = UnitParties(unit)
@@ -51,7 +51,7 @@ def _check_references(line: Line, here: str, seen: set[str], makers: Mapping[str
             severity="block",
             pointer=f"{here}/lineRef",
             message=f"Line {line.line_ref} is on the invoice twice.",
-            remedy="Give every line a lineRef of its own.",
+            remedy="Give each line its own lineRef.",
             source=REFERENCES,
         )
     seen.add(line.line_ref)
@@ -60,14 +60,14 @@ def _check_references(line: Line, here: str, seen: set[str], makers: Mapping[str
             rule="V24",
             severity="block",
             pointer=f"{here}/manufacturerRef",
-            message=f"Line {line.line_ref} was made by {line.manufacturer_ref}, which is none of the manufacturers.",
-            remedy="Add the manufacturer to the parties, or correct the reference.",
+            message=f"Line {line.line_ref} names manufacturer {line.manufacturer_ref}, which the unit does not have.",
+            remedy="Add the manufacturer to the unit's parties, or correct manufacturerRef.",
             source=REFERENCES,
         )
 
 
 def _check_repeated(line: Line, here: str, alike: dict[object, str]) -> Iterator[Finding]:
-    # Without an order that it belongs to, the same goods may well be sold twice.
+    # Without an order, two equal lines may well be two sales.
     if line.order_id is None:
         return
     goods = (line.order_id, line.sku, line.description, line.hts_code, line.quantity, line.unit_price)
@@ -78,7 +78,7 @@ def _check_repeated(line: Line, here: str, alike: dict[object, str]) -> Iterator
             severity="warn",
             pointer=here,
             message=f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
-            remedy="Take it off the invoice, unless the goods were ordered twice.",
+            remedy="Remove it from the invoice, unless the goods were ordered twice.",
             source="19 CFR 141.86(a)(4)",
         )
 
@@ -91,7 +91,7 @@ def _check_code(line: Line, here: str) -> Iterator[Finding]:
             rule="V08",
             severity=tariff.severity,
             pointer=f"{here}/htsCode",
-            message=f"Line {line.line_ref}: the tariff has no chapter {chapter}, so {line.hts_code} is no number in it.",
+            message=f"Line {line.line_ref}: {line.hts_code} is not a tariff number; the tariff has no chapter {chapter}.",
             remedy="Correct the tariff number.",
             source=tariff.source,
         )
@@ -100,9 +100,9 @@ def _check_code(line: Line, here: str) -> Iterator[Finding]:
             rule="V08",
             severity="warn",
             pointer=f"{here}/htsCode",
-            message=f"Line {line.line_ref}: {line.hts_code} is of chapter {chapter}, which is claimed beside a number "
-            "of the goods themselves.",
-            remedy="Give the number of the goods here, and the other one in the treatment's chapter99.",
+            message=f"Line {line.line_ref}: {line.hts_code} is in chapter {chapter}. A number of that chapter is only "
+            "claimed in addition to the number of the goods.",
+            remedy=f"Give the number of the goods as htsCode, and {line.hts_code} in the treatment's chapter99.",
             source=tariff.source,
         )
 
@@ -116,9 +116,9 @@ def _check_origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> 
             rule="V07",
             severity="block",
             pointer=f"{here}/countryOfOrigin",
-            message=f"Line {line.line_ref}: its origin, {line.country_of_origin}, is where it is shipped from, but its "
-            f"maker {maker.name} is in {maker.address.country}.",
-            remedy="Declare where the goods were made, or name the maker there.",
+            message=f"Line {line.line_ref}: its origin {line.country_of_origin} is the country that ships it, but its "
+            f"manufacturer {maker.name} is in {maker.address.country}.",
+            remedy="Give the country where the goods were made as origin, or name the manufacturer in the origin.",
             source="19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
         )
 
@@ -126,7 +126,7 @@ def _check_origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> 
 def _check_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Finding]:
     currency = invoice.currency
     product = multiply(line.quantity, line.unit_price)
-    # Half a minor unit either way: invoices round halves up, banks to even.
+    # Accept half a minor unit either way: invoices round halves up, banks round them to even.
     apart = EXACT.abs(EXACT.subtract(product, line.line_value))
     agrees = multiply(apart, _TWO).scaleb(minor_units(currency)) <= 1
     if not agrees or not fits_minor_unit(line.line_value, currency):
@@ -134,8 +134,8 @@ def _check_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Find
             rule="V03",
             severity="block",
             pointer=f"{here}/lineValue",
-            message=f"Line {line.line_ref}: {format_plain(line.quantity)} at {format_plain(line.unit_price)} {currency} make "
-            f"{format_plain(round_amount(product, currency))}, the line says {format_plain(line.line_value)}.",
+            message=f"Line {line.line_ref}: {format_plain(line.quantity)} at {format_plain(line.unit_price)} {currency} are "
+            f"{format_plain(round_amount(product, currency))}, but lineValue is {format_plain(line.line_value)}.",
             remedy="Correct the quantity, the unit price or the line value.",
             source="19 CFR 141.86(a)(4), (5)",
         )
@@ -144,8 +144,8 @@ def _check_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Find
             rule="V15",
             severity="warn",
             pointer=f"{here}/lineValue",
-            message=f"Line {line.line_ref} has no value, which customs is likely to query.",
-            remedy="Give what a buyer would pay; samples and gifts too need a fair value.",
+            message=f"Line {line.line_ref} has a lineValue of 0, which customs is likely to query.",
+            remedy="Give what a buyer would pay; samples and gifts also need a fair value.",
             source="19 CFR 141.86(a)(6)",
         )
 
@@ -161,8 +161,10 @@ def _check_low_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[
             rule="V15",
             severity=rules.severity,
             pointer=f"{here}/description",
-            message=f"Line {line.line_ref} is described as without value, which customs is likely to query.",
-            remedy="Leave it to the line value, and give there what a buyer would pay; samples too need a fair value.",
+            message=f"The description of line {line.line_ref} says that the goods have no value, which customs is likely to "
+            "query.",
+            remedy="Remove that from the description and give in lineValue what a buyer would pay; samples also need a "
+            "fair value.",
             source=rules.source,
         )
     price = in_usd(line.unit_price, invoice) if line.unit == "KG" else None
@@ -171,9 +173,9 @@ def _check_low_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[
             rule="V15",
             severity=rules.severity,
             pointer=f"{here}/unitPrice",
-            message=f"Line {line.line_ref} costs {format_plain(line.unit_price)} {invoice.currency} a kilogram, which customs "
-            "is likely to query.",
-            remedy="Check price and unit; have at hand what shows the price that was paid.",
+            message=f"Line {line.line_ref} costs only {format_plain(line.unit_price)} {invoice.currency} per kilogram, "
+            "which customs is likely to query.",
+            remedy="Check price and unit; keep proof of the price paid ready.",
             source=rules.source,
         )
 
@@ -185,7 +187,7 @@ def _check_weights(line: Line, here: str) -> Iterator[Finding]:
                 rule="V05",
                 severity="block",
                 pointer=f"{here}/{name}",
-                message=f"Line {line.line_ref} weighs nothing.",
+                message=f"Line {line.line_ref}: {name} is 0.",
                 remedy="Give the weight of the whole line in kg.",
                 source="19 CFR 141.86(a)(4)",
             )
@@ -194,8 +196,8 @@ def _check_weights(line: Line, here: str) -> Iterator[Finding]:
             rule="V05",
             severity="block",
             pointer=f"{here}/netWeightKg",
-            message=f"Line {line.line_ref} weighs {format_plain(line.net_weight_kg)} kg net, more than its "
-            f"{format_plain(line.gross_weight_kg)} kg gross.",
+            message=f"Line {line.line_ref}: its net weight, {format_plain(line.net_weight_kg)} kg, is more than its gross "
+            f"weight, {format_plain(line.gross_weight_kg)} kg.",
             remedy="Correct the net or the gross weight.",
             source="19 CFR 141.86(a)(4)",
         )
@@ -207,8 +209,8 @@ def _check_undetermined(line: Line, here: str) -> Iterator[Finding]:
             rule="T01",
             severity="block",
             pointer=f"{here}/treatment/undetermined",
-            message=f"Line {line.line_ref}: its customs treatment is undecided: "
+            message=f"Line {line.line_ref}: its customs treatment is undetermined: "
             f"{line.treatment.undetermined.rstrip('.')}.",
-            remedy="Decide it in the plan and approve the plan again; nothing is guessed here.",
+            remedy="Decide it in the plan and approve the plan again; this service does not guess.",
             source="19 U.S.C. 1484(a)(1), reasonable care",
         )

@@ -1,4 +1,4 @@
-"""What is carried against what is invoiced and manifested: gross weights and the count of packages."""
+"""Checks of packages against the invoice and the carrier's manifest: gross weights and the number of packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HUNDRED = to_decimal("100")
 
 
 def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield where the packages of the unit agree neither with its invoice nor with the carrier's manifest."""
+    """Yield where the packages of the unit differ from its invoice or from the carrier's manifest (V04, V06)."""
     outermost = list(_outermost_packages(unit))
     packed = sum_exact(package.gross_weight_kg for package in outermost)
     invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
@@ -23,9 +23,9 @@ def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
             rule="V04",
             severity="block",
             pointer=f"{pointer}/packages",
-            message=f"Weights of unit {unit.unit_ref} disagree: lines {format_plain(invoiced)} kg gross, "
-            f"packages {format_plain(packed)} kg.",
-            remedy="Correct the gross weights of the lines or of the packages that hold them; pallets do not count.",
+            message=f"Gross weights of unit {unit.unit_ref} differ: its lines weigh {format_plain(invoiced)} kg, "
+            f"its packages {format_plain(packed)} kg.",
+            remedy="Correct the gross weights of the lines or of the packages with goods; pallets do not count.",
             source="19 CFR 141.86(a)(4), (e)",
         )
     yield from _check_manifest(unit, pointer, outermost, packed)
@@ -38,9 +38,9 @@ def _check_manifest(unit: Unit, pointer: str, outermost: Sequence[Package], pack
             rule="V04",
             severity="block",
             pointer=f"{pointer}/entry/manifestGrossWeightKg",
-            message=f"The packages of unit {unit.unit_ref} weigh {format_plain(packed)} kg, the manifest says "
+            message=f"The packages of unit {unit.unit_ref} weigh {format_plain(packed)} kg, but the manifest says "
             f"{format_plain(weighed)} kg.",
-            remedy="Correct the weight here or on the carrier's manifest: a difference holds the shipment.",
+            remedy="Correct the weight in the plan or on the carrier's manifest; a difference stops the shipment.",
             source="19 CFR 141.86(a)(4), (e)",
         )
     counted = unit.entry.manifest_quantity
@@ -50,8 +50,8 @@ def _check_manifest(unit: Unit, pointer: str, outermost: Sequence[Package], pack
             rule="V06",
             severity=rule.severity,
             pointer=f"{pointer}/entry/manifestQuantity",
-            message=f"Unit {unit.unit_ref} has {len(outermost)} packages of goods, the manifest says {counted}.",
-            remedy="Count the outermost packages with goods in them, not the pallets, and have both say the same.",
+            message=f"Unit {unit.unit_ref} has {len(outermost)} packages of goods, but the manifest says {counted}.",
+            remedy="Count the outermost packages with goods, not the pallets, and give the same number in both.",
             source=rule.source,
         )
 
@@ -63,8 +63,8 @@ def _differ(one: Decimal, other: Decimal) -> bool:
 
 
 def _outermost_packages(unit: Unit) -> Iterator[Package]:
-    """Yield the packages that count as the goods' gross weight: those with goods in them, in no other such package."""
-    # A pallet is no part of the goods' weight. What is known of a holder is kept: a tower of packages is walked once.
+    """Yield the packages that count for the gross weight: those with goods that are not inside another such package."""
+    # A pallet does not count as weight of the goods. The result per package is kept: deep nesting is walked only once.
     by_ref = {package.package_ref: package for package in unit.packages}
     holds_goods: dict[str, bool] = {}
     for package in unit.packages:

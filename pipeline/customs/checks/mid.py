@@ -1,4 +1,4 @@
-"""The manufacturer identification code: how the regulation builds it from a name and an address (19 CFR 102 appendix)."""
+"""The manufacturer identification code (MID), derived from name and address, and its checks (19 CFR 102 appendix)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pipeline.exports.schemas.plan import Address, Manufacturer, Unit
 
 _LETTERS_OR_DIGITS = re.compile(r"[A-Z0-9]+")
 _LETTERS = re.compile(r"[A-Z]+")
-# What a hyphen joins is one word, with or without spaces about it: Rawles - Aden is Rawles-Aden.
+# A hyphen joins two words into one, with or without spaces around it: Rawles - Aden is Rawles-Aden.
 _HYPHEN = re.compile(r"\s*[-\u2010-\u2015]\s*")
-# Between digits punctuation is passed over, and what remains is one number: 12-34-56 is 123456. A space parts numbers.
+# Punctuation between digits is ignored: 12-34-56 is the number 123456. A space separates numbers.
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])[^\w\s]+(?=[0-9])")
-# 250th names a street, not a house; in French so does 250e before Rue and its like.
+# 250th names a street, not a house number; so does French 250e before Rue and similar words.
 _ORDINAL = re.compile(
     r"(?<![A-Z0-9])[0-9]+(?:(?:ST|ND|RD|TH|ER|RE|EME|IEME)(?![A-Z0-9])|E(?=\s+(?:RUE|AVENUE|AV|RANG|ETAGE|BOULEVARD|BOUL)\b))"
 )
-# The postal codes of Canada and of the United Kingdom hold digits that number nothing.
+# Canadian and British postal codes contain digits that are not house numbers.
 _POSTAL_CODE = re.compile(
     r"(?<![A-Z0-9])(?:[A-Z][0-9][A-Z] ?[0-9][A-Z][0-9]|[A-Z]{1,2}[0-9][A-Z0-9]? [0-9][A-Z]{2})(?![A-Z0-9])"
 )
@@ -29,7 +29,7 @@ _NUMBER_ALONE = re.compile(r"(?<![A-Z0-9])[0-9]+(?![A-Z0-9])")
 
 
 def check_mids(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield what is wrong with the codes of the unit's manufacturers (V01)."""
+    """Yield what is wrong with the MIDs of the unit's manufacturers (V01)."""
     origins: dict[str, set[str]] = {}
     textile_makers: set[str] = set()
     for line in unit.lines:
@@ -52,8 +52,10 @@ def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exac
             rule="V01",
             severity="block",
             pointer=here,
-            message=f"MID {mid} of {name} begins with CA; a Canadian manufacturer is coded by its province.",
-            remedy=f"Use {expected}." if expected else "Begin it with the province's code, such as XO for Ontario.",
+            message=f"MID {mid} of {name} begins with CA; the MID of a Canadian manufacturer begins with its province.",
+            remedy=f"Use {expected}."
+            if expected
+            else "Begin it with the code of the province, such as XO for Ontario.",
             source=rules.source,
         )
         return
@@ -62,13 +64,13 @@ def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exac
             rule="V01",
             severity="block",
             pointer=here,
-            message=f"MID {mid} of {name} does not begin with a country.",
+            message=f"MID {mid} of {name} does not begin with a country code.",
             remedy=f"Use {expected}." if expected else "Begin it with the two letters of the country of origin.",
             source=rules.source,
         )
         return
     if expected is not None and mid != expected:
-        # Which number counts beside a letter is general knowledge: the other reading refuses nobody.
+        # The regulation does not say how a number beside a letter counts, so the other reading only warns.
         unsure = mid == derive_mid(name, manufacturer.address, alone=True)
         yield Finding(
             rule="V01",
@@ -77,7 +79,7 @@ def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exac
             message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
             remedy=f"Use {expected}."
             if exactly and not unsure
-            else f"Use {expected}, unless customs has registered the manufacturer under the other.",
+            else f"Use {expected}, unless customs has registered the manufacturer as {mid}.",
             source=source,
         )
     if expected is None:
@@ -85,8 +87,8 @@ def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exac
             rule="V01",
             severity="warn",
             pointer=here,
-            message=f"MID {mid} of {name} cannot be checked: name and address say too little to build one.",
-            remedy="Give the Canadian province, and write name and city in Latin letters.",
+            message=f"MID {mid} of {name} cannot be checked: name and address are not sufficient to derive a MID.",
+            remedy="Give the province of a Canadian address, and write name and city in Latin letters.",
             source=rules.source,
         )
     for origin in sorted(origins - {country_of_mid(mid)}):
@@ -94,18 +96,18 @@ def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exac
             rule="V01",
             severity=severity,
             pointer=here,
-            message=f"MID {mid} of {name} is of {country_of_mid(mid)}, but the manufacturer's lines originate in {origin}.",
-            remedy="Name the maker in the country of origin, or correct the lines' origin.",
+            message=f"MID {mid} of {name} is for {country_of_mid(mid)}, but lines of this manufacturer originate in {origin}.",
+            remedy="Name the manufacturer in the country of origin, or correct the origin of the lines.",
             source=source,
         )
 
 
 def derive_mid(name: str, address: Address, *, alone: bool = False) -> str | None:
-    """Return the code that the regulation builds, or None where the address says too little to build one.
+    """Return the MID that the regulation gives, or None if name and address are not sufficient.
 
-    Two letters for the country (a Canadian province has its own), up to six from the name, up to four digits of the
-    largest number in the street line, three letters of the city. The number of 120A is 120; with `alone` a number that
-    touches a letter does not count: the regulation speaks of neither.
+    The parts are: two letters for the country (each Canadian province has its own), and up to six characters of the name.
+    Then up to four digits of the largest number in the street line, and three letters of the city.
+    The number of 120A is 120. With `alone`, a number that touches a letter does not count. The regulation covers neither.
     """
     country = mid_country_code(address)
     name_part = _name_part(name, address.country)
@@ -116,14 +118,14 @@ def derive_mid(name: str, address: Address, *, alone: bool = False) -> str | Non
 
 
 def mid_country_code(address: Address) -> str | None:
-    """Return the code's first two letters; None for a Canadian address whose province is not known."""
+    """Return the first two letters of the MID, or None for a Canadian address whose province is not known."""
     if address.country != "CA":
         return address.country
     return mid_rules().province(_fold(address.region or "").removeprefix("CA-"))
 
 
 def country_of_mid(mid: str) -> str:
-    """Return the country, ISO 3166-1 alpha-2, that a code begins with: a Canadian province is Canada."""
+    """Return the ISO 3166-1 alpha-2 country that a MID begins with; a Canadian province is CA."""
     return "CA" if mid[:2] in mid_rules().provinces else mid[:2]
 
 
@@ -135,13 +137,13 @@ def _name_part(name: str, country: str) -> str:
         if len(words) > len(prefix_words) and words[: len(prefix_words)] == prefix_words:
             words = words[len(prefix_words) :]
     telling = [word for word in words if word.lower() not in rules.ignored_words]
-    # An initial by itself is passed over, unless the name is nothing else.
+    # A single initial is ignored, unless the name has nothing else.
     longer = [word for word in telling if len(word) > 1 or word.isdigit()] or telling
     return "".join(word[:3] for word in longer[:2])
 
 
 def _words(name: str) -> list[str]:
-    # Punctuation falls away within a word; initials that follow one another are one word, written A.B.C. or A B C.
+    # Punctuation inside a word is dropped. Successive initials are one word, written A.B.C. or A B C.
     words: list[str] = []
     initials = ""
     for piece in _HYPHEN.sub("-", _fold(name)).replace("/", " ").split():
@@ -156,7 +158,7 @@ def _words(name: str) -> list[str]:
 
 def _number_part(address: Address, *, alone: bool) -> str:
     street = f"{address.line1} {address.line2 or ''}"
-    # A fraction such as one half is no part of the number before it.
+    # A fraction such as one half does not belong to the number before it.
     whole = "".join(" " if unicodedata.category(c) == "No" else c for c in street)
     joined = _BETWEEN_DIGITS.sub("", _fold(whole))
     numbers = (
@@ -176,6 +178,6 @@ def _city_part(address: Address) -> str:
 def _fold(text: str) -> str:
     if text.isascii():
         return text.upper()
-    # Accents fall away: Québec and Quebec are one city.
+    # Accents are dropped: Québec and Quebec are one city.
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c)).upper()

@@ -1,4 +1,4 @@
-"""Whether every country that a unit names is one: a province of Canada is a country in no field but the MID."""
+"""Checks of a unit's parties, and of its country codes: only a MID may use the code of a Canadian province."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _METAL_COUNTRIES = (
     ("secondaryCountryOfSmelt", "secondary_country_of_smelt"),
     ("countryOfCast", "country_of_cast"),
 )
-#: What a metal's country may be beside a country: not known.
+#: The value of a metal's country that means "not known".
 _UNKNOWN = "OTH"
 
 
 def check_countries(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield each country code of the unit that no country has (V36)."""
+    """Yield each country code of the unit that is not a country (V36)."""
     known = entry_rules().countries.codes
     for here, code in _country_codes(unit):
         if code not in known:
@@ -27,19 +27,19 @@ def check_countries(unit: Unit, pointer: str) -> Iterator[Finding]:
 
 
 def country_finding(pointer: str, code: str) -> Finding:
-    """Return the finding of a code that no country has."""
+    """Return the finding for a code that is not a country (V36)."""
     rules = entry_rules().countries
     province = code in mid_rules().provinces
     return Finding(
         rule="V36",
         severity=rules.severity,
         pointer=pointer,
-        message=f"{code} is the code of a Canadian province in a MID, and no country."
+        message=f"{code} is not a country code; it is a MID's code for a Canadian province."
         if province
-        else f"{code} is the code of no country.",
-        remedy="Write CA; the province stands in the manufacturer's MID alone."
+        else f"{code} is not a country code.",
+        remedy="Use CA; only the manufacturer's MID names the province."
         if province
-        else "Write the country's two letters of ISO 3166-1, such as CA, GB or KR.",
+        else "Use the two-letter ISO 3166-1 code of the country, such as CA, GB or KR.",
         source=rules.source,
     )
 
@@ -83,7 +83,7 @@ def _line_country_codes(line: Line) -> Iterator[tuple[str, str]]:
 
 
 def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield what is wrong with the unit's parties; their identification codes are checked elsewhere."""
+    """Yield what is wrong with the unit's parties, except their MIDs (V19, V24, V25)."""
     yield from _check_ship_to(unit, f"{pointer}/parties/shipTo/address")
     contact = unit.parties.exporter_contact
     for name, value in (("email", contact.email), ("phone", contact.phone)):
@@ -92,8 +92,8 @@ def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
                 rule="V19",
                 severity="warn",
                 pointer=f"{pointer}/parties/exporterContact/{name}",
-                message=f"The exporter's contact of unit {unit.unit_ref} has no {name}.",
-                remedy="Add it, so that the broker can ask before the goods are held.",
+                message=f"The exporter contact of unit {unit.unit_ref} has no {name}.",
+                remedy=f"Add the {name}, so that the broker can ask before customs holds the goods.",
                 source="19 CFR 141.86(j)",
             )
     seen: set[str] = set()
@@ -104,7 +104,7 @@ def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
                 severity="block",
                 pointer=f"{pointer}/parties/manufacturers/{place}/ref",
                 message=f"Manufacturer {manufacturer.ref} is in unit {unit.unit_ref} twice.",
-                remedy="Give every manufacturer a ref of its own.",
+                remedy="Give each manufacturer its own ref.",
                 source=REFERENCES,
             )
         seen.add(manufacturer.ref)
@@ -119,7 +119,7 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
             severity="block",
             pointer=f"{here}/country",
             message=f"Unit {unit.unit_ref} is shipped to {address.country}, not to {rules.destination}.",
-            remedy="Correct the address, or take the unit out of the plan.",
+            remedy="Correct the ship-to address, or remove the unit from the plan.",
             source=rules.consignee.source,
         )
     consignee = rules.consignee
@@ -138,8 +138,8 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V25",
                 severity="block",
                 pointer=f"{here}/{name}",
-                message=f"The ship-to address of unit {unit.unit_ref} lacks its {label}.",
-                remedy="Complete the address of the consignee.",
+                message=f"The ship-to address of unit {unit.unit_ref} has no {label}.",
+                remedy=f"Add the {label} of the consignee.",
                 source="19 CFR 141.86(a)(2)",
             )
         elif not known and address.country == rules.destination:
@@ -147,7 +147,7 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V25",
                 severity=consignee.severity,
                 pointer=f"{here}/{name}",
-                message=f"{value} in the ship-to address of unit {unit.unit_ref} is no {label} that is known here.",
-                remedy="Write the state by its two letters and the ZIP code by its digits, such as NY 14203.",
+                message=f"{value} in the ship-to address of unit {unit.unit_ref} is not a known {label}.",
+                remedy="Write the state as two letters and the ZIP code as digits, such as NY 14203.",
                 source=consignee.source,
             )

@@ -1,4 +1,4 @@
-"""What must hold of the people that a unit names: who answers for the invoice, and an importer whose number is personal."""
+"""Checks of the people that a unit names: the responsible employee, and an importer with a Social Security number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.exports.schemas.plan import Unit
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
-#: One of these makes a name that of a part of a firm, or of the firm itself.
+#: A name with one of these words names a company, or a part of a company.
 _PARTS_OF_A_FIRM: Final = frozenset(
     """bureau corp customs department departamento dept desk división division douane douanes département equipo équipe
     export exports exportation exportations gmbh inc llc ltd oficina office staff team""".split()
 )
-#: A name of these words alone is that of a task or a title.
+#: A name of only these words names a task or a title.
 _TASKS: Final = frozenset(
     """accounts admin administration agent and aux billing broker brokerage clearance clerk commis compliance contact
     coordinator de des du finance fulfilment fulfillment group help import imports info la logistics los manager mill of
@@ -28,26 +28,27 @@ _TASKS: Final = frozenset(
 
 
 def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield whether a desk stands where a person must (V19-NAME), and a Social Security number as importer's (V20-SSN)."""
+    """Yield a contact that does not name a person (V19-NAME), and an importer's Social Security number (V20-SSN)."""
     contact = unit.parties.exporter_contact
     if _names_no_person(contact.name):
         yield Finding(
             rule="V19-NAME",
             severity="warn",
             pointer=f"{pointer}/parties/exporterContact/name",
-            message=f"The responsible employee of unit {unit.unit_ref} is {contact.name}, which reads like a desk.",
-            remedy="Name the employee of the exporter who knows the sale; keep the desk as the title.",
+            message=f"The responsible employee of unit {unit.unit_ref} is {contact.name}, which looks like a department, "
+            "not a person.",
+            remedy="Name the exporter's employee who knows the sale; give the department as the title.",
             source="19 CFR 141.86(j)",
         )
     if is_social_security_number(unit.parties.importer_of_record.importer_number):
-        # The number itself is never repeated.
+        # A message must never repeat the number.
         yield Finding(
             rule="V20-SSN",
             severity="warn",
             pointer=f"{pointer}/parties/importerOfRecord/importerNumber",
-            message=f"The importer's number of unit {unit.unit_ref} has the form of a Social Security number.",
-            remedy="Use the importer's IRS number, or one that CBP assigns (form 5106). Else it goes to the broker's data "
-            "in full; printed pages, e-mails and screens show its last four digits.",
+            message=f"The importer number of unit {unit.unit_ref} has the form of a Social Security number.",
+            remedy="Use the importer's IRS number, or one that CBP assigns (form 5106). Otherwise the broker's data contains "
+            "it in full; printed pages, e-mails and screens show only its last four digits.",
             source=entry_rules().importer_numbers.source,
         )
 

@@ -1,4 +1,4 @@
-"""The customs rules that a plan is held to before anything is made of it: one finding a breach, with its remedy."""
+"""Runs all customs checks on a plan before it is executed: one finding per problem, with its remedy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pipeline.exports.schemas.plan import REFERENCES, Plan, Unit
 
 
 def check_plan(plan: Plan, *, on: date) -> list[Finding]:
-    """Return what customs would refuse, query or want explained, unit by unit.
+    """Return the findings of the plan, unit by unit: what customs would refuse, query or want explained.
 
-    Effective-dated rules are judged by the day that each unit is expected to be entered, so that a plan is judged alike
-    whenever it is looked at. `on` is the day of looking: it tells whether that day has passed.
+    Dated rules apply by the expected day of entry of each unit, so the result does not depend on the day of the check.
+    `on` is the day of the check; it only shows whether the day of entry has passed.
     """
     return list(_check_plan(plan, on))
 
@@ -37,8 +37,8 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
             rule="V25",
             severity="block",
             pointer="/destinationCountry",
-            message=f"The plan goes to {plan.destination_country}; its rules are those of {destination}.",
-            remedy=f"Execute exports to {destination} here.",
+            message=f"The plan's destination is {plan.destination_country}; this service only knows the rules of {destination}.",
+            remedy=f"Set destinationCountry to {destination}, or do not execute the plan with this service.",
             source=entry_rules().consignee.source,
         )
     if plan.export_country not in entry_rules().countries.codes:
@@ -57,7 +57,7 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
                 severity="block",
                 pointer=f"{pointer}/unitRef",
                 message=f"Unit {unit.unit_ref} is in the plan twice.",
-                remedy="Give every unit a unitRef of its own.",
+                remedy="Give each unit its own unitRef.",
                 source=REFERENCES,
             )
         if unit.invoice.number in numbers:
@@ -65,8 +65,8 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
                 rule="V24",
                 severity="warn",
                 pointer=f"{pointer}/invoice/number",
-                message=f"Invoice number {unit.invoice.number} is used by more than one unit.",
-                remedy="Give every commercial invoice a number of its own.",
+                message=f"More than one unit uses invoice number {unit.invoice.number}.",
+                remedy="Give each commercial invoice its own number.",
                 source=entry_rules().invoice_number.source,
             )
         refs.add(unit.unit_ref)

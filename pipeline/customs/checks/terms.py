@@ -1,4 +1,4 @@
-"""What must hold of the head of a commercial invoice: number, sale, terms, currency and total."""
+"""Checks of the head of a commercial invoice: number, sale, terms, currency and total."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ONE = to_decimal("1")
 
 
 def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield what is wrong with the invoice of the unit, apart from its lines."""
+    """Yield what is wrong with the head of the unit's invoice."""
     here = f"{pointer}/invoice"
     yield from _check_number(unit, here)
     yield from _check_sale(unit, here)
@@ -30,9 +30,9 @@ def _check_number(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V21",
             severity=written.severity,
             pointer=f"{here}/number",
-            message=f"Invoice number {unit.invoice.number} is longer than 17 characters, or has other than letters, "
-            "digits and dashes.",
-            remedy="Shorten it to 17 letters, digits and dashes.",
+            message=f"Invoice number {unit.invoice.number} is longer than 17 characters, or has characters other than "
+            "letters, digits and dashes.",
+            remedy="Use at most 17 letters, digits and dashes.",
             source=written.source,
         )
 
@@ -48,7 +48,7 @@ def _check_sale(unit: Unit, here: str) -> Iterator[Finding]:
                     severity=sale.severity,
                     pointer=f"{here}/{name}",
                     message=f"Invoice {invoice.number} does not say {word} its goods were sold.",
-                    remedy="Give the day and the place of the sale, or the true reason for export.",
+                    remedy="Give saleDate and salePlace, or correct the reason for export.",
                     source=sale.source,
                 )
     elif invoice.valuation_basis is None:
@@ -56,8 +56,8 @@ def _check_sale(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V35",
             severity="warn",
             pointer=f"{here}/valuationBasis",
-            message=f"The goods of invoice {invoice.number} are not sold, and it does not say what their values rest on.",
-            remedy="Say what a buyer would have paid and how that is known, such as the price of a like sale.",
+            message=f"The goods of invoice {invoice.number} are not sold, and it does not say how their values were found.",
+            remedy="Say in valuationBasis what a buyer would have paid and how that is known, such as from a similar sale.",
             source="19 CFR 141.86(a)(6)",
         )
     if invoice.related_parties:
@@ -66,7 +66,7 @@ def _check_sale(unit: Unit, here: str) -> Iterator[Finding]:
             severity="note",
             pointer=f"{here}/relatedParties",
             message=f"Seller and buyer of invoice {invoice.number} are related.",
-            remedy="Have at hand how the price was set: customs may ask.",
+            remedy="Keep proof ready of how the price was set; customs may ask.",
             source="19 CFR 152.103(l)",
         )
     yield from _check_assists(unit, here)
@@ -81,8 +81,8 @@ def _check_assists(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V32",
                 severity="block",
                 pointer=f"{here}/assists",
-                message=f"Invoice {invoice.number} says that there were no assists, and lists some.",
-                remedy="Declare them, or leave assistItems out.",
+                message=f"Invoice {invoice.number} says that there were no assists, but lists some in assistItems.",
+                remedy="Correct assists, or remove assistItems.",
                 source=source,
             )
         return
@@ -91,8 +91,9 @@ def _check_assists(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V32",
             severity="warn",
             pointer=f"{here}/assists",
-            message=f"Invoice {invoice.number} declares assists, goods or services that the buyer gave for production.",
-            remedy="List in assistItems what they were and what they were worth: that is part of the customs value.",
+            message=f"Invoice {invoice.number} declares assists (goods or services that the buyer gave for production) "
+            "but lists none.",
+            remedy="List each assist and its worth in assistItems; it is part of the customs value.",
             source=source,
         )
     for place, item in enumerate(invoice.assist_items):
@@ -101,8 +102,8 @@ def _check_assists(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V32",
                 severity="warn",
                 pointer=f"{here}/assistItems/{place}/amount",
-                message=f"Invoice {invoice.number} does not say what an assist was worth: {item.name}.",
-                remedy="Give its worth, or have the broker ask the importer: it is part of the customs value.",
+                message=f"Invoice {invoice.number} does not give the worth of an assist: {item.name}.",
+                remedy="Give its worth as amount, or have the broker ask the importer; it is part of the customs value.",
                 source=source,
             )
 
@@ -124,8 +125,9 @@ def _check_incoterm(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V17",
             severity="warn",
             pointer=f"{here}/charges",
-            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no {join_words(missing)}.",
-            remedy="Itemise the charge, included in the prices or not: only then is it left out of customs value.",
+            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no charge for "
+            f"{join_words(missing)}.",
+            remedy="Itemise the charge, included in the prices or not; otherwise it stays part of the customs value.",
             source="19 CFR 141.86(a)(8)",
         )
     for place, charge in enumerate(invoice.charges):
@@ -134,9 +136,9 @@ def _check_incoterm(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V17",
                 severity="warn",
                 pointer=f"{here}/charges/{place}/includedInPrices",
-                message=f"Invoice {invoice.number} is {incoterm}, by which the buyer pays the carriage, "
-                "yet its prices are said to hold freight.",
-                remedy="Correct the term, or say that the freight is not in the prices.",
+                message=f"Invoice {invoice.number} is {incoterm}: the buyer pays the carriage. "
+                "But it says that its prices include freight.",
+                remedy="Correct the incoterm, or set includedInPrices of the freight to false.",
                 source="Incoterms 2020; 19 CFR 141.86(a)(8)",
             )
     if incoterm in terms.by_water and unit.entry.mode_of_transport != "vessel":
@@ -144,8 +146,8 @@ def _check_incoterm(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V17",
             severity="warn",
             pointer=f"{here}/incoterm",
-            message=f"Invoice {invoice.number} is {incoterm}, a term for goods that go by water, "
-            f"but they go by {unit.entry.mode_of_transport}.",
+            message=f"Invoice {invoice.number} is {incoterm}, a term for transport by water, "
+            f"but the goods go by {unit.entry.mode_of_transport}.",
             remedy="Use FCA, CPT or CIP instead, or correct the mode of transport.",
             source="Incoterms 2020",
         )
@@ -162,8 +164,8 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V16",
                 severity="warn",
                 pointer=pointer,
-                message=f"Invoice {invoice.number} is in USD, yet carries an exchange rate other than 1.",
-                remedy="Set the exchange rate to null, or correct the currency.",
+                message=f"Invoice {invoice.number} is in USD but has the exchange rate {format_plain(rate)}, not 1.",
+                remedy="Set exchangeRate to null, or correct the currency.",
                 source=source,
             )
         return
@@ -172,8 +174,8 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V16",
             severity="block",
             pointer=pointer,
-            message=f"Invoice {invoice.number} is in {invoice.currency}, without an exchange rate.",
-            remedy=f"Give the US dollars that one {invoice.currency} is worth.",
+            message=f"Invoice {invoice.number} is in {invoice.currency} but has no exchange rate.",
+            remedy=f"Give as exchangeRate the US dollars that one {invoice.currency} is worth.",
             source=source,
         )
         return
@@ -183,9 +185,9 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
             rule="V16",
             severity="warn",
             pointer=pointer,
-            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars, "
-            f"which is far from the usual {format_plain(usual.least)} to {format_plain(usual.most)}.",
-            remedy=f"Give the US dollars that one {invoice.currency} is worth, not the other way round.",
+            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars; "
+            f"the usual range is {format_plain(usual.least)} to {format_plain(usual.most)}.",
+            remedy=f"Give the US dollars that one {invoice.currency} is worth, not the reverse.",
             source=source,
         )
 
@@ -202,8 +204,8 @@ def _check_total(unit: Unit, here: str) -> Iterator[Finding]:
             severity="block",
             pointer=f"{here}/total",
             message=f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(computed)} "
-            f"{invoice.currency}, its total says {format_plain(invoice.total)}.",
-            remedy="Correct the total, or the lines, charges and discounts that make it.",
+            f"{invoice.currency}, but its total is {format_plain(invoice.total)}.",
+            remedy="Correct the total, or the lines, charges or discounts.",
             source="19 CFR 141.86(a)(5), (8), (9)",
         )
     amounts = (
@@ -222,7 +224,7 @@ def _check_total(unit: Unit, here: str) -> Iterator[Finding]:
                 rule="V03",
                 severity="block",
                 pointer=f"{here}/{where}",
-                message=f"Invoice {invoice.number}: {format_plain(amount)} is finer than {invoice.currency} is divided.",
-                remedy="Round the amount to the currency's smallest unit.",
+                message=f"Invoice {invoice.number}: {format_plain(amount)} has more decimals than {invoice.currency} allows.",
+                remedy="Round the amount to the smallest unit of the currency.",
                 source="19 CFR 141.86(a)(7), (8)",
             )

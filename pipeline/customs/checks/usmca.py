@@ -1,4 +1,4 @@
-"""The USMCA claim of a line, and the certifications that stand behind it: in force, covering the goods, complete."""
+"""Checks of a line's USMCA claim, and of its certification: in force, for these goods, and complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit
 
 @dataclass(frozen=True, slots=True)
 class UsmcaClaimBasis:
-    """What a unit has for its claims of USMCA: certifications by ref, a statement, and what the claiming lines are worth."""
+    """What supports a unit's USMCA claims: certifications by ref, a statement, and the value of the claiming lines."""
 
     certificates: Mapping[str, UsmcaCertificate]
     stated: bool
@@ -25,7 +25,7 @@ class UsmcaClaimBasis:
 
 
 def unit_claims(unit: Unit) -> UsmcaClaimBasis:
-    """Return what the unit has for its claims; it is read once, as a unit has thousands of lines and of certifications."""
+    """Return what supports the unit's USMCA claims. Call it once per unit: a unit has thousands of lines."""
     claimed = sum_exact(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
     return UsmcaClaimBasis(
         certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
@@ -35,13 +35,13 @@ def unit_claims(unit: Unit) -> UsmcaClaimBasis:
 
 
 def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Iterator[Finding]:
-    """Yield what is wrong with the line's claim, entered on the day (V12)."""
+    """Yield what is wrong with the USMCA claim of a line that is entered on the day `on` (V12)."""
     usmca = entry_rules().usmca
     ref = line.usmca_certificate_ref
     pointer = f"{here}/usmcaCertificateRef"
     if ref is not None and ref not in claims.certificates:
-        message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not carry."
-        yield _claim_finding(pointer, message, "Add the certification to usmcaCertificates, or correct the reference.")
+        message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not have."
+        yield _claim_finding(pointer, message, "Add it to usmcaCertificates, or correct usmcaCertificateRef.")
         return
     if line.spi not in usmca.programs:
         if ref is not None:
@@ -49,8 +49,8 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
                 rule="V12",
                 severity="warn",
                 pointer=f"{here}/spi",
-                message=f"Line {line.line_ref} names a USMCA certification but claims nothing by it.",
-                remedy="Set spi to S to claim USMCA, or take the reference off the line.",
+                message=f"Line {line.line_ref} names USMCA certification {ref} but does not claim USMCA.",
+                remedy="Set spi to S to claim USMCA, or remove usmcaCertificateRef from the line.",
                 source=usmca.source,
             )
         return
@@ -58,17 +58,17 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
     if not _covers(certificate, line, on):
         low, worth = entry_rules().usmca_low_value, claims.worth_usd
         if worth is not None and low.in_force(on) and worth <= low.limit_usd:
-            # The service never makes up the words: the person who signs them answers for them.
+            # The service never writes the statement itself: the person who signs it is responsible for its words.
             if not claims.stated:
                 yield _unstated_finding(line, pointer, worth)
         else:
             yield _uncovered_finding(line, pointer, certificate, on)
     if line.country_of_origin not in usmca.countries:
         message = (
-            f"Line {line.line_ref}: USMCA claimed for goods of {line.country_of_origin}; "
-            f"they must originate in {join_words(sorted(usmca.countries))}."
+            f"Line {line.line_ref} claims USMCA for goods of {line.country_of_origin}; "
+            f"they must originate in {' or '.join(sorted(usmca.countries))}."
         )
-        yield _claim_finding(f"{here}/spi", message, "Drop the claim, or correct the origin.")
+        yield _claim_finding(f"{here}/spi", message, "Remove the claim, or correct the origin.")
 
 
 def _claim_finding(pointer: str, message: str, remedy: str) -> Finding:
@@ -80,15 +80,15 @@ def _claim_finding(pointer: str, message: str, remedy: str) -> Finding:
 
 def _uncovered_finding(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
     if certificate is None or not _in_force(certificate, on):
-        message = f"Line {line.line_ref}: USMCA claimed, but no certification covers {line.sku} on {on}."
+        message = f"Line {line.line_ref} claims USMCA, but no certification covers {line.sku} on {on}."
         return _claim_finding(
-            pointer, message, "Name a certification that is in force on the day of entry, or drop the claim."
+            pointer, message, "Name a certification that is in force on the day of entry, or remove the claim."
         )
     message = (
-        f"Line {line.line_ref}: USMCA claimed, but certification {certificate.ref} covers no goods of "
+        f"Line {line.line_ref} claims USMCA, but certification {certificate.ref} covers no goods of "
         f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
     )
-    return _claim_finding(pointer, message, "Name a certification that covers the goods, or drop the claim.")
+    return _claim_finding(pointer, message, "Name a certification that covers the goods, or remove the claim.")
 
 
 def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
@@ -103,21 +103,21 @@ def _unstated_finding(line: Line, pointer: str, worth: Decimal) -> Finding:
         rule="V12",
         severity=rules.severity,
         pointer=pointer,
-        message=f"Line {line.line_ref}: USMCA is claimed for goods of ${worth:,.2f} without a certification. Up to "
-        f"${low.limit_usd:,} none is needed, but the invoice carries no signed statement that the goods originate.",
+        message=f"Line {line.line_ref} claims USMCA for goods of ${worth:,.2f} without a certification. Up to "
+        f"${low.limit_usd:,} none is needed, but the invoice must have a signed statement that the goods originate.",
         remedy="Give the signed statement as invoice.usmcaStatement, or name a certification that covers the goods.",
         source=f"{low.source}; {rules.source}",
     )
 
 
 def _in_force(certificate: UsmcaCertificate, on: date) -> bool:
-    # Whoever claims must hold it: one that is signed later covers nothing yet, whatever its blanket period.
+    # The claimant must possess it on the day of entry: it covers nothing before it is signed, whatever its blanket period.
     begins = max(certificate.blanket_from or certificate.signed_on, certificate.signed_on)
     return begins <= on and (certificate.blanket_to is None or on <= certificate.blanket_to)
 
 
 def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield what the unit's certifications lack of their nine elements, or cannot mean (V30)."""
+    """Yield elements that the unit's certifications lack, invalid periods (V30), and refs used twice (V24)."""
     rules = entry_rules().usmca_elements
     seen: set[str] = set()
     for place, certificate in enumerate(unit.usmca_certificates):
@@ -128,7 +128,7 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
                 severity="block",
                 pointer=f"{here}/ref",
                 message=f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
-                remedy="Give every certification a ref of its own.",
+                remedy="Give each certification its own ref.",
                 source=REFERENCES,
             )
         seen.add(certificate.ref)
@@ -146,7 +146,7 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
             )
 
 
-_COMPLETE = "Complete the certification and have it signed anew: customs refuses the claim for a missing element."
+_COMPLETE = "Complete the certification and have it signed again; customs refuses the claim if an element is missing."
 
 
 def _missing_elements(certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
@@ -164,10 +164,10 @@ def _missing_elements(certificate: UsmcaCertificate) -> Iterator[tuple[str, str,
         yield (
             "producer",
             "does not name the producer (element 4)",
-            "Name the producer, or say that it is named to customs on request by producerOnRequest.",
+            "Name the producer, or set producerOnRequest if the producer is named to customs on request.",
         )
     if role != "importer" and certificate.importer is None:
-        yield "importer", "does not name the importer (element 5)", "Name the importer where it is known."
+        yield "importer", "does not name the importer (element 5)", "Name the importer if it is known."
     parties: tuple[tuple[str, int, Party | None], ...] = (
         ("exporter", 3, certificate.exporter),
         ("producer", 4, certificate.producer),
@@ -189,14 +189,18 @@ def _period_errors(certificate: UsmcaCertificate, longest_months: int) -> Iterat
     begins, ends = certificate.blanket_from, certificate.blanket_to
     if (begins is None) != (ends is None):
         where = "blanketFrom" if begins is None else "blanketTo"
-        yield where, "has half a blanket period (element 8)", "Give both days, or neither for a single shipment."
+        yield (
+            where,
+            "has only one day of its blanket period (element 8)",
+            "Give both days, or none for a single shipment.",
+        )
     if begins is not None and ends is not None:
         if ends < begins:
             yield "blanketTo", f"ends on {ends}, before it begins on {begins}", "Correct the blanket period."
         elif (_months_apart(begins, ends), ends.day) > (longest_months, begins.day):
             yield (
                 "blanketTo",
-                f"covers {begins} to {ends}; a blanket one covers at most {longest_months} months (element 8)",
+                f"covers {begins} to {ends}; a blanket period is at most {longest_months} months (element 8)",
                 f"Shorten the blanket period to {longest_months} months.",
             )
 

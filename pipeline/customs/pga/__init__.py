@@ -1,1 +1,1 @@
-"""What other agencies ask of a line: answers, records and the worksheet."""
+"""What partner government agencies ask for a line: answers, records and the worksheet."""

@@ -1,4 +1,4 @@
-"""What a line answers to each agency flag, laid beside what the flag's program asks for."""
+"""The answer of a line to each agency flag, compared with what the flag's program asks for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USE, USE_TEXT = "intendedUse", "intendedUseText"
 
 @dataclass(frozen=True)
 class RequestedDatum:
-    """One datum of an answer: `keys` of which one is enough, and the values that the plan has for it."""
+    """One datum of an answer: its alternative `keys`, and the values that the plan has for it."""
 
     keys: tuple[str, ...]
     label: str
@@ -26,13 +26,13 @@ class RequestedDatum:
 
     @property
     def key(self) -> str:
-        """The key that the datum is known by."""
+        """The key that identifies the datum."""
         return self.keys[0]
 
 
 @dataclass(frozen=True)
 class FlagAnswer:
-    """The row at `index` of a line's PGA rows, with the flag and program that it answers to, where the rules know them."""
+    """The row at `index` of a line's PGA rows, with its flag and program; each is None if the rules do not know it."""
 
     index: int
     row: Pga
@@ -43,12 +43,12 @@ class FlagAnswer:
 
     @property
     def is_answered(self) -> bool:
-        """Tell whether the agency is told anything."""
+        """Return whether the answer has data or a disclaimer."""
         return self.row.disclaimer is not None or bool(self.row.data)
 
 
 def flag_answers(unit: Unit, line: Line, on: date) -> Iterator[FlagAnswer]:
-    """Yield the line's answers in the order of the plan, as of the day of entry."""
+    """Yield the line's answers in the order of the plan; `on` is the day of entry."""
     rules = pga_rules()
     for place, row in enumerate(line.treatment.pga):
         flag = rules.find_flag(row.flag, on)
@@ -111,6 +111,6 @@ def _plan_values(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str,
 
 
 def _separate_words(key: str) -> str:
-    # A key that the rules do not know is said as it is written, its words apart.
+    # The label of a key that the rules do not know: the key itself, split into words.
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
     return words[:1].upper() + words[1:].lower()

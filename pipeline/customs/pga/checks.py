@@ -1,4 +1,4 @@
-"""Partner government agencies: whether each flag of a line is answered by data or by a disclaimer that it allows."""
+"""Checks that a line answers each flag of a partner government agency with data or with an allowed disclaimer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.customs.reference.pga import AgencyFlag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Line, Unit
 
-#: What of a row stands beside its data.
+#: The fields of a PGA row that are not in its data.
 _CODES = frozenset({"program", "processing", "disclaimer", USE})
 
 
 def check_agencies(unit: Unit, line: Line, parties: UnitParties, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the agency answers of a line that is entered on the day (V14 and its kin).
+    """Yield what is wrong with the agency answers of a line that is entered on the day `on` (V14 and its variants).
 
-    V14-RECORD tells what of them the message-set records cannot take as it stands, V14-HAND what has no known place there.
+    V14-RECORD reports what the message-set records cannot take unchanged, V14-HAND what has no known place in them.
     """
     if not line.treatment.pga:
         return
@@ -42,7 +42,7 @@ def _check_answer(context: _FindingContext, entry_type: str, on: date) -> Iterat
             "note",
             "/flag",
             f"it answers flag {row.flag}, which the rules of {rules.as_of} do not know",
-            "Nothing, if the broker's tariff shows the flag; else correct it.",
+            "Correct the flag, unless the broker's tariff shows it.",
             source=rules.sources["tariff_codes"].text,
         )
     elif all(known.agency != row.agency for known in rows):
@@ -61,7 +61,7 @@ def _check_answer(context: _FindingContext, entry_type: str, on: date) -> Iterat
 
 
 def _check_records(line: Line, answers: list[FlagAnswer], parties: UnitParties, pointer: str) -> Iterator[Finding]:
-    # A datum of another shape than it should have has its finding already.
+    # A datum in the wrong form already has a finding.
     misshapen = {(answer.index, asked.key) for answer in answers for asked in answer.data if asked.shape is not None}
     records = line_records(line, answers, parties)
     yield from _check_keyed_by_hand(line, answers, records, pointer)
@@ -83,7 +83,7 @@ def _check_records(line: Line, answers: list[FlagAnswer], parties: UnitParties, 
             severity="warn",
             pointer=here,
             message=f"Line {line.line_ref}, {named}: {one.note}.",
-            remedy="Write it so that the message set can carry it, or have the filer key it.",
+            remedy="Write it in a form that the message set can carry, or have the filer key it.",
             source=record_rules().source,
         )
 
@@ -99,8 +99,8 @@ def _check_keyed_by_hand(
                 rule="V14-HAND",
                 severity="note",
                 pointer=f"{pointer}/treatment/pga/{answer.index}",
-                message=f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records leave out "
-                f"{join_words(labels)}, for which no place in them is known.",
+                message=f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records omit "
+                f"{join_words(labels)}, because no place for it in them is known.",
                 remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
                 source=record_rules().source,
             )
@@ -108,7 +108,7 @@ def _check_keyed_by_hand(
 
 @dataclass(frozen=True)
 class _FindingContext:
-    """What a finding is about: an answer of a line, and where it stands in the plan."""
+    """The subject of a finding: an answer of a line, and its place in the plan."""
 
     rules: PgaRules
     line: Line
@@ -137,7 +137,7 @@ class _FindingContext:
 
 
 def _check_ended_flag(context: _FindingContext, rows: tuple[AgencyFlag, ...], on: date) -> Iterator[Finding]:
-    # A flag that is to come later asks for nothing yet; one that has gone should not be answered any more.
+    # A future flag asks for nothing yet; a flag that has ended should no longer be answered.
     ended = [row.effective_to for row in rows if row.effective_to is not None and row.effective_to < on]
     if len(ended) == len(rows):
         yield context.finding(
@@ -145,7 +145,7 @@ def _check_ended_flag(context: _FindingContext, rows: tuple[AgencyFlag, ...], on
             "warn",
             "/flag",
             f"flag {context.answer.row.flag} ended on {max(ended)}",
-            "Drop it, or answer the flag that took its place.",
+            "Remove it, or answer the flag that replaced it.",
             rows[-1],
         )
 
@@ -175,7 +175,7 @@ def _check_disclaimer(context: _FindingContext, flag: AgencyFlag, entry_type: st
     allowed = rules.allowed_disclaimers(flag, context.answer.program, entry_type)
     problem = None
     if disclaimer.entry_types and entry_type not in disclaimer.entry_types:
-        problem = f"disclaimer {row.disclaimer} is for entry type {join_words(sorted(disclaimer.entry_types))} alone"
+        problem = f"disclaimer {row.disclaimer} is only for entry type {join_words(sorted(disclaimer.entry_types))}"
     elif disclaimer.code not in allowed:
         problem = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
     if problem is not None:
@@ -191,22 +191,22 @@ def _check_disclaimer(context: _FindingContext, flag: AgencyFlag, entry_type: st
             "V14-BOTH",
             "warn",
             "/data",
-            f"it disclaims flag {row.flag} and gives {row.agency} data all the same",
-            "Keep the one that is meant: data is not sent with a disclaimer.",
+            f"it disclaims flag {row.flag} but also gives {row.agency} data",
+            "Keep only the disclaimer or the data; data is not sent with a disclaimer.",
         )
 
 
 def _check_program(context: _FindingContext, flag: AgencyFlag, on: date) -> Iterator[Finding]:
-    # PG01 has a program with a disclaimer, too: without one the filer would have to ask of which it is.
+    # PG01 needs a program with a disclaimer too: without it the filer would have to ask for the program.
     row, code = context.answer.row, context.answer.program_code
     known = flag.programs or context.rules.find_programs(flag.agency, on)
     if code is None:
-        text = f"flag {row.flag} is {'disclaimed' if row.disclaimer else 'answered'} for no program of {flag.agency}"
+        text = f"flag {row.flag} is {'disclaimed' if row.disclaimer else 'answered'} without a program of {flag.agency}"
     elif context.answer.program is None or code not in known:
-        text = f"{code} is not a program of {flag.agency} that flag {row.flag} is known to ask for"
+        text = f"flag {row.flag} is not known to ask for {flag.agency} program {code}"
     else:
         return
-    yield context.finding("V14-PROGRAM", "warn", "/program", text, f"Use one of {join_words(known)}.")
+    yield context.finding("V14-PROGRAM", "warn", "/program", text, f"Set program to one of {join_words(known)}.")
 
 
 def _check_data(context: _FindingContext, flag: AgencyFlag) -> Iterator[Finding]:
@@ -218,11 +218,13 @@ def _check_data(context: _FindingContext, flag: AgencyFlag) -> Iterator[Finding]
             "V14-PROCESSING",
             "warn",
             "/processing",
-            f"{row.processing or 'no processing code'} is not a processing code of {flag.agency} {code}",
-            f"Use one of {join_words(program.processing)}.",
+            f"{row.processing} is not a processing code of {flag.agency} program {code}"
+            if row.processing
+            else f"it has no processing code for {flag.agency} program {code}",
+            f"Set processing to one of {join_words(program.processing)}.",
             program,
         )
-    # Only what both the flag and the program are known for refuses a plan.
+    # A finding blocks only if the rules of both the flag and the program are confirmed.
     severity: Severity = "block" if flag.severity == program.severity == "block" else "warn"
     for datum in context.answer.data:
         at = f"/{USE}" if datum.key == USE else f"/data/{datum.key}"
@@ -234,7 +236,7 @@ def _check_data(context: _FindingContext, flag: AgencyFlag) -> Iterator[Finding]
                 rule,
                 "warn" if by.status == "check" else severity,
                 at,
-                f"the {flag.agency} data for flag {row.flag} lacks: {datum.label}",
+                f"the {flag.agency} data for flag {row.flag} lacks {datum.label}",
                 f"Add {' or '.join(datum.keys)}.",
                 by,
             )
@@ -243,8 +245,8 @@ def _check_data(context: _FindingContext, flag: AgencyFlag) -> Iterator[Finding]
                 rule,
                 "warn",
                 at,
-                f"the {flag.agency} data for flag {row.flag} has a {datum.key} that is not {datum.shape}",
-                "Correct it, or have it confirmed by whoever gave it.",
+                f"{datum.key} of the {flag.agency} data for flag {row.flag} is not {datum.shape}",
+                "Correct it, or ask its source to confirm it.",
                 program,
             )
 

@@ -1,4 +1,4 @@
-"""Who in the unit an agency's datum names: a name, or a name and more, becomes the party with its address."""
+"""Finds the party of a unit that an agency's datum names, with its address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORD_END = re.compile(r"[^\w.]|$")
 
 @dataclass(frozen=True)
 class NamedParty:
-    """A party of the unit as records name it."""
+    """A party of the unit, as the message-set records need it."""
 
     name: str
     address: Address
@@ -23,7 +23,7 @@ class NamedParty:
 
 
 class UnitParties:
-    """The parties of one unit, found by their names; capitals, accents and spaces do not matter."""
+    """The parties of one unit, found by name; capitals, accents and spaces do not matter."""
 
     def __init__(self, unit: Unit) -> None:
         self._makers = {maker.ref: maker for maker in reversed(unit.parties.manufacturers)}
@@ -42,11 +42,14 @@ class UnitParties:
                 parties.buyer.identifiers if importer.name is None else {},
             )
         )
-        # Of two with one name, the one that is named later says more: a seller has a contact, a manufacturer none.
+        # Of two parties with one name the later wins, because it has more data: a seller has a contact, a manufacturer not.
         self._by_name = {_fold(party.name): party for party in known}
 
     def find(self, text: str, maker_ref: str | None = None) -> NamedParty | None:
-        """Return the party that `text` begins with the name of, the longest name first; the line's maker before others."""
+        """Return the party whose name `text` begins with, or None.
+
+        The longest name wins; of equal names the manufacturer of the line wins.
+        """
         folded = _fold(text)
         ends = sorted({match.start() for match in _WORD_END.finditer(folded)}, reverse=True)
         maker = self._makers.get(maker_ref or "")

@@ -1,4 +1,4 @@
-"""A line's agency answers as message-set records: OI once, then each PG01 with its records in their order."""
+"""Writes a line's agency answers as message-set records: OI once, then each PG01 with its records in order."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _BY_HAND = "no place in the records is known for it: key it by hand"
 
 @dataclass(frozen=True)
 class RecordNote:
-    """What the filer must know of a datum's way into the records.
+    """A note for the filer about a datum and the records.
 
-    `unfit` where they cannot take it as the plan has it; `by_hand` where no place in them is known.
+    `unfit`: the records cannot take it as the plan gives it. `by_hand`: no place in the records is known for it.
     """
 
     index: int | None
@@ -46,7 +46,7 @@ class RecordNote:
 
 @dataclass
 class LineRecords:
-    """The records of one HTS line, where each datum stands in them, and what a person must look at."""
+    """The records of one line, the place of each datum in them, and the notes for the filer."""
 
     records: list[str] = field(default_factory=list)
     places: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class LineRecords:
 
 @dataclass
 class _Draft:
-    """A record being filled: its values by field, the key that began it, and those that put in other fields."""
+    """A record being filled: its values by field, the key of its first datum, and the keys of its other fields."""
 
     record: str
     key: str
@@ -64,9 +64,9 @@ class _Draft:
 
 
 def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties) -> LineRecords:
-    """Return the records of the answers that tell an agency something; none where no agency is told anything.
+    """Return the records of the answers that have data or a disclaimer; empty without such an answer.
 
-    The answers to one agency stand together, in the order in which the plan first names it, numbered from 001.
+    The answers to one agency stand together, numbered from 001. Agencies follow the order of the plan.
     """
     rules = record_rules()
     result = LineRecords()
@@ -85,7 +85,7 @@ def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties
 
 
 def _note_unsent(answer: FlagAnswer) -> Iterator[RecordNote]:
-    # A disclaimer is sent with PG01 alone; an answer with neither disclaimer nor data is not sent.
+    # A disclaimer is sent with only PG01; an answer with neither disclaimer nor data is not sent.
     row = answer.row
     if row.disclaimer is not None:
         for key in sorted(row.data):
@@ -97,7 +97,7 @@ def _note_unsent(answer: FlagAnswer) -> Iterator[RecordNote]:
 
 
 def describe_position(key: str, agency: str) -> str | None:
-    """Return where a datum for an agency stands, such as `PG02 10-28`; None where no place is known."""
+    """Return where a datum for an agency stands, such as `PG02 10-28`, or None if no place is known."""
     rules = record_rules()
     if key in _HEAD:
         return rules.describe_columns("PG01", _HEAD[key])
@@ -156,7 +156,7 @@ class _Writer:
                 for draft in (draft for row in rows for draft in row if draft is not None):
                     self._add_record(draft)
             if record == "PG22":
-                # Who certifies has no address: PG22 names the role, and PG21 follows it.
+                # The certifier has no address: PG22 names the role, and PG21 follows it.
                 for draft in self._sendable_drafts("PG21"):
                     self._add_record(draft)
 
@@ -165,7 +165,7 @@ class _Writer:
         limit = self._rules.most.get(record, len(drafts))
         if len(drafts) > limit:
             times = "once" if limit == 1 else f"{limit} times"
-            note = f"{record} is sent {times} at most; the further values are left to the filer"
+            note = f"{record} is sent {times} at most; the filer must key the other values"
             left = {key: None for draft in drafts[limit:] for key in (draft.key, *draft.keys.values())}
             for key in left:
                 self._add_note(key, note, unfit=True)
@@ -187,7 +187,9 @@ class _Writer:
             case _:
                 coded = [(value, position.code_for(value)) for value in asked.values]
                 for value in (value for value, code in coded if code is None):
-                    self._add_note(asked.key, f"{value}: left out; give one of {', '.join(position.codes)}", unfit=True)
+                    self._add_note(
+                        asked.key, f"{value} is omitted; give one of {', '.join(position.codes)}", unfit=True
+                    )
                 for at, code in enumerate(code for _, code in coded if code is not None):
                     if at == 0 and position.filer is not None:
                         self._add_note(asked.key, position.filer)
@@ -201,7 +203,7 @@ class _Writer:
             draft = _Draft(position.record, asked.key)
             drafts.append(draft)
         else:
-            # Data of one record share it, value by value; what another datum has filled is left to it.
+            # Data for one record share it, value by value; a field that another datum has filled is not overwritten.
             drafts = self._drafts.setdefault(position.record, [])
             while at < len(drafts) and position.field in drafts[at].keys:
                 at += 1
@@ -220,23 +222,25 @@ class _Writer:
             if found is not None and quantity is None and found["unit"].upper() == self._line.unit and at == 0:
                 quantity = format_plain(self._line.quantity)
             if found is None or quantity is None:
-                self._add_note(asked.key, f"{value}: give each level as quantity and unit, such as 24 CAN", unfit=True)
+                note = f"{value} must be a quantity and a unit; write each level like 24 CAN"
+                self._add_note(asked.key, note, unfit=True)
                 continue
             self._new_draft(asked, position, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
 
     def _note_surplus_values(self, asked: RequestedDatum) -> None:
         if len(asked.values) > 1:
-            self._add_note(asked.key, "one value is sent; the further values are left to the filer", unfit=True)
+            self._add_note(asked.key, "only one value is sent; the filer must key the other values", unfit=True)
 
     def _add_instant(self, asked: RequestedDatum, position: RecordPosition) -> None:
         self._note_surplus_values(asked)
         try:
             instant = datetime.fromisoformat(asked.values[0])
         except ValueError:
-            self._add_note(asked.key, f"{asked.values[0]}: give day and time, such as 2026-11-27T13:00", unfit=True)
+            note = f"{asked.values[0]} must be a date and time, such as 2026-11-27T13:00"
+            self._add_note(asked.key, note, unfit=True)
             return
         if instant.tzinfo is not None and not instant.utcoffset():
-            note = f"{asked.values[0]} is UTC: give the port's own time, such as 2026-11-27T13:00-05:00"
+            note = f"{asked.values[0]} is UTC; give the local time of the port, such as 2026-11-27T13:00-05:00"
             self._add_note(asked.key, note, unfit=True)
             return
         self._new_draft(asked, position, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
@@ -247,12 +251,12 @@ class _Writer:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
             if named is None:
                 self._entities.append((role, [_Draft("PG19", asked.key, {"role": role, "name": text})]))
-                note = f"no party of the unit is named {text}: its address is not in the plan"
+                note = f"no party of the unit is named {text}, so its address is not in the plan"
                 self._add_note(asked.key, note, unfit=True)
                 continue
             drafts = list(_entity_drafts(asked.key, role, named, self._rules, contact=position.contact))
             if position.contact and len(drafts) < len(_ENTITY_RECORDS):
-                self._add_note(asked.key, f"the plan names no contact of {named.name} for PG21", unfit=True)
+                self._add_note(asked.key, f"the plan has no contact of {named.name} for PG21", unfit=True)
             self._entities.append((role, drafts))
 
     def _add_entities(self) -> None:
@@ -260,7 +264,7 @@ class _Writer:
         for role, drafts in self._entities:
             more = [] if role in written else self._by_role.get(role, [])
             written.add(role)
-            # The trio is not parted: what did not fit follows it.
+            # PG19, PG20 and PG21 stay together; the overflow records follow them.
             overflow = [text for draft in drafts for text in self._add_record(draft, overflow=False)]
             self._out.records.extend(overflow)
             for draft in more:
@@ -269,7 +273,7 @@ class _Writer:
             if role not in written:
                 for draft in drafts:
                     self._add_record(draft)
-                    note = f"the answer names no party in the role {role}, to which it belongs"
+                    note = f"it belongs to a party in the role {role}, but the answer names none"
                     self._add_note(draft.key, note, unfit=True)
 
     def _add_record(self, draft: _Draft, *, overflow: bool = True) -> list[str]:
@@ -309,7 +313,7 @@ def _entity_drafts(key: str, role: str, named: NamedParty, rules: RecordRules, *
 def _append_record(
     rules: RecordRules, out: LineRecords, place: int | None, draft: _Draft, *, overflow: bool = True
 ) -> list[str]:
-    """Add a record; return the overflow records that it needs, which are added too unless `overflow` is off."""
+    """Add a record and return its overflow records, which are added too unless `overflow` is False."""
     formatted = _format_record(draft.record, tuple(draft.values.items()))
     out.records.append(formatted.text)
     more: list[str] = []
@@ -331,7 +335,7 @@ def _append_record(
 
 @lru_cache(maxsize=8192)
 def _format_record(record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
-    # The parties, and much else, are those of the line before.
+    # Cached: most lines have the same parties and other values as the line before.
     return record_rules().format_record(record, dict(values))
 
 
@@ -342,16 +346,16 @@ def _describe_problem(rules: RecordRules, problem: FieldProblem, values: Mapping
     if shortened:
         return f"shortened to the {width} columns of {problem.columns}"
     texts: dict[FieldFault, str] = {
-        "empty": f"{problem.columns} ({problem.field.replace('_', ' ')}) must be given, and the plan does not say it",
+        "empty": f"{problem.columns} ({problem.field.replace('_', ' ')}) is mandatory, but the plan does not give it",
         "characters": f"{problem.columns} cannot carry {' '.join(dict.fromkeys(rules.spell(value)[1]))}; "
-        "give it in Latin letters",
+        "use Latin letters",
         "long": f"longer than the {width} characters of {problem.columns}",
-        "class": f"{value} cannot stand in {problem.columns}, which takes {_accepted_characters(field)}",
+        "class": f"{problem.columns} cannot carry {value}; it takes {_accepted_characters(field)}",
     }
     return texts[problem.fault]
 
 
 def _accepted_characters(field: RecordField) -> str:
     if field.kind == "N":
-        return f"a number of at most {field.decimals} decimals" if field.decimals else "a whole number"
+        return f"a number with at most {field.decimals} decimals" if field.decimals else "a whole number"
     return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")

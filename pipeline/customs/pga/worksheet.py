@@ -1,4 +1,4 @@
-"""The worksheet of a unit: per line and agency what the filer must key, and whether the plan has it."""
+"""Builds the PGA worksheet of a unit: per line and agency what the filer must key, and whether the plan has it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from pipeline.exports.schemas.plan import Line, Unit
 
 
 def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
-    """Return the worksheet of the unit's lines that an agency looks at, entered on the day; `digests` by `lineRef`."""
+    """Return the worksheet of the unit's lines with an agency flag, which are entered on the day `on`.
+
+    `digests` holds the treatment digests by `lineRef`.
+    """
     rules = pga_rules()
     parties = UnitParties(unit)
     lines = tuple(
@@ -85,7 +88,7 @@ def _agency_answer(rules: PgaRules, unit: Unit, answer: FlagAnswer, records: Lin
         outcome = "Not answered"
         data = (_unanswered_datum(answer), *_unsent_data(rules, answer, notes))
     else:
-        outcome = "Nothing to say" if is_asked_for else "Not asked on the day of entry"
+        outcome = "No answer needed" if is_asked_for else "Not asked for on the day of entry"
         data = tuple(_unsent_data(rules, answer, notes))
     states = {datum.state for datum in data}
     by = program or flag
@@ -120,7 +123,7 @@ def _unanswered_datum(answer: FlagAnswer) -> Datum:
 
 
 def _unsent_data(rules: PgaRules, answer: FlagAnswer, notes: list[RecordNote]) -> Iterator[Datum]:
-    # What the plan gives beside a disclaimer, or in an answer that is not sent.
+    # Values that the plan gives but that are not sent: with a disclaimer, or in an answer without data.
     row = answer.row
     codes = {"program": ("Program", row.program), "processing": ("Processing code", row.processing)}
     codes[USE] = ("Intended use", row.intended_use)
@@ -149,7 +152,7 @@ def _disclaimer_data(
         "present" if allowed else "person",
         (f"{code}: {rules.find_disclaimer(code).text}",),
         columns,
-        None if allowed else "the rules do not know it as allowed here",
+        None if allowed else "the rules do not list it as allowed here",
     )
     yield from _code_data(answer, record_notes)
 
@@ -190,7 +193,7 @@ def _requested_datum(
     state: DatumState = "present"
     if not requested.values:
         state = "missing" if is_certain else "person"
-        notes = notes or ["" if is_certain else "the rules know at second hand alone that it is asked for"]
+        notes = notes or ["" if is_certain else "only a secondary source says that it is asked for"]
     elif notes or requested.shape is not None:
         state = "person"
     if requested.shape is not None:

@@ -1,4 +1,4 @@
-"""The dated customs reference data of config/rules, read once and validated before anything is decided by it."""
+"""The base types of the dated reference data in config/rules. A file is read once and validated before its first use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from pipeline.core.findings import Severity
 from pipeline.core.money import to_decimal
 from pipeline.customs.reference.loader import RulesReader
 
-#: Where the rules of this version are.
+#: The folder of the rules of this version.
 RULES: Final = Path(str(files("config") / "rules"))
 
 Status = Literal["confirmed", "probable", "check"]
-_BY_CERTAINTY: Final = get_args(Status)  # from the surest on
+_BY_CERTAINTY: Final = get_args(Status)  # the most certain first
 Metal = Literal["steel", "aluminum", "copper"]
 
 
 def _parse_figure(value: object) -> object:
     if not isinstance(value, str | Decimal) and type(value) is not int:
-        # A float has lost its digits before anybody could look at them.
-        raise PydanticCustomError("figure_form", "{value} is no figure in quotes", {"value": repr(value)})
+        # A YAML float has lost its exact digits before it gets here.
+        raise PydanticCustomError("figure_form", "{value} is not a number in quotes", {"value": repr(value)})
     return to_decimal(str(value))
 
 
@@ -41,19 +41,19 @@ Figure = Annotated[Decimal, BeforeValidator(_parse_figure)]
 _ISO_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 CHAPTERS: Final = frozenset(f"{number:02d}" for number in range(1, 98)) - {
     "77"
-}  # 77 is reserved, 98 and 99 are no goods
+}  # 77 is reserved; 98 and 99 are not chapters of goods
 
 
 def _check_day(value: object) -> object:
-    # Else a number would be taken for seconds since 1970.
+    # Without this check Pydantic would read a number as seconds since 1970.
     if not isinstance(value, date | None) and not (isinstance(value, str) and _ISO_DAY.match(value)):
-        raise PydanticCustomError("day_form", "{value} is no day", {"value": repr(value)})
+        raise PydanticCustomError("day_form", "{value} is not a date", {"value": repr(value)})
     return value
 
 
 def _check_chapter(text: str) -> str:
     if text not in CHAPTERS:
-        raise ValueError(f"there are no goods of chapter {text}")
+        raise ValueError(f"{text!r} is not a chapter of goods; chapters are 01 to 97 without 77")
     return text
 
 
@@ -62,13 +62,13 @@ Chapter = Annotated[str, AfterValidator(_check_chapter)]
 
 
 class ReferenceData(BaseModel):
-    """A closed, frozen piece of reference data."""
+    """Reference data: frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ReferenceRow(ReferenceData):
-    """A rule with where it comes from, how sure that is, and when it holds."""
+    """A rule with its source, its certainty, and its period of validity."""
 
     effective_from: Day = None
     effective_to: Day = None
@@ -82,67 +82,67 @@ class ReferenceRow(ReferenceData):
         if begins is not None and ends is not None and ends < begins:
             raise PydanticCustomError(
                 "day_order",
-                "it ends on {ends}, before it begins on {begins}",
+                "effective_to {ends} is before effective_from {begins}",
                 {"ends": str(ends), "begins": str(begins)},
             )
         return self
 
     def in_force(self, on: date) -> bool:
-        """Tell whether the row is in force on the day, both ends included."""
+        """Return whether the row is in force on the day; its first and last day count."""
         return (self.effective_from is None or self.effective_from <= on) and (
             self.effective_to is None or on <= self.effective_to
         )
 
     def has_ended(self, on: date) -> bool:
-        """Tell whether the row was in force before the day and is no more."""
+        """Return whether the row ended before the day."""
         return self.effective_to is not None and self.effective_to < on
 
     def lies_within(self, other: ReferenceRow) -> bool:
-        """Tell whether the row is in force on no day on which the other is not."""
+        """Return whether the other row is in force on every day on which this row is."""
         begins = (self.effective_from or date.min) >= (other.effective_from or date.min)
         return begins and (self.effective_to or date.max) <= (other.effective_to or date.max)
 
     def overlaps(self, other: ReferenceRow) -> bool:
-        """Tell whether there is a day on which both rows are in force."""
+        """Return whether both rows are in force on at least one day."""
         begins = max(self.effective_from or date.min, other.effective_from or date.min)
         return begins <= min(self.effective_to or date.max, other.effective_to or date.max)
 
     @property
     def severity(self) -> Severity:
-        """Say how loud a breach is: what was only heard of never refuses a plan."""
+        """The severity of a breach: a rule with status `check` only warns, others block."""
         return "warn" if self.status == "check" else "block"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a finding of chapter 99 rests on: how sure the rules are, and where they say it."""
+    """The evidence for a finding of chapter 99: the status and the source of the rules."""
 
     status: Status
     source: str
 
     @property
     def severity(self) -> Severity:
-        """Say how loud the finding is: only law that was read at first hand blocks."""
+        """The severity of the finding: only rules that were confirmed in the law itself block."""
         return "block" if self.status == "confirmed" else "warn"
 
     @property
     def cited(self) -> str:
-        """The source, with how sure it is."""
+        """The status and the source."""
         return f"{self.status}: {self.source}"
 
 
 def combine_evidence(*rows: ReferenceRow) -> Evidence:
-    """Return what the rows prove together: they are as sure as the least sure of them, and the first names the source."""
+    """Return the evidence of the rows together: the status of the least certain row and the source of the first."""
     return Evidence(max((row.status for row in rows), key=_BY_CERTAINTY.index), rows[0].source)
 
 
 def without_dots(code: str) -> str:
-    """Return a dotted tariff code as digits alone."""
+    """Return a dotted tariff code without its dots."""
     return code.replace(".", "")
 
 
 def join_words(names: Iterable[str]) -> str:
-    """Return the names as a person says them; nothing of none."""
+    """Return the names as `A, B and C`; an empty string for no names."""
     names = tuple(names)
     *others, last = names or ("",)
     return f"{', '.join(others)} and {last}" if others else last
@@ -153,9 +153,9 @@ LoadedOnce = TypeVar("LoadedOnce")
 
 
 def load_once(load_rules: Callable[[], LoadedOnce]) -> Callable[[], LoadedOnce]:
-    """Return the function with its answer kept; threads that call it at once wait for the one that loads.
+    """Return the function with a cached result; concurrent callers wait for the thread that loads.
 
-    `functools.cache` would let each of them load a copy, and what is decided with one copy does not fit another.
+    With `functools.cache` each thread could load its own copy, and decisions made with one copy do not fit another.
     """
     cached, loading = cache(load_rules), threading.Lock()
 
@@ -168,7 +168,7 @@ def load_once(load_rules: Callable[[], LoadedOnce]) -> Callable[[], LoadedOnce]:
 
 
 def load_rules_file(model: type[Loaded], name: str) -> Loaded:
-    """Return what the file `name` of config/rules holds; raises RulesInvalid, with all that is wrong, where it cannot be right."""
+    """Return the content of the file `name` of config/rules; raises RulesInvalid with all of its errors."""
     reader = RulesReader(RULES)
     loaded = reader.read_as(model, name)
     if loaded is None:

@@ -1,4 +1,4 @@
-"""All of config/rules at once: the ruleset of chapter 99 and the rules beside it, loaded whole or refused with all that is wrong."""
+"""Loads all of config/rules: the ruleset of chapter 99 and the other rules. An error in one file rejects all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, load_ruleset, ruleset
 
-#: The kind of rows of each file, its name, and its shape.
+#: By file name: the kind of its rows, and its model.
 REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyType(
     {
         "entry.yaml": ("entry", EntryRules),
@@ -30,9 +30,9 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
 
 
 def load_rules(manifest: Path = RULES / MANIFEST) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
-    """Return the ruleset of the manifest, and what each of the files of REFERENCE beside it holds.
+    """Return the ruleset of the manifest, and by name the content of the files of REFERENCE in the same folder.
 
-    Raises RulesInvalid, with everything that is wrong in any of the files.
+    Raises RulesInvalid with the errors of all files.
     """
     errors: list[str] = []
     rules: Ruleset | None = None
@@ -45,7 +45,7 @@ def load_rules(manifest: Path = RULES / MANIFEST) -> tuple[Ruleset, Mapping[str,
     named_files = REFERENCE.keys() & (rules_manifest.reference if rules_manifest is not None else ())
     if rules_manifest is not None:
         errors += [
-            f"{manifest.name}: {name} holds no rules that are read. Take it out of `reference`."
+            f"{manifest.name}: the service does not read {name}. Remove it from `reference`."
             for name in rules_manifest.reference
             if name not in REFERENCE
         ]
@@ -53,7 +53,7 @@ def load_rules(manifest: Path = RULES / MANIFEST) -> tuple[Ruleset, Mapping[str,
             f"{manifest.name}: `reference` does not name {name}. Add it."
             for name in sorted(REFERENCE.keys() - named_files)
         ]
-    reader.errors.clear()  # the manifest's own errors were said with the ruleset's
+    reader.errors.clear()  # load_ruleset has already reported the errors of the manifest
     reference = {
         name: read for name in REFERENCE if name in named_files and (read := reader.read_as(REFERENCE[name][1], name))
     }

@@ -1,4 +1,4 @@
-"""Every row of the reference data by name: when it holds, where it comes from, and how sure that is."""
+"""Lists every row of the reference data by name, with its period, its source and its certainty."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.customs.reference.base import ReferenceData
 from pipeline.customs.reference.bundle import REFERENCE, load_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 
-#: What a row is called by: the fields of the first line of which it has any, and the field that says what it is.
+#: The fields that name a row: the first of these groups whose fields are all set. Below, the fields with its text.
 _NAME_FIELDS = (("agency", "program"), ("flag", "agency"), ("code",), ("metal",), ("type",), ("id",), ("name",))
 _TEXT_FIELDS = ("text", "title", "name")
 
 
 @dataclass(frozen=True, slots=True)
 class DatedRow:
-    """One row: the kind and name that find it in its file, its program where it has one, and what it says of itself."""
+    """One row of the reference data: its kind and name, its program if it has one, its text, period and source."""
 
     kind: str
     name: str
@@ -33,14 +33,14 @@ class DatedRow:
     source: str | None
 
     def in_force(self, on: date) -> bool:
-        """Tell whether the row is in force on the day, both ends included."""
+        """Return whether the row is in force on the day; its first and last day count."""
         return (self.effective_from is None or self.effective_from <= on) and (
             self.effective_to is None or on <= self.effective_to
         )
 
 
 def chapter99_rows(rules: Ruleset | None = None) -> tuple[DatedRow, ...]:
-    """Return the rows of the ruleset: headings, bans, lists, families, and what holds between headings."""
+    """Return the rows of the ruleset: headings, lists, bans, groups, families, and rules between headings."""
     return tuple(_chapter99_rows(rules or ruleset()))
 
 
@@ -52,7 +52,7 @@ def all_rows(loaded: tuple[Ruleset, Mapping[str, ReferenceData]] | None = None) 
 
 
 def reference_rows(reference: Mapping[str, ReferenceData]) -> Iterator[tuple[DatedRow, BaseModel]]:
-    """Yield the rows of the rules beside chapter 99, each with what it holds."""
+    """Yield the rows of the rules other than chapter 99, each with its model."""
     for name, data in reference.items():
         yield from _iter_dated_rows(data, REFERENCE[name][0], "", None)
 
@@ -69,7 +69,7 @@ def _chapter99_rows(rules: Ruleset) -> Iterator[DatedRow]:
     for family in rules.families:
         yield _dated_row("family", ", ".join(family.headings), family.name, family, family.program)
     for ranges in rules.exclusive:
-        yield _dated_row("exclusive", ", ".join(ranges.headings), "no more than one of these on a line", ranges)
+        yield _dated_row("exclusive", ", ".join(ranges.headings), "at most one of these on a line", ranges)
     for pair in rules.companions:
         yield _dated_row("companions", ", ".join(pair.headings), f"only with {', '.join(pair.needs)}", pair)
     yield _dated_row(

@@ -1,4 +1,4 @@
-"""What a ruleset of chapter 99 is made of: programs, dated headings with their conditions, ranges and bans, closed."""
+"""The models of a ruleset of chapter 99: programs, dated headings with their conditions, ranges and bans."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 
 def _check_heading(text: str) -> str:
     if not _HEADING.match(text):
-        raise ValueError(f"{text!r} is no heading of chapter 99 such as 9903.82.09")
+        raise ValueError(f"{text!r} is not a heading of chapter 99 such as 9903.82.09")
     return text
 
 
@@ -27,29 +27,29 @@ def _check_range(text: str) -> str:
     for end in ends:
         _check_heading(end)
     if len(ends) > 2 or ends[0] > ends[-1]:
-        raise ValueError(f"{text!r} is no range of headings such as 9903.82.04-9903.82.26")
+        raise ValueError(f"{text!r} is not a range of headings such as 9903.82.04-9903.82.26")
     return text
 
 
 def _check_country(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}", text):
-        raise ValueError(f"{text!r} is no country such as CA")
+        raise ValueError(f"{text!r} is not a country code such as CA")
     return text
 
 
 def _check_group(text: str) -> str:
     if not re.fullmatch(r"EU|[A-Z][A-Z0-9_]{2,}", text):
-        raise ValueError(f"{text!r} is no name of a group")
+        raise ValueError(f"{text!r} is not a group name; use EU, or three or more capitals, digits and underscores")
     return text
 
 
 def _check_origin(text: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}|[A-Z][A-Z0-9_]{2,}", text):
-        raise ValueError(f"{text!r} is neither a country nor the name of a group")
+        raise ValueError(f"{text!r} is neither a country code nor the name of a group")
     return text
 
 
-#: What a rate is taken on; only a rate on the full value can be compared with the plan's.
+#: The value that a rate applies to; only a rate on the full value can be compared with the plan's.
 Basis = Literal[
     "full_value", "total_with_column_1", "metal_content", "non_metal_content", "non_us_content", "us_content",
     "special_rate_only",
@@ -63,7 +63,7 @@ HeadingRanges = tuple[HeadingRange, ...]
 
 @lru_cache(maxsize=4096)
 def in_ranges(heading: str, ranges: HeadingRanges) -> bool:
-    """Tell whether the heading lies in one of the ranges; dotted codes of one length sort as they read."""
+    """Return whether the heading is in one of the ranges; dotted codes of equal length sort as text."""
     return any(first <= heading <= last for first, last in (_range_ends(text) for text in ranges))
 
 
@@ -73,9 +73,9 @@ def _range_ends(text: str) -> tuple[str, str]:
 
 
 class MetalFrom(ReferenceData):
-    """Where listed metal was melted and poured, smelted or cast: in the countries `any`, `most` or `all` of it.
+    """A condition on where listed metal was melted and poured, smelted or cast: `any`, `most` or `all` in the countries.
 
-    Where `any` of it may be, metal of which nothing is said decides nothing. `most` is of one metal, either smelted or cast there.
+    For `any`, metal without a country leaves the condition unknown. `most` needs one metal smelted or cast there.
     """
 
     metals: tuple[Metal, ...]
@@ -91,14 +91,17 @@ class MetalFrom(ReferenceData):
 
     @property
     def words_of_metal(self) -> str:
-        """The condition in words, of the metal alone."""
+        """The condition in words, without the origin of the goods."""
         return (
             f"{self.share} of its {_join_alternatives(self.metals)} is of {_join_alternatives(sorted(self.countries))}"
         )
 
 
 class ImporterCertification(ReferenceData):
-    """What the importer certifies of goods on no list of a heading to take it; not of these chapters, nor on these lists."""
+    """What the importer certifies to use a heading for goods that are on none of its lists.
+
+    Goods of `not_chapters`, or on `not_lists`, cannot be certified.
+    """
 
     what: str
     not_chapters: frozenset[Chapter] = frozenset()
@@ -116,7 +119,7 @@ class ImporterCertification(ReferenceData):
 
 
 class ListedGoods(ReferenceData):
-    """Goods of the countries that are on one of the lists."""
+    """Goods of these origins that are on one of these lists."""
 
     origins: frozenset[Country]
     lists: tuple[str, ...]
@@ -128,10 +131,10 @@ class ListedGoods(ReferenceData):
 
 
 class HeadingConditions(ReferenceData):
-    """What must hold, all of it, for a heading to apply; `person_decides` is a fact that only a person knows.
+    """The conditions of a heading; all of them must hold. `person_decides` is a fact that only a person knows.
 
-    Whether a code on one of `possible_lists` is meant is not known; nor, where `unlisted`, whether one on none of them is.
-    Goods on none of `lists` may be `certified` to take the heading all the same: a plan says so by carrying it.
+    A code on one of `possible_lists` may be covered; with `unlisted`, a code on none of the lists may be covered too.
+    Goods on none of `lists` may use the heading if the importer certifies them (`certified`). The plan then carries it.
     """
 
     lists: tuple[str, ...] = ()
@@ -154,7 +157,7 @@ class HeadingConditions(ReferenceData):
 
     @cached_property
     def varies_by_line(self) -> bool:
-        """Tell whether it hangs on more than code, origin, special program and day."""
+        """Return whether the conditions depend on more than code, origin, special program and day."""
         tests = (
             self.contains is not None,
             self.no_metal,
@@ -179,19 +182,19 @@ class HeadingConditions(ReferenceData):
         yield from (f"not {goods.words}" for goods in self.not_goods)
         yield from self._metal_words()
         if self.with_headings:
-            yield f"beside one of {', '.join(self.with_headings)}"
+            yield f"together with one of {', '.join(self.with_headings)}"
         if self.person_decides is not None:
-            yield f"for a person to say: {self.person_decides}"
+            yield f"a person must decide: {self.person_decides}"
 
     def _metal_words(self) -> Iterator[str]:
         if self.contains is not None:
-            yield f"there is {self.contains} in it"
+            yield f"it contains {self.contains}"
         if self.no_metal:
-            yield "no aluminum, steel or copper in it"
+            yield "it contains no aluminum, steel or copper"
         if self.below_weight_test:
-            yield "its listed metal is below the share of the test by weight"
+            yield "its listed metal is below the share of the weight test"
         if self.us_metal_percent is not None:
-            yield f"at least {format_plain(self.us_metal_percent)} % of its listed metal is of the United States"
+            yield f"at least {format_plain(self.us_metal_percent)} % of its listed metal is US metal"
         if self.metal_from is not None:
             yield self.metal_from.words
 
@@ -201,7 +204,7 @@ class HeadingConditions(ReferenceData):
         if self.possible_lists:
             yield f"the code may be on list {_join_alternatives(self.possible_lists)}"
         if self.unlisted:
-            yield "or on one that is not known here"
+            yield "or on a list that these rules do not hold"
         if self.certified is not None:
             yield ("or " if self.lists else "") + self.certified.words
 
@@ -212,7 +215,7 @@ def _join_alternatives(names: Sequence[str]) -> str:
 
 
 class HeadingRow(ReferenceRow):
-    """One heading of chapter 99 in one time: when it applies, and at what rate."""
+    """One heading of chapter 99 in one period: when it applies, and its rate."""
 
     heading: Heading
     program: str
@@ -223,7 +226,7 @@ class HeadingRow(ReferenceRow):
 
 
 class ImportBan(ReferenceRow):
-    """Goods whose import is excluded; `unless` is what only a person knows."""
+    """Goods whose import is excluded; `unless` is an exception that only a person can confirm."""
 
     list: str
     origins: frozenset[Country]
@@ -252,9 +255,9 @@ class HeadingSheet(ReferenceData):
 
 
 class MissingHeading(ReferenceData):
-    """By which rule it is said that a line lacks a heading.
+    """The rule id that reports a missing heading of a program.
 
-    `one_applies`: to goods on its lists one of its headings applies, also where the plan's facts do not say which.
+    `one_applies`: one of its headings applies to goods on its lists, even if the plan's facts do not show which.
     """
 
     rule: Literal["V11", "V13"]
@@ -262,7 +265,7 @@ class MissingHeading(ReferenceData):
 
 
 class DutyProgram(ReferenceData):
-    """A program of duties, of whose headings a line takes one."""
+    """A duty program; a line carries at most one of its headings."""
 
     id: str
     name: str
@@ -278,45 +281,45 @@ class HeadingRangeRow(ReferenceRow):
 
 
 class ExclusiveHeadings(HeadingRangeRow):
-    """Headings of which a line takes one; those of `together` divide one value and count as one."""
+    """Headings that exclude one another on a line; those in `together` divide one value and count as one."""
 
     together: HeadingRanges = ()
 
 
 class CompanionHeadings(HeadingRangeRow):
-    """Headings that need one of others beside them."""
+    """Headings that a line may carry only together with one of `needs`."""
 
     needs: HeadingRanges
 
 
 class HeadingFamily(HeadingRangeRow):
-    """Headings that could be claimed in their time alone."""
+    """Headings that a line may carry only in their period."""
 
     program: str
     name: str
 
 
 class ReportingOrder(ReferenceRow):
-    """The order of a line's headings, by the rank of their programs, and where the value stands."""
+    """The order of a line's headings by the rank of their programs, and the heading that carries the value."""
 
     value_on: str
 
 
 class ReviewPeriod(ReferenceRow):
-    """How long after their day the rules may be trusted, before somebody has to read the law again."""
+    """How many days after their date the rules may be trusted, before a person must review the law again."""
 
     within_days: Annotated[int, Field(ge=1)]
 
 
 class CountryGroup(ReferenceRow):
-    """A name for countries that rows speak of together; a row that uses it holds in the group's time alone."""
+    """A name for several countries; a row that uses it must lie within the group's period."""
 
     name: Annotated[str, AfterValidator(_check_group)]
     countries: tuple[Country, ...]
 
 
 class RulesetManifest(ReferenceData):
-    """What makes up the ruleset; `reference` names the files of the other rules, which its hash is taken over too."""
+    """The parts of the ruleset; `reference` names the files of the other rules, which its hash includes too."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     id: Annotated[str, Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""What changes between two days of a ruleset, or between two rulesets: headings, lists, and every other dated row."""
+"""Finds the changes between two days of a ruleset, or between two rulesets: headings, lists and all other dated rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.customs.reference.ruleset import Ruleset
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: what kind of thing, its name, `began`, `ended` or `changed`, and in which way."""
+    """One change: the kind and name of the row, `began`, `ended` or `changed`, and the details."""
 
     kind: str
     name: str
@@ -29,7 +29,7 @@ class Change:
 
 
 def diff_days(rules: Ruleset, before: date, after: date) -> tuple[Change, ...]:
-    """Return what is otherwise on the later day than on the earlier."""
+    """Return the changes of the ruleset between the two days."""
     return (
         *_diff_headings(_rows_in_force(rules, before), _rows_in_force(rules, after)),
         *_diff_lists(_list_contents(rules, before), _list_contents(rules, after)),
@@ -38,7 +38,7 @@ def diff_days(rules: Ruleset, before: date, after: date) -> tuple[Change, ...]:
 
 
 def diff_reference_days(reference: Mapping[str, ReferenceData], before: date, after: date) -> tuple[Change, ...]:
-    """Return which rows of the entry and the agencies begin, and which end, between the two days."""
+    """Return the rows of the other rules that begin or end between the two days."""
     rows = [row for row, _ in reference_rows(reference)]
     return (
         *(_to_change(row, "began") for row in rows if row.in_force(after) and not row.in_force(before)),
@@ -47,7 +47,7 @@ def diff_reference_days(reference: Mapping[str, ReferenceData], before: date, af
 
 
 def diff_references(before: Mapping[str, ReferenceData], after: Mapping[str, ReferenceData]) -> tuple[Change, ...]:
-    """Return what the second rules of the entry and the agencies have that the first have otherwise."""
+    """Return the changes of the other rules from the first to the second."""
     old, new = (_rows_by_name(reference) for reference in (before, after))
     return (
         *(_to_change(row, "began") for key, (row, _) in new.items() if key not in old),
@@ -61,7 +61,7 @@ def diff_references(before: Mapping[str, ReferenceData], after: Mapping[str, Ref
 
 
 def _rows_by_name(reference: Mapping[str, ReferenceData]) -> dict[tuple[str, str, int], tuple[DatedRow, BaseModel]]:
-    # Of rows with one name, one after the other in time, the first is compared with the first.
+    # Rows with the same name follow one another in time; they are numbered, and compared number by number.
     seen: Counter[tuple[str, str]] = Counter()
     rows = {}
     for row, holds in reference_rows(reference):
@@ -85,7 +85,7 @@ def _describe_changed_fields(old: BaseModel, new: BaseModel) -> Iterator[str]:
 
 
 def diff_rulesets(before: Ruleset, after: Ruleset) -> tuple[Change, ...]:
-    """Return what the second ruleset has that the first has otherwise, whatever the day."""
+    """Return the changes from the first ruleset to the second, on all days."""
     return (
         *_diff_headings(_rows_by_start(before), _rows_by_start(after)),
         *_diff_lists(_list_contents(before), _list_contents(after)),
@@ -158,11 +158,11 @@ OtherRows = dict[tuple[str, str], tuple[ReferenceRow, str]]
 
 
 def _collect_other_rows(rules: Ruleset, on: date | None = None) -> OtherRows:
-    """Return the rows, those of the day or all, by kind and name, with what they say."""
+    """Return the other rows by kind and name, each with its text; only those of the day `on` if it is given."""
     rows = {
         **{("ban", ban.list): (ban, ban.what) for ban in rules.bans},
         **{("family", family.name): (family, ", ".join(family.headings)) for family in rules.families},
-        **{("exclusive", ", ".join(rule.headings)): (rule, "no more than one on a line") for rule in rules.exclusive},
+        **{("exclusive", ", ".join(rule.headings)): (rule, "at most one on a line") for rule in rules.exclusive},
         **{
             ("companions", ", ".join(pair.headings)): (pair, f"only with {join_words(pair.needs)}")
             for pair in rules.companions

@@ -1,4 +1,4 @@
-"""The dated reference data of the entry header, the invoice and its lines: models and where they are read."""
+"""The dated reference data of the entry header, the invoice and its lines: the models, and functions that load them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.customs.reference.base import Chapter, Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
 
-#: A regular expression; one that cannot be read is an error of loading. Case never matters in what people write.
+#: A regular expression; an invalid one is an error when the rules are loaded.
 Pattern = re.Pattern[str]
 TariffPrefix = Annotated[str, Field(pattern=r"^(0[1-9]|[1-9][0-9])[0-9]{0,8}$")]
 
@@ -21,18 +21,18 @@ def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone such as America/New_York") from error
+        raise ValueError(f"{name!r} is not a time zone such as America/New_York") from error
     return name
 
 
 class EntryClock(ReferenceRow):
-    """The time zone in which the days of entry are counted."""
+    """The time zone of the days of entry."""
 
     zone: Annotated[str, AfterValidator(_check_zone)]
 
 
 class ImporterNumber(ReferenceData):
-    """A form that an importer's number may take."""
+    """One form of an importer number."""
 
     name: str
     pattern: Pattern
@@ -41,13 +41,13 @@ class ImporterNumber(ReferenceData):
 
 
 class ImporterNumbers(ReferenceRow):
-    """The forms that an importer's number may take."""
+    """The forms of an importer number."""
 
     forms: tuple[ImporterNumber, ...]
 
 
 class CountryCodes(ReferenceRow):
-    """The codes of the countries that there are."""
+    """The codes of all countries."""
 
     codes: frozenset[str]
 
@@ -60,7 +60,7 @@ class EndedEntryType(ReferenceRow):
 
 
 class InformalEntry(ReferenceRow):
-    """Informal entry, and the most that it may be worth."""
+    """Informal entry, and the highest value that it may have."""
 
     type: str
     limit_usd: Figure
@@ -73,13 +73,13 @@ class ForeignImporter(ReferenceRow):
 
 
 class InvoiceNumber(ReferenceRow):
-    """How an invoice number may be written."""
+    """The allowed form of an invoice number."""
 
     pattern: Pattern
 
 
 class EntryTypes(ReferenceRow):
-    """The entry types that a plan may name, and what each is."""
+    """The entry types that a plan may name, with their names."""
 
     types: dict[str, str]
 
@@ -92,13 +92,13 @@ class TradeRemedyCases(ReferenceRow):
 
 
 class SaleReasons(ReferenceRow):
-    """The reasons for export that are a sale, of which time and place are told."""
+    """The reasons for export that are a sale, for which the invoice must give time and place."""
 
     reasons: frozenset[str]
 
 
 class TariffChapters(ReferenceRow):
-    """Which chapters there are, which are kept free, and which are claimed beside a heading of the goods."""
+    """The chapters of the tariff: the last, the reserved, and those claimed in addition to a number of the goods."""
 
     last_chapter: str
     reserved: frozenset[str]
@@ -113,7 +113,7 @@ class LowValue(ReferenceRow):
 
 
 class RateRange(ReferenceData):
-    """US dollars that one unit of a currency may be worth before a person should look."""
+    """The usual range of US dollars per unit of a currency; a rate outside it needs a person."""
 
     least: Figure
     most: Figure
@@ -121,12 +121,12 @@ class RateRange(ReferenceData):
     @model_validator(mode="after")
     def _least_is_less(self) -> Self:
         if self.least >= self.most:
-            raise ValueError(f"a rate of at least {self.least} and at most {self.most} is none")
+            raise ValueError(f"least must be less than most; it has {self.least} and {self.most}")
         return self
 
 
 class ExchangeRates(ReferenceRow):
-    """What currencies are usually worth, by their codes."""
+    """The usual exchange rates by currency code."""
 
     usual: dict[str, RateRange]
 
@@ -139,20 +139,20 @@ class ConsigneeAddress(ReferenceRow):
 
 
 class UsmcaElements(ReferenceRow):
-    """What a certification must say, and how long a blanket one may be."""
+    """The required elements of a certification, and the longest blanket period."""
 
     longest_months: int
 
 
 class WeightTolerance(ReferenceRow):
-    """How far two weights may lie apart, whichever is more."""
+    """The allowed difference of two weights: the larger of the two values counts."""
 
     percent: Figure
     least_kg: Figure
 
 
 class Incoterms(ReferenceRow):
-    """The terms under which the invoice itemises carriage, or carriage and insurance."""
+    """The terms of delivery by which charges the invoice must itemise, and which are for transport by water."""
 
     freight: frozenset[str]
     freight_and_insurance: frozenset[str]
@@ -162,20 +162,20 @@ class Incoterms(ReferenceRow):
 
 
 class UsmcaClaims(ReferenceRow):
-    """Who may claim USMCA, and by which special programs."""
+    """The countries of origin that may claim USMCA, and its special programs."""
 
     countries: frozenset[str]
     programs: frozenset[str]
 
 
 class UsmcaLowValue(ReferenceRow):
-    """The most that goods which claim USMCA may be worth without a certification."""
+    """The highest value of goods that may claim USMCA without a certification."""
 
     limit_usd: Figure
 
 
 class ForeignWords(ReferenceData):
-    """Small words that tell a description of another language from one in English."""
+    """Small words that show whether a text is in another language or in English."""
 
     min_words: int
     words: frozenset[str]
@@ -183,7 +183,7 @@ class ForeignWords(ReferenceData):
 
 
 class DescriptionRules(ReferenceRow):
-    """When a description says too little, or says it in no English."""
+    """The rules for when a description is too vague, or not in English."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     min_words: int
@@ -194,7 +194,7 @@ class DescriptionRules(ReferenceRow):
 
 
 class RequiredAttribute(ReferenceRow):
-    """One thing that an invoice must say of goods of certain tariff numbers."""
+    """One fact that an invoice must state for goods of certain tariff numbers."""
 
     name: str
     requirement: str
@@ -205,7 +205,7 @@ class RequiredAttribute(ReferenceRow):
 
 
 class AttributeRules(ReferenceData):
-    """What an invoice must say of goods, by the beginning of their tariff number."""
+    """The facts that an invoice must state, by the first digits of the tariff number."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     rows: tuple[RequiredAttribute, ...]
@@ -214,16 +214,16 @@ class AttributeRules(ReferenceData):
     def _windows_do_not_overlap(self) -> Self:
         for one, other in combinations(self.rows, 2):
             if one.name == other.name and one.overlaps(other):
-                raise ValueError(f"attribute {one.name} has rows whose windows overlap")
+                raise ValueError(f"attribute {one.name} has rows whose periods overlap")
         return self
 
     def find_required(self, hts_code: str) -> tuple[RequiredAttribute, ...]:
-        """Return what must be said of goods of the ten digits."""
+        """Return the facts that an invoice must state for goods of this HTS code."""
         return tuple(row for row in self.rows if hts_code.startswith(row.prefixes))
 
 
 class EntryRules(ReferenceData):
-    """What holds of the entry header, the invoice and its lines."""
+    """The rules of the entry header, the invoice and its lines."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
@@ -255,22 +255,22 @@ class EntryRules(ReferenceData):
     def _windows_do_not_overlap(self) -> Self:
         for one, other in combinations(self.ended_entry_types, 2):
             if one.type == other.type and one.overlaps(other):
-                raise ValueError(f"ended_entry_types has rows for {one.type} whose windows overlap")
+                raise ValueError(f"ended_entry_types has rows for {one.type} whose periods overlap")
         return self
 
     def match_importer_number(self, number: str) -> ImporterNumber | None:
-        """Return the form that `number` takes, if any."""
+        """Return the form that the number has, or None."""
         return next((form for form in self.importer_numbers.forms if form.pattern.fullmatch(number)), None)
 
 
 class TextileMakers(ReferenceRow):
-    """The chapters of textiles, whose makers must be coded exactly."""
+    """The chapters of textiles, for which the MID must be exact."""
 
     chapters: frozenset[Chapter]
 
 
 class MidRules(ReferenceRow):
-    """How a manufacturer identification code is built."""
+    """The rules by which a manufacturer identification code (MID) is derived."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     longest: int
@@ -282,7 +282,7 @@ class MidRules(ReferenceRow):
     provinces: dict[str, tuple[str, ...]]
 
     def province(self, region: str) -> str | None:
-        """Return the code of the Canadian province that an address names, upper case and without accents."""
+        """Return the MID code of a Canadian province, or None; `region` is in upper case and without accents."""
         return next((code for code, names in self.provinces.items() if region in names), None)
 
 
@@ -300,11 +300,11 @@ def mid_rules() -> MidRules:
 
 @load_once
 def description_rules() -> DescriptionRules:
-    """Return when a description says too little."""
+    """Return the rules of descriptions."""
     return load_rules_file(DescriptionRules, "descriptions.yaml")
 
 
 @load_once
 def attribute_rules() -> AttributeRules:
-    """Return what invoices must say of goods of certain tariff numbers."""
+    """Return the rules of required attributes."""
     return load_rules_file(AttributeRules, "attributes.yaml")

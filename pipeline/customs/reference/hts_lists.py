@@ -1,4 +1,4 @@
-"""Dated lists of HTS provisions: what they hold on a day, and which of them a code is on by its longest beginning."""
+"""Dated lists of HTS provisions: their content on a day, and the lists that a code is on by its longest prefix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROVISION = re.compile(r"^\d{4}(\.\d{2}(\.\d{2}(\d{2})?)?)?$")
 
 def _check_provision(code: str) -> str:
     if not _PROVISION.match(code):
-        raise ValueError(f"{code!r} is no HTS provision such as 7323, 7323.93, 7323.93.00 or 7323.93.0045")
+        raise ValueError(f"{code!r} is not an HTS provision such as 7323, 7323.93, 7323.93.00 or 7323.93.0045")
     return code
 
 
@@ -26,9 +26,9 @@ Provision = Annotated[str, AfterValidator(_check_provision)]
 
 
 class ListVersion(ReferenceRow):
-    """What a list holds in a time: all its codes, or its changes against the version before, or other lists taken in.
+    """The content of a list in one period: all of its codes, or the changes to the version before.
 
-    `except_codes` are provisions that fall out of a listed one.
+    `add_lists` adds the codes of other lists. `except_codes` are provisions that are excluded from a listed one.
     """
 
     codes: tuple[Provision, ...] = ()
@@ -40,17 +40,17 @@ class ListVersion(ReferenceRow):
     @model_validator(mode="after")
     def _whole_or_changes(self) -> Self:
         if bool(self.codes) == bool(self.add or self.remove or self.add_lists):
-            raise ValueError("a version gives its codes, or its changes against the one before")
+            raise ValueError("a version must give either its codes or its changes to the version before")
         for name in ("codes", "add", "remove"):
             given = getattr(self, name)
             twice = sorted({code for code in given if given.count(code) > 1}) if len(set(given)) < len(given) else []
             if twice:
-                raise ValueError(f"{name} holds {', '.join(twice)} twice")
+                raise ValueError(f"{name} has {', '.join(twice)} twice")
         return self
 
 
 class HtsList(ReferenceData):
-    """A list of provisions as its note had it over time; a list of metals names the metal that is looked at."""
+    """A list of provisions with its versions over time; a list of a metal names the metal."""
 
     id: str
     title: str
@@ -61,11 +61,11 @@ class HtsList(ReferenceData):
 
     @model_validator(mode="after")
     def _chapters_hold(self) -> Self:
-        # The published text has slipped a code into the wrong list before: each list knows its chapters.
+        # The published text has had a code in the wrong list: so each list gives its chapters, which are checked.
         for version in self.versions:
             for code in (*version.codes, *version.add, *version.except_codes):
                 if code[:2] not in self.chapters:
-                    raise ValueError(f"list {self.id} holds {code}, which is of none of its chapters")
+                    raise ValueError(f"list {self.id} has {code}, which is not in one of its chapters")
         return self
 
 
@@ -77,7 +77,7 @@ class ListFile(ReferenceData):
 
 @dataclass(frozen=True, slots=True)
 class ListMatch:
-    """A list that a code is on, by which of its provisions, the version in force, and the version that put the code there."""
+    """A list that a code is on: the version in force, the matching provision, and the version that added it (`source`)."""
 
     list: HtsList
     version: ListVersion
@@ -87,9 +87,9 @@ class ListMatch:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedList:
-    """A version with what it holds once its changes are applied: digits -> dotted code, and the digits that fall out.
+    """A version with all changes applied: `codes` maps digits to the dotted code, `excepted` holds the excluded digits.
 
-    `sources` gives, by dotted code, the version that put it on the list: a later version that leaves it there proves nothing of it.
+    `sources` gives by dotted code the version that added it: a later version that only keeps it is not its source.
     """
 
     list: HtsList
@@ -99,7 +99,7 @@ class ResolvedList:
     sources: Mapping[str, ListVersion]
 
     def match(self, hts_code: str) -> str | None:
-        """Return the longest listed provision that the ten digits begin with, or None."""
+        """Return the longest listed provision that the HTS code begins with, or None."""
         for length in (10, 8, 6, 4):
             beginning = hts_code[:length]
             if beginning in self.excepted:
@@ -109,14 +109,14 @@ class ResolvedList:
         return None
 
 
-_ORDER_REMEDY = "End a version the day before the next begins, and write them in that order."
+_ORDER_REMEDY = "End each version on the day before the next begins, and write them in that order."
 
 
 def resolve_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[ResolvedList, ...], list[tuple[str, str]]]:
-    """Return every version with what it holds, and what is wrong: a list's id, and a sentence with its remedy."""
+    """Return every version with its full content, and the errors: a list's id, and a sentence with its remedy."""
     resolved: dict[str, list[ResolvedList]] = {}
     errors: list[tuple[str, str]] = []
-    # Lists that take in others come last.
+    # Lists that add other lists come last.
     for hts_list in sorted(lists, key=lambda listed: any(version.add_lists for version in listed.versions)):
         if hts_list.id in resolved:
             errors.append((hts_list.id, "is defined twice. Give one of them another id."))
@@ -139,7 +139,9 @@ def resolve_versions(lists: tuple[HtsList, ...]) -> tuple[tuple[ResolvedList, ..
                 sources = MappingProxyType(dict.fromkeys(version.codes, version))
                 versions.append(ResolvedList(hts_list, version, codes, excepted, sources))
             elif before is None:
-                errors.append((hts_list.id, "begins with changes, to nothing. Give its first version all its codes."))
+                errors.append(
+                    (hts_list.id, "has only changes in its first version. Give that version all of its codes.")
+                )
             else:
                 versions.append(_apply_changes(before, version, resolved, errors))
     return tuple(version for versions in resolved.values() for version in versions), errors
@@ -154,12 +156,12 @@ def _apply_changes(
     name = before.list.id
     codes = dict(before.codes)
     errors += [
-        (name, f"removes {code}, which it does not hold. Take it out of `remove`.")
+        (name, f"removes {code}, which it does not have. Delete it from `remove`.")
         for code in version.remove
         if codes.pop(without_dots(code), None) is None
     ]
     errors += [
-        (name, f"adds {code}, which it holds already. Take it out of `add`.")
+        (name, f"adds {code}, which it already has. Delete it from `add`.")
         for code in version.add
         if without_dots(code) in codes
     ]
@@ -168,14 +170,14 @@ def _apply_changes(
         if resolved.get(other):
             codes |= resolved[other][-1].codes
         else:
-            errors.append((name, f"takes in list {other}, which is not defined. Define it, or correct the name."))
+            errors.append((name, f"adds list {other}, which is not defined. Define it, or correct the name."))
     excepted = before.excepted | {without_dots(code) for code in version.except_codes}
     sources = {code: before.sources.get(code, version) for code in codes.values()} | dict.fromkeys(version.add, version)
     return ResolvedList(before.list, version, MappingProxyType(codes), excepted, MappingProxyType(sources))
 
 
 def find_matching_lists(resolved: tuple[ResolvedList, ...], hts_code: str, on: date) -> tuple[ListMatch, ...]:
-    """Return the lists that the ten digits are on on the day, the longest matching code first."""
+    """Return the lists that the HTS code is on, on the day `on`, the longest matching provision first."""
     found = [
         ListMatch(version.list, version.version, code, version.sources[code])
         for version in resolved

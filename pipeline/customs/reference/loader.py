@@ -1,4 +1,4 @@
-"""Files of rules, read strictly: no key twice, no field unknown, and whatever is wrong said with file, row and remedy."""
+"""Reads files of rules strictly: no duplicate key, no unknown field, and each error names file, row and remedy."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ else:
 
 Shape = TypeVar("Shape")
 
-#: What a row is called by, the first of these that it has.
+#: The keys that name a row; the first one that it has is used.
 _NAME_KEYS: Final = ("heading", "flag", "id", "code", "list", "metal", "type", "program", "name", "headings")
 _REMEDIES: Final = (
     (re.compile("^missing$"), "Add it."),
-    (re.compile("^extra_forbidden$"), "Take it out, or correct its name."),
-    (re.compile("^day_order$"), "Correct its days."),
-    (re.compile("^(date|day)_"), "Write a day such as 2026-11-24."),
-    (re.compile("^(literal|enum)_"), "Write one of these."),
-    (re.compile("^figure_"), 'Write a figure in quotes, such as "12.5".'),
+    (re.compile("^extra_forbidden$"), "Remove it, or correct its name."),
+    (re.compile("^day_order$"), "Correct its dates."),
+    (re.compile("^(date|day)_"), "Write a date such as 2026-11-24."),
+    (re.compile("^(literal|enum)_"), "Use one of these values."),
+    (re.compile("^figure_"), 'Write a number in quotes, such as "12.5".'),
 )
 
 
 class RulesReader:
-    """Reads the files of one folder of rules; keeps what is wrong with them, and the hash of all it was asked for."""
+    """Reads the files of one folder of rules; collects their errors, and the hashes of the files that it read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,24 +42,24 @@ class RulesReader:
 
     @property
     def content_hash(self) -> str:
-        """The hash of the files that were read, by their names."""
+        """The hash of the names and contents of the files that were read."""
         lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self._hashes.items()))
         return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
     def read_text(self, name: str) -> str | None:
-        """Return the text of a file, or None where it cannot be read."""
+        """Return the text of a file; on an error record it in `errors` and return None."""
         try:
             raw = (self.folder / name).read_bytes()
             self._hashes[name] = hashlib.sha256(raw).hexdigest()
             return raw.decode("utf-8")
         except FileNotFoundError:
-            self.errors.append(f"{name}: there is no such file. Add it, or take its name out of ruleset.yaml.")
+            self.errors.append(f"{name}: the file does not exist. Add it, or remove its name from ruleset.yaml.")
         except (OSError, UnicodeDecodeError) as error:
-            self.errors.append(f"{name}: {error}. Write a file of UTF-8 text.")
+            self.errors.append(f"{name}: {error}. The file must be readable UTF-8 text.")
         return None
 
     def read_as(self, shape: type[Shape], name: str) -> Shape | None:
-        """Return what a file holds in its shape, or None where it cannot be right."""
+        """Return the content of a file as `shape`; on an error record it in `errors` and return None."""
         text = self.read_text(name)
         if text is None:
             return None
@@ -82,7 +82,7 @@ class _StrictLoader(_Safe):
             if not isinstance(key, yaml.ScalarNode):
                 raise ConstructorError(None, None, "a key must be plain text", key.start_mark)
             if key.value in seen:
-                raise ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                raise ConstructorError(None, None, f"key {key.value!r} is there twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -90,14 +90,14 @@ class _StrictLoader(_Safe):
         try:
             return super().construct_yaml_timestamp(node)
         except ValueError:
-            raise ConstructorError(None, None, f"there is no day {node.value}", node.start_mark) from None
+            raise ConstructorError(None, None, f"{node.value} is not a date", node.start_mark) from None
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_yaml_timestamp)
 
 
 def _parse(text: str, name: str) -> Any:
-    # JSON is YAML too, but the reader of JSON takes the long lists in a hundredth of the time.
+    # JSON is also YAML, but the JSON parser reads the long lists in a hundredth of the time.
     if name.endswith(".json"):
         return json.loads(text, object_pairs_hook=_unique_keys)
     return yaml.load(text, _StrictLoader)  # noqa: S506 -- a safe loader
@@ -108,7 +108,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {duplicate!r} stands twice in {_row_name(result) or 'an object'}")
+        raise ValueError(f"key {duplicate!r} is there twice in {_row_name(result) or 'an object'}")
     return result
 
 
@@ -127,7 +127,7 @@ def _describe_errors(error: ValidationError, document: Any, name: str) -> Iterat
 
 
 def _locate(document: Any, location: tuple[int | str, ...]) -> str:
-    """Return where in the document it is, rows by their names: rows[9903.82.09 from 2026-04-06].when.lists."""
+    """Return the path in the document with rows by name, such as rows[9903.82.09 from 2026-04-06].when.lists."""
     path = ""
     value = document
     for step in location:

@@ -1,4 +1,4 @@
-"""What a line on a list of U.S. note 16(c) must say of its metals, and the test by their weight: the data's shape."""
+"""The models of the metal rules: what a line on a list of U.S. note 16(c) must say of its metals, and the weight test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MetalField = Literal[
 
 
 class WeightTest(ReferenceRow):
-    """The share of metal, percent of net weight, below which `heading` takes the place of the duty headings."""
+    """The share of metal, in percent of net weight, below which `heading` replaces the duty headings."""
 
     heading: Heading
     least_percent: Figure
@@ -26,9 +26,10 @@ class WeightTest(ReferenceRow):
 
 
 class MetalNeeds(ReferenceRow):
-    """What must be known of one metal, and what `if_any`; entries are refused without it from `fatal_from`.
+    """The countries that must be given for one metal, always (`needs`) or if they exist (`if_any`).
 
-    `unknown` may be given for a country where the lists that the code is on are of the kinds `unknown_on`.
+    Customs refuses entries without them from `fatal_from`. `unknown` may be given for a country if the code is on a list of
+    a kind in `unknown_on`.
     """
 
     metal: Metal
@@ -40,26 +41,26 @@ class MetalNeeds(ReferenceRow):
     fatal_from: Day = None
 
     def applies_to(self, hts_code: str) -> bool:
-        """Tell whether the metal is asked for under the ten digits of `hts_code`."""
+        """Return whether the row applies to the HTS code."""
         return not self.codes or any(hts_code.startswith(without_dots(code)) for code in self.codes)
 
 
 class UnreportableMetals(ReferenceRow):
-    """Goods of which the countries of the metals may not be told."""
+    """Origins for whose goods the countries of the metals must not be reported."""
 
     metals: frozenset[Metal]
     origins: frozenset[Country]
 
 
 class UnknownAluminum(ReferenceRow):
-    """The country value that says unknown, and the headings that then may apply."""
+    """The country value that means unknown, and the headings that may apply then."""
 
     value: str
     headings: tuple[Heading, ...]
 
 
 class MetalRules(ReferenceData):
-    """What must be known of the metals of a line, and the tests by their weight."""
+    """The rules for the data of a line's metals, and the weight tests."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     no_metal_heading: Heading
@@ -69,14 +70,14 @@ class MetalRules(ReferenceData):
     unknown_aluminum: UnknownAluminum
 
     def find_weight_test(self, on: date) -> WeightTest | None:
-        """Return the test by weight that is in force on the day."""
+        """Return the weight test that is in force on the day, or None."""
         return next((test for test in self.weight_tests if test.in_force(on)), None)
 
     def find_needs(self, metal: str, hts_code: str, on: date) -> tuple[MetalNeeds, ...]:
-        """Return what must be known of the metal under the ten digits on the day."""
+        """Return the rows for the metal and the HTS code that are in force on the day."""
         return tuple(row for row in self.metals if row.metal == metal and row.in_force(on) and row.applies_to(hts_code))
 
     def find_unreportable(self, metal: str, origin: str, on: date) -> UnreportableMetals | None:
-        """Return why the countries of the metal may not be told of goods of the origin, if they may not."""
+        """Return the row that forbids reporting the metal's countries for goods of the origin, or None."""
         rows = (row for row in self.unreportable if metal in row.metals and origin in row.origins)
         return next((row for row in rows if row.in_force(on)), None)

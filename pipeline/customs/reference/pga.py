@@ -1,4 +1,4 @@
-"""The dated reference data of partner government agencies: models, how they must fit, and where they are read."""
+"""The dated reference data of partner government agencies: the models, their consistency, and the function that loads it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from pipeline.core.findings import Severity
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status, load_once, load_rules_file
 
-#: What of a plan stands in for a datum that the PGA row itself does not repeat.
+#: A value of the plan that replaces a datum which the PGA row does not repeat.
 PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
 
 
 class PgaSource(ReferenceData):
-    """Where rows come from, and how sure they are unless they say otherwise."""
+    """A source of rows, and how certain its rows are unless a row says otherwise."""
 
     text: str
     confidence: Literal["high", "medium", "low"]
@@ -26,7 +26,7 @@ class PgaSource(ReferenceData):
 
 
 class Disclaimer(ReferenceRow):
-    """A reason why an agency need not be told."""
+    """A reason for which an agency needs no data."""
 
     code: Annotated[str, Field(pattern=r"^[A-G]$")]
     text: str
@@ -36,7 +36,7 @@ class Disclaimer(ReferenceRow):
 
 
 class IntendedUse(ReferenceRow):
-    """What goods are for (Appendix R)."""
+    """An intended use of goods (Appendix R)."""
 
     code: Annotated[str, Field(pattern=r"^[0-9]{3}\.[0-9]{3}$")]
     text: str | None
@@ -44,7 +44,7 @@ class IntendedUse(ReferenceRow):
 
 
 class PartyRole(ReferenceRow):
-    """What a named party is to the goods."""
+    """The role of a party for the goods."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")]
     name: str
@@ -65,16 +65,16 @@ class AgencyFlag(ReferenceRow):
 
     @property
     def severity(self) -> Severity:
-        """Say how loud a breach is: an agency that only advises, and what was only heard of, refuse nothing."""
+        """The severity of a breach: an advisory flag, or a rule with status `check`, only warns."""
         return "warn" if self.advisory or self.status == "check" else "block"
 
     def is_asked_for(self, on: date, entry_type: str) -> bool:
-        """Tell whether the flag counts on the day, under the entry type."""
+        """Return whether the flag needs an answer on the day, for the entry type."""
         return self.in_force(on) and self.later.get(entry_type, on) <= on
 
 
 class AgencyProgram(ReferenceRow):
-    """A program of an agency, and what its data must hold; `a|b` asks for one of the two."""
+    """A program of an agency, and the data that it needs; `a|b` asks for one of the two."""
 
     agency: str
     program: str
@@ -87,7 +87,7 @@ class AgencyProgram(ReferenceRow):
     prior_notice: tuple[str, ...] = ()
 
     def required_keys(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
-        """Return the keys that the data must hold, in the order that they are asked for."""
+        """Return the keys that the data must have, in the order of the rules."""
         return (
             *self.data,
             *self.by_processing.get(processing or "", ()),
@@ -96,7 +96,7 @@ class AgencyProgram(ReferenceRow):
 
 
 class DatumElement(ReferenceData):
-    """A datum that an agency may ask for; `carried` is what else in the plan says it."""
+    """A datum that an agency may ask for; `carried` is another value of the plan that gives it."""
 
     label: str
     pattern: str | None = None
@@ -105,7 +105,7 @@ class DatumElement(ReferenceData):
 
 
 class PgaRules(ReferenceData):
-    """What partner government agencies must be told."""
+    """The rules of partner government agencies: flags, programs, disclaimers and data."""
 
     schema_version: Annotated[Literal[2], Field(alias="schema")]
     as_of: date
@@ -121,7 +121,7 @@ class PgaRules(ReferenceData):
     @model_validator(mode="before")
     @classmethod
     def _with_sources(cls, document: Any) -> Any:
-        # A row names its source; what that source is worth is written once.
+        # A row names its source; the confidence and status of a source are written once.
         if not isinstance(document, dict):
             return document
         known = document.get("sources", {})
@@ -159,7 +159,7 @@ class PgaRules(ReferenceData):
         for code in codes:
             row = by_code[code]
             if (row.agencies and agency not in row.agencies) or (row.programs and not row.programs & {*programs}):
-                raise ValueError(f"{name} of {agency} allows disclaimer {code}, which is not for it")
+                raise ValueError(f"{name} of {agency} allows disclaimer {code}, which does not apply to it")
 
     @cached_property
     def _flags(self) -> Mapping[str, tuple[AgencyFlag, ...]]:
@@ -184,15 +184,15 @@ class PgaRules(ReferenceData):
         return {row.code: row for row in self.intended_uses}
 
     def flag_rows(self, flag: str) -> tuple[AgencyFlag, ...]:
-        """Return every row of a flag, whenever it holds; empty where the flag is not known."""
+        """Return all rows of a flag, for all days; empty if the flag is not known."""
         return self._flags.get(flag, ())
 
     def find_flag(self, flag: str, on: date) -> AgencyFlag | None:
-        """Return the row of a flag that holds on the day."""
+        """Return the row of a flag that is in force on the day, or None."""
         return next((row for row in self.flag_rows(flag) if row.in_force(on)), None)
 
     def find_program(self, agency: str, program: str | None, on: date) -> AgencyProgram | None:
-        """Return the row of a program that holds on the day."""
+        """Return the row of a program that is in force on the day, or None."""
         return next((row for row in self._programs.get((agency, program or ""), ()) if row.in_force(on)), None)
 
     def find_programs(self, agency: str, on: date) -> tuple[str, ...]:
@@ -200,11 +200,11 @@ class PgaRules(ReferenceData):
         return tuple(row.program for row in self.programs if row.agency == agency and row.in_force(on))
 
     def find_disclaimer(self, code: str) -> Disclaimer:
-        """Return what a disclaimer says; the plan's schema lets none by that is not here."""
+        """Return the disclaimer of a code; the plan's schema accepts only codes that exist here."""
         return self._disclaimers[code]
 
     def allowed_disclaimers(self, flag: AgencyFlag, program: AgencyProgram | None, entry_type: str) -> tuple[str, ...]:
-        """Return the disclaimers that the flag allows for the program, under the entry type."""
+        """Return the codes of the disclaimers that the flag allows for the program and the entry type."""
         codes = flag.disclaimers
         if program is not None and program.disclaimers is not None and not flag.required:
             codes = program.disclaimers
@@ -212,13 +212,13 @@ class PgaRules(ReferenceData):
         return tuple(code for code in codes if not kinds[code] or entry_type in kinds[code])
 
     def find_intended_use(self, code: str | None) -> IntendedUse | None:
-        """Return the intended use of a code, where it is known."""
+        """Return the intended use of a code, or None if it is not known."""
         return self._uses.get(code or "")
 
 
 def _with_source(row: Any, sources: Mapping[str, Any]) -> Any:
     if not isinstance(row, dict) or row.get("source") not in sources:
-        raise ValueError(f"a row names no source that the file has: {row}")
+        raise ValueError(f"a row must name a source of the file: {row}")
     source = sources[row["source"]]
     given = {"confidence": source.get("confidence"), "status": source.get("status")}
     return given | row | {"source": source.get("text")}

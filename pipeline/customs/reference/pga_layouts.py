@@ -1,4 +1,4 @@
-"""The layouts of the agencies' message-set records, and one record written by its layout: never cut without a word."""
+"""The layouts of the message-set records, and the formatting of one record, which reports every value that does not fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EMPTY_FAULT: tuple[FieldFault, ...] = ("empty",)
 
 @dataclass(frozen=True)
 class RecordField:
-    """One field of a record: its columns, both inclusive and counted from 1, and what may stand in them."""
+    """One field of a record: its first and last column, counted from 1, and what it may contain."""
 
     name: str
     first: int
@@ -38,13 +38,13 @@ class RecordField:
 
     @property
     def width(self) -> int:
-        """How many columns the field has."""
+        """The number of columns of the field."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """What a field could not take as it came: nothing where it is mandatory, or a value that does not fit."""
+    """A problem of a field: it is mandatory but has no value, or its value does not fit."""
 
     record: str
     field: str
@@ -54,14 +54,14 @@ class FieldProblem:
 
 @dataclass(frozen=True)
 class FormattedRecord:
-    """One record of 80 columns, and what it could not say."""
+    """One record of 80 columns, and the problems of its fields."""
 
     text: str
     problems: tuple[FieldProblem, ...]
 
 
 class RecordPosition(ReferenceData):
-    """Where a datum stands in the records, and how its value is read."""
+    """The place of a datum in the records, and how its value is read."""
 
     record: str
     field: str | None = None
@@ -75,21 +75,21 @@ class RecordPosition(ReferenceData):
     filer: str | None = None
 
     def code_for(self, value: str) -> str | None:
-        """Return what the record carries for the value; None where it has codes, and none for this."""
+        """Return the text for the value in the record; None if the place needs a code and has none for the value."""
         if not self.codes:
             return value
         return {word.casefold(): code for word, code in self.codes.items()}.get(value.strip().casefold())
 
 
 class EntityIdType(ReferenceData):
-    """A kind of number that a party is known by."""
+    """A type of identifier of a party."""
 
     type: str
     pattern: str
 
 
 class RecordRules(ReferenceRow):
-    """The layouts of all records, their order, and where each datum stands."""
+    """The layouts of all records, their order, and the place of each datum."""
 
     schema_version: Annotated[Literal[1], Member(alias="schema")]
     as_of: date
@@ -120,14 +120,14 @@ class RecordRules(ReferenceRow):
         named += [(place.record, place.field) for place in self.elements.values() if place.field is not None]
         for one, other in (pair for records in self.together for pair in pairwise(records)):
             if (one, other) not in pairwise(self.order):
-                raise ValueError(f"{one} and {other} go together, but do not follow one another in the order")
+                raise ValueError(f"{one} and {other} belong together, so they must follow one another in the order")
         for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")
         if len({*self.order}) != len(self.order) or any(
             place.record not in self.order for place in self.elements.values()
         ):
-            raise ValueError("the order of the records does not name each of them once")
+            raise ValueError("the order must name each record exactly once")
         return self
 
     @cached_property
@@ -152,11 +152,11 @@ class RecordRules(ReferenceRow):
         return {(record, name): f"{record} {span}" for (record, name), span in spans.items()}
 
     def describe_columns(self, record: str, name: str) -> str:
-        """Return where a field stands, as a person says it: `PG02 10-28`."""
+        """Return the columns of a field in words, such as `PG02 10-28`."""
         return self._columns[record, name]
 
     def spell(self, text: str) -> tuple[str, Sequence[str]]:
-        """Return `text` in the capitals that records carry, and the characters that have no spelling in them."""
+        """Return the text in the capitals that records carry, and the characters that cannot be spelled in them."""
         if text.isascii():
             return text.upper(), ()
         out, unknown = [], []
@@ -173,7 +173,7 @@ class RecordRules(ReferenceRow):
         return "".join(out).upper(), unknown
 
     def format_record(self, record: str, values: Mapping[str, str]) -> FormattedRecord:
-        """Return the record with `values` by the names of its fields; a field that is not named is left blank."""
+        """Return the record with the values by field name; a field without a value stays blank."""
         line = record
         problems = []
         for field in self.fields_of(record):
@@ -204,13 +204,13 @@ class RecordRules(ReferenceRow):
 def _parse_field(name: str, layout: str) -> RecordField:
     match = _FIELD.match(layout)
     if match is None:
-        raise ValueError(f"field {name} is not written as first-last class need: {layout}")
+        raise ValueError(f"field {name} must be written as `first-last class need`, such as 10-28 AN M; it is {layout}")
     decimals = int(match["decimals"] or 0)
     return RecordField(name, int(match["first"]), int(match["last"]), match["kind"], decimals, match["need"] == "M")
 
 
 def _format_number(value: str, field: RecordField) -> tuple[str, tuple[FieldFault, ...]]:
-    # Digits finer than the field's are not rounded away: the filer is told, and the field stays blank.
+    # Excess decimals are not rounded: the field stays blank and the filer gets a note.
     try:
         scaled = EXACT.scaleb(to_decimal(value), field.decimals)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The ruleset of chapter 99: read once, immutable, known by an id and its content, and refused whole where it cannot be right."""
+"""The ruleset of chapter 99: read once, immutable, and identified by an id and a content hash."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ MANIFEST: Final = "ruleset.yaml"
 
 @dataclass(frozen=True, eq=False)
 class Ruleset:
-    """The rules as loaded: immutable, named by `id`, and known by the content of its files.
+    """The loaded rules: immutable, named by `id`, and identified by the hash of their files.
 
-    What is found is kept by ruleset. Two that were loaded from the same files share nothing: each has programs of its own.
+    Lookups are cached per ruleset object. Two rulesets from the same files share no objects: each has its own programs.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Ruleset:
 
     @cached_property
     def by_heading(self) -> Mapping[str, tuple[HeadingRow, ...]]:
-        """Every heading's rows, oldest first."""
+        """The rows of each heading, oldest first."""
         found: dict[str, tuple[HeadingRow, ...]] = {}
         for row in self.rows:
             found[row.heading] = (*found.get(row.heading, ()), row)
@@ -81,37 +81,37 @@ class Ruleset:
 
     @cached_property
     def reported_order(self) -> str:
-        """The programs in the order in which their headings stand on a line, in words."""
+        """The order of reporting of the programs, in words."""
         ranked: dict[int, list[str]] = {}
         for program in sorted(self.programs, key=lambda program: program.rank):
             ranked.setdefault(program.rank, []).append(program.name.split(",", 1)[0])
         return ", ".join(" or ".join(dict.fromkeys(names)) for names in ranked.values())
 
     def find_row(self, heading: str, on: date) -> HeadingRow | None:
-        """Return the row of the heading that is in force on the day."""
+        """Return the row of the heading that is in force on the day, or None."""
         return next((row for row in self.by_heading.get(heading, ()) if row.in_force(on)), None)
 
     def days_too_old(self, on: date) -> int:
-        """Return by how many days the rules are too old for an entry on the day; 0 where they are not."""
+        """Return by how many days the rules are too old for an entry on the day; 0 if they are not too old."""
         return max((on - self.as_of).days - self.review.within_days, 0)
 
     def find_family(self, heading: str) -> HeadingFamily | None:
-        """Return the family that the heading belongs to."""
+        """Return the family of the heading, or None."""
         return _find_family(self, heading)
 
     def find_program(self, heading: str) -> DutyProgram | None:
-        """Return the program that the heading belongs to."""
+        """Return the program of the heading, or None if the rules do not know it."""
         rows = self.by_heading.get(heading)
         family = None if rows else self.find_family(heading)
         name = rows[0].program if rows else family.program if family else None
         return self.programs_by_id[name] if name else None
 
     def find_lists(self, hts_code: str, on: date) -> tuple[ListMatch, ...]:
-        """Return the lists that the ten digits are on on the day, the longest matching code first."""
+        """Return the lists that the HTS code is on, on the day `on`, the longest matching provision first."""
         return _find_lists(self, hts_code, on)
 
     def find_bans(self, hts_code: str, origin: str, on: date) -> tuple[ImportBan, ...]:
-        """Return what excludes goods of the ten digits and the origin from import on the day."""
+        """Return the import bans for goods of the HTS code and the origin that are in force on the day."""
         on_lists = {listed.list.id for listed in self.find_lists(hts_code, on)}
         return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.in_force(on))
 
@@ -133,9 +133,9 @@ def ruleset() -> Ruleset:
 
 
 def load_ruleset(manifest: Path) -> Ruleset:
-    """Return the ruleset of a manifest and the files that it names beside it.
+    """Return the ruleset of a manifest and of the files that it names in the same folder.
 
-    Raises RulesInvalid, with everything that is wrong, where the rules contradict their schema or one another.
+    Raises RulesInvalid with all errors if the rules do not match their schema, or contradict one another.
     """
     reader = RulesReader(manifest.parent)
     content = reader.read_as(RulesetManifest, manifest.name)
@@ -176,12 +176,12 @@ def load_ruleset(manifest: Path) -> Ruleset:
 
 
 def referenced_files(manifest: RulesetManifest) -> frozenset[str]:
-    """Return the files that make up the ruleset, beside its manifest."""
+    """Return the names of the files of the ruleset, without its manifest."""
     return frozenset((*manifest.headings, *manifest.lists, manifest.metals, *manifest.reference))
 
 
 def _find_unreferenced_files(folder: Path, manifest: str, content: RulesetManifest) -> list[str]:
-    # A file that nothing reads would seem to hold rules, and hold none.
+    # A file that is not read would look like rules in force.
     existing = {
         file.relative_to(folder).as_posix()
         for ending in ("yaml", "yml", "json")

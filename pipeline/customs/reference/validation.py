@@ -1,4 +1,4 @@
-"""What is wrong with rules that each fit their schema: names not defined, rows without a first day, windows that overlap."""
+"""Finds contradictions between rules that match their schema: undefined names, missing first days, overlapping periods."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pipeline.customs.reference.chapter99 import (
 from pipeline.customs.reference.hts_lists import HtsList, ResolvedList
 from pipeline.customs.reference.metals import MetalNeeds, MetalRules, WeightTest
 
-_OVERLAP_REMEDY = "End the older the day before the newer begins."
+_OVERLAP_REMEDY = "End the older row on the day before the newer row begins."
 _UNDEFINED_REMEDY = "Define it, or correct the name."
 
 
 @dataclass(frozen=True, slots=True)
 class RulesetParts:
-    """The parts of a ruleset with the files that they stand in; `list_errors` is what is wrong with lists, by their ids."""
+    """The parts of a ruleset, each with the name of its file; `list_errors` are the errors of lists by list id."""
 
     manifest: str
     manifest_content: RulesetManifest
@@ -37,7 +37,7 @@ class RulesetParts:
 
 
 def find_contradictions(parts: RulesetParts) -> Iterator[str]:
-    """Yield everything that cannot be right, as file, row, what is wrong and the remedy."""
+    """Yield each contradiction as text with the file, the row, what is wrong and the remedy."""
     files = {listed.id: file for file, listed in parts.lists}
     yield from (f"{files[name]}: list {name} {problem}" for name, problem in parts.list_errors)
     yield from _find_undated(parts, files)
@@ -80,7 +80,7 @@ def _dated(parts: RulesetParts, files: dict[str, str]) -> Iterator[tuple[str, st
 
 def _find_undated(parts: RulesetParts, files: dict[str, str]) -> Iterator[str]:
     return (
-        f"{file}: {what} has no first day. Give its effective_from."
+        f"{file}: {what} has no first day. Add effective_from."
         for file, what, row in _dated(parts, files)
         if row.effective_from is None
     )
@@ -119,7 +119,7 @@ def _find_unknown_groups(row: HeadingRow, head: RulesetManifest) -> list[str]:
     named = sorted(row.when.origins | row.when.not_origins)
     rows = {name: [group for group in head.country_groups if group.name == name] for name in named}
     return [
-        f"the group of countries {name}" + (" of its time" if rows[name] else "")
+        f"country group {name}" + (" in its period" if rows[name] else "")
         for name in named
         if (rows[name] or len(name) != 2) and not any(row.lies_within(group) for group in rows[name])
     ]
@@ -133,15 +133,15 @@ def _find_overlaps(parts: RulesetParts) -> Iterator[str]:
         for (_, one), (file, other) in combinations(found, 2):
             if one.overlaps(other):
                 since = f"{one.effective_from} and {other.effective_from}"
-                yield f"{file}: heading {heading} has rows whose windows overlap, from {since}. {_OVERLAP_REMEDY}"
+                yield f"{file}: heading {heading} has rows whose periods overlap, from {since}. {_OVERLAP_REMEDY}"
     bans = [(file, ban) for file, sheet in parts.sheets for ban in sheet.bans]
     for (_, first), (file, second) in combinations(bans, 2):
         if first.list == second.list and first.origins & second.origins and first.overlaps(second):
             since = f"{first.effective_from} and {second.effective_from}"
-            yield f"{file}: ban {first.list} has rows whose windows overlap, from {since}. {_OVERLAP_REMEDY}"
+            yield f"{file}: ban {first.list} has rows whose periods overlap, from {since}. {_OVERLAP_REMEDY}"
     for early, late in combinations(parts.manifest_content.country_groups, 2):
         if early.name == late.name and early.overlaps(late):
-            yield f"{parts.manifest}: group {early.name} has rows whose windows overlap. {_OVERLAP_REMEDY}"
+            yield f"{parts.manifest}: group {early.name} has rows whose periods overlap. {_OVERLAP_REMEDY}"
     yield from _find_repeated(parts.manifest, "exclusive", parts.manifest_content.exclusive)
     yield from _find_repeated(parts.manifest, "companions", parts.manifest_content.companions)
     if parts.metals is not None:
@@ -151,20 +151,20 @@ def _find_overlaps(parts: RulesetParts) -> Iterator[str]:
 def _find_repeated(manifest: str, kind: str, rules: Sequence[HeadingRangeRow]) -> Iterator[str]:
     for one, other in combinations(rules, 2):
         if one.headings == other.headings and one.overlaps(other):
-            yield f"{manifest}: {kind} {_join_ranges(one.headings)} has rows whose windows overlap. {_OVERLAP_REMEDY}"
+            yield f"{manifest}: {kind} {_join_ranges(one.headings)} has rows whose periods overlap. {_OVERLAP_REMEDY}"
 
 
 def _find_overlapping_metals(file: str, metals: MetalRules) -> Iterator[str]:
     tests: Sequence[WeightTest] = metals.weight_tests
     if any(one.overlaps(other) for one, other in combinations(tests, 2)):
-        yield f"{file}: the weight tests have windows that overlap. {_OVERLAP_REMEDY}"
+        yield f"{file}: the weight tests have periods that overlap. {_OVERLAP_REMEDY}"
     for one, other in combinations(metals.metals, 2):
         if one.metal == other.metal and one.overlaps(other) and _share_a_code(one, other):
-            yield f"{file}: metal {one.metal} has rows whose windows overlap, for one code. {_OVERLAP_REMEDY}"
+            yield f"{file}: metal {one.metal} has rows for the same code whose periods overlap. {_OVERLAP_REMEDY}"
     for early, late in combinations(metals.unreportable, 2):
         if early.metals & late.metals and early.origins & late.origins and early.overlaps(late):
             shared = " ".join(sorted(early.origins & late.origins))
-            yield f"{file}: unreportable has rows whose windows overlap, for {shared}. {_OVERLAP_REMEDY}"
+            yield f"{file}: unreportable has rows for {shared} whose periods overlap. {_OVERLAP_REMEDY}"
 
 
 def _share_a_code(one: MetalNeeds, other: MetalNeeds) -> bool:
@@ -181,17 +181,17 @@ def _find_family_errors(parts: RulesetParts) -> Iterator[str]:
         if shared and one.overlaps(other):
             yield (
                 f"{parts.manifest}: families {one.name} and {other.name} both have {_join_ranges(tuple(shared))}. "
-                "Leave it to one of them."
+                "Keep it in only one of them."
             )
 
 
 def _check_family_member(file: str, row: HeadingRow, family: HeadingFamily) -> Iterator[str]:
     where = f"{file}: {_row_name(row)}"
     if row.program != family.program:
-        yield f"{where} is of program {row.program}, its family {family.name} of {family.program}. Make them agree."
+        yield f"{where} has program {row.program}, but its family {family.name} has {family.program}. Make them equal."
     if not row.lies_within(family):
         until = family.effective_to or "further notice"
-        yield f"{where} lies outside the time of {family.name}, {family.effective_from} to {until}. Make them agree."
+        yield f"{where} is outside the period of {family.name}, {family.effective_from} to {until}. Correct one of them."
 
 
 def _ranges_meet(text: str, ranges: HeadingRanges) -> bool:

@@ -1,4 +1,4 @@
-"""A customs broker's own file: the lines of an invoice in the columns, order and words of the broker's import template."""
+"""Makes a customs broker's own file: the lines of an invoice in the columns and words of the broker's import template."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MEDIA_TYPES: Final = {
     "json": "application/json",
 }
 
-#: The columns of the flat table, which a profile names as its fields; a test holds them to the table.
+#: The columns of the flat table, which a profile may name as fields; a test compares them with the table.
 LINE_FIELDS: Final = tuple(
     """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country mid
     manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
@@ -77,7 +77,7 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
 }
 
-#: Part of an address to its name in a profile.
+#: The name in a profile of each part of an address.
 _ADDRESS: Final = {
     "line1": "addr1",
     "line2": "addr2",
@@ -95,7 +95,7 @@ _LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
     "copper_kg": lambda line: _metal(line, "copper"),
 }
 
-#: What a profile adds to the flat table: facts of the invoice, the same in every row, and of the line in another form.
+#: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
 OTHER_FIELDS: Final = (
     *_LINE,
     *_INVOICE,
@@ -109,9 +109,12 @@ _RESERVED_FILENAMES: Final = frozenset({*(kind.filename for kind in KINDS), MANI
 
 
 def check_profile(profile: BrokerProfile, pointer: str) -> None:
-    """Raise ValidationFailed, naming each place below `pointer`, where the profile asks for what there is not."""
+    """Check the profile's file name, fields and date formats.
+
+    Raises ValidationFailed with an issue for each wrong place below `pointer`.
+    """
     issues = []
-    # Whatever the case: some systems unpack two such files into one.
+    # Case does not count: some systems unpack two names that differ only in case into one file.
     if profile.filename.casefold() in _RESERVED_FILENAMES:
         message = "is the name of a document of the customs package; choose another"
         issues.append(Issue(path=f"{pointer}/filename", message=message, code="taken"))
@@ -122,10 +125,10 @@ def check_profile(profile: BrokerProfile, pointer: str) -> None:
         if column.field not in FIELDS:
             meant = get_close_matches(column.field.lower(), sorted(FIELDS), n=1)
             hint = f"did you mean {meant[0]}?" if meant else "docs/broker-profiles.md lists them"
-            message = f"{column.field!r} is no field of a line; {hint}"
+            message = f"{column.field!r} is not a field of a line; {hint}"
             issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
         elif column.date_format is not None and column.field not in DATES:
-            message = f"{column.field} is no date; leave dateFormat out"
+            message = f"{column.field} is not a date; remove dateFormat"
             issues.append(Issue(path=f"{here}/dateFormat", message=message, code="no_date"))
     if issues:
         raise validation_failed(issues)
@@ -134,7 +137,7 @@ def check_profile(profile: BrokerProfile, pointer: str) -> None:
 def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
     """Return the broker's file; the same profile and invoice give the same bytes.
 
-    Raises ValidationFailed where the profile names a field that there is no more.
+    Raises ValidationFailed if the profile names a field that no longer exists.
     """
     check_profile(profile, "/profile")
     body = {"csv": _csv, "xlsx": _xlsx, "json": _json}[profile.format](profile, invoice)
@@ -152,7 +155,7 @@ def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
 def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
     out = StringIO()
     writer = csv.writer(out, delimiter=profile.delimiter, lineterminator="\r\n")
-    # The delimiter of the file itself is quoted in a text; a spreadsheet that goes by another one cuts there.
+    # The writer quotes the file's own delimiter in a text; a spreadsheet with another delimiter splits at that one.
     others = ";,".replace(profile.delimiter, "")
     if profile.header_row:
         writer.writerow(_escape_cells([column.header for column in profile.columns], others))

@@ -1,4 +1,4 @@
-"""The treatment of a line as columns of the flat table, written so that it can be read back to the last digit."""
+"""The columns of the flat table, with the treatment of a line in a form that can be read back exactly."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.core.money import format_plain, multiply, round_amount, to_decimal
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
-#: Chapter 99 headings that have a column of their own; further ones stand together in `ch99_more`.
+#: The number of chapter 99 headings with their own column; `ch99_more` holds all others.
 CHAPTER99_COLUMNS = 5
 
-#: Column to field, of the columns that hold one value a row of the treatment, in the order of the rows.
+#: The field of each column that holds one value per row of the treatment, in the order of the rows.
 _HEADINGS = {"ch99_rates": "ratePercent", "ch99_programs": "program", "ch99_bases": "basis"}
 _METALS = {
     "metal_type": "metal",
@@ -45,7 +45,7 @@ _DATUM = re.compile(
 
 
 def chapter99_columns(rows: Sequence[Chapter99]) -> dict[str, str | None]:
-    """Return the headings, a column each as far as there are columns, with their rates, programs and bases."""
+    """Return the headings, each in its own column while there are columns, with their rates, programs and bases."""
     headings = [row.heading for row in rows]
     padded: list[str | None] = [*headings, *[None] * CHAPTER99_COLUMNS]
     return {
@@ -58,7 +58,10 @@ def chapter99_columns(rows: Sequence[Chapter99]) -> dict[str, str | None]:
 
 
 def metal_columns(rows: Sequence[Section232]) -> dict[str, str | Decimal | None]:
-    """Return the metals with their weights and countries, in one order in every column; figures of one alone are numbers."""
+    """Return the metals with their weights and countries, in the same order in each column.
+
+    The weight and the percentage of a single metal are numbers.
+    """
     return {
         "metal_type": join_values(row.metal for row in rows),
         "metal_kg": _join_figures([row.metal_weight_kg for row in rows]),
@@ -71,10 +74,10 @@ def metal_columns(rows: Sequence[Section232]) -> dict[str, str | Decimal | None]
 
 
 def agency_columns(rows: Sequence[Pga]) -> dict[str, str | None]:
-    r"""Return what the agencies are told, in one order in every column.
+    r"""Return the agency answers, in the same order in each column.
 
-    `pga_data` names each datum by its flag: `FD1.reason=text`, `FD1.lots[]=one|FD1.lots[]=two`, and `FD1#2.reason=text`
-    of the second row of one flag. In the values `\` and `|` have a `\` before them.
+    `pga_data` names each datum by its flag, such as `FD1.reason=text` or `FD1.lots[]=one|FD1.lots[]=two`. The second row
+    of the same flag is `FD1#2.reason=text`. In the values, `\` and `|` have a `\` before them.
     """
     return {
         "pga_flags": join_values(row.flag for row in rows),
@@ -88,7 +91,7 @@ def agency_columns(rows: Sequence[Pga]) -> dict[str, str | None]:
 
 
 def join_values(values: Iterable[object]) -> str | None:
-    """Return the values with `|` between them, empty places kept: the third weight is the third metal's."""
+    """Return the values joined by `|`; empty places are kept, so the third weight belongs to the third metal."""
     texts = [
         "" if value is None else format_plain(value) if isinstance(value, Decimal) else str(value) for value in values
     ]
@@ -100,9 +103,9 @@ def _join_figures(values: Sequence[Decimal | None]) -> str | Decimal | None:
 
 
 def read_treatment(row: Mapping[str, str | None]) -> Treatment:
-    """Return the treatment that the columns of a row were written from.
+    """Return the treatment that the columns of a row represent.
 
-    Raises ValueError, with the column's name, where they cannot have been written from any.
+    Raises ValueError, with the name of the column, if they do not represent a valid treatment.
     """
     headings = [heading for at in range(1, CHAPTER99_COLUMNS + 1) if (heading := row.get(f"ch99_{at}"))]
     headings += _split(row.get("ch99_more"))
@@ -122,7 +125,7 @@ def read_treatment(row: Mapping[str, str | None]) -> Treatment:
         return Treatment.model_validate(found)
     except ValidationError as error:
         where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise ValueError(f"the columns of the treatment hold what none can: {where}") from None
+        raise ValueError(f"the columns have an invalid value for the treatment at {where}") from None
 
 
 def _read_rows(row: Mapping[str, str | None], fields: Mapping[str, str], count: int) -> list[dict[str, object]]:
@@ -130,7 +133,7 @@ def _read_rows(row: Mapping[str, str | None], fields: Mapping[str, str], count: 
     for column, field in fields.items():
         values = _split(row.get(column)) or [""] * count
         if len(values) != count:
-            raise ValueError(f"{column} holds {len(values)} values where {count} are due")
+            raise ValueError(f"{column} must have {count} values; it has {len(values)}")
         for target, value in zip(read, values, strict=True):
             target[field] = value or None
     return read
@@ -166,7 +169,7 @@ def _read_data(cell: str | None, agencies: Sequence[Mapping[str, object]]) -> li
         match = _DATUM.fullmatch(part)
         target = places.get((match["flag"], int(match["place"] or 1))) if match else None
         if match is None or target is None:
-            raise ValueError("pga_data names a datum of no agency")
+            raise ValueError(f"pga_data has {part!r}, which must name a flag of pga_flags and a datum")
         name, value = match["name"], match["value"]
         if not match["list"]:
             target[name] = _unescape(value or "")
@@ -182,7 +185,7 @@ def _split_data(cell: str) -> Iterator[str]:
     while position < len(cell):
         match = _VALUE.match(cell, position)
         if match is None or match.end() == position:
-            raise ValueError("pga_data ends in the middle of a value")
+            raise ValueError("pga_data ends in the middle of a value; it may be cut off")
         yield match[1]
         position = match.end()
 
@@ -197,37 +200,37 @@ def _unescape(text: str) -> str:
 
 Cell = str | Decimal | int | date | None
 
-#: A spreadsheet cell holds 32,767 characters; a list that does not fit refers to the packing list instead.
+#: A spreadsheet cell takes 32,767 characters; a longer list is replaced by a reference to the packing list.
 LONGEST_LIST = 32_000
 
-# A spreadsheet takes text that begins with one of these, full-width forms included, for a formula.
+# A spreadsheet reads text that begins with one of these characters, including full-width forms, as a formula.
 _FORMULA_SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
-# A telephone number and an article number begin with a sign as well: `+1 (416) 555-0100`, `-24-PAN`. An import program
-# needs them as they are. A formula that begins with plus or minus reaches nothing but its own sheet unless it calls a
-# function, or names another program, book or sheet: `name(`, `|`, `!`, `[`, `#`, quotes. So a text that begins with plus
-# or minus stays as it is if it has only letters, digits and the marks below, and no name before a parenthesis. A person
-# who opens it may see #NAME? or a sum there; nothing is run.
+# A telephone number and an article number may begin with a sign too: `+1 (416) 555-0100`, `-24-PAN`. An import program
+# needs them unchanged. A formula that begins with plus or minus can leave its own sheet in two ways only. It calls a
+# function (`name(`), or it names another program, book or sheet (`|`, `!`, `[`, `#`, quotes). So such a text stays
+# unchanged if it has only letters, digits and the characters below, and no name before a parenthesis. A person who opens
+# it may see #NAME? or a sum, but nothing is run.
 _HARMLESS_TEXT = re.compile(r"[+\-\uff0b\uff0d][\w .+\-/()\uff0b\uff0d]*")
 _CALL = re.compile(r"[^\W\d][\w.]*\s*\(")
 
-#: Signs at which a spreadsheet begins a new cell where its own delimiter is not that of the file: `;` in much of Europe.
+#: Characters that start a new cell in a spreadsheet whose delimiter is not the file's: `;` in much of Europe.
 CELL_SIGNS = ";"
 
-#: Column to attribute of a line: facts that a broker's table has a place for, and the plan only among the attributes.
+#: The line attribute of each column: a broker's table has a column for these facts, the plan only an attribute.
 _ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
 
-# A quantity as the plan writes one; whatever else an attribute holds stays text.
+# A quantity in the form of the plan; an attribute in any other form stays text.
 _QUANTITY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 _AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
 
 
 def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
-    """Yield the row of each line: column name to value, the same columns in the same order every time.
+    """Yield the row of each line as column name to value, always with the same columns in the same order.
 
-    First come the columns that an import mapper looks for, empty where the plan has no such fact, then those that prove
-    where the row comes from. Several values of one column (metals, agencies, packages) are joined by `|`, in the same
+    First come the columns that an import mapper needs, empty if the plan has no such fact. Then come the columns that
+    prove the origin of the row. Several values of one column (metals, agencies, packages) are joined by `|`, in the same
     order in each column.
     """
     makers = {maker.ref: maker for maker in invoice.parties.manufacturers}
@@ -272,7 +275,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "currency": header.currency,
             "fx_rate": None if header.exchange_rate is None else header.exchange_rate.exact,
             "line_value_usd": _in_usd(line, header),
-            # Charges are the invoice's: to share them out among its lines would be to invent a fact.
+            # Charges belong to the invoice: distributing them over its lines would invent a fact.
             "charges_usd": None,
             "gross_kg": line.gross_weight_kg.exact,
             "net_kg": line.net_weight_kg.exact,
@@ -309,11 +312,11 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
 
 
 def escape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
-    """Return `text` with an apostrophe before whatever a spreadsheet would run as a formula.
+    """Return `text` with an apostrophe before everything that a spreadsheet would run as a formula.
 
-    That is at its own beginning, and before any formula sign behind one of `cell_signs`. Where apostrophes stand there
-    already there is one more, so that `unescape_formula` gives every text back. `first` is for the first column, from which
-    a spreadsheet that cuts elsewhere reads on into the others: every sign counts there.
+    That is the beginning of the text, and each formula sign after one of `cell_signs`. Existing apostrophes there get one
+    more, so that `unescape_formula` restores every text. With `first`, for the first column, every sign counts: a
+    spreadsheet with another delimiter reads the other columns as part of it.
     """
     return _formula_pattern(cell_signs).sub(
         lambda found: f"{found[1]}'{found[2]}" if first or _is_formula(found) else found[0], text
@@ -321,7 +324,10 @@ def escape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = Fal
 
 
 def unescape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:
-    """Return the text that `escape_formula` made a cell of; `first` also reads tables of older releases, which marked every sign."""
+    """Return the original text of a cell that `escape_formula` wrote.
+
+    `first` also reads tables of older releases, which escaped every sign.
+    """
     return _formula_pattern(cell_signs).sub(
         lambda found: found[1] + found[2][1:] if first or _is_formula(found) else found[0], text
     )
@@ -340,7 +346,7 @@ def _formula_pattern(cell_signs: str) -> re.Pattern[str]:
 
 
 def _in_usd(line: InvoiceLine, header: Header) -> Cell:
-    # At the plan's own rate, dollars for one of the invoice's currency; without one it is for the broker to convert.
+    # Converted at the plan's rate, US dollars per unit of the invoice's currency; without a rate the broker converts.
     if header.currency == "USD":
         return line.line_value.exact
     if header.exchange_rate is None:

@@ -1,4 +1,4 @@
-"""The commercial invoice as CSV (RFC 4180, UTF-8 with byte order mark): one row a line, every number exact."""
+"""The commercial invoice as CSV (RFC 4180, UTF-8 with byte order mark, exact numbers), JSON and HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CSV_VERSION = "5"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
-    """Return the table; text that a spreadsheet would run as a formula has an apostrophe before it."""
+    """Return the table with one row per line; text that a spreadsheet would run as a formula gets an apostrophe."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     for number, row in enumerate(table_rows(invoice)):
@@ -42,7 +42,7 @@ JSON_VERSION = "2"
 
 _PARTY = {"address_lines", "contact_lines"}
 
-#: What the model holds for people or for other documents: it repeats facts that are there as data.
+#: The fields of the model for people or for other documents, which repeat facts that the JSON has as data.
 WORDING: dict[str, Any] = {
     "parties": {
         "seller": _PARTY,
@@ -80,7 +80,7 @@ _WORDING: dict[str, Any] = {"consolidation": {"lines": {"__all__": {"lines_shown
 
 
 def has_mergeable_lines(invoice: Invoice) -> bool:
-    """Tell whether any two lines of the invoice can be one."""
+    """Return whether any two lines of the invoice can be merged."""
     return invoice.consolidation is not None
 
 
@@ -94,5 +94,5 @@ HTML_VERSION = "5"
 
 
 def invoice_html(invoice: Invoice) -> bytes:
-    """Return the page in UTF-8."""
+    """Return the HTML page in UTF-8."""
     return render("documents/commercial_customs_invoice.html", invoice=invoice).encode()

@@ -1,4 +1,4 @@
-"""The commercial invoice as a printed page, US Letter, PDF/A-3b with the invoice's JSON inside."""
+"""The commercial invoice as a printed page: US Letter, PDF/A-3b with the invoice's JSON attached."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
 VERSION = f"5/{ENGINE}"
 
-#: What a line takes besides its wording, in characters.
+#: The size of a line in addition to its wording, in characters.
 LINE_CHARACTERS = 500
 
-#: A line with more wording than this may break across pages; a shorter one is kept together.
+#: A line with more characters than this may break across pages; a shorter line is kept together.
 BREAKABLE_CHARACTERS = 1_500
 
-#: A summary longer than this says less than the lines do.
+#: The longest summary by classification that is printed; a longer one would not help a reader.
 MAX_CLASSIFICATIONS = 100
 
-#: More than these are told by the lines alone, with their addresses in the data inside the PDF.
+#: The most manufacturers that are listed. Of more, only the lines name them; the attached data has their addresses.
 MAX_MANUFACTURERS = 400
 
 _UNPRINTED_CERTIFICATE_FIELDS = {"certifier_address", "certifier_contact", "exporter", "producer", "importer", "goods"}
@@ -43,7 +43,7 @@ def invoice_pdf(invoice: Invoice) -> bytes:
 def _facts(invoice: Invoice, cut: slice) -> bytes:
     some = invoice.model_copy(update={"lines": invoice.lines[cut]})
     if cut.stop is not None and cut.stop < len(invoice.lines):
-        # The summaries stand on the last page: the parts before it are set without them.
+        # The summaries are on the last page, so earlier parts are set without them.
         some = some.model_copy(update={"classifications": (), "consolidation": None})
     return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
 
@@ -60,7 +60,7 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
 
 
 def _lists_makers(invoice: Invoice) -> bool:
-    # Who is the seller at the same address stands at the head of the invoice already.
+    # A manufacturer that is also the seller, at the same address, is already at the head of the invoice.
     seller, makers = invoice.parties.seller, invoice.parties.manufacturers
     others = [maker for maker in makers if (maker.name, maker.address) != (seller.name, seller.address)]
     return bool(others) and len(makers) <= MAX_MANUFACTURERS

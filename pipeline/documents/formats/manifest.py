@@ -1,4 +1,4 @@
-"""The manifest: which documents belong to the unit, with their digests and sizes; it is made last."""
+"""The manifest of a unit: its documents with their digests and sizes. It is made last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """What the manifest says of one document."""
+    """The entry of one document in the manifest."""
 
     artifact_type: str
     filename: str

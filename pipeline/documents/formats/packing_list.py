@@ -1,4 +1,4 @@
-"""The packing list as a printed page, US Letter; it shows the facts of the packing list and no others."""
+"""The packing list as JSON, and as a printed page in US Letter with the same facts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def packing_list(invoice: Invoice) -> bytes:
 
 PDF_VERSION = f"5/{ENGINE}"
 
-#: What a package takes besides its contents, and what each of those takes, in characters.
+#: The size of a package without its contents, and of each of its contents, in characters.
 PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100
 
 _PRINTED_PARTY = {"name", "address_lines", "contact_lines"}

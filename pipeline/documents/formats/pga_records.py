@@ -1,4 +1,4 @@
-"""The agencies' records of a unit as text, 80 columns a line, for a broker's system to take."""
+"""The agency records of a unit as text for a broker's system, 80 columns per line."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ VERSION = "2"
 
 WIDTH = 80
 
-#: What a line that is no record begins with: none of the message set does.
+#: The first character of a remark; no record of the message set begins with it.
 REMARK = "*"
 
 
 def pga_records(invoice: Invoice) -> bytes:
-    """Return the records in ASCII, each line of 80 columns and CRLF.
+    """Return the records in ASCII, each line with 80 columns and CRLF.
 
-    A line that begins with an asterisk is a remark, for people: where the records come from, which line of the invoice
-    those below it belong to, what is missing, and what a person must look at or key, with its value. A program skips it.
+    A line that begins with an asterisk is a remark for people; a program skips it. Remarks say where the records come
+    from, and which line of the invoice the records below belong to. They also say what is missing, and what a person must
+    check or key, with its value.
     """
     if invoice.worksheet is None:
-        raise ValueError("an invoice without a worksheet has no agency records")
+        raise ValueError("agency records need an invoice with a worksheet; this one has none")
     return "".join(f"{line:{WIDTH}}\r\n" for line in _lines(invoice, invoice.worksheet)).encode("ascii")
 
 
@@ -58,7 +59,7 @@ def _format_datum(datum: Datum) -> str:
 
 
 def _remark(text: str) -> Iterator[str]:
-    # Wording is for people, and the file for programs that know ASCII alone; a long remark goes on in the next line.
+    # The programs that read the file know only ASCII, so other characters are replaced. A long remark is wrapped.
     plain = text.encode("ascii", "replace").decode()
     for part in wrap(plain, WIDTH - 2, break_on_hyphens=False):
         yield f"{REMARK} {part}"

@@ -1,4 +1,4 @@
-"""What the filer must key for partner government agencies, as a printed page, US Letter."""
+"""The PGA worksheet as a printed page in US Letter: what the filer must key for partner government agencies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 
 VERSION = f"4/{ENGINE}"
 
-#: What a line, an answer and a datum take besides their wording, in characters.
+#: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
 
 _PRINTED: dict[str, Any] = {
@@ -24,7 +24,7 @@ _PRINTED: dict[str, Any] = {
 
 
 def has_agencies(invoice: Invoice) -> bool:
-    """Tell whether an agency looks at any line of the invoice."""
+    """Return whether any line of the invoice has an agency flag."""
     return invoice.worksheet is not None and bool(invoice.worksheet.lines)
 
 
@@ -35,7 +35,7 @@ def pga_worksheet(invoice: Invoice) -> bytes:
 
 def _worksheet(invoice: Invoice) -> PgaWorksheet:
     if invoice.worksheet is None:
-        raise ValueError("an invoice without a worksheet has no page for agencies")
+        raise ValueError("the PGA worksheet needs an invoice with a worksheet; this one has none")
     return invoice.worksheet
 
 
@@ -52,7 +52,7 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     worksheet = _worksheet(invoice)
     some = worksheet.model_copy(update={"lines": worksheet.lines[cut]})
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
-    # The records are a document of their own.
+    # The records are a separate document.
     facts["worksheet"] = some.model_dump(mode="json", exclude={"lines": {"__all__": {"records"}}})
     return json.dumps(facts, ensure_ascii=False).encode()
 

@@ -1,4 +1,4 @@
-"""The Section 232 statement as a printed page, US Letter: per line and metal, what the importer declares."""
+"""The Section 232 statement as a printed page in US Letter: what the importer declares per line and metal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
 VERSION = f"4/{ENGINE}"
 
-#: What a metal takes besides its wording, in characters.
+#: The size of a metal row in addition to its wording, in characters.
 ROW_CHARACTERS = 420
 
 _PRINTED: dict[str, Any] = {
@@ -29,7 +29,7 @@ _PRINTED: dict[str, Any] = {
 
 
 def has_metals(invoice: Invoice) -> bool:
-    """Tell whether any line of the invoice has a metal to declare."""
+    """Return whether any line of the invoice has a metal to declare."""
     return bool(invoice.metals)
 
 

@@ -1,4 +1,4 @@
-"""The commercial invoice as UBL 2.1: what UBL has no element for stands in an extension of our own, down to the last datum."""
+"""The commercial invoice as UBL 2.1, with an extension for all data that has no UBL element."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.exports.schemas.plan import Treatment
 
 VERSION = "4"
 
-#: The namespace of the extension; its number rises where a reader of the former could go wrong.
+#: The namespace of the extension; raise its number if a reader of the old form could misread the new one.
 NAMESPACE: Final = "urn:exports:ubl-customs:1"
 
-#: HTS unit of quantity -> UN/ECE Recommendation 20, where the two mean the same; others keep their own list's code.
+#: HTS unit of quantity -> UN/ECE Recommendation 20 code with the same meaning; other units keep their HTS code.
 UNITS: Final = {
     "CAR": "CTM", "CM2": "CMK", "CM3": "CMQ", "DOZ": "DZN", "DPR": "DPR", "G": "GRM", "GM": "GRM", "GR": "GRO",
     "HUN": "CEN", "KG": "KGM", "KWH": "KWH", "L": "LTR", "M": "MTR", "M2": "MTK", "M3": "MTQ", "MWH": "MWH", "NO": "C62",
@@ -41,9 +41,9 @@ def invoice_ubl(invoice: Invoice) -> bytes:
 
 
 def read_treatment(line: Element) -> Treatment:
-    """Return the treatment that a `Line` of the extension was written from.
+    """Return the treatment that a `Line` of the extension represents.
 
-    Raises pydantic's ValidationError where it cannot have been written from any.
+    Raises pydantic's ValidationError if it does not represent a valid treatment.
     """
 
     def rows(name: str) -> list[Element]:

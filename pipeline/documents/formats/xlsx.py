@@ -1,4 +1,4 @@
-"""The commercial invoice as a workbook: the lines of the CSV with typed cells, parties, packages, totals and findings."""
+"""The commercial invoice as a workbook: the lines of the CSV in typed cells, parties, packages, totals and findings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
-#: A spreadsheet's number is a binary float: 15 digits survive, more would be changed in silence.
+#: A number in a spreadsheet is a binary float: it keeps 15 digits, and more would silently change.
 EXACT_DIGITS = 15
 
-#: Excel's limit of one cell, and what stands in a cell whose text is longer.
+#: Excel's limit for the text of a cell, and the text that replaces a longer one.
 LONGEST_TEXT, TOO_LONG = 32_767, "too long for a cell: see commercial_customs_invoice.csv"
 
-#: Characters of a column that is not named among the widths.
+#: The width in characters of a column without an entry in the widths.
 MIN_WIDTH, DEFAULT_WIDTH = 9, 16
 
 _HEAD = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#12395B", "text_wrap": True, "valign": "vcenter"}
@@ -32,11 +32,11 @@ _DAY = "yyyy-mm-dd"
 
 
 class WorkbookWriter:
-    """A workbook in the making; `close` gives its bytes."""
+    """Writes a workbook sheet by sheet; `close` returns its bytes."""
 
     def __init__(self, title: str, day: date) -> None:
         self._out = BytesIO()
-        # Rows go to disk as they are written, so that a large invoice does not live in memory a second time.
+        # Rows go to disk as they are written, so a large invoice is not in memory twice.
         self._book = xlsxwriter.Workbook(
             self._out,
             {
@@ -47,18 +47,18 @@ class WorkbookWriter:
                 "default_date_format": _DAY,
             },
         )
-        # The creation date is part of the bytes: it is the invoice's own.
+        # The creation date is part of the bytes, so it must be the invoice's date.
         self._book.set_properties({"title": title, "created": datetime.combine(day, datetime.min.time())})
         self._head = self._book.add_format(_HEAD)
         self._numbers: dict[int, Format] = {}
         self._day = self._book.add_format({"num_format": _DAY, "align": "left"})
-        # A cell of text is never run. This keeps it text if a person opens it for editing and leaves it again.
+        # A text cell is never run. This format keeps it text if a person edits the cell.
         self._quoted = self._book.add_format({"quote_prefix": True})
 
     def add_sheet(
         self, name: str, table: Iterable[Sequence[Cell]], widths: Mapping[str, int], frozen_columns: int = 0
     ) -> None:
-        """Write `table`, whose first row is the head, which stays in sight with the first `frozen_columns`."""
+        """Write a table. Its first row is the head, which stays visible, and so do the first `frozen_columns`."""
         sheet = self._book.add_worksheet(name)
         sheet.set_landscape()
         sheet.fit_to_pages(1, 0)
@@ -83,7 +83,7 @@ class WorkbookWriter:
         return self._out.getvalue()
 
     def _number(self, value: Decimal) -> Format:
-        # Every digit that was given, and no more: 25.00 of dollars, 3925 of yen; thousands are grouped.
+        # Exactly the given digits, such as 25.00 dollars or 3925 yen; thousands are grouped.
         digits = max(0, -int(value.as_tuple().exponent))
         if digits not in self._numbers:
             shown = "#,##0" + ("." + "0" * digits if digits else "")
@@ -97,14 +97,14 @@ class WorkbookWriter:
             case str():
                 if style is None and escape_formula(cell) != cell:
                     style = self._quoted
-                # The writer drops a text that is too long for a cell without a word.
+                # xlsxwriter silently drops a text that is too long for a cell.
                 sheet.write_string(row, column, cell if len(cell) <= LONGEST_TEXT else TOO_LONG, style)
             case date():
                 sheet.write_datetime(row, column, datetime.combine(cell, datetime.min.time()), self._day)
             case Decimal() if len(cell.as_tuple().digits) > EXACT_DIGITS:
                 sheet.write_string(row, column, format_plain(cell), style)
             case Decimal():
-                # As the decimal that it is: by way of a float 88.4 would stand in the file as 88.40000000000001.
+                # Written as a Decimal: a float would put 88.4 into the file as 88.40000000000001.
                 sheet.write_number(row, column, cell, self._number(cell))
             case int():
                 sheet.write_number(row, column, cell, style)
@@ -112,7 +112,7 @@ class WorkbookWriter:
 
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
-#: The writer and the compressor are part of what decides the bytes.
+#: The bytes also depend on the versions of the writer and the compressor.
 VERSION = f"9/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
@@ -123,7 +123,7 @@ _WIDTHS = {
 
 
 def invoice_xlsx(invoice: Invoice) -> bytes:
-    """Return the workbook; no text in it can become a formula or a link."""
+    """Return the workbook; none of its texts can become a formula or a link."""
     book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date)
     book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)

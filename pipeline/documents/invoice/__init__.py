@@ -1,1 +1,1 @@
-"""What a commercial invoice says, before it has a format."""
+"""Builds the invoice of a unit, from which all formats are rendered."""

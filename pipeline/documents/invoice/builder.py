@@ -1,4 +1,4 @@
-"""From a unit of the plan to its invoice: names are looked up, sums made and everything put into words here, once."""
+"""Builds the invoice of a unit: looks up names, computes sums, and formats all values, once for all documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATEMENT = (
     "of the transaction, or can readily obtain it (19 CFR 141.86)."
 )
 
-#: What the values are: the prices of a sale (19 CFR 141.86(a)(5)), or of goods that are not sold (a)(6) what they would bring.
+#: The meaning of the values: prices of a sale (19 CFR 141.86(a)(5)), or what goods that are not sold would bring ((a)(6)).
 SOLD_VALUES = "the prices and charges are those of the transaction"
 UNSOLD_VALUES = (
     "the goods are not sold, and the values are the prices that the shipper would have received, or was willing to "
@@ -36,10 +36,10 @@ UNSOLD_VALUES_WITH_BASIS = "the goods are not sold, and their values rest on wha
 
 @dataclass(frozen=True)
 class InvoiceFacts:
-    """What the documents of a unit print beside the plan; the same plan and facts give the same bytes.
+    """The facts that the documents of a unit print in addition to the plan. The same plan and facts give the same bytes.
 
-    `ssccs` maps package refs and `line_digests` line refs; digests are written `sha256:<hex>`. `findings` are those of the
-    whole plan, of which the invoice tells what concerns its own unit, number `unit_no` counted from 1.
+    `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
+    whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1.
     """
 
     batch_id: str
@@ -59,9 +59,9 @@ class InvoiceFacts:
 
 
 def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
-    """Return the invoice of `unit`, finished for print.
+    """Return the invoice of the unit, ready to print.
 
-    Raises StepFailed where the unit names a line, package, manufacturer or certificate that it does not have.
+    Raises StepFailed if the unit refers to a line, package, manufacturer or certificate that it does not have.
     """
     packages = boxes.package_rows(unit, facts.ssccs)
     lines = rows.line_rows(unit, facts.line_digests, packages)
@@ -226,7 +226,7 @@ def _party(
 
 
 def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[schemas_declarations.FindingRow]:
-    # A pointer is into the plan: /units/0/lines/3/sku. What is not of a unit concerns them all.
+    # A pointer is into the plan, such as /units/0/lines/3/sku. A finding outside the units concerns all units.
     for finding in findings:
         root, _, rest = finding.pointer.removeprefix("/").partition("/")
         place, _, inner = rest.partition("/")

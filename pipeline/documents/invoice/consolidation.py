@@ -1,4 +1,4 @@
-"""Lines of which customs is told the same, merged into one: value, weight and quantity are kept to the last digit."""
+"""Merges lines with the same customs data into one line; values, weights and quantities add up exactly."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.exports.schemas.plan import Treatment
 
 
 def consolidate_lines(lines: Sequence[out.InvoiceLine], currency: str) -> declarations.Consolidation | None:
-    """Return the lines merged by code, origin, manufacturer, preference and treatment; None where no two can be.
+    """Return the lines merged by code, origin, manufacturer, preference and treatment; None if no two can be merged.
 
-    Metal weights add up as the net weights do; in all else that customs is told, merged lines are alike.
+    Metal weights add up like the net weights. All other customs data of merged lines is equal.
     """
     groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
     for line in lines:
@@ -79,7 +79,7 @@ def _merge_group(number: int, group: Sequence[out.InvoiceLine], currency: str) -
 
 
 def _merge_treatment(group: Sequence[out.InvoiceLine]) -> Treatment:
-    # Alike but for the metals' weights, which add up place by place.
+    # The treatments are equal except for the metal weights, which add up by position.
     first = group[0].treatment
     metals = [
         row.model_copy(

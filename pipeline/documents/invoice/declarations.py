@@ -1,4 +1,4 @@
-"""What the importer declares of the Section 232 metals: a row a line and metal, and the sums by metal."""
+"""The declared Section 232 metals (one row per line and metal, sums by metal), and the USMCA certifications."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _metal_rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.Metal
 
 
 def _headings(treatment: plan.Treatment) -> tuple[declarations.MetalHeading, ...]:
-    # The planner names the programme of each heading; where none is called 232, all that the line carries are told.
+    # The planner names the program of each heading. If no name contains 232, all headings of the line are shown.
     named = [row for row in treatment.chapter99 if "232" in row.program] or treatment.chapter99
     return tuple(
         declarations.MetalHeading(
@@ -62,7 +62,7 @@ def _format_percent(value: Decimal) -> Printed:
 
 
 def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declarations.MetalTotal, ...]:
-    """Return the sums by metal, by name; weight and value of a line of two metals are in the sums of both."""
+    """Return the sums by metal, sorted by name; a line with two metals counts in the sums of both."""
     by_metal: dict[str, list[tuple[plan.Line, plan.Section232]]] = {}
     for line in lines:
         for row in line.treatment.section232:
@@ -82,12 +82,12 @@ def metal_totals(lines: Sequence[plan.Line], currency: str) -> tuple[declaration
     return tuple(totals)
 
 
-#: A certificate for more goods than this names their number: the lines of the invoice have the rest.
+#: The most goods of a certificate that are named; of more, only the number is given.
 MAX_GOODS_SHOWN = 12
 
 
 def certificate_rows(unit: plan.Unit) -> tuple[declarations.Certificate, ...]:
-    """Return the certifications in the order of the plan, each with the lines that claim by it."""
+    """Return the certifications in the order of the plan, each with the lines that refer to it."""
     claims: dict[str, list[int]] = {}
     for number, line in enumerate(unit.lines, start=1):
         if line.usmca_certificate_ref:

@@ -1,4 +1,4 @@
-"""The lines of an invoice: names looked up, treatment in words, and sums by classification."""
+"""The lines of an invoice: with looked-up names and the treatment in words, and sums by classification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pipeline.exports.schemas import plan
 def line_rows(
     unit: plan.Unit, digests: Mapping[str, str], packages: Sequence[out.PackageRow]
 ) -> tuple[out.InvoiceLine, ...]:
-    """Return the lines in the order of the plan, each with the packages that it lies in."""
+    """Return the lines in the order of the plan, each with its packages.
+
+    Raises StepFailed if a line refers to a manufacturer, certificate or digest that does not exist.
+    """
     makers = {maker.ref: maker for maker in unit.parties.manufacturers}
     certificates = {certificate.ref: certificate for certificate in unit.usmca_certificates}
     packed: dict[str, list[out.PackageRow]] = {}
@@ -64,7 +67,7 @@ def line_rows(
 
 
 def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
-    # Two spellings of one plan (its members in another order) have one hash, and so must give the same bytes.
+    # Two plans that differ only in the order of members have the same hash, so they must give the same bytes.
     pga = [row.model_copy(update={"data": dict(sorted(row.data.items()))}) for row in treatment.pga]
     return treatment.model_copy(update={"pga": pga})
 
@@ -132,7 +135,7 @@ def classifications(lines: Sequence[plan.Line], currency: str) -> Iterator[out.C
 
 
 def unit_totals(lines: Iterable[plan.Line]) -> tuple[out.UnitTotal, ...]:
-    """Return the quantities of `lines` added up by unit, by name of the unit."""
+    """Return the total quantity of the lines by unit of quantity, sorted by unit."""
     by_unit: dict[str, list[Decimal]] = {}
     for line in lines:
         by_unit.setdefault(line.unit, []).append(line.quantity)

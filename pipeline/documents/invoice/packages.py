@@ -1,4 +1,4 @@
-"""The packages of an invoice: numbered, a pallet before what it carries, and added up."""
+"""The packages of an invoice: numbered with each pallet before its contents, and their sums."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.exports.schemas import plan
 
 CM3_IN_M3 = money.to_decimal("0.000001")
 
-#: Marks that are told on the invoice itself.
+#: The most marks that the invoice itself shows.
 MAX_MARKS_SHOWN = 8
 
 PACKAGE_TYPES = {
@@ -28,7 +28,7 @@ PACKAGE_TYPES = {
 
 
 def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.PackageRow, ...]:
-    """Return the packages in the order of loading; raises StepFailed where contents or parents name what is not there."""
+    """Return the packages in the order of loading; raises StepFailed if a content or a parent does not exist."""
     numbered = {line.line_ref: (number, line) for number, line in enumerate(unit.lines, start=1)}
     numbers: dict[str, int] = {}
     rows: list[out.PackageRow] = []
@@ -75,7 +75,7 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
 
 
 def _walk_packages(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan.Package]]:
-    # Each package with how deep it lies, parents before what they carry; without recursion, whatever the depth.
+    # Yields each package with its depth, parents before their contents. No recursion: the depth is not limited.
     carried: dict[str | None, list[plan.Package]] = {}
     for package in packages:
         carried.setdefault(package.parent_ref, []).append(package)
@@ -88,12 +88,12 @@ def _walk_packages(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan
         stack.extend((depth + 1, inner) for inner in reversed(carried.get(package.package_ref, [])))
     if seen != len(packages):
         raise StepFailed(
-            "Some packages stand on a package that the unit does not have, or on each other; correct parentRef."
+            "parentRef of some packages names a package that the unit does not have, or forms a circle; correct parentRef."
         )
 
 
 def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.PackageRow]) -> out.PackageSummary:
-    """Return the packages of a unit added up; `rows` are the same, numbered."""
+    """Return the sums of a unit's packages; `rows` are the same packages with their numbers."""
     outermost = [package for package in packages if package.parent_ref is None]
     counts: dict[str, int] = {}
     for package in packages:
@@ -120,10 +120,10 @@ def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.Package
 
 
 def _marks(rows: Sequence[out.PackageRow]) -> str:
-    # Marks and numbers belong on an invoice (19 CFR 141.86(a)(3)); a long list is the packing list's.
+    # An invoice must show marks and numbers (19 CFR 141.86(a)(3)); it refers to the packing list if there are many.
     if len(rows) > MAX_MARKS_SHOWN:
         return f"numbers 1-{len(rows):,} with their marks on the packing list"
-    # A number stays on the line of what it is: the spaces inside do not break.
+    # Non-breaking spaces keep a number and its mark on one line.
     return ", ".join(f"{row.number}: {row.mark.shown}".replace(" ", "\u00a0") for row in rows)
 
 

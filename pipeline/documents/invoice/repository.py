@@ -1,4 +1,4 @@
-"""The invoice of a unit from what was recorded of it: its plan, package labels, digests and findings."""
+"""Builds the invoice of a unit from its recorded plan, package labels, digests and findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
     """Return the invoice of the context's unit.
 
-    Raises StepFailed where its packages were never recorded.
+    Raises StepFailed if its packages were never recorded.
     """
     with runtime.db.read() as session:
         row = load_unit_row(session, context)

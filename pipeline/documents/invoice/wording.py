@@ -1,4 +1,4 @@
-"""The words of an invoice: how amounts, numbers and codes are written for people."""
+"""Formats amounts, numbers, codes and addresses of an invoice for people."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipeline.exports.schemas.plan import Address
 
 T = TypeVar("T")
 
-#: Ranges of line numbers that are told one by one.
+#: The most ranges of line numbers that are listed; of more, only the count is given.
 MAX_RANGES = 12
 
-# Between a small letter or digit and a capital one, where a name of several words has its joints.
+# The places between a small letter or digit and a capital, at which camelCase splits into words.
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def look_up(items: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
-    """Return what `ref` names; raises StepFailed, naming `wanted_by`, where it names nothing."""
+    """Return the item with this ref; raises StepFailed, naming `wanted_by`, if it does not exist."""
     try:
         return items[ref]
     except KeyError:
@@ -32,34 +32,34 @@ def look_up(items: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
 
 
 def sorted_pairs(values: Mapping[str, str]) -> tuple[Pair, ...]:
-    """Return the named values by name: their order in the plan is not a fact."""
+    """Return the named values sorted by name, because their order in the plan has no meaning."""
     return tuple(Pair(name=name, value=value) for name, value in sorted(values.items()))
 
 
 def spell_names(values: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """Return pairs whose names are written as words: `fibreContent` as `fibre content`."""
+    """Return the pairs with their names as words, such as `fibre content` for `fibreContent`."""
     return tuple(
         pair.model_copy(update={"name": _CAPITALS.sub(" ", space_words(pair.name)).lower()}) for pair in values
     )
 
 
 def format_amount(value: Decimal, currency: str) -> Printed:
-    """Return an amount in `currency`: exact, and grouped with its decimals."""
+    """Return an amount in `currency`: the exact value, and with grouped digits and its decimals."""
     return Printed(value, money.format_amount(value, currency))
 
 
 def format_number(value: Decimal) -> Printed:
-    """Return a quantity, weight or length: exact, and grouped."""
+    """Return a quantity, weight or length: the exact value, and with grouped digits."""
     return Printed(value, group_digits(value))
 
 
 def group_digits(value: Decimal) -> str:
-    """Return `value` with its digits as they came and a comma at every thousand."""
+    """Return `value` with all of its digits and a comma at every thousand."""
     return f"{value:,f}"
 
 
 def format_code(word: str) -> Printed:
-    """Return a code word of the plan, and the same as a word: `inland_freight`, `Inland freight`."""
+    """Return a code of the plan and its words, such as `inland_freight` and `Inland freight`."""
     return Printed(word, space_words(word).capitalize())
 
 
@@ -69,18 +69,18 @@ def space_words(code: str) -> str:
 
 
 def format_hts(code: str) -> Printed:
-    """Return an HTS code: ten digits, and as the tariff prints it, `7323.93.0045`."""
+    """Return an HTS code as ten digits and in the form of the tariff, `7323.93.0045`."""
     return Printed(code, f"{code[:4]}.{code[4:6]}.{code[6:]}")
 
 
 def format_address(address: Address) -> tuple[str, ...]:
-    """Return an address as it is printed."""
+    """Return the printed lines of an address."""
     place = " ".join(part for part in (address.city, address.region, address.postal_code) if part)
     return tuple(line for line in (address.line1, address.line2, f"{place}, {address.country}") if line)
 
 
 def format_ranges(numbers: Sequence[int]) -> str:
-    """Return rising numbers in words: 1, 2, 3, 7 as `1-3, 7`."""
+    """Return ascending numbers as ranges, such as `1-3, 7` for 1, 2, 3, 7."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:
@@ -91,6 +91,6 @@ def format_ranges(numbers: Sequence[int]) -> str:
 
 
 def format_line_numbers(numbers: Sequence[int]) -> str:
-    """Return rising line numbers in words; of many, how many there are between the first and the last."""
+    """Return ascending line numbers as ranges, or as `count of first-last` if there are many ranges."""
     text = format_ranges(numbers)
     return text if text.count(",") < MAX_RANGES else f"{len(numbers):,} of {numbers[0]}-{numbers[-1]}"

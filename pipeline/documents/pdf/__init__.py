@@ -1,1 +1,1 @@
-"""The PDF engine, in a process of its own."""
+"""The PDF engine, which runs in its own process."""

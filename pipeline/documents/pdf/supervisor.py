@@ -1,4 +1,4 @@
-"""The keeper of the PDF engine's process: starts it when first needed, renews it, and outlives its death."""
+"""Supervises the process of the PDF engine: starts it on first use, replaces it, and survives its death."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class RendererLimits:
-    """When the process is renewed or stopped.
+    """The limits at which the process is replaced or killed.
 
-    Typst keeps what it has laid out and never gives it back, so a process is renewed once it holds `resident_bytes`
-    or has done `requests`; one that takes longer than `seconds` for a request, or works `cpu_seconds` on it, is killed.
-    So is one that is not ready `start_seconds` after its start, which takes it half a second on an idle machine.
+    Typst caches layouts and never frees them. So the process is replaced if it holds `resident_bytes` or after `requests`.
+    It is killed if a request takes longer than `seconds`, or more than `cpu_seconds` of processor time. It is also killed if
+    it is not ready `start_seconds` after its start, which takes half a second on an idle machine.
     """
 
     start_seconds: float = 30.0
@@ -38,7 +38,7 @@ class RendererLimits:
 
 
 class Renderer:
-    """One process for one request at a time; safe to share between threads."""
+    """One engine process that handles one request at a time; threads may share it."""
 
     def __init__(self, limits: RendererLimits | None = None, engine: str = "pipeline.documents.pdf.worker") -> None:
         self._limits = limits or RendererLimits()
@@ -50,7 +50,7 @@ class Renderer:
 
     @property
     def pid(self) -> int | None:
-        """The process id, while there is a process."""
+        """The id of the process, or None if none runs."""
         return None if self._process is None else self._process.pid
 
     def set_document(
@@ -65,23 +65,23 @@ class Renderer:
     ) -> bytes:
         """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date.
 
-        `attached` (UTF-8) is the file that the template puts into the PDF. A `tagged` one tells programs that read it aloud
-        what is a heading, a table and a cell.
+        `attached` (UTF-8) is the file that the template attaches to the PDF. A `tagged` PDF marks headings, tables and
+        cells for screen readers.
 
-        Raises RendererCrashed where the process died or was too slow, StepFailed where Typst refuses the document, and
-        RendererUnavailable where the process does not start, or its machine lacks what it needs.
+        Raises RendererCrashed if the process dies or is too slow, and StepFailed if Typst rejects the document. Raises
+        RendererUnavailable if the process does not start, or the machine lacks what it needs.
         """
         head = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
         return self._request(EngineMessage(head, [facts] if attached is None else [facts, attached])).bodies[0]
 
     def count_pages(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
-        """Return how many pages `set_document` would give."""
+        """Return the number of pages that `set_document` would return; raises what it raises."""
         return int(
             self._request(EngineMessage({"task": "count", "template": template, "part": part}, [facts])).head["pages"]
         )
 
     def join_documents(self, parts: Sequence[bytes]) -> bytes:
-        """Return the PDFs `parts` as one."""
+        """Return the PDFs joined into one; raises what `set_document` raises."""
         return self._request(EngineMessage({"task": "join"}, parts)).bodies[0]
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Renderer:
                 self._stop(self._process)
 
     def start(self) -> None:
-        """Have the process run, which sets a page of no document first; raises RendererUnavailable where it does not."""
+        """Start the process, which sets a test page first; raises RendererUnavailable if that fails."""
         with self._lock:
             self._ensure_running()
 
@@ -112,7 +112,7 @@ class Renderer:
             if response_number != number:  # its document may be another account's
                 self._stop(process)
                 raise RendererCrashed(
-                    f"the PDF engine answered request {number} with number {response_number} and was ended at {document}"
+                    f"the PDF engine answered request {number} with number {response_number} and was stopped at {document}"
                 )
             self._requests += 1
             full = response.head["resident_bytes"] > self._limits.resident_bytes or response.head["spent"]
@@ -121,20 +121,20 @@ class Renderer:
         if "unavailable" in response.head:
             raise RendererUnavailable(_unavailable(response.head["unavailable"]))
         if "error" in response.head:
-            raise StepFailed(f"A document cannot be set: {response.head['error']}")
+            raise StepFailed(f"Typst cannot set a document: {response.head['error']}")
         return response
 
     def _exchange(
         self, process: subprocess.Popen[bytes], seconds: float, message: EngineMessage | None
     ) -> tuple[EngineMessage | None, bool]:
-        """Return the next message of the process, after `message` where that is something; None where it ended.
+        """Send `message` if it is not None, and return the next message of the process, None if the process ended.
 
-        Beside it, whether it was killed because it took longer than `seconds`. Whatever is raised meanwhile ends the process.
+        Also return whether it was killed because it took longer than `seconds`. Any exception ends the process.
         """
         try:
             return self._write_and_read(process, seconds, message)
         except BaseException:
-            # What was not read still comes. The next request would take it for its own answer.
+            # The unread response still arrives; the next request would take it for its own.
             process.kill()
             self._stop(process)
             raise
@@ -149,7 +149,7 @@ class Renderer:
             timed_out.set()
             process.kill()
 
-        # A process that hangs cannot be interrupted, only killed; its end then ends the read below.
+        # A process that hangs can only be killed; its end then ends the read below.
         watch = threading.Timer(seconds, kill)
         watch.daemon = True
         try:
@@ -169,9 +169,9 @@ class Renderer:
     def _exit_reason(self, process: subprocess.Popen[bytes], seconds: float, *, timed_out: bool) -> str:
         code = process.returncode
         if timed_out or code == -signal.SIGALRM:
-            return f"took longer than {seconds:g} s and was ended"
+            return f"took longer than {seconds:g} s and was stopped"
         if code == -signal.SIGXCPU:
-            return f"worked longer than {self._limits.cpu_seconds} s and was ended"
+            return f"used more than {self._limits.cpu_seconds} s of processor time and was stopped"
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
         return f"died with code {code}"
@@ -181,7 +181,7 @@ class Renderer:
             if self._process.poll() is None:
                 return self._process
             self._stop(self._process)
-        # It gets none of our environment: neither secrets nor settings concern it.
+        # The process gets no environment variables of the service: it needs neither secrets nor settings.
         try:
             process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
                 [sys.executable, "-m", self._engine],
@@ -191,7 +191,7 @@ class Renderer:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise RendererUnavailable(_unavailable(str(error))) from error
-        # No document is in its hands yet: what ends it now is no fault of any.
+        # It has no document yet, so a failure now is not caused by a document.
         ready, timed_out = self._exchange(process, self._limits.start_seconds, None)
         if ready is None or "unavailable" in ready.head:
             self._stop(process)
@@ -209,7 +209,7 @@ class Renderer:
         if process.stdin is not None:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-        # Without its stdin it ends by itself, and says how; if not, it is made to.
+        # It ends by itself when stdin closes, with an exit code; if it does not, it is killed.
         try:
             process.wait(1)
         except subprocess.TimeoutExpired:
@@ -219,16 +219,16 @@ class Renderer:
             process.stdout.close()
 
     def detach(self) -> None:
-        """Leave the process to the parent that started it: after a fork it is not ours to talk to or to end."""
+        """Forget the process after a fork: it belongs to the parent, and the child must not use or end it."""
         self._lock = threading.Lock()
         self._process = None
 
 
 def _unavailable(reason: str) -> str:
-    return f"the PDF engine cannot work on this machine: {reason}; run `exports doctor` here, within the same limits"
+    return f"the PDF engine cannot work on this machine: {reason}; run `exports doctor` on it, under the same limits"
 
 
-#: The one of this operating system process.
+#: The renderer of this operating system process.
 RENDERER = Renderer()
 
 atexit.register(RENDERER.close)

@@ -1,4 +1,4 @@
-"""A printed document of any length: one that is too long for the engine's memory is set in parts and joined."""
+"""Sets printed documents of any length: a document that is too long for the engine's memory is set in parts and joined."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pipeline.core.fonts import unsupported_characters
 from pipeline.documents.pdf.supervisor import RENDERER, Renderer
 from pipeline.documents.schemas.invoice import Invoice
 
-#: The setter and the joiner are part of what decides the bytes.
+#: The bytes also depend on the versions of the engine and the joiner.
 ENGINE = f"typst-{version('typst')}/pypdf-{version('pypdf')}"
 
-#: Characters of one compiled part: what keeps the engine's process below 300 MB (measured: 1 KB of it a character).
+#: The characters of one compiled part, which keep the engine's process below 300 MB (measured: 1 KB per character).
 PART_CHARACTERS = 220_000
 
-#: Rows of the longest document that is tagged. Tags cost no time that can be measured, but about 3 KB a row: an invoice of
-#: 3 lines has 69 KB instead of 42, one of 100 has 440 instead of 117, one of 300 would have 1,185 instead of 264, past what
-#: some carriers take. Of a longer one, or one in parts, the web page is the accessible form.
+#: The rows of the longest document that is tagged. Tags cost no measurable time, but about 3 KB per row: an invoice of 3
+#: lines has 69 KB instead of 42, one of 100 lines 440 instead of 117. One of 300 lines would have 1,185 KB instead of 264,
+#: more than some carriers accept. For a longer document, or one in parts, the web page is the accessible form.
 TAGGED_ROWS = 100
 
-#: What stands for a character that no font has.
+#: The character that replaces a character without a font.
 MISSING = "\u25a1"
 
-# Marks that turn the direction of all that follows: one value must not make its neighbours read backwards. Each value with
-# a letter that is written from right to left is set apart instead, and turned by its own first letter.
+# Marks that change the direction of all text after them are removed: one value must not reverse its neighbours. Instead
+# each value with a right-to-left letter is isolated, and its first letter decides its direction.
 _DIRECTION_MARKS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -37,9 +37,9 @@ _ISOLATE_MARKS = ("\u2068", "\u2069")
 
 @dataclass(frozen=True)
 class TypstTemplate:
-    """A Typst template and what it is given for some of its rows: the facts as JSON, and remarks on the part.
+    """A Typst template and its inputs for a part of the rows: the facts as JSON, and remarks on the part.
 
-    `attachment` makes the file (UTF-8) that travels inside the PDF, where there is one.
+    `attachment` makes the file (UTF-8) that is attached to the PDF; None for a PDF without one.
     """
 
     name: str
@@ -49,7 +49,7 @@ class TypstTemplate:
 
 
 def split_rows(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
-    """Return the slices that cut rows of `sizes` characters into parts of at most `limit`, each of one row or more."""
+    """Return slices that divide rows of `sizes` characters into parts of at most `limit`, each with at least one row."""
     parts: list[slice] = []
     start = end = filled = 0
     for end, size in enumerate(sizes):
@@ -61,7 +61,10 @@ def split_rows(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice
 
 
 def typeset(invoice: Invoice, template: TypstTemplate, parts: Sequence[slice], renderer: Renderer = RENDERER) -> bytes:
-    """Return the PDF of `invoice`, set in `parts` (slices of its rows), numbered page x of y throughout."""
+    """Return the PDF of the invoice, set in `parts` (slices of its rows), with pages numbered x of y throughout.
+
+    Raises RendererCrashed, RendererUnavailable and StepFailed.
+    """
     midnight = datetime.combine(invoice.header.invoice_date, datetime.min.time(), UTC)
     timestamp = int(midnight.timestamp())
 
@@ -73,7 +76,7 @@ def typeset(invoice: Invoice, template: TypstTemplate, parts: Sequence[slice], r
     if len(parts) == 1:
         tagged = parts[0].stop - parts[0].start <= TAGGED_ROWS
         return renderer.set_document(template.name, *part(0, 1, None), timestamp, attached, tagged=tagged)
-    # The last page's number stands on the first page: count all parts, then set them.
+    # The first page shows the total number of pages: count the pages of all parts, then set them.
     counts = [renderer.count_pages(template.name, *part(at, 1, None)) for at in range(len(parts))]
     numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
     return renderer.join_documents(
@@ -88,7 +91,7 @@ def _printable_facts(facts: bytes) -> bytes:
     if facts.isascii():
         return facts
     text = facts.decode()
-    # PDF/A forbids the box that stands for a missing glyph, so it is drawn as a character of its own.
+    # PDF/A forbids the font's box for a missing glyph, so the character of an empty box replaces it.
     text = text.translate({**_DIRECTION_MARKS, **dict.fromkeys(map(ord, unsupported_characters(text)), MISSING)})
     return (_STRING.sub(_isolate, text) if _RIGHT_TO_LEFT.search(text) else text).encode()
 

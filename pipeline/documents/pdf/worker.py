@@ -1,7 +1,7 @@
-"""The PDF engine, the only user of Typst: a process of its own that sets one document a request, on stdin and stdout.
+"""The process of the PDF engine, the only user of Typst: it sets one document per request, on stdin and stdout.
 
-Values reach Typst as data (`sys.inputs`), never as source, so nothing in them is ever evaluated. Documents are PDF/A-3b
-(ISO 19005-3): every font and colour profile inside, and files of data attached.
+Values reach Typst as data (`sys.inputs`), never as source, so Typst never evaluates them. Documents are PDF/A-3b
+(ISO 19005-3): all fonts and colour profiles are embedded, and files of data may be attached.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ import typst
 
 @dataclass(frozen=True)
 class EngineMessage:
-    """What is asked or answered, and the bytes that belong to it."""
+    """A request or a response: its head, and the bytes that belong to it."""
 
     head: Mapping[str, Any]
     bodies: Sequence[bytes] = ()
 
 
 def write_message(stream: BinaryIO, message: EngineMessage) -> None:
-    """Write `message` whole; raises BrokenPipeError where the other side has gone."""
+    """Write the whole message; raises BrokenPipeError if the other side has closed."""
     frames = [json.dumps({**message.head, "frames": len(message.bodies)}).encode(), *message.bodies]
     for frame in frames:
         stream.write(struct.pack(">I", len(frame)))
@@ -45,7 +45,7 @@ def write_message(stream: BinaryIO, message: EngineMessage) -> None:
 
 
 def read_message(stream: BinaryIO) -> EngineMessage | None:
-    """Return the next message; None where the other side has gone, even in the middle of one."""
+    """Return the next message, or None if the other side has closed, even in the middle of a message."""
     raw = _read_frame(stream)
     if raw is None:
         return None
@@ -70,25 +70,25 @@ def _read_frame(stream: BinaryIO) -> bytes | None:
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 
-#: ISO 19005-3, level b: looks the same for as long as it is kept, and may carry other files.
+#: ISO 19005-3, level b: an archived PDF always looks the same, and may have other files attached.
 STANDARD: Final = "a-3b"
 
-#: Address space of the process; Typst reserves far more than it touches.
+#: The address space of the process; Typst reserves far more than it uses.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
 
-#: What the largest part of a document takes (330 MB were measured) beside what the process may hold already (220 MB), with
-#: room to spare. With less it would start, and each large document would seem to break it.
+#: The memory for the largest part of a document (330 MB measured) plus what the process may already hold (220 MB), with a
+#: margin. With less memory the engine would start, but every large document would kill it.
 LEAST_MEMORY_BYTES = 640 * 1024**2
 
-#: What is set before anything is asked: it needs fonts, memory, threads and a folder for temporary files, as all documents do.
+#: The page that the self-test sets; like every document it needs fonts, memory, threads and a temporary folder.
 _TEST_PAGE: Final = b'#set text(font: "Inter")\nA page'
 
-#: Where memory is short the system ends this process before any other, and not the worker that waits for it.
+#: If memory is short, the system kills this process first, not the worker that waits for it.
 _OOM_SCORE = "1000"
 
 
 class TypstEngine:
-    """Typst with the vendored fonts alone, without packages, in a root with nothing in it."""
+    """Typst with only the vendored fonts, without packages, in an empty root folder."""
 
     def __init__(self) -> None:
         self._fonts = typst.Fonts(
@@ -96,7 +96,7 @@ class TypstEngine:
         )
 
     def handle_request(self, request: EngineMessage) -> EngineMessage:
-        """Return the answer to one request; raises RuntimeError where a document cannot be set."""
+        """Return the response to one request; raises RuntimeError if Typst cannot set the document."""
         match request.head["task"]:
             case "set":
                 return self._set_document(request)
@@ -105,10 +105,10 @@ class TypstEngine:
             case "join":
                 return _join(request)
             case task:
-                raise RuntimeError(f"the PDF engine does not know the task {task!r}")
+                raise RuntimeError(f"the PDF engine does not know task {task!r}")
 
     def self_test(self) -> None:
-        """Set one page of no document; raises RuntimeError or OSError where this machine does not let it."""
+        """Set a test page; raises RuntimeError or OSError if this machine does not allow it."""
         _compile(self._compiler_of(_TEST_PAGE, {}), 0, STANDARD, tagged=True)
 
     def _set_document(self, request: EngineMessage) -> EngineMessage:
@@ -118,7 +118,7 @@ class TypstEngine:
         except typst.TypstError as error:
             if "PDF/A" not in str(error):
                 raise
-            # A sign that no font can draw in its place: a page with an empty box is better than none.
+            # No font can draw a character, which PDF/A forbids: a plain PDF with an empty box is better than none.
             body = _compile(compiler, request.head["timestamp"], "1.7", tagged=request.head["tagged"])
         return EngineMessage({}, [body])
 
@@ -133,7 +133,7 @@ class TypstEngine:
         return self._compiler_of(source, inputs)
 
     def _compiler_of(self, source: bytes, inputs: dict[str, str]) -> typst.Compiler:
-        # The root is taken away again at once: there is nothing in it that a document could read.
+        # The root is an empty folder that is removed at once, so a document can read no files.
         with tempfile.TemporaryDirectory() as root:
             return typst.Compiler(
                 input=source,
@@ -149,7 +149,7 @@ class TypstEngine:
 def _compile(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
     body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard)
     if not isinstance(body, bytes):
-        raise RuntimeError("the PDF engine gave no single document")
+        raise RuntimeError("Typst must return a single document, but returned several")
     return body
 
 
@@ -157,8 +157,8 @@ def _join(request: EngineMessage) -> EngineMessage:
     from pypdf import PdfReader, PdfWriter  # noqa: PLC0415 - only a document in parts needs it
     from pypdf.generic import ArrayObject, ByteStringObject, DecodedStreamObject, NameObject  # noqa: PLC0415
 
-    # The first part's catalogue is the document's: colour profile, language, attached files. Only what says how many
-    # pages there are and which document this is has to be said anew.
+    # The document takes its catalogue (colour profile, language, attached files) from the first part. Only the number of
+    # pages and the identity of the document must be written again.
     first, *others = (PdfReader(BytesIO(body)) for body in request.bodies)
     writer = PdfWriter(clone_from=first)
     for other in others:
@@ -178,22 +178,20 @@ def _join(request: EngineMessage) -> EngineMessage:
 
 
 def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
-    """Answer requests until stdin ends.
+    """Handle requests until stdin ends.
 
-    A document that cannot be set is answered with `error`, and `unavailable` says what the machine did not give. `spent`
-    says that the next document would not have all the processor's time that it may take. `number` is the request's own.
+    The response has `error` if Typst cannot set the document, and `unavailable` if the machine lacks something. `spent`
+    means that too little processor time is left for the next document. `number` repeats the number of the request.
     """
     while (request := read_message(stdin)) is not None:
-        # Should the parent die while Typst works, nobody is left to stop this process but itself.
+        # If the parent dies while Typst works, only this timer stops the process.
         signal.setitimer(signal.ITIMER_REAL, request.head["seconds"])
         _allow_cpu(request.head["cpu_seconds"])
         try:
             response = engine.handle_request(request)
         except RuntimeError as error:  # typst.TypstError is one
             response = EngineMessage({"error": str(error)})
-        except (
-            OSError
-        ) as error:  # no document names a file: a template is gone, or there is no room for temporary files
+        except OSError as error:  # not caused by the document: a template is missing, or the temporary folder is full
             response = EngineMessage({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = _cpu_left() < request.head["cpu_seconds"]
@@ -202,7 +200,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
 
 
 def resident_bytes() -> int:
-    """Return how much memory this process holds now; where the system does not say, the most it has held."""
+    """Return the memory that this process holds now, or its peak if the system does not report the current value."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -212,7 +210,7 @@ def resident_bytes() -> int:
 
 
 def _allow_cpu(seconds: int) -> None:
-    """Allow this process so much more of the processor's time; beyond it the system ends it, whatever it is doing."""
+    """Allow this process `seconds` more of processor time; the system kills it after that."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (_within_limit(_cpu_used() + seconds, hard_limit), hard_limit))
 
@@ -223,20 +221,20 @@ def _cpu_used() -> int:
 
 
 def _cpu_left() -> float:
-    """Return how many seconds of the processor's time this process may still be allowed."""
+    """Return how many seconds of processor time this process can still get."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     return inf if hard_limit == resource.RLIM_INFINITY else hard_limit - _cpu_used()
 
 
 def _within_limit(value: int, limit: int) -> int:
-    # Only root may go beyond a hard limit, and whoever set it meant it for root as well.
+    # Root could exceed a hard limit, but the limit is meant for root too.
     return value if limit == resource.RLIM_INFINITY else min(value, limit)
 
 
 def limit_resources() -> None:
-    """Bound what this process may take, and leave no image of its memory behind, which holds invoices.
+    """Limit the memory of this process, and disable core dumps, because its memory holds invoices.
 
-    Raises RuntimeError where it was started with less memory than a document may take.
+    Raises RuntimeError if the process may use less memory than a document may need.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
@@ -246,7 +244,7 @@ def limit_resources() -> None:
         for name, limit in (("address space (RLIMIT_AS)", space), ("data (RLIMIT_DATA)", data)):
             if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY_BYTES:
                 raise RuntimeError(
-                    f"this process may have {limit // 1024**2} MB of {name}, and a document may take"
+                    f"this process may use {limit // 1024**2} MB of {name}, but a document may need"
                     f" {LEAST_MEMORY_BYTES // 1024**2} MB; raise the limit"
                 )
         resource.setrlimit(resource.RLIMIT_AS, (space, space))
@@ -255,10 +253,13 @@ def limit_resources() -> None:
 
 
 def main(make: Callable[[], TypstEngine] = TypstEngine) -> None:
-    """Serve on stdin and stdout, within bounds, once a page could be set; the first message says so, or why not."""
+    """Limit the process, set a test page, then handle requests on stdin and stdout.
+
+    The first message is empty if the test page was set, or has `unavailable` with the reason.
+    """
     # Ctrl-C reaches the whole foreground group: the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Whatever a library prints must not end up between two frames.
+    # Output that a library prints must not get between two frames.
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:

@@ -1,1 +1,1 @@
-"""What the documents hold."""
+"""The models of the documents and of broker profiles."""

@@ -1,4 +1,4 @@
-"""What is declared beside the lines of an invoice: certifications, metals, merged lines, and what the checks found."""
+"""The models of an invoice beyond its lines: certifications, metals, merged lines and findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.exports.schemas.plan import Address, CertifiedGoods, Contact, Part
 
 
 class Certificate(DocumentModel):
-    """A USMCA certification of origin that lines refer to: the elements of annex 5-A, and in words, for print."""
+    """A USMCA certification of origin that lines refer to: the elements of annex 5-A, and their wording for print."""
 
     ref: str
     certifier_role: str
@@ -33,7 +33,7 @@ class Certificate(DocumentModel):
 
 
 class MetalHeading(DocumentModel):
-    """A Section 232 heading of a line, its rate in percent, and what that is charged on."""
+    """A Section 232 heading of a line, its rate in percent, and the value that the rate applies to."""
 
     heading: str
     program: str
@@ -63,7 +63,7 @@ class MetalRow(DocumentModel):
 
 
 class MetalTotal(DocumentModel):
-    """One metal of the whole invoice."""
+    """The sums of one metal over the whole invoice."""
 
     metal: Value
     line_count: int
@@ -73,9 +73,9 @@ class MetalTotal(DocumentModel):
 
 
 class MergedLine(DocumentModel):
-    """Lines of one code, origin, manufacturer, preference and treatment as one, with the lines that it stands for.
+    """Several lines of the same code, origin, manufacturer, preference and treatment, merged, with their line numbers.
 
-    Metal weights are added up; `unit_price` is there where all lines have the same one.
+    Metal weights are added up; `unit_price` is set if all lines have the same price.
     """
 
     number: int
@@ -102,7 +102,7 @@ class MergedLine(DocumentModel):
 
 
 class Consolidation(DocumentModel):
-    """The lines of the invoice merged as far as nothing that customs is told of them differs."""
+    """The lines of the invoice, merged if all of their customs data is equal."""
 
     line_count: int
     merged_line_count: int
@@ -111,7 +111,7 @@ class Consolidation(DocumentModel):
 
 
 class FindingRow(DocumentModel):
-    """What the checks found at acceptance; `line_number` where it is about one line of this invoice."""
+    """A finding at acceptance; `line_number` is set if it is about one line of this invoice."""
 
     rule: str
     severity: Literal["block", "warn", "note"]

@@ -1,4 +1,4 @@
-"""The invoice: one frozen model, finished for print, from which every document of a unit is rendered."""
+"""The invoice: one frozen model, ready to print, from which every document of a unit is rendered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-# Words for people repeat what stands beside them as data: in the model for print, in no published schema.
+# Wording for people repeats facts that the model also has as data: it is in the model, but in no published schema.
 from pydantic.json_schema import SkipJsonSchema as Wording
 
 from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Provenance(DocumentModel):
-    """Where the document comes from: enough to find the plan, the treatment and the rules again."""
+    """The origin of the document: it identifies the plan, the treatment and the rules."""
 
     account_id: str
     batch_id: str
@@ -57,7 +57,7 @@ class Header(DocumentModel):
 
 
 class Transport(DocumentModel):
-    """What the entry header needs: where, how and when the goods cross the border."""
+    """The data of the entry header: where, how and when the goods cross the border."""
 
     entry_type: str
     port_of_entry: str
@@ -71,7 +71,7 @@ class Transport(DocumentModel):
 
 
 class PartyBlock(DocumentModel):
-    """A party; `address_lines` is the address as it is printed, `contact_lines` who answers questions."""
+    """A party; `address_lines` is its printed address, `contact_lines` the person who answers questions."""
 
     name: str
     address: Address | None
@@ -82,13 +82,13 @@ class PartyBlock(DocumentModel):
 
 
 class ImporterBlock(PartyBlock):
-    """The importer of record; name and address are the buyer's where the plan gives no others."""
+    """The importer of record; name and address are the buyer's if the plan gives no others."""
 
     importer_number: Value
 
 
 class ManufacturerBlock(DocumentModel):
-    """Who made the goods of one or more lines."""
+    """A manufacturer of the goods of one or more lines."""
 
     ref: str
     name: str
@@ -99,7 +99,7 @@ class ManufacturerBlock(DocumentModel):
 
 
 class PartyBlocks(DocumentModel):
-    """Everyone named on the invoice."""
+    """All parties of the invoice."""
 
     seller: PartyBlock
     buyer: PartyBlock
@@ -109,7 +109,7 @@ class PartyBlocks(DocumentModel):
 
 
 class Mark(DocumentModel):
-    """One thing that customs must be told of a line, in words: a code that can be looked up, and what it says."""
+    """One customs fact of a line in words: its code, and its text."""
 
     kind: Literal["chapter99", "metal", "pga", "preference", "undetermined"]
     code: str
@@ -117,7 +117,7 @@ class Mark(DocumentModel):
 
 
 class InvoiceLine(DocumentModel):
-    """One line, numbered from 1 in the order of the plan; `treatment` is the plan's own, `marks` says it in words."""
+    """One line, numbered from 1 in the order of the plan; `treatment` is from the plan, `marks` is its wording."""
 
     number: int
     line_ref: str
@@ -158,28 +158,28 @@ class ChargeRow(DocumentModel):
 
 
 class RebateRow(DocumentModel):
-    """A rebate, drawback or bounty that the export is allowed, by name and amount; no part of the total."""
+    """A rebate, drawback or bounty that the export is allowed, by name and amount; not included in the total."""
 
     name: str
     amount: Value
 
 
 class AssistRow(DocumentModel):
-    """What was given for the production and is not in the prices, and its worth where that is known; no part of the total."""
+    """An assist, which is not in the prices, and its worth if it is known; not included in the total."""
 
     name: str
     amount: Value | None
 
 
 class UnitTotal(DocumentModel):
-    """The quantity of all lines that count in one unit."""
+    """The total quantity of all lines with the same unit of quantity."""
 
     unit: str
     quantity: Value
 
 
 class Totals(DocumentModel):
-    """The sums: `goods_value` of the lines, `invoice_total` as the plan states it."""
+    """The totals of the invoice: `goods_value` is the sum of the lines, `invoice_total` is the plan's value."""
 
     currency: str
     line_count: int
@@ -191,7 +191,7 @@ class Totals(DocumentModel):
 
 
 class ClassificationRow(DocumentModel):
-    """The lines of one HTS code, origin and chapter 99 headings, added up."""
+    """The sums of the lines with the same HTS code, origin and chapter 99 headings."""
 
     hts_code: Value
     country_of_origin: str
@@ -203,7 +203,7 @@ class ClassificationRow(DocumentModel):
 
 
 class PackedLine(DocumentModel):
-    """How much of one line lies directly in a package."""
+    """The quantity of one line that is directly in a package."""
 
     line_number: int
     line_ref: str
@@ -214,7 +214,7 @@ class PackedLine(DocumentModel):
 
 
 class PackageRow(DocumentModel):
-    """One handling unit, numbered from 1 so that a pallet stands before what it carries; `mark` is what its label says."""
+    """One package, numbered from 1 with each pallet before its contents; `mark` is the text of its label."""
 
     number: int
     package_ref: str
@@ -237,14 +237,14 @@ class PackageRow(DocumentModel):
 
 
 class PackageTypeTotal(DocumentModel):
-    """The packages of one type."""
+    """The number of packages of one type."""
 
     type: Value
     count: int
 
 
 class PackageSummary(DocumentModel):
-    """The packages added up; the weight and volume are those of the outermost ones, which carry all others."""
+    """The sums of the packages; weight and volume are of the outermost packages, which contain all others."""
 
     count: int
     outermost_count: int
@@ -256,7 +256,7 @@ class PackageSummary(DocumentModel):
 
 
 class Declaration(DocumentModel):
-    """The statement on the invoice, and the responsible employee of the exporter who knows the transaction (19 CFR 141.86)."""
+    """The statement on the invoice, and the exporter's responsible employee, who knows the transaction (19 CFR 141.86)."""
 
     statement: str
     name: str
@@ -266,7 +266,7 @@ class Declaration(DocumentModel):
 
 
 class Invoice(DocumentModel):
-    """The commercial invoice of one unit: every fact that a document prints, finished, in the order of the page."""
+    """The commercial invoice of one unit: every fact that a document prints, in the order of the page."""
 
     model_config = ConfigDict(json_schema_extra={"$id": "urn:exports:schema:commercial-customs-invoice:1"})
 

@@ -1,4 +1,4 @@
-"""What the facts of a document are made of: frozen objects, and values with the wording that people read."""
+"""The base types of a document's facts: frozen objects, and values with their wording for people."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic.alias_generators import to_camel
 
 from pipeline.core.money import format_plain
 
-#: Serialisation context under which a `Printed` value gives what people read instead of the exact value.
+#: The serialisation context for which a `Printed` value gives its wording instead of the exact value.
 FOR_PEOPLE = {"voice": "people"}
 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A value and how people read it: `1580.00` and `1,580.00`; in a template it stands for what people read."""
+    """A value and its wording, such as `1580.00` and `1,580.00`; a template shows the wording."""
 
     exact: Decimal | str
     shown: str
@@ -43,7 +43,7 @@ class DocumentModel(BaseModel):
 
 
 class Identifier(DocumentModel):
-    """A number that a party is known by."""
+    """An identifier of a party."""
 
     name: str
     value: Value

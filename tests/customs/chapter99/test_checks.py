@@ -1,4 +1,4 @@
-"""What a plan carries against what the rules have: every difference is found once, where it is, as loud as it should be."""
+"""Checks of chapter 99: each difference from the rules gives one finding, with the right pointer and severity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Changes = list[tuple[str, Any]]
 
 
 def with_goods(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
-    """The pan as other goods; a maker of its own country keeps the maker out of it."""
+    """Return the change that makes the pan other goods, with a manufacturer in its origin, so that V07 does not fire."""
     return [
         (f"{PAN}/htsCode", hts_code),
         (f"{PAN}/countryOfOrigin", origin),
@@ -124,7 +124,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         ],
         [("V11", "block", f"{STACK}/2/heading")],
     ),
-    "V11 a heading that nobody knows": (
+    "V11 an unknown heading": (
         [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
         [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
     ),
@@ -152,7 +152,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [(f"{STACK}/1", heading("9903.82.06", "10"))],
         [("V09", "warn", f"{PAN}/treatment/section232")],
     ),
-    "V09 an article of steel from who knows where": (
+    "V09 an article of steel of unknown origin": (
         with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
         [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
     ),
@@ -180,13 +180,13 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_difference_is_found_once_and_where_it_is(breach: str) -> None:
+def test_difference_gives_one_finding_at_its_place(breach: str) -> None:
     changes, expected = BREACHES[breach]
     assert chapter99(with_changes(*changes)) == expected
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_difference_is_reported_with_its_source_and_a_remedy(breach: str) -> None:
+def test_difference_has_source_and_remedy(breach: str) -> None:
     for finding in findings(with_changes(*BREACHES[breach][0])):
         if finding.rule in RULES:
             assert finding.message.endswith(".")
@@ -197,9 +197,9 @@ def test_a_difference_is_reported_with_its_source_and_a_remedy(breach: str) -> N
 RULES = ("V09", "V10", "V11", "V13")
 
 
-def chapter99(made: Json) -> list[tuple[str, str, str]]:
-    """What is said of metals and chapter 99 alone: other goods under the pan's words break other rules."""
-    return [item for item in list_findings(made) if item[0] in RULES]
+def chapter99(changed: Json) -> list[tuple[str, str, str]]:
+    """Return only the findings about metals and chapter 99: other goods with the pan's description break other rules."""
+    return [item for item in list_findings(changed) if item[0] in RULES]
 
 
 LISTED_METALS: dict[str, tuple[str, Json]] = {
@@ -214,18 +214,18 @@ LISTED_METALS: dict[str, tuple[str, Json]] = {
 
 
 @pytest.mark.parametrize("lacked", LISTED_METALS)
-def test_a_listed_metal_without_its_heading_is_refused_and_usmca_is_no_relief(lacked: str) -> None:
+def test_listed_metal_without_heading_blocks_even_with_usmca(lacked: str) -> None:
     code, metal = LISTED_METALS[lacked]
     claimed = [(f"{PAN}/spi", "S"), (f"{PAN}/usmcaCertificateRef", "C1")]
     free = heading("9903.05.93", "0")
-    made = with_changes(*with_goods(code, free, metals=[metal]), *claimed)
-    (found,) = [each for each in findings(made) if each.rule == "V11" and each.severity == "block"]
+    changed = with_changes(*with_goods(code, free, metals=[metal]), *claimed)
+    (found,) = [each for each in findings(changed) if each.rule == "V11" and each.severity == "block"]
     assert found.pointer == STACK
     assert f"carries no {lacked}" in found.message
     assert (found.source or "").startswith("confirmed: HTSUS 2026 Revision 6")
 
 
-def test_a_metal_that_a_transcription_put_on_the_list_is_a_warning() -> None:
+def test_metal_listed_by_transcription_only_warns() -> None:
     rack = with_goods("9403200075", FREE, heading("9903.03.14", "50"), metals=[steel()])
     (found,) = [each for each in findings(with_changes(*rack)) if each.rule == "V11"]
     assert (found.severity, found.pointer) == ("warn", STACK)
@@ -233,7 +233,7 @@ def test_a_metal_that_a_transcription_put_on_the_list_is_a_warning() -> None:
     assert (found.source or "").startswith("probable: ")
 
 
-def test_every_finding_of_chapter_99_says_how_sure_its_source_is() -> None:
+def test_every_chapter99_finding_names_status_of_source() -> None:
     said_first = {
         (found.source or "").split(": ", 1)[0]
         for changes, _ in BREACHES.values()
@@ -253,7 +253,7 @@ def test_every_finding_of_chapter_99_says_how_sure_its_source_is() -> None:
         ("9902.12.34", "block"),
     ],
 )
-def test_a_heading_that_nobody_knows_may_stand_for_one_of_its_own_range(unknown: str, severity: str) -> None:
+def test_unknown_heading_may_replace_heading_of_its_range(unknown: str, severity: str) -> None:
     lacking = with_changes((STACK, [FREE, heading(unknown)]))
     assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", severity, STACK)]
 
@@ -298,7 +298,7 @@ ALLOWED: dict[str, Changes] = {
 
 
 @pytest.mark.parametrize("allowed", ALLOWED)
-def test_what_the_rules_allow_is_left_alone(allowed: str) -> None:
+def test_allowed_headings_have_no_finding(allowed: str) -> None:
     assert chapter99(with_changes(*ALLOWED[allowed])) == []
 
 
@@ -306,38 +306,38 @@ MARCH, SUMMER = "2026-03-02", "2025-08-15"
 
 
 def list_findings_on(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]]:
-    """What is said of the pan's metals, entered when lists of metals were others; of the other lines other things are."""
-    made = with_changes(*enter_on(on), *changes)
+    """Return the findings about the pan's metals on an earlier day of entry, when the lists of metals were different."""
+    changed = with_changes(*enter_on(on), *changes)
     return [
         (finding.severity, finding.message)
-        for finding in findings(made)
+        for finding in findings(changed)
         if finding.rule in RULES and finding.pointer.startswith(PAN)
     ]
 
 
-def test_steel_before_august_2025_is_asked_for_by_lists_that_were_not_read() -> None:
+def test_steel_before_august_2025_refers_to_unread_lists() -> None:
     ((severity, message),) = list_findings_on(SUMMER, (STACK, []))
     assert severity == "warn"
     assert message == (
         "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
-        "2026-04-05), by lists that these rules do not hold."
+        "2026-04-05); this depends on lists that these rules do not hold."
     )
     assert list_findings_on(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
 
 
-def test_goods_of_which_nothing_speaks_for_metal_are_noted_all_the_same() -> None:
+def test_goods_without_sign_of_metal_get_note() -> None:
     assert [severity for severity, _ in list_findings_on(SUMMER, *with_goods("6105100010"))] == ["note"]
     assert list_findings_on(MARCH, *with_goods("6105100010", heading("9903.03.01", "10"))) == []
 
 
-def test_steel_and_copper_before_april_are_held_to_their_lists() -> None:
+def test_steel_and_copper_before_april_follow_their_lists() -> None:
     right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
     assert list_findings_on(MARCH, right) == []
-    said_of_it = (
+    text = (
         "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "
         "(Derivative steel articles of chapter 73, 50 %)"
     )
-    assert list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {said_of_it}.")]
+    assert list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0")])) == [("warn", f"Line L1: {text}.")]
     of_another_list = list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.91", "50")]))
     assert [severity for severity, _ in of_another_list] == ["warn"]
     tube = with_goods("7411101030", heading("9903.03.06", "0"), metals=[metal_row("copper", "3.2")], origin="CL")
@@ -345,26 +345,24 @@ def test_steel_and_copper_before_april_are_held_to_their_lists() -> None:
     assert "9903.78.01 (Copper, on its value, 50 %)" in list_findings_on(MARCH, *tube)[0][1]
 
 
-def test_aluminum_before_april_is_held_to_its_lists() -> None:
+def test_aluminum_before_april_follows_its_lists() -> None:
     aluminum = [metal_row("aluminum", "3.2", primaryCountryOfSmelt="CA", countryOfCast="CA")]
     right = with_goods("7615107180", heading("9903.03.06", "0"), heading("9903.85.07", "50"), metals=aluminum)
     assert list_findings_on(MARCH, *right) == []
     missing = with_goods("7615107180", heading("9903.03.06", "0"), metals=aluminum)
-    said_of_it = (
-        "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
-    )
-    assert ("warn", f"Line L1: {said_of_it}.") in list_findings_on(MARCH, *missing)
+    text = "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
+    assert ("warn", f"Line L1: {text}.") in list_findings_on(MARCH, *missing)
     of_april = with_goods("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
     assert list_findings_on(MARCH, *of_april)[0][0] == "block"
 
 
-def test_of_lists_that_were_only_heard_of_no_weight_refuses_a_plan() -> None:
+def test_missing_weight_for_unconfirmed_list_only_warns() -> None:
     bare = list_findings_on(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
     assert {severity for severity, _ in bare} == {"warn"}
-    assert any("but the weight of its steel is not given" in message for _, message in bare)
+    assert any("but the line gives no weight of its steel" in message for _, message in bare)
 
 
-def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
+def test_metal_countries_are_not_reported_for_territory() -> None:
     with_country = with_goods("7323930045", heading("9903.82.09"), metals=[steel()], origin="GU")
     assert chapter99(with_changes(*with_country)) == [
         ("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")
@@ -379,9 +377,7 @@ def test_of_goods_of_a_territory_no_country_of_the_metal_is_reported() -> None:
     ("on", "severities"),
     [("2026-07-29", []), ("2026-07-30", ["warn"] * 2), ("2026-09-13", ["warn"] * 2), ("2026-09-14", ["block"] * 2)],
 )
-def test_copper_wire_is_asked_where_it_was_smelted_and_cast_by_a_rule_of_its_own(
-    on: str, severities: list[str]
-) -> None:
+def test_copper_wire_needs_smelt_and_cast_by_own_rule(on: str, severities: list[str]) -> None:
     wire = with_goods("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
     asked = [item for item in list_findings(with_changes(*enter_on(on), *wire)) if item[0] == "V09"]
     assert [severity for _, severity, _ in asked] == severities
@@ -391,7 +387,7 @@ def test_copper_wire_is_asked_where_it_was_smelted_and_cast_by_a_rule_of_its_own
     ][: len(severities)]
 
 
-def test_other_copper_is_asked_for_its_weight_alone() -> None:
+def test_other_copper_needs_only_weight() -> None:
     (needed,) = data_needed("7411101030", "CL", date(2026, 11, 24))
     assert needed.fields == ("its weight in kg", "the net weight in kg")
     (wire,) = [need for need in data_needed("8544491000", "CL", date(2026, 11, 24)) if need.metal == "copper"]
@@ -402,6 +398,6 @@ def test_other_copper_is_asked_for_its_weight_alone() -> None:
     )
 
 
-def test_an_undecided_line_is_not_asked_for_headings() -> None:
-    made = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
-    assert list_findings(made) == [("T01", "block", f"{PAN}/treatment/undetermined")]
+def test_undetermined_line_has_no_missing_headings() -> None:
+    changed = with_changes((STACK, []), (f"{PAN}/treatment/undetermined", "The steel is being looked into."))
+    assert list_findings(changed) == [("T01", "block", f"{PAN}/treatment/undetermined")]

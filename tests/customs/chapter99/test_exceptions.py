@@ -1,4 +1,4 @@
-"""Where a heading says "Except for products described in headings ...", the rules except the same goods."""
+"""If a heading says "Except for products described in headings ...", the rules except the same goods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.customs.chapter99.test_checks import STACK, chapter99, with_goods
 AUTUMN = date(2026, 11, 24)
 
 #: The exceptions of HTSUS 2026 Revision 6, in the headings of chapter 99 and in U.S. notes 16, 33, 37, 38 and 39.
-#: Exclusions of China that had ended by then are left out.
+#: Exclusions of China that had ended before that revision are omitted.
 EXCEPT: dict[str, tuple[str, ...]] = {
     "9903.01.10": ("9903.01.13", "9903.01.14"),
     "9903.03.01": tuple(f"9903.03.{number:02d}" for number in range(2, 12)),
@@ -64,13 +64,13 @@ PAIRS = list(EXCEPT.items())
 
 
 def are_lists_disjoint(excepted: HeadingRow, row: HeadingRow) -> bool:
-    """Tell whether no goods fit both rows: those of one are certified not to be on the lists of the other."""
+    """Return whether no goods fit both rows: the goods of one are certified not to be on the lists of the other."""
     certified = excepted.when.certified
     return certified is not None and not excepted.when.lists and set(row.when.lists) <= set(certified.not_lists)
 
 
 @pytest.mark.parametrize(("general", "exceptions"), PAIRS, ids=EXCEPT)
-def test_what_a_heading_excepts_is_decided_before_it(general: str, exceptions: tuple[str, ...]) -> None:
+def test_excepted_headings_are_decided_first(general: str, exceptions: tuple[str, ...]) -> None:
     rules = ruleset()
     place = {row: number for number, row in enumerate(rules.rows)}
     for name in exceptions:
@@ -85,7 +85,7 @@ def test_what_a_heading_excepts_is_decided_before_it(general: str, exceptions: t
 
 
 CAR, LORRY_TIRE, BRAKE_PAD, MEDICAMENT = "8703230140", "4011201015", "8708305090", "3004909276"
-#: The heading for all countries, goods of it, and the headings that a country with an agreement has in its place.
+#: The heading for all countries, an HTS code of it, and the headings that replace it for a country with an agreement.
 AGREED = [
     ("9903.94.01", CAR, "JP", ["9903.94.40", "9903.94.41"]),
     ("9903.94.01", CAR, "DE", ["9903.94.50", "9903.94.51"]),
@@ -115,9 +115,7 @@ def choose_headings(general: str, code: str, origin: str, on: date = AUTUMN) -> 
 
 
 @pytest.mark.parametrize(("general", "code", "origin", "instead"), AGREED)
-def test_goods_of_an_agreement_take_its_heading_and_never_the_one_for_all_countries(
-    general: str, code: str, origin: str, instead: list[str]
-) -> None:
+def test_agreement_goods_get_agreement_heading_only(general: str, code: str, origin: str, instead: list[str]) -> None:
     choice = choose_headings(general, code, origin)
     offered = [item.row.heading for item in choice.candidates]
     assert general not in offered
@@ -125,7 +123,7 @@ def test_goods_of_an_agreement_take_its_heading_and_never_the_one_for_all_countr
     assert general in [item.row.heading for item in choose_headings(general, code, "VN").candidates]
 
 
-def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_given() -> None:
+def test_japanese_car_without_column_1_rate_has_no_decided_heading() -> None:
     steps = {
         step.heading: step for step in explain_headings(LineFacts(CAR, "JP", AUTUMN)) if step.program == "S232_AUTOS"
     }
@@ -134,16 +132,16 @@ def test_why_takes_no_heading_for_a_japanese_car_whose_column_1_rate_is_not_give
     assert {steps["9903.94.40"].verdict, steps["9903.94.41"].verdict} == {"needs_person"}
 
 
-def test_a_plan_that_overpays_for_a_japanese_car_is_refused_with_the_heading() -> None:
-    made = with_changes(*with_goods(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
-    assert chapter99(made) == [("V11", "block", f"{STACK}/1/heading")]
+def test_overpaying_for_japanese_car_blocks_with_heading() -> None:
+    changed = with_changes(*with_goods(CAR, heading("9903.05.90", "0"), heading("9903.94.01"), origin="JP"))
+    assert chapter99(changed) == [("V11", "block", f"{STACK}/1/heading")]
 
 
 @pytest.mark.parametrize(
     ("origin", "last", "first"),
     [("DE", "2025-07-31", "2025-08-01"), ("JP", "2025-09-15", "2025-09-16"), ("KR", "2025-10-31", "2025-11-01")],
 )
-def test_an_agreement_counts_from_its_first_day(origin: str, last: str, first: str) -> None:
+def test_agreement_applies_from_first_day(origin: str, last: str, first: str) -> None:
     for code, general in ((CAR, "9903.94.01"), (BRAKE_PAD, "9903.94.05")):
         offered = [
             general

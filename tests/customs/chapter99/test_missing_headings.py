@@ -1,4 +1,4 @@
-"""Vehicles and the like without a Section 232 heading: refused where the law has a heading for all of a list."""
+"""Vehicles and similar goods without a Section 232 heading: blocked if the law has a heading for a whole list."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ MEXICO, OTHER_THAN_232 = heading("9903.05.55", "10"), heading("9903.05.90", "0")
 
 
 def list_heading_findings(hts_code: str, *headings: Json) -> list[Finding]:
-    """What is said of the headings of a line of Mexico."""
-    made = with_changes(
+    """Return the findings about the headings of a line with origin Mexico."""
+    changed = with_changes(
         (f"{PAN}/htsCode", hts_code),
         (f"{PAN}/countryOfOrigin", "MX"),
         (f"{PAN}/treatment/chapter99", list(headings)),
         (f"{PAN}/treatment/section232", []),
     )
-    return [found for found in findings(made) if found.rule == "V11" and found.pointer.startswith(PAN)]
+    return [found for found in findings(changed) if found.rule == "V11" and found.pointer.startswith(PAN)]
 
 
 @pytest.mark.parametrize("vehicle", [CAR, TRUCK, BUS])
-def test_a_vehicle_without_any_heading_of_its_list_is_refused(vehicle: str) -> None:
+def test_vehicle_without_heading_blocks(vehicle: str) -> None:
     (found,) = list_heading_findings(vehicle, OTHER_THAN_232)
     assert (found.severity, found.pointer) == ("block", f"{PAN}/treatment/chapter99")
     assert (found.source or "").startswith("confirmed: HTSUS 2026 Revision 6")
@@ -38,7 +38,7 @@ def test_a_vehicle_without_any_heading_of_its_list_is_refused(vehicle: str) -> N
         (MEXICO, heading("9903.74.07", "0")),
     ],
 )
-def test_a_truck_takes_the_heading_that_a_person_says(beside: Json, carried: Json) -> None:
+def test_truck_may_carry_any_offered_heading(beside: Json, carried: Json) -> None:
     assert list_heading_findings(TRUCK, beside, carried) == []
 
 
@@ -50,20 +50,18 @@ def test_a_truck_takes_the_heading_that_a_person_says(beside: Json, carried: Jso
         ("8708304000", "warn", "9903.94.06 or 9903.94.05"),  # parts of cars: their row is transcribed since May 2026
     ],
 )
-def test_goods_of_a_list_need_one_of_its_headings_whatever_they_are_for(
-    hts_code: str, severity: str, offered: str
-) -> None:
+def test_listed_goods_need_one_heading_for_any_use(hts_code: str, severity: str, offered: str) -> None:
     (found,) = [each for each in list_heading_findings(hts_code, MEXICO) if offered in each.message]
     assert (found.severity, found.pointer) == (severity, f"{PAN}/treatment/chapter99")
     assert f"carries none of {offered}" in found.message
 
 
-def test_parts_that_are_none_of_a_vehicle_carry_the_headings_that_say_so() -> None:
+def test_other_parts_need_headings_that_declare_it() -> None:
     server = [heading(f"9903.{code}", "0") for code in ("79.02", "94.06")]
     assert list_heading_findings("8471500150", MEXICO, *server) == []
 
 
-def test_parts_of_drones_are_noted_as_no_row_takes_those_of_light_ones() -> None:
+def test_drone_parts_get_note_without_row_for_light_drones() -> None:
     (found,) = list_heading_findings("8807300015", MEXICO)
     assert found.severity == "note"
     assert "may need 9903.08.20" in found.message

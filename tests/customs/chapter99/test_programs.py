@@ -1,4 +1,4 @@
-"""Section 232 beside metals: which headings lines of vehicles, parts, wood, chips, medicaments and drones are offered, by day."""
+"""Section 232 without metals: the headings that vehicles, parts, wood, chips, medicaments and drones may need, by day."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ OFFERED = [
 
 
 @pytest.mark.parametrize(("program", "hts_code", "origin", "on", "spi", "headings"), OFFERED)
-def test_a_line_is_offered_the_headings_of_its_goods_origin_and_day(
+def test_headings_are_offered_by_goods_origin_and_day(
     program: str, hts_code: str, origin: str, on: date, spi: str | None, headings: list[str]
 ) -> None:
     assert offer_headings(program, hts_code, origin, on, spi) == headings
 
 
-def test_every_heading_of_the_primary_text_of_vehicles_and_chips_has_a_row() -> None:
+def test_every_published_vehicle_and_chip_heading_has_row() -> None:
     published = {
         *(f"9903.94.{n:02}" for n in (*range(1, 8), *range(31, 34), *range(40, 46), *range(50, 56), *range(60, 66))),
         *(f"9903.74.{n:02}" for n in range(1, 12) if n != 4),
@@ -120,7 +120,7 @@ def test_pharmaceutical_numbers_were_split_in_september() -> None:
     assert counts == {"2026-07-31": 131, "2026-09-29": 149}
 
 
-def test_what_an_importer_may_certify_is_reported_only_for_its_carrier() -> None:
+def test_certifiable_heading_is_explained_only_if_carried() -> None:
     shirt = LineFacts("6105100010", "VN", AUTUMN)
     assert not [step for step in explain_headings(shirt) if step.heading.startswith("9903.94.")]
     certified = LineFacts(PLASTIC, "VN", AUTUMN, claimed=frozenset({"9903.94.07"}))
@@ -128,11 +128,11 @@ def test_what_an_importer_may_certify_is_reported_only_for_its_carrier() -> None
     assert (step.heading, step.verdict) == ("9903.94.07", "needs_person")
     assert step.reasons == (
         "the goods are of VN",
-        "for the importer to certify: the parts are for making or repairing automobiles in the United States",
+        "the importer must certify: the parts are for making or repairing automobiles in the United States",
     )
 
 
-def test_a_chip_that_pays_keeps_the_duty_on_vehicle_parts_off() -> None:
+def test_dutiable_chip_excludes_vehicle_part_duty() -> None:
     choice = choose_headings("S232_AUTO_PARTS", SERVER, "TW", AUTUMN, None, "9903.79.01")
     assert choice is not None
     assert (choice.candidates, choice.yields_to) == ((), ("9903.79.01",))
@@ -141,7 +141,7 @@ def test_a_chip_that_pays_keeps_the_duty_on_vehicle_parts_off() -> None:
     assert kept.candidates
 
 
-def test_a_heading_that_cannot_apply_keeps_no_other_off() -> None:
+def test_inapplicable_heading_excludes_no_other() -> None:
     metals = choose_headings("S232_METALS", BOLT, "DE", AUTUMN, None, "9903.94.07")
     assert metals is not None
     assert metals.yields_to == ()
@@ -149,8 +149,8 @@ def test_a_heading_that_cannot_apply_keeps_no_other_off() -> None:
     assert metals.certain.heading == "9903.82.02"
 
 
-def test_forced_labor_waits_for_what_a_person_says_of_a_medicament() -> None:
+def test_forced_labor_heading_follows_medicament_claim() -> None:
     assert [row.heading for row in decide_headings(LineFacts(TABLET, "IN", AUTUMN)).certain] == ["9903.05.44"]
-    for heading, borne in (("9903.04.60", "9903.05.90"), ("9903.04.67", "9903.05.44")):
+    for heading, expected in (("9903.04.60", "9903.05.90"), ("9903.04.67", "9903.05.44")):
         stack = decide_headings(LineFacts(TABLET, "IN", AUTUMN, claimed=frozenset({heading})))
-        assert [row.heading for row in stack.certain] == [borne]
+        assert [row.heading for row in stack.certain] == [expected]

@@ -1,4 +1,4 @@
-"""The headings of a line as the dated rules have them: lists, weight, tier, origin, US metal, and what keeps what off."""
+"""The headings of a line by the dated rules: lists, weight, tier, origin, US metal, and headings that exclude others."""
 
 from __future__ import annotations
 
@@ -215,20 +215,20 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", DECIDED)
-def test_a_line_is_decided_by_the_rules_of_its_day(case: str) -> None:
+def test_line_is_decided_by_rules_of_its_day(case: str) -> None:
     facts, expected = DECIDED[case]
     assert headings(facts) == expected
 
 
 @pytest.mark.parametrize(("on", "rate"), [(date(2026, 12, 31), "25"), (date(2027, 1, 1), "30")])
-def test_a_rate_steps_up_on_its_day(on: date, rate: str) -> None:
+def test_rate_rises_on_its_day(on: date, rate: str) -> None:
     (row,) = [row for row in decide_headings(line(SOFA, "VN", on)).certain if row.heading == "9903.76.02"]
     assert str(row.rate_percent) == rate
 
 
-def test_what_only_a_person_knows_is_offered_and_not_decided() -> None:
+def test_heading_that_needs_person_is_offered_not_decided() -> None:
     assert offer_headings(line(ROBOT, "VN", AUTUMN, STEEL), "S232_METALS") == ["9903.82.10", "9903.82.11"]
-    assert headings(line(ROBOT, "VN", AUTUMN, STEEL)) == ["9903.05.90"]  # either of them brings it about
+    assert headings(line(ROBOT, "VN", AUTUMN, STEEL)) == ["9903.05.90"]  # either of them makes it apply
     assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL, spi="S"), "S232_METALS") == [
         "9903.82.13",
         "9903.82.20",
@@ -238,13 +238,13 @@ def test_what_only_a_person_knows_is_offered_and_not_decided() -> None:
     assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL), "S232_METALS") == ["9903.82.13", "9903.82.09"]
 
 
-def test_metal_of_which_nothing_is_said_leaves_the_question_open() -> None:
+def test_metal_without_country_leaves_heading_open() -> None:
     assert offer_headings(line(HINGE, "CA"), "S232_METALS") == [
         "9903.82.01", "9903.82.03", "9903.85.68", "9903.82.06", "9903.82.09",
     ]  # fmt: skip
 
 
-def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() -> None:
+def test_headings_of_unread_lists_are_offered_with_reason() -> None:
     pan = line(PAN, "CA", SUMMER, STEEL)
     assert offer_headings(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
     steps = {step.heading: step for step in explain_headings(pan)}
@@ -252,16 +252,16 @@ def test_of_lists_that_were_not_read_the_headings_are_offered_with_the_reason() 
     assert any("were not read" in step.source for step in steps.values())
 
 
-def test_goods_on_none_of_those_lists_are_offered_them_all_the_same() -> None:
+def test_goods_on_no_list_are_offered_headings_of_unread_lists() -> None:
     shirt = line("6105100010", "CA", SUMMER)
     choice = decide_headings(shirt).find_choice("S232_STEEL_LEGACY")
     assert choice is not None
     assert (choice.listed, choice.unlisted) == (False, True)
     assert offer_headings(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
-    assert offer_headings(shirt, "S232_ALUMINUM_LEGACY") == []  # the lists of aluminum were read
+    assert offer_headings(shirt, "S232_ALUMINUM_LEGACY") == []  # the rules hold the lists of aluminum
 
 
-def test_a_vehicle_heading_keeps_metals_off() -> None:
+def test_vehicle_heading_excludes_metal_headings() -> None:
     part = line("8708106000", "VN", AUTUMN, ALUMINUM, claimed=("9903.94.05",))
     stack = decide_headings(part)
     choice = stack.find_choice("S232_METALS")
@@ -271,7 +271,7 @@ def test_a_vehicle_heading_keeps_metals_off() -> None:
     assert "9903.82.09" in headings(line("8708106000", "VN", AUTUMN, ALUMINUM))
 
 
-def test_a_claim_in_question_leaves_open_what_hangs_on_it() -> None:
+def test_open_claim_leaves_dependent_heading_open() -> None:
     light = line(HINGE, "CA", AUTUMN, metal("steel", "0.1", us="0"), claimed=("9903.82.09",))
     assert {"9903.05.90", "9903.05.29"} <= set(offer_headings(light, "S301_FL"))
 
@@ -281,7 +281,7 @@ def test_thousands_of_codes_are_decided() -> None:
     assert sum(len(decide_headings(LineFacts(code, "CN", AUTUMN)).certain) for code in codes) > 3_000
 
 
-def test_the_decision_explains_itself_rule_by_rule() -> None:
+def test_decision_explains_each_rule() -> None:
     steps = {step.heading: step for step in explain_headings(line(PAN, "CA", AUTUMN, STEEL))}
     applied = [heading for heading, step in steps.items() if step.applies]
     assert applied == ["9903.05.90", "9903.82.09"]
@@ -290,7 +290,7 @@ def test_the_decision_explains_itself_rule_by_rule() -> None:
     assert "7323.93.00 is on list 16(c)(vii)" in duty.reasons[0]
     assert duty.source.startswith("HTSUS 2026 Revision 6, heading 9903.82.09")
     assert steps["9903.82.03"].reasons == ("chapter 73 is outside the weight test",)
-    assert steps["9903.82.06"].reasons == ("less than 85 % of its metal is of the United States",)
-    assert steps["9903.05.29"].reasons == ("a row before it applies",)
+    assert steps["9903.82.06"].reasons == ("less than 85 % of its metal is US metal",)
+    assert steps["9903.05.29"].reasons == ("an earlier row applies",)
     assert steps["9903.05.93"].verdict == "no" if "9903.05.93" in steps else True
     assert all(step.source for step in steps.values())

@@ -1,4 +1,4 @@
-"""One test a rule: it fires on the breach, at the pointer, as loud as it should be, and a good plan is left alone."""
+"""Each rule gives a finding for its breach, with the right pointer and severity, and none for a good plan."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.support.memory import measure_cost_ratio
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])
-def test_a_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None:
+def test_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None:
     assert findings(plan(units, lines, packages)) == []
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_breach_is_found_once_and_where_it_is(breach: str) -> None:
+def test_breach_gives_one_finding_at_its_place(breach: str) -> None:
     changes, expected = BREACHES[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_finding_says_what_to_do(breach: str) -> None:
+def test_finding_has_remedy(breach: str) -> None:
     for finding in findings(with_changes(*BREACHES[breach][0])):
         assert finding.message.endswith((".", ":")) or finding.rule == "T01"
         assert finding.remedy.endswith(".")
@@ -58,7 +58,7 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/invoice/total", "148.00"),
     ],
     "weights a tenth of a kilogram apart": [(f"{UNIT}/packages/0/grossWeightKg", "8.100")],
-    "steel that nobody can place": [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "OTH")],
+    "steel without a country": [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "OTH")],
     "a listed code that holds no metal": [
         (f"{PAN}/treatment/chapter99", [heading("9903.05.29", "10"), heading("9903.82.01", "0")]),
         (f"{PAN}/treatment/section232", []),
@@ -107,16 +107,16 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
 
 
 @pytest.mark.parametrize("allowed", ALLOWED)
-def test_what_is_allowed_is_left_alone(allowed: str) -> None:
+def test_allowed_change_has_no_finding(allowed: str) -> None:
     assert list_findings(with_changes(*ALLOWED[allowed]), on=date(2026, 7, 1)) == []
 
 
-def test_units_and_invoices_are_distinguished() -> None:
-    made = change_plan(change_plan(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
-    assert list_findings(made) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
+def test_repeated_unit_and_invoice_are_reported() -> None:
+    changed = change_plan(change_plan(plan(2), "/units/1/unitRef", "U1"), "/units/1/invoice/number", "A-00001")
+    assert list_findings(changed) == [("V24", "block", "/units/1/unitRef"), ("V24", "warn", "/units/1/invoice/number")]
 
 
-def test_a_day_that_has_passed_is_pointed_out_and_changes_nothing_else() -> None:
+def test_past_entry_day_only_gives_warning() -> None:
     assert list_findings(plan(), on=date(2027, 3, 1)) == [("V26", "warn", f"{UNIT}/entry/estimatedArrivalAt")]
 
 
@@ -130,23 +130,23 @@ def test_a_day_that_has_passed_is_pointed_out_and_changes_nothing_else() -> None
         ("2026-11-30T00:59:00-04:00", "warn"),
     ],
 )
-def test_a_day_begins_at_midnight_in_the_east_wherever_the_goods_arrive(arrival: str, severity: str) -> None:
-    made = with_changes(
+def test_entry_day_uses_eastern_time_at_any_port(arrival: str, severity: str) -> None:
+    changed = with_changes(
         (f"{UNIT}/entry/type", "11"),
         (f"{UNIT}/entry/estimatedArrivalAt", arrival),
         (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
     )
-    assert list_findings(made) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
+    assert list_findings(changed) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
 
 
-def test_without_an_arrival_the_day_of_export_counts() -> None:
+def test_export_day_counts_without_arrival() -> None:
     late = with_changes(
         *DEAR, (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")
     )
     assert list_findings(late) == [("V12", "block", f"{SHIRT}/usmcaCertificateRef")]
 
 
-def test_characters_that_the_fonts_lack_become_a_finding() -> None:
+def test_characters_missing_in_fonts_give_finding() -> None:
     private = with_changes(
         (f"{PAN}/sku", "PAN-\U00012000"), (f"{UNIT}/parties/buyer/address/city", "\U000f0000 Buffalo")
     )
@@ -156,48 +156,48 @@ def test_characters_that_the_fonts_lack_become_a_finding() -> None:
     ]
 
 
-def test_the_importers_number_is_never_repeated() -> None:
+def test_importer_number_is_never_repeated() -> None:
     (finding,) = findings(with_changes((f"{UNIT}/parties/importerOfRecord/importerNumber", "987-65-432")))
     assert "987" not in finding.message + finding.remedy
 
 
-def test_only_the_outermost_package_with_goods_is_weighed() -> None:
-    made = plan()
-    carton, box = made["units"][0]["packages"]
+def test_only_outermost_package_with_goods_counts() -> None:
+    changed = plan()
+    carton, box = changed["units"][0]["packages"]
     pallet = carton | {"packageRef": "PLT1", "type": "PLT", "lpn": None, "contents": [], "grossWeightKg": "40.000"}
     carton |= {"parentRef": "PLT1", "grossWeightKg": "12.000"}  # its own goods and the box
     box |= {"parentRef": "P1"}
-    made["units"][0]["packages"].append(pallet)
-    made["units"][0]["entry"]["manifestQuantity"] = "1"
-    assert list_findings(made) == []
-    assert list_findings(change_plan(made, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [
+    changed["units"][0]["packages"].append(pallet)
+    changed["units"][0]["entry"]["manifestQuantity"] = "1"
+    assert list_findings(changed) == []
+    assert list_findings(change_plan(changed, f"{UNIT}/packages/0/grossWeightKg", "8.000")) == [
         ("V04", "block", f"{UNIT}/packages")
     ]
 
 
 def build_tower(height: int) -> Plan:
-    """Return a plan whose two cartons stand on a circle of as many packages that stand on one another."""
-    made = plan()
-    packages = made["units"][0]["packages"]
+    """Return a plan with two cartons on the top of a chain of `height` packages whose parents form a circle."""
+    changed = plan()
+    packages = changed["units"][0]["packages"]
     packages[0]["parentRef"] = packages[1]["parentRef"] = "T0"
     packages += [
         packages[0] | {"packageRef": f"T{n}", "lpn": None, "contents": [], "parentRef": f"T{(n + 1) % height}"}
         for n in range(height)
     ]
-    return Plan.model_validate(made)
+    return Plan.model_validate(changed)
 
 
-def check(made: Plan) -> list[Finding]:
-    return check_plan(made, on=TODAY)
+def check(changed: Plan) -> list[Finding]:
+    return check_plan(changed, on=TODAY)
 
 
-def test_the_highest_tower_of_packages_is_weighed_package_by_package() -> None:
+def test_nested_packages_are_checked_in_linear_time() -> None:
     low, high = build_tower(1_998), build_tower(19_998)
     assert check(high) == []
     assert measure_cost_ratio(check, low, high) < 40
 
 
-def test_ten_times_the_lines_cost_about_ten_times_as_much() -> None:
+def test_ten_times_the_lines_cost_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
     assert check(many) == []
     assert measure_cost_ratio(check, some, many) < 40

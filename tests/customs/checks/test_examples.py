@@ -1,4 +1,4 @@
-"""The bundled example plans are what a planner would send: valid, complete and free of findings."""
+"""The bundled example plans are valid and complete, and have no findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.exports.schemas.plan import Plan, as_json
 FOLDER = Path(__file__).parents[3] / "examples" / "plans"
 NAMES = ("cookware", "consolidated-truck", "three-units")
 
-#: The toys name their certifier, for whose id no place in the agency's records is known.
+#: The toys name their certifier; no place for its id is known in the agency records.
 DECIDED_BY_HAND = {
     "three-units": [("V14-HAND", "note", f"/units/1/lines/{line}/treatment/pga/0") for line in (0, 1)],
 }
@@ -32,24 +32,24 @@ def example(name: str) -> Plan:
     return Plan.model_validate(document(name))
 
 
-def test_every_example_is_named_here() -> None:
+def test_every_example_is_tested() -> None:
     assert {path.stem for path in FOLDER.glob("*.json")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_has_no_finding_but_what_the_filer_keys_by_hand(name: str) -> None:
+def test_example_has_only_findings_for_manual_keying(name: str) -> None:
     plan = example(name)
     found = check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan)
     assert [(one.rule, one.severity, one.pointer) for one in found] == DECIDED_BY_HAND.get(name, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_says_every_field_so_that_its_hash_is_the_servers(name: str) -> None:
+def test_example_has_every_field_so_hash_matches_server(name: str) -> None:
     assert as_json(example(name)) == document(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_belongs_to_the_demo_and_is_accepted_by_the_sandbox(name: str) -> None:
+def test_example_names_demo_account_and_sandbox_broker(name: str) -> None:
     plan = example(name)
     assert (plan.account_id, plan.broker.id, plan.warehouse.id) == ("acc_demo", "br_sandbox", "wh_demo")
     assert plan.approval is not None
@@ -58,17 +58,17 @@ def test_an_example_belongs_to_the_demo_and_is_accepted_by_the_sandbox(name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_codes_its_manufacturers_by_the_regulation(name: str) -> None:
+def test_example_mids_follow_regulation(name: str) -> None:
     for unit in example(name).units:
         for manufacturer in unit.parties.manufacturers:
             assert manufacturer.mid == derive_mid(manufacturer.name, manufacturer.address)
 
 
-def test_the_examples_have_batches_of_their_own() -> None:
+def test_examples_have_different_batches() -> None:
     assert len({example(name).batch_id for name in NAMES}) == 3
 
 
-def test_cookware_is_steel_with_melt_and_pour_and_the_fda_disclaimed() -> None:
+def test_cookware_has_melt_and_pour_and_fda_disclaimer() -> None:
     (unit,) = example("cookware").units
     assert unit.entry.type == "01"
     for line in unit.lines:
@@ -78,7 +78,7 @@ def test_cookware_is_steel_with_melt_and_pour_and_the_fda_disclaimed() -> None:
         assert [(row.flag, row.disclaimer) for row in line.treatment.pga] == [("FD1", "A")]
 
 
-def test_the_truck_carries_forty_orders_in_forty_five_cartons_on_three_pallets() -> None:
+def test_truck_has_forty_orders_in_45_cartons_on_three_pallets() -> None:
     (unit,) = example("consolidated-truck").units
     pallets = [package for package in unit.packages if package.type == "PLT"]
     cartons = [package for package in unit.packages if package.type == "CTN"]
@@ -88,7 +88,7 @@ def test_the_truck_carries_forty_orders_in_forty_five_cartons_on_three_pallets()
     assert {carton.parent_ref for carton in cartons} == {pallet.package_ref for pallet in pallets}
 
 
-def test_the_truck_mixes_claims_agencies_metals_and_origins() -> None:
+def test_truck_mixes_claims_agencies_metals_and_origins() -> None:
     (unit,) = example("consolidated-truck").units
     claimed = [line for line in unit.lines if line.spi == "S"]
     cosmetics = [line for line in unit.lines if line.treatment.pga and line.treatment.pga[0].program == "COS"]
@@ -99,7 +99,7 @@ def test_the_truck_mixes_claims_agencies_metals_and_origins() -> None:
     assert cosmetics
     assert aluminum == "7615107180"
     assert chinese
-    # Goods that are only shipped from Ontario keep their own origin and its duties.
+    # Goods that are only shipped from Ontario keep their origin and its duties.
     assert {line.country_of_export for line in chinese} == {"CA"}
     assert {row.heading for line in chinese for row in line.treatment.chapter99} == {"9903.88.03", "9903.05.31"}
 
@@ -113,5 +113,5 @@ def test_three_units_differ_in_entry_type_agency_and_currency() -> None:
         ("USD", "None"),
         ("CAD", "0.7150"),
     ]
-    # Informal entry is for importers in the United States: an IRS number says so.
+    # Informal entry is only for importers in the United States; an IRS number shows this.
     assert all("-" in unit.parties.importer_of_record.importer_number[:3] for unit in (toys, dollars))

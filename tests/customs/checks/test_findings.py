@@ -1,4 +1,4 @@
-"""Every finding of every rule: a known id, a place in the plan, a sentence, a remedy and a source; one page names them all."""
+"""Each finding has a known rule id, a place in the plan, a sentence, a remedy and a source; one page names all rules."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.support.factories import Json, plan, read_pointer
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "config" / "rules" / "README.md"
 
-#: Rules of the program itself: what its fonts have, and which characters it takes.
+#: Rules of the service, not of customs: the characters of its fonts, and the characters that it accepts.
 OURS = {"D01", "D02"}
 
 
 def every_finding() -> Iterator[tuple[Json, Finding]]:
     for changes, _ in (*BREACHES.values(), *INTAKE.values()):
-        made = with_changes(*changes)
-        for finding in findings(made):
-            yield made, finding
+        changed = with_changes(*changes)
+        for finding in findings(changed):
+            yield changed, finding
     for finding in findings(plan(), on=date(2027, 3, 1)):
         yield plan(), finding
 
@@ -45,26 +45,26 @@ def read_rules_in_code() -> set[str]:
     return {rule for file in files for rule in ids.findall(file.read_text(encoding="utf-8"))}
 
 
-def test_each_of_the_rules_that_brokers_chase_is_broken_by_a_case() -> None:
+def test_every_rule_has_a_case() -> None:
     assert {f"V{number:02}" for number in range(1, 28)} <= {finding.rule for _, finding in FOUND}
 
 
-def test_each_rule_is_on_the_page_of_rules() -> None:
+def test_every_rule_is_documented() -> None:
     assert {finding.rule for _, finding in FOUND} <= read_rules_on_page()
     assert read_rules_in_code() == read_rules_on_page()
 
 
-def test_each_finding_is_a_sentence_with_a_remedy_and_a_source() -> None:
+def test_every_finding_has_sentence_remedy_and_source() -> None:
     for _, finding in FOUND:
         assert re.fullmatch(r"[^a-z].*[.]", finding.message), finding
         assert re.fullmatch(r"[A-Z].*[.]", finding.remedy), finding
         assert finding.source or finding.rule in OURS, finding
 
 
-def test_each_finding_points_into_the_plan() -> None:
-    for made, finding in FOUND:
+def test_every_finding_points_into_plan() -> None:
+    for changed, finding in FOUND:
         way, _, last = finding.pointer.rpartition("/")
-        place: Any = read_pointer(made, way) if way else made
-        # What is missing altogether is pointed to where it belongs.
+        place: Any = read_pointer(changed, way) if way else changed
+        # The pointer of a missing value names the place where it belongs.
         belongs = last in place or finding.rule.startswith("V14-") or finding.rule == "V35"
         assert belongs if isinstance(place, dict) else int(last) < len(place), finding

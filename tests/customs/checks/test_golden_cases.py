@@ -1,4 +1,4 @@
-"""What brokers chase, asked before they must: each breach is found, each remedy is accepted."""
+"""What brokers must otherwise ask for: each breach gives a finding, and each remedy is accepted."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from tests.support.factories import change_plan, plan
 
 
 @pytest.mark.parametrize("breach", INTAKE)
-def test_a_breach_is_found_where_it_is(breach: str) -> None:
+def test_breach_gives_finding_at_its_place(breach: str) -> None:
     changes, expected = INTAKE[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
 @pytest.mark.parametrize("breach", INTAKE)
-def test_a_finding_is_a_sentence_with_a_remedy(breach: str) -> None:
+def test_finding_is_sentence_with_remedy(breach: str) -> None:
     for finding in findings(with_changes(*INTAKE[breach][0])):
         assert finding.message.endswith(".")
         assert finding.remedy.endswith(".")
         assert "None" not in finding.message + finding.remedy
 
 
-@pytest.mark.parametrize("spoken", SPECIFIC_DESCRIPTIONS)
-def test_what_is_said_is_believed(spoken: str) -> None:
-    assert list_findings(with_changes(*SPECIFIC_DESCRIPTIONS[spoken])) == []
+@pytest.mark.parametrize("case", SPECIFIC_DESCRIPTIONS)
+def test_specific_description_has_no_finding(case: str) -> None:
+    assert list_findings(with_changes(*SPECIFIC_DESCRIPTIONS[case])) == []
 
 
-def test_the_same_goods_of_one_order_are_asked_about_and_those_of_two_are_not() -> None:
-    made = plan(lines=3)
-    lines = made["units"][0]["lines"]
+def test_repeated_line_of_one_order_gives_warning() -> None:
+    changed = plan(lines=3)
+    lines = changed["units"][0]["lines"]
     lines[2] = copy.deepcopy(lines[0]) | {"lineRef": "L3"}
-    made["units"][0]["invoice"]["total"] = "226.00"
-    assert list_findings(made) == [("V24", "warn", f"{UNIT}/lines/2")]
-    assert list_findings(change_plan(made, f"{UNIT}/lines/2/orderId", "ord_9")) == []
+    changed["units"][0]["invoice"]["total"] = "226.00"
+    assert list_findings(changed) == [("V24", "warn", f"{UNIT}/lines/2")]
+    assert list_findings(change_plan(changed, f"{UNIT}/lines/2/orderId", "ord_9")) == []
 
 
 @pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
-def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: RequiredAttribute) -> None:
+def test_required_attribute_is_accepted_from_attributes_or_description(row: RequiredAttribute) -> None:
     code = (row.prefixes[0] + "0" * 10)[:10]
     wording = "Thing of glass, painted blue, boxed singly"
     asked = [
@@ -62,16 +62,16 @@ def test_each_attribute_is_asked_of_its_goods_and_taken_from_either_place(row: R
         assert not reported((f"{PAN}/attributes", {key: value}))
 
 
-def test_a_certification_is_in_a_unit_once() -> None:
-    made = plan()
-    certificates = made["units"][0]["usmcaCertificates"]
+def test_repeated_certification_is_rejected() -> None:
+    changed = plan()
+    certificates = changed["units"][0]["usmcaCertificates"]
     certificates.append(copy.deepcopy(certificates[0]))
-    assert list_findings(made) == [("V24", "block", f"{UNIT}/usmcaCertificates/1/ref")]
+    assert list_findings(changed) == [("V24", "block", f"{UNIT}/usmcaCertificates/1/ref")]
 
 
-def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked_about() -> None:
-    made = plan()
-    certificate = made["units"][0]["usmcaCertificates"][0]
+def test_minimal_certification_is_accepted_with_findings() -> None:
+    changed = plan()
+    certificate = changed["units"][0]["usmcaCertificates"][0]
     for added in (
         "certifierAddress",
         "certifierContact",
@@ -82,13 +82,13 @@ def test_a_certification_as_short_as_the_first_version_took_it_is_read_and_asked
         "goods",
     ):
         del certificate[added]
-    assert list_findings(made) == [
+    assert list_findings(changed) == [
         ("V30", "warn", f"{CERTIFICATE}/{missing}")
         for missing in ("certifierContact", "certifierAddress", "producer", "importer", "goods")
     ]
 
 
-#: The nine elements of USMCA annex 5-A, and what a certification without each is told: by the schema or by V30.
+#: The nine elements of USMCA annex 5-A, and the error for a certification without each: from the schema or from V30.
 ELEMENTS: dict[int, tuple[list[tuple[str, Any]], str]] = {
     1: ([("certifierRole", None)], "/certifierRole"),
     2: ([("certifierContact", None)], "/certifierContact"),
@@ -103,11 +103,11 @@ ELEMENTS: dict[int, tuple[list[tuple[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_each_of_the_nine_elements_of_a_certification_is_asked_for(element: int) -> None:
+def test_each_missing_certification_element_is_reported(element: int) -> None:
     changes, missing = ELEMENTS[element]
-    made = with_changes(*((f"{CERTIFICATE}/{name}", value) for name, value in changes))
+    changed = with_changes(*((f"{CERTIFICATE}/{name}", value) for name, value in changes))
     try:
-        reported = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
+        reported = [finding.pointer for finding in findings(changed) if finding.rule == "V30"]
     except ValidationError as refused:
         reported = ["/" + "/".join(str(part) for part in error["loc"]) for error in refused.errors()]
     assert reported == [f"{CERTIFICATE}{missing}"]
@@ -126,7 +126,7 @@ def test_each_of_the_nine_elements_of_a_certification_is_asked_for(element: int)
         ("2026-06-15", "2199-12-31", 1),
     ],
 )
-def test_a_blanket_period_has_twelve_months(begins: str, ends: str, reported: int) -> None:
-    made = with_changes((f"{CERTIFICATE}/blanketFrom", begins), (f"{CERTIFICATE}/blanketTo", ends))
-    found = [finding.pointer for finding in findings(made) if finding.rule == "V30"]
+def test_blanket_period_has_at_most_twelve_months(begins: str, ends: str, reported: int) -> None:
+    changed = with_changes((f"{CERTIFICATE}/blanketFrom", begins), (f"{CERTIFICATE}/blanketTo", ends))
+    found = [finding.pointer for finding in findings(changed) if finding.rule == "V30"]
     assert found == [f"{CERTIFICATE}/blanketTo"] * reported

@@ -1,4 +1,4 @@
-"""The manufacturer identification code, by the worked examples of the regulation and of customs guides."""
+"""The manufacturer identification code (MID), with the examples of the regulation and of customs guides."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def address(line1: str, city: str, country: str = "US", region: str | None = Non
         ("Éclair & Fils", "ECLFIL"),
     ],
 )
-def test_the_name_gives_three_letters_of_two_words(name: str, part: str) -> None:
+def test_name_gives_three_letters_of_two_words(name: str, part: str) -> None:
     assert derive_mid(name, address("1 Main Street", "Erlanger")) == f"US{part}1ERL"
 
 
-def test_the_largest_number_of_the_street_line_counts() -> None:
+def test_largest_number_of_street_counts() -> None:
     assert derive_mid("DHL Express", address("236 Wendell Ford Blvd Ste 1304", "Erlanger")) == "USDHLEXP1304ERL"
 
 
@@ -67,11 +67,11 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("name", "line1", "city", "country", "code"), EXAMPLES, ids=[each[-1] for each in EXAMPLES])
-def test_the_worked_examples_come_out(name: str, line1: str, city: str, country: str, code: str) -> None:
+def test_published_examples_give_their_mid(name: str, line1: str, city: str, country: str, code: str) -> None:
     assert derive_mid(name, address(line1, city, country)) == code
 
 
-def test_a_prefix_of_one_country_is_a_name_in_another() -> None:
+def test_name_prefix_is_ignored_only_in_its_country() -> None:
     assert derive_mid("PT Industries", address("1 Main Street", "Erlanger")) == "USPTIND1ERL"
 
 
@@ -79,7 +79,7 @@ def test_a_prefix_of_one_country_is_a_name_in_another() -> None:
     ("city", "part"),
     [("Tokyo", "TOK"), ("St. Michel", "STM"), ("18-Mile High", "MIL"), ("The Hague", "HAG"), ("The", "THE")],
 )
-def test_the_city_gives_three_letters(city: str, part: str) -> None:
+def test_city_gives_three_letters(city: str, part: str) -> None:
     assert derive_mid("Bergstrom", address("1 Main Street", city)) == f"USBER1{part}"
 
 
@@ -121,23 +121,23 @@ def test_the_city_gives_three_letters(city: str, part: str) -> None:
         ("Harbour House", None, ""),
     ],
 )
-def test_the_number_has_at_most_four_digits_and_is_no_street_name(line1: str, line2: str | None, number: str) -> None:
+def test_number_has_four_digits_and_ignores_street_names(line1: str, line2: str | None, number: str) -> None:
     assert derive_mid("Bergstrom", address(line1, "Erlanger", line2=line2)) == f"USBER{number}ERL"
 
 
 def list_mid_findings(mid: str) -> list[tuple[str, str, str]]:
-    """What is said of the MID of a mill at 120A King St W that knits a shirt."""
-    made = with_changes(
+    """Return the findings about the MID of a mill at 120A King St W that knits a shirt."""
+    changed = with_changes(
         (f"{MAKER}/name", "Maple Goods Ltd"),
         (f"{MAKER}/address/line1", "120A King St W"),
         (f"{MAKER}/address/line2", None),
         (f"{MAKER}/mid", mid),
         (f"{SHIRT}/manufacturerRef", "M1"),
     )
-    return [each for each in list_findings(made) if each[0] == "V01"]
+    return [each for each in list_findings(changed) if each[0] == "V01"]
 
 
-def test_a_mill_at_120a_is_right_with_its_number_and_not_refused_without() -> None:
+def test_mid_of_120a_is_accepted_with_and_without_number() -> None:
     assert list_mid_findings("XOMAPGOO120TOR") == []
     assert list_mid_findings("XOMAPGOOTOR") == [("V01", "warn", f"{MAKER}/mid")]
     assert list_mid_findings("XOMAPGOO121TOR") == [("V01", "block", f"{MAKER}/mid")]
@@ -149,21 +149,21 @@ def test_a_mill_at_120a_is_right_with_its_number_and_not_refused_without() -> No
      ("ON", "XO"), ("PE", "XP"), ("QC", "XQ"), ("SK", "XS"), ("YT", "XY"), ("Québec", "XQ"), ("Ontario", "XO"),
      ("CA-ON", "XO"), ("Newfoundland & Labrador", "XW"), ("Île-du-Prince-Édouard", "XP"), ("Yukon Territory", "XY")],
 )  # fmt: skip
-def test_canada_is_coded_by_province(region: str, code: str) -> None:
-    made = derive_mid("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA", region))
-    assert made == f"{code}MAPGOO120TOR"
-    assert country_of_mid(made) == "CA"
+def test_canadian_mid_begins_with_province(region: str, code: str) -> None:
+    changed = derive_mid("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA", region))
+    assert changed == f"{code}MAPGOO120TOR"
+    assert country_of_mid(changed) == "CA"
 
 
-def test_a_canadian_address_without_a_province_gives_no_code() -> None:
+def test_canadian_address_without_province_gives_no_mid() -> None:
     assert derive_mid("Maple Goods Ltd", address("120 Wellington Street West", "Toronto", "CA")) is None
 
 
 @pytest.mark.parametrize(("name", "city"), [("株式会社", "Osaka"), ("Bergstrom", "大阪"), ("& .", "Osaka")])
-def test_what_has_no_latin_letters_gives_no_code(name: str, city: str) -> None:
+def test_name_without_latin_letters_gives_no_mid(name: str, city: str) -> None:
     assert derive_mid(name, address("1-2-3 Chuo", city, "JP")) is None
 
 
-def test_no_code_is_longer_than_fifteen_characters() -> None:
-    made = derive_mid("Amalgamated Plastics Corp", address("99999 Long Street", "St. Catharines", "CA", "ON"))
-    assert made == "XOAMAPLA9999STC"
+def test_mid_has_at_most_fifteen_characters() -> None:
+    changed = derive_mid("Amalgamated Plastics Corp", address("99999 Long Street", "St. Catharines", "CA", "ON"))
+    assert changed == "XOAMAPLA9999STC"

@@ -1,4 +1,4 @@
-"""Who answers for an invoice is a person, and an importer's Social Security number is told of without being repeated."""
+"""The contact of an invoice must be a person; an importer's Social Security number is reported but not repeated."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
         "24/7",
     ],
 )
-def test_a_department_is_no_responsible_employee(name: str) -> None:
+def test_department_as_employee_gives_warning(name: str) -> None:
     assert list_findings(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
 
 
 @pytest.mark.parametrize("name", ["Demo Employee", "D. Employee", "王小明", "Ng", "Demo Sales"])
-def test_a_name_of_a_person_is_left_alone(name: str) -> None:
+def test_name_of_person_has_no_finding(name: str) -> None:
     assert "V19-NAME" not in {rule for rule, _, _ in list_findings(with_changes((NAME, name)))}
 
 
-def test_the_finding_says_whom_to_name() -> None:
+def test_finding_says_whom_to_name() -> None:
     (finding,) = findings(with_changes((NAME, "Export desk")))
-    assert finding.message == "The responsible employee of unit U1 is Export desk, which reads like a desk."
-    assert finding.remedy == "Name the employee of the exporter who knows the sale; keep the desk as the title."
+    assert (
+        finding.message
+        == "The responsible employee of unit U1 is Export desk, which looks like a department, not a person."
+    )
+    assert finding.remedy == "Name the exporter's employee who knows the sale; give the department as the title."
     assert finding.source == "19 CFR 141.86(j)"
 
 
-def test_a_social_security_number_is_reported_and_not_repeated() -> None:
+def test_social_security_number_is_reported_but_not_repeated() -> None:
     (finding,) = findings(with_changes((NUMBER, "123-45-6789")))
     assert (finding.rule, finding.severity, finding.pointer) == ("V20-SSN", "warn", NUMBER)
     assert "6789" not in finding.message + finding.remedy
@@ -50,9 +53,9 @@ def test_a_social_security_number_is_reported_and_not_repeated() -> None:
 
 
 @pytest.mark.parametrize("number", ["12-345678900", "12-3456789AB"])
-def test_an_irs_number_has_no_finding(number: str) -> None:
+def test_irs_number_has_no_finding(number: str) -> None:
     assert list_findings(with_changes((NUMBER, number))) == []
 
 
-def test_a_number_of_cbp_is_not_taken_for_a_social_security_number() -> None:
+def test_cbp_number_is_not_a_social_security_number() -> None:
     assert "V20-SSN" not in {rule for rule, _, _ in list_findings(with_changes((NUMBER, "261127-12345")))}

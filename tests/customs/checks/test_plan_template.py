@@ -1,4 +1,4 @@
-"""The commented plan that `exports plans new` prints: once its comments are out it is a plan that executes."""
+"""The commented plan that `exports plans new` prints: without its comments it is a valid plan without findings."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def models(value: object) -> Iterator[BaseModel]:
             yield from models(inner)
 
 
-def test_the_template_is_a_plan_without_a_finding() -> None:
+def test_plan_template_has_no_finding() -> None:
     plan = Plan.model_validate(document())
     assert check_plan(plan, on=date(2026, 11, 24)) + packages.check_plan(plan) == []
 
 
-def test_the_template_shows_every_field_of_everything_in_it() -> None:
+def test_plan_template_shows_every_field() -> None:
     plan = Plan.model_validate(document())
     shown = [model for model in models(plan) if model.model_fields_set != set(type(model).model_fields)]
     assert shown == []

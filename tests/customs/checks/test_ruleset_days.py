@@ -1,4 +1,4 @@
-"""The rules that a plan was made by and the day of entry against the rules of this service (R01, R02)."""
+"""The ruleset of a plan and the day of entry, compared with the rules of this service (R01, R02)."""
 
 from __future__ import annotations
 
@@ -21,30 +21,28 @@ from tests.customs.cases import enter_on, findings, list_findings, with_changes
         ("us-ca-2027-01-01", "2027-01-01", "warn"),
     ],
 )
-def test_a_plan_of_another_ruleset_is_flagged_and_its_treatment_kept(
-    ruleset_id: str, as_of: str, severity: str
-) -> None:
-    made = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
-    assert list_findings(made) == [("R01", severity, "/ruleset/asOf")]
-    (finding,) = findings(made)
+def test_plan_of_other_ruleset_gives_warning_and_keeps_treatment(ruleset_id: str, as_of: str, severity: str) -> None:
+    changed = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
+    assert list_findings(changed) == [("R01", severity, "/ruleset/asOf")]
+    (finding,) = findings(changed)
     assert ruleset_id in finding.message
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
 
 
-def test_a_service_with_older_rules_than_the_plan_says_that_it_is_the_one_behind() -> None:
+def test_plan_of_newer_ruleset_reports_outdated_service() -> None:
     (finding,) = findings(with_changes(("/ruleset", {"id": "us-ca-2027-04-01", "asOf": "2027-04-01"})))
     assert "us-ca-2027-04-01 as of 2027-04-01, which is newer than the rules of this service" in finding.message
     assert "ruleset_outdated" not in finding.message
-    assert finding.remedy == "Bring the rules of this installation up to date before the plan is executed."
+    assert finding.remedy == "Update the rules of this installation before the plan is executed."
 
 
 @pytest.mark.parametrize("ruleset_id", ["us-ca-of-a-later-correction", "of-my-own"])
-def test_a_correction_that_this_service_does_not_know_is_not_called_old(ruleset_id: str) -> None:
+def test_unknown_correction_is_not_called_outdated(ruleset_id: str) -> None:
     as_of = ruleset().as_of.isoformat()  # a correction keeps the day
     (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
     assert f"{ruleset_id} as of {as_of}, which this service does not know. It may be newer" in finding.message
     assert "ruleset_outdated" not in finding.message
-    assert finding.remedy.startswith("Bring the rules of this installation up to date")
+    assert finding.remedy.startswith("Update the rules of this installation")
 
 
 @pytest.mark.parametrize(
@@ -56,16 +54,16 @@ def test_a_correction_that_this_service_does_not_know_is_not_called_old(ruleset_
         ("of-my-own", "2026-10-06"),
     ],
 )
-def test_a_plan_of_older_rules_is_called_old(ruleset_id: str, as_of: str) -> None:
+def test_plan_of_older_ruleset_is_called_outdated(ruleset_id: str, as_of: str) -> None:
     (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
     assert finding.message.endswith("ruleset_outdated.")
-    assert "made and approved again by the newer rules" in finding.remedy
+    assert "Make and approve the plan again with the newer rules" in finding.remedy
 
 
 @pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
-def test_rules_that_are_old_on_the_day_of_entry_are_named_once(days: int, found: list[str]) -> None:
+def test_rules_too_old_on_entry_day_give_one_finding(days: int, found: list[str]) -> None:
     entered_on = ruleset().as_of + timedelta(days=days)
-    made = with_changes(*enter_on(entered_on.isoformat()))
-    of_rules = [each for each in findings(made) if each.rule.startswith("R")]
+    changed = with_changes(*enter_on(entered_on.isoformat()))
+    of_rules = [each for each in findings(changed) if each.rule.startswith("R")]
     assert [each.rule for each in of_rules] == found
     assert all(each.severity == "warn" and f"{days} days after" in each.message for each in of_rules)

@@ -1,4 +1,4 @@
-"""A claim of USMCA: a certification above $2,500, a signed statement on the invoice up to it."""
+"""A USMCA claim needs a certification above $2,500, and a signed statement on the invoice up to $2,500."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def set_worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
         ("625.01", "2500.04", "2677.04", "block"),
     ],
 )
-def test_a_certification_is_needed_above_the_limit_and_a_statement_is_asked_for_below(
+def test_certification_is_needed_above_limit_and_statement_below(
     price: str, value: str, total: str, severity: str
 ) -> None:
     assert list_findings(with_changes(*set_worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
 
 
-def test_the_finding_names_the_value_the_field_and_how_sure_it_is() -> None:
+def test_finding_names_value_field_and_status() -> None:
     (found,) = findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE))
-    assert "USMCA is claimed for goods of $1,500.00 without a certification" in found.message
+    assert "claims USMCA for goods of $1,500.00 without a certification" in found.message
     assert "invoice.usmcaStatement" in found.remedy
     assert "19 CFR 182.14(a)(2)" in (found.source or "")
     assert (entry_rules().usmca_low_value.status, entry_rules().usmca_statement.status) == ("probable", "check")
 
 
-def test_with_the_statement_a_claim_of_little_value_has_no_finding() -> None:
+def test_low_value_claim_with_statement_has_no_finding() -> None:
     stated = (f"{UNIT}/invoice/usmcaStatement", STATEMENT)
     assert list_findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
     dear = with_changes(*set_worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
     assert list_findings(dear) == [("V12", "block", REF)]
 
 
-def test_every_line_that_claims_counts_and_no_other() -> None:
+def test_only_claiming_lines_count_for_limit() -> None:
     bag = f"{UNIT}/lines/2"
     dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
     assert list_findings(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
@@ -65,23 +65,23 @@ def test_every_line_that_claims_counts_and_no_other() -> None:
 
 def test_the_limit_is_in_us_dollars() -> None:
     canadian = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7")]
-    made = with_changes(*set_worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
-    assert ("V12", "warn", REF) in list_findings(made)
+    changed = with_changes(*set_worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)
+    assert ("V12", "warn", REF) in list_findings(changed)
     without_a_rate = with_changes(*set_worth("100.00", "400.00", "577.00"), canadian[0], *NO_CERTIFICATE)
     assert ("V12", "block", REF) in list_findings(without_a_rate)
 
 
-def test_a_certification_that_the_unit_does_not_carry_is_refused_at_any_value() -> None:
+def test_unknown_certification_is_rejected_at_any_value() -> None:
     assert list_findings(with_changes((REF, "C9"))) == [("V12", "block", REF)]
 
 
-def test_before_the_rule_a_certification_was_needed_at_any_value() -> None:
+def test_certification_was_needed_at_any_value_before_rule() -> None:
     assert not entry_rules().usmca_low_value.in_force(date(2021, 7, 5))
     assert entry_rules().usmca_low_value.in_force(date(2021, 7, 6))
 
 
 class Counted(list[UsmcaCertificate]):
-    """Certifications that count how often somebody walks through them."""
+    """A list of certifications that counts its iterations."""
 
     walks = 0
 
@@ -90,7 +90,7 @@ class Counted(list[UsmcaCertificate]):
         return super().__iter__()
 
 
-def test_the_certifications_of_a_unit_are_read_once_however_many_lines_it_has() -> None:
+def test_certifications_are_read_once_per_unit() -> None:
     unit = Plan.model_validate(with_changes()).units[0]
     certificates = Counted(unit.usmca_certificates)
     many = unit.model_copy(update={"lines": unit.lines * 20, "usmca_certificates": certificates})
@@ -99,7 +99,7 @@ def test_the_certifications_of_a_unit_are_read_once_however_many_lines_it_has() 
 
 
 @pytest.mark.parametrize("kind", ["cci_pdf", "cci_human_readable", "cci_json", "cci_ubl"])
-def test_the_statement_is_printed_as_the_plan_has_it_and_only_then(kind: str) -> None:
+def test_statement_is_printed_only_if_plan_has_it(kind: str) -> None:
     def stated(data: dict[str, Any]) -> None:
         data["invoice"]["usmcaStatement"] = STATEMENT
 
@@ -111,5 +111,5 @@ def test_the_statement_is_printed_as_the_plan_has_it_and_only_then(kind: str) ->
 
 
 def _words(kind: str, invoice: Invoice) -> str:
-    made = next(each.make(invoice) for each in KINDS if each.artifact_type == kind)
-    return "".join((read_printed_document(made).text() if kind == "cci_pdf" else made.decode()).split())
+    changed = next(each.make(invoice) for each in KINDS if each.artifact_type == kind)
+    return "".join((read_printed_document(changed).text() if kind == "cci_pdf" else changed.decode()).split())

@@ -1,4 +1,4 @@
-"""Findings of agency answers: at the datum itself, as loud as the rule is sure, and with what to do."""
+"""Findings about agency answers: the pointer names the datum, the severity fits the evidence, and a remedy is given."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def answer_row(row: Json, *changes: tuple[str, Any]) -> Json:
     return with_changes((ROW, row), (ARRIVAL, "2026-11-26T13:00:00-05:00"), *changes)
 
 
-def test_food_that_says_everything_has_no_finding() -> None:
+def test_complete_food_answer_has_no_finding() -> None:
     assert list_findings(answer_row(food())) == []
 
 
 @pytest.mark.parametrize("key", FOOD)
-def test_each_datum_that_lacks_is_pointed_to(key: str) -> None:
+def test_missing_datum_is_named_by_pointer(key: str) -> None:
     assert list_findings(answer_row(food("FD1", "PRO", key))) == [("V14-DATA", "block", f"{ROW}/data/{key}")]
 
 
-def test_natural_food_says_how_it_came_to_be() -> None:
+def test_natural_food_needs_its_processing() -> None:
     assert list_findings(answer_row(food("FD1", "NSF"))) == [("V14-DATA", "block", f"{ROW}/data/sourceType")]
     assert list_findings(answer_row(food("FD1", "NSF", sourceType="262"))) == []
 
 
-def test_prior_notice_takes_arrival_from_the_entry_and_asks_for_the_facility() -> None:
+def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
     registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
     assert list_findings(answer_row(food("FD3"))) == [registration]
     assert list_findings(answer_row(food("FD3", foodFacilityExemption="FME"))) == []
@@ -56,54 +56,56 @@ def test_prior_notice_takes_arrival_from_the_entry_and_asks_for_the_facility() -
     assert list_findings(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
 
 
-def test_an_arrival_in_utc_is_asked_for_in_the_time_of_the_port() -> None:
-    made = answer_row(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
-    (finding,) = findings(made)
+def test_utc_arrival_must_be_given_in_port_time() -> None:
+    changed = answer_row(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
+    (finding,) = findings(changed)
     assert (finding.rule, finding.severity, finding.pointer) == ("V14-RECORD", "warn", ARRIVAL)
-    assert "2026-11-26T18:00Z is UTC: give the port's own time" in finding.message
+    assert "2026-11-26T18:00Z is UTC; give the local time of the port" in finding.message
     own = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00")
     assert list_findings(answer_row(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
 
 
-def test_two_possible_answers_are_both_named() -> None:
+def test_alternative_answers_are_both_named() -> None:
     (finding,) = findings(answer_row(food("FD3")))
-    assert finding.message.endswith("lacks: Food facility registration or Food facility exemption.")
+    assert finding.message.endswith("lacks Food facility registration or Food facility exemption.")
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceType", "40")]
 )
-def test_a_datum_of_another_shape_is_queried(key: str, value: str) -> None:
-    made = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
-    assert list_findings(made) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
+def test_malformed_datum_gives_warning(key: str, value: str) -> None:
+    changed = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
+    assert list_findings(changed) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
 
 
-def test_other_use_is_put_into_words() -> None:
+def test_other_intended_use_needs_text() -> None:
     row = food() | {"intendedUse": "980.000"}
     assert list_findings(answer_row(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
     assert list_findings(answer_row(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
 
 
-def test_a_party_that_the_unit_does_not_have_or_that_nobody_answers_for_needs_a_person() -> None:
+def test_unknown_party_or_missing_contact_needs_person() -> None:
     (stranger,) = findings(answer_row(food(deliveredTo="Somebody Else LLC")))
     assert (stranger.rule, stranger.severity, stranger.pointer) == ("V14-RECORD", "warn", f"{ROW}/data/deliveredTo")
     assert stranger.message == (
         "Line L1, FDA records, deliveredTo: "
-        "no party of the unit is named Somebody Else LLC: its address is not in the plan."
+        "no party of the unit is named Somebody Else LLC, so its address is not in the plan."
     )
     (silent,) = findings(answer_row(food(fdaImporter="Demo Housewares Inc")))
-    assert silent.message.endswith("fdaImporter: the plan names no contact of Demo Housewares Inc for PG21.")
+    assert silent.message.endswith("fdaImporter: the plan has no contact of Demo Housewares Inc for PG21.")
 
 
 @pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
-def test_consumer_product_safety_never_blocks(row: Json) -> None:
+def test_cpsc_findings_never_block(row: Json) -> None:
     assert {severity for _, severity, _ in list_findings(answer_row(row))} == {"warn"}
 
 
-def test_certificates_in_full_name_every_part_that_lacks() -> None:
-    made = answer_row(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
-    lacking = [pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in list_findings(made) if rule == "V14-DATA"]
+def test_full_certificate_names_each_missing_part() -> None:
+    changed = answer_row(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
+    lacking = [
+        pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in list_findings(changed) if rule == "V14-DATA"
+    ]
     assert lacking == [
         "citationCodes",
         "manufactureDate",
@@ -113,30 +115,30 @@ def test_certificates_in_full_name_every_part_that_lacks() -> None:
     ]
 
 
-def test_goods_from_a_zone_need_no_certificate_yet() -> None:
+def test_zone_goods_need_no_certificate_yet() -> None:
     zone = (f"{UNIT}/entry/type", "06")
     assert list_findings(answer_row(pga_row("CP1", "CPS"), zone)) == []
     later = (f"{UNIT}/entry/estimatedArrivalAt", "2027-01-08T12:00:00Z")
     assert ("V14", "warn") in [each[:2] for each in list_findings(answer_row(pga_row("CP1", "CPS"), zone, later))]
 
 
-def test_the_small_plant_disclaimer_is_for_the_lacey_act_alone() -> None:
+def test_small_plant_disclaimer_is_only_for_lacey_act() -> None:
     assert list_findings(answer_row(pga_row("AL2", "APH", disclaimer="G"))) == []
     assert list_findings(answer_row(pga_row("AQ1", "APH", program="APQ", disclaimer="G"))) == [
         ("V14-DISCLAIMER", "block", f"{ROW}/disclaimer")
     ]
 
 
-def test_a_program_of_another_flag_is_pointed_out() -> None:
-    made = answer_row(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
-    assert list_findings(made) == [
+def test_program_of_other_flag_is_reported() -> None:
+    changed = answer_row(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
+    assert list_findings(changed) == [
         ("V14-PROGRAM", "warn", f"{ROW}/program"),
         ("V14-DATA", "warn", f"{ROW}/data/casNumber"),
         ("V14-HAND", "note", ROW),
     ]
 
 
-def test_every_finding_names_its_source_and_what_to_do() -> None:
+def test_every_finding_has_source_and_remedy() -> None:
     rows = [food("FD1", "PRO", "shipper"), pga_row("FD2", "FDA"), pga_row("EH1", "EPA", disclaimer="B")]
     for row in rows:
         (finding,) = findings(answer_row(row))

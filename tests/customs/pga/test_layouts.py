@@ -1,4 +1,4 @@
-"""The layouts of message-set records: 80 columns without overlap, and every field padded as its class asks."""
+"""The layouts of message-set records: 80 columns without overlap, and each field padded by its class."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline.customs.reference.pga_layouts import RecordField, RecordRules, rec
 RULES = record_rules()
 FIELDS = [(record, field) for record in RULES.layouts for field in RULES.fields_of(record)]
 
-#: Fields as the chapter of 2026-07-01 has them, a second time and by hand: first and last column, class, need. The data
-#: file is held against them.
+#: The fields of the chapter of 2026-07-01, copied by hand: first and last column, class, need. The data file is compared
+#: with them.
 CHAPTER = {
     "OI": "11-80 X M",
     "PG00": "5-5 A M, 6-9 AN C",
@@ -58,7 +58,7 @@ CHAPTER = {
 
 
 def sample(field: RecordField) -> str:
-    """A value that the field can take, one column shorter than it is wide where it has more than one."""
+    """Return a valid value of the field that is one column shorter than the field, unless it has only one column."""
     length = max(1, field.width - 1)
     if field.kind == "N":
         whole = max(1, length - field.decimals)
@@ -67,7 +67,7 @@ def sample(field: RecordField) -> str:
 
 
 @pytest.mark.parametrize("record", CHAPTER)
-def test_fields_have_the_columns_the_class_and_the_need_of_the_chapter(record: str) -> None:
+def test_fields_match_columns_class_and_need_of_chapter(record: str) -> None:
     got = [
         f"{field.first}-{field.last} {field.kind}{field.decimals or ''} {'M' if field.mandatory else 'C'}"
         for field in RULES.fields_of(record)
@@ -75,12 +75,12 @@ def test_fields_have_the_columns_the_class_and_the_need_of_the_chapter(record: s
     assert ", ".join(got) == CHAPTER[record]
 
 
-def test_there_is_a_layout_for_every_record_of_which_the_chapter_gives_columns() -> None:
+def test_every_record_of_chapter_has_layout() -> None:
     assert RULES.layouts.keys() == CHAPTER.keys()
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: RecordField) -> None:
+def test_field_fills_only_its_columns(record: str, field: RecordField) -> None:
     value = sample(field)
     text = RULES.format_record(record, {field.name: value}).text
     assert len(text) == 80
@@ -94,14 +94,14 @@ def test_a_field_stands_in_its_columns_and_nowhere_else(record: str, field: Reco
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_a_field_that_is_not_said_is_spaces_and_reported_where_it_is_required(record: str, field: RecordField) -> None:
+def test_empty_field_is_blank_and_reported_if_mandatory(record: str, field: RecordField) -> None:
     written = RULES.format_record(record, {})
     assert written.text == record.ljust(80)
     assert (field.name in {trouble.field for trouble in written.problems}) is field.mandatory
 
 
 @pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
-def test_one_column_too_many_is_reported(record: str, field: RecordField) -> None:
+def test_value_one_column_too_long_is_reported(record: str, field: RecordField) -> None:
     long = "1" * (field.width + 1)
     written = RULES.format_record(record, {field.name: "A" * len(long) if field.kind == "A" else long})
     assert len(written.text) == 80
@@ -133,14 +133,14 @@ def test_one_column_too_many_is_reported(record: str, field: RecordField) -> Non
         ("PG20", "city", "Kraków, 中", "KRAKOW, ?            ", "characters"),
     ],
 )
-def test_what_a_field_makes_of_a_value(record: str, field: str, value: str, put: str, fault: str | None) -> None:
+def test_value_is_formatted_by_field_class(record: str, field: str, value: str, put: str, fault: str | None) -> None:
     written = RULES.format_record(record, {field: value})
     at = RULES.find_field(record, field)
     assert written.text[at.first - 1 : at.last] == put
     assert {one.fault for one in written.problems if one.field == field} == ({fault} if fault else set())
 
 
-def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:
+def test_every_placed_datum_is_known_element() -> None:
     assert set(RULES.elements) <= set(pga_rules().elements)
     roles = {role.code for role in pga_rules().roles}
     assert {place.role for place in RULES.elements.values() if place.role} <= roles
@@ -154,14 +154,14 @@ def test_every_datum_that_has_a_place_is_one_that_agencies_ask_for() -> None:
         ("layouts", {"PG23": {"code": "4-9 X M"}}, "field code of PG23 does not follow"),
         ("layouts", {"PG23": {"code": "5-9 Q M"}}, "should match pattern"),
         ("elements", {"genus": {"record": "PG05", "field": "genius"}}, "PG05 genius is named"),
-        ("elements", {"genus": {"record": "PG99"}}, "does not name each of them once"),
+        ("elements", {"genus": {"record": "PG99"}}, "must name each record exactly once"),
         ("overflow", {"PG19": {"nickname": "ENA"}}, "PG19 nickname is named"),
-        ("together", [["PG06", "PG05"]], "PG06 and PG05 go together, but do not follow one another"),
-        ("elements", {"genus": {"record": "PG34", "field": "number"}}, "does not name each of them once"),
+        ("together", [["PG06", "PG05"]], "PG06 and PG05 belong together, so they must follow one another"),
+        ("elements", {"genus": {"record": "PG34", "field": "number"}}, "must name each record exactly once"),
     ],
 )
-def test_a_layout_that_cannot_be_right_is_refused(table: str, change: Any, message: str) -> None:
-    made = deepcopy(yaml.safe_load((files("config") / "rules" / "pga_records.yaml").read_text(encoding="utf-8")))
-    made[table] = made[table] | change if isinstance(change, dict) else change
+def test_inconsistent_layout_is_rejected(table: str, change: Any, message: str) -> None:
+    changed = deepcopy(yaml.safe_load((files("config") / "rules" / "pga_records.yaml").read_text(encoding="utf-8")))
+    changed[table] = changed[table] | change if isinstance(change, dict) else change
     with pytest.raises(ValidationError, match=message):
-        RecordRules.model_validate(made)
+        RecordRules.model_validate(changed)

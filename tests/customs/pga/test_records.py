@@ -1,4 +1,4 @@
-"""A line's agency answers as 80-column records: which, in what order, and what is told where something does not fit."""
+"""A line's agency answers as 80-column records: their number and order, and the notes on values that do not fit."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def kinds(records: list[str]) -> list[str]:
     return [record[:4].strip() for record in records]
 
 
-def test_food_with_prior_notice_is_sent_in_the_order_of_the_chapter() -> None:
+def test_food_records_follow_chapter_order() -> None:
     got = build_records([food()], (f"{PAN}/description", "Tomatoes, peeled, canned, for eating"))
     assert got.records == [
         "OI        TOMATOES, PEELED, CANNED, FOR EATING                                  ",
@@ -101,24 +101,24 @@ def test_food_with_prior_notice_is_sent_in_the_order_of_the_chapter() -> None:
     ]
 
 
-def test_dates_are_written_as_the_layout_has_them() -> None:
+def test_dates_follow_layout() -> None:
     record = next(record for record in build_records([food()]).records if record.startswith("PG30"))
     assert (record[5:13], record[13:17], record[17:21]) == ("11262026", "1305", "0901")
 
 
-def test_an_arrival_in_utc_leaves_day_and_time_to_the_filer() -> None:
+def test_utc_arrival_leaves_date_and_time_to_filer() -> None:
     got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
     assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
     assert any(one.key == "arrivalDatetime" and one.unfit for one in got.notes)
 
 
-def test_a_disclaimer_is_sent_with_nothing_else() -> None:
+def test_disclaimer_is_sent_with_only_pg01() -> None:
     got = build_records([pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "left out"})])
     assert kinds(got.records) == ["OI", "PG01"]
     assert got.records[1] == "PG01001FDAFOO" + " " * 66 + "A"
 
 
-def test_answers_are_numbered_by_agency_and_stand_together() -> None:
+def test_answers_of_one_agency_are_grouped_and_numbered() -> None:
     rows = [
         food(),
         pga_row("EP7", "EPA", disclaimer="A"),
@@ -137,12 +137,12 @@ def test_answers_are_numbered_by_agency_and_stand_together() -> None:
     assert kinds(build_records(rows).records).count("OI") == 1
 
 
-def test_what_is_no_information_for_an_agency_is_not_sent() -> None:
+def test_answer_without_data_is_not_sent() -> None:
     assert build_records([pga_row("AQX", "APH"), pga_row("FD1", "FDA")]).records == []
     assert build_records([]).records == []
 
 
-def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
+def test_certificate_by_reference_sends_id_and_version() -> None:
     row = pga_row("CP1", "CPS", processing="REF", data={"certifierId": "C-1", "productId": "P-77", "versionId": "3"})
     got = build_records([row])
     assert got.records[1:] == [
@@ -152,7 +152,7 @@ def test_a_product_certificate_by_reference_gives_id_and_version() -> None:
     assert got.places == {(0, "productId"): "PG02 10-28", (0, "versionId"): "PG02 33-51"}
 
 
-def test_each_species_stands_with_its_country_of_harvest() -> None:
+def test_each_species_has_its_country_of_harvest() -> None:
     data = {"genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"]}
     got = build_records([pga_row("AL2", "APH", data=data)])
     assert got.records[2:] == [
@@ -163,14 +163,14 @@ def test_each_species_stands_with_its_country_of_harvest() -> None:
     ]
 
 
-def test_a_species_of_several_countries_stands_before_all_of_them() -> None:
+def test_species_precedes_all_of_its_countries() -> None:
     got = build_records(
         [pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})]
     )
     assert [record[:9].strip() for record in got.records[2:]] == ["PG05ACER", "PG06HRVCA", "PG06HRVUS"]
 
 
-def test_each_affirmation_of_compliance_has_its_record() -> None:
+def test_each_affirmation_of_compliance_has_own_record() -> None:
     data = {"fdaProductCode": "80FMF--", "deviceListing": ["D123456", "D654321"], "establishmentRegistration": "3009"}
     got = build_records([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
     assert got.records[3:] == [
@@ -181,20 +181,20 @@ def test_each_affirmation_of_compliance_has_its_record() -> None:
     assert got.places[0, "establishmentRegistration"] == "PG23 10-79"
 
 
-def test_packing_has_six_levels_and_no_more() -> None:
+def test_packing_has_at_most_six_levels() -> None:
     levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
     got = build_records([food(quantityBaseUom=levels)])
     assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
     (remark,) = [one for one in got.notes if one.key == "quantityBaseUom"]
     assert remark.unfit
-    assert remark.note == "PG26 is sent 6 times at most; the further values are left to the filer"
+    assert remark.note == "PG26 is sent 6 times at most; the filer must key the other values"
 
 
-#: The chapter's order of what stands below one PG01, by hand.
+#: The order of the records below one PG01, copied by hand from the chapter.
 ORDER = "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG19 PG20 PG21 PG22 PG23 PG25 PG26 PG27 PG28 PG29 PG30".split()
 
 
-def test_records_stand_in_the_order_of_the_chapter_whatever_the_order_of_the_data() -> None:
+def test_records_follow_chapter_order_for_any_order_of_data() -> None:
     assert list(record_rules().order) == ORDER
     data = {
         "arrivalPort": "0901",
@@ -215,7 +215,7 @@ def test_records_stand_in_the_order_of_the_chapter_whatever_the_order_of_the_dat
     assert len(places) == len(data)
 
 
-def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
+def test_long_name_and_address_overflow_after_party_records() -> None:
     name = "Maple Goods and Household Wares of Ontario Limited"
     address = ADDRESS | {"line1": "12000 Front Street West, Building C", "city": "Saint-Louis-de-Gonzague-du-Cap"}
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
@@ -230,7 +230,7 @@ def test_a_long_name_and_address_overflow_whole_and_part_no_trio() -> None:
     assert got.notes == []
 
 
-def test_a_name_that_even_the_overflow_cannot_hold_is_reported() -> None:
+def test_name_longer_than_overflow_is_reported() -> None:
     name = "Maple " * 13 + "Ltd"
     row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
     got = build_records([row])
@@ -238,9 +238,9 @@ def test_a_name_that_even_the_overflow_cannot_hold_is_reported() -> None:
     assert got.notes[1].note == "longer than the 32 characters of PG19 26-57"
 
 
-def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
+def test_unknown_party_has_no_address() -> None:
     (remark,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
-    assert remark.note == "no party of the unit is named Somebody Else LLC: its address is not in the plan"
+    assert remark.note == "no party of the unit is named Somebody Else LLC, so its address is not in the plan"
     assert remark.unfit
 
 
@@ -256,7 +256,7 @@ def test_a_party_that_the_unit_does_not_name_has_no_address() -> None:
         (food(quantityBaseUom=[f"{n} CTN" for n in range(1, 8)]), "data/quantityBaseUom"),
     ],
 )
-def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) -> None:
+def test_unfit_value_gives_finding_at_datum(row: Json, pointer: str) -> None:
     named = {"fdaImporter": "Demo Housewares Inc, Dock 4", "deliveredTo": "Demo Housewares Inc, Dock 4"}
     known = row | {"data": row["data"] | named}
     at_the_port = (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T13:00:00-05:00")
@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_a_finding_at_the_datum(row: Json, pointer: str) ->
     ]
 
 
-def test_a_description_in_other_letters_is_a_finding_and_a_long_one_is_not() -> None:
+def test_description_in_other_script_gives_finding_but_long_one_does_not() -> None:
     row = (f"{ROWS}/0", pga_row("FD1", "FDA", program="FOO", disclaimer="A"))
     long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
     assert list_findings(with_changes(row, (f"{PAN}/description", long))) == []
@@ -273,7 +273,7 @@ def test_a_description_in_other_letters_is_a_finding_and_a_long_one_is_not() -> 
     assert foreign == [("V14-RECORD", "warn", f"{PAN}/description")]
 
 
-def test_a_base_unit_that_is_the_lines_own_needs_no_number() -> None:
+def test_base_unit_equal_to_line_unit_needs_no_quantity() -> None:
     (record,) = [record for record in build_records([food(quantityBaseUom="NO")]).records if record.startswith("PG26")]
     assert record == "PG261000000000400NO".ljust(80)
 
@@ -282,7 +282,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_s
 
 
 @given(TEXT, TEXT)
-def test_whatever_is_written_every_record_has_eighty_printable_columns(name: str, product: str) -> None:
+def test_any_record_has_eighty_printable_columns(name: str, product: str) -> None:
     got = build_records([food(productName=product, deliveredTo=name)])
     for record in got.records:
         assert len(record) == 80

@@ -1,4 +1,4 @@
-"""The rules load whole or not at all: each slip in their data is named with its file, its row and what to do about it."""
+"""An error in the rules rejects all of them; the message names the file, the row and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the rules that a test may spoil."""
+    """A copy of the rules that a test may change."""
     return Path(shutil.copytree(RULES, tmp_path / "rules"))
 
 
@@ -41,7 +41,7 @@ def list_errors(manifest: Path) -> list[str]:
     return refused.value.errors
 
 
-def test_the_rules_load_once_and_cannot_be_changed() -> None:
+def test_rules_load_once_and_are_immutable() -> None:
     rules = ruleset()
     assert ruleset() is rules
     assert (rules.id, rules.as_of) == ("us-ca-2026-11-27.2", date(2026, 10, 7))
@@ -52,7 +52,7 @@ def test_the_rules_load_once_and_cannot_be_changed() -> None:
             mapping["9903.82.09"] = ()  # type: ignore[index]
 
 
-def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
+def test_every_row_has_source_confidence_status_and_first_day() -> None:
     rules = ruleset()
     rows = [*rules.rows, *rules.bans, *rules.families, *rules.exclusive, *rules.companions, *rules.metals.metals]
     rows += [held.version for held in rules.resolved_lists]
@@ -62,7 +62,7 @@ def test_every_row_has_a_source_a_confidence_a_status_and_a_first_day() -> None:
         assert row.effective_from is not None
 
 
-def test_every_rule_of_the_entry_says_where_it_comes_from_and_how_sure_that_is() -> None:
+def test_every_entry_rule_has_source_and_confidence() -> None:
     entry = load_rules()[1]["entry.yaml"]
     for name in type(entry).model_fields.keys() - {"schema_version", "as_of", "destination"}:
         held = getattr(entry, name)
@@ -74,7 +74,7 @@ def test_every_rule_of_the_entry_says_where_it_comes_from_and_how_sure_that_is()
     assert all(isinstance(group, ReferenceRow) for group in ruleset().country_groups)
 
 
-def test_every_row_of_all_files_can_be_listed_with_its_source_and_status() -> None:
+def test_catalog_lists_every_row_with_source_and_status() -> None:
     rows = all_rows()
     assert len(rows) > 480
     for row in rows:
@@ -84,7 +84,7 @@ def test_every_row_of_all_files_can_be_listed_with_its_source_and_status() -> No
     assert len({(row.kind, row.name, row.effective_from) for row in rows}) == len(rows)
 
 
-def test_every_heading_belongs_to_a_family_of_its_program() -> None:
+def test_every_heading_is_in_family_of_its_program() -> None:
     rules = ruleset()
     for row in rules.rows:
         family = rules.find_family(row.heading)
@@ -95,7 +95,7 @@ def test_every_heading_belongs_to_a_family_of_its_program() -> None:
 @pytest.mark.parametrize("name", sorted(
     file.relative_to(RULES).as_posix() for file in RULES.rglob("*.*") if file.suffix in {".yaml", ".json"}
 ))  # fmt: skip
-def test_every_file_of_rules_counts_in_the_content_hash(folder: Path, name: str) -> None:
+def test_content_hash_covers_every_file(folder: Path, name: str) -> None:
     assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write("\n")
@@ -103,7 +103,7 @@ def test_every_file_of_rules_counts_in_the_content_hash(folder: Path, name: str)
 
 
 class Slip(NamedTuple):
-    """An edit of a file of rules, and how what is said of it begins, or what of it."""
+    """An edit of a file of rules, and the expected error: its beginning, or a part of it."""
 
     file: str
     old: str
@@ -115,12 +115,12 @@ SLIPS = {
     "a heading of another form": Slip(
         METALS, 'heading: "9903.82.09"', 'heading: "9903.82.9"',
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.9].heading: "
-        "'9903.82.9' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+        "'9903.82.9' is not a heading of chapter 99 such as 9903.82.09. Correct it.",
     ),
     "a heading of chapter 73": Slip(
         METALS, 'heading: "9903.82.09"', 'heading: "7323.93.00"',
         f"{METALS}: [S232_METALS from 2026-04-06].rows[7323.93.00].heading: "
-        "'7323.93.00' is no heading of chapter 99 such as 9903.82.09. Correct it.",
+        "'7323.93.00' is not a heading of chapter 99 such as 9903.82.09. Correct it.",
     ),
     "a program that is not defined": Slip(
         METALS, "program: S232_METALS,", "program: S999,",
@@ -134,37 +134,37 @@ SLIPS = {
     ),
     "a group of countries that is not defined": Slip(
         METALS, "origins: [RU]", "origins: [RUSSIA]",
-        f"{METALS}: heading 9903.82.15 from 2026-04-06 names the group of countries RUSSIA, which is not defined. "
+        f"{METALS}: heading 9903.82.15 from 2026-04-06 names country group RUSSIA, which is not defined. "
         "Define it, or correct the name.",
     ),
     "windows that overlap": Slip(
         METALS, "      effective_to: 2026-06-07\n", "      effective_to: 2026-06-08\n",
-        f"{METALS}: heading 9903.82.15 has rows whose windows overlap, from 2026-04-06 and 2026-06-08. "
-        "End the older the day before the newer begins.",
+        f"{METALS}: heading 9903.82.15 has rows whose periods overlap, from 2026-04-06 and 2026-06-08. "
+        "End the older row on the day before the newer row begins.",
     ),
     "a heading twice": Slip(
         METALS, 'heading: "9903.82.09"', 'heading: "9903.82.02"',
-        f"{METALS}: heading 9903.82.02 has rows whose windows overlap, from 2026-04-06 and 2026-04-06. "
-        "End the older the day before the newer begins.",
+        f"{METALS}: heading 9903.82.02 has rows whose periods overlap, from 2026-04-06 and 2026-04-06. "
+        "End the older row on the day before the newer row begins.",
     ),
     "a group of countries of another time": Slip(
         "ruleset.yaml", "effective_from: 2022-04-09", "effective_from: 2026-04-07",
-        f"{METALS}: heading 9903.82.07 from 2026-04-06 names the group of countries COLUMN_2 of its time, "
+        f"{METALS}: heading 9903.82.07 from 2026-04-06 names country group COLUMN_2 in its period, "
         "which is not defined. Define it, or correct the name.",
     ),
     "a group of countries twice": Slip(
         "ruleset.yaml", "name: COLUMN_2", "name: EU",
-        "ruleset.yaml: group EU has rows whose windows overlap. End the older the day before the newer begins.",
+        "ruleset.yaml: group EU has rows whose periods overlap. End the older row on the day before the newer row begins.",
     ),
     "a window that runs backwards": Slip(
         METALS, "effective_to: 2027-12-31", "effective_to: 2025-12-31",
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.17]: it ends on 2025-12-31, before it begins on 2026-04-06. "
-        "Correct its days.",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.17]: effective_to 2025-12-31 is before effective_from 2026-04-06. "
+        "Correct its dates.",
     ),
     "a field that is not known": Slip(
         METALS, "countries: [RU]", "countrys: [RU]",
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.countrys: "
-        "Extra inputs are not permitted. Take it out, or correct its name.",
+        "Extra inputs are not permitted. Remove it, or correct its name.",
     ),
     "a field that is missing": Slip(
         METALS, '      source: "HTSUS 2026 Revision 6, U.S. note 16(c)"\n', "",
@@ -177,52 +177,52 @@ SLIPS = {
     "a word that is none of those allowed": Slip(
         METALS, "share: any", "share: half",
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].when.metal_from.share: "
-        "Input should be 'any', 'most' or 'all'. Write one of these.",
+        "Input should be 'any', 'most' or 'all'. Use one of these values.",
     ),
     "a status that is none": Slip(
         METALS, "      status: probable", "      status: sure",
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.01].status: "
-        "Input should be 'confirmed', 'probable' or 'check'. Write one of these.",
+        "Input should be 'confirmed', 'probable' or 'check'. Use one of these values.",
     ),
     "a rate on nothing known": Slip(
         METALS, "basis: non_us_content", "basis: the_rest",
         "Input should be 'full_value', 'total_with_column_1', ",
     ),
-    "a rate that is no number": Slip(
+    "a rate that is not a number": Slip(
         METALS, 'rate_percent: "200"', 'rate_percent: "two hundred"',
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: ",
     ),
     "a rate that lost its digits": Slip(
         METALS, 'rate_percent: "200"', "rate_percent: 200.1",
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 2023-03-10].rate_percent: "
-        '200.1 is no figure in quotes. Write a figure in quotes, such as "12.5".',
+        '200.1 is not a number in quotes. Write a number in quotes, such as "12.5".',
     ),
     "a word for a day": Slip(
         METALS, "effective_from: 2023-03-10", "effective_from: spring",
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from spring].effective_from: 'spring' is no day. "
-        "Write a day such as 2026-11-24.",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from spring].effective_from: 'spring' is not a date. "
+        "Write a date such as 2026-11-24.",
     ),
     "a number for a day": Slip(
         METALS, "effective_from: 2023-03-10", "effective_from: 20230310",
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 20230310].effective_from: 20230310 is no day. "
-        "Write a day such as 2026-11-24.",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.67 from 20230310].effective_from: 20230310 is not a date. "
+        "Write a date such as 2026-11-24.",
     ),
     "a day that the month does not have": Slip(
         METALS, "effective_from: 2023-03-10", "effective_from: 2023-02-30",
-        f"{METALS}: line 21: there is no day 2023-02-30. Correct the line.",
+        f"{METALS}: line 21: 2023-02-30 is not a date. Correct the line.",
     ),
     "a country in small letters": Slip(
         METALS, "origins: [RU]", "origins: [ru]",
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.15].when.origins[number 1]: "
-        "'ru' is neither a country nor the name of a group. Correct it.",
+        "'ru' is neither a country code nor the name of a group. Correct it.",
     ),
     "a condition on a chapter that no goods have": Slip(
         METALS, 'chapters: ["84", "85", "87"]', 'chapters: ["84", "77", "87"]',
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.13].when.chapters[number 2]: there are no goods of chapter 77. Correct it.",
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.13].when.chapters[number 2]: '77' is not a chapter of goods; chapters are 01 to 97 without 77. Correct it.",
     ),
     "a key twice": Slip(
         METALS, "      confidence: medium\n", "      confidence: medium\n      confidence: high\n",
-        f"{METALS}: line 11: key 'confidence' stands twice. Correct the line.",
+        f"{METALS}: line 11: key 'confidence' is there twice. Correct the line.",
     ),
     "rows under another name": Slip(
         METALS, "  rows:\n", "  row:\n",
@@ -237,18 +237,18 @@ SLIPS = {
     ),
     "a ban twice": Slip(
         CANADA, "    - {list: ban-motorcycles,", "    - {list: ban-dairy,",
-        f"{CANADA}: ban ban-dairy has rows whose windows overlap, from 2026-09-29 and 2026-09-29. "
-        "End the older the day before the newer begins.",
+        f"{CANADA}: ban ban-dairy has rows whose periods overlap, from 2026-09-29 and 2026-09-29. "
+        "End the older row on the day before the newer row begins.",
     ),
     "a rule of headings twice": Slip(
         "ruleset.yaml", '["9903.03.12-9903.03.14"]\n    effective_from: 2026-08-22', '["9903.82.02-9903.82.26"]\n    effective_from: 2026-08-22',
-        "ruleset.yaml: exclusive 9903.82.02-9903.82.26 has rows whose windows overlap. "
-        "End the older the day before the newer begins.",
+        "ruleset.yaml: exclusive 9903.82.02-9903.82.26 has rows whose periods overlap. "
+        "End the older row on the day before the newer row begins.",
     ),
-    "goods of which nothing is told twice": Slip(
+    "unreportable goods twice": Slip(
         NEEDS, "unreportable:\n", "unreportable:\n  - {metals: [steel], origins: [GU], effective_from: 2026-08-01, source: a, "
         "confidence: low, status: check}\n",
-        f"{NEEDS}: unreportable has rows whose windows overlap, for GU. End the older the day before the newer begins.",
+        f"{NEEDS}: unreportable has rows for GU whose periods overlap. End the older row on the day before the newer row begins.",
     ),
     "certified parts of a list that is not defined": Slip(
         "headings/section232-other.yaml", 'not_lists: ["33(g)", "38(i)"]', 'not_lists: ["33(z)", "38(i)"]',
@@ -262,7 +262,7 @@ SLIPS = {
     ),
     "a row without a first day": Slip(
         CANADA, "      effective_from: 2026-08-22\n", "",
-        f"{CANADA}: heading 9903.03.16 has no first day. Give its effective_from.",
+        f"{CANADA}: heading 9903.03.16 has no first day. Add effective_from.",
     ),
     "a family of a program that is not defined": Slip(
         "ruleset.yaml", "program: S122, name", "program: S123, name",
@@ -271,13 +271,13 @@ SLIPS = {
     ),
     "a family that ends before its rows": Slip(
         "ruleset.yaml", "effective_to: 2026-07-23", "effective_to: 2026-07-22",
-        "headings/ended.yaml: heading 9903.03.01 from 2026-02-24 lies outside the time of Section 122 import surcharge, "
-        "2026-02-24 to 2026-07-22. Make them agree.",
+        "headings/ended.yaml: heading 9903.03.01 from 2026-02-24 is outside the period of Section 122 import surcharge, "
+        "2026-02-24 to 2026-07-22. Correct one of them.",
     ),
     "a family of the headings of another": Slip(
         "ruleset.yaml", '["9903.05.01-9903.05.09"]', '["9903.05.01-9903.05.20"]',
         "ruleset.yaml: families Section 301, Brazil and Section 301, forced labor both have 9903.05.20-9903.06.99. "
-        "Leave it to one of them.",
+        "Keep it in only one of them.",
     ),
     "a program twice": Slip(
         "ruleset.yaml", "{id: S301_CN_REVIEW,", "{id: S301_CN,",
@@ -286,11 +286,11 @@ SLIPS = {
     "a range that runs backwards": Slip(
         "ruleset.yaml", '"9903.82.02-9903.82.26"', '"9903.82.26-9903.82.02"',
         "ruleset.yaml: exclusive[9903.82.26-9903.82.02 from 2026-04-06].headings[number 1]: "
-        "'9903.82.26-9903.82.02' is no range of headings such as 9903.82.04-9903.82.26. Correct it.",
+        "'9903.82.26-9903.82.02' is not a range of headings such as 9903.82.04-9903.82.26. Correct it.",
     ),
     "a file that is not there": Slip(
         "ruleset.yaml", LIST, "lists/none.json",
-        "lists/none.json: there is no such file. Add it, or take its name out of ruleset.yaml.",
+        "lists/none.json: the file does not exist. Add it, or remove its name from ruleset.yaml.",
     ),
     "a file that nothing names": Slip(
         "ruleset.yaml", "  - headings/ended.yaml\n", "",
@@ -298,29 +298,29 @@ SLIPS = {
     ),
     "a file of rules that nothing reads": Slip(
         "ruleset.yaml", "  - mid.yaml\n", "  - README.md\n",
-        "ruleset.yaml: README.md holds no rules that are read. Take it out of `reference`.",
+        "ruleset.yaml: the service does not read README.md. Remove it from `reference`.",
     ),
     "a code of a chapter that its list does not have": Slip(
         "lists/section338-canada.json", '"8711.50.00"', '"9811.50.00"',
         "lists/section338-canada.json: lists[51(b)(3)]: "
-        "list 51(b)(3) holds 9811.50.00, which is of none of its chapters. Correct it.",
+        "list 51(b)(3) has 9811.50.00, which is not in one of its chapters. Correct it.",
     ),
     "a list under another name": Slip(
         "lists/section338-canada.json", '"lists"', '"list"', "lists/section338-canada.json: lists: Field required. Add it.",
     ),
     "a kind of list that is none": Slip(
         LIST, '"kind": "articles"', '"kind": "article"',
-        f"{LIST}: lists[16(c)(i)].kind: Input should be 'articles' or 'derivative'. Write one of these.",
+        f"{LIST}: lists[16(c)(i)].kind: Input should be 'articles' or 'derivative'. Use one of these values.",
     ),
     "a list with a key twice": Slip(
         LIST, '"metal": "aluminum"', '"metal": "aluminum", "metal": "steel"',
-        f"{LIST}: key 'metal' stands twice in 16(c)(i). Correct the file.",
+        f"{LIST}: key 'metal' is there twice in 16(c)(i). Correct the file.",
     ),
     "a list without its brace": Slip(LIST, "{", "", f"{LIST}: "),
     "tests by weight that overlap": Slip(
         NEEDS, "weight_tests:\n", 'weight_tests:\n  - {heading: "9903.82.03", least_percent: "20", exempt_chapters: '
         '["72"], duty_headings: ["9903.82.09"], effective_from: 2027-01-01, source: a, confidence: low, status: check}\n',
-        f"{NEEDS}: the weight tests have windows that overlap. End the older the day before the newer begins.",
+        f"{NEEDS}: the weight tests have periods that overlap. End the older row on the day before the newer row begins.",
     ),
     "data that a plan does not have": Slip(
         NEEDS, "needs: [country_of_melt_and_pour]", "needs: [country_of_melting]",
@@ -328,8 +328,8 @@ SLIPS = {
     ),
     "a window that runs backwards beside chapter 99's": Slip(
         "entry.yaml", "effective_from: 2026-06-24", "effective_from: 2026-06-24\n    effective_to: 2026-06-23",
-        "entry.yaml: ended_entry_types[86 from 2026-06-24]: it ends on 2026-06-23, before it begins on 2026-06-24. "
-        "Correct its days.",
+        "entry.yaml: ended_entry_types[86 from 2026-06-24]: effective_to 2026-06-23 is before effective_from 2026-06-24. "
+        "Correct its dates.",
     ),
     "a flag twice": Slip(
         "pga.yaml", "flags:\n", "flags:\n  - {flag: FD1, agency: FDA, required: true, disclaimers: [], source: fda_food}\n",
@@ -345,19 +345,19 @@ SLIPS = {
 
 
 @pytest.mark.parametrize("slip", SLIPS)
-def test_a_slip_is_named_with_its_file_its_row_and_a_remedy(folder: Path, slip: str) -> None:
+def test_error_names_file_row_and_remedy(folder: Path, slip: str) -> None:
     file, old, new, expected = SLIPS[slip]
     errors = list_errors(edit_file(folder, file, old, new))
     assert any(expected in message for message in errors), errors
     assert all(message.endswith(".") for message in errors)
 
 
-def test_all_that_is_wrong_in_all_files_is_said_at_once(folder: Path) -> None:
+def test_errors_of_all_files_are_reported_together(folder: Path) -> None:
     edit_file(folder, METALS, "share: any", "share: half")
     edit_file(folder, "pga.yaml", "status: probable", "status: sure")
     errors = list_errors(edit_file(folder, CANADA, "list: ban-dairy", "list: ban-cheese"))
     assert list(dict.fromkeys(error.split(":")[0] for error in errors)) == [METALS, CANADA, "pga.yaml"]
 
 
-def test_the_reference_files_are_those_that_are_read() -> None:
+def test_reference_names_exactly_the_files_read() -> None:
     assert load_rules()[1].keys() == REFERENCE.keys()

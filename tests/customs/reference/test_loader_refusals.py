@@ -1,4 +1,4 @@
-"""Reference data of the entry that cannot be right stops the program, and says which row and why."""
+"""Inconsistent reference data of the entry is rejected; the message names the row and the reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def put(value: Any, pointer: str, new: object) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_data_that_ships_is_right(name: str) -> None:
+def test_shipped_data_is_consistent(name: str) -> None:
     assert isinstance(MODELS[name].model_validate(document(name)), MODELS[name])
 
 
@@ -47,21 +47,26 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("entry", "foreign_importer/effective_from", "2026-11-31", "foreign_importer.effective_from"),
         ("entry", "invoice_number/pattern", "^[A-Z", "invoice_number.pattern"),
         ("entry", "importer_numbers/forms/0/pattern", "(", "importer_numbers.forms.0.pattern"),
-        ("entry", "exchange_rates/usual/CAD", {"least": "1", "most": "0.5"}, "a rate of at least 1 and at most 0.5"),
+        (
+            "entry",
+            "exchange_rates/usual/CAD",
+            {"least": "1", "most": "0.5"},
+            "least must be less than most; it has 1 and 0.5",
+        ),
         ("entry", "sale/source", None, "sale.source"),
         ("entry", "weights/status", None, "weights.status"),
-        ("entry", "clock/zone", "America/Buffalo", "is no time zone such as America/New_York"),
+        ("entry", "clock/zone", "America/Buffalo", "is not a time zone such as America/New_York"),
         ("entry", "incoterms/confidence", None, "incoterms.confidence"),
         (
             "entry",
             "ended_entry_types",
             [{"type": "86", "name": "a", "source": "b", "confidence": "low", "status": "check"}] * 2,
-            "ended_entry_types has rows for 86 whose windows overlap",
+            "ended_entry_types has rows for 86 whose periods overlap",
         ),
         ("entry", "schema", 2, "schema"),
         ("mid", "longest", "fifteen", "longest"),
         ("mid", "textiles/chapters", "50", "textiles.chapters"),
-        ("mid", "textiles/chapters/0", "77", "there are no goods of chapter 77"),
+        ("mid", "textiles/chapters/0", "77", "'77' is not a chapter of goods"),
         ("descriptions", "min_words", None, "min_words"),
         ("descriptions", "words", "gift", "words"),
         ("attributes", "rows/0/prefixes", ["73.23"], "rows.0.prefixes.0"),
@@ -69,18 +74,18 @@ def test_the_data_that_ships_is_right(name: str) -> None:
         ("attributes", "rows/0/prefixes", [], "rows.0.prefixes"),
         ("attributes", "rows/0/keys", [], "rows.0.keys"),
         ("attributes", "rows/0/mentioned", "*", "rows.0.mentioned"),
-        ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose windows overlap"),
+        ("attributes", "rows/1/name", "fibre", "attribute fibre has rows whose periods overlap"),
     ],
 )
-def test_a_mistake_is_named(name: str, pointer: str, value: object, message: str) -> None:
-    made = document(name)
-    put(made, pointer, value)
+def test_mistake_is_reported(name: str, pointer: str, value: object, message: str) -> None:
+    changed = document(name)
+    put(changed, pointer, value)
     with pytest.raises(ValidationError) as refused:
-        MODELS[name].model_validate(made)
+        MODELS[name].model_validate(changed)
     assert message in str(refused.value)
 
 
-def test_what_is_only_heard_of_never_refuses_a_plan() -> None:
+def test_row_with_status_check_only_warns() -> None:
     rules = EntryRules.model_validate(document("entry"))
     for row in (rules.informal, rules.entry_types, rules.trade_remedy_cases, rules.foreign_importer_formal,
                 rules.value, rules.consignee, rules.usmca_elements):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is not sure is written down: the page of open questions holds every row of that status, with its source."""
+"""The page of open questions has every row with status `check`, with its source."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipeline.interfaces.cli.rules import format_markdown_table
 PAGE = Path(__file__).parents[3] / "docs" / "customs-open-questions.md"
 
 
-def test_every_row_that_is_not_sure_is_on_the_page_of_open_questions() -> None:
+def test_every_unconfirmed_row_is_an_open_question() -> None:
     rows = [row for row in all_rows() if row.status == "check"]
     written = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert written == format_markdown_table(rows).splitlines(), "run `make docs`"
 
 
-def test_a_row_that_is_not_sure_says_where_it_comes_from() -> None:
+def test_every_unconfirmed_row_has_source() -> None:
     assert [row.name for row in all_rows() if row.status == "check" and not (row.source or row.says)] == []
 
 
-def test_every_heading_list_and_ban_is_among_the_rows() -> None:
+def test_catalog_has_every_heading_list_and_ban() -> None:
     rules = ruleset()
     kinds = {kind: sum(1 for row in chapter99_rows() if row.kind == kind) for kind in ("heading", "list", "ban")}
     assert kinds == {"heading": len(rules.rows), "list": len(rules.resolved_lists), "ban": len(rules.bans)}
 
 
-def test_between_two_days_headings_begin_and_end_and_lists_change() -> None:
+def test_diff_of_days_shows_headings_and_lists() -> None:
     changes = {
         (change.kind, change.name): change for change in diff_days(ruleset(), date(2026, 6, 7), date(2026, 6, 8))
     }
@@ -42,12 +42,12 @@ def test_between_two_days_headings_begin_and_end_and_lists_change() -> None:
     assert "9903.03.01" in {change.name for change in ended if change.what == "ended"}
 
 
-def test_a_rate_that_steps_up_is_a_change() -> None:
+def test_diff_shows_changed_rate() -> None:
     changes = diff_days(ruleset(), date(2026, 12, 31), date(2027, 1, 1))
     details = {change.name: change.details for change in changes}
     assert details["9903.76.03"].startswith("25 % (full_value) is now 50 % (full_value); ")
 
 
-def test_a_ruleset_does_not_differ_from_itself() -> None:
+def test_ruleset_has_no_diff_to_itself() -> None:
     assert diff_rulesets(ruleset(), ruleset()) == ()
     assert diff_days(ruleset(), date(2026, 11, 24), date(2026, 11, 24)) == ()

@@ -1,4 +1,4 @@
-"""The reference data of partner government agencies: it fits together, or the program does not start."""
+"""The reference data of partner government agencies: inconsistent data is rejected."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ def row(document: Document, table: str, **key: str) -> Document:
     return found
 
 
-def unknown_agency(made: Document) -> None:
-    row(made, "flags", flag="FD1")["agency"] = "FDB"
+def unknown_agency(changed: Document) -> None:
+    row(changed, "flags", flag="FD1")["agency"] = "FDB"
 
 
-def unknown_program(made: Document) -> None:
-    row(made, "flags", flag="AL1")["programs"] = ["APX"]
+def unknown_program(changed: Document) -> None:
+    row(changed, "flags", flag="AL1")["programs"] = ["APX"]
 
 
-def unknown_disclaimer(made: Document) -> None:
-    row(made, "flags", flag="FD1")["disclaimers"] = ["A", "Z"]
+def unknown_disclaimer(changed: Document) -> None:
+    row(changed, "flags", flag="FD1")["disclaimers"] = ["A", "Z"]
 
 
-def disclaimer_of_another_agency(made: Document) -> None:
-    row(made, "flags", flag="FD1")["disclaimers"] = ["E"]
+def disclaimer_of_another_agency(changed: Document) -> None:
+    row(changed, "flags", flag="FD1")["disclaimers"] = ["E"]
 
 
-def disclaimer_of_another_program(made: Document) -> None:
-    row(made, "flags", flag="AQ1")["disclaimers"] = ["G"]
+def disclaimer_of_another_program(changed: Document) -> None:
+    row(changed, "flags", flag="AQ1")["disclaimers"] = ["G"]
 
 
-def unknown_element(made: Document) -> None:
-    row(made, "programs", agency="FDA", program="COS")["data"].append("colour")
+def unknown_element(changed: Document) -> None:
+    row(changed, "programs", agency="FDA", program="COS")["data"].append("colour")
 
 
-def unknown_processing(made: Document) -> None:
-    row(made, "programs", agency="CPS", program="CPS")["by_processing"]["XXX"] = []
+def unknown_processing(changed: Document) -> None:
+    row(changed, "programs", agency="CPS", program="CPS")["by_processing"]["XXX"] = []
 
 
-def unknown_source(made: Document) -> None:
-    row(made, "flags", flag="FD1")["source"] = "hearsay"
+def unknown_source(changed: Document) -> None:
+    row(changed, "flags", flag="FD1")["source"] = "hearsay"
 
 
-def flag_twice(made: Document) -> None:
-    made["flags"].append(row(made, "flags", flag="CP1") | {"effective_from": date(2027, 1, 1)})
+def flag_twice(changed: Document) -> None:
+    changed["flags"].append(row(changed, "flags", flag="CP1") | {"effective_from": date(2027, 1, 1)})
 
 
-def program_twice(made: Document) -> None:
-    made["programs"].append(row(made, "programs", agency="FDA", program="COS"))
+def program_twice(changed: Document) -> None:
+    changed["programs"].append(row(changed, "programs", agency="FDA", program="COS"))
 
 
-def misspelt(made: Document) -> None:
-    row(made, "flags", flag="FD1")["requried"] = True
+def misspelt(changed: Document) -> None:
+    row(changed, "flags", flag="FD1")["requried"] = True
 
 
 WRONG: dict[Callable[[Document], None], str] = {
@@ -82,7 +82,7 @@ WRONG: dict[Callable[[Document], None], str] = {
     disclaimer_of_another_program: "flag AQ1 of APH allows disclaimer G",
     unknown_element: "program FDA COS names element colour",
     unknown_processing: "program CPS CPS names processing code XXX",
-    unknown_source: "a row names no source",
+    unknown_source: "a row must name a source",
     flag_twice: "flag CP1 has two rows for 2027-01-01",
     program_twice: "program FDA COS has two rows",
     misspelt: "requried",
@@ -90,24 +90,24 @@ WRONG: dict[Callable[[Document], None], str] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
-def test_a_file_that_cannot_be_right_is_refused(document: Document, wrong: Callable[[Document], None]) -> None:
-    made = deepcopy(document)
-    wrong(made)
+def test_inconsistent_file_is_rejected(document: Document, wrong: Callable[[Document], None]) -> None:
+    changed = deepcopy(document)
+    wrong(changed)
     with pytest.raises(ValidationError, match=WRONG[wrong]):
-        PgaRules.model_validate(made)
+        PgaRules.model_validate(changed)
 
 
-def test_a_flag_may_change_from_one_day_to_the_next(document: Document) -> None:
-    made = deepcopy(document)
-    old = row(made, "flags", flag="FD1")
-    made["flags"].append(old | {"required": True, "disclaimers": [], "effective_from": date(2027, 1, 1)})
+def test_flag_may_change_between_days(document: Document) -> None:
+    changed = deepcopy(document)
+    old = row(changed, "flags", flag="FD1")
+    changed["flags"].append(old | {"required": True, "disclaimers": [], "effective_from": date(2027, 1, 1)})
     old["effective_to"] = date(2026, 12, 31)
-    rules = PgaRules.model_validate(made)
+    rules = PgaRules.model_validate(changed)
     days = (date(2026, 12, 31), date(2027, 1, 1))
     assert [flag.required for day in days if (flag := rules.find_flag("FD1", day))] == [False, True]
 
 
-def test_every_row_says_where_it_comes_from_and_how_sure_that_is() -> None:
+def test_every_row_has_source_and_confidence() -> None:
     rules = pga_rules()
     rows = (*rules.flags, *rules.programs, *rules.disclaimers, *rules.roles, *rules.intended_uses)
     assert len(rows) > 100
@@ -117,7 +117,7 @@ def test_every_row_says_where_it_comes_from_and_how_sure_that_is() -> None:
         assert (each.status == "check") or each.confidence != "low"
 
 
-def test_what_is_only_recalled_refuses_nothing() -> None:
+def test_unconfirmed_row_never_blocks() -> None:
     rules = pga_rules()
     severities = {
         name: flag.severity for name in ("AM1", "AT1", "CP1", "CP2") if (flag := rules.find_flag(name, TODAY))
@@ -129,7 +129,7 @@ def test_what_is_only_recalled_refuses_nothing() -> None:
     assert (food.severity, cosmetics.severity) == ("block", "warn")
 
 
-def test_consumer_product_certificates_begin_later_for_goods_from_a_zone() -> None:
+def test_cpsc_certificates_begin_later_for_zone_goods() -> None:
     rules = pga_rules()
     flag = rules.find_flag("CP1", TODAY)
     assert flag is not None
@@ -138,7 +138,7 @@ def test_consumer_product_certificates_begin_later_for_goods_from_a_zone() -> No
     assert flag.is_asked_for(date(2027, 1, 8), "06")
 
 
-def test_food_asks_more_where_it_needs_prior_notice() -> None:
+def test_food_with_prior_notice_needs_more_data() -> None:
     food = pga_rules().find_program("FDA", "FOO", TODAY)
     assert food is not None
     plain = food.required_keys("PRO", prior_notice=False)

@@ -1,4 +1,4 @@
-"""A new proclamation is a change of data: rows, lists and tests by weight in a copy of the rules decide lines, without code."""
+"""A new proclamation needs only a change of data: rows, lists and weight tests of changed rules decide lines."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def metals_heading(rules: Ruleset, hts_code: str, on: date, kg: str = "0.9") -> 
 
 @pytest.fixture
 def rules_after_proclamation(tmp_path: Path) -> Ruleset:
-    """The rules after a proclamation that moves pans and spoons to a list and heading of their own, and raises the test."""
+    """The rules after a proclamation that gives pans and spoons their own list and heading, and raises the weight test."""
     folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
     sheet = folder / "headings" / "section232-metals.yaml"
-    # The first row that fits decides, so that the new rows come before the old.
+    # The first row that fits decides, so the new rows must come before the old ones.
     sheet.write_text(HEADINGS + sheet.read_text(encoding="utf-8"), encoding="utf-8")
 
     file = folder / "lists" / "section232-metals.json"
     document = json.loads(file.read_text(encoding="utf-8"))
     source = {"source": "Proclamation 12000, annex", "confidence": "high", "status": "confirmed"}
     (seventh,) = (listed for listed in document["lists"] if listed["id"] == "16(c)(vii)")
-    after = seventh["versions"].pop()  # what begins in 2028
+    after = seventh["versions"].pop()  # the rows that begin in 2028
     seventh["versions"][-1]["effective_to"] = "2027-02-28"
     seventh["versions"] += [
         {"effective_from": "2027-03-01", "effective_to": "2027-12-31", "remove": ["7323.93.00"], **source},
@@ -79,15 +79,15 @@ def rules_after_proclamation(tmp_path: Path) -> Ruleset:
         "as_of: 2026-10-07", "as_of: 2027-03-01"
     )
     manifest.write_text(text.replace("predecessors: [", "predecessors: [us-ca-2026-11-27.2, "), encoding="utf-8")
-    made = manifest.read_text(encoding="utf-8").replace(
+    changed = manifest.read_text(encoding="utf-8").replace(
         'headings: ["9903.82.20-9903.82.26"], program: S232_METALS',
         'headings: ["9903.82.20-9903.82.30"], program: S232_METALS',
     )
-    manifest.write_text(made, encoding="utf-8")
+    manifest.write_text(changed, encoding="utf-8")
     return load_rules(manifest)[0]
 
 
-def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(rules_after_proclamation: Ruleset) -> None:
+def test_new_heading_and_list_apply_from_first_day(rules_after_proclamation: Ruleset) -> None:
     assert [metals_heading(rules_after_proclamation, PAN, on) for on in (EVE, DAY)] == ["9903.82.09", "9903.82.30"]
     assert [metals_heading(rules_after_proclamation, SPOON, on) for on in (EVE, DAY)] == [
         metals_heading(ruleset(), SPOON, EVE),
@@ -96,20 +96,20 @@ def test_a_new_heading_and_its_list_decide_lines_from_their_first_day(rules_afte
     assert metals_heading(ruleset(), PAN, DAY) == "9903.82.09"
 
 
-def test_what_must_be_said_of_the_metal_follows_the_list(rules_after_proclamation: Ruleset) -> None:
+def test_needed_metal_data_follows_list(rules_after_proclamation: Ruleset) -> None:
     assert data_needed(SPOON, "CA", DAY, ruleset()) == data_needed(SPOON, "CA", EVE, rules_after_proclamation)
     (need,) = data_needed(SPOON, "CA", DAY, rules_after_proclamation)
     assert need.fields[-1] == "the country of melt and pour (or OTH)"
 
 
-def test_a_new_share_of_the_test_by_weight_holds_from_its_day(rules_after_proclamation: Ruleset) -> None:
+def test_new_weight_test_applies_from_first_day(rules_after_proclamation: Ruleset) -> None:
     assert [metals_heading(rules_after_proclamation, HINGE, on, "0.2") for on in (EVE, DAY)] == [
         "9903.82.09",
         "9903.82.03",
     ]
 
 
-def test_the_difference_is_read_aloud(rules_after_proclamation: Ruleset) -> None:
+def test_difference_is_described_in_words(rules_after_proclamation: Ruleset) -> None:
     changes = {(change.kind, change.name): change for change in diff_rulesets(ruleset(), rules_after_proclamation)}
     assert changes["heading", "9903.82.30 from 2027-03-01"].what == "began"
     assert changes["list", "16(c)(xii) from 2027-03-01"].details == "+ 7323.93.00, 8215.99.30"

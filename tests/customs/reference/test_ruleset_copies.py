@@ -1,4 +1,4 @@
-"""A process has one copy of the rules, and each copy decides by what it holds itself."""
+"""A process has one copy of the rules, and each copy decides only with its own rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def code(function: Any) -> CodeType:
     return found
 
 
-def test_threads_that_begin_at_once_share_one_copy() -> None:
+def test_concurrent_threads_share_one_copy() -> None:
     threads, loads = 8, 0
     at_once = threading.Barrier(threads)
 
@@ -30,7 +30,7 @@ def test_threads_that_begin_at_once_share_one_copy() -> None:
     def copy() -> object:
         nonlocal loads
         loads += 1
-        time.sleep(0.05)  # the others come while the first one loads
+        time.sleep(0.05)  # the other threads call while the first one loads
         return object()
 
     def load(_: int) -> object:
@@ -42,7 +42,7 @@ def test_threads_that_begin_at_once_share_one_copy() -> None:
     assert loads == 1
 
 
-def test_all_rules_are_loaded_so() -> None:
+def test_all_rules_load_once() -> None:
     loaders = (
         ruleset.ruleset,
         pga.pga_rules,
@@ -52,11 +52,11 @@ def test_all_rules_are_loaded_so() -> None:
         entry.description_rules,
         entry.attribute_rules,
     )
-    made = code(base.load_once(lambda: None))
-    assert [loader.__name__ for loader in loaders if code(loader) is not made] == []
+    changed = code(base.load_once(lambda: None))
+    assert [loader.__name__ for loader in loaders if code(loader) is not changed] == []
 
 
-def test_second_copy_decides_as_the_first() -> None:
+def test_second_copy_decides_like_first() -> None:
     facts = LineFacts("7323930045", "CA", factories.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
     choices = [
         [

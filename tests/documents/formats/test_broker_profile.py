@@ -1,4 +1,4 @@
-"""A broker's own file: its columns, order, words and dates as the profile says, and nothing that runs."""
+"""A broker's own file: its columns, order, words and dates follow the profile, and no text is run as a formula."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry
 
 
 def profile(*columns: dict[str, Any], **changes: Any) -> BrokerProfile:
-    made = {"name": "Demo", "filename": "lines.csv", "format": "csv", "columns": list(columns)} | changes
-    return BrokerProfile.model_validate(made)
+    result = {"name": "Demo", "filename": "lines.csv", "format": "csv", "columns": list(columns)} | changes
+    return BrokerProfile.model_validate(result)
 
 
 def render_profile(of: BrokerProfile, lines: int = 3) -> bytes:
     return profiles.profile_document(of, sample(lines)).body
 
 
-def test_fields_are_the_columns_of_the_flat_table_and_more() -> None:
+def test_fields_include_columns_of_flat_table() -> None:
     assert tuple(next(table_rows(sample(1)))) == profiles.LINE_FIELDS
     assert len(profiles.FIELDS) == len(profiles.LINE_FIELDS) + len(profiles.OTHER_FIELDS)
     every = profile(*({"header": name, "field": name} for name in sorted(profiles.FIELDS)))
@@ -46,7 +46,7 @@ def test_fields_are_the_columns_of_the_flat_table_and_more() -> None:
     assert (row["importer_name"], row["copper_kg"]) == ("Lakeside Kitchen Supply Inc.", "")
 
 
-def test_dates_are_exactly_those_fields_that_hold_one() -> None:
+def test_dates_are_exactly_the_date_fields() -> None:
     every = profile(
         *({"header": name, "field": name} for name in sorted(profiles.FIELDS)), filename="a.xlsx", format="xlsx"
     )
@@ -56,7 +56,7 @@ def test_dates_are_exactly_those_fields_that_hold_one() -> None:
     assert dates == profiles.DATES
 
 
-def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
+def test_shipped_profile_gives_exact_template() -> None:
     shipped = BrokerProfile.model_validate_json(EXAMPLE.read_bytes())
     profiles.check_profile(shipped, "")
     body = render_profile(shipped).decode("utf-8-sig")
@@ -67,7 +67,7 @@ def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
         "Frying pan, stainless steel, for household cooking", "7323.93.0045", "9903.05.29", "9903.82.09", "", "", "CN",
         "XOMAPGOO400TOR", "12", "PCS", "300.00", "USD", "15.4", "70.000", "CA", "FD1", "A", "No", "Truck desk",
     ]  # fmt: skip
-    # Of a line without metals the plan gives no weight: the template makes no figure of that.
+    # The plan gives no metal weight for a line without metals, so the cell stays empty.
     assert table[3][23:27] == ["", "N/A", "", ""]
     assert len(table) == 4
 
@@ -76,12 +76,12 @@ def test_the_shipped_profile_gives_a_brokers_template_to_the_letter() -> None:
     ("form", "expected_text"),
     [("MM/DD/YYYY", "11/24/2026"), ("DD.MM.YY", "24.11.26"), ("YYYYMMDD", "20261124"), (None, "2026-11-24")],
 )
-def test_dates_are_written_as_the_broker_writes_them(form: str | None, expected_text: str) -> None:
+def test_dates_follow_profile_format(form: str | None, expected_text: str) -> None:
     of = profile({"header": "On", "field": "invoice_date", "dateFormat": form}, headerRow=False, byteOrderMark=False)
     assert render_profile(of, 1) == f"{expected_text}\r\n".encode()
 
 
-def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
+def test_csv_follows_delimiter_and_header_row() -> None:
     columns = (
         {"header": "A;B", "field": "sku"},
         {"header": "C", "constant": "x;y"},
@@ -92,7 +92,7 @@ def test_csv_has_the_brokers_delimiter_and_heads_only_where_wanted() -> None:
     assert render_profile(bare, 1) == b"PAN-24\tx;y\t\r\n"
 
 
-def test_json_has_one_object_a_line_with_decimals_as_strings() -> None:
+def test_json_has_one_object_per_line_with_string_decimals() -> None:
     of = profile(
         {"header": "part", "field": "sku"},
         {"header": "value", "field": "line_value"},
@@ -111,7 +111,7 @@ def test_json_has_one_object_a_line_with_decimals_as_strings() -> None:
     }
 
 
-def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
+def test_xlsx_has_typed_cells_on_named_sheet() -> None:
     of = profile(
         {"header": "Value", "field": "line_value"},
         {"header": "Date", "field": "invoice_date"},
@@ -128,12 +128,12 @@ def test_xlsx_has_typed_cells_on_the_brokers_sheet() -> None:
     assert str(day).startswith(str(date(2026, 11, 24)))
 
 
-def test_no_text_of_profile_or_plan_becomes_a_formula() -> None:
+def test_text_of_profile_or_plan_is_never_formula() -> None:
     of = profile({"header": "=1+1", "constant": "@SUM(A1)"}, {"header": "b", "field": "sku"}, byteOrderMark=False)
     assert render_profile(of, 1) == b"'=1+1,b\r\n'@SUM(A1),PAN-24\r\n"
 
 
-def test_phone_and_article_numbers_are_written_as_the_plan_has_them() -> None:
+def test_phone_and_article_numbers_are_unchanged() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["sku"] = "-24-PAN"
         data["parties"]["exporterContact"]["phone"] = "+1 416 555 0100"
@@ -151,7 +151,7 @@ def test_phone_and_article_numbers_are_written_as_the_plan_has_them() -> None:
     assert list(sheet.iter_rows(values_only=True)) == [("Line", "Phone", "SKU"), (1, "+1 416 555 0100", "-24-PAN")]
 
 
-def test_a_sign_in_the_first_column_has_an_apostrophe_before_it() -> None:
+def test_sign_in_first_column_is_escaped() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0] |= {"sku": "-1", "description": "5+cmd|' /C calc'!A0"}
 
@@ -160,7 +160,7 @@ def test_a_sign_in_the_first_column_has_an_apostrophe_before_it() -> None:
     assert made_of == b"a,b\r\n'-1,5+cmd|' /C calc'!A0\r\n"
 
 
-def test_same_profile_and_invoice_give_the_same_bytes_and_another_profile_another_version() -> None:
+def test_bytes_and_version_depend_on_profile_and_invoice() -> None:
     one, other = profile({"header": "a", "field": "sku"}), profile({"header": "b", "field": "sku"})
     documents = [profiles.profile_document(of, sample(2)) for of in (one, one, other)]
     assert documents[0] == documents[1]
@@ -194,7 +194,7 @@ def test_same_profile_and_invoice_give_the_same_bytes_and_another_profile_anothe
         {"sheet": "Entry lines"},
     ],
 )
-def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_profile_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         profile({"header": "a", "field": "sku"}, **wrong)
 
@@ -203,15 +203,16 @@ def test_a_profile_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     ("field", "expected_text"),
     [("skuu", "did you mean sku?"), ("HTS10", "did you mean hts10?"), ("x", "docs/broker-profiles.md lists them")],
 )
-def test_a_field_that_does_not_exist_is_reported_with_the_one_that_was_meant(field: str, expected_text: str) -> None:
+def test_unknown_field_is_reported_with_suggestion(field: str, expected_text: str) -> None:
     with pytest.raises(
-        ValidationFailed, match=re.escape(f"/profile/columns/0/field '{field}' is no field of a line; {expected_text}")
+        ValidationFailed,
+        match=re.escape(f"/profile/columns/0/field '{field}' is not a field of a line; {expected_text}"),
     ):
         profiles.check_profile(profile({"header": "a", "field": field}), "/profile")
 
 
 @pytest.mark.parametrize(("delimiter", "other"), [(",", ";"), (";", ","), ("\t", ","), ("|", ";")])
-def test_no_text_becomes_a_formula_where_a_spreadsheet_cuts_at_another_delimiter(delimiter: str, other: str) -> None:
+def test_text_is_never_formula_with_other_delimiter(delimiter: str, other: str) -> None:
     of = profile({"header": f"Goods{other}=1+1", "field": "description"}, delimiter=delimiter)
 
     def change(data: dict[str, Any]) -> None:
@@ -222,19 +223,19 @@ def test_no_text_becomes_a_formula_where_a_spreadsheet_cuts_at_another_delimiter
 
 
 @pytest.mark.parametrize("name", ["con.csv", "NUL.csv", "lpt1.old.csv", "Com9.csv"])
-def test_a_file_is_not_named_like_a_device(name: str) -> None:
+def test_device_name_is_rejected(name: str) -> None:
     with pytest.raises(ValidationError, match="Windows keeps"):
         profile({"header": "a", "field": "sku"}, filename=name)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "Manifest.json", "PACKING_LIST.json"])
-def test_a_file_is_not_named_like_a_document_in_whatever_case(name: str) -> None:
+def test_name_of_document_is_rejected_in_any_case(name: str) -> None:
     with pytest.raises(ValidationFailed, match="/profile/filename is the name of a document"):
         profiles.check_profile(profile({"header": "a", "field": "sku"}, filename=name, format="json"), "/profile")
 
 
 @pytest.mark.parametrize("trick", HOSTILE_TEXTS)
-def test_hostile_text_of_plan_and_profile_is_text_in_every_format(trick: str) -> None:
+def test_hostile_text_of_plan_and_profile_stays_text(trick: str) -> None:
     text = HOSTILE_TEXTS[trick][:128].strip()
     columns = (
         {"header": text, "field": "description"},
@@ -276,7 +277,7 @@ def unescape_cell(text: str) -> str:
     return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), text)
 
 
-def test_every_field_that_there_is_not_is_named() -> None:
+def test_every_unknown_field_is_reported() -> None:
     of = profile(
         {"header": "a", "field": "sku"},
         {"header": "b", "field": "no_such"},

@@ -1,4 +1,4 @@
-"""CSV and XLSX: the same columns, every number exact, and no text that a spreadsheet would run."""
+"""CSV and XLSX: the same columns, exact numbers, and no text that a spreadsheet would run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import build_facts, sample, unit_data
 
-#: The columns that a broker's import mapper looks for, in its order.
+#: The columns that a broker's import mapper needs, in its order.
 COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country
 mid manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
 qty2 uom2 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
@@ -30,7 +30,7 @@ melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_fl
 pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref fda_product_code fcc_id
 cpsc_product_id cpsc_version ad_cvd_case notes""".split()
 
-#: What a spreadsheet runs: functions, other programs (DDE), other books and sheets, by any of the signs.
+#: Texts that a spreadsheet runs: functions, other programs (DDE), other books and sheets, with each of the signs.
 FORMULAS = (
     "=1+1",
     "@SUM(A1)",
@@ -51,7 +51,7 @@ FORMULAS = (
     "-A1:B2",
 )
 
-#: What begins with a sign and runs nothing: an import program must get it as it is.
+#: Texts that begin with a sign and run nothing; an import program must get them unchanged.
 SIGNED = (
     "+1 416 555 0100",
     "+1 (416) 555-0100",
@@ -73,7 +73,7 @@ def csv_rows(invoice: Invoice) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(invoice_csv(invoice).decode("utf-8-sig"), newline="")))
 
 
-def test_csv_parses_back_to_the_exact_values() -> None:
+def test_csv_parses_back_to_exact_values() -> None:
     invoice = sample(3, 6)
     rows = csv_rows(invoice)
     assert len(rows) == 3
@@ -92,14 +92,14 @@ def test_csv_parses_back_to_the_exact_values() -> None:
     assert (first["package_ids"], first["sscc_list"]) == ("CTN-00001|CTN-00002", "")
 
 
-def test_columns_are_those_that_import_mappers_look_for_and_then_those_of_proof() -> None:
+def test_columns_for_import_mappers_precede_columns_of_proof() -> None:
     invoice = sample(2)
     names = list(csv_rows(invoice)[0])
     assert names[: len(COLUMNS)] == COLUMNS
     assert {"line_ref", "pga_data", "treatment_digest", "export_treatment_digest"} <= {*names[len(COLUMNS) :]}
 
 
-def test_facts_that_only_attributes_and_agencies_have_find_their_columns() -> None:
+def test_facts_of_attributes_and_agencies_have_columns() -> None:
     def change(data: dict[str, Any]) -> None:
         line = data["lines"][0]
         line["attributes"] = {"fccId": "ABC-123", "adCvdCase": "A-570-001", "quantity2": "14.4", "unit2": "KG"}
@@ -118,7 +118,7 @@ def test_facts_that_only_attributes_and_agencies_have_find_their_columns() -> No
     ("currency", "rate", "dollars"),
     [("USD", None, "300.00"), ("CAD", "0.71234567", "213.70"), ("EUR", None, ""), ("JPY", "0.0066", "1.98")],
 )
-def test_dollars_come_from_the_plans_own_rate_or_not_at_all(currency: str, rate: str | None, dollars: str) -> None:
+def test_dollars_use_only_rate_of_plan(currency: str, rate: str | None, dollars: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["invoice"].update(currency=currency, exchangeRate=rate)
 
@@ -126,7 +126,7 @@ def test_dollars_come_from_the_plans_own_rate_or_not_at_all(currency: str, rate:
     assert (row["line_value"], row["line_value_usd"], row["fx_rate"]) == ("300.00", dollars, rate or "")
 
 
-def test_what_the_checks_found_stands_in_the_notes_of_its_line_and_on_a_sheet() -> None:
+def test_findings_are_in_notes_and_on_sheet() -> None:
     unit = Unit.model_validate(unit_data(2))
     found = Finding(
         rule="V15", severity="warn", pointer="/units/0/lines/1/unitPrice", message="=A low value.", remedy="Say why."
@@ -140,7 +140,7 @@ def test_what_the_checks_found_stands_in_the_notes_of_its_line_and_on_a_sheet() 
     ]
 
 
-def test_every_sheet_keeps_its_head_in_sight_and_its_totals_are_the_invoices() -> None:
+def test_every_sheet_freezes_head_and_totals_match_invoice() -> None:
     book = load_workbook(BytesIO(invoice_xlsx(sample(3, 6))))
     assert {sheet.title: sheet.freeze_panes for sheet in book} == {
         "Lines": "D2", "Parties": "C2", "Packages": "C2", "Totals": "A2", "Findings": "A2", "Invoice": "A2",
@@ -153,13 +153,13 @@ def test_every_sheet_keeps_its_head_in_sight_and_its_totals_are_the_invoices() -
     ]  # fmt: skip
 
 
-def test_csv_begins_with_a_byte_order_mark_and_ends_lines_with_crlf() -> None:
+def test_csv_has_byte_order_mark_and_crlf() -> None:
     body = invoice_csv(sample(2))
     assert body.startswith(b"\xef\xbb\xbfinvoice_no,")
     assert body.count(b"\r\n") == 3
 
 
-def test_headings_past_the_fifth_are_not_lost() -> None:
+def test_headings_after_fifth_are_kept() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"]["chapter99"] = [
             {"heading": f"9903.01.0{place}", "program": "P", "basis": "full_value"} for place in range(8)
@@ -170,7 +170,7 @@ def test_headings_past_the_fifth_are_not_lost() -> None:
     assert row["ch99_more"] == "9903.01.05|9903.01.06|9903.01.07"
 
 
-def test_metals_keep_their_places_across_columns() -> None:
+def test_metals_keep_position_across_columns() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"]["section232"] = [
             {"metal": "steel", "metalWeightKg": "1.5", "countryOfMeltAndPour": "OTH"},
@@ -184,7 +184,7 @@ def test_metals_keep_their_places_across_columns() -> None:
     assert row["secondary_smelt"] == ""
 
 
-def test_a_list_too_long_for_a_cell_refers_to_the_packing_list() -> None:
+def test_list_too_long_for_cell_refers_to_packing_list() -> None:
     row = csv_rows(sample(1, 4_000))[0]
     assert row["package_ids"] == "see packing list"
 
@@ -208,13 +208,13 @@ def test_no_text_becomes_a_formula(text: str) -> None:
     assert all(cell.hyperlink is None for cell in cells)
     written = [cell for cell in cells if cell.value == text]
     assert len(written) >= 6
-    # The cell's type makes it text, and its style keeps it so where a person edits it.
+    # The type of the cell makes it text, and its style keeps it text if a person edits it.
     assert {(cell.data_type, cell.quotePrefix) for cell in written} == {("s", True)}
     assert [cell.value for cell in cells if str(cell.value).startswith("'")] == []
 
 
 @pytest.mark.parametrize("text", SIGNED)
-def test_what_begins_with_a_sign_and_runs_nothing_is_written_as_it_is(text: str) -> None:
+def test_harmless_text_with_sign_is_unchanged(text: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["sku"] = text
         data["parties"]["exporterContact"]["phone"] = text.ljust(3, "0")
@@ -230,23 +230,23 @@ def test_what_begins_with_a_sign_and_runs_nothing_is_written_as_it_is(text: str)
 
 
 @given(st.text(min_size=1))
-def test_defused_text_never_begins_with_a_formula(text: str) -> None:
-    made = escape_formula(text)
-    if made[0] in "+-\uff0b\uff0d":
-        assert not set(made) & set("=@|![]#'\"\t\r\n,:{}\\^&%<>$~*")
+def test_escaped_text_never_begins_with_formula(text: str) -> None:
+    result = escape_formula(text)
+    if result[0] in "+-\uff0b\uff0d":
+        assert not set(result) & set("=@|![]#'\"\t\r\n,:{}\\^&%<>$~*")
     else:
-        assert made[0] not in "=@\t\r\n\uff1d\uff20"
-    assert unescape_formula(made) == text
+        assert result[0] not in "=@\t\r\n\uff1d\uff20"
+    assert unescape_formula(result) == text
 
 
 @pytest.mark.parametrize("text", [*FORMULAS, *SIGNED])
-def test_what_was_defused_comes_back_behind_any_number_of_apostrophes(text: str) -> None:
+def test_escaped_text_round_trips_with_any_number_of_apostrophes(text: str) -> None:
     for given_ in (text, f"'{text}", f"''{text}", f"Pan; {text}", f"Pan;'{text};{text}"):
         assert unescape_formula(escape_formula(given_)) == given_
 
 
-def test_no_cell_of_a_spreadsheet_with_another_delimiter_becomes_a_formula() -> None:
-    """Where a list is separated by semicolons, Excel cuts a file with commas at those that its texts have."""
+def test_other_delimiter_makes_no_formula() -> None:
+    """If the list separator is a semicolon, Excel splits a file with commas at the semicolons in its texts."""
 
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["description"] = 'Pan; =HYPERLINK("http://x.example");"@SUM(1+1)";+1;-2 of steel'
@@ -259,8 +259,8 @@ def test_no_cell_of_a_spreadsheet_with_another_delimiter_becomes_a_formula() -> 
     assert csv_rows(sample(1, change=change))[0]["sku"] == "20 mm,-10/+0"
 
 
-def test_no_row_that_a_spreadsheet_takes_for_one_cell_begins_with_a_sign() -> None:
-    """Where a list is separated by semicolons, `-1,5+cmd|' /C calc'!A0` is a number and a call of another program."""
+def test_row_read_as_one_cell_never_begins_with_sign() -> None:
+    """If the list separator is a semicolon, `-1,5+cmd|' /C calc'!A0` is a number and a call of another program."""
 
     def change(data: dict[str, Any]) -> None:
         data["invoice"]["number"] = "-1"
@@ -288,7 +288,7 @@ def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
     ("currency", "price", "shown"),
     [("USD", "25.00", "#,##0.00"), ("JPY", "3925", "#,##0"), ("KWD", "1.250", "#,##0.000")],
 )
-def test_figures_are_shown_with_the_digits_that_were_given(currency: str, price: str, shown: str) -> None:
+def test_numbers_are_shown_with_given_digits(currency: str, price: str, shown: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["invoice"]["currency"] = currency
         data["lines"][0].update(unitPrice=price, attributes={"quantity2": "14.40", "unit2": "KG"})
@@ -302,14 +302,14 @@ def test_figures_are_shown_with_the_digits_that_were_given(currency: str, price:
     assert [(cell.value, cell.number_format) for cell in weights] == [(210.5, "#,##0.000"), (12.4, "#,##0.000")]
 
 
-def test_second_quantity_that_is_no_number_stays_text() -> None:
+def test_second_quantity_without_number_stays_text() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["attributes"] = {"quantity2": "=1+1", "unit2": "KG"}
 
     assert csv_rows(sample(1, change=change))[0]["qty2"] == "'=1+1"
 
 
-def test_number_with_more_digits_than_a_float_holds_stays_text() -> None:
+def test_number_longer_than_float_stays_text() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["unitPrice"] = "123456789012.123456"
 
@@ -318,7 +318,7 @@ def test_number_with_more_digits_than_a_float_holds_stays_text() -> None:
     assert (cells["unit_price"].data_type, cells["unit_price"].value) == ("s", "123456789012.123456")
 
 
-def test_text_too_long_for_a_cell_is_not_dropped_in_silence() -> None:
+def test_text_too_long_for_cell_is_replaced() -> None:
     def change(data: dict[str, Any]) -> None:
         facts = {f"f{place}": ["x" * 1000] for place in range(40)}
         data["lines"][0]["treatment"]["pga"][0]["data"] = facts
@@ -334,7 +334,7 @@ def test_text_too_long_for_a_cell_is_not_dropped_in_silence() -> None:
 @given(
     st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), min_size=1, max_size=80)
 )
-def test_any_text_of_a_plan_survives_both_tables(text: str) -> None:
+def test_any_text_round_trips_in_both_tables(text: str) -> None:
     text = text.strip() or "x"
 
     def change(data: dict[str, Any]) -> None:

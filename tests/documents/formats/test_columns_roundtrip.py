@@ -1,4 +1,4 @@
-"""The flat columns of a treatment give the treatment back, whatever its texts hold."""
+"""A treatment can be read back from its flat columns, for any text in it."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ def build_columns(treatment: Treatment) -> dict[str, str | None]:
 
 
 @given(TREATMENTS)
-def test_columns_give_the_treatment_back(treatment: Treatment) -> None:
+def test_columns_round_trip_treatment(treatment: Treatment) -> None:
     cells = {name: escape_formula(cell or "") for name, cell in build_columns(treatment).items()}
     read = read_treatment({name: unescape_formula(cell) for name, cell in cells.items()})
     assert as_json(read) == as_json(treatment)
 
 
 @given(st.text(st.sampled_from("'=+-@a \t;,\""), max_size=8), st.sampled_from([";", ",", ";,"]))
-def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str) -> None:
-    made = escape_formula(text, cell_signs)
-    assert unescape_formula(made, cell_signs) == text
-    first, *others = re.split(f"[{cell_signs}]", made)
+def test_escaped_text_is_not_formula_and_round_trips(text: str, cell_signs: str) -> None:
+    result = escape_formula(text, cell_signs)
+    assert unescape_formula(result, cell_signs) == text
+    first, *others = re.split(f"[{cell_signs}]", result)
     assert first[:1] not in {"=", "@", "\t"}
-    assert not first.startswith(("+", "-")) or not set(made) & set("=@'\t,;\"")
+    assert not first.startswith(("+", "-")) or not set(result) & set("=@'\t,;\"")
     assert not {cell.strip(' "\t')[:1] for cell in others} & set("=+-@\t")
     marked = escape_formula(text, cell_signs, first=True)
     assert unescape_formula(marked, cell_signs, first=True) == text
@@ -98,13 +98,16 @@ def test_a_defused_text_is_no_formula_and_comes_back(text: str, cell_signs: str)
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"metal_type": "steel|copper", "metal_kg": "1"}, "metal_kg holds 1 values where 2 are due"),
-        ({"ch99_1": "9903.82.09", "ch99_programs": "A|B"}, "ch99_programs holds 2 values where 1 are due"),
-        ({"ch99_1": "7323.93.00"}, "the columns of the treatment hold what none can: chapter99/0/heading"),
-        ({"pga_flags": "FD1", "pga_data": "FD2.a=b"}, "pga_data names a datum of no agency"),
-        ({"pga_flags": "FD1", "pga_data": "FD1.a=b\\"}, "pga_data ends in the middle of a value"),
+        ({"metal_type": "steel|copper", "metal_kg": "1"}, "metal_kg must have 2 values; it has 1"),
+        ({"ch99_1": "9903.82.09", "ch99_programs": "A|B"}, "ch99_programs must have 1 values; it has 2"),
+        ({"ch99_1": "7323.93.00"}, "the columns have an invalid value for the treatment at chapter99/0/heading"),
+        (
+            {"pga_flags": "FD1", "pga_data": "FD2.a=b"},
+            "pga_data has 'FD2.a=b', which must name a flag of pga_flags and a datum",
+        ),
+        ({"pga_flags": "FD1", "pga_data": "FD1.a=b\\"}, "pga_data ends in the middle of a value; it may be cut off"),
     ],
 )
-def test_columns_that_no_treatment_has_are_refused(columns: dict[str, str], message: str) -> None:
+def test_invalid_columns_are_rejected(columns: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_treatment(columns)

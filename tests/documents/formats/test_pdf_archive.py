@@ -1,4 +1,4 @@
-"""The printed documents as PDF/A-3b: everything needed to show them is inside, and so is the invoice as data."""
+"""The printed documents are PDF/A-3b: everything to show them is embedded, and the invoice's data is attached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_parts(invoice: Invoice) -> bytes:
 
 
 def assert_archivable(body: bytes) -> None:
-    """Assert what ISO 19005-3 level b asks of the file's structure."""
+    """Assert what ISO 19005-3 level b requires of the file's structure."""
     reader = PdfReader(BytesIO(body))
     root: Any = reader.trailer["/Root"].get_object()
     described = root["/Metadata"].get_object().get_data().decode()
@@ -43,7 +43,7 @@ def assert_archivable(body: bytes) -> None:
     assert profile.get_data()[36:40] == b"acsp"
     assert "/Encrypt" not in reader.trailer
     assert len(reader.trailer["/ID"]) == 2  # type: ignore[arg-type]
-    # A comment of bytes above 127 on the second line says that the file is binary.
+    # A comment with bytes above 127 on the second line marks the file as binary.
     assert all(byte > 127 for byte in body.split(b"\n")[1][1:5])
     for name in ("/JavaScript", "/OpenAction", "/AA", "/AcroForm"):
         assert name not in root
@@ -55,12 +55,12 @@ def assert_archivable(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, read_parts])
-def test_printed_documents_can_be_archived(print_it: Any) -> None:
+def test_printed_documents_are_pdf_a(print_it: Any) -> None:
     assert_archivable(print_it(sample(30)))
 
 
 def is_tagged(body: bytes) -> bool:
-    """Tell whether the file says of all that is on its pages what it is: a heading, a table, a cell."""
+    """Return whether the PDF is tagged: all content on its pages is marked as a heading, a table, a cell and so on."""
     root: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
     marked = root.get("/MarkInfo", {}).get("/Marked", False)
     assert bool(marked) == ("/StructTreeRoot" in root)
@@ -68,7 +68,7 @@ def is_tagged(body: bytes) -> bool:
 
 
 def list_kinds(body: bytes) -> set[str]:
-    """Return the kinds of everything that the file's tags name."""
+    """Return the types of all tags in the file."""
     kinds: set[str] = set()
     catalogue: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
     waiting = [catalogue["/StructTreeRoot"].get_object()]
@@ -84,7 +84,7 @@ def list_kinds(body: bytes) -> set[str]:
 
 
 @pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, section_232_statement])
-def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print_it: Any) -> None:
+def test_short_documents_are_tagged_and_reproducible(print_it: Any) -> None:
     body = print_it(sample(3))
     assert is_tagged(body)
     assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= list_kinds(body)
@@ -92,18 +92,18 @@ def test_short_documents_can_be_read_aloud_and_come_out_the_same_each_time(print
     assert print_it(sample(3)) == body
 
 
-def test_documents_of_more_rows_than_tags_are_worth_have_none() -> None:
+def test_long_documents_are_not_tagged() -> None:
     assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
     assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
     assert not is_tagged(read_parts(sample(30))), "the tags of parts cannot be joined"
 
 
-def test_tags_cost_an_invoice_less_than_half_a_megabyte() -> None:
+def test_tagged_invoice_is_below_half_a_megabyte() -> None:
     assert len(invoice_pdf(sample(TAGGED_ROWS))) < 500_000
 
 
 @pytest.mark.parametrize("print_it", [invoice_pdf, read_parts])
-def test_invoice_carries_its_facts_byte_for_byte(print_it: Any) -> None:
+def test_invoice_has_json_attached_byte_for_byte(print_it: Any) -> None:
     invoice = sample(30)
     reader = PdfReader(BytesIO(print_it(invoice)))
     assert {name: list(bodies) for name, bodies in reader.attachments.items()} == {NAME: [invoice_json(invoice)]}
@@ -115,7 +115,7 @@ def test_invoice_carries_its_facts_byte_for_byte(print_it: Any) -> None:
     assert embedded["/Params"]["/Size"] == len(invoice_json(invoice))
 
 
-def test_character_that_no_font_has_is_drawn_as_a_box_and_the_page_still_archived() -> None:
+def test_missing_character_is_box_and_page_is_pdf_a() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["description"] = "pan \U0001f600 \U000f0000 cafe\u0301"
 
@@ -126,15 +126,15 @@ def test_character_that_no_font_has_is_drawn_as_a_box_and_the_page_still_archive
     assert "\U0001f600".encode("utf-8") in PdfReader(BytesIO(body)).attachments[NAME][0]
 
 
-def test_page_that_no_font_can_draw_is_printed_all_the_same() -> None:
+def test_page_with_undrawable_character_is_printed() -> None:
     def change(data: dict[str, Any]) -> None:
-        # An accent of one script on a letter of another: each font has one of the two.
+        # An accent of one script on a letter of another: each font has only one of the two.
         data["lines"][0]["description"] = "pan ก\u0301 佛\u0e48 \u0e48"
 
     assert PdfReader(BytesIO(invoice_pdf(sample(1, change=change)))).pages[0].extract_text()
 
 
-def test_five_hundred_lines_with_their_facts_stay_under_a_megabyte() -> None:
+def test_five_hundred_lines_with_attachment_stay_below_a_megabyte() -> None:
     body = invoice_pdf(sample(500))
     assert len(body) < 1_000_000
     assert_archivable(body)

@@ -1,4 +1,4 @@
-"""Every printed page keeps its text inside the margins and clear of other text, whatever the lengths, scripts and sums."""
+"""No text of a printed page leaves the margins or overlaps other text, for any length, script and sum."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def in_currency(currency: str, times: str) -> Change:
     return change
 
 
-#: The first box of a page that cuts, and the first text in it: its upper and lower edge, the baseline, the size.
+#: The first clipping box of a page and the first text in it: upper and lower edge, baseline, font size.
 RUNNING_HEAD = re.compile(
     rb"q [\d.]+ ([\d.]+) m [\d.]+ [\d.]+ l [\d.]+ ([\d.]+) l [\d.]+ [\d.]+ l\nh\nW\nn\nq 1 0 0 -1 [\d.]+ ([\d.]+) cm"
     rb".*?Tr/f\d+ ([\d.]+) Tf",
@@ -131,19 +131,19 @@ def read_printed(kind: str, invoice: Invoice) -> PrintedDocument:
 
 
 @pytest.mark.parametrize("name", INVOICES)
-def test_nothing_leaves_the_margins_or_is_set_over_anything_else(name: str) -> None:
+def test_text_never_leaves_margins_or_overlaps(name: str) -> None:
     invoice = INVOICES[name]()
     for kind in KINDS:
         if kind.media_type == "application/pdf" and kind.applies_to(invoice):
             assert not list(read_printed_document(kind.make(invoice)).list_faults()), kind.artifact_type
 
 
-def test_invoice_of_three_lines_is_one_page() -> None:
+def test_invoice_of_three_lines_has_one_page() -> None:
     assert read_printed("cci_pdf", sample(3)).pages == 1
     assert read_printed("cci_pdf", sample(3, test=True)).pages == 1
 
 
-def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them() -> None:
+def test_hundred_charges_and_discounts_are_printed_before_total() -> None:
     printed = read_printed("cci_pdf", sample(3, change=with_every_charge))
     text = printed.text()
     for leg in range(50):
@@ -164,26 +164,26 @@ def test_hundred_charges_and_discounts_are_all_printed_with_the_total_after_them
         ("JPY", "157", "3,925", "JPY143,890"),
     ],
 )
-def test_amounts_have_the_digits_of_their_currency(currency: str, times: str, price: str, total: str) -> None:
+def test_amounts_have_decimals_of_currency(currency: str, times: str, price: str, total: str) -> None:
     printed = read_printed("cci_pdf", sample(3, change=in_currency(currency, times)))
     assert price in {piece.text for piece in printed.pieces}
     assert total in printed.text()
     ends = [
         piece.x + piece.width for piece in printed.pieces if piece.text in {"849.00", "80.00", "15.00", "\u221212.50"}
     ]
-    # Figures of one width are measured as if each had its own.
+    # Digits of equal width are measured with their natural widths.
     assert not ends or max(ends) - min(ends) < 3
 
 
-def test_head_of_the_table_is_on_every_page_that_has_lines() -> None:
+def test_table_head_is_on_every_page_with_lines() -> None:
     printed = read_printed("cci_pdf", sample(60))
     for page in range(1, printed.pages + 1):
         text = printed.text(page)
         assert ("UNITPRICE" in text) == ("SKU" in text), page
 
 
-def test_running_head_is_cut_at_its_end_alone() -> None:
-    """Accents, and signs taller than Latin letters, have room above and below in the box that cuts a long name off."""
+def test_running_head_is_clipped_only_at_end() -> None:
+    """The box that cuts off a long name has room for accents, and for characters taller than Latin letters."""
 
     def change(data: dict[str, Any]) -> None:
         data["parties"]["seller"]["name"] = "ÉÇÅŮ jpqy 東京厨房 " + "Maple " * 35 + "Ltd"
@@ -196,7 +196,7 @@ def test_running_head_is_cut_at_its_end_alone() -> None:
         assert baseline - lower > 0.25 * size
 
 
-def test_value_that_turns_does_not_turn_its_neighbours() -> None:
+def test_right_to_left_value_keeps_direction_of_neighbours() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["sku"] = "\u202ePAN-24"
         data["parties"]["buyer"]["name"] = "חברה 24 Maple"
@@ -217,7 +217,7 @@ def test_value_that_turns_does_not_turn_its_neighbours() -> None:
         ),
     ],
 )
-def test_declaration_calls_values_prices_only_where_goods_are_sold(change: dict[str, Any], says: str) -> None:
+def test_declaration_says_prices_only_for_sale(change: dict[str, Any], says: str) -> None:
     text = read_printed("cci_pdf", sample(1, change=lambda data: data["invoice"].update(change))).text()
     assert says in text
     assert ("BUYER" in text) == (not change)

@@ -1,4 +1,4 @@
-"""The agencies' worksheet and records as documents: what they show, and that a unit without agencies has none."""
+"""The PGA worksheet and records as documents: their content, and none of them for a unit without agency flags."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ def remove_spaces(text: str) -> str:
     return "".join(text.replace("\u200b", "").split())
 
 
-def test_a_unit_that_no_agency_looks_at_has_neither_document() -> None:
+def test_unit_without_agency_has_neither_document() -> None:
     invoice = build_invoice()
     kinds = artifact_types(invoice)
     assert {"pga_worksheet", "pga_records"} & {*kinds} == set()
     assert {"pga_worksheet", "pga_records"} <= {*ARTIFACT_TYPES}
-    made = list(render_documents(invoice))
-    assert tuple(document.artifact_type for document in made) == kinds
-    manifest = json.loads(made[-1].body)
+    result = list(render_documents(invoice))
+    assert tuple(document.artifact_type for document in result) == kinds
+    manifest = json.loads(result[-1].body)
     assert [each["artifactType"] for each in manifest["documents"]] == list(kinds[:-1])
 
 
-def test_the_worksheet_says_what_is_there_what_is_missing_and_what_needs_a_person() -> None:
+def test_worksheet_shows_present_missing_and_person() -> None:
     rows = (food(lotNumber="A-77"), row("CP1", "CPS", processing="REF", data={"productId": "P-1"}), row("FD2", "FDA"))
     page = remove_spaces(read_worksheet(build_invoice(*rows)))
     for fact in (
@@ -90,7 +90,7 @@ def test_the_worksheet_says_what_is_there_what_is_missing_and_what_needs_a_perso
     assert "thisflagoftheagency" not in page
 
 
-def test_every_page_carries_the_treatment_and_every_line_its_own() -> None:
+def test_every_page_and_line_has_treatment_digest() -> None:
     invoice = build_invoice(food(), lines=12)
     pages = PdfReader(BytesIO(pga_worksheet(invoice))).pages
     assert len(pages) > 2
@@ -102,7 +102,7 @@ def test_every_page_carries_the_treatment_and_every_line_its_own() -> None:
     assert all(line.treatment_digest in whole for line in invoice.lines)
 
 
-def test_a_worksheet_in_parts_loses_no_line() -> None:
+def test_worksheet_in_parts_loses_no_line() -> None:
     invoice = build_invoice(food(), lines=9)
     body = typeset(invoice, worksheet_kind.TEMPLATE, split_rows([1] * 9, limit=4))
     pages = PdfReader(BytesIO(body)).pages
@@ -112,7 +112,7 @@ def test_a_worksheet_in_parts_loses_no_line() -> None:
     assert f"Page{len(pages)}of{len(pages)}" in text
 
 
-def test_long_and_foreign_wording_is_printed_whole() -> None:
+def test_long_and_foreign_text_is_printed_completely() -> None:
     name = "Conserverie " * 9 + "Ltée"
     invoice = build_invoice(
         food(productName="番茄罐头", deliveredTo=name), description="Œufs de caille à l\u2019huile, " * 9 + "end"
@@ -124,12 +124,12 @@ def test_long_and_foreign_wording_is_printed_whole() -> None:
     assert "OI:shortenedtothe70columnsofOI11-80" in page
 
 
-def test_missing_fact_fails_the_template() -> None:
+def test_missing_fact_fails_template() -> None:
     with pytest.raises(StepFailed, match="dictionary does not contain key"):
         RENDERER.set_document("pga_worksheet.typ", b"{}", COMPLETE_FLAGS, 0)
 
 
-def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:
+def test_every_record_line_has_eighty_columns_and_crlf() -> None:
     body = pga_records(
         build_invoice(food(productName="Tomates pelées, œuvre"), row("EP7", "EPA", disclaimer="A"), lines=3)
     )
@@ -139,7 +139,7 @@ def test_each_line_of_the_records_has_eighty_columns_and_ends_alike() -> None:
     assert {line[:4].strip() for line in lines if not line.startswith("*")} <= set(record_rules().layouts)
 
 
-def test_the_records_stand_below_the_line_that_they_belong_to() -> None:
+def test_records_follow_remark_of_their_line() -> None:
     lines = pga_records(build_invoice(food(), row("FD2", "FDA"), lines=2)).decode().split("\r\n")
     heads = [place for place, line in enumerate(lines) if line.startswith("* Line ")]
     assert [lines[place][:24].strip() for place in heads] == ["* Line 1, L1, HTS 7323.9", "* Line 2, L2, HTS 7323.9"]
@@ -153,7 +153,7 @@ def test_the_records_stand_below_the_line_that_they_belong_to() -> None:
             remarks.append(line.strip())
         assert remarks == [
             "* FDA FD1, FOO PRO",
-            "* FDA FD1 FDA importer of record: needs a person: the plan names no contact of",
+            "* FDA FD1 FDA importer of record: needs a person: the plan has no contact of",
             "* Lakeside Kitchen Supply Inc. for PG21; the plan says: Lakeside Kitchen Supply",
             "* Inc.",
             "* FDA FD2, Not answered",
@@ -166,24 +166,24 @@ def test_the_records_stand_below_the_line_that_they_belong_to() -> None:
     ]
 
 
-def test_records_of_a_test_say_so_and_those_of_a_live_export_do_not() -> None:
+def test_only_records_of_test_export_are_marked() -> None:
     assert pga_records(sample(1, test=True)).startswith(b"* TEST: NOT FOR CUSTOMS USE ")
     assert b"TEST" not in pga_records(sample(1))
 
 
-def test_the_same_invoice_gives_the_same_bytes() -> None:
+def test_same_invoice_gives_same_bytes() -> None:
     one, other = build_invoice(food(), lines=4), build_invoice(food(), lines=4)
     assert pga_records(one) == pga_records(other)
     assert pga_worksheet(one) == pga_worksheet(other)
 
 
-def test_the_worksheet_can_be_read_aloud() -> None:
+def test_worksheet_is_tagged() -> None:
     root: Any = PdfReader(BytesIO(pga_worksheet(build_invoice(food(), lines=4)))).trailer["/Root"].get_object()
     assert root["/MarkInfo"]["/Marked"]
     assert "/StructTreeRoot" in root
 
 
-def test_the_worksheet_is_no_part_of_the_published_invoice() -> None:
+def test_worksheet_is_not_in_published_invoice() -> None:
     invoice = build_invoice(food())
     assert "worksheet" not in invoice.model_dump_json()
     assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
@@ -200,21 +200,21 @@ def find_agency_state(key: str, *rows: Json, entry_type: str = "01") -> str:
     return state
 
 
-def test_the_worksheet_allows_the_disclaimers_that_the_checks_allow() -> None:
+def test_worksheet_allows_same_disclaimers_as_checks() -> None:
     drug = row("FD1", "FDA", program="DRU", disclaimer="F")
     assert find_agency_state("disclaimer", drug, entry_type="21") == "present"
     assert find_agency_state("disclaimer", drug) == "person"
     assert find_agency_state("disclaimer", drug | {"disclaimer": "B"}) == "person"
 
 
-def test_the_worksheet_leaves_a_program_that_is_not_known_to_a_person() -> None:
+def test_unknown_program_needs_person_on_worksheet() -> None:
     assert find_agency_state("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
     assert find_agency_state("program", row("FD1", "FDA", disclaimer="A")) == "person"
     assert find_agency_state("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
     assert find_agency_state("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
 
 
-def test_a_description_that_was_shortened_is_remarked_upon() -> None:
+def test_shortened_description_has_remark() -> None:
     long = "Frying pan of stainless steel with a folding handle, for household cooking on a stove of any kind"
     lines = (
         pga_records(build_invoice(row("FD1", "FDA", program="FOO", disclaimer="A"), description=long))

@@ -1,4 +1,4 @@
-"""Nothing that a plan answers to an agency is dropped in silence: it is in the records file, or named there as left out."""
+"""No agency answer of a plan is silently dropped: it is in the records file, or named there as omitted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENTERED = date(2026, 11, 26)
 MAKER = "Maple Goods Ltd"
 PARTIES = {"manufacturer", "shipper", "fdaImporter", "deliveredTo", "harvester"}
 
-#: A value for each key that has a shape of its own; every other key gets a mark that stands nowhere else.
+#: A value for each key that has a required form; every other key gets a unique text.
 SHAPED: Json = {
     "arrivalDatetime": "2026-11-27T13:05-05:00",
     "arrivalPort": "0901",
@@ -46,7 +46,7 @@ SHAPED: Json = {
     "year": "2018",
 } | dict.fromkeys(PARTIES, MAKER)
 
-#: What of these stands in the records in another form, by hand from the layouts.
+#: The records' form of those values that change in them, by hand from the layouts.
 CARRIED: Json = {
     "arrivalDatetime": "112720261305",
     "plantQuantity": "000000007725",
@@ -55,7 +55,7 @@ CARRIED: Json = {
     "value": "000000001234",
 } | dict.fromkeys(PARTIES, MAKER.upper())
 
-#: A field of the records holds 5 characters at the least where no shape is known.
+#: A field for a key without a required form has at least 5 characters.
 SHORT = {"hs7Box": "Q7B", "versionId": "V77"}
 
 
@@ -70,7 +70,7 @@ def list_keys(program: AgencyProgram) -> list[str]:
 
 
 def read_text(row: Json) -> tuple[str, str]:
-    """Return the records of the file, and its remarks in one line."""
+    """Return the records of the file, and its remarks joined into one line."""
 
     def change(data: Json) -> None:
         data["lines"][0]["treatment"]["pga"] = [row]
@@ -106,7 +106,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("program", "processing"), CASES)
-def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProgram, processing: str | None) -> None:
+def test_every_answer_is_in_records_or_named_as_omitted(program: AgencyProgram, processing: str | None) -> None:
     row = build_complete_row(program, processing)
     records, remarks = read_text(row)
     reported = list_findings(row)
@@ -125,7 +125,7 @@ def test_every_answer_is_in_the_records_or_named_as_left_out(program: AgencyProg
 
 
 @pytest.mark.parametrize("name", sorted(Pga.model_fields))
-def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
+def test_every_field_of_answer_is_in_file(name: str) -> None:
     rows = {
         "disclaimer": pga_row("FD1", "FDA", program="FOO", disclaimer="B"),
         "data": pga_row("FD1", "FDA", program="FOO", data={"productName": "Tomatoes"}),
@@ -147,7 +147,7 @@ def test_every_field_of_an_answer_is_in_the_file(name: str) -> None:
     assert value in text
 
 
-def test_data_beside_a_disclaimer_is_named_and_not_sent() -> None:
+def test_data_with_disclaimer_is_named_but_not_sent() -> None:
     row = pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"productName": "Tomatoes", "thing": ["A1", "B2"]})
     records, remarks = read_text(row)
     assert "PG10" not in records
@@ -155,19 +155,19 @@ def test_data_beside_a_disclaimer_is_named_and_not_sent() -> None:
     assert "FDA FD1 thing: needs a person: not sent: the flag is disclaimed; the plan says: A1 | B2" in remarks
 
 
-def test_the_intended_use_is_sent_with_a_disclaimer() -> None:
+def test_intended_use_is_sent_with_disclaimer() -> None:
     records, _ = read_text(pga_row("CP1", "CPS", program="CPS", disclaimer="B", intendedUse="130.005"))
     assert ("PG01001CPSCPS".ljust(41) + "130.005").ljust(79) + "B" in records
 
 
-def test_codes_of_an_answer_that_is_not_sent_are_named() -> None:
+def test_codes_of_unsent_answer_are_named() -> None:
     records, remarks = read_text(pga_row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000"))
     assert records == ""
     for code in ("Program", "Processing code", "Intended use"):
         assert f"FDA FD1 {code}: needs a person: not sent: the answer has neither data nor a disclaimer" in remarks
 
 
-def test_further_values_of_what_is_sent_once_are_named() -> None:
+def test_surplus_values_of_single_field_are_named() -> None:
     row = pga_row(
         "FD1",
         "FDA",
@@ -178,19 +178,19 @@ def test_further_values_of_what_is_sent_once_are_named() -> None:
     )
     _, remarks = read_text(row)
     for label, last in (("Intended use in words", "Second"), ("Day and time of arrival", "2026-11-28T13:05")):
-        assert f"{label}: needs a person: one value is sent; the further values are left to the filer" in remarks
+        assert f"{label}: needs a person: only one value is sent; the filer must key the other values" in remarks
         assert last in remarks
     assert [rule for rule, message in list_findings(row) if "one value is sent" in message] == ["V14-RECORD"] * 2
 
 
-def test_a_second_value_of_a_record_that_is_sent_once_is_named_at_its_own_datum() -> None:
+def test_surplus_value_of_single_record_is_named_at_its_datum() -> None:
     row = pga_row("CP1", "CPS", program="CPS", processing="REF", data={"productId": "P-1", "versionId": ["1", "2"]})
     reported = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
     assert len(reported) == 1
     assert "CPS records, versionId: PG02 is sent once at most" in reported[0]
 
 
-def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:
+def test_tsca_certification_is_declaration_of_certifier() -> None:
     data = {"tscaCertification": "Negative", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
     records, remarks = read_text(pga_row("EP7", "EPA", program="TS1", data=data))
     assert records.splitlines()[1:] == [
@@ -201,16 +201,16 @@ def test_a_tsca_certification_is_a_declaration_of_its_certifier() -> None:
     assert "the filer certifies it: PG22 25 and the day in PG22 26-33 are left blank" in remarks
 
 
-def test_a_tsca_certification_in_other_words_is_left_out_and_named() -> None:
+def test_unknown_tsca_wording_is_omitted_and_named() -> None:
     row = pga_row("EP7", "EPA", program="TS1", data={"tscaCertification": "maybe"})
     records, remarks = read_text(row)
     assert "PG22" not in records
-    assert "TSCA certification: needs a person: maybe: left out; give one of positive, EP4, negative, EP5" in remarks
+    assert "TSCA certification: needs a person: maybe is omitted; give one of positive, EP4, negative, EP5" in remarks
     (finding,) = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
-    assert "maybe: left out" in finding
+    assert "maybe is omitted" in finding
 
 
-def test_plant_material_stands_with_its_species_and_country_of_harvest() -> None:
+def test_plant_material_has_species_and_country_of_harvest() -> None:
     data = {
         "genus": ["Acer", "Quercus"],
         "species": ["saccharum", "rubra"],
@@ -231,6 +231,6 @@ def test_plant_material_stands_with_its_species_and_country_of_harvest() -> None
     ]
 
 
-def test_the_codes_of_a_datum_are_those_of_its_field() -> None:
+def test_codes_of_datum_match_its_field() -> None:
     for place in record_rules().elements.values():
         assert not place.codes or place.field is not None

@@ -1,4 +1,4 @@
-"""The statement of Section 232 metals: a row a line and metal, sums by metal, and nothing where there is no metal."""
+"""The Section 232 statement: one row per line and metal, sums by metal, and no statement without metals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def remove_spaces(body: bytes) -> str:
     return "".join(text.replace("\u200b", "").split())
 
 
-def test_every_fact_that_the_importer_declares_is_on_the_page() -> None:
+def test_every_declared_fact_is_on_page() -> None:
     text = remove_spaces(section_232_statement(sample(3, change=two_metals)))
     for fact in (
         "Section232statement", "12-3456789XX", "7323.93.0045", "9903.82.0925%onfullvalue", "Steel10.80014.475.00%",
@@ -40,7 +40,7 @@ def test_every_fact_that_the_importer_declares_is_on_the_page() -> None:
     assert "9903.05.29" not in text, "a heading of another programme"
 
 
-def test_metals_are_summed_by_name_and_a_line_of_two_counts_in_both() -> None:
+def test_metal_totals_count_line_with_two_metals_in_both() -> None:
     totals = sample(3, change=two_metals).metal_totals
     assert [(row.metal.shown, row.line_count, row.metal_weight_kg.exact, row.line_value.exact) for row in totals] == [
         ("Copper", 1, Decimal("1.25"), Decimal("300.00")),
@@ -49,7 +49,7 @@ def test_metals_are_summed_by_name_and_a_line_of_two_counts_in_both() -> None:
 
 
 @pytest.mark.parametrize(("net", "shown"), [("14.4", "75.00"), ("0", None), ("10.8001", "100.00")])
-def test_share_is_of_the_net_weight_and_of_no_weight_there_is_none(net: str, shown: str | None) -> None:
+def test_share_is_of_net_weight_and_none_without_weight(net: str, shown: str | None) -> None:
     def change(data: dict[str, Any]) -> None:
         two_metals(data)
         data["lines"][0]["netWeightKg"] = net

@@ -1,4 +1,4 @@
-"""UBL 2.1: valid against the OASIS schema whatever the plan holds, and the treatment can be read back from it."""
+"""UBL 2.1: valid against the OASIS schema for any plan, and the treatment can be read back from it."""
 
 from __future__ import annotations
 
@@ -73,25 +73,25 @@ def add_optional(data: dict[str, Any]) -> None:
     "change",
     [None, remove_optional, add_optional, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
 )  # fmt: skip
-def test_invoice_is_valid_against_the_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
+def test_invoice_matches_ubl_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
     document = parsed(sample(3, 6, test=True, change=change))
     assert schema.validate(document), schema.error_log
 
 
-def test_extension_has_assists_and_every_element_of_a_certification() -> None:
+def test_extension_has_assists_and_certification_elements() -> None:
     root = parsed(sample(3, change=add_optional))
-    ours = f"{{{NAMESPACE}}}"
-    assert [dict(row.attrib) for row in root.iter(f"{ours}Assist")] == [
+    prefix = f"{{{NAMESPACE}}}"
+    assert [dict(row.attrib) for row in root.iter(f"{prefix}Assist")] == [
         {"name": "Die lent by the buyer", "amount": "350.00", "currency": "USD"},
         {"name": "Drawings"},
     ]
-    (certificate,) = root.iter(f"{ours}UsmcaCertificate")
+    (certificate,) = root.iter(f"{prefix}UsmcaCertificate")
     assert certificate.get("producerOnRequest") == "false"
     toronto = {
         "line1": "120 Front Street West", "line2": "Suite 400", "city": "Toronto", "region": "ON",
         "postalCode": "M5J 2M2", "country": "CA",
     }  # fmt: skip
-    assert {row.tag.removeprefix(ours): dict(row.attrib) for row in certificate} == {
+    assert {row.tag.removeprefix(prefix): dict(row.attrib) for row in certificate} == {
         "CertifierAddress": toronto,
         "CertifierContact": {"name": "Origin desk", "phone": "+1 416 555 0199"},
         "Producer": {"name": "Maple Foundry Ltd", **toronto},
@@ -103,11 +103,11 @@ def test_extension_has_assists_and_every_element_of_a_certification() -> None:
     }  # fmt: skip
 
 
-def test_large_invoice_is_valid_against_the_schema(schema: Any) -> None:
+def test_large_invoice_matches_ubl_schema(schema: Any) -> None:
     assert schema.validate(parsed(sample(500))), schema.error_log
 
 
-def test_facts_stand_where_readers_of_ubl_look_for_them() -> None:
+def test_facts_are_in_standard_ubl_elements() -> None:
     document = parsed(sample(3))
 
     def text(path: str) -> list[str]:
@@ -127,7 +127,7 @@ def test_facts_stand_where_readers_of_ubl_look_for_them() -> None:
     assert (quantity.get("unitCode"), quantity.get("unitCodeListID")) == ("C62", "UN/ECE Recommendation 20")
 
 
-def test_amounts_of_ubl_add_up_to_its_total() -> None:
+def test_ubl_amounts_add_up_to_total() -> None:
     totals = parsed(sample(7)).find(f"{CAC}LegalMonetaryTotal")
     amounts = {each.tag.removeprefix(CBC): Decimal(each.text) for each in totals}
     assert (
@@ -136,7 +136,7 @@ def test_amounts_of_ubl_add_up_to_its_total() -> None:
     )
 
 
-def test_unit_that_recommendation_20_does_not_have_keeps_its_own_list() -> None:
+def test_unit_outside_recommendation_20_keeps_own_list() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["unit"] = "PFL"
 
@@ -152,7 +152,7 @@ TEXTS = TEXT.map(str.strip).filter(bool)
 
 @settings(max_examples=40, deadline=None)
 @given(TEXTS, st.lists(TEXTS, max_size=3), st.none() | TEXTS)
-def test_any_treatment_is_read_back_and_any_text_is_valid(
+def test_any_treatment_round_trips_and_any_text_is_valid(
     schema: Any, text: str, several: list[str], open_: str | None
 ) -> None:
     def change(data: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ def test_any_treatment_is_read_back_and_any_text_is_valid(
 
 
 def canonicalize(element: Any) -> Element:
-    made = Element(element.tag, dict(element.attrib))
-    made.text = element.text
-    made.extend(canonicalize(each) for each in element)
-    return made
+    result = Element(element.tag, dict(element.attrib))
+    result.text = element.text
+    result.extend(canonicalize(each) for each in element)
+    return result

@@ -1,4 +1,4 @@
-"""The invoice is finished before it is rendered: sums, words and look-ups are right, and the same for the same plan."""
+"""The invoice model: sums, wording and look-ups are right, and equal for equal plans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import build_facts, digest, sample, unit_data
 
 
-def test_totals_are_exact_sums_of_the_lines() -> None:
+def test_totals_are_exact_sums_of_lines() -> None:
     totals = sample(3).totals
     assert totals.goods_value.exact == Decimal("849.00")
     assert totals.goods_value.shown == "849.00"
@@ -33,7 +33,7 @@ def test_amounts_keep_every_digit_and_are_grouped_for_people() -> None:
     assert (price.exact, price.shown, str(price)) == (Decimal("1234567.1234"), "1,234,567.1234", "1,234,567.1234")
 
 
-def test_currency_without_minor_units_prints_none() -> None:
+def test_currency_without_minor_units_prints_no_decimals() -> None:
     def change(data: dict[str, Any]) -> None:
         data["invoice"]["currency"] = "JPY"
         data["lines"][0]["unitPrice"] = "2500"
@@ -41,7 +41,7 @@ def test_currency_without_minor_units_prints_none() -> None:
     assert sample(1, change=change).lines[0].unit_price.shown == "2,500"
 
 
-def test_marks_say_the_treatment_in_the_order_of_the_plan() -> None:
+def test_marks_follow_order_of_plan() -> None:
     assert sample(3).lines[1].marks == (
         Mark(kind="chapter99", code="9903.05.29", text="S301_FORCED_LABOUR · 10 % · full value"),
         Mark(kind="chapter99", code="9903.82.09", text="S232_METALS · 25 % · full value"),
@@ -61,7 +61,7 @@ def test_undetermined_treatment_is_reported() -> None:
     )
 
 
-def test_pallet_stands_before_its_cartons_and_carries_the_issued_sscc() -> None:
+def test_pallet_precedes_its_cartons_and_has_issued_sscc() -> None:
     packages = sample(3).packages
     assert [(box.number, box.package_ref, box.depth, box.parent_number) for box in packages] == [
         (1, "PLT-001", 0, None),
@@ -73,7 +73,7 @@ def test_pallet_stands_before_its_cartons_and_carries_the_issued_sscc() -> None:
     assert packages[1].mark.shown == "LPN C-00001"
 
 
-def test_packages_are_counted_once_and_weighed_by_the_outermost() -> None:
+def test_packages_count_once_and_outermost_are_weighed() -> None:
     summary = sample(20).package_summary
     assert (summary.count, summary.outermost_count) == (22, 2)
     assert summary.gross_weight_kg.exact == Decimal("421.000")
@@ -81,18 +81,18 @@ def test_packages_are_counted_once_and_weighed_by_the_outermost() -> None:
     assert summary.shown == "20 cartons, 2 pallets; 2 handling units to load"
 
 
-def test_line_names_the_packages_that_it_lies_in() -> None:
+def test_line_names_its_packages() -> None:
     line = sample(2, 6).lines[1]
     assert line.package_refs == ("CTN-00004", "CTN-00005", "CTN-00006")
     assert line.packages_shown == "5-7"
 
 
-def test_importer_without_a_name_is_the_buyer() -> None:
+def test_importer_without_name_is_buyer() -> None:
     importer = sample(1).parties.importer_of_record
     assert (importer.name, importer.importer_number.exact) == ("Lakeside Kitchen Supply Inc.", "12-3456789XX")
 
 
-def test_classification_rows_add_up_lines_of_one_code_origin_and_headings() -> None:
+def test_classification_rows_sum_lines_by_code_origin_and_headings() -> None:
     rows = sample(6).classifications
     assert [(row.hts_code.shown, row.country_of_origin, row.line_count, row.value.shown) for row in rows] == [
         ("3924.10.2000", "CA", 2, "102.00"),
@@ -101,7 +101,7 @@ def test_classification_rows_add_up_lines_of_one_code_origin_and_headings() -> N
     ]
 
 
-def test_members_in_another_order_give_the_same_invoice() -> None:
+def test_order_of_members_keeps_invoice() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["attributes"] = {"a": "1", "b": "2"}
         data["lines"][0]["treatment"]["pga"][0]["data"] = {"x": "1", "y": ["2", "3"]}
@@ -123,7 +123,7 @@ def test_members_in_another_order_give_the_same_invoice() -> None:
         (("packages", 1, "parentRef"), "P9"),
     ],
 )
-def test_reference_to_nothing_is_refused(path: tuple[Any, ...], value: str) -> None:
+def test_unknown_reference_is_rejected(path: tuple[Any, ...], value: str) -> None:
     def change(data: dict[str, Any]) -> None:
         place: Any = data
         for step in path[:-1]:
@@ -134,7 +134,7 @@ def test_reference_to_nothing_is_refused(path: tuple[Any, ...], value: str) -> N
         sample(1, change=change)
 
 
-def test_packages_that_stand_on_each_other_are_refused() -> None:
+def test_circular_packages_are_rejected() -> None:
     def change(data: dict[str, Any]) -> None:
         data["packages"][0]["parentRef"] = "CTN-00001"
 
@@ -142,5 +142,5 @@ def test_packages_that_stand_on_each_other_are_refused() -> None:
         sample(1, change=change)
 
 
-def test_line_carries_its_own_treatment_digest() -> None:
+def test_line_has_own_treatment_digest() -> None:
     assert [line.treatment_digest for line in sample(2).lines] == [digest("L1"), digest("L2")]

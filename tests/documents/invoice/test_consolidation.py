@@ -1,4 +1,4 @@
-"""Merged lines tell customs the same, keep every digit, and lead back to the lines that they stand for."""
+"""Merged lines have equal customs data, keep every digit, and name the lines that they replace."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def consolidation(invoice: Invoice) -> Consolidation:
     return invoice.consolidation
 
 
-def test_lines_that_differ_are_not_merged() -> None:
+def test_different_lines_are_not_merged() -> None:
     assert sample(3).consolidation is None
 
 
-def test_lines_of_one_code_origin_maker_and_treatment_become_one() -> None:
+def test_equal_lines_are_merged() -> None:
     merged = consolidation(sample(12))
     assert (merged.line_count, merged.merged_line_count, merged.lines_saved) == (12, 6, 6)
     first = merged.lines[0]
@@ -48,7 +48,7 @@ def test_lines_of_one_code_origin_maker_and_treatment_become_one() -> None:
         {"attributes": {"finish": "matt"}},
     ],
 )
-def test_what_customs_sees_keeps_lines_apart(change: dict[str, Any]) -> None:
+def test_customs_difference_prevents_merge(change: dict[str, Any]) -> None:
     def make_alike(data: dict[str, Any]) -> None:
         data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
 
@@ -60,7 +60,7 @@ def test_what_customs_sees_keeps_lines_apart(change: dict[str, Any]) -> None:
     assert sample(2, change=make_different).consolidation is None
 
 
-def test_metal_countries_keep_lines_apart_and_metal_weights_add_up() -> None:
+def test_metal_countries_prevent_merge_but_weights_add_up() -> None:
     def change(data: dict[str, Any]) -> None:
         for number in (2, 3):
             data["lines"][number - 1] = {**data["lines"][0], "lineRef": f"L{number}"}
@@ -74,7 +74,7 @@ def test_metal_countries_keep_lines_apart_and_metal_weights_add_up() -> None:
     assert merged.lines[0].treatment.section232[0].metal_weight_kg == Decimal("70.0001")
 
 
-def test_price_that_differs_is_left_out_of_the_merged_line() -> None:
+def test_merged_line_omits_different_prices() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][1] = {**data["lines"][0], "lineRef": "L2", "unitPrice": "26.00", "lineValue": "312.00"}
 
@@ -89,7 +89,7 @@ WEIGHT = st.decimals(0, 999_999, places=4).map(str)
 @given(
     st.lists(st.tuples(AMOUNT, WEIGHT, WEIGHT, st.sampled_from(["7323930045", "7323930060"])), min_size=2, max_size=8)
 )
-def test_merging_conserves_value_weight_and_quantity_to_the_last_digit(rows: list[tuple[str, str, str, str]]) -> None:
+def test_merging_keeps_value_weight_and_quantity_exactly(rows: list[tuple[str, str, str, str]]) -> None:
     def change(data: dict[str, Any]) -> None:
         for line, (value, net, gross, code) in zip(data["lines"], rows, strict=True):
             line.update(

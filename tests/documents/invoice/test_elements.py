@@ -1,4 +1,4 @@
-"""What 19 CFR asks of an invoice, element by element, is on the page, in the data, in the table and in UBL."""
+"""Each element that 19 CFR requires of an invoice is on the page, in the JSON, in the table and in UBL."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.customs.reference.base import RULES
 from pipeline.documents.registry import render_documents
 from tests.documents.samples import sample
 
-#: Element of the regulation: what is told of it in the sample, in the words of the page; and in the other formats where
-#: their words differ.
+#: By element of the regulation: its facts in the sample in the wording of the page, and in the wording of the other
+#: formats if it differs.
 ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "141.86(a)(1) port of entry": (["ENTRY TYPE, PORT 01, 0901"], ["0901"]),
     "141.86(a)(2) when and where sold": (["SALE 2026-11-20, Toronto ON"], ["2026-11-20", "Toronto ON"]),
@@ -100,7 +100,7 @@ def fill_completely(data: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
-    """Return the text of each format of the complete invoice; that of PDF and HTML with single spaces."""
+    """Return the text of each format of the complete invoice; PDF and HTML with single spaces."""
     bodies = {document.artifact_type: document.body for document in render_documents(sample(3, change=fill_completely))}
     book = load_workbook(BytesIO(bodies["cci_xlsx"]), read_only=True)
     page = etree.HTML(bodies["cci_human_readable"].decode())
@@ -120,18 +120,18 @@ def _spaced(text: str) -> str:
 
 
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_element_is_on_the_page_and_in_every_format(texts: dict[str, str], element: str) -> None:
+def test_element_is_in_every_format(texts: dict[str, str], element: str) -> None:
     printed, recorded = ELEMENTS[element]
     for words in printed:
         assert words.replace(" ", "") in texts["cci_pdf"].replace(" ", ""), words
     for kind in ("cci_human_readable", "cci_json", "cci_ubl", "cci_xlsx"):
         for fact in recorded:
-            # People read a number of the tariff with its dots.
+            # For people a tariff number has dots.
             wanted = "7323.93.0045" if fact == "7323930045" and kind == "cci_human_readable" else fact
             assert wanted.lower() in texts[kind].lower(), (kind, fact)
 
 
-def test_packing_list_lists_what_each_package_holds() -> None:
+def test_packing_list_shows_contents_of_each_package() -> None:
     bodies = {document.artifact_type: document.body for document in render_documents(sample(3))}
     boxes = json.loads(bodies["packing_list"])["packages"]
     assert [[(row["sku"], row["quantity"]) for row in box["contents"]] for box in boxes] == [
@@ -141,7 +141,7 @@ def test_packing_list_lists_what_each_package_holds() -> None:
     assert "12 NO Frying pan, stainless steel, for household cooking PAN-24 · line 1" in printed
 
 
-def test_what_chapters_ask_of_an_invoice_is_shown_where_the_plan_has_it() -> None:
+def test_chapter_attributes_are_shown_if_given() -> None:
     asked = [row["keys"][0] for row in safe_load((RULES / "attributes.yaml").read_text())["rows"]]
     facts = {key: f"fact {place}" for place, key in enumerate(dict.fromkeys(asked))}
     assert {"fibre", "construction", "upper", "sole", "species"} <= facts.keys()

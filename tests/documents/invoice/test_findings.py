@@ -1,4 +1,4 @@
-"""What the checks found travels with the invoice that it concerns."""
+"""The findings of the checks are on the invoice of their unit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def finding(pointer: str) -> Finding:
     )
 
 
-def test_findings_of_the_unit_and_of_the_whole_plan_travel_with_the_invoice() -> None:
+def test_invoice_has_findings_of_unit_and_plan() -> None:
     unit = Unit.model_validate(unit_data(3))
     pointers = (
         "/units/1/lines/2/unitPrice",
@@ -47,6 +47,6 @@ def test_findings_of_the_unit_and_of_the_whole_plan_travel_with_the_invoice() ->
     assert [row["rule"] for row in json.loads(invoice_json(invoice))["findings"]] == ["V15"] * 3
 
 
-def test_invoice_without_findings_says_so() -> None:
+def test_invoice_without_findings_has_empty_list() -> None:
     unit = Unit.model_validate(unit_data(1))
     assert json.loads(invoice_json(build_invoice(unit, build_facts(unit))))["findings"] == []

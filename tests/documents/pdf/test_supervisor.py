@@ -1,4 +1,4 @@
-"""The printed documents: whole, numbered, small, set in the vendored fonts alone, by a process that may die."""
+"""The printed documents: complete, numbered, small, in the vendored fonts, set by a process that may die."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def reader(body: bytes) -> PdfReader:
 
 
 def remove_spaces(body: bytes) -> str:
-    """Return the text of a PDF without any space, so that where lines break does not matter."""
+    """Return the text of a PDF without spaces, so that line breaks do not matter."""
     text = "".join(page.extract_text() for page in reader(body).pages)
     return "".join(text.replace("\u200b", "").split())
 
 
 def fonts(body: bytes) -> dict[str, bool]:
-    """Return the fonts of a PDF, and whether each is embedded."""
+    """Return the fonts of a PDF, each with whether it is embedded."""
     found: dict[str, bool] = {}
     for page in reader(body).pages:
         resources: Any = page["/Resources"]
@@ -60,7 +60,7 @@ def fonts(body: bytes) -> dict[str, bool]:
     return found
 
 
-def test_fonts_are_the_vendored_ones_and_embedded() -> None:
+def test_fonts_are_vendored_and_embedded() -> None:
     def change(data: dict[str, Any]) -> None:
         data["parties"]["buyer"]["name"] = "شركة أدوات บริษัท 주식회사 रसोई"
 
@@ -73,7 +73,7 @@ def test_fonts_are_the_vendored_ones_and_embedded() -> None:
     }  # fmt: skip
 
 
-def test_every_page_says_which_it_is_of_how_many() -> None:
+def test_every_page_shows_number_and_total() -> None:
     for body in (invoice_pdf(sample(40)), packing_list_pdf(sample(60))):
         pages = reader(body).pages
         assert len(pages) > 1
@@ -81,7 +81,7 @@ def test_every_page_says_which_it_is_of_how_many() -> None:
             assert f"Page {number} of {len(pages)}" in page.extract_text()
 
 
-def test_facts_of_the_invoice_are_on_the_page() -> None:
+def test_facts_of_invoice_are_on_page() -> None:
     text = remove_spaces(invoice_pdf(sample(3)))
     for fact in (
         "INV-10045", "MapleGoodsLtd", "LakesideKitchenSupplyInc.", "12-3456789XX", "DAPBuffaloNY", "0901",
@@ -92,11 +92,11 @@ def test_facts_of_the_invoice_are_on_the_page() -> None:
         assert fact in text, fact
 
 
-def test_five_hundred_lines_stay_under_a_megabyte() -> None:
+def test_five_hundred_lines_stay_below_a_megabyte() -> None:
     assert len(invoice_pdf(sample(500))) < 1_000_000
 
 
-def test_document_in_parts_is_numbered_through_and_loses_no_row(renderer: Renderer) -> None:
+def test_document_in_parts_has_continuous_pages_and_all_rows(renderer: Renderer) -> None:
     invoice = sample(60)
     body = typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * 60, limit=25), renderer)
     pages = reader(body).pages
@@ -118,13 +118,13 @@ def test_packing_list_in_parts_loses_no_package(renderer: Renderer) -> None:
         assert box.mark.shown.replace(" ", "") in text
 
 
-def test_cuts_cover_all_rows_once() -> None:
+def test_parts_cover_all_rows_once() -> None:
     assert split_rows([5, 5, 5], limit=10) == [slice(0, 2), slice(2, 3)]
     assert split_rows([50, 5, 50], limit=10) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert split_rows([1], limit=10) == [slice(0, 1)]
 
 
-def test_wording_longer_than_a_page_is_printed_whole() -> None:
+def test_text_longer_than_page_is_printed_completely() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"]["pga"][0]["data"] = {
             f"f{n}": f"word{n} " + "filler " * 130 + "end" for n in range(30)
@@ -135,7 +135,7 @@ def test_wording_longer_than_a_page_is_printed_whole() -> None:
         assert f"f{number}:word{number}filler" in text
 
 
-def test_missing_fact_fails_the_template(renderer: Renderer) -> None:
+def test_missing_fact_fails_template(renderer: Renderer) -> None:
     for template in ("commercial_customs_invoice.typ", "packing_list.typ"):
         with pytest.raises(StepFailed, match="dictionary does not contain key"):
             renderer.set_document(template, b"{}", WHOLE, 0)
@@ -148,7 +148,7 @@ def test_killed_engine_is_reported_and_replaced(renderer: Renderer, monkeypatch:
     before = renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
-    # Stopped, it cannot answer: the request is in its hands when it dies.
+    # A stopped process cannot answer, so it dies while it has the request.
     os.kill(pid, signal.SIGSTOP)
 
     def write_and_kill(stream: BinaryIO, asked: EngineMessage) -> None:
@@ -169,7 +169,7 @@ def test_engine_that_hangs_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) ->
     renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
-    # Only now: a busy machine may take as long for an honest document.
+    # Set the limit only now: a busy machine may need this long for a normal document.
     monkeypatch.setattr(renderer, "_limits", RendererLimits(seconds=0.5))
     os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
@@ -179,7 +179,7 @@ def test_engine_that_hangs_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) ->
     assert not psutil.pid_exists(pid)
 
 
-def test_engine_is_renewed_by_count_and_by_memory() -> None:
+def test_engine_is_replaced_by_count_and_memory() -> None:
     facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
     for limits in (RendererLimits(requests=1), RendererLimits(resident_bytes=1)):
         renderer = Renderer(limits)
@@ -204,14 +204,14 @@ def test_one_renderer_serves_many_threads(renderer: Renderer) -> None:
     assert all(got[at] == alone[at % 3] for at in range(12))
 
 
-def test_engine_gets_none_of_our_environment(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_gets_no_environment_variables(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@localhost/db")
     renderer.set_document(invoice_kind.TEMPLATE.name, invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1)), WHOLE, 0)
     assert renderer.pid is not None
     assert "DATABASE_URL" not in psutil.Process(renderer.pid).environ()
 
 
-def test_engine_ends_when_its_parent_is_killed() -> None:
+def test_engine_ends_if_parent_is_killed() -> None:
     script = (
         "import time\n"
         "from tests.documents.samples import sample\n"

@@ -1,4 +1,4 @@
-"""An answer of the PDF engine belongs to the request that it is given to: a stream out of step is never used again."""
+"""A response of the PDF engine belongs to its request: a stream that is out of step is never used again."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def renderer() -> Iterator[Renderer]:
 
 
 def build_lines_invoice(renderer: Renderer, lines: int) -> bytes:
-    """Return the invoice of so many lines."""
+    """Return an invoice with this number of lines."""
     return renderer.set_document(TEMPLATE.name, TEMPLATE.facts(sample(lines), slice(0, lines)), WHOLE, 0)
 
 
 @pytest.fixture(scope="module")
 def expected_documents() -> dict[int, bytes]:
-    """Return the documents as an engine makes them that nothing happened to."""
+    """Return the documents of an engine without a fault."""
     undisturbed = Renderer()
     try:
         return {lines: build_lines_invoice(undisturbed, lines) for lines in (1, 2, 3)}
@@ -40,13 +40,13 @@ def expected_documents() -> dict[int, bytes]:
 
 
 def check_in_step(renderer: Renderer, expected_documents: dict[int, bytes]) -> None:
-    """The engine was ended, and whatever is asked of the next one is answered with its own document."""
+    """Assert that the engine was ended, and that the next one answers each request with its own document."""
     assert renderer.pid is None
     assert {lines: build_lines_invoice(renderer, lines) for lines in expected_documents} == expected_documents
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
+def test_failed_thread_start_keeps_responses_in_step(
     renderer: Renderer, expected_documents: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, begun: bool
 ) -> None:
     def refuse(_: object) -> None:
@@ -63,7 +63,7 @@ def test_after_a_thread_could_not_be_started_each_gets_its_own_document(
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, ValueError])
-def test_after_an_answer_was_not_read_each_gets_its_own_document(
+def test_unread_response_keeps_responses_in_step(
     renderer: Renderer,
     expected_documents: dict[int, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -84,7 +84,7 @@ def test_after_an_answer_was_not_read_each_gets_its_own_document(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
+def test_partial_request_keeps_responses_in_step(
     renderer: Renderer, expected_documents: dict[int, bytes], monkeypatch: pytest.MonkeyPatch, *, whole: bool
 ) -> None:
     def fail(stream: BinaryIO, message: EngineMessage) -> None:
@@ -102,20 +102,20 @@ def test_after_a_request_was_not_written_whole_each_gets_its_own_document(
     check_in_step(renderer, expected_documents)
 
 
-def test_an_answer_to_another_request_is_given_to_nobody() -> None:
+def test_response_to_other_request_is_discarded() -> None:
     renderer = Renderer(engine=late_engine.__name__)
     for number in (1, 2):
         reason_text = (
-            f"the PDF engine answered request {number} with number {number - 1} and was ended at {TEMPLATE.name}"
+            f"the PDF engine answered request {number} with number {number - 1} and was stopped at {TEMPLATE.name}"
         )
         with pytest.raises(RendererCrashed, match=f"^{reason_text}$"):
             build_lines_invoice(renderer, 1)
         assert renderer.pid is None
 
 
-def test_the_message_of_a_start_answers_no_request(expected_documents: dict[int, bytes]) -> None:
+def test_start_message_is_not_a_response(expected_documents: dict[int, bytes]) -> None:
     class Hasty(Renderer):
-        """Takes the engine for started before it has read that it is."""
+        """A renderer that treats the engine as started before it reads the engine's first message."""
 
         unread = True
 

@@ -1,4 +1,4 @@
-"""What the PDF engine is given by its machine: a limit below its own is kept, and too little is an outage and no crash."""
+"""The limits of the machine for the PDF engine: lower limits are kept; too little memory is an outage, not a crash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.documents.pdf.worker import (
 from tests.support.interpreter import ROOT
 from tests.system.faults import silent_engine
 
-#: A program that has an invoice set, and tells how the engine was bounded and whether it is kept for the next one.
+#: A program that sets an invoice, and prints the limits of the engine and whether it is kept for the next document.
 SETS: Final = """
 import json, psutil
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
@@ -48,7 +48,7 @@ needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="util
 
 
 def run_limited(limits: list[str], *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Return how the command ended under the limits, each an option of prlimit."""
+    """Return the result of the command under the limits, each an option of prlimit."""
     return subprocess.run(
         ["prlimit", *limits, *command],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **environment},
@@ -60,7 +60,7 @@ def run_limited(limits: list[str], *command: str, **environment: str) -> subproc
 
 
 def render_under(*limits: str) -> dict[str, Any]:
-    """Return what came of an invoice under the limits."""
+    """Return the result of setting an invoice under the limits."""
     ended = run_limited([*limits], sys.executable, "-c", SETS)
     assert ended.returncode == 0, ended.stderr
     report: dict[str, Any] = json.loads(ended.stdout)
@@ -76,13 +76,11 @@ def render_under(*limits: str) -> dict[str, Any]:
         (f"--data={LEAST_MEMORY_BYTES}", ADDRESS_SPACE_BYTES, True),
         ("--nofile=32", ADDRESS_SPACE_BYTES, True),
         ("--cpu=600", ADDRESS_SPACE_BYTES, True),
-        # The next document could not have the half minute that it may take, so the next engine gets it.
+        # Less processor time is left than a document may take, so a new engine gets the next document.
         ("--cpu=30", ADDRESS_SPACE_BYTES, False),
     ],
 )
-def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set(
-    limit: str, space: int, *, kept: bool
-) -> None:
+def test_sufficient_machine_limit_is_kept(limit: str, space: int, *, kept: bool) -> None:
     assert render_under(limit) == {"space": space, "begins": "%PDF-", "kept": kept}
 
 
@@ -92,20 +90,20 @@ def test_a_limit_of_the_machine_that_leaves_enough_is_kept_and_documents_are_set
     [
         (
             "--as=500000000",
-            "this process may have 476 MB of address space (RLIMIT_AS), and a document may take 640 MB; raise the limit",
+            "this process may use 476 MB of address space (RLIMIT_AS), but a document may need 640 MB; raise the limit",
         ),
         (
             "--data=300000000",
-            "this process may have 286 MB of data (RLIMIT_DATA), and a document may take 640 MB; raise the limit",
+            "this process may use 286 MB of data (RLIMIT_DATA), but a document may need 640 MB; raise the limit",
         ),
         ("--nofile=6", "[Errno 24] Too many open files"),
     ],
 )
-def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit: str, report: str) -> None:
+def test_insufficient_limit_is_outage_that_names_it(limit: str, report: str) -> None:
     kind, sentence = render_under(limit)["error"]
     assert kind == RendererUnavailable.__name__
     assert sentence == (
-        f"the PDF engine cannot work on this machine: {report}; run `exports doctor` here, within the same limits"
+        f"the PDF engine cannot work on this machine: {report}; run `exports doctor` on it, under the same limits"
     )
 
 
@@ -113,24 +111,24 @@ def test_a_limit_with_which_no_page_can_be_set_is_an_outage_that_names_it(limit:
     ("engine", "end"),
     [
         ("pipeline.documents.none", "it died with code 1"),
-        (silent_engine.__name__, "it took longer than 0.2 s and was ended"),
+        (silent_engine.__name__, "it took longer than 0.2 s and was stopped"),
     ],
 )
-def test_an_engine_that_does_not_become_ready_is_an_outage(engine: str, end: str) -> None:
+def test_engine_that_never_becomes_ready_is_outage(engine: str, end: str) -> None:
     renderer = Renderer(RendererLimits(start_seconds=0.2 if engine == silent_engine.__name__ else 30), engine)
     for _ in range(2):
-        with pytest.raises(RendererUnavailable, match=f": {end}; run `exports doctor` here"):
+        with pytest.raises(RendererUnavailable, match=f": {end}; run `exports doctor` on it"):
             renderer.start()
         assert renderer.pid is None
 
 
-def test_a_program_that_is_not_there_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_is_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(RendererUnavailable, match="No such file or directory: '/nowhere/python'"):
         Renderer().count_pages("packing_list.typ", b"{}", {})
 
 
-def test_what_the_machine_does_not_give_while_a_document_is_set_is_no_fault_of_it() -> None:
+def test_machine_failure_is_outage_not_document_error() -> None:
     class Roomless(TypstEngine):
         def answer(self, asked: EngineMessage) -> EngineMessage:
             raise OSError(28, "No space left on device")
@@ -141,7 +139,7 @@ def test_what_the_machine_does_not_give_while_a_document_is_set_is_no_fault_of_i
     limits = resource.getrlimit(resource.RLIMIT_CPU)
     try:
         serve(asked, answered, Roomless())
-    finally:  # it bounds the process that it runs in, and that would end the tests
+    finally:  # it limits the process that it runs in, which would end the tests
         resource.setrlimit(resource.RLIMIT_CPU, limits)
     answered.seek(0)
     answer = read_message(answered)

@@ -44,8 +44,8 @@ def test_all_that_is_wrong_with_a_profile_is_reported_and_nothing_is_registered(
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-3:] == [
         "  /profile/filename: is the name of a document of the customs package; choose another",
-        "  /profile/columns/0/field: 'hts_10' is no field of a line; did you mean hts10?",
-        "  /profile/columns/1/dateFormat: sku is no date; leave dateFormat out",
+        "  /profile/columns/0/field: 'hts_10' is not a field of a line; did you mean hts10?",
+        "  /profile/columns/1/dateFormat: sku is not a date; remove dateFormat",
     ]
     issues = json.loads(add_partner(account_commands, path, "--json").stdout)["details"]["issues"]
     assert [issue["code"] for issue in issues] == ["taken", "unknown_field", "no_date"]

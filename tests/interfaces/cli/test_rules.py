@@ -42,8 +42,8 @@ def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -
     assert "7323930045 of CA on 2026-11-24: no heading is decided" in shown
     assert (
         "depends Section 232, metals\n"
-        "      9903.82.01 (0 %) if there is no aluminum, steel or copper in it\n"
-        "      9903.82.06 (10 %) if at least 85 % of its listed metal is of the United States\n"
+        "      9903.82.01 (0 %) if it contains no aluminum, steel or copper\n"
+        "      9903.82.06 (10 %) if at least 85 % of its listed metal is US metal\n"
         "      9903.82.09 (25 %) otherwise\n"
     ) in shown
     assert "9903.05.90 (0 %) if 9903.82.06 or 9903.82.09 is on the line\n      9903.05.29 (10 %) otherwise" in shown
@@ -152,7 +152,7 @@ def test_show_says_conditions_in_words_and_takes_a_heading_without_dots(commands
     shown = commands("rules", "show", "99038568").stdout
     assert "- the code is on list 16(c)(ii), 16(c)(vi), 16(c)(ix), 19(i), 19(j) or 19(k)" in shown
     assert "- any of its aluminum is, or the goods are of RU" in shown
-    assert "- for a person to say: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
+    assert "- a person must decide: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
 
 
 def test_why_says_that_goods_are_excluded_from_import(commands: Commands) -> None:
@@ -218,7 +218,7 @@ def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands,
     )
     result = commands("rules", "check", str(other / "ruleset.yaml"))
     assert result.exit_code == ExitCode.REFUSED
-    assert "'Ca' is neither a country nor the name of a group" in result.stderr
+    assert "'Ca' is neither a country code nor the name of a group" in result.stderr
 
 
 def test_check_reads_a_folder_and_the_rules_outside_chapter_99(commands: Commands, tmp_path: Path) -> None:
@@ -229,5 +229,5 @@ def test_check_reads_a_folder_and_the_rules_outside_chapter_99(commands: Command
     result = commands("rules", "check", str(other))
     assert result.exit_code == ExitCode.REFUSED
     assert "entry.yaml: line" in result.stderr
-    assert "key 'schema' stands twice. Correct the line." in result.stderr
+    assert "key 'schema' is there twice. Correct the line." in result.stderr
     assert commands("rules", "check", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND

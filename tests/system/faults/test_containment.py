@@ -37,7 +37,7 @@ def facts(number: str = "A-1") -> bytes:
     ("renderer", "poison", "end"),
     [
         (1, poisoned_engine.CRASHES, "died of SIGSEGV"),
-        (1, poisoned_engine.LOOPS, "worked longer than 1 s and was ended"),
+        (1, poisoned_engine.LOOPS, "used more than 1 s of processor time and was stopped"),
         # Filling the memory up to its bound is work, too, and takes a slow machine more than a second of it.
         (60, poisoned_engine.EATS_MEMORY, "died with code 1"),
     ],

@@ -55,7 +55,7 @@ DIED: Final = (
 #: The poison, and what is said of it when it is set aside.
 REASONS: Final = {
     poisoned_engine.CRASHES: "the PDF engine died of SIGSEGV at commercial_customs_invoice.typ",
-    poisoned_engine.LOOPS: "the PDF engine worked longer than 2 s and was ended at commercial_customs_invoice.typ",
+    poisoned_engine.LOOPS: "the PDF engine used more than 2 s of processor time and was stopped at commercial_customs_invoice.typ",
     poisoned_engine.EATS_MEMORY: "the PDF engine died with code 1 at commercial_customs_invoice.typ",
     poison.RAISES: "UnforeseenError in render_documents",
     poison.DIES: DIED.format(TRIES),
