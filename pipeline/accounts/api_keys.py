@@ -1,4 +1,4 @@
-"""Accounts and their bearer keys: who calls, for which account, and what the key allows."""
+"""API keys of accounts: creation, rotation, revocation, and the caller that a key identifies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 Mode = Literal["live", "test"]
 
-#: How exact `last_used_at` is.
+#: `last_used_at` is written at most this often.
 LAST_USED_PRECISION_SECONDS: Final = 60.0
 
 EXECUTE: Final = "execute"
@@ -37,12 +37,12 @@ OPERATE: Final = "operate"
 ADMIN: Final = "admin"
 ROLES: Final = (EXECUTE, READ, OPERATE, ADMIN)
 
-#: What a role brings along: whoever may act may also look.
+#: The roles that a role implies: each role that may act may also read.
 _IMPLIED: Final = {EXECUTE: {READ}, OPERATE: {READ}, ADMIN: {EXECUTE, READ, OPERATE}}
 
 _PARTNER_ROLE = re.compile(r"^partner:[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
 
-# Bitcoin's base 58: no character that is read as another.
+# Bitcoin's base 58: it leaves out characters that look alike.
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _SHORT, _SECRET, _CHECK = 10, 44, 6
 _KEY = re.compile(
@@ -51,13 +51,13 @@ _KEY = re.compile(
 
 
 def role_implies(held: str, role: str) -> bool:
-    """Tell whether a key that has the role `held` has `role` as well, though nobody gave it."""
+    """Return whether a key with the role `held` implicitly has `role` too."""
     return role in _IMPLIED.get(held, ())
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request: the account comes from the key alone."""
+    """The caller of a request. The account comes only from the key."""
 
     account_id: str
     key_id: str
@@ -66,16 +66,16 @@ class Caller:
 
     @property
     def test(self) -> bool:
-        """Whether what the caller starts must stay away from live endpoints."""
+        """Whether the caller's work must not reach live endpoints."""
         return self.mode == "test"
 
     @property
     def partner_ids(self) -> frozenset[str]:
-        """The partners that the key may answer for."""
+        """The partners for which the key may send answers."""
         return frozenset(role.removeprefix("partner:") for role in self.roles if role.startswith("partner:"))
 
     def has_role(self, role: str) -> bool:
-        """Whether the key has the role, or one that brings it along."""
+        """Return whether the key has the role, or a role that implies it."""
         return role in self.roles or any(role_implies(held, role) for held in self.roles)
 
     def require(self, *roles: str) -> None:
@@ -87,17 +87,17 @@ class Caller:
             )
 
     def describe_key_creation(self, role: str) -> str:
-        """Return how a key with the role is made."""
+        """Return the command that creates a key with the role."""
         partner_id = role.removeprefix("partner:")
         command = f"exports keys create --account {self.account_id} --role {role}"
         if partner_id != role:
             command = f"exports keys create --account {self.account_id} --partner {partner_id}"
-        return f"Make one: `{command}{' --test' if self.test else ''}`"
+        return f"Create one: `{command}{' --test' if self.test else ''}`"
 
 
 @dataclass(frozen=True)
 class CreatedKey:
-    """A key just made: `bearer` is the only copy of its secret."""
+    """A new key. `bearer` is the only copy of its secret."""
 
     id: str
     bearer: str
@@ -106,7 +106,7 @@ class CreatedKey:
 
 @dataclass(frozen=True)
 class ApiKeyRecord:
-    """A key as it is kept, with the account it belongs to; what `find_caller` and a listing go by."""
+    """A stored key with its account, without its secret."""
 
     id: str
     account_id: str
@@ -116,7 +116,7 @@ class ApiKeyRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None  # to the minute
+    last_used_at: datetime | None  # accurate to a minute
 
 
 def create_key(
@@ -128,14 +128,14 @@ def create_key(
     roles: Collection[str],
     expires_at: datetime | None = None,
 ) -> CreatedKey:
-    """Make a key of the account and return it with its secret, which is kept nowhere.
+    """Create a key of the account and return it with its secret. The secret is not stored.
 
-    Raises ValidationFailed where a role is unknown, NotFound where there is no such account.
+    Raises ValidationFailed if a role is unknown, NotFound if the account does not exist.
     """
     for role in roles:
         if role not in ROLES and not _PARTNER_ROLE.fullmatch(role):
             known = ", ".join(ROLES)
-            raise ValidationFailed(f"{role} is no role; give {known} or partner:PARTNER_ID", field="/roles")
+            raise ValidationFailed(f"{role} is not a role; give {known} or partner:PARTNER_ID", field="/roles")
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
     prefix = f"exp_{mode}_{key_id}_"
     secret = _encode_base58(int.from_bytes(secrets.token_bytes(32)), _SECRET)
@@ -160,10 +160,10 @@ def create_key(
 def rotate_key(
     runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta, expires_at: datetime | None = None
 ) -> CreatedKey:
-    """Make a key that may what this one may, and let the older one end when the overlap is over, if not sooner.
+    """Create a key with the same roles, and expire the old key when `overlap` is over, unless it expires sooner.
 
-    The new key ends when the older one was to end, or at `expires_at`: a key for a month does not become one for ever.
-    Raises NotFound where the account has no such key, InvalidState where it has ended.
+    The new key expires at `expires_at`, by default when the old key was to expire: a rotation does not extend a key.
+    Raises NotFound if the account does not have the key, InvalidState if the key is expired or revoked.
     """
     with runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
@@ -171,7 +171,7 @@ def rotate_key(
     if row is None or row.account_id != account_id:
         raise NotFound(f"there is no key {key_id}")
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
-        raise InvalidState(f"key {key_id} has ended; make a new one")
+        raise InvalidState(f"key {key_id} has expired or was revoked; create a new one")
     ends_at = now + overlap
     created = create_key(
         runtime,
@@ -200,9 +200,9 @@ def list_keys(runtime: Runtime, account_id: str) -> Sequence[ApiKeyRecord]:
 
 
 def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
-    """End the key now; revoking it again changes nothing.
+    """Revoke the key now. Revoking it again changes nothing.
 
-    Raises NotFound where the account has no such key.
+    Raises NotFound if the account does not have the key.
     """
     with runtime.db.write() as session:
         row = session.get(ApiKey, key_id)
@@ -216,9 +216,9 @@ def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
 
 
 def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> Caller:
-    """Return who holds the key `bearer`.
+    """Return the caller that holds the key `bearer`.
 
-    Raises InvalidApiKey where it is malformed, unknown, expired or revoked; the answer does not tell which of the last.
+    Raises InvalidApiKey if it is malformed, unknown, expired or revoked. The error hides which of the last two it is.
     """
     key_id = parse_key_id(bearer)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
@@ -230,9 +230,9 @@ def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -
 
 
 def find_caller_by_key_id(runtime: Runtime, key_id: str, *, now: datetime | None = None) -> Caller:
-    """Return who holds the key with this short id, for those who have shown the key itself before.
+    """Return the caller that holds the key with this short id. Use it only if the full key was verified before.
 
-    Raises InvalidApiKey where it is unknown, expired or revoked.
+    Raises InvalidApiKey if it is unknown, expired or revoked.
     """
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
@@ -242,7 +242,7 @@ def find_caller_by_key_id(runtime: Runtime, key_id: str, *, now: datetime | None
 
 
 def record_key_use(runtime: Runtime, caller: Caller) -> None:
-    """Write down that the key is used now, unless it was within the last minute; where that cannot be, it is left."""
+    """Set the key's last use to now, unless that is less than a minute old. If the database is busy, only log it."""
     long_ago = or_(
         col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= database_now(-LAST_USED_PRECISION_SECONDS)
     )
@@ -258,7 +258,7 @@ def record_key_use(runtime: Runtime, caller: Caller) -> None:
 def parse_key_id(bearer: str) -> str:
     """Return the short id inside a key.
 
-    Raises InvalidApiKey where it is not shaped like a key, or mistyped: the checksum tells without a database.
+    Raises InvalidApiKey if the key is malformed or mistyped. The checksum shows that without a database query.
     """
     match = _KEY.fullmatch(bearer)
     if match is None or not hmac.compare_digest(_compute_checksum(bearer[:-_CHECK]), match[4]):
@@ -287,7 +287,7 @@ def _to_record(row: ApiKey) -> ApiKeyRecord:
 
 
 def _hash_bearer(bearer: str) -> str:
-    # Enough for 256 random bits; a slow hash is for passwords, which people choose.
+    # SHA-256 is enough for 256 random bits. A slow hash is for passwords that people choose.
     return hashlib.sha256(bearer.encode()).hexdigest()
 
 

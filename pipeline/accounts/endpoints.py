@@ -1,4 +1,4 @@
-"""The endpoints of a partner: which fit it, and how they and their credentials are kept."""
+"""The endpoints of a partner: validation and storage, with encrypted credentials."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from pipeline.core.outbound import format_ports, is_public
 from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
-#: Where an address names no port.
+#: The default ports of addresses without one.
 _PORTS: Final = {"https": 443, "sftp": 22}
 
-#: What of an endpoint is encrypted and never shown.
+#: The fields of an endpoint that are encrypted and never shown.
 CREDENTIAL_FIELDS: Final = {"password", "private_key"}
 
 
 def check_endpoints(
     settings: Settings, kind: str, path: str | None, channels: Sequence[Endpoint], *, field: str
 ) -> None:
-    """Raise ValidationFailed where the channels do not fit the partner, or one another, or lead where nothing may go."""
+    """Raise ValidationFailed if a channel is repeated, does not fit the partner, or has a forbidden address."""
     names = [channel.channel for channel in channels]
     if len(set(names)) != len(names):
-        raise ValidationFailed("a channel is named twice; a partner has each channel once", field=field)
+        raise ValidationFailed("a channel is repeated; give each channel once", field=field)
     if path is not None and kind != "customs_broker":
         raise ValidationFailed("only a customs broker has a handoff path; leave path out", field="/path")
     if "email" in names and kind == "warehouse":
         raise ValidationFailed(
-            "a warehouse is told of every package, which no mailbox wants; reach it by queue, webhook or sftp",
+            "channel email is not supported for warehouses (one message per package); use queue, webhook or sftp",
             field=field,
         )
     if "borderbuddy" in names and path != "borderbuddy":
         raise ValidationFailed(
-            "the channel borderbuddy is for customs brokers on the path borderbuddy; set path too", field=field
+            "channel borderbuddy is only for customs brokers on path borderbuddy; set path too", field=field
         )
     if names and path == "borderbuddy" and "borderbuddy" not in names:
-        raise ValidationFailed("the path borderbuddy needs the channel borderbuddy", field=field)
+        raise ValidationFailed("path borderbuddy needs channel borderbuddy; add it", field=field)
     for position, endpoint in enumerate(channels):
         if isinstance(address := getattr(endpoint, "address", None), str):
             _check_address(settings, address, f"{field}/{position}/address")
 
 
 def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoint], *, field: str) -> None:
-    """Raise ValidationFailed where a mailbox is of a domain that the account may not send mail to."""
+    """Raise ValidationFailed if the account may not send mail to the domain of a mailbox."""
     allowed = session.scalar(
         select(col(Account.mail_domains)).where(col(Account.id) == account_id).with_for_update(read=True)
     )
@@ -68,16 +68,18 @@ def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoi
 
 
 def parse_mail_domain(mailbox: str) -> str:
-    """Return the part of a mail address that says where it is, in small letters."""
+    """Return the domain of a mail address, in lower case."""
     return mailbox.rpartition("@")[2].lower()
 
 
 def _check_address(settings: Settings, address: str, field: str) -> None:
-    """Refuse what the address itself shows; what its name leads to is judged at every connection."""
+    """Check the address itself. The addresses behind its host name are checked at every connection."""
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise ValidationFailed("no address: what stands in brackets is no IPv6 address", field=field) from error
+        raise ValidationFailed(
+            "the address has brackets around text that is not an IPv6 address; correct it", field=field
+        ) from error
     try:
         check_readable(address)
     except ValueError as error:
@@ -85,25 +87,25 @@ def _check_address(settings: Settings, address: str, field: str) -> None:
     if settings.allow_private_destinations:
         return
     if parts.scheme == "http":
-        raise ValidationFailed("messages hold addresses of people, so a webhook is https://", field=field)
+        raise ValidationFailed("a webhook must be https://, because messages hold personal data", field=field)
     try:
         port = _PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError as error:
-        raise ValidationFailed("the port is no number from 1 to 65535", field=field) from error
+        raise ValidationFailed("the port must be a number from 1 to 65535", field=field) from error
     if port not in settings.destination_ports:
         raise ValidationFailed(
-            f"partners are not reached at port {port}; allowed are {format_ports(settings.destination_ports)}",
+            f"port {port} is not allowed; use one of {format_ports(settings.destination_ports)}",
             field=field,
         )
     if _is_private(parts.hostname or ""):
-        raise ValidationFailed("the address leads into a private network; give one on the internet", field=field)
+        raise ValidationFailed("the address is in a private network; give a public one", field=field)
 
 
 def _is_private(host: str) -> bool:
     try:
         return not is_public(host)
     except ValueError:
-        return False  # a name: it may lead elsewhere tomorrow
+        return False  # a host name: it may resolve to another address later
 
 
 def replace_endpoints(
@@ -114,9 +116,9 @@ def replace_endpoints(
     channels: Sequence[Endpoint],
     default: str,
 ) -> None:
-    """Keep these endpoints instead of those that there are, in the caller's transaction; without any, the default one.
+    """Replace the partner's endpoints by these, in the caller's transaction. An empty list means the default endpoint.
 
-    An endpoint to the same address keeps its credential. Raises ValidationFailed where a new one comes without.
+    An endpoint with the same address keeps its credential. Raises ValidationFailed if a new address has no credential.
     """
     before = session.scalars(
         delete(PartnerChannel)
@@ -149,7 +151,7 @@ def _seal_credential(
     before: Mapping[str, PartnerChannel],
     position: int,
 ) -> str | None:
-    """Return the endpoint's credential as it is kept: what is given, else what is there for the same address."""
+    """Return the encrypted credential: the given one, else the stored one if the address is the same."""
     holds = CREDENTIAL_FIELDS & type(endpoint).model_fields.keys()
     if not holds:
         return None

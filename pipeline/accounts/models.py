@@ -1,4 +1,4 @@
-"""Who there is: accounts, their keys and their partners."""
+"""Tables of API keys, and of partners with their endpoints, secrets and connection tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.columns import JSON_TYPE, instant_column, timestamp_column
 
 
 class ApiKey(SQLModel, table=True):
-    """A bearer key, of which only the hash is kept."""
+    """An API key. Only the hash of its secret is stored."""
 
     __tablename__ = "api_keys"
 
@@ -25,7 +25,7 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = timestamp_column()
     expires_at: datetime | None = instant_column(nullable=True)
     revoked_at: datetime | None = instant_column(nullable=True)
-    last_used_at: datetime | None = instant_column(nullable=True)  # to the minute: it is not worth a write a request
+    last_used_at: datetime | None = instant_column(nullable=True)  # accurate to a minute, to save writes
 
 
 class Partner(SQLModel, table=True):
@@ -38,21 +38,19 @@ class Partner(SQLModel, table=True):
     id: str = Field(primary_key=True)
     kind: str  # customs_broker | warehouse | operator
     name: str
-    routing_name: str | None = (
-        None  # what routing keys call it, over all accounts; None of operators, who read by account
-    )
+    routing_name: str | None = None  # the name in routing keys, unique over accounts; None for operators (by account)
     state: str
     test: bool = False
     path: str | None = None  # borderbuddy | byob, of a customs broker
     artifact_types: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
     profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the customs broker's import template
-    endpoints_changed_at: datetime = timestamp_column()  # a connection test from before says nothing of them
+    endpoints_changed_at: datetime = timestamp_column()  # older connection tests are outdated
     created_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
 
 
 class PartnerChannel(SQLModel, table=True):
-    """One endpoint of a partner, and how well that goes; `credential` is encrypted."""
+    """One endpoint of a partner, with its circuit breaker. `credential` is encrypted."""
 
     __tablename__ = "partner_channels"
     __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
@@ -63,16 +61,16 @@ class PartnerChannel(SQLModel, table=True):
     endpoint: dict[str, Any] = Field(sa_type=JSON_TYPE)  # as it was registered, without its credential
     credential: str | None = None
     position: int = 0
-    failures: int = 0  # in a row, over all exports
+    failures: int = 0  # consecutive, over all exports
     window_began_at: datetime | None = instant_column(nullable=True)
     window_attempts: int = 0
     window_failures: int = 0
-    open_until: datetime | None = instant_column(nullable=True)  # until then nothing is tried: the circuit breaker
+    open_until: datetime | None = instant_column(nullable=True)  # the circuit breaker allows no attempt until then
     polled_at: datetime | None = instant_column(nullable=True)
 
 
 class PartnerSecret(SQLModel, table=True):
-    """A signing secret of a partner, encrypted; an older one still counts until it ends."""
+    """A signing secret of a partner, encrypted. An older secret stays valid until `ends_at`."""
 
     __tablename__ = "partner_secrets"
     __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
@@ -86,7 +84,7 @@ class PartnerSecret(SQLModel, table=True):
 
 
 class UsedSignature(SQLModel, table=True):
-    """A request that a partner signed, and the submission that it was about; forgotten once it is too old to be believed."""
+    """A signed request of a partner and the submission that it answers. Deleted when its timestamp is too old."""
 
     __tablename__ = "used_signatures"
     __table_args__ = (ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),)
@@ -99,7 +97,7 @@ class UsedSignature(SQLModel, table=True):
 
 
 class ConnectionTest(SQLModel, table=True):
-    """One staged test of every endpoint of a partner; only ever added to."""
+    """One staged test of all endpoints of a partner. Rows are only added, never changed."""
 
     __tablename__ = "connection_tests"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Numbers that an account gives once: how many are left out after a restore or a failover, so that none is given twice."""
+"""Numbers that an account issues only once. After a restore or a failover, skip some so that none is issued twice."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from pipeline.exports.sscc import issue_sscc
 
 log = structlog.get_logger(__name__)
 
-#: A mistyped number must not use up what cannot be given back.
+#: A limit against mistyped numbers: skipped numbers cannot be recovered.
 MAX_SKIPPED: Final = 1_000_000
 
 
 @dataclass(frozen=True)
 class NextNumbers:
-    """The numbers that an account gives next; `sscc` is None where it issues none."""
+    """The numbers that an account issues next. `sscc` is None if it issues no SSCCs."""
 
     package_number: str
     sscc: str | None
 
 
 def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs: int = 0) -> NextNumbers:
-    """Leave out the account's next `packages` customs package numbers and `ssccs` SSCC serials; return what it gives next.
+    """Skip the account's next `packages` customs package numbers and `ssccs` SSCC serials; return the next numbers.
 
-    Workers may run meanwhile. Raises NotFound, and ValidationFailed where a number is out of range, both are 0, or the
-    account's GS1 company prefix would have no serial left.
+    Workers may run meanwhile. Raises NotFound if the account is unknown. Raises ValidationFailed if a number is out of
+    range, both are 0, or the account's GS1 company prefix would have no serial left.
     """
     for field, count in (("/packages", packages), ("/ssccs", ssccs)):
         if not 0 <= count <= MAX_SKIPPED:
-            raise ValidationFailed(f"{count} cannot be skipped; give 0 to {MAX_SKIPPED}", field=field)
+            raise ValidationFailed(f"a count to skip must be from 0 to {MAX_SKIPPED}, not {count}", field=field)
     if not packages and not ssccs:
-        raise ValidationFailed("nothing is to be skipped; give a number of packages or SSCCs", field="/packages")
+        raise ValidationFailed("nothing to skip; give a number of packages or SSCCs", field="/packages")
     with runtime.db.write() as session:
-        # The lock has a worker wait, so that the number checked here is still the last one given when it is raised.
+        # With the lock, workers wait: no number is issued between the check and the update.
         account = session.scalars(select(Account).where(col(Account.id) == account_id).with_for_update()).one_or_none()
         if account is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
@@ -63,19 +63,19 @@ def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs:
 
 
 def _check_capacity(account: Account, ssccs: int) -> None:
-    """Raise ValidationFailed unless the account has an SSCC to give after `ssccs` were skipped."""
+    """Raise ValidationFailed unless the account can still issue an SSCC after `ssccs` were skipped."""
     if _try_issue_sscc(account.gs1_prefix, account.ssccs_issued + ssccs + 1) is not None:
         return
     has = f"the GS1 company prefix {account.gs1_prefix}" if account.gs1_prefix else "no GS1 company prefix"
     raise ValidationFailed(
         f"{ssccs} SSCCs cannot be skipped: account {account.id} has {has}, has issued {account.ssccs_issued} SSCCs,"
-        " and could issue none afterwards; skip fewer, or packages alone",
+        " and could issue none afterwards; skip fewer, or only packages",
         field="/ssccs",
     )
 
 
 def _try_issue_sscc(gs1_prefix: str | None, serial: int) -> str | None:
-    """Return the SSCC of the serial; None where the account issues none, or its prefix has no such serial."""
+    """Return the SSCC of the serial. Return None if the account issues none, or the serial exceeds its prefix."""
     if gs1_prefix is None:
         return None
     try:

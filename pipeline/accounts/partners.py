@@ -33,14 +33,14 @@ from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import source_states
 
-#: What of a change has another name in the table, and what may be taken away by saying null.
+#: Fields of a change whose column has another name, and fields that null clears.
 _COLUMNS = {"artifactTypes": "artifact_types"}
 _NULLABLE = frozenset({"artifactTypes", "profile"})
 
-#: What to do so that live exports reach a partner, by where it stands.
+#: What to do to make a partner live, by its state.
 ACTIVATION_STEPS: Final[Mapping[PartnerState, str]] = {
-    PartnerState.DRAFT: "run its connection test, and activate it once that has passed",
-    PartnerState.TESTING: "correct what its last connection test says, test it again, and activate it",
+    PartnerState.DRAFT: "run its connection test, and activate it when the test has passed",
+    PartnerState.TESTING: "fix what its last connection test found, test it again, and activate it",
     PartnerState.VERIFIED: "activate it first",
     PartnerState.LIVE: "there is nothing to do",
     PartnerState.PAUSED: "resume it first",
@@ -59,22 +59,24 @@ _ACTIVATION_COMMANDS: Final[Mapping[PartnerState, str]] = {
 
 
 def describe_activation(account_id: str, partner_id: str, state: PartnerState) -> str:
-    """Return what makes a partner in this state live, with the commands that do it."""
+    """Return how to make a partner in this state live, with the commands."""
     return ACTIVATION_STEPS[state] + _ACTIVATION_COMMANDS[state].format(partner=partner_id, account=account_id)
 
 
 def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
-    """Register a partner and return it with its signing secret, which is shown this once.
+    """Register a partner and return it with its signing secret, which is shown only once.
 
-    Raises ValidationFailed where the id is taken or the channels do not fit the partner, and InsufficientRole where
-    `test_only` and it is not marked test.
+    Raises ValidationFailed if the id is taken or the channels do not fit the partner. Raises InsufficientRole if
+    `test_only` and the partner is not marked test.
     """
     if test_only and not new.test:
-        raise InsufficientRole("a test key registers partners that are marked test; use a live key", field="/test")
+        raise InsufficientRole(
+            "a test key can only register partners that are marked test; set test, or use a live key", field="/test"
+        )
     endpoints.check_endpoints(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
     if new.id in (account_id, SANDBOX):
-        raise ValidationFailed(f"{new.id} names something else already; choose another id", field="/id")
+        raise ValidationFailed(f"the id {new.id} is reserved; choose another id", field="/id")
     secret = secrets.generate_secret()
     try:
         with runtime.db.write() as session:
@@ -99,14 +101,14 @@ def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_o
             endpoints.replace_endpoints(session, runtime.settings, account_id, new.id, new.channels, default)
             created = load_partner(session, account_id, new.id)
     except IntegrityError as error:
-        raise ValidationFailed(f"there is a partner {new.id} already; choose another id", field="/id") from error
+        raise ValidationFailed(f"partner {new.id} exists already; choose another id", field="/id") from error
     return CreatedPartner(**dict(created), secret=secret)
 
 
 def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> None:
-    """Have routing keys call the partner by its id, or where another account's has that name, by account and id.
+    """Set the partner's name in routing keys: its id, or account and id if another account's partner has that name.
 
-    Ids hold no colon, so that the longer name is nobody else's. No account sees another's rows: the constraint decides.
+    Ids contain no colon, so the longer name is unique. Other accounts' rows are invisible: the constraint decides.
     """
     named = update(Partner).where(col(Partner.account_id) == account_id, col(Partner.id) == new.id)
     try:
@@ -117,7 +119,7 @@ def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> No
 
 
 def list_partners(runtime: Runtime, account_id: str) -> list[PartnerView]:
-    """Return the account's partners, by id."""
+    """Return the account's partners, ordered by id."""
     with runtime.db.read() as session:
         rows = session.scalars(
             select(Partner).where(col(Partner.account_id) == account_id).order_by(col(Partner.id))
@@ -135,7 +137,7 @@ def list_partners(runtime: Runtime, account_id: str) -> list[PartnerView]:
 
 
 def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:
-    """Return one partner; raises NotFound."""
+    """Return one partner. Raises NotFound."""
     with runtime.db.read() as session:
         return load_partner(session, account_id, partner_id)
 
@@ -143,15 +145,15 @@ def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerVi
 def update_partner(
     runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges, *, test_only: bool = False
 ) -> PartnerView:
-    """Change what `changes` name; the signing secret stays. Other endpoints of a verified partner are yet to be tested.
+    """Apply `changes`. The signing secret stays. A verified partner with new endpoints must be tested again.
 
-    Raises NotFound, ValidationFailed where the channels do not fit the partner, and InsufficientRole where `test_only` and
-    it is not marked test, or would not be any more.
+    Raises NotFound, and ValidationFailed if the channels do not fit the partner. Raises InsufficientRole if `test_only`
+    and the partner is not marked test, or would lose the mark.
     """
     with runtime.db.write() as session:
         row = lock_partner(session, account_id, partner_id, test_only=test_only)
         if test_only and changes.test is False:
-            raise InsufficientRole("a test key must not take the mark test away; use a live key", field="/test")
+            raise InsufficientRole("a test key cannot remove the mark test; use a live key", field="/test")
         path = changes.path or row.path
         if changes.channels is not None:
             endpoints.check_endpoints(runtime.settings, row.kind, path, changes.channels, field="/channels")
@@ -176,10 +178,10 @@ def update_partner(
 
 
 def activate_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
-    """Have live exports reach a partner whose every endpoint passed its connection test.
+    """Activate a partner whose endpoints all passed the connection test, so that live exports reach it.
 
-    Raises NotFound, InvalidState where it is anything but verified, and InsufficientRole where `test_only` and it is not
-    marked test; so do `pause_partner` and `resume`.
+    Raises NotFound, InvalidState if the partner is not verified, and InsufficientRole if `test_only` and it is not
+    marked test. `pause_partner` and `resume` also raise InsufficientRole in that case.
     """
     with runtime.db.write() as session:
         row = lock_partner(session, account_id, partner_id, test_only=test_only)
@@ -192,9 +194,9 @@ def activate_partner(runtime: Runtime, account_id: str, partner_id: str, *, test
 
 
 def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
-    """Send the partner nothing more until it is resumed; what it is owed stays owed.
+    """Stop sending to the partner until it is resumed. Pending messages are kept.
 
-    Raises NotFound, and InvalidState where it was never live.
+    Raises NotFound, and InvalidState if the partner was never live.
     """
     with runtime.db.write() as session:
         row = lock_partner(session, account_id, partner_id, test_only=test_only)
@@ -202,7 +204,7 @@ def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_on
             not change_state(session, account_id, partner_id, PartnerState.PAUSED)
             and row.state != PartnerState.PAUSED.value
         ):
-            raise InvalidState(f"{partner_id} is {row.state} and not live, so there is nothing to pause")
+            raise InvalidState(f"{partner_id} is {row.state}; only a live partner can be paused")
         session.expire_all()
         return load_partner(session, account_id, partner_id)
 
@@ -210,7 +212,7 @@ def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_on
 def change_state(
     session: Session, account_id: str, partner_id: str, to: PartnerState, *, only_from: PartnerState | None = None
 ) -> bool:
-    """Move the partner to a state if it may go there from where it is, in the caller's transaction; tell whether it did."""
+    """Move the partner to a state if the move is legal, in the caller's transaction. Return whether it moved."""
     origins = source_states(PARTNER_MOVES, to) if only_from is None else [only_from]
     moved = session.execute(
         update(Partner)
@@ -228,9 +230,9 @@ def change_state(
 def rotate_secret(
     runtime: Runtime, account_id: str, partner_id: str, overlap_hours: int, *, test_only: bool = False
 ) -> RotatedSecret:
-    """Give the partner a new signing secret, shown this once; the older ones count for `overlap_hours` more.
+    """Give the partner a new signing secret, shown only once. The older ones stay valid for `overlap_hours`.
 
-    Raises NotFound, and InsufficientRole where `test_only` and it is not marked test.
+    Raises NotFound, and InsufficientRole if `test_only` and the partner is not marked test.
     """
     secret = secrets.generate_secret()
     with runtime.db.write() as session:
@@ -241,9 +243,9 @@ def rotate_secret(
 
 
 def apply_test_result(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:
-    """Move the partner by a connection test just kept, in the caller's transaction, and return both.
+    """Move the partner by a connection test that was just stored, in the caller's transaction, and return both.
 
-    What is live or paused stays so. A test that another has overtaken, or a change of the endpoints, moves nothing.
+    A live or paused partner does not move. A test moves nothing if a newer test exists or the endpoints have changed.
     """
     row = lock_partner(session, account_id, partner_id)
     result = _to_test_view(session.get_one(ConnectionTest, test_id), row)
@@ -258,7 +260,7 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
     unknown = [
         Issue(
             path=f"/artifactTypes/{place}",
-            message=f"{name!r} is no kind of document; there are {', '.join(known)}",
+            message=f"{name!r} is not a kind of document; use {', '.join(known)}",
             code="unknown_kind",
         )
         for place, name in enumerate(artifact_types or ())
@@ -274,17 +276,17 @@ def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: B
 
 
 def lock_partner(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
-    """Return the partner, locked; raises NotFound, and InsufficientRole where `test_only` and it is a live one."""
+    """Return the partner, locked. Raises NotFound, and InsufficientRole if `test_only` and it is not marked test."""
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
     if test_only and not row.test:
-        raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not change it; use a live key")
+        raise InsufficientRole(f"{partner_id} is not marked test, so a test key cannot change it; use a live key")
     return row
 
 
 def load_partner(session: Session, account_id: str, partner_id: str) -> PartnerView:
-    """Return one partner as it stands in the session; raises NotFound."""
+    """Return one partner as the session sees it. Raises NotFound."""
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
@@ -297,7 +299,7 @@ def load_partner(session: Session, account_id: str, partner_id: str) -> PartnerV
 
 
 def _load_newest_tests(session: Session, account_id: str, partners: Sequence[Partner]) -> dict[str, ConnectionTestView]:
-    """Return the newest connection test of each of the partners that has one, by partner."""
+    """Return the newest connection test of each partner, by partner id. Partners without a test are left out."""
     newest = (
         select(func.max(col(ConnectionTest.id)))
         .where(

@@ -1,4 +1,4 @@
-"""Partners as a sender sees them: who is told, by which channels, and where that leads."""
+"""Partners as a sender sees them: recipients, their channels, and the targets of messages."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ BORDERBUDDY: Final = "borderbuddy"
 
 
 def no_lease_check() -> None:
-    """Find nothing in the way of a message: nobody else can have taken it."""
+    """Do nothing, for senders without a lease: no other worker can have taken the message."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Whom the messages go to; `test` keeps them away from live endpoints.
+    """Where messages go. `test` keeps them away from live endpoints.
 
-    `secrets` sign what goes out, the newest first; `endpoint` is how the partner is reached, without its `credential`.
-    `routing_name` is what routing keys call it where that is not its id. A channel calls `check_lease` just before a message
-    leaves, once it is connected and all is ready; it raises Fenced where another worker may have the message by now.
+    `secrets` sign the messages, the newest first. `endpoint` says how the partner is reached, without its `credential`.
+    `routing_name` is the partner's name in routing keys, None if that is its id. A channel calls `check_lease` when it
+    is connected, just before a message is sent. It raises Fenced if another worker may have the message.
     """
 
     account_id: str
@@ -44,10 +44,10 @@ class Target:
     check_lease: Callable[[], None] = field(default=no_lease_check, repr=False, compare=False)
 
 
-#: The first word of a routing key, by who is told.
+#: The first word of a routing key, by kind of partner.
 _KEY_PREFIXES: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
 
-#: Stands in routing keys for a partner that a test export must not reach.
+#: Replaces, in routing keys, a partner that a test export must not reach.
 SANDBOX: Final = "sandbox"
 
 _ENDPOINT: Final[TypeAdapter[Endpoint]] = TypeAdapter(Endpoint)
@@ -55,7 +55,7 @@ _ENDPOINT: Final[TypeAdapter[Endpoint]] = TypeAdapter(Endpoint)
 
 @dataclass(frozen=True)
 class Recipient:
-    """A partner as a sender sees it; the first of `channels` is its primary one."""
+    """A partner as a sender sees it. The first of `channels` is the primary one."""
 
     partner_id: str
     kind: str
@@ -64,26 +64,26 @@ class Recipient:
     artifact_types: frozenset[str] | None
     channels: tuple[str, ...]
     profile: BrokerProfile | None = None
-    mailboxes: tuple[str, ...] = ()  # where it is reached by e-mail
+    mailboxes: tuple[str, ...] = ()  # its e-mail addresses
 
     @property
     def primary_channel(self) -> str:
-        """The channel whose outcome is that of the handoff."""
+        """The channel whose outcome is the outcome of the handoff."""
         if self.path == "borderbuddy" and BORDERBUDDY in self.channels:
             return BORDERBUDDY
         return self.channels[0]
 
 
 def build_routing_key(account_id: str, kind: str, name: str, event: str) -> str:
-    """Return the key that a message goes to the exchange with; with `#` for the event, what a queue is bound with.
+    """Return the routing key of a message. With `#` as event, return the binding key of a queue.
 
-    Operators read by account, whoever they are; the others by `name`, which no partner of another account has.
+    Operators share the account's key. Other partners use `name`, which is unique over all accounts.
     """
     return f"{_KEY_PREFIXES[kind]}.{account_id if kind == 'operator' else name}.{event}"
 
 
 def find_recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
-    """Return those of the partners that exist, with their channels, by id; two queries."""
+    """Return the partners that exist, with their channels, by id. It makes two queries."""
     where = (col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids))
     return _build_recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
 
@@ -91,15 +91,15 @@ def find_recipients(session: Session, account_id: str, partner_ids: Sequence[str
 def resolve_recipients(
     session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool
 ) -> dict[str, Recipient]:
-    """Return those of the partners that exist as an export reaches them: a test export has the sandbox in their place."""
+    """Return the recipients of an export, by id. For a test export, the sandbox replaces partners not marked test."""
     found = find_recipients(session, account_id, partner_ids)
     return {name: _to_sandbox(each) if test else each for name, each in found.items()}
 
 
 def find_operators(session: Session, account_id: str) -> list[Recipient]:
-    """Return the operators that the account has activated; none where it has none, and then no operator is sent anything.
+    """Return the account's live and paused operators. If there are none, no operator is sent anything.
 
-    A paused one is among them: what it is owed stays owed.
+    Pending messages of a paused operator are kept.
     """
     rows = session.scalars(
         select(Partner)
@@ -114,7 +114,7 @@ def find_operators(session: Session, account_id: str) -> list[Recipient]:
 
 
 def has_queue_recipients(session: Session) -> bool:
-    """Tell whether any partner, of all accounts whose rows are seen, is told what it is told by queue."""
+    """Return whether any live or paused partner, of all visible accounts, receives by queue."""
     of_partner = (
         col(PartnerChannel.account_id) == col(Partner.account_id),
         col(PartnerChannel.partner_id) == col(Partner.id),
@@ -132,9 +132,9 @@ def has_queue_recipients(session: Session) -> bool:
 
 @dataclass(frozen=True)
 class SealedTarget:
-    """Where to send, as it is kept: `endpoint` is none where the partner has no such endpoint, and what is secret is sealed.
+    """Where to send, with encrypted secrets. `endpoint` is None if the partner does not have that endpoint.
 
-    `default` is how a partner is reached that has no way at all.
+    `default` is how a partner is reached that has no endpoint.
     """
 
     account_id: str
@@ -147,12 +147,12 @@ class SealedTarget:
 
     @property
     def channel(self) -> str:
-        """The channel of the endpoint, or of the default."""
+        """The channel of the endpoint or the default."""
         found = self.endpoint or self.default
         return QUEUE if found is None else found.channel
 
     def unseal(self, settings: Settings) -> Target:
-        """Return where to send; raises SecretUnreadable where what is sealed does not open."""
+        """Return the target with decrypted secrets. Raises SecretUnreadable if a secret cannot be decrypted."""
         credential = None if self.endpoint is None else self.endpoint.credential
 
         def unsealed(text: str) -> str:
@@ -172,17 +172,17 @@ class SealedTarget:
 def find_sealed_target(
     session: Session, account_id: str, partner_id: str, channel: str, *, test_export: bool
 ) -> SealedTarget | None:
-    """Return where to send to the partner by the channel; None where nothing may be sent now.
+    """Return where to send to the partner by the channel. Return None if it is paused.
 
-    That is while it is paused. An older version owed messages to accounts without an operator, by the account's id: they
-    are never paused. An endpoint that the partner no longer has is returned without its address, which the channel refuses.
+    Databases may hold deliveries to the account's own id: they are never paused. If the partner no longer has the
+    endpoint, the result has no address, and the channel refuses it.
     """
     row = session.get(Partner, (account_id, partner_id))
     if row is None:
         return SealedTarget(account_id, partner_id, test_export)
     if row.state == PartnerState.PAUSED.value:
         return None
-    # A test export reaches a partner that is not marked test by nothing but the shared queue and the sandbox broker.
+    # A test export reaches a partner not marked test only by the shared queue and the sandbox broker.
     if test_export and not row.test:
         return SealedTarget(account_id, SANDBOX, test=True)
     reached = session.get(PartnerChannel, (account_id, partner_id, channel))
@@ -190,7 +190,7 @@ def find_sealed_target(
 
 
 def list_sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
-    """Return where every endpoint of the partner leads, the primary one first, whether or not it is paused."""
+    """Return the target of each endpoint of the partner, primary first, even if the partner is paused."""
     row = session.get_one(Partner, (account_id, partner_id))
     partner_channels = session.scalars(
         select(PartnerChannel)
@@ -213,7 +213,7 @@ def _build_sealed_target(
         partner_id=row.id,
         test=test,
         endpoint=endpoint,
-        # What goes to a queue is signed by nobody: it must not wait for a secret that does not open.
+        # Queue messages are not signed, so an unreadable secret must not stop them.
         secrets=() if channel == QUEUE else account_secrets.load_sealed_secrets(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
@@ -252,7 +252,7 @@ def _build_recipients(session: Session, account_id: str, rows: Sequence[Partner]
 
 
 def _to_sandbox(recipient: Recipient) -> Recipient:
-    """Return who is told of a test export in the recipient's place: never a live endpoint of a partner."""
+    """Return the recipient of a test export: a test partner itself, else the sandbox in place of the partner."""
     if recipient.test:
         return recipient
     to_broker = recipient.kind == "customs_broker"
@@ -268,5 +268,5 @@ def _to_sandbox(recipient: Recipient) -> Recipient:
 
 
 def default_channel(kind: str, path: str | None) -> str:
-    """Return how a partner is reached for which no channel was registered."""
+    """Return the channel of a partner that has registered none."""
     return BORDERBUDDY if kind == "customs_broker" and path == "borderbuddy" else QUEUE

@@ -1,4 +1,4 @@
-"""What callers may say about partners and deliveries, and what we say back; closed, camelCase."""
+"""Requests and responses about partners and deliveries. Closed schemas, in camelCase."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HostKey = Annotated[
 
 
 class QueueEndpoint(StrictModel):
-    """The queues of the contract; nothing to set."""
+    """The queues of the contract. There is nothing to set."""
 
     channel: Literal["queue"] = "queue"
 
@@ -49,23 +49,27 @@ class WebhookEndpoint(StrictModel):
 
 
 class EmailEndpoint(StrictModel):
-    """E-mail with the documents attached, or linked where they are large; for customs brokers and operators."""
+    """E-mail with documents attached, or linked if they are large. For customs brokers and operators."""
 
     channel: Literal["email"] = "email"
-    addresses: list[Mailbox] = Field(min_length=1, max_length=10, description="Who gets each message, all on one mail")
+    addresses: list[Mailbox] = Field(
+        min_length=1, max_length=10, description="Recipients of each message, all on one e-mail"
+    )
 
 
 class SftpEndpoint(StrictModel):
-    """Files on the partner's SFTP server; its host key is pinned and one credential signs us in."""
+    """Files on the partner's SFTP server, with a pinned host key and one credential."""
 
     channel: Literal["sftp"] = "sftp"
-    address: SftpUrl = Field(description="Such as sftp://user@host:22/folder; the folder holds out/ and in/")
+    address: SftpUrl = Field(description="For example sftp://user@host:22/folder; the folder holds out/ and in/")
     host_keys: list[HostKey] = Field(
-        min_length=1, max_length=4, description="Public host keys in OpenSSH form; two while the server changes its own"
+        min_length=1,
+        max_length=4,
+        description="Public host keys in OpenSSH format; give two while the server changes its key",
     )
-    password: SecretStr | None = Field(None, max_length=1000, description="Kept encrypted; never shown")
+    password: SecretStr | None = Field(None, max_length=1000, description="Stored encrypted; never shown")
     private_key: SecretStr | None = Field(
-        None, max_length=10_000, description="OpenSSH or PEM, without a passphrase; kept encrypted; never shown"
+        None, max_length=10_000, description="OpenSSH or PEM, without a passphrase; stored encrypted; never shown"
     )
 
     @model_validator(mode="after")
@@ -76,17 +80,18 @@ class SftpEndpoint(StrictModel):
 
 
 class BorderBuddyEndpoint(StrictModel):
-    """Handoffs over HTTPS in our own published contract; the endpoint is the installation's."""
+    """Handoffs over HTTPS in our published contract. The installation sets the endpoint."""
 
     channel: Literal["borderbuddy"] = "borderbuddy"
 
 
-#: One row a channel; each is opened by the file of its name in pipeline/deliveries/channels.
+#: One schema per channel. The file of that name in pipeline/deliveries/channels opens it.
 _AnyEndpoint = QueueEndpoint | WebhookEndpoint | EmailEndpoint | SftpEndpoint | BorderBuddyEndpoint
 
 Endpoint = Annotated[_AnyEndpoint, Field(discriminator="channel")]
 Endpoints = Annotated[
-    list[Endpoint], Field(max_length=5, description="The first is the primary one: its outcome is the handoff's")
+    list[Endpoint],
+    Field(max_length=5, description="The first is the primary channel: its outcome is the handoff's outcome"),
 ]
 
 #: The names of the channels.
@@ -99,21 +104,23 @@ HandoffPath = Literal["borderbuddy", "byob"]
 
 
 class NewPartner(StrictModel):
-    """A partner to be registered; without channels it is reached by its kind's default."""
+    """A partner to register. Without channels it is reached by the default of its kind."""
 
     id: PartnerId
     kind: PartnerKind
     name: ReadableText
     test: bool = Field(False, description="Whether test exports may reach it")
-    path: HandoffPath | None = Field(None, description="Of a customs broker: by default byob")
-    artifact_types: list[str] | None = Field(None, max_length=20, description="Which documents it is told of; all")
-    profile: BrokerProfile | None = Field(None, description="Of a customs broker: the file that it imports")
+    path: HandoffPath | None = Field(None, description="For a customs broker; default byob")
+    artifact_types: list[str] | None = Field(
+        None, max_length=20, description="Kinds of documents that it receives; default all"
+    )
+    profile: BrokerProfile | None = Field(None, description="For a customs broker: its import template")
     channels: Endpoints = Field(default_factory=list)
-    live: bool = Field(False, description="It is known to work: live exports reach it without a connection test")
+    live: bool = Field(False, description="Make it live without a connection test, if it is known to work")
 
 
 class PartnerChanges(StrictModel):
-    """What is to change; what is left out stays."""
+    """Changes of a partner. Fields that are left out stay unchanged."""
 
     name: ReadableText | None = None
     test: bool | None = None
@@ -129,12 +136,12 @@ class StageView(StrictModel):
     name: str
     passed: bool
     duration_ms: int
-    found: str = Field(description="What there was to see, as one sentence")
-    remedy: str | None = Field(description="What to do where it did not pass")
+    found: str = Field(description="What the stage found, in one sentence")
+    remedy: str | None = Field(description="What to do if it did not pass")
 
 
 class EndpointTestView(StrictModel):
-    """How one endpoint of a partner passed its connection test; nothing follows a stage that did not pass."""
+    """The connection test of one endpoint. It ends with the first stage that fails."""
 
     channel: str
     passed: bool
@@ -142,19 +149,19 @@ class EndpointTestView(StrictModel):
 
 
 class ConnectionTestView(StrictModel):
-    """A staged test of every endpoint of a partner."""
+    """A staged test of all endpoints of a partner."""
 
     id: str
     partner_id: str
     passed: bool = Field(description="Whether every stage of every endpoint passed")
-    outdated: bool = Field(description="Whether an endpoint was changed after it, so that it says nothing of today's")
-    tested_by: str = Field(description="The key that asked for it, or cli")
+    outdated: bool = Field(description="Whether the endpoints were changed after the test")
+    tested_by: str = Field(description="The API key that requested it, or cli")
     tested_at: datetime = Field(description="When it began")
     endpoints: list[EndpointTestView]
 
 
 class PartnerTested(ConnectionTestView):
-    """A connection test just made, and where the partner stands by it."""
+    """A connection test that just ran, and the partner's state after it."""
 
     state: PartnerState
 
@@ -171,25 +178,23 @@ class PartnerView(StrictModel):
     artifact_types: list[str] | None
     profile: BrokerProfile | None
     channels: list[Endpoint] = Field(description="Without their credentials")
-    queue_binding: str = Field(
-        description="What a queue of its own is bound with, so that it holds this partner's messages alone"
-    )
+    queue_binding: str = Field(description="The binding key of a queue that holds only this partner's messages")
     last_test: ConnectionTestView | None = Field(description="Its newest connection test")
     created_at: datetime
     updated_at: datetime
 
 
 class CreatedPartner(PartnerView):
-    """A partner just registered, with its signing secret, which is never shown again."""
+    """A new partner with its signing secret, which is never shown again."""
 
-    secret: str = Field(description="Standard Webhooks secret: signs what we send and what the partner answers")
+    secret: str = Field(description="Standard Webhooks secret: signs our messages and the partner's answers")
 
 
 class SecretRotation(StrictModel):
-    """How a new signing secret takes the place of the one that there is."""
+    """How to replace the signing secret."""
 
     overlap_hours: int = Field(
-        24, ge=0, le=168, description="How long the older secrets still count; 0 ends one that has leaked at once"
+        24, ge=0, le=168, description="How long the older secrets stay valid; 0 ends a leaked secret at once"
     )
 
 
@@ -197,33 +202,33 @@ class RotatedSecret(StrictModel):
     """A new signing secret, which is never shown again."""
 
     partner_id: str
-    secret: str = Field(description="Signs what we send from now on; until then the older ones sign it as well")
-    previous_ends_at: datetime = Field(description="When the older secrets cease to count")
+    secret: str = Field(description="Signs our messages from now on; the older ones also sign until they end")
+    previous_ends_at: datetime = Field(description="When the older secrets end")
 
 
 class PartnerList(StrictModel):
-    """The partners of the account, by id."""
+    """The partners of the account, ordered by id."""
 
     items: list[PartnerView]
 
 
 class AttemptView(StrictModel):
-    """One try of a delivery."""
+    """One attempt of a delivery."""
 
     number: int
     outcome: str
     status: str | None
-    answer: str | None = Field(description="The beginning of what the endpoint said")
+    answer: str | None = Field(description="The beginning of the endpoint's answer")
     error_class: str | None
     duration_ms: int
     at: datetime
 
 
 class DeliveryView(StrictModel):
-    """A delivery: one notification to one recipient by one channel."""
+    """A delivery: one notification to one recipient over one channel."""
 
     id: str
-    notification_id: str = Field(description="The CloudEvent id, the same on every try and channel")
+    notification_id: str = Field(description="The CloudEvent id, the same on every attempt and channel")
     export_id: str
     event_type: str
     audience: str
@@ -233,14 +238,14 @@ class DeliveryView(StrictModel):
     attempts: int
     due_at: datetime | None
     delivered_at: datetime | None
-    error: str | None = Field(description="Why it was not taken at the last try")
-    remedy: str | None = Field(None, description="What to do about that, before it is resent where it is dead")
+    error: str | None = Field(description="Why the last attempt failed")
+    remedy: str | None = Field(None, description="What to do about the error; do it before resending a dead delivery")
     created_at: datetime
     tries: list[AttemptView] = Field(description="The newest 20")
 
 
 class DeliveryPage(StrictModel):
-    """One page of a list, newest first; `nextCursor` is null on the last."""
+    """One page of a list, newest first. `nextCursor` is null on the last page."""
 
     items: list[DeliveryView]
     next_cursor: str | None

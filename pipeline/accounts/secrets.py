@@ -1,4 +1,4 @@
-"""The signing secrets of partners: kept encrypted, shown once, replaced with a time in which both count."""
+"""Signing secrets of partners: stored encrypted, shown once, rotated with an overlap during which both are valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.core.runtime import Runtime
 SECRET_BYTES: Final = 32
 RESEAL_BATCH_SIZE: Final = 200
 
-#: Where texts are kept that are sealed.
+#: The columns that hold encrypted text.
 _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
     (PartnerSecret, col(PartnerSecret.sealed)),
     (PartnerChannel, col(PartnerChannel.credential)),
@@ -30,12 +30,12 @@ _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
 
 
 def generate_secret() -> str:
-    """Return a Standard Webhooks secret that nobody has seen."""
+    """Return a new random Standard Webhooks secret."""
     return "whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def store_secret(session: Session, settings: Settings, account_id: str, partner_id: str, secret: str) -> None:
-    """Keep `secret` as the partner's newest, in the caller's transaction."""
+    """Store `secret` as the partner's newest, in the caller's transaction."""
     of_partner = (col(PartnerSecret.account_id) == account_id, col(PartnerSecret.partner_id) == partner_id)
     last = session.scalar(select(func.max(col(PartnerSecret.number))).where(*of_partner))
     session.execute(
@@ -49,7 +49,7 @@ def store_secret(session: Session, settings: Settings, account_id: str, partner_
 
 
 def expire_secrets(session: Session, account_id: str, partner_id: str, overlap_seconds: float) -> datetime:
-    """Let the partner's secrets of today end when the overlap is over, if not sooner; return that instant."""
+    """Expire the partner's current secrets when the overlap is over, unless they end sooner; return that instant."""
     ends_at: datetime = session.execute(select(database_now(overlap_seconds))).scalar_one()
     session.execute(
         update(PartnerSecret)
@@ -64,9 +64,9 @@ def expire_secrets(session: Session, account_id: str, partner_id: str, overlap_s
 
 
 def load_valid_secrets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[str]:
-    """Return the secrets that count now, the newest first; none where there is no such partner.
+    """Return the valid secrets, the newest first. The list is empty if the partner does not exist.
 
-    Raises SecretUnreadable where one does not open.
+    Raises SecretUnreadable if one cannot be decrypted.
     """
     return [
         unseal_secret(settings, account_id, partner_id, each)
@@ -76,14 +76,14 @@ def load_valid_secrets(session: Session, settings: Settings, account_id: str, pa
 
 @dataclass(frozen=True)
 class SecretsReport:
-    """How many secrets and credentials count now, and whose do not open under the keys that are here, one each."""
+    """The number of valid secrets and credentials, and the owners of those that the keys cannot decrypt."""
 
     count: int
     unreadable: Sequence[str]
 
 
 def check_secrets(session: Session, settings: Settings) -> SecretsReport:
-    """Try to open every secret and credential that counts now; a stretch of them is in memory at a time."""
+    """Try to decrypt all valid secrets and credentials, one batch in memory at a time."""
     secret_box, count, unreadable = build_secret_box(settings), 0, []
     for model, text in _SEALED:
         is_valid = _is_valid() if model is PartnerSecret else true()
@@ -103,7 +103,7 @@ def _is_valid() -> ColumnElement[bool]:
 
 
 def load_sealed_secrets(session: Session, account_id: str, partner_id: str) -> list[str]:
-    """Return the same as they are kept."""
+    """Return the partner's valid secrets, still encrypted, the newest first."""
     found = session.scalars(
         select(col(PartnerSecret.sealed))
         .where(
@@ -117,17 +117,17 @@ def load_sealed_secrets(session: Session, account_id: str, partner_id: str) -> l
 
 
 def build_secret_box(settings: Settings) -> SecretBox:
-    """Return what seals under the secret key of today and opens under those before it as well."""
+    """Return the box that encrypts with the current secret key and decrypts also with the previous ones."""
     return SecretBox(settings.secret_key, *settings.secret_keys_previous)
 
 
 def seal_secret(settings: Settings, account_id: str, partner_id: str, secret: str) -> str:
-    """Return a secret of the partner as it is kept."""
+    """Return a secret of the partner, encrypted."""
     return build_secret_box(settings).seal(secret, _format_owner(account_id, partner_id))
 
 
 def unseal_secret(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str:
-    """Return a secret of the partner that was kept; raises SecretUnreadable where it does not open."""
+    """Return a secret of the partner, decrypted. Raises SecretUnreadable if that fails."""
     return build_secret_box(settings).open(sealed, _format_owner(account_id, partner_id))
 
 
@@ -137,16 +137,16 @@ def _format_owner(account_id: str, partner_id: str) -> str:
 
 @dataclass(frozen=True)
 class ResealBatch:
-    """What became of one stretch of what is sealed: how much was sealed anew, and whose opens under no key that is here."""
+    """The result of one batch: how many texts were encrypted again, and the owners of those that no key decrypts."""
 
     count: int
     unreadable: Sequence[str] = ()
 
 
 def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Iterator[ResealBatch]:
-    """Seal everything of partners under the newest key that is not yet, `batch` texts a transaction, and yield each.
+    """Encrypt everything of partners under the newest key, `batch` texts per transaction, and yield each result.
 
-    What is done stays done: ended at any point, or run twice at a time, the next run goes on with what is left.
+    Each batch is committed. After a crash, or if two runs overlap, the next run continues with the rest.
     """
     for model, text in _SEALED:
         yield from _reseal_table(runtime, model, text, batch)
@@ -169,7 +169,7 @@ def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int
                 except SecretUnreadable:
                     unreadable.append(owner)
                     continue
-                # Another run, or somebody who changes the partner, may have been here since.
+                # Another run or a change of the partner may have written it meanwhile.
                 is_unchanged = (
                     text == sealed,
                     *(column == value for column, value in zip(key_columns, key, strict=True)),

@@ -1,4 +1,4 @@
-"""Accounts: made, found, and whose mail they take."""
+"""Accounts: creation, look-up, and the mail domains that they may send to."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
 
 
 def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None) -> None:
-    """Open an account; `gs1_prefix` is the GS1 company prefix that SSCCs are issued from.
+    """Create an account. SSCCs are issued from the GS1 company prefix `gs1_prefix`.
 
-    Raises ValidationFailed where the id or the prefix is malformed, or the account exists.
+    Raises ValidationFailed if the id or the prefix is malformed, or the account exists.
     """
     if not _ACCOUNT_ID.fullmatch(account_id):
         raise ValidationFailed(
-            "an account id has up to 64 letters, digits, _ and -, such as acc_demo", field="/accountId"
+            "an account id must be up to 64 letters, digits, _ and -, for example acc_demo", field="/accountId"
         )
     if gs1_prefix is not None and not _GS1_PREFIX.fullmatch(gs1_prefix):
-        raise ValidationFailed("a GS1 company prefix has 4 to 12 digits", field="/gs1Prefix")
+        raise ValidationFailed("a GS1 company prefix must have 4 to 12 digits", field="/gs1Prefix")
     _check_name(name)
     try:
         with runtime.db.write() as session:
@@ -42,7 +42,7 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
 
 
 def _check_name(name: str) -> None:
-    """Raise ValidationFailed where people would read another name than systems do."""
+    """Raise ValidationFailed if people would read the name differently than systems do."""
     try:
         check_readable(check_printable(name))
     except ValueError as error:
@@ -50,15 +50,15 @@ def _check_name(name: str) -> None:
 
 
 def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] | None) -> list[str] | None:
-    """Have the account send mail to mailboxes of these domains alone, None to any; return them as they are kept.
+    """Let the account send mail only to these domains, or to any if None. Return them as stored.
 
-    A domain does not bring along those below it. Raises NotFound, and ValidationFailed where one is none, or where a
+    A domain does not include its subdomains. Raises NotFound. Raises ValidationFailed if a domain is malformed, or a
     partner of the account has a mailbox elsewhere.
     """
     kept = None if domains is None else sorted({domain.lower() for domain in domains})
     for domain in kept or ():
         if not _DOMAIN.fullmatch(domain):
-            raise ValidationFailed(f"{domain} is no domain; give one as in broker.example", field="/mailDomains")
+            raise ValidationFailed(f"{domain} is not a domain; give one like broker.example", field="/mailDomains")
     with runtime.db.write() as session:
         if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
@@ -80,7 +80,7 @@ def _check_existing_mailboxes(session: Session, account_id: str, domains: Collec
         elsewhere = [mailbox for mailbox in endpoint["addresses"] if parse_mail_domain(mailbox) not in domains]
         if elsewhere:
             raise ValidationFailed(
-                f"partner {partner_id} is reached at {', '.join(elsewhere)}; give it other addresses first",
+                f"partner {partner_id} has the address {', '.join(elsewhere)}; give it other addresses first",
                 field="/mailDomains",
             )
 

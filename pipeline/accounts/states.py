@@ -8,13 +8,13 @@ from typing import Final
 
 
 class PartnerState(StrEnum):
-    """The life of a partner: whether it is known to be reached, and whether it is sent anything."""
+    """The state of a partner: whether its endpoints are tested, and whether live exports reach it."""
 
-    DRAFT = "draft"  # registered; no endpoint of it has been tried
-    TESTING = "testing"  # of its endpoints, one did not pass its connection test or was changed since
+    DRAFT = "draft"  # registered; its endpoints are not tested
+    TESTING = "testing"  # an endpoint failed its connection test, or was changed after it
     VERIFIED = "verified"  # every endpoint passed its connection test
     LIVE = "live"  # live exports reach it
-    PAUSED = "paused"  # it is sent nothing; what it is owed stays owed
+    PAUSED = "paused"  # nothing is sent to it; pending messages are kept
 
 
 PARTNER_MOVES: Final[Mapping[PartnerState, frozenset[PartnerState]]] = {

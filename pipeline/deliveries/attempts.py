@@ -1,4 +1,4 @@
-"""What came of sending: attempts, states, events and the broker submission's status, written in one transaction."""
+"""Records the result of sending: attempts, states, events and submission status, in one transaction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NOTIFIED: Final = {
 
 @dataclass(frozen=True)
 class SendResult:
-    """What came of sending: the first `len(receipts)` were taken, then perhaps one was not, and the rest were not tried."""
+    """Result of sending: the first `len(receipts)` were taken, then one failed if `failure`, the rest are untried."""
 
     receipts: Sequence[DeliveryReceipt]
     durations_ms: Sequence[int]
@@ -52,7 +52,7 @@ class SendResult:
 
 @dataclass(frozen=True)
 class RecordResult:
-    """What became of the message that was not taken, if there was one, and which streams are owed something new."""
+    """The fate of the failed message, if there is one, and the streams that got new pending deliveries."""
 
     retried: bool = False
     dead: bool = False
@@ -60,16 +60,16 @@ class RecordResult:
 
 
 def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) -> RecordResult:
-    """Write what came of sending.
+    """Record the result of sending.
 
-    What was taken is delivered; what was not has its attempt and its next try, or is dead; what was not tried is as it
-    was. Raises Fenced where the lease was lost meanwhile: then nothing is written, and whoever holds it sends again. So
-    does what was written already, and DatabaseBusy leaves open whether it was.
+    Taken deliveries become delivered. A failed one gets its attempt, and is retried or dead. Untried ones are released.
+    Raises Fenced if the lease was lost, or if the result was recorded before: nothing is written then. The new holder
+    of the lease sends again. After DatabaseBusy it is unknown if the result was recorded.
     """
     stream = claimed.stream
     taken = claimed.deliveries[: len(sent.receipts)]
     with runtime.db.write() as session:
-        # The export's row first, as by every writer of its log: two channels of one partner are counted one after another.
+        # Lock the export's row first, as each writer of its log does: two channels of a partner must not count at once.
         events.append(session, stream.export_id, ACTOR, [])
         happened: list[NewEvent] = []
         _update_held(session, taken, _DELIVERED)
@@ -107,7 +107,7 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
 
 
 def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, sent: SendResult) -> None:
-    # An endpoint that refuses one message for good is alive: that says nothing of the next.
+    # An endpoint that refuses a message permanently is alive, and may take the next one.
     failed = isinstance(sent.failure, ChannelUnavailable)
     if not (failed or claimed.must_record):
         return
@@ -120,7 +120,7 @@ def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, 
 
 
 def _pause_gone_partner(session: Session, claimed: StreamLease, sent: SendResult) -> None:
-    # An endpoint that says 410 Gone wants nothing more, until its owner resumes it.
+    # An endpoint that answers 410 Gone gets nothing until the partner is resumed.
     gone = isinstance(sent.failure, ChannelRefused) and sent.failure.gone
     if gone and partners.change_state(session, claimed.account_id, claimed.stream.partner_id, PartnerState.PAUSED):
         log.warning("partner_paused_by_its_endpoint")
@@ -133,11 +133,11 @@ _UPDATE_HELD: Final = (
     .where(
         _deliveries.id.in_(bindparam("ids", expanding=True)),
         _deliveries.fence == bindparam("held_fence"),
-        # Whoever hears nothing of its commit writes once more: what is written already is not written twice.
+        # A writer that does not know if its commit succeeded retries; this condition makes the retry a no-op.
         _deliveries.attempts == bindparam("held_attempts"),
         _deliveries.state == DeliveryState.PENDING.value,
     )
-    # A sweep may have found them due while others of their stream were sent for long: they have not lain there.
+    # A sweep may have found them due while earlier ones of their stream were sent. They were not stalled.
     .values(stalled_since=None)
     .returning(_deliveries.id)
 )
@@ -153,7 +153,7 @@ _DELIVERED: Final = _UPDATE_HELD.values(
     error=None,
 )
 _RELEASED: Final = _UPDATE_HELD.values(lease_until=None, due_at=_retry_at)
-# The lease runs on until the next try, and with it the stream's: nothing overtakes the message that failed.
+# The lease lasts until the next attempt and blocks the stream: no message overtakes the failed one.
 _RETRY: Final = _UPDATE_HELD.values(
     attempts=_next_attempt,
     error=bindparam("reason"),
@@ -168,7 +168,7 @@ _DEAD: Final = _UPDATE_HELD.values(
     due_at=None,
 )
 
-#: What may follow what an export itself has to say: news of its own, which does not tell the end of the export again.
+#: Messages that may follow the regular ones of an export. They do not repeat the event that the partner was notified.
 _FOLLOW_UPS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
 
 _notifications = table(Notification).c
@@ -189,7 +189,7 @@ _COUNT_FOR_PARTNER: Final = (
 def _update_held(
     session: Session, deliveries: Sequence[ClaimedDelivery], statement: ReturningUpdate[Any], **parameters: object
 ) -> None:
-    """Update the deliveries if this worker still holds them all, as it claimed them; else raise Fenced."""
+    """Update the deliveries. Raises Fenced unless this worker still holds all of them as claimed."""
     ids_by_claim: dict[tuple[int, int], list[str]] = defaultdict(list)
     for each in deliveries:
         ids_by_claim[each.fence, each.attempts].append(each.id)
@@ -231,7 +231,7 @@ def _record_failure(
 
 
 def _postpone_following(session: Session, claimed: StreamLease, pause: float) -> None:
-    """Put off what waits in the stream beyond what was claimed: sweeps would look at all of it until the next try."""
+    """Delay the stream's unclaimed deliveries to the next attempt, so that sweeps do not read them until then."""
     beyond = col(Delivery.id).not_in([each.id for each in claimed.deliveries])
     session.execute(
         update(Delivery)
@@ -242,7 +242,7 @@ def _postpone_following(session: Session, claimed: StreamLease, pause: float) ->
 
 
 def _leave_last_attempts(session: Session, stream: DeliveryStream, settings: Settings) -> None:
-    """Leave what waits in the stream one try each: the endpoint has had the whole schedule, and would have it again for each."""
+    """Leave one attempt to each pending delivery of the stream: the endpoint already failed for a whole schedule."""
     session.execute(
         update(Delivery)
         .where(*pending_in_stream(stream))
@@ -266,7 +266,7 @@ def _record_handover(
     session: Session, settings: Settings, submission_id: str, receipts: Sequence[DeliveryReceipt]
 ) -> list[NewEvent]:
     submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
-    # The broker's own answer may have overtaken us; when it was sent is a fact all the same.
+    # The broker's own answer may have moved the status already. The time of sending is recorded anyway.
     session.execute(
         update(BrokerSubmission)
         .where(col(BrokerSubmission.id) == submission_id)
@@ -287,7 +287,7 @@ def _record_handover(
 
 
 def _notified_event(session: Session, claimed: StreamLease, taken: Sequence[ClaimedDelivery]) -> list[NewEvent]:
-    """Return the event that the partner has been told, once everything that it is owed of the export was delivered."""
+    """Return the event that the partner was notified, if all messages of the export to it are delivered."""
     stream = claimed.stream
     if not any(each.first_delivery and each.event_type not in _FOLLOW_UPS for each in taken):
         return []

@@ -1,7 +1,7 @@
-"""The circuit breaker of an endpoint of a partner: an endpoint that fails is asked by one sender at a time, then rested.
+"""The circuit breaker of a partner's endpoint: a failing endpoint gets one sender at a time, then a pause.
 
-The numbers are Convoy's (circuit_breaker_manager.go): ten failures in a row, or seven tries in ten within five minutes,
-and half a minute of rest.
+The defaults are those of Convoy (circuit_breaker_manager.go). It opens after ten failures in a row, or if seven of ten
+attempts fail within five minutes, and stays open for half a minute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.core.db import database_now, row_count, table
 
 @dataclass(frozen=True)
 class BreakerState:
-    """How well the endpoint goes: failures in a row, tries and failures of the running window, and until when it rests."""
+    """State of the breaker: consecutive failures, attempts and failures of the current window, and when it closes."""
 
     failures: int = 0
     window_began_at: datetime | None = None
@@ -33,7 +33,7 @@ class BreakerState:
 
 @dataclass(frozen=True)
 class BreakerSettings:
-    """When an endpoint is rested, and for how long."""
+    """When the breaker opens, and for how long."""
 
     failures_in_a_row: int
     failure_rate: float
@@ -43,7 +43,7 @@ class BreakerSettings:
 
 
 def breaker_settings(settings: Settings) -> BreakerSettings:
-    """Return the limits that the settings name."""
+    """Return the limits from the settings."""
     return BreakerSettings(
         failures_in_a_row=settings.breaker_failures,
         failure_rate=settings.breaker_failure_rate,
@@ -56,10 +56,10 @@ def breaker_settings(settings: Settings) -> BreakerSettings:
 def next_state(
     state: BreakerState, *, taken: int, failed: bool, now: datetime, limits: BreakerSettings
 ) -> BreakerState:
-    """Return the health after `taken` messages went through and then perhaps one failed.
+    """Return the state after `taken` messages were taken and then, if `failed`, one failed.
 
-    One that goes through ends the rest and the row of failures; the window goes on, for an endpoint that fails most of
-    the time also takes a message now and then.
+    A success closes the breaker and resets the consecutive failures. The window continues, because an endpoint that
+    mostly fails also takes a message sometimes.
     """
     began = state.window_began_at
     running = began is not None and now - began < limits.window
@@ -102,7 +102,7 @@ _ACQUIRE: Final[Update] = _CHANGE.where(
 
 @dataclass(frozen=True)
 class EndpointKey:
-    """One endpoint of one partner, by the names of its row."""
+    """The key of an endpoint's row."""
 
     account_id: str
     partner_id: str
@@ -110,23 +110,23 @@ class EndpointKey:
 
     @property
     def params(self) -> dict[str, str]:
-        """The parameters that find its row."""
+        """The parameters that select its row."""
         return {"of_account": self.account_id, "of_partner": self.partner_id, "of_channel": self.channel}
 
 
 @dataclass(frozen=True)
 class Permit:
-    """Leave to try an endpoint now; where it is `must_record` what comes of it must be recorded, and where `exclusive` nobody else tries."""
+    """Permission to try an endpoint now. If `must_record`, record the result. If `exclusive`, no other sender tries."""
 
     must_record: bool = False
     exclusive: bool = False
 
 
 def try_acquire(session: Session, endpoint: EndpointKey, seconds: float) -> Permit | None:
-    """Return leave to try the endpoint, or None while it rests or while another sender tries it.
+    """Return permission to try the endpoint, or None if the breaker is open or another sender tries it.
 
-    After a failure one sender has it to itself, for at most `seconds`. Our own queues are no endpoint of a partner's:
-    they are always free.
+    After a failure, only one sender may try, for at most `seconds`. The service's own queues do not have a breaker:
+    they always get permission.
     """
     if endpoint.channel == QUEUE:
         return Permit()
@@ -138,14 +138,14 @@ def try_acquire(session: Session, endpoint: EndpointKey, seconds: float) -> Perm
 
 
 def release(session: Session, endpoint: EndpointKey) -> None:
-    """Let others have the turn, where there was nothing to send after all."""
+    """Release an exclusive permit if there was nothing to send."""
     session.execute(_CHANGE.values(open_until=None), endpoint.params)
 
 
 def record_result(
     session: Session, endpoint: EndpointKey, settings: Settings, *, taken: int, failed: bool
 ) -> BreakerState | None:
-    """Write what a try of the endpoint came to, in the transaction that records it; None where nothing is kept of the endpoint."""
+    """Record the result of an attempt, in the caller's transaction. Return the state, None if the endpoint has none."""
     if endpoint.channel == QUEUE:
         return None
     statement = _STATE.add_columns(database_now().label("now")).with_for_update()
@@ -168,7 +168,7 @@ def record_result(
 
 
 def load_breaker_states(session: Session, account_id: str, partner_id: str) -> dict[str, BreakerState]:
-    """Return how well each endpoint of a partner goes, by channel; `open_until` only where it rests now."""
+    """Return the breaker state of each endpoint of a partner, by channel. `open_until` is set only if it is open."""
     found = session.execute(
         select(
             _channels.channel,
@@ -185,7 +185,7 @@ def load_breaker_states(session: Session, account_id: str, partner_id: str) -> d
 def matches_endpoint(
     account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str
 ) -> ColumnElement[bool]:
-    """Return the condition that a row of `partner_channels` is of this endpoint."""
+    """Return the condition that a row of `partner_channels` is this endpoint."""
     return and_(
         col(PartnerChannel.account_id) == account_id,
         col(PartnerChannel.partner_id) == partner_id,
@@ -194,5 +194,5 @@ def matches_endpoint(
 
 
 def is_open() -> ColumnElement[bool]:
-    """Return the condition, on a row of `partner_channels`, that the endpoint is not to be tried now."""
+    """Return the condition, on a row of `partner_channels`, that the breaker is open."""
     return col(PartnerChannel.open_until) > database_now()

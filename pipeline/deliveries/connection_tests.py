@@ -1,4 +1,4 @@
-"""Connection tests: every endpoint of a partner is tried stage by stage, what came of it is kept, and the partner moves by it."""
+"""Connection tests: test each endpoint of a partner in stages, store the result, and move the partner's state."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import as_json
 
-#: How many partners a process tries at a time: each keeps one of its threads for as long as endpoints do not answer.
+#: How many partners a process tests at once. Each test holds a thread while its endpoints do not answer.
 MAX_CONCURRENT_TESTS: Final = 4
 
 
 @dataclass
 class _RunningTests:
-    """The accounts for which a partner is being tried in this process."""
+    """The accounts whose connection test runs in this process."""
 
     accounts: set[str] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
 
     @contextmanager
     def reserve(self, account_id: str) -> Iterator[None]:
-        """Keep one of the places for the account while the block runs; raises RateLimited."""
+        """Reserve a place for the account while the block runs. Raises RateLimited if there is none."""
         with self.lock:
             if account_id in self.accounts or len(self.accounts) >= MAX_CONCURRENT_TESTS:
                 owner = f"of account {account_id}" if account_id in self.accounts else "of other accounts"
                 raise RateLimited(
-                    f"connections {owner} are being tested; try again once that has ended", headers={"Retry-After": "5"}
+                    f"a connection test {owner} is running; try again when it has ended", headers={"Retry-After": "5"}
                 )
             self.accounts.add(account_id)
         try:
@@ -63,11 +63,11 @@ _RUNNING: Final = _RunningTests()
 def run_connection_test(
     runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
 ) -> PartnerTested:
-    """Try every endpoint of the partner, all at once and within the settings' time, and return what came of each.
+    """Test all endpoints of the partner in parallel, within the settings' time, and return the results.
 
-    A partner that is not live yet becomes verified where all of them passed, else testing. No transaction is open while
-    they are tried. Raises NotFound, InsufficientRole where a test key asks for traffic to a live endpoint, and RateLimited
-    where the account has one tried already, or the process as many as it may.
+    A partner that was never live becomes verified if all pass, else testing. No transaction is open during the test.
+    Raises NotFound. Raises InsufficientRole if a test key tests a partner not marked test. Raises RateLimited if a test
+    of the account is running, or too many tests run in this process.
     """
     with _RUNNING.reserve(account_id):
         return _run_test(runtime, account_id, partner_id, tested_by, test_key=test_key)
@@ -78,7 +78,7 @@ def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
     with runtime.db.read() as session:
         partner = partners.load_partner(session, account_id, partner_id)
         if test_key and not partner.test:
-            raise InsufficientRole(f"{partner_id} is not marked test, and a test key must not reach it; use a live key")
+            raise InsufficientRole(f"{partner_id} is not marked test, so a test key cannot reach it; use a live key")
         targets = recipients.list_sealed_targets(session, account_id, partner_id)
         began = session.execute(select(database_now())).scalar_one()
     message = _build_message(runtime.settings, account_id, partner, test_id, began)
@@ -153,7 +153,7 @@ def _test_endpoint(settings: Settings, message: OutgoingMessage, target: SealedT
 
 
 def _run_stages(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:
-    """Yield the stages of the channel's test until its time is over, or one does not pass."""
+    """Yield the stages of the channel's test until one fails or the time is over."""
     began = time.monotonic()
     try:
         for stage in open_channels(settings)[target.channel].test(message, target.unseal(settings)):
@@ -163,12 +163,12 @@ def _run_stages(settings: Settings, message: OutgoingMessage, target: SealedTarg
                     "time",
                     passed=False,
                     duration_ms=round((time.monotonic() - began) * 1000),
-                    found=f"the test took longer than the {settings.connection_test_seconds:g} s that it is given",
-                    remedy="have the partner's end answer faster",
+                    found=f"the test took longer than its limit of {settings.connection_test_seconds:g} s",
+                    remedy="make the partner's server answer faster",
                 )
                 return
     except ExportsError as error:
         remedy = "set the partner's channel again"
         if isinstance(error, SecretUnreadable):
-            remedy = "give this process that key, or rotate the partner's secret and set its credential again"
+            remedy = "give this process that key; or rotate the partner's secret and set its credential again"
         yield Stage("settings", passed=False, duration_ms=0, found=str(error), remedy=remedy)

@@ -1,4 +1,4 @@
-"""What an e-mail says of its documents: which are attached, and where the others can be fetched."""
+"""The list of documents in an e-mail: which are attached, and where to fetch the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.deliveries.channels.protocol import Attachment
 
 @dataclass(frozen=True)
 class EmailDocument:
-    """A document: its size in words, and where to fetch it where it is not attached."""
+    """A document: its size as text, and where to fetch it if it is not attached."""
 
     name: str
     size: str
@@ -21,7 +21,7 @@ class EmailDocument:
 
 @dataclass(frozen=True)
 class EmailDocuments:
-    """What is attached, what is only linked to, and how many more there are that the e-mail does not name."""
+    """The attached and the linked documents, and how many more of each the e-mail does not list."""
 
     attached: Sequence[EmailDocument] = ()
     more_attached: int = 0
@@ -31,7 +31,7 @@ class EmailDocuments:
 
 
 def describe_documents(documents: Attachments, limit: int, linked_until: str) -> EmailDocuments:
-    """Return what is to be said of the documents of an e-mail, each kind up to `limit` of them by name."""
+    """Return the list of an e-mail's documents: up to `limit` attached and `limit` linked ones by name."""
     return EmailDocuments(
         attached=[_describe_document(each) for each in documents.attached[:limit]],
         more_attached=max(0, len(documents.attached) - limit),

@@ -1,4 +1,4 @@
-"""Letters: what a message says, as people read it in an e-mail; its words stand here once, for plain text and HTML alike."""
+"""The text of e-mails, built once for plain text and HTML."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.deliveries.schemas.messages import (
     MessageType,
 )
 
-#: How many customs packages and documents an e-mail names one by one; all of them are in the message as JSON.
+#: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
 MAX_PACKAGES: Final = 20
 MAX_DOCUMENTS: Final = 60
 MAX_FIELDS: Final = 40
@@ -44,7 +44,7 @@ _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
 
 @dataclass(frozen=True)
 class Section:
-    """Facts under a title: names and what is to be said of each."""
+    """Facts under a title: pairs of name and text."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True)
 class ReplyUrl:
-    """The link to answer by, and until when it is good."""
+    """The reply link and its end."""
 
     url: str
     ends_at: str
@@ -60,7 +60,7 @@ class ReplyUrl:
 
 @dataclass(frozen=True)
 class EmailContent:
-    """An e-mail's words, in the order of reading."""
+    """The text of an e-mail, in reading order."""
 
     subject: str
     heading: str
@@ -69,7 +69,7 @@ class EmailContent:
     documents: EmailDocuments = field(default_factory=EmailDocuments)
     reply: ReplyUrl | None = None
     instructions: Sequence[str] = ()  # what to do, step by step
-    page: tuple[str, str] | None = None  # where more is to be seen: words and address
+    page: tuple[str, str] | None = None  # a page with more: label and address
 
 
 def build_email_body(
@@ -79,7 +79,7 @@ def build_email_body(
     *,
     sent_at: datetime | None = None,
 ) -> EmailBody:
-    """Return the notification as an e-mail, the same at every try; its links are good when it is sent, at `sent_at`."""
+    """Return the notification as an e-mail, the same each time. Its links are valid when it is sent, at `sent_at`."""
     message = MESSAGES[MessageType(notification.event_type)].model_validate_json(notification.data)
     if isinstance(message, HandoffReady):
         content = _build_handoff(settings, notification, message, attachments, sent_at or notification.created_at)
@@ -92,7 +92,7 @@ def build_email_body(
     }
     subject = f"[TEST] {content.subject}" if message.test else content.subject
     return EmailBody(
-        # A header holds printable characters alone.
+        # A header must contain only printable characters.
         subject="".join(c if c.isprintable() else " " for c in subject),
         text=render("email/message.txt", **facts),
         html=render("email/message.html", **facts),
@@ -100,7 +100,7 @@ def build_email_body(
 
 
 def build_handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
-    """Return what a handoff is called: the batch and its first invoices."""
+    """Return the subject of a handoff: the batch and its first invoices."""
     more = f" and {len(invoice_numbers) - _MAX_NUMBERS} more" if len(invoice_numbers) > _MAX_NUMBERS else ""
     named = ", ".join(invoice_numbers[:_MAX_NUMBERS])
     return f"Export {batch_id}: invoice{'s' if len(invoice_numbers) > 1 else ''} {named}{more}"
@@ -123,12 +123,12 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
             return _build_answered(message, page)
         case HandoffOverdue():
             return EmailContent(
-                f"Export {message.batch_id}: {message.partner_id} is late to answer",
-                "A customs broker is late to answer",
+                f"Export {message.batch_id}: {message.partner_id} has not answered in time",
+                "A customs broker has not answered in time",
                 [
                     (
-                        f"The handoff to {message.partner_id} stands at “{message.submission_status}” and should have gone on by"
-                        f" {_format_moment(message.deadline_at)}. Goods may be on their way with nobody at work on their entry."
+                        f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
+                        f" was due by {_format_moment(message.deadline_at)}. The shipment may arrive before an entry is filed."
                     )
                 ],
                 [
@@ -136,15 +136,15 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
                         "The handoff",
                         [
                             ("Customs broker", message.partner_id),
-                            ("Told by", message.channel),
-                            ("Stands at", message.submission_status),
-                            ("Was due", _format_moment(message.deadline_at)),
+                            ("Channel", message.channel),
+                            ("Status", message.submission_status),
+                            ("Next status due", _format_moment(message.deadline_at)),
                             ("Submission", message.submission_id),
                         ],
                     )
                 ],
                 instructions=[
-                    "Call the customs broker and ask whether the handoff can be read, and when it is answered."
+                    "Call the customs broker. Ask whether the handoff can be read, and when the answer comes."
                 ],
                 page=page,
             )
@@ -153,8 +153,8 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
             return EmailContent(
                 f"Export {message.batch_id}: {title}",
                 title.capitalize(),
-                ["There is news of an export. All of it is attached as data."],
-                [Section("What is said", _list_facts(message))],
+                ["There is news about an export. The attached data has all of it."],
+                [Section("Message", _list_facts(message))],
                 page=page,
             )
 
@@ -171,26 +171,26 @@ def _build_handoff(
     until = _format_moment(links.mail_link_expiry(settings, notification, sent_at))
     units = message.units
     seller = units[0].parties.seller.name
-    count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each an entry of its own"
-    opening = [f"{seller} hands you an export that is ready to be filed with US customs: {count}."]
+    count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each with its own entry"
+    opening = [f"{seller} hands off an export that is ready to be filed with US customs: {count}."]
     if len(units) > MAX_PACKAGES:
-        opening.append(f"The first {MAX_PACKAGES} are named here; all of them are in the attached data.")
+        opening.append(f"This e-mail lists the first {MAX_PACKAGES}. The attached data has all of them.")
     if message.supersedes is not None:
-        opening.append(f"It takes the place of revision {message.supersedes.revision}: file nothing of that one.")
+        opening.append(f"It replaces revision {message.supersedes.revision}. Do not file that revision.")
     if message.test:
-        opening.insert(0, "This is a test. File nothing of it.")
+        opening.insert(0, "This is a test. Do not file it.")
     return EmailContent(
         build_handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
-        f"Ready to be filed: export {message.batch_id}",
+        f"Ready to file: export {message.batch_id}",
         opening,
         [_build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),
         ReplyUrl(f"{settings.public_url.rstrip('/')}/answers/{link.token}", _format_moment(link.ends_at)),
         instructions=[
-            "See whether the documents can be read and are complete.",
+            "Check that the documents can be read and are complete.",
             (
-                "Say by the link above that you accept the handoff, reject it, or have a question; name the fields that it is"
-                " about. Until you do, the sender takes it that nobody has looked."
+                "Use the link above to accept the handoff, reject it, or ask a question. Name the fields that you reject or"
+                " ask about. Until you answer, the sender assumes that the handoff was not read."
             ),
         ],
     )
@@ -209,8 +209,8 @@ def _build_package(unit: HandedUnit) -> Section:
         ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.masked_number}"),
         ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
-        ("Leaves on", str(entry.export_date)),
-        ("Expected at", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
+        ("Export date", str(entry.export_date)),
+        ("Estimated arrival", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
         ("Goods", f"{_format_count(totals.line_count, 'line')} in {_format_count(totals.package_count, 'package')}"),
         ("Weight", f"{format_plain(totals.gross_weight_kg)} kg gross, {format_plain(totals.net_weight_kg)} kg net"),
         ("Treatment digest", unit.treatment_digest),
@@ -224,22 +224,22 @@ def _build_superseded(message: HandoffSuperseded) -> EmailContent:
         f"Do not file revision {message.revision} of export {message.batch_id}",
         [
             (
-                "The handoff that you were sent no longer holds. "
-                f"Revision {message.superseded_by.revision} takes its place and follows in an e-mail of its own."
+                "This handoff is no longer valid. "
+                f"Revision {message.superseded_by.revision} replaces it and follows in a separate e-mail."
             )
         ],
-        [_list_packages("No longer to be filed", message.customs_packages)],
+        [_list_packages("Do not file", message.customs_packages)],
         instructions=[
-            "Stop the work on it, and wait for the new one.",
-            "If an entry was filed already, call the sender at once.",
+            "Stop work on it, and wait for the new handoff.",
+            "If you filed an entry already, call the sender at once.",
         ],
     )
 
 
 def _build_cancelled(message: ExportCancelled, page: tuple[str, str] | None) -> EmailContent:
-    opening = ["It was stopped before it was handed off. Nothing of it is to be filed or shipped."]
+    opening = ["It was stopped before it was handed off. Do not file or ship any of it."]
     if message.supersedes is not None:
-        opening.append(f"Revision {message.supersedes.revision}, whose place it was to take, no longer holds either.")
+        opening.append(f"It was to replace revision {message.supersedes.revision}, which is no longer valid either.")
     return EmailContent(
         f"Export {message.batch_id} was cancelled", f"Export {message.batch_id} was cancelled", opening, page=page
     )
@@ -252,10 +252,11 @@ def _build_executed(message: ExportExecuted, page: tuple[str, str]) -> EmailCont
         "An export is executed",
         [
             (
-                f"Every step is done: {_format_count(len(packages), 'customs package')} with"
-                f" {_format_count(message.package_count, 'package')}. Customs broker and warehouse were told, or are owed it."
+                f"All steps are done: {_format_count(len(packages), 'customs package')} with"
+                f" {_format_count(message.package_count, 'package')}. The messages to customs broker and warehouse are"
+                " delivered or pending."
             ),
-            "There is nothing to do. You are told if the customs broker is late to answer.",
+            "You need not do anything. You get a message if the customs broker does not answer in time.",
         ],
         [_list_packages("Customs packages", packages)],
         page=page,
@@ -271,12 +272,12 @@ def _list_packages(title: str, packages: Sequence[CustomsPackageRef]) -> Section
 
 def _build_dead(message: DeliveryDead, page: tuple[str, str]) -> EmailContent:
     return EmailContent(
-        f"Export {message.batch_id}: {message.partner_id} could not be told",
-        "A partner could not be told",
+        f"Export {message.batch_id}: a message to {message.partner_id} could not be delivered",
+        "A message could not be delivered",
         [
             (
                 f"{message.partner_id} did not take a message by {message.channel}, in"
-                f" {_format_count(message.attempts, 'attempt')}. It is kept, and not tried again until somebody sends it."
+                f" {_format_count(message.attempts, 'attempt')}. It is kept. It is not retried until a person resends it."
             )
         ],
         [
@@ -284,16 +285,16 @@ def _build_dead(message: DeliveryDead, page: tuple[str, str]) -> EmailContent:
                 "The message",
                 [
                     ("To", f"{message.partner_id} ({_split_words(message.audience)})"),
-                    ("By", message.channel),
+                    ("Channel", message.channel),
                     ("Message", message.event_type),
-                    ("Last failure", message.reason),
+                    ("Last error", message.reason),
                     ("Delivery", message.delivery_id),
                 ],
             )
         ],
         instructions=[
-            "Find out with the partner why it was not taken, or give the partner another channel.",
-            f"Then send it again: POST {message.resend}, or on the command line: `exports deliveries resend {message.delivery_id}`",
+            "Ask the partner why the message was not taken, or set another channel for the partner.",
+            f"Then resend it: POST {message.resend}, or on the command line: `exports deliveries resend {message.delivery_id}`",
         ],
         page=page,
     )
@@ -302,15 +303,15 @@ def _build_dead(message: DeliveryDead, page: tuple[str, str]) -> EmailContent:
 _ANSWERS: Final = {
     "rejected": (
         "rejects the handoff",
-        "Correct the plan, have it approved, and let it take the export's place: POST {inspect}/amend",
+        "Correct the plan, have it approved, and replace the export with it: POST {inspect}/amend",
     ),
     "query": (
         "asks about the handoff",
-        "Answer the customs broker. Where the plan has to change, amend the export: POST {inspect}/amend",
+        "Answer the customs broker. If the plan must change, amend the export: POST {inspect}/amend",
     ),
     "held": (
         "says that customs holds the goods",
-        "Call the customs broker: ask what customs wants, and who brings it.",
+        "Call the customs broker. Ask what customs needs, and who provides it.",
     ),
 }
 
@@ -319,10 +320,10 @@ def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailCon
     says, remedy = _ANSWERS[message.status]
     opening = [f"{message.partner_id} {says}."]
     if message.submission_status != message.status:
-        opening.append(f"The handoff has gone on since: it stands at “{message.submission_status}”.")
+        opening.append(f"The handoff has a newer status: “{message.submission_status}”.")
     rows = [
         ("Customs broker", message.partner_id),
-        ("Says", message.message or ""),
+        ("Message", message.message or ""),
         ("Reference", message.reference or ""),
         ("Submission", message.submission_id),
     ]
@@ -343,7 +344,7 @@ def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailCon
 
 
 def _list_facts(message: ExportMessage) -> list[tuple[str, str]]:
-    """Return what a message says beside its export, of a type that no e-mail was written for."""
+    """Return the facts of a message type that has no e-mail text of its own, without the fields of the export."""
     facts: Mapping[str, Any] = message.model_dump(mode="json", by_alias=True)
     about = {field.alias for field in ExportMessage.model_fields.values()}
     return [
@@ -362,20 +363,20 @@ def _build_failed(message: ExportFailed, page: tuple[str, str]) -> EmailContent:
     if message.quarantined:
         subject, heading = f"Export {message.batch_id} is quarantined and needs you", "An export is quarantined"
         explanation = (
-            f"The step “{step}” broke what worked on it, {message.attempts} times. It is set aside so that nothing else has to"
-            " wait for it. Nothing is lost: what was done before it is kept."
+            f"The step “{step}” killed its worker or raised an unknown error, {message.attempts} times. The export is"
+            " quarantined, so it does not block other work. Nothing is lost: the results of earlier steps are kept."
         )
-        first = "Look at the export and at the workers' logs; this is most likely a fault of the program, so report it."
+        first = "Look at the export and at the workers' logs. This is probably a bug in the program: report it."
     else:
         subject, heading = f"Export {message.batch_id} failed and needs you", "An export failed and needs you"
-        explanation = f"The step “{step}” cannot be done. Nothing is lost: what was done before it is kept."
-        first = "Look at the export and mend the cause."
+        explanation = f"The step “{step}” cannot be done. Nothing is lost: the results of earlier steps are kept."
+        first = "Look at the export and fix the cause."
     return EmailContent(
         subject,
         heading,
         [explanation],
-        [Section("What went wrong", [("Step", step), ("Reason", message.reason)])],
-        instructions=[first, f"Then have it go on: POST {message.inspect}/retry"],
+        [Section("Failure", [("Step", step), ("Reason", message.reason)])],
+        instructions=[first, f"Then retry it: POST {message.inspect}/retry"],
         page=page,
     )
 

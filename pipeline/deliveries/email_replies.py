@@ -1,4 +1,4 @@
-"""Answers by the link in an e-mail: whoever holds it may see one handoff and answer it, once, until the link ends."""
+"""Answers by the reply link of an e-mail. The link's holder may read one handoff and answer it once, until it ends."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from pipeline.deliveries.schemas.messages import (
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 
-#: What may be answered by a link; the first is no more than a sign of life and leaves the link good.
+#: The answers that a link allows. `received` does not use up the link.
 REPLY_STATUSES: Final = ("received", "accepted", "rejected", "query")
 
-#: Beyond so many lines the list of fields names lines, not the fields of each.
+#: With more lines than this, the list of fields names whole lines, not their fields.
 MAX_DETAILED_LINES: Final = 60
 
 MAX_MESSAGE: Final = 1000
 
-# A notification's id (16 bytes), the end in seconds since 1970 (4) and a signature over both (16).
+# The notification's id (16 bytes), the end in seconds since 1970 (4) and a signature over both (16).
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{48}")
 _ENTRY_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _POINTER: Final = re.compile(r"(/[^/]*)+")
@@ -50,7 +50,7 @@ _POINTER: Final = re.compile(r"(/[^/]*)+")
 
 @dataclass(frozen=True)
 class ReplyLink:
-    """The way to answer one handoff, and until when it is good."""
+    """The link that answers one handoff, and its end."""
 
     notification_id: str
     ends_at: datetime
@@ -58,7 +58,7 @@ class ReplyLink:
 
 
 def build_reply_link(settings: Settings, notification: Notification, *, sent_at: datetime | None = None) -> ReplyLink:
-    """Return the link that answers a handoff's notification: the same one at every try; `sent_at` is when it goes out."""
+    """Return the link that answers a handoff's notification. It is the same at each attempt around `sent_at`."""
     written_at = notification.created_at
     ends_at = links.link_expiry(written_at, settings.reply_link_days, sent_at or written_at)
     payload = uuid.UUID(notification.id).bytes + int(ends_at.timestamp()).to_bytes(4, "big")
@@ -66,12 +66,12 @@ def build_reply_link(settings: Settings, notification: Notification, *, sent_at:
 
 
 def parse_reply_link(settings: Settings, token: str) -> ReplyLink:
-    """Return what the token stands for; raises NotFound where it is none of ours. Whether it has ended is not judged."""
+    """Return the link of the token. Raises NotFound if the token is not ours. It does not check the end."""
     if not _TOKEN.fullmatch(token):
         raise NotFound("there is no such link")
     raw = urlsafe_b64decode(token)
     payload, signature = raw[:20], raw[20:]
-    # All are compared, so that the time it takes tells nothing.
+    # Compare with all signatures, so that the time taken reveals nothing.
     if not sum(hmac.compare_digest(signature, each) for each in _sign(settings, payload)):
         raise NotFound("there is no such link")
     ends_at = datetime.fromtimestamp(int.from_bytes(payload[16:], "big"), UTC)
@@ -79,14 +79,14 @@ def parse_reply_link(settings: Settings, token: str) -> ReplyLink:
 
 
 def _sign(settings: Settings, payload: bytes) -> list[bytes]:
-    """Return the signatures that count, one a secret key, the newest first: a link outlives the key it was made with."""
+    """Return the valid signatures, one per secret key, newest first: a link stays valid after its key is replaced."""
     keys = secrets.build_secret_box(settings).tokens("answer-links")
     return [hmac.digest(key.encode(), payload, "sha256")[:16] for key in keys]
 
 
 @dataclass(frozen=True)
 class PreviousReply:
-    """An answer that was given before, by whatever way."""
+    """An earlier answer, by any channel."""
 
     status: str
     at: datetime
@@ -97,36 +97,36 @@ class PreviousReply:
 
 @dataclass(frozen=True)
 class Handoff:
-    """A handoff as whoever was sent the link sees it."""
+    """A handoff as the link's holder sees it."""
 
     account_id: str
     submission_id: str
     partner_id: str
-    replaced: str | None  # superseded or cancelled: there is nothing to answer any more
+    replaced: str | None  # superseded or cancelled: an answer is not needed any more
     message: HandoffReady
-    previous_replies: Sequence[PreviousReply]  # in the order of their coming
+    previous_replies: Sequence[PreviousReply]  # in order of receipt
     final_reply: PreviousReply | None  # the answer that this link was used for
 
     @property
     def field_pointers(self) -> Mapping[str, str]:
-        """The fields that an answer may name: JSON Pointers by what people call them."""
+        """The fields that an answer may name: JSON Pointers by readable name."""
         return dict(_iterate_fields(self.message.units))
 
 
 def load_handoff(runtime: Runtime, given: ReplyLink) -> Handoff:
-    """Return the handoff that the link is for; raises NotFound, and Purged."""
-    # The link is the credential, and speaks for the one notification.
+    """Return the link's handoff. Raises NotFound and Purged."""
+    # The link is the credential. It is valid only for this notification.
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(Notification, given.notification_id)
         if row is None or row.event_type != MessageType.HANDOFF_READY:
-            raise NotFound("there is no such handoff")
+            raise NotFound("the handoff does not exist")
         export = session.get_one(Export, row.export_id)
         if export.purged_at is not None:
-            raise Purged.for_export(export.id, "nothing is left to be answered")
+            raise Purged.for_export(export.id, "it cannot be answered any more")
         message = HandoffReady.model_validate_json(row.data)
         submission = session.get(BrokerSubmission, message.submission_id)
         if submission is None:
-            raise NotFound("there is no such handoff")
+            raise NotFound("the handoff does not exist")
         rows = session.scalars(
             select(Acknowledgement)
             .where(col(Acknowledgement.submission_id) == submission.id)
@@ -147,9 +147,9 @@ def load_handoff(runtime: Runtime, given: ReplyLink) -> Handoff:
 
 @dataclass(frozen=True)
 class ReplyForm:
-    """What was written into the form, as it was written; `fields` are pairs of a place and what is said of it.
+    """The filled-in form, unchecked. `fields` are pairs of a field and what is said about it.
 
-    An entry number counts with `accepted`, fields with `rejected` and `query`.
+    An entry number counts only with `accepted`, fields only with `rejected` and `query`.
     """
 
     status: str = ""
@@ -159,9 +159,9 @@ class ReplyForm:
 
 
 def record_reply(runtime: Runtime, given: ReplyLink, handoff: Handoff, form: ReplyForm) -> AcknowledgementReceipt:
-    """Record what the form says, in the name of the partner; `recorded` is false where the link had been used before.
+    """Record the form's answer as the partner's. `recorded` is false if the link was used before.
 
-    Raises ValidationFailed, with a sentence for whoever filled it in, and Purged where the handoff was meanwhile.
+    Raises ValidationFailed with a sentence for the person who filled in the form, and Purged if the handoff was purged.
     """
     body = _build_answer(given, handoff, form)
     with tenancy.account_scope(handoff.account_id):
@@ -171,16 +171,16 @@ def record_reply(runtime: Runtime, given: ReplyLink, handoff: Handoff, form: Rep
 def _build_answer(given: ReplyLink, handoff: Handoff, form: ReplyForm) -> AcknowledgementBody:
     if form.status not in REPLY_STATUSES:
         raise ValidationFailed("Choose one of the answers.")
-    # What does not go with the answer may be left over from another choice, and out of sight.
+    # Ignore inputs that do not belong to the chosen answer: they may be hidden leftovers of another choice.
     message = make_legible(form.message).strip()
     entry_number = form.entry_number.strip() if form.status == "accepted" else ""
     fields = _parse_fields(handoff, form) if form.status in ("rejected", "query") else []
     if len(message) > MAX_MESSAGE:
         raise ValidationFailed(f"The message has more than {MAX_MESSAGE:,} characters; shorten it.")
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
-        raise ValidationFailed("An entry number has letters, digits and hyphens, as in ABC-1234567-8.")
+        raise ValidationFailed("An entry number must have only letters, digits and hyphens, for example ABC-1234567-8.")
     if form.status in ("rejected", "query") and not (message or fields):
-        raise ValidationFailed("Say what is wrong or what you ask, in the message or at a field.")
+        raise ValidationFailed("Write what is wrong or what you ask, in the message or at a field.")
     return AcknowledgementBody(
         id=_build_answer_id(given, final=form.status != "received"),
         status=cast(Any, form.status),
@@ -197,13 +197,13 @@ def _parse_fields(handoff: Handoff, form: ReplyForm) -> list[FieldAnswer]:
         if not place and not message:
             continue
         if not place:
-            raise ValidationFailed(f"Say which field this is about: {message[:80]}")
+            raise ValidationFailed(f"Choose the field that this is about: {message[:80]}")
         pointer = pointers.get(place, place)
         if not _POINTER.fullmatch(pointer) or len(pointer) > 256:
-            raise ValidationFailed(f"“{place[:80]}” is no field of this handoff; choose one from the list.")
+            raise ValidationFailed(f"“{place[:80]}” is not a field of this handoff; choose one from the list.")
         if not message or len(message) > MAX_MESSAGE:
             raise ValidationFailed(
-                f"Say of “{place[:80]}” what is wrong or asked, in at most {MAX_MESSAGE:,} characters."
+                f"Write what is wrong or asked about “{place[:80]}”, in at most {MAX_MESSAGE:,} characters."
             )
         fields.append(FieldAnswer(pointer=pointer, message=message))
     return fields

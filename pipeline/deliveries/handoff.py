@@ -1,4 +1,4 @@
-"""The handoff: what the customs broker, the warehouse and the operators are told of a finished export, written at once."""
+"""The handoff of a finished export: the messages to customs broker, warehouse and operators, written at once."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
 
 @dataclass(frozen=True)
 class PreparedHandoff:
-    """Everything that the handoff writes, ready to be inserted."""
+    """All rows of the handoff, ready to insert."""
 
     submission: Mapping[str, Any]
     rows: outbox.OutboxRows
     documents: Sequence[ArtifactRow]
-    store: ArtifactStore  # where the documents lie
+    store: ArtifactStore  # has the documents
     due_seconds: float
     deadline_at: database_now | None
 
 
 @dataclass(frozen=True)
 class _ExportContents:
-    """What the export has come to: its units with their plans, documents and packages as recorded."""
+    """The export's results: units with their plans, documents and packages as recorded."""
 
     units: Sequence[tuple[ExportUnit, plan.Unit]]
     artifacts: Mapping[int, Sequence[Artifact]]
     packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
-    digests: Mapping[tuple[int, str], str]  # unit_no, line_ref; empty where the lines are not sent inline
+    digests: Mapping[tuple[int, str], str]  # by unit_no, line_ref; empty if the lines are not inline
     inline: bool
     supersedes: messages.SupersededHandoff | None
-    first_position: int  # of what is said: the operators may have heard of a failure before
+    first_position: int  # not 1 if operators were notified of a failure before
 
 
 def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
-    """Read what the export has come to, decide path and channels, and write down who is told what.
+    """Read the export's results, choose path and channels, and prepare the messages.
 
-    The number of queries does not depend on the size of the export, but for a broker with a profile, whose file is made
-    unit by unit. Raises StepFailed where a partner is not registered, or its profile names what there is no more; and, of
-    such a file, StoreUnavailable and Stopped.
+    The number of queries does not depend on the size of the export. The file of a broker's profile is rendered unit by
+    unit. Raises StepFailed if a partner is not registered, or its profile names an unknown field. For such a file it
+    also raises StoreUnavailable and Stopped.
     """
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
@@ -109,7 +109,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
 
 
 def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
-    """Write the broker's own files, the submission, notifications and deliveries; one statement a table and state."""
+    """Write profile files, submission, notifications and deliveries, with one statement per table and state."""
     rows = prepared.rows
     session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
     outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds)
@@ -127,7 +127,7 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
 def _render_profile_files(
     runtime: Runtime, context: StepContext, contents: _ExportContents, broker: Recipient
 ) -> list[ArtifactRow]:
-    """Make and keep the file of each unit that the broker's profile asks for, if it has one."""
+    """Render and store the profile file of each unit, if the broker has a profile."""
     if broker.profile is None:
         return []
     files = []
@@ -136,7 +136,7 @@ def _render_profile_files(
         try:
             document = profiles.profile_document(broker.profile, invoice)
         except ValidationFailed as error:
-            # It was checked when it was given; this version may have other fields.
+            # The profile was valid when it was set, but this version may have other fields.
             raise StepFailed(
                 f"the profile of {broker.partner_id} does not fit: {error.message}; change it, then retry the export"
             ) from error
@@ -153,7 +153,7 @@ def _add_documents(contents: _ExportContents, documents: Sequence[ArtifactRow]) 
 
 def _load_contents(session: Session, context: StepContext) -> _ExportContents:
     of_export = context.export_id
-    # Nobody else is told anything while this step is held.
+    # No other step of the export writes notifications while this step is leased.
     last = select(func.max(col(Notification.position))).where(col(Notification.export_id) == of_export)
     unit_rows = session.execute(
         select(ExportUnit, last.scalar_subquery())
@@ -274,7 +274,7 @@ def _build_unit(
         if contents.inline
         else None,
         invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
-        # Whoever has a profile asked for its file.
+        # A broker with a profile always gets its file.
         artifacts=[
             link
             for link in links
@@ -336,5 +336,7 @@ def _build_package_notifications(context: StepContext, contents: _ExportContents
 
 def _package_number(row: ExportUnit) -> str:
     if row.package_number is None:
-        raise StepFailed(f"the customs package of unit {row.unit_ref} has no number; its packages were never recorded")
+        raise StepFailed(
+            f"the customs package of unit {row.unit_ref} has no number, because its packages were not recorded"
+        )
     return row.package_number

@@ -1,4 +1,4 @@
-"""The whole handoff of an export as one zip: the approved plan, what the customs broker was told, and every document."""
+"""The handoff of an export as one zip: the approved plan, the customs broker's message, and all documents."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = ["Bundle", "gather_bundle", "safe_filename", "stream_bundle"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that goes into the zip: documents lie in the store, `bodies` are what was made of the export's rows."""
+    """The contents of the zip. Documents are in the store; `bodies` are built from the export's rows."""
 
     members: Sequence[BundleMember]
     bodies: Mapping[str, bytes]
 
     @property
     def digest(self) -> str:
-        """What tells one bundle from another, in hex."""
+        """A hash over the members, in hex."""
         return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in self.members).encode()).hexdigest()
 
 
 def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundle:
-    """Return the bundle of the export, its members by name, the documents in a folder for each unit.
+    """Return the bundle of the export: members by name, with a folder of documents for each unit.
 
-    Raises InvalidState until every customs package is closed and the handoff is written.
+    Raises Purged. Raises InvalidState until all customs packages are closed and the handoff is written.
     """
     if export.purged_at is not None:
-        raise Purged.for_export(export.id, "its hashes are kept, its bundle is not")
+        raise Purged.for_export(export.id, "its hashes are kept, but not its bundle")
     if export.units_closed < export.units_total:
         raise InvalidState(
-            f"{export.units_closed} of {export.units_total} customs packages are closed; the bundle is whole when all are"
+            f"{export.units_closed} of {export.units_total} customs packages are closed; retry when all are closed"
         )
     handoff = session.scalars(
         select(Notification).where(
@@ -55,7 +55,7 @@ def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundl
         )
     ).first()
     if handoff is None:
-        raise InvalidState("the handoff is not written yet; the bundle holds what the customs broker is told")
+        raise InvalidState("the handoff, which is part of the bundle, is not written yet; retry later")
     bodies = {
         PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
         MESSAGE: build_cloud_event(settings, handoff, export.trace_parent),

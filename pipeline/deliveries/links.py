@@ -1,4 +1,4 @@
-"""Links to documents: whoever holds one may fetch one document, without a key, for a while and in the name of its holder."""
+"""Links to documents. A link allows one document to be fetched without an API key, for a limited time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.models import Artifact
 
-#: What a link may be used for; signed with it, so that a later kind of link could not pass for this one.
+#: What a link may be used for. It is part of the signature, so another kind of link cannot replace this one.
 METHOD: Final = "GET"
 
 _PURPOSE: Final = "document-links"
@@ -38,27 +38,27 @@ _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{16,700})\.([A-Za-z0-9_-]{43})")
 
 @dataclass(frozen=True)
 class LinkClaims:
-    """What a link says: which document of which account, for whom, and until when; `key_id` is the secret key's."""
+    """The content of a link: document, account, holder and end. `key_id` is the id of the secret key."""
 
     key_id: str
     account_id: str
     artifact_id: str
-    holder: str  # partner:ID or key:ID; with what the holder may read ends what the link opens
+    holder: str  # partner:ID or key:ID; the link is valid only while the holder may read the document
     ends_at: datetime
 
 
 def partner_holder(partner_id: str) -> str:
-    """Return the holder of links that are sent to a partner."""
+    """Return the holder of links for a partner."""
     return f"partner:{partner_id}"
 
 
 def key_holder(key_id: str) -> str:
-    """Return the holder of links that are made for whoever has an API key; they end with it."""
+    """Return the holder of links for an API key. They end with the key."""
     return f"key:{key_id}"
 
 
 def build_link_url(settings: Settings, account_id: str, artifact_id: str, holder: str, ends_at: datetime) -> str:
-    """Return the address that `holder` may fetch the document at until `ends_at`: the same one at every call."""
+    """Return the URL where `holder` may fetch the document until `ends_at`. Each call returns the same URL."""
     key_id, key = next(iter(_load_keys(settings).items()))
     claims = json.dumps([key_id, account_id, artifact_id, holder, int(ends_at.timestamp())], separators=(",", ":"))
     payload = _encode(claims.encode())
@@ -66,12 +66,12 @@ def build_link_url(settings: Settings, account_id: str, artifact_id: str, holder
 
 
 def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
-    """Return what a token of ours says; raises NotFound where it is none, was changed, or has ended."""
+    """Return the content of a token. Raises NotFound if it is not ours, was changed, or has ended."""
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise link_not_found()
     payload, given = match[1], match[2]
-    # All are compared, so that the time it takes tells nothing.
+    # Compare with all signatures, so that the time taken reveals nothing.
     matching_keys = [
         key_id
         for key_id, key in _load_keys(settings).items()
@@ -87,7 +87,7 @@ def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
 
 
 def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
-    """Return the document of a link; raises NotFound where it is gone, or its holder may not read it any more."""
+    """Return the document of a link. Raises NotFound if it is gone, or its holder may not read it any more."""
     try:
         with tenancy.account_scope(claims.account_id):
             with runtime.db.read() as session:
@@ -106,28 +106,28 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
 
 
 def check_may_read(caller: Caller, broker_id: str, missing: str) -> None:
-    """Let those pass who may read the account's documents, and the customs broker that this one was made for.
+    """Allow callers that may read the account's documents, and the customs broker of this one.
 
-    Raises InsufficientRole, and NotFound with the sentence `missing` to another partner, who learns nothing of it.
+    Raises InsufficientRole. For another partner, raises NotFound with the sentence `missing`, to reveal nothing.
     """
     if caller.has_role(READ) or broker_id in caller.partner_ids:
         return
     if caller.partner_ids:
         raise NotFound(missing)
     raise InsufficientRole(
-        f"this call needs a key with the role {READ}, or the role of the partner it was handed to. {caller.describe_key_creation(READ)}"
+        f"this call needs a key with the role {READ}, or with the role of the partner of the handoff. {caller.describe_key_creation(READ)}"
     )
 
 
 def create_key_link(settings: Settings, caller: Caller, row: Artifact, now: datetime) -> DocumentLink:
-    """Return a link to a document that whoever has the key may read; it is good for minutes, and ends with the key."""
+    """Return a link to a document that the caller's key may read. It is valid for minutes, and ends with the key."""
     return _build_link(settings, key_holder(caller.key_id), row.account_id, row, now)
 
 
 def create_handoff_links(
     session: Session, settings: Settings, submission: SubmissionOwner, holder: str, now: datetime
 ) -> list[DocumentLink]:
-    """Return links to all documents that a handoff names, in its order; raises NotFound where it was purged."""
+    """Return links to all documents of a handoff, in its order. Raises NotFound if it was purged."""
     message = session.scalars(
         select(col(Notification.data)).where(
             col(Notification.export_id) == submission.export_id,
@@ -145,7 +145,7 @@ def create_handoff_links(
 def add_signed_links(
     settings: Settings, notification: Notification, partner_id: str, data: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the data of a handoff's message with a link beside the address of each document, the same at every call."""
+    """Return the data of a handoff's message with a signed link for each document, the same at each call."""
     ends_at = (notification.created_at + timedelta(seconds=settings.document_link_seconds)).replace(microsecond=0)
     until = ends_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     for link in _iterate_links(data):
@@ -157,7 +157,7 @@ def add_signed_links(
 
 
 def mail_link_expiry(settings: Settings, notification: Notification, sent_at: datetime) -> datetime:
-    """Return when the links in an e-mail end: it is read when somebody comes to it, not within minutes."""
+    """Return when the links in an e-mail end: after days, because e-mails are not read within minutes."""
     return link_expiry(notification.created_at, settings.mail_link_days, sent_at)
 
 
@@ -185,7 +185,7 @@ def _build_link(
 
 
 def _load_keys(settings: Settings) -> dict[str, bytes]:
-    """Return the keys that count, the newest first: a link outlives the key it was made with until that is taken away."""
+    """Return the valid keys, newest first. A link is valid as long as its key is configured."""
     return {
         key_id: token.encode() for key_id, token in secrets.build_secret_box(settings).named_tokens(_PURPOSE).items()
     }
@@ -204,15 +204,15 @@ def _decode(text: str) -> bytes:
 
 
 def link_not_found() -> NotFound:
-    """Return the one refusal for all causes: what is wrong with a link is told to nobody."""
-    return NotFound("this link leads nowhere, or its time is over; ask for a new one")
+    """Return the same NotFound for every cause, so that callers cannot probe links."""
+    return NotFound("this link is not valid or has ended; ask for a new one")
 
 
 def link_expiry(written_at: datetime, days: int, sent_at: datetime) -> datetime:
-    """Return when links end in an e-mail about what was written at `timestamp_column`: after `days`, or as many times that as it takes.
+    """Return when links in an e-mail end: `days` after `written_at`, or a multiple of `days` if sent later.
 
-    At least half of `days` is left when it is sent. So all tries of one sending say the same, as far as they lie within the
-    other half, and an e-mail that a person has sent again after weeks is one that can be answered.
+    At least half of `days` is left at `sent_at`. So attempts within the other half use the same end, and an e-mail that
+    is resent after weeks can still be answered.
     """
     age = (sent_at - written_at) / timedelta(days=days)
     return (written_at + max(1, math.ceil(age + 0.5)) * timedelta(days=days)).replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""Messages made from the deliveries of a stream, and given to its channel."""
+"""Builds messages from the deliveries of a stream, and passes them to its channel."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from pipeline.deliveries.streams import WORKER_LOST, ClaimedDelivery, StreamLeas
 
 log = structlog.get_logger(__name__)
 
-#: How a try ended at which no partner was asked anything, as it does where a secret is unreadable.
+#: The status of an attempt that failed before the message was sent, like SecretUnreadable.
 NOT_BUILT: Final = "MessageNotBuilt"
 
 
 def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[[], None]) -> Iterator[DeliveryReceipt]:
-    """Make the claimed messages and send them in order; yield and raise as Channel.send does.
+    """Build the claimed messages and send them in order. Yields and raises as Channel.send does.
 
-    Raises ChannelUnavailable as well where the target does not open, and, once what comes before it was taken, where a
-    message cannot be made; WorkerLost where the first has ended its sender as often as it may.
+    Also raises ChannelUnavailable if the target's secrets cannot be decrypted. If a message cannot be built, the
+    earlier ones are sent first and then it raises ChannelUnavailable. Raises WorkerLost if the first message has killed
+    its sender as often as allowed.
     """
     _check_worker_losses(runtime.settings, claimed.deliveries[0])
     channel = open_channels(runtime.settings)[claimed.stream.channel]
@@ -50,7 +51,7 @@ def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[
             messages.append(_build_message(runtime, claimed, delivery.notification, channel))
         except Exception as error:
             log.exception("message_not_built", notification_id=delivery.notification_id)
-            not_built = ChannelUnavailable(f"{type(error).__name__} as the message was made", status=NOT_BUILT)
+            not_built = ChannelUnavailable(f"building the message failed: {type(error).__name__}", status=NOT_BUILT)
             break
     if messages:
         yield from channel.send(messages, target)
@@ -59,12 +60,12 @@ def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[
 
 
 def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
-    # One more than the schedule has: at the first end it was perhaps not this message that was being sent.
+    # One more than the schedule: at the first loss, another message may have been the one being sent.
     max_attempts = len(settings.delivery_schedule_seconds) + 2
     if delivery.counted_attempts >= max_attempts:
         raise WorkerLost(
-            f"{WORKER_LOST}, at the last of {delivery.counted_attempts} tries: it was killed, crashed, ran out of memory, or could not write"
-            " what came of it; the logs of then say more",
+            f"{WORKER_LOST}, at the last of {delivery.counted_attempts} attempts: it was killed, crashed, ran out of memory, or could"
+            " not write the result; see the logs of that time",
             delivery.counted_attempts,
         )
 
@@ -95,7 +96,7 @@ def _build_message(
 
 
 def _list_attachments(runtime: Runtime, notification: Notification, partner_id: str, now: datetime) -> list[Attachment]:
-    """Return the documents that the message links to; a handoff links to those that its recipient wants."""
+    """Return the documents of the message. Only a handoff has any: those that its recipient wants."""
     settings, holder = runtime.settings, links.partner_holder(partner_id)
     until = links.mail_link_expiry(settings, notification, now)
     if notification.event_type != MessageType.HANDOFF_READY:
@@ -118,9 +119,9 @@ def _list_attachments(runtime: Runtime, notification: Notification, partner_id: 
 def build_cloud_event(
     settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None
 ) -> bytes:
-    """Return the notification as a CloudEvent 1.0 in structured JSON: the same bytes at every call.
+    """Return the notification as a CloudEvent 1.0 in structured JSON, the same bytes at each call.
 
-    With `holder`, the partner that it goes to, it carries links to its documents that work without a key.
+    If `holder`, the receiving partner, is given, the event has links to its documents that work without a key.
     """
     data: dict[str, Any] = json.loads(row.data)
     if holder is not None and row.event_type == MessageType.HANDOFF_READY:

@@ -1,4 +1,4 @@
-"""Who is told what: submissions, notifications, deliveries and each attempt."""
+"""Tables of submissions, answers, notifications, deliveries and attempts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timest
 
 
 class BrokerSubmission(SQLModel, table=True):
-    """The handoff to the customs broker, and the status that it has reached."""
+    """A handoff to a customs broker, and its status."""
 
     __tablename__ = "broker_submissions"
     __table_args__ = (
@@ -43,9 +43,9 @@ class BrokerSubmission(SQLModel, table=True):
     recipient: str | None = None
     subject: str
     sent_at: datetime | None = instant_column(nullable=True)
-    deadline_at: datetime | None = instant_column(nullable=True)  # of the status that it stands on
-    overdue_at: datetime | None = instant_column(nullable=True)  # when that status was said to be late
-    handoff_id: str | None = None  # the customs broker's own id of it, where its answers are asked for
+    deadline_at: datetime | None = instant_column(nullable=True)  # when the next status must be reached
+    overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
+    handoff_id: str | None = None  # the customs broker's id, if it is polled for answers
     polled_at: datetime | None = instant_column(nullable=True)
     error_message: str | None = None
     created_at: datetime = timestamp_column()
@@ -53,7 +53,7 @@ class BrokerSubmission(SQLModel, table=True):
 
 
 class Acknowledgement(SQLModel, table=True):
-    """One answer of the broker; the same answer sent twice is one row."""
+    """One answer of the broker. A repeated answer is the same row."""
 
     __tablename__ = "acknowledgements"
 
@@ -68,7 +68,7 @@ class Acknowledgement(SQLModel, table=True):
 
 
 class Notification(SQLModel, table=True):
-    """What is said: one message, the same id on every try and on every channel."""
+    """One message. It has the same id on every attempt and channel."""
 
     __tablename__ = "notifications"
     __table_args__ = (Index("ix_notifications_export_id_position", "export_id", "position"),)
@@ -84,7 +84,7 @@ class Notification(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """To whom: one notification, one recipient, one channel."""
+    """One notification to one recipient over one channel."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -118,20 +118,18 @@ class Delivery(SQLModel, table=True):
     state: str
     fence: int = 0
     attempts: int = 0
-    # Of those, how many were made before a person resent it, for the schedule begins anew; less the tries that were cut off.
+    # Attempts before the last resend, which restarts the schedule, minus attempts whose worker was lost.
     attempts_not_counted: int = 0
     lease_until: datetime | None = instant_column(nullable=True)
     due_at: datetime | None = instant_column(nullable=True)
-    stalled_since: datetime | None = instant_column(
-        nullable=True
-    )  # when a sweep first found it due; nobody has come since
+    stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
     error: str | None = None
     created_at: datetime = timestamp_column()
 
 
 class Attempt(SQLModel, table=True):
-    """Each try of a delivery; only ever added to."""
+    """One attempt of a delivery. Rows are only added, never changed."""
 
     __tablename__ = "attempts"
     __table_args__ = (Index("ix_attempts_at", "at"),)
@@ -147,11 +145,11 @@ class Attempt(SQLModel, table=True):
 
 
 class SandboxHandoff(SQLModel, table=True):
-    """What the built-in sandbox broker received, and how it answers."""
+    """A handoff that the built-in sandbox broker received, and its answer."""
 
     __tablename__ = "sandbox_handoffs"
 
-    id: str = Field(primary_key=True)  # the notification's id: the same handoff twice is one row
+    id: str = Field(primary_key=True)  # the notification's id: a repeated handoff is the same row
     submission_id: str
     path: str
     invoice_numbers: list[str] = Field(sa_type=JSON_TYPE)

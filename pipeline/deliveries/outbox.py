@@ -1,4 +1,4 @@
-"""Who is owed what: a notification is what is said, a delivery is to whom and by which channel."""
+"""The outbox: writes notifications, and their deliveries to recipients over channels."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ BROKER: Final = "customs_broker"
 WAREHOUSE: Final = "warehouse"
 OPERATOR: Final = "operator"
 
-#: Names ours among all name-based UUIDs. Changing it would change the ids that recipients dedupe by.
+#: The namespace of our name-based UUIDs. A change would change the ids that recipients use to detect duplicates.
 _NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
 
 
 @dataclass(frozen=True)
 class DeliveryStream:
-    """The deliveries of one export to one recipient by one channel: they go in order, and one sender has them at a time."""
+    """The deliveries of one export to one recipient over one channel. One sender at a time sends them, in order."""
 
     export_id: str
     partner_id: str
@@ -51,7 +51,7 @@ class DeliveryStream:
 
 @dataclass(frozen=True)
 class NewNotification:
-    """What is said to an audience; `subject` tells it from the other notices of its type, such as one package's name."""
+    """A new message to an audience. `subject` distinguishes messages of one type, e.g. by the package's name."""
 
     audience: str
     type: MessageType
@@ -61,7 +61,7 @@ class NewNotification:
 
 @dataclass(frozen=True)
 class OutboxRows:
-    """Notifications and deliveries as they go into their tables."""
+    """Rows of notifications and deliveries, ready to insert."""
 
     notifications: Sequence[Mapping[str, Any]]
     pending: Sequence[Mapping[str, Any]]
@@ -69,7 +69,7 @@ class OutboxRows:
 
     @property
     def fact(self) -> dict[str, Any]:
-        """What the log says of them: how many there are, and the digest over who is told what."""
+        """The facts for the log: the numbers of rows, and the digest over messages and recipients."""
         deliveries = [*self.pending, *self.waiting]
         return {
             "notifications": len(self.notifications),
@@ -79,12 +79,12 @@ class OutboxRows:
 
 
 def derive_notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
-    """Return the id of a notification: the same facts give the same id, however often they are told."""
+    """Return the id of a notification. The same facts always give the same id."""
     return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
 
 
 def messages_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the digest over each message, in order, and over who is told it by which channel."""
+    """Return the digest over all messages, in order, with their recipients and channels."""
     recipients_by_message: dict[str, list[list[str]]] = defaultdict(list)
     for row in deliveries:
         recipients_by_message[row["notification_id"]].append([row["partner_id"], row["channel"]])
@@ -104,7 +104,7 @@ def messages_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequ
 
 @dataclass(frozen=True)
 class Enqueued:
-    """What became owed: the streams to publish, and what the log says of it."""
+    """The result of enqueueing: the streams to publish, and the facts for the log."""
 
     streams: Sequence[DeliveryStream] = ()
     fact: Mapping[str, Any] = field(default_factory=dict)
@@ -117,9 +117,9 @@ def build_rows(
     *,
     first: int = 1,
 ) -> OutboxRows:
-    """Return the rows that tell each notice to every recipient of its audience, by each of the recipient's channels.
+    """Return the rows of each notification and of its deliveries to all channels of its audience's recipients.
 
-    Positions count from `first`. That an export is executed waits until it is.
+    Positions start at `first`. Deliveries of `exports.export.executed` wait until the export is executed.
     """
     notification_rows: list[dict[str, Any]] = []
     delivery_rows: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
@@ -159,7 +159,7 @@ def build_rows(
 
 
 def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) -> None:
-    """Write the rows with a statement a table and state; what is pending is due in `due_seconds`."""
+    """Insert the rows with one statement per table and state. Pending deliveries are due in `due_seconds`."""
     session.execute(insert(Notification), list(written.notifications))
     if written.pending:
         session.execute(insert(Delivery).values(due_at=database_now(due_seconds)), list(written.pending))
@@ -168,7 +168,7 @@ def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) ->
 
 
 def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:
-    """Let what waited for the export's completion be told now; return the streams to publish."""
+    """Make the deliveries pending that waited for the end of the export. Return the streams to publish."""
     found = session.execute(
         update(Delivery)
         .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)
@@ -182,7 +182,7 @@ def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:
 
 
 class Requeued(NamedTuple):
-    """A delivery that is owed once more."""
+    """A delivery that is pending again."""
 
     export_id: str
     channel: str
@@ -190,7 +190,7 @@ class Requeued(NamedTuple):
 
 
 def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued]:
-    """Owe deliveries once more, at once and with a schedule begun anew; `which` leaves out what is owed or cancelled."""
+    """Make the matching deliveries pending, due now, with a new retry schedule. Exclude pending and cancelled ones."""
     found = session.execute(
         update(Delivery)
         .where(*conditions)
@@ -208,7 +208,7 @@ def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued
 
 
 def cancel_unsent(session: Session, export_id: str) -> None:
-    """Let go of what the export owes and what nobody is known to have taken; whoever sends it just now records nothing."""
+    """Cancel all undelivered deliveries of the export. A sender that is sending one now will not record its result."""
     session.execute(
         update(Delivery)
         .where(
@@ -223,7 +223,7 @@ def cancel_unsent(session: Session, export_id: str) -> None:
 
 
 def describe_export(export: Export | StepContext) -> dict[str, Any]:
-    """Return what every message says of its export: the fields of ExportMessage."""
+    """Return the fields of ExportMessage for the export."""
     return {
         "export_id": export.id if isinstance(export, Export) else export.export_id,
         "batch_id": export.batch_id,
@@ -237,7 +237,7 @@ def describe_export(export: Export | StepContext) -> dict[str, Any]:
 def enqueue_export_failed(
     session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool
 ) -> Enqueued:
-    """Owe the operators that the export has failed, in the transaction that says so."""
+    """Enqueue a message to the operators that the export has failed, in the caller's transaction."""
     message = ExportFailed(
         **describe_export(context),
         step=context.step,
@@ -246,7 +246,7 @@ def enqueue_export_failed(
         quarantined=quarantined,
         inspect=f"/api/exports/{context.export_id}",
     )
-    # An export may fail, be retried and fail again: each failure is told. The fence tells them apart.
+    # An export may fail, be retried and fail again. Each failure gets a message; the fence makes its id unique.
     subject = f"{context.unit_no}/{context.step}/{context.fence}"
     notification = NewNotification(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
     return _notify_operators(session, context.account_id, [notification])
@@ -254,7 +254,7 @@ def enqueue_export_failed(
 
 @dataclass(frozen=True)
 class DeadDelivery:
-    """A delivery that was given up, as the operators are told of it."""
+    """A dead delivery, as the message to the operators describes it."""
 
     delivery_id: str
     notification_id: str
@@ -265,9 +265,9 @@ class DeadDelivery:
 
 
 def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Enqueued:
-    """Owe the operators that deliveries of the stream were given up.
+    """Enqueue messages to the operators that deliveries of the stream are dead.
 
-    That an operator cannot be told is not told to the operators.
+    Dead deliveries to operators are left out.
     """
     export = session.get_one(Export, stream.export_id)
     notifications = [
@@ -296,7 +296,7 @@ def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Se
 
 @dataclass(frozen=True)
 class OverdueStatus:
-    """A status that the customs broker did not leave in time, as the operators are told of it."""
+    """An overdue submission status, as the message to the operators describes it."""
 
     submission_id: str
     export_id: str
@@ -307,7 +307,7 @@ class OverdueStatus:
 
 
 def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
-    """Owe the operators that the customs broker has not said in time what it has to say."""
+    """Enqueue a message to the operators that a submission status is overdue."""
     export = session.get_one(Export, late.export_id)
     message = HandoffOverdue(
         **describe_export(export),
@@ -318,7 +318,7 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
         deadline_at=late.deadline_at,
         inspect=f"/api/exports/{export.id}",
     )
-    # Each status is late once, but a handoff that is sent again passes through them again.
+    # Each status is overdue only once, but a resent handoff passes through all of them again.
     subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}"
     return _notify_operators(
         session, export.account_id, [NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
@@ -326,9 +326,9 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
 
 
 def enqueue_handoff_answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Enqueued:
-    """Owe the operators an answer of the customs broker's that a person must look at; the next sweep wakes their streams.
+    """Enqueue a message to the operators about an answer that needs a person. The next sweep publishes the streams.
 
-    An answer may come by any way in, and none of them waits for the message broker.
+    Answers come by several interfaces, and none of them waits for the message broker.
     """
     export = session.get_one(Export, submission.export_id)
     message = HandoffAnswered(
@@ -354,7 +354,7 @@ def _notify_operators(session: Session, account_id: str, notifications: Sequence
 
 
 def next_position(session: Session, export_id: str) -> int:
-    """Return the position of the next message of the export: after everything that it owed before."""
+    """Return the position of the export's next message, after all earlier ones."""
     last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
     return (last or 0) + 1
 
@@ -365,7 +365,7 @@ def enqueue(
     notifications: Sequence[NewNotification],
     recipients_by_audience: Mapping[str, Sequence[Recipient]],
 ) -> Enqueued:
-    """Owe the notices of one export at once, after everything that it owed before."""
+    """Write the notifications of one export, due now, after all its earlier ones."""
     export_id = notifications[0].message.export_id
     written = build_rows(account_id, notifications, recipients_by_audience, first=next_position(session, export_id))
     insert_rows(session, written, due_seconds=0)

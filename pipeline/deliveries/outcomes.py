@@ -1,4 +1,4 @@
-"""The outcome of exports, as SQL: the same expression shows it in a list, filters by it and tells it of one export."""
+"""The outcome of exports as an SQL expression, used to list, filter and show exports."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, SubmissionState
 
-#: Written out, so that both databases see that their index of dead letters fits.
+#: A literal, so that both databases use their index of dead letters.
 DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
 
-#: The row that the handoff of an export has: at most one, by a unique index.
+#: Joins the handoff of an export: at most one row, by a unique index.
 HANDOFF: Final = and_(
     col(BrokerSubmission.export_id) == col(Export.id), col(BrokerSubmission.partner_id) == col(Export.broker_id)
 )
 
-#: Quarantined, and neither retried, cancelled nor superseded since.
+#: Quarantined, and not retried, cancelled or superseded since.
 QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) == ExportState.FAILED.value)
 
-#: An answer is late and still waited for: an amendment and a purge take the deadline away, and leave when it was late.
+#: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
 
-#: The answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
+#: Answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
 _NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
 _AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
 
 
 def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
-    """Return the outcome of an export as an expression; the statement joins `HANDOFF` from the outside.
+    """Return the outcome of an export as an expression. The statement must outer join `HANDOFF`.
 
-    `conditions` are those conditions on deliveries that bound the search for dead letters: an account, or one export.
-    A dead letter of the customs broker counts by the handoff itself: once it has answered, a copy by another channel that
-    was given up changes nothing. What was not delivered to operators is no fault of the export.
+    `conditions` limit the search for dead letters: to an account, or to one export. Only dead letters to the warehouse
+    count here. For the customs broker, the submission's status counts: after an answer, a dead copy on another channel
+    changes nothing. Dead letters to operators do not count.
     """
     status, state = col(BrokerSubmission.state), col(Export.state)
     undelivered = select(col(Delivery.export_id)).where(*conditions, DEAD, col(Delivery.audience) == WAREHOUSE)
@@ -55,5 +55,5 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
 
 
 def is_quarantined(export: Export) -> bool:
-    """Return what `QUARANTINED` says of the row."""
+    """Return whether the row satisfies `QUARANTINED`."""
     return export.quarantined and export.state == ExportState.FAILED.value

@@ -1,4 +1,4 @@
-"""Silence is an alarm: a submission status that is overdue is told to the operators, once."""
+"""Notifies the operators once of each overdue submission status."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ACTOR: Final = "deadlines"
 
 
 def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
-    """Tell the operators of every status whose deadline has passed; return the streams to publish.
+    """Notify the operators of each status whose deadline has passed; return the streams to publish.
 
-    Each is told by itself: one that cannot be told keeps none of the others, and is tried again by the next sweep.
-    A status is told once, by whichever sweep comes first; the next status has a deadline of its own. A handoff that a newer
-    revision took the place of is nobody's to answer.
+    Each status has its own transaction: if one fails, the others continue and the next sweep retries it. Each status is
+    notified once, by the first sweep that finds it; the next status has its own deadline. Superseded handoffs are
+    skipped.
     """
     late = (
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id))
@@ -52,14 +52,14 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
                 streams += _notify_once(session, submission_id, export_id)
         except DatabaseBusy as busy:
             log.warning("overdue_not_notified", submission_id=submission_id, reason=str(busy))
-            break  # the others would wait as long
+            break  # the others would also wait
         except Exception:
             log.exception("overdue_not_notified", submission_id=submission_id)
     return streams
 
 
 def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
-    # The export's row first, as by every writer of its log: an answer that comes at this moment is before or after.
+    # Lock the export's row first, as each writer of its log does. A concurrent answer is then before or after this.
     events.append(session, export_id, ACTOR, [])
     found = session.execute(
         update(BrokerSubmission)

@@ -1,4 +1,4 @@
-"""Asking customs brokers for their answers: files that they left on their SFTP server, and the borderbuddy endpoint."""
+"""Polls customs brokers for answers: files on their SFTP servers, and the borderbuddy endpoint."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
 log = structlog.get_logger(__name__)
 
-#: Once the broker has looked, the entry and the release follow in hours or days: it is asked so many times less often.
+#: After the broker's first answer, entry and release take hours or days. So polls are this many times rarer.
 _SLOW_FACTOR: Final = 60
 _DAY_SECONDS: Final = 86_400
 
 
-#: One thread of a process asks the borderbuddy endpoint at a time, however many handoffs there are to ask about.
+#: Only one thread of a process polls the borderbuddy endpoint at a time, for any number of handoffs.
 ENDPOINT_POLLERS: Final[Bulkhead[str, str]] = Bulkhead()
 _ONE: Final = BulkheadLimits(per_destination=1, unhealthy=1)
 
-#: One thread reads a folder at a time, and some at most read those of unhealthy servers: account and partner, each.
+#: Only one thread reads a folder at a time, and unhealthy servers get a limited number. Keys are account and partner.
 FOLDER_POLLERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
 
 
 @dataclass(frozen=True)
 class Poll:
-    """Whom to ask: the SFTP server of a partner, or the borderbuddy endpoint about one submission."""
+    """What to poll: a partner's SFTP server, or the borderbuddy endpoint for one submission."""
 
     account_id: str
     partner_id: str
@@ -63,7 +63,7 @@ class Poll:
 
 @dataclass(frozen=True)
 class PollResult:
-    """What one reading came to, in answers; `ignored` are things in the folder that are none."""
+    """The numbers of answers of one poll. `ignored` counts entries of the folder that are not answers."""
 
     recorded: int = 0
     repeated: int = 0
@@ -72,18 +72,18 @@ class PollResult:
 
 
 def take_due_polls(runtime: Runtime) -> list[Poll]:
-    """Return whom it is time to ask, and put each off as it is returned: any number of sweeps at once does no harm."""
+    """Return the due polls and mark them as polled, so that concurrent sweeps do not return them too."""
     with runtime.db.write() as session:
         return _take_due_folders(session, runtime.settings) + _take_due_submissions(session, runtime.settings)
 
 
 def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResult:
-    """Record the answers that the partner left in in/ on its SFTP server, and move each file out of the way.
+    """Record the answers in the partner's in/ on its SFTP server, and move each file away.
 
-    Nothing is read while another thread of this process reads the folder, or as many as may wait for unhealthy servers.
-    A file counts for submissions of this account and partner alone. One that was recorded and not moved, because we died
-    in between, is recorded again without effect; one that is no answer is moved to in/refused/ with the reason. Nothing
-    is raised but DatabaseBusy: a server that cannot be reached is asked again in its turn.
+    Nothing is read while another thread of this process reads the folder, or if unhealthy servers hold all their
+    threads. Only answers to submissions of this account and partner are accepted. A file that was recorded but not
+    moved, because the process died, is recorded again without effect. A file that is not an answer is moved to
+    in/refused/ with the reason. It raises only DatabaseBusy: an unreachable server is polled again later.
     """
     with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
         with runtime.db.read() as session:
@@ -116,9 +116,9 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
 
 
 def poll_endpoint(runtime: Runtime, submission_id: str) -> PollResult:
-    """Record what the borderbuddy endpoint has answered to the submission so far; raises nothing but DatabaseBusy.
+    """Record the borderbuddy endpoint's answers to the submission so far. Raises only DatabaseBusy.
 
-    Where another thread of this process is asking it already, that one asks about this submission next.
+    If another thread of this process is polling the endpoint, that thread polls this submission next.
     """
     results = ENDPOINT_POLLERS.run(BORDERBUDDY, submission_id, _ONE, lambda each: _poll_submission(runtime, each))
     return PollResult(
@@ -177,7 +177,7 @@ def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
         .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
         .execution_options(synchronize_session=False)
     ).all()
-    # Looked for once a poll and not once a sweep: most partners have nothing to answer most of the time.
+    # Checked once per poll, not once per sweep: most partners rarely have open submissions.
     return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row)) is not None]
 
 
@@ -202,7 +202,7 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
         col(BrokerSubmission.channel) == BORDERBUDDY,
         col(BrokerSubmission.handoff_id).is_not(None),
         polled_at <= since,
-        polled_at <= lately,  # nothing new, but an index can be searched by it
+        polled_at <= lately,  # redundant, but lets the database use an index
         polled_at > _poll_cutoff(settings),
         _is_open(settings),
     )
@@ -222,7 +222,7 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
 
 
 def _is_open(settings: Settings) -> ColumnElement[bool]:
-    """Return the condition that a submission was sent and may still be answered."""
+    """Return the condition that a submission was sent and can still be answered."""
     ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
     return and_(
         col(BrokerSubmission.state).not_in(ended),
@@ -252,14 +252,14 @@ def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: 
 
 
 def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
-    """Record the answer that the file holds and tell whether it is new; raises Refused where it holds none."""
+    """Record the answer in the file. Return whether it is new. Raises Refused if the file is not an answer."""
     if file.problem is not None:
         raise InvalidRequest(file.problem)
     sent = parse_json(file.body, SentAcknowledgement, max_depth=runtime.settings.max_json_depth).model
     with runtime.db.read() as session:
         submission = submissions.find_submission(session, sent.submission_id)
     if (submission.account_id, submission.partner_id) != (target.account_id, target.partner_id):
-        # What belongs to others is as unknown as what is not there.
+        # Do not reveal submissions of others: they look unknown.
         raise NotFound(f"there is no broker submission {sent.submission_id}")
     actor = f"partner:{target.partner_id}"
     return submissions.receive_answer(runtime, sent.submission_id, sent.answer, actor).recorded
@@ -269,5 +269,5 @@ def _try_move(move: Callable[[], None], name: str) -> None:
     try:
         move()
     except ChannelUnavailable as error:
-        # It is recorded all the same, and will be found again to no effect.
+        # The answer is recorded anyway. The next poll records it again without effect.
         log.warning("answer_file_not_moved", file=name, reason=str(error))

@@ -1,4 +1,4 @@
-"""Deliveries as they are shown: each with its newest tries, and what to do about one that was not taken."""
+"""Views of deliveries: each with its newest attempts, and a remedy for a failed one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
 MAX_ATTEMPTS_SHOWN: Final = 20
-#: Of one message alone: with resends there may be more than its schedule has.
+#: For the trace of one message. With resends there may be more attempts than the schedule has.
 MAX_ATTEMPTS_TRACED: Final = 200
 
 
@@ -38,7 +38,7 @@ def list_deliveries(
     after: str | None = None,
     limit: int = 100,
 ) -> DeliveryPage:
-    """Return a page of the account's deliveries, newest first, from behind the delivery `after` on."""
+    """Return a page of the account's deliveries, newest first, starting after the delivery `after`."""
     wanted = [col(Delivery.account_id) == account_id]
     for column, value in (
         (col(Delivery.state), state),
@@ -62,7 +62,7 @@ def list_deliveries(
 
 
 def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
-    """Return how many dead deliveries there are, by the partner that they are for."""
+    """Return the number of dead deliveries, by partner."""
     with runtime.db.read() as session:
         found = session.execute(
             select(col(Delivery.partner_id), func.count())
@@ -73,13 +73,13 @@ def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
 
 
 def get_delivery(runtime: Runtime, account_id: str, delivery_id: str) -> DeliveryView:
-    """Return one delivery with its newest tries; raises NotFound, also for what belongs to another account."""
+    """Return one delivery with its newest attempts. Raises NotFound, also for a delivery of another account."""
     with runtime.db.read() as session:
         return load_delivery(session, account_id, delivery_id)
 
 
 def list_notification_deliveries(session: Session, notification: Notification) -> list[DeliveryView]:
-    """Return all deliveries of a notification by recipient and channel, each with its tries."""
+    """Return all deliveries of a notification, by recipient and channel, each with its attempts."""
     found = session.scalars(
         select(Delivery)
         .where(col(Delivery.notification_id) == notification.id)
@@ -89,7 +89,7 @@ def list_notification_deliveries(session: Session, notification: Notification) -
 
 
 def load_delivery(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
-    """Return what `get_delivery` does, in the caller's transaction."""
+    """Return the same as `get_delivery`, in the caller's transaction."""
     found = session.execute(
         select(Delivery, col(Notification.event_type))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
@@ -113,7 +113,7 @@ def _build_views(
     for attempt in session.scalars(
         select(Attempt)
         .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
-        # They are numbered as they are counted: of a message that was resent again and again none but the newest is read.
+        # Attempts are numbered in order, so this reads only the newest ones.
         .where(
             col(Delivery.id).in_([row.id for row, _ in rows]),
             col(Attempt.number) > col(Delivery.attempts) - max_attempts,
@@ -155,9 +155,9 @@ def _build_views(
 
 
 def trace_notification(runtime: Runtime, account_id: str, notification_id: str) -> NotificationTrace:
-    """Return what became of the account's message with this CloudEvent id.
+    """Return the trace of the account's message with this CloudEvent id.
 
-    Raises NotFound, also for what belongs to another account, and where its text was purged.
+    Raises NotFound, also for a message of another account, or if its text was purged.
     """
     with runtime.db.read() as session:
         notification = session.get(Notification, notification_id)

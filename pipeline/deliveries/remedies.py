@@ -1,4 +1,4 @@
-"""What to do about a message that a partner did not take, by its channel and what was said at the last try."""
+"""What to do about a message that a partner did not take, by channel and status of the last attempt."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import Final
 
 _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
     "webhook": {
-        "401": "give the endpoint the partner's newest signing secret, and have it check its clock",
-        "403": "give the endpoint the partner's newest signing secret, and have it check its clock",
+        "401": "give the endpoint the partner's newest signing secret, and check its clock",
+        "403": "give the endpoint the partner's newest signing secret, and check its clock",
         "404": "correct the address of the webhook",
-        "405": "have the address take POST, or correct it",
+        "405": "make the address accept POST, or correct it",
         "410": "the endpoint is gone and the partner was paused: set another address, then resume the partner",
-        "413": "have the endpoint take bodies of up to 32 MB",
-        "415": "have the endpoint take the content type application/cloudevents+json",
+        "413": "make the endpoint accept bodies of up to 32 MB",
+        "415": "make the endpoint accept the content type application/cloudevents+json",
     },
     "borderbuddy": {
-        "401": "check EXPORTS_BORDERBUDDY_TOKEN with whoever runs the endpoint",
-        "403": "check EXPORTS_BORDERBUDDY_TOKEN with whoever runs the endpoint",
+        "401": "check EXPORTS_BORDERBUDDY_TOKEN with the endpoint's operator",
+        "403": "check EXPORTS_BORDERBUDDY_TOKEN with the endpoint's operator",
         "404": "correct EXPORTS_BORDERBUDDY_URL",
-        "410": "the endpoint is gone and the partner was paused: set EXPORTS_BORDERBUDDY_URL anew, then resume the partner",
+        "410": "the endpoint is gone and the partner was paused: correct EXPORTS_BORDERBUDDY_URL, then resume the partner",
     },
     "sftp": {
-        "HostKeyNotVerifiable": "ask the partner for its host key; if the new one is theirs, pin it in the partner's channel",
+        "HostKeyNotVerifiable": "ask the partner for its host key; if the new key is theirs, pin it in the partner's channel",
         "PermissionDenied": "ask the partner for user and credential, and set the partner's channel again",
-        "NoSftpSession": "ask the partner to look into the log of its server: chroot folder, subsystem sftp",
-        "SFTPNoSpaceOnFilesystem": "ask the partner to make room on its server",
-        "SFTPQuotaExceeded": "ask the partner to make room on its server",
+        "NoSftpSession": "ask the partner to check its server's log: chroot folder, subsystem sftp",
+        "SFTPNoSpaceOnFilesystem": "ask the partner to free disk space on its server",
+        "SFTPQuotaExceeded": "ask the partner to free disk space on its server",
         "SFTPPermissionDenied": "ask the partner for all rights in out/",
-        "FileCorrupt": "the server keeps other bytes than it is sent: tell the partner",
+        "FileCorrupt": "the server stores other bytes than were sent: inform the partner",
     },
 }
-#: Where it came to no partner at all.
+#: Failures before the message reached the partner.
 _BY_LOCAL_FAILURE: Final[Mapping[str, str]] = {
-    "SecretUnreadable": "give every process the key that the partner's secret was sealed under, by"
-    " EXPORTS_SECRET_KEYS_PREVIOUS; where it is lost, give the partner a new secret or set its channel again",
-    "MessageNotBuilt": "the log of the process that sends says why, at message_not_built; upgrade or report it, then send again",
-    "WorkerLost": "the logs of the process that sends say why it came to an end; mend that, then send the message again",
+    "SecretUnreadable": "give every process the key that encrypted the partner's secret, with"
+    " EXPORTS_SECRET_KEYS_PREVIOUS; if the key is lost, give the partner a new secret or set its channel again",
+    "MessageNotBuilt": "see message_not_built in the log of the sending process; upgrade or report it, then resend the message",
+    "WorkerLost": "see in the logs of the sending process why it ended; fix that, then resend the message",
 }
 _BY_CHANNEL: Final[Mapping[str, str]] = {
-    "queue": "see that the message broker runs (`exports doctor`), and that a queue is bound to what is meant for the partner",
-    "email": "read what the mail server says; correct the partner's addresses, or EXPORTS_SMTP_URL",
+    "queue": "check that the message broker runs (`exports doctor`), and that a queue is bound to the partner's routing key",
+    "email": "read the mail server's reply; correct the partner's addresses, or EXPORTS_SMTP_URL",
 }
 
 
 def find_remedy(account_id: str, partner_id: str, channel: str, status: str | None) -> str:
-    """Return what to do before the message is sent again, as one sentence."""
+    """Return, in one sentence, what to do before resending the message."""
     known = (
         _BY_LOCAL_FAILURE.get(status or "")
         or _BY_STATUS.get(channel, {}).get(status or "")
@@ -53,16 +53,16 @@ def find_remedy(account_id: str, partner_id: str, channel: str, status: str | No
         or _find_http_remedy(channel, status)
     )
     test = f"`exports partners test {partner_id} --account {account_id}`"
-    return known or f"run the connection test, which says what to correct: {test}"
+    return known or f"run the connection test to find out what to correct: {test}"
 
 
 def _find_http_remedy(channel: str, status: str | None) -> str | None:
     if channel not in ("webhook", "borderbuddy") or status is None or not status.isdigit():
         return None
     if status in ("429", "503"):
-        return "the endpoint is too busy: ask whoever runs it, and send again when it has the capacity"
+        return "the endpoint is too busy: ask its operator, and resend when it has capacity"
     return {
-        "3": "register the address that it redirects to: no redirect is followed",
-        "4": "the endpoint refuses the message: its own log says why",
-        "5": "the endpoint fails: its own log says why; send again once it is mended",
+        "3": "register the address that it redirects to: redirects are not followed",
+        "4": "the endpoint refuses the message: see the endpoint's log",
+        "5": "the endpoint fails: see the endpoint's log; resend when it is fixed",
     }.get(status[0])

@@ -1,4 +1,4 @@
-"""Replays: a partner that lost what it was sent is owed it again, with the same ids, and nobody else is."""
+"""Replays: enqueue a partner's messages again with the same ids, if the partner lost them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 
-#: The most that one page, and so one transaction, owes again. An export is never split: a larger one is a page of its own.
+#: Limits of one page, which is one transaction. An export is never split: a larger one is a page of its own.
 EXPORTS_PER_PAGE: Final = 200
 MESSAGES_PER_PAGE: Final = 10_000
 
-#: When a delivery was made; of one that was given up, when it was owed.
+#: When a message was delivered; for a dead one, when it was enqueued.
 _sent_at: Final = case(
     (col(Delivery.state) == DeliveryState.DELIVERED.value, col(Delivery.delivered_at)), else_=col(Delivery.created_at)
 )
@@ -36,20 +36,20 @@ _sent_at: Final = case(
 def replay_messages(
     runtime: Runtime, account_id: str, partner_id: str, request: ReplayRequest, actor: str, *, test_only: bool = False
 ) -> tuple[ReplayReport, list[DeliveryStream]]:
-    """Owe one page of a partner's messages again, each with the id and the body that it had; return the streams to publish, by export.
+    """Requeue one page of a partner's messages, each with the same id. Return the report and the streams, by export.
 
-    What a newer revision has replaced is left out: the partner hears of it by what superseded it. `test_only` leaves out
-    live exports. Raises NotFound.
+    Messages that a newer revision replaced are left out, because the partner gets the newer ones. `test_only` leaves
+    out live exports. Raises NotFound.
     """
     with runtime.db.write() as session:
-        # An older version told an account that had no operator, by the account's id.
+        # Deliveries may be addressed to the account's own id, which is not a partner.
         if partner_id != account_id and session.get(Partner, (account_id, partner_id)) is None:
             raise NotFound(f"there is no partner {partner_id} in this account")
         until = request.until or session.execute(select(database_now())).scalar_one()
         wanted = _replay_conditions(account_id, partner_id, request, test_only=test_only)
         wanted += [_sent_at >= request.since, _sent_at <= until]
         page, following = _select_page(session, wanted, request.after)
-        # Locked in one order, and first, as every writer of a log does.
+        # Lock first, in a fixed order, as each writer of a log does.
         session.execute(
             select(col(Export.id)).where(col(Export.id).in_(page)).order_by(col(Export.id)).with_for_update()
         )
@@ -66,7 +66,7 @@ def replay_messages(
         for export_id, count in sorted(counts.items()):
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
-    # The rows come in any order.
+    # The database returns the rows in any order.
     streams = [
         DeliveryStream(export_id, partner_id, channel)
         for export_id, channel in sorted({(row.export_id, row.channel) for row in requeued})
@@ -109,7 +109,7 @@ def _replay_conditions(
 def _select_page(
     session: Session, wanted: Sequence[ColumnElement[bool]], after: str | None
 ) -> tuple[list[str], str | None]:
-    """Return the exports of the page in order, and the last of them where more follow."""
+    """Return the exports of the page, in order. Also return the last one if more pages follow, else None."""
     found = session.execute(
         select(col(Delivery.export_id), func.count())
         .where(*wanted, col(Delivery.export_id) > (after or ""))
@@ -128,7 +128,7 @@ def _select_page(
 
 
 def _reset_handoffs(session: Session, settings: Settings, partner_id: str, streams: set[tuple[str, str]]) -> None:
-    """Put handoffs whose channel was spent back on the first status, where that channel is tried again."""
+    """Reset failed handoffs to the first status if their channel is retried."""
     failed = session.execute(
         select(col(BrokerSubmission.id), col(BrokerSubmission.export_id), col(BrokerSubmission.channel)).where(
             col(BrokerSubmission.export_id).in_([export_id for export_id, _ in streams]),

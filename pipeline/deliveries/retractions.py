@@ -1,4 +1,4 @@
-"""What was told and no longer holds: whoever was told of an export hears that it was superseded, or that nothing follows."""
+"""Retractions: notify an export's recipients that it was superseded or cancelled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_
 
 @dataclass(frozen=True)
 class _Notified:
-    """What may have reached customs brokers and warehouses: ids of messages, and partners, by audience."""
+    """Messages that may have reached customs brokers and warehouses: message ids and partners, by audience."""
 
     messages: dict[str, set[str]]
     partners: dict[str, set[str]]
@@ -31,13 +31,13 @@ class _Notified:
 def retract_superseded(
     session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]
 ) -> Enqueued:
-    """Owe everybody who may have been told of `old` that it no longer holds, and let go of what it still owes.
+    """Notify all partners that may know `old` that it is superseded, and cancel its undelivered messages.
 
     `planned` are the packages of the newer revision, by unitRef and packageRef.
     """
     notified = _load_notified(session, old.id)
     outbox.cancel_unsent(session, old.id)
-    # Nobody waits for an answer to it any more.
+    # An answer to it is no longer expected.
     session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
     notifications = [
         *_handoff_notifications(session, old, by, notified),
@@ -47,9 +47,9 @@ def retract_superseded(
 
 
 def retract_cancelled(session: Session, export: Export) -> Enqueued:
-    """Owe the operators, and whoever heard that an earlier revision no longer holds, that nothing follows.
+    """Notify the operators, and the recipients of earlier retractions, that the export was cancelled.
 
-    What the export itself still owes is let go of.
+    The export's own undelivered messages are cancelled.
     """
     outbox.cancel_unsent(session, export.id)
     earlier = session.execute(
@@ -87,7 +87,7 @@ def _load_notified(session: Session, export_id: str) -> _Notified:
         select(col(Delivery.notification_id), col(Delivery.audience), col(Delivery.partner_id)).where(
             col(Delivery.export_id) == export_id,
             col(Delivery.audience).in_((BROKER, WAREHOUSE)),
-            # A try whose end was never recorded may have arrived: its lease is still there.
+            # An attempt without a recorded result may have arrived: its lease is still set.
             or_(
                 col(Delivery.delivered_at).is_not(None),
                 col(Delivery.attempts) > 0,

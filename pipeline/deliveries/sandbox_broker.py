@@ -1,4 +1,4 @@
-"""The built-in sandbox broker: it takes handoffs and answers as the invoice number asks it to."""
+"""The built-in sandbox broker: it takes handoffs and answers as the invoice number says."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 Via = Literal["borderbuddy", "webhook"]
 
-#: How the sandbox's own ids of handoffs begin.
+#: The prefix of the sandbox's handoff ids.
 _HANDOFF_PREFIX: Final = "sbx-"
 
 _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
@@ -51,7 +51,7 @@ _TIMEOUT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Script:
-    """How the sandbox answers: `status` is None where it never does, `fails` where it does not even take the handoff."""
+    """How the sandbox answers. `status` is None if it never answers; `fails` if it does not take the handoff."""
 
     status: Literal["accepted", "rejected", "query", "held"] | None
     delay_seconds: int = 0
@@ -59,10 +59,10 @@ class Script:
 
 
 def parse_script(invoice_number: str) -> Script:
-    """Return what the first two characters of the invoice number ask for: the outcome and the delay in seconds.
+    """Return the outcome and the delay in seconds that the first two characters of the invoice number ask for.
 
-    A accepts, R rejects with named fields, Q asks, P never answers, D accepts and H holds after a delay (of one second
-    where none is given), F fails at transport. Any other letter accepts.
+    A accepts, R rejects with named fields, Q asks, P never answers. D accepts and H holds after a delay, by default of
+    one second. F fails at transport. Any other letter accepts.
     """
     letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
     delay = int(digit) if digit.isascii() and digit.isdigit() else 0
@@ -84,14 +84,14 @@ def parse_script(invoice_number: str) -> Script:
 
 
 def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
-    """Take a message and return the answer that it gets at once, if it gets one; the same handoff is answered alike.
+    """Take a message and return its immediate answer, None if it gets none. A repeated handoff gets the same answer.
 
-    `signer` is the partner whose signature it bears: it speaks for that partner's handoffs and for no other's, because what
-    the sandbox answers bears the secret of the partner that the handoff is for.
+    `signer` is the partner that signed the message. It must be the handoff's partner, because the sandbox signs its
+    answers with that partner's secret.
 
-    Later answers go to the acknowledgement address over HTTP, signed by the partner's secret, from a timer: they are lost
-    if the process ends first, which in a sandbox harms nobody. Raises InvalidRequest where the body is none of our
-    messages, NotFound where the submission is not ours, NotReady where the script says so.
+    Later answers are posted to the acknowledgement URL from a timer, signed with the partner's secret. They are lost if
+    the process ends first, which is harmless in a sandbox. Raises InvalidRequest if the body is not one of our
+    messages, NotFound if the submission is unknown, NotReady if the script asks to fail.
     """
     event_id, ready = _parse_event(body)
     if ready is None:
@@ -99,7 +99,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
     numbers = [unit.invoice.number for unit in ready.units]
     script = parse_script(numbers[0])
     if script.fails:
-        raise NotReady("the sandbox broker fails this handoff, as the F of its invoice number asks")
+        raise NotReady("the sandbox broker fails this handoff, because its invoice number begins with F")
     at_once = _immediate_answer(event_id, script, via)
     with runtime.db.read() as session:
         submission = submissions.find_submission(session, ready.submission_id)
@@ -120,7 +120,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
 
 
 def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
-    """Return a page of what the account's handoffs in the sandbox came to, newest first, from behind the handoff `after` on."""
+    """Return a page of the account's handoffs in the sandbox, newest first, starting after the handoff `after`."""
     wanted = [col(BrokerSubmission.account_id) == account_id]
     place = tuple_(col(SandboxHandoff.received_at), col(SandboxHandoff.id))
     with runtime.db.read() as session:
@@ -141,7 +141,7 @@ def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None
 
 
 def find_handoff(session: Session, account_id: str, event_id: str) -> SandboxHandoffView | None:
-    """Return what the sandbox made of the account's handoff with this CloudEvent id; None where it received none."""
+    """Return the account's sandbox handoff with this CloudEvent id, or None if the sandbox did not receive it."""
     found = session.execute(
         select(SandboxHandoff, col(BrokerSubmission.export_id), col(BrokerSubmission.state))
         .join(BrokerSubmission, col(BrokerSubmission.id) == col(SandboxHandoff.submission_id))
@@ -167,7 +167,7 @@ def _to_view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoff
 
 
 def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
-    """Return all that the sandbox has answered so far to a handoff that it took by the borderbuddy contract.
+    """Return the sandbox's answers so far to a handoff over the borderbuddy contract.
 
     Raises NotFound.
     """
@@ -176,7 +176,7 @@ def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
         row = session.get(SandboxHandoff, event_id)
         now = session.scalar(select(database_now()))
     if row is None or now is None or row.path != "borderbuddy" or handoff_id != _build_handoff_id(event_id):
-        raise NotFound(f"the sandbox broker took no handoff {handoff_id}")
+        raise NotFound(f"the sandbox broker has not received handoff {handoff_id}")
     script = parse_script(row.invoice_numbers[0])
     at_once, late = _immediate_answer(event_id, script, "borderbuddy"), _delayed_answer(event_id, script, "borderbuddy")
     given = [] if at_once is None else [at_once.acknowledgement]
@@ -192,10 +192,10 @@ def _parse_event(body: bytes) -> tuple[str, HandoffReady | None]:
             return event.get_id(), None
         return event.get_id(), HandoffReady.model_validate(event.get_data())
     except ValidationError as error:
-        raise InvalidRequest(f"the handoff is not of its schema: {error.error_count()} invalid fields") from None
+        raise InvalidRequest(f"the handoff does not match its schema: {error.error_count()} invalid fields") from None
     except Exception as error:
-        # The library raises whatever its input makes it trip over.
-        raise InvalidRequest(f"the body is no CloudEvent in structured JSON: {type(error).__name__}") from error
+        # The library raises any error on bad input.
+        raise InvalidRequest(f"the body is not a CloudEvent in structured JSON: {type(error).__name__}") from error
 
 
 def _immediate_answer(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
@@ -292,7 +292,7 @@ def _post_answer(url: str, answer: AcknowledgementBody, secret: str) -> None:
     body = answer.model_dump_json(by_alias=True).encode()
     for attempt in range(_MAX_ATTEMPTS):
         try:
-            # Our own address, from the settings: it may be private.
+            # This is our own address from the settings, so it may be private.
             with open_http_session(private=True, seconds=_TIMEOUT_SECONDS) as session:
                 session.post(
                     url, body, {"content-type": "application/json"} | build_signature_headers(answer.id, body, secret)

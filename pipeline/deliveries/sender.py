@@ -1,4 +1,4 @@
-"""Deliveries: claimed in order, sent outside any transaction, recorded with every attempt, and resent."""
+"""Sends deliveries: claims a stream in order, sends outside a transaction, records each attempt. Also resends."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, SubmissionState, source_states
 from pipeline.exports.step_context import StepContext
 
-#: Destinations that do not answer hold up no more than some of the senders, one by one and together.
+#: Limits the sending threads at one destination, and at all unhealthy destinations together.
 SENDERS: Final[Bulkhead[EndpointKey, DeliveryStream]] = Bulkhead()
 
-#: Consecutive failures of an endpoint; what an older version owes to an account itself has none.
+#: Consecutive failures of an endpoint; 0 if it has no row.
 FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
 
 
@@ -65,16 +65,16 @@ def endpoint_limits(settings: Settings) -> BulkheadLimits:
 
 
 def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> EndpointKey:
-    """Return the server that the stream leads to, as far as senders have to keep off each other there."""
+    """Return the bulkhead's destination of the stream: the endpoint, or the shared server of its channel."""
     if open_channels(settings)[stream.channel].shared:
         return EndpointKey("", "", stream.channel)
     return EndpointKey(account_id, stream.partner_id, stream.channel)
 
 
 def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
-    """Tell whether the destination of an endpoint with so many failures in a row is known to be unhealthy.
+    """Return whether an endpoint with so many consecutive failures is an unhealthy destination.
 
-    Whether one partner's mailbox takes its mail says nothing of the server that all mail goes by.
+    A channel with a shared server is not: one partner's failures say nothing about that server.
     """
     return failures > 0 and not open_channels(settings)[channel].shared
 
@@ -86,7 +86,7 @@ RECORD_RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What one call came to, in messages; `pending_streams` are streams that became owed something by it."""
+    """The numbers of messages of one call, and the streams that got new pending deliveries."""
 
     delivered: int = 0
     retried: int = 0
@@ -95,13 +95,13 @@ class DeliveryReport:
 
 
 def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
-    """Send what the stream is owed and due, in order, until it is empty or a message is not taken.
+    """Send the stream's due deliveries in order, until it is empty or a message is not taken.
 
-    Nothing is sent while this process is to end, while another worker holds the stream, while a failed message waits for
-    its next try, or while the partner is paused. Where the destination keeps as many threads of this process as it may,
-    one of those sends it in its turn; where it is unhealthy, and unhealthy ones keep as many, it stays owed for the next sweep.
-    A failure is recorded and put off, never raised. Raises Fenced where the lease was lost, and DatabaseBusy where it ran
-    out before the database took what came of sending.
+    Nothing is sent while this process is stopping, another worker holds the stream, a failed message waits for its
+    retry, or the partner is paused. If the destination holds all its threads in this process, one of them sends the
+    stream next. If unhealthy destinations hold all their threads, the stream stays pending for the next sweep. A
+    failure is recorded and retried, never raised. Raises Fenced if the lease was lost, DatabaseBusy if it ended before
+    the result was recorded.
     """
     stream = DeliveryStream(export_id, partner_id, channel)
     if channel == QUEUE:
@@ -158,10 +158,10 @@ def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
 
 
 def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
-    """Make the first attempt at everything that the audience is owed of the export; what fails is on the schedule.
+    """Make the first attempt of all pending deliveries of the export to the audience. Failures are retried later.
 
-    No step waits for a destination that keeps as many threads as it may, alone or with other unhealthy ones. Returned are the streams to publish: those that were
-    left to others, and those that became owed something by it.
+    No step waits for a destination that holds all its threads, or for an unhealthy one if unhealthy ones hold all
+    theirs. Return the streams to publish: skipped streams, and streams that got new pending deliveries.
     """
     with runtime.db.read() as session:
         found = session.execute(
@@ -207,9 +207,9 @@ def _try_stream(runtime: Runtime, account_id: str, stream: DeliveryStream, *, un
 
 
 def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendResult:
-    """Send in order until a message is not taken, or the lease's time is over; no transaction is open meanwhile.
+    """Send in order until a message is not taken or the lease ends. No transaction is open meanwhile.
 
-    Raises Fenced where another worker may hold the stream by now and nothing was sent here: nothing is sent then, either.
+    Raises Fenced if the lease ended before anything was sent: another worker may hold the stream.
     """
 
     def check_lease() -> None:
@@ -222,14 +222,14 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     began = before = time.monotonic()
     try:
         sending = messages.send_messages(runtime, claimed, check_lease)
-        # Asked before each message: a process that was stopped for long wakes up as the holder of nothing.
+        # Check before each message: a process that was suspended for long may have lost its lease.
         while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
             receipts.append(receipt)
             durations.append(round((now - before) * 1000))
             before = now
             failpoint("delivery.between")
-            # What was taken is recorded before long: a crash would send it again.
+            # Record taken messages soon: after a crash they would be sent again.
             if now - began > runtime.settings.lease_seconds or shutdown.is_requested():
                 break
     except (ChannelUnavailable, ChannelRefused, WorkerLost) as error:
@@ -243,14 +243,14 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     if not receipts and failure is None and not lease.is_valid():
         raise Fenced
     if not receipts and failure is None:
-        failure = ChannelUnavailable(f"the channel {claimed.stream.channel} took nothing and did not say why")
+        failure = ChannelUnavailable(f"the channel {claimed.stream.channel} took no message and gave no reason")
     if failure is not None:
         durations.append(round((time.monotonic() - before) * 1000))
     return SendResult(receipts, durations, failure)
 
 
 def _record_result(runtime: Runtime, claimed: StreamLease, sent: SendResult, lease: Lease) -> RecordResult:
-    # As long as nobody else can have it: what is not recorded is sent again.
+    # Retry while the lease is valid: unrecorded messages are sent again.
     while True:
         try:
             return attempts.record_attempts(runtime, claimed, sent)
@@ -264,25 +264,25 @@ def _record_result(runtime: Runtime, claimed: StreamLease, sent: SendResult, lea
 def resend_delivery(
     runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
 ) -> tuple[DeliveryView, DeliveryStream]:
-    """Owe a delivered or dead delivery once more, with the same id and a schedule begun anew; return the stream to publish.
+    """Requeue a delivered or dead delivery, with the same id. Return it and the stream to publish.
 
-    Raises NotFound, and InvalidState where it is still owed or was cancelled, or where a newer revision has replaced what
-    it says; InsufficientRole of a live export's where `test_only`.
+    Raises NotFound and Purged. Raises InvalidState if it is pending or cancelled, or if a newer revision replaced its
+    message. Raises InsufficientRole if `test_only` and the export is live.
     """
     with runtime.db.write() as session:
         view = queries.load_delivery(session, account_id, delivery_id)
         stream = DeliveryStream(view.export_id, view.partner_id, view.channel)
-        # Locked before anything is judged: an amendment or a purge under way is waited for.
+        # Lock before the checks, to wait for a running amendment or purge.
         events.lock_export(session, stream.export_id)
         export = session.get_one(Export, stream.export_id)
         if export.purged_at is not None:
-            raise Purged.for_export(export.id, "what it said is gone")
+            raise Purged.for_export(export.id, "the text of its messages is gone")
         if test_only and not export.test:
-            raise InsufficientRole(f"delivery {delivery_id} is of a live export; resend it with a live key")
+            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; resend it with a live key")
         newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.export_id))
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
             raise InvalidState(
-                f"export {stream.export_id} was superseded by {newer}: what it said no longer holds; resend what {newer} says"
+                f"export {stream.export_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
             )
         if not outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
             raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
@@ -303,7 +303,7 @@ def resend_delivery(
         return queries.load_delivery(session, account_id, delivery_id), stream
 
 
-#: What is waiting for its export becomes pending too, but by the export's completion alone.
+#: A waiting delivery is left out: only the completion of its export makes it pending.
 RESENDABLE: Final = [
     state.value
     for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.PENDING)

@@ -1,4 +1,4 @@
-"""Delivery streams: what one recipient is owed of one export by one channel, claimed in order under a lease."""
+"""Delivery streams: claims the pending deliveries of a stream in order, under a lease."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ log = structlog.get_logger(__name__)
 
 _PENDING: Final = DeliveryState.PENDING.value
 
-#: What is said of a message whose sender came to an end, until something else came of it.
-WORKER_LOST: Final = "its sender came to an end before it could say what came of it"
+#: The error of a delivery whose sender died, until there is another result.
+WORKER_LOST: Final = "the worker died before it recorded the result"
 
 
 @dataclass(frozen=True)
 class ClaimedDelivery:
-    """One claimed delivery and what it says."""
+    """One claimed delivery with its notification."""
 
     id: str
     fence: int
     attempts: int
-    counted_attempts: int  # since it was last resent, with those that were cut off
+    counted_attempts: int  # since the last resend, including those whose worker was lost
     first_delivery: bool  # it was never delivered before
     notification: Notification
 
     @property
     def notification_id(self) -> str:
-        """The id of the message."""
+        """The id of the notification."""
         return self.notification.id
 
     @property
     def event_type(self) -> str:
-        """The type of the message."""
+        """The type of the notification."""
         return self.notification.event_type
 
 
 @dataclass(frozen=True)
 class StreamLease:
-    """A stretch of a stream that this worker holds."""
+    """The deliveries of a stream that this worker holds."""
 
     stream: DeliveryStream
     account_id: str
@@ -72,13 +72,13 @@ class StreamLease:
     target: SealedTarget
     trace_parent: str | None
     deliveries: Sequence[ClaimedDelivery]
-    submission_id: str | None  # where this is the customs broker's primary channel
-    claimed_at: float  # just before it was claimed, by this process's own clock
-    must_record: bool = False  # the endpoint failed lately, so that its success is news
+    submission_id: str | None  # None unless this is the customs broker's primary channel
+    claimed_at: float  # just before the claim, on this process's clock
+    must_record: bool = False  # the endpoint failed lately, so a success must be recorded
 
 
 def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions, on a row of `deliveries`, that it is owed in the stream: a Lane, or what has columns like one."""
+    """Return the conditions that a row of `deliveries` is pending in `stream`, a DeliveryStream or similar columns."""
     return (
         deliveries.export_id == stream.export_id,
         deliveries.partner_id == stream.partner_id,
@@ -87,7 +87,7 @@ def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnEl
     )
 
 
-#: The stream that a statement is given by its parameters.
+#: A stream given by the statement's parameters.
 _STREAM_PARAMS: Final = SimpleNamespace(
     export_id=bindparam("of_export"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
 )
@@ -98,7 +98,7 @@ def _is_unleased() -> ColumnElement[bool]:
 
 
 def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
-    # Whoever claims clears the error, and whoever writes what came of it gives it one, or lets go of the lease.
+    # A claim clears the error. A recorded result sets the error or releases the lease.
     return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == WORKER_LOST))
 
 
@@ -108,7 +108,7 @@ _first_worker_lost = (
     .where(*pending_in_stream(_STREAM_PARAMS, _other), _is_worker_lost(_other))
     .scalar_subquery()
 )
-# What was in hand when a sender came to an end is sent one by one: what ended it is found, and the others get on.
+# Deliveries of a lost worker are sent one by one, to find the poison message and deliver the others.
 _batch = (
     select(col(Delivery.id))
     .where(
@@ -129,7 +129,7 @@ _CLAIM: Final = (
         lease_until=_lease_end,
         due_at=_lease_end,
         stalled_since=None,
-        # A try that was cut off is one of those that the schedule has, though nobody can say that it was made.
+        # A lost attempt counts in the schedule, although it may not have been made.
         attempts_not_counted=col(Delivery.attempts_not_counted) - case((_is_worker_lost(Delivery), 1), else_=0),
         error=case((_is_worker_lost(Delivery), WORKER_LOST)),
     )
@@ -139,7 +139,7 @@ _CLAIM: Final = (
 
 
 def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None:
-    """Take the stream's next deliveries on the database's clock; None where there is nothing to do."""
+    """Claim the stream's next deliveries (database time). Return None if there is nothing to send now."""
     settings = runtime.settings
     since = time.monotonic()
     stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
@@ -171,7 +171,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         }
         audience = rows[0].audience
         submission_id = None
-        # The submission is the handoff itself: that it was superseded is told beside it.
+        # The submission is only the handoff itself. Its retraction does not change the status.
         if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in notifications.values()):
             submission_id = session.scalar(
                 select(col(BrokerSubmission.id)).where(
@@ -196,7 +196,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
 
 
 def is_claimable() -> ColumnElement[bool]:
-    """Return the condition, on a row of `deliveries`, that a sender who is woken for it would send it, once it is due."""
+    """Return the condition, on a row of `deliveries`, that a sender could send it if it is due."""
     paused = exists().where(
         col(Partner.account_id) == col(Delivery.account_id),
         col(Partner.id) == col(Delivery.partner_id),
@@ -212,18 +212,18 @@ def is_claimable() -> ColumnElement[bool]:
 
 
 def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
-    """Return the condition, on a row of `deliveries`, that no message of its stream is being sent or put off.
+    """Return the condition, on a row of `deliveries`, that no message of its stream is being sent or waits for a retry.
 
-    Nor was one in the last `seconds` that is still owed.
+    The same is true of the last `seconds` for messages that are still pending.
     """
     held = col(_other.lease_until) > database_now(-seconds)
     return ~exists().where(*pending_in_stream(Delivery, _other), held)
 
 
 def take_due_streams(session: Session, settings: Settings, limit: int) -> list[DeliveryStream]:
-    """Return streams with something due that nobody holds, and put it off so that other sweeps leave it alone a while.
+    """Return unleased streams with due deliveries, and delay those so that other sweeps leave them.
 
-    What is due in a stream that somebody holds, or whose first message waits for its next try, is as it was.
+    Streams that are leased, or whose first message waits for a retry, stay unchanged.
     """
     key_columns = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
     due = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
@@ -234,8 +234,8 @@ def take_due_streams(session: Session, settings: Settings, limit: int) -> list[D
         .subquery()
         .c
     )
-    # Asked of each stream, and not of each message as above: the answer takes a look at all that the stream has. Asked as one
-    # value, because PostgreSQL would answer NOT EXISTS from all that anybody is owed.
+    # Checked per stream and not per message, because it reads the whole stream. A scalar value, because PostgreSQL
+    # would compute NOT EXISTS from all pending deliveries of all streams.
     held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(found, _other))
     free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
     streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(limit)
@@ -264,13 +264,13 @@ def _to_claimed(row: Delivery, notification: Notification) -> ClaimedDelivery:
 
 
 def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager[Lease]:
-    """Renew the lease while the block sends, so that a slow endpoint is not taken for a dead worker."""
+    """Renew the lease while the block sends. Otherwise a slow endpoint would look like a dead worker."""
     lease = runtime.settings.lease_seconds
     first = claimed.deliveries[0]
 
     def renew() -> bool:
         with runtime.db.write() as session:
-            # One held row holds the stream.
+            # One leased row keeps the whole stream.
             renewed = session.execute(
                 update(Delivery)
                 .where(
@@ -284,7 +284,7 @@ def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager
 
 
 def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
-    """Send the partner what it is owed, from now on. Raises NotFound, InvalidState where it is not paused."""
+    """Resume a paused partner; pending messages are due now. Raises NotFound, InvalidState if it is not paused."""
     with runtime.db.write() as session:
         lock_partner(session, account_id, partner_id, test_only=test_only)
         if not change_state(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):

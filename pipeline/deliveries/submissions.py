@@ -1,4 +1,4 @@
-"""The status of a broker submission: transport and broker move it, each answer is recorded once, and it never goes back."""
+"""The status of broker submissions. Deliveries and answers advance it; late answers never move it back."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _EVENTS: Final = {
 }
 
 
-#: Seconds that a signed request is remembered: longer than it is believed, and than clocks differ.
+#: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
 
-#: The answers that are told to the operators: a person must look.
+#: Answers that notify the operators: a person must look.
 _NOTIFIED: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
 
 
 @dataclass(frozen=True)
 class SubmissionOwner:
-    """Whose a submission is."""
+    """A submission's export, account and partner."""
 
     id: str
     export_id: str
@@ -61,7 +61,7 @@ class SubmissionOwner:
 
 
 def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
-    """Return whose the submission is; raises NotFound."""
+    """Return the submission's owner. Raises NotFound."""
     row = session.get(BrokerSubmission, submission_id)
     if row is None:
         raise NotFound(f"there is no broker submission {submission_id}")
@@ -69,7 +69,7 @@ def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
 
 
 def status_deadline(settings: Settings, status: SubmissionState) -> database_now | None:
-    """Return when the status above `status` must be reached; None where nobody outside has to do anything."""
+    """Return the deadline of the status after `status`, or None if none is expected."""
     seconds = {
         SubmissionState.PENDING: settings.deadline_delivered_seconds,
         SubmissionState.SENT: settings.deadline_delivered_seconds,
@@ -84,7 +84,7 @@ def status_deadline(settings: Settings, status: SubmissionState) -> database_now
 def advance_status(
     session: Session, settings: Settings, submission_id: str, status: SubmissionState, **values: Any
 ) -> bool:
-    """Move the submission to `status` if it may go there from where it is, with that status's deadline; tell whether it did."""
+    """Move the submission to `status`, with its deadline, if the transition is legal. Return whether it moved."""
     moved = session.execute(
         update(BrokerSubmission)
         .where(
@@ -106,12 +106,12 @@ def advance_status(
 def record_answer(
     session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody
 ) -> list[NewEvent]:
-    """Record the broker's answer and move the submission where it leads; no event where it was recorded before.
+    """Record the broker's answer and advance the submission. Return no event if it was recorded before.
 
-    An answer that comes late, or out of order, is kept and moves nothing. A rejection, a query and a hold are owed to the
-    operators. The caller holds the export's row.
+    An answer that comes late or out of order is recorded but does not move the status. A rejection, a query and a hold
+    notify the operators. The caller has locked the export's row.
 
-    Its words are recorded as people may be shown them. Refused for a character, the answer would be lost.
+    Unsafe characters are replaced before recording. A refusal would lose the answer.
     """
     answer = _make_legible(answer)
     known = session.scalar(
@@ -157,16 +157,16 @@ def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
 def receive_answer(
     runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str
 ) -> AcknowledgementReceipt:
-    """Record an answer that came from outside, in one transaction; the same id again is harmless.
+    """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
 
-    Raises NotFound, and Purged: nothing of the answer is kept then.
+    Raises NotFound, and Purged; then nothing is recorded.
     """
     with runtime.db.write() as session:
         submission = find_submission(session, submission_id)
-        # Taken first, as by every other writer: it is what keeps the log gapless and two same answers apart.
+        # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
         events.append(session, submission.export_id, actor, [])
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
-            raise Purged.for_export(submission.export_id, "the answer was not kept")
+            raise Purged.for_export(submission.export_id, "the answer was not recorded")
         happened = record_answer(session, runtime.settings, submission_id, body)
         events.append(session, submission.export_id, actor, happened)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
@@ -177,25 +177,25 @@ def receive_answer(
 
 @dataclass(frozen=True)
 class Signer:
-    """The partner who signed an answer, and the account that it is a partner of."""
+    """The partner that signed an answer, and its account."""
 
     account_id: str
     partner_id: str
 
     @property
     def actor(self) -> str:
-        """How the log names it."""
+        """The signer's name in the log."""
         return f"partner:{self.partner_id}"
 
 
 def verify_signer(
     runtime: Runtime, submission_id: str, body: bytes, headers: Mapping[str, str], *, timely: bool = True
 ) -> Signer:
-    """Return who signed `body`: the partner of the submission, by one of its secrets.
+    """Return the signer of `body`: the partner of the submission, verified by one of its secrets.
 
-    What is `timely` is good for one submission: neither body nor headers name it, and whoever overheard an answer could
-    give it to another. Raises InvalidApiKey, also where there is no such submission: who cannot sign learns nothing of what
-    exists.
+    A `timely` signature is valid for one submission only. Body and headers do not name the submission, so an
+    eavesdropper could send a copied answer to another one. Raises InvalidApiKey, also if the submission does not exist,
+    to reveal nothing to callers that cannot sign.
     """
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         row = session.get(BrokerSubmission, submission_id)
@@ -210,7 +210,7 @@ def verify_signer(
 
 
 def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id: str) -> None:
-    """Note what a signed request is about; raises InvalidApiKey where it was about another submission before."""
+    """Bind a signed request to its submission. Raises InvalidApiKey if it was used for another submission."""
     of_partner = (
         col(UsedSignature.account_id) == signed.account_id,
         col(UsedSignature.partner_id) == signed.partner_id,
@@ -234,7 +234,7 @@ def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id
             about = session.scalar(select(col(UsedSignature.submission_id)).where(*of_partner, same_digest))
         if about != submission_id:
             raise InvalidApiKey(
-                "this very signature was used for another submission; sign each request anew, under a webhook-id of its own"
+                "this signature was used for another submission; sign each request separately, with its own webhook-id"
             ) from None
 
 
@@ -242,7 +242,7 @@ _SENDING_STATUS: Final = {SubmissionState.PENDING: "pending", SubmissionState.FA
 
 
 def read_submission(session: Session, account_id: str, submission_id: str) -> BrokerSubmissionView | None:
-    """Return one of the account's submissions with its answers, in the order in which they came; None where there is none."""
+    """Return one of the account's submissions with its answers in order of receipt, or None if it does not exist."""
     row = session.get(BrokerSubmission, submission_id)
     if row is None or row.account_id != account_id:
         return None
@@ -254,7 +254,7 @@ def read_submission(session: Session, account_id: str, submission_id: str) -> Br
 def build_submission_views(
     submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement]
 ) -> list[BrokerSubmissionView]:
-    """Return the submissions as they are shown, each with those of the answers that are its own."""
+    """Return the views of the submissions, each with its answers."""
     answers: defaultdict[str, list[AcknowledgementView]] = defaultdict(list)
     for answer in acknowledgements:
         answers[answer.submission_id].append(AcknowledgementView.model_validate(answer))

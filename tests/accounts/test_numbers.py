@@ -1,4 +1,4 @@
-"""Numbers that are left out after a restore: none is given twice, and rebuilding from the log gives none back."""
+"""Skipped numbers after a restore: none is issued twice, and a rebuild from the log does not issue them again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_given_numbers(runtime: Runtime) -> tuple[list[str | None], list[str | N
         return list(numbers), list(session.scalars(select(ExportPackage.sscc).order_by(col(ExportPackage.sscc))).all())
 
 
-def test_next_numbers_are_those_that_the_next_export_gets(runtime: Runtime) -> None:
+def test_skip_numbers_returns_numbers_of_next_export(runtime: Runtime) -> None:
     open_account(runtime.db, ACCOUNT, PREFIX)
     open_account(runtime.db, "acc_other", PREFIX)
     (before,) = accept(runtime.db, plan(batch="batch_1"))
@@ -65,7 +65,7 @@ def test_next_numbers_are_those_that_the_next_export_gets(runtime: Runtime) -> N
         assert session.get_one(Account, "acc_other").packages_numbered == 0
 
 
-def test_no_number_is_given_twice_while_workers_run(runtime: Runtime) -> None:
+def test_skip_numbers_while_workers_run_issues_no_number_twice(runtime: Runtime) -> None:
     open_account(runtime.db, ACCOUNT, PREFIX)
     contexts = [context for batch in range(3) for context in accept(runtime.db, plan(4, batch=f"batch_{batch}"))]
     with ThreadPoolExecutor(6) as pool:
@@ -81,14 +81,14 @@ def test_no_number_is_given_twice_while_workers_run(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("packages", "ssccs", "field", "why"),
     [
-        (0, 0, "/packages", "nothing is to be skipped"),
-        (-1, 0, "/packages", "-1 cannot be skipped; give 0 to 1000000"),
-        (1, -1, "/ssccs", "-1 cannot be skipped"),
-        (MAX_SKIPPED + 1, 0, "/packages", "1000001 cannot be skipped"),
+        (0, 0, "/packages", "nothing to skip"),
+        (-1, 0, "/packages", "a count to skip must be from 0 to 1000000, not -1"),
+        (1, -1, "/ssccs", "a count to skip must be from 0 to 1000000, not -1"),
+        (MAX_SKIPPED + 1, 0, "/packages", "a count to skip must be from 0 to 1000000, not 1000001"),
         (1, 3, "/ssccs", "has issued 999996 SSCCs, and could issue none afterwards"),
     ],
 )
-def test_nonsense_is_refused_and_skips_nothing(
+def test_skip_numbers_with_invalid_count_is_refused(
     runtime: Runtime, packages: int, ssccs: int, field: str, why: str
 ) -> None:
     open_account(runtime.db, ACCOUNT, "0614141000")
@@ -100,14 +100,14 @@ def test_nonsense_is_refused_and_skips_nothing(
     assert read_counters(runtime) == (0, 999_996)
 
 
-def test_last_serial_may_be_the_next(runtime: Runtime) -> None:
+def test_skip_numbers_up_to_last_serial_is_allowed(runtime: Runtime) -> None:
     open_account(runtime.db, ACCOUNT, "0614141000")
     with runtime.db.write() as session:
         session.get_one(Account, ACCOUNT).ssccs_issued = 999_996
     assert skip_numbers(runtime, ACCOUNT, ssccs=2) == NextNumbers("CP-000001", "006141410009999997")
 
 
-def test_account_that_issues_no_ssccs_skips_packages_alone(runtime: Runtime) -> None:
+def test_skip_numbers_without_gs1_prefix_allows_only_packages(runtime: Runtime) -> None:
     open_account(runtime.db, ACCOUNT)
     with pytest.raises(ValidationFailed, match="has no GS1 company prefix"):
         skip_numbers(runtime, ACCOUNT, packages=1, ssccs=1)
@@ -115,6 +115,6 @@ def test_account_that_issues_no_ssccs_skips_packages_alone(runtime: Runtime) -> 
     assert read_counters(runtime) == (1, 0)
 
 
-def test_unknown_account_is_not_found(runtime: Runtime) -> None:
+def test_skip_numbers_of_unknown_account_is_not_found(runtime: Runtime) -> None:
     with pytest.raises(NotFound, match="there is no account acc_nobody"):
         skip_numbers(runtime, "acc_nobody", packages=1)

@@ -1,4 +1,4 @@
-"""Partners over real HTTP: registered, changed, tested, activated, given a new secret."""
+"""Partners over real HTTP: registration, changes, connection tests, activation, rotated secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import factories
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
 
 
-def test_a_partners_secret_is_shown_once(harness: ApiHarness) -> None:
+def test_partner_secret_is_shown_once(harness: ApiHarness) -> None:
     api = harness.client()
     made = api.post("/api/partners", json=NEW)
     assert made.status_code == 201
@@ -28,7 +28,7 @@ def test_a_partners_secret_is_shown_once(harness: ApiHarness) -> None:
     assert made.json()["secret"] not in api.get("/api/partners").text
 
 
-def test_a_partner_is_changed_paused_and_resumed(harness: ApiHarness) -> None:
+def test_partner_is_changed_paused_and_resumed(harness: ApiHarness) -> None:
     api = harness.client()
     api.post("/api/partners", json=NEW | {"live": True})
     hook = {"channel": "webhook", "address": "https://dock.example/in"}
@@ -41,7 +41,7 @@ def test_a_partner_is_changed_paused_and_resumed(harness: ApiHarness) -> None:
     assert api.post("/api/partners/wh_new/resume").json()["errorCode"] == "INVALID_STATE"
 
 
-def test_a_partner_is_tested_and_activated(harness: ApiHarness) -> None:
+def test_partner_is_tested_and_activated(harness: ApiHarness) -> None:
     api = harness.client()
     assert api.post("/api/partners", json=NEW).json()["state"] == "draft"
     refused = api.post("/api/partners/wh_new/activate")
@@ -57,7 +57,7 @@ def test_a_partner_is_tested_and_activated(harness: ApiHarness) -> None:
     assert harness.client(account=OTHER).post("/api/partners/wh_new/test").status_code == 404
 
 
-def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(harness: ApiHarness) -> None:
+def test_sandbox_broker_passes_connection_test_on_both_paths(harness: ApiHarness) -> None:
     api = harness.client()
     address = f"{harness.url}/sandbox/webhooks/{factories.ACCOUNT}/br_hook"
     new = {"kind": "customs_broker", "name": "Sandbox broker", "test": True}
@@ -68,7 +68,7 @@ def test_the_sandbox_broker_passes_the_connection_test_on_both_its_paths(harness
         assert (tested["passed"], tested["state"]) == (True, "verified"), tested
 
 
-def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness: ApiHarness, clock: Clock) -> None:
+def test_rotated_secret_is_shown_once_and_both_secrets_sign_answers(harness: ApiHarness, clock: Clock) -> None:
     api = harness.client()
     export, old = hand_off(harness)
     submission = harness.submission(export)
@@ -117,9 +117,7 @@ def test_a_new_secret_is_shown_once_and_answers_count_that_either_signs(harness:
         ({"id": factories.WAREHOUSE}, "/id"),
     ],
 )
-def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
-    harness: ApiHarness, changes: dict[str, Any], field: str
-) -> None:
+def test_invalid_partner_is_refused_and_not_written(harness: ApiHarness, changes: dict[str, Any], field: str) -> None:
     api = harness.client()
     refused = api.post("/api/partners", json=NEW | changes)
     assert (refused.status_code, refused.json()["errorCode"], refused.json()["field"]) == (
@@ -133,7 +131,7 @@ def test_a_partner_that_cannot_be_reached_is_refused_and_nothing_is_written(
     ]
 
 
-def test_writing_partners_takes_the_role_admin_and_other_accounts_see_nothing(harness: ApiHarness) -> None:
+def test_partner_writes_need_admin_role_and_are_invisible_to_other_accounts(harness: ApiHarness) -> None:
     assert harness.client("read", "operate", "execute").post("/api/partners", json=NEW).status_code == 403
     foreign = harness.client(account=OTHER)
     assert foreign.get(f"/api/partners/{factories.WAREHOUSE}").status_code == 404

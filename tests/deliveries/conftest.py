@@ -1,4 +1,4 @@
-"""A runtime on a database of the test's own, its queues emptied, and endpoints that answer as they are told."""
+"""A runtime on the test's own database, emptied queues, and endpoints with scripted answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
-from tests.workflow.conftest import make_workflow  # noqa: F401 - fixtures of others
+from tests.workflow.conftest import make_workflow  # noqa: F401 - fixtures of other tests
 
 
 @dataclass
 class Clock:
-    """The database's clock: it stands still until it is told to move."""
+    """The database's clock. Its time changes only when the test moves it."""
 
     now: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 15, 0, tzinfo=UTC))
 
@@ -33,27 +33,27 @@ class Clock:
         return self.now
 
     def pass_seconds(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the time forward."""
         self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of every runtime that the test opens."""
+    """The clock of each runtime that the test opens."""
     return Clock()
 
 
 class OpenRuntime(Protocol):
-    """Opens a runtime with settings of the test's choosing."""
+    """Opens a runtime with the given settings."""
 
     def __call__(self, **settings: Any) -> Runtime:
-        """Return it; it is closed with the test."""
+        """Return the runtime. It is closed after the test."""
 
 
 @pytest.fixture
 def make_runtime(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[OpenRuntime]:
-    """Runtimes on the test's SQLite database and the message broker in this process."""
-    # The rows of documents are written here without their bytes, after which no folder would be made.
+    """Opens runtimes on the test's SQLite database and the in-process message broker."""
+    # Tests write rows of documents without their bytes, so the store would not create its folder.
     (tmp_path / "artifacts").mkdir()
     with ExitStack() as open_now:
 
@@ -75,7 +75,7 @@ def make_runtime(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[Open
 
 @pytest.fixture
 def runtime(make_runtime: OpenRuntime) -> Runtime:
-    """The runtime, with the partners of the builders' plans and an operator at their queues."""
+    """A runtime with the partners of the example plans and an operator, all reached by queue."""
     runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -85,22 +85,22 @@ def runtime(make_runtime: OpenRuntime) -> Runtime:
 
 @pytest.fixture
 def endpoint() -> Iterator[Callable[..., Endpoint]]:
-    """Starts HTTP endpoints on loopback that follow a script."""
+    """Starts HTTP endpoints on loopback with scripted answers."""
     with ExitStack() as running:
         yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
 
 
 @pytest.fixture
 def harness(make_runtime: OpenRuntime) -> Iterator[ApiHarness]:
-    """An API at an address that it knows itself, with two accounts and a warehouse."""
+    """An API with its own public address, two accounts and a warehouse."""
     port = free_port()
-    # A busy machine is not to be taken for an endpoint that does not answer.
+    # On a busy machine an endpoint must not seem unreachable.
     with serve_api(make_runtime(public_url=f"http://{LOOPBACK}:{port}", delivery_timeout_seconds=20), port) as running:
         yield running
 
 
 def empty_queues() -> None:
-    """The broker in this process outlives a test: take out what the one before left."""
+    """Empty the queues: the in-process message broker keeps messages of earlier tests."""
     with Connection("memory://") as connection:
         channel = connection.default_channel
         for name in queues.BINDINGS:
@@ -109,5 +109,5 @@ def empty_queues() -> None:
 
 @pytest.fixture(autouse=True)
 def full_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the chance out of the jitter: every pause is as long as it may be."""
+    """Remove the jitter: each pause is as long as allowed."""
     monkeypatch.setattr("random.uniform", lambda _, longest: longest)

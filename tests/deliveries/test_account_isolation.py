@@ -1,4 +1,4 @@
-"""Two accounts whose partners have the same ids, at queues of their own: neither reads a message of the other's."""
+"""Two accounts whose partners have the same ids and their own queues: neither reads the other's messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTNERS = {factories.BROKER: "customs_broker", factories.WAREHOUSE: "warehouse"
 
 @pytest.fixture
 def runtime(stack: Stack) -> Iterator[Runtime]:
-    """A runtime on the stack, with the same partners in both accounts; each was registered by its own account."""
+    """A runtime on the stack. Both accounts have registered the same partners."""
     opened = open_runtime(stack.settings)
     for account in ACCOUNTS:
         with opened.db.write() as session:
@@ -44,7 +44,7 @@ def bindings(runtime: Runtime, account: str) -> dict[str, str]:
     return {each.id: each.queue_binding for each in partners.list_partners(runtime, account)}
 
 
-def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stack, runtime: Runtime) -> None:
+def test_own_queue_has_only_messages_of_its_account(stack: Stack, runtime: Runtime) -> None:
     own = {(account, name): key for account in ACCOUNTS for name, key in bindings(runtime, account).items()}
     with Connection(stack.broker_url) as connection:
         for (account, name), key in own.items():
@@ -63,7 +63,7 @@ def test_a_queue_of_a_partners_own_holds_its_accounts_messages_alone(stack: Stac
     assert counts == {
         f"{account}.{name}": count
         for account in ACCOUNTS
-        for name, count in {factories.BROKER: 1, factories.WAREHOUSE: 2, "op_desk": 0}.items()  # it is not over yet
+        for name, count in {factories.BROKER: 1, factories.WAREHOUSE: 2, "op_desk": 0}.items()  # not executed yet
     }
     for account, name in own:
         count = counts[f"{account}.{name}"] + 1
@@ -83,7 +83,7 @@ def events(stack: Stack, queue: str, count: int) -> list[dict[str, Any]]:
     return [json.loads(each.body) for each in take_messages(stack.broker_url, queue, count)]
 
 
-def test_who_came_first_keeps_the_plain_key_and_operators_read_by_account(runtime: Runtime) -> None:
+def test_first_partner_keeps_plain_key_and_operators_use_account(runtime: Runtime) -> None:
     assert [bindings(runtime, account) for account in ACCOUNTS] == [
         {
             factories.BROKER: f"broker.{factories.BROKER}.#",

@@ -1,4 +1,4 @@
-"""What came of sending is written while the lease runs, however often the database does not answer, and written once."""
+"""The result of sending is recorded once, while the lease is valid, even if the database often does not answer."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Start = Callable[..., Endpoint]
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record again without a pause."""
+    """Retry recording without a pause."""
     monkeypatch.setattr(sender, "RECORD_RETRY_SECONDS", 0)
 
 
 def fail_database(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bool = False) -> list[int]:
-    """Have the database not answer so often: before it is asked, or once it has written; return what is asked of it."""
+    """Make the database fail `refusals` times, before or after the write. Return the calls."""
     record, asked = attempts.record_attempts, [0]
 
     def recorded(*arguments: Any) -> RecordResult:
@@ -42,7 +42,7 @@ def fail_database(monkeypatch: pytest.MonkeyPatch, *, refusals: int, written: bo
     return asked
 
 
-def test_what_was_sent_is_recorded_once_the_database_answers_again_and_not_sent_again(
+def test_sent_messages_are_recorded_after_database_recovers_and_not_resent(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
@@ -54,7 +54,7 @@ def test_what_was_sent_is_recorded_once_the_database_answers_again_and_not_sent_
     assert states(runtime, export) == [("delivered", 1)] * 3
 
 
-def test_nothing_is_recorded_once_another_may_have_the_lease(
+def test_nothing_is_recorded_after_the_lease_ended(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()
@@ -70,7 +70,7 @@ def test_nothing_is_recorded_once_another_may_have_the_lease(
 @pytest.mark.parametrize(
     ("script", "ended"), [(Script(), "delivered"), (Script(500), "pending"), (Script(410), "dead")]
 )
-def test_answer_to_the_commit_that_is_lost_has_nothing_written_twice(
+def test_lost_commit_reply_writes_nothing_twice(
     make_runtime: OpenRuntime,
     endpoint: Start,
     clock: Clock,

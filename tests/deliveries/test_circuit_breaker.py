@@ -1,4 +1,4 @@
-"""An endpoint that fails is asked by one sender at a time, then rested; nobody else's deliveries wait for it."""
+"""A failing endpoint gets one sender at a time, then a pause. Other endpoints' deliveries do not wait."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def test_ten_failures_in_a_row_open_the_breaker_for_half_a_minute() -> None:
     assert record_failures(BreakerState(), 10).open_until == NOW + timedelta(seconds=30)
 
 
-def test_one_more_failure_after_half_a_minute_opens_it_again_and_a_success_closes_it() -> None:
+def test_failure_after_open_time_reopens_and_success_closes() -> None:
     later = NOW + timedelta(minutes=6)
     make_runtime = record_failures(BreakerState(), 10)
     assert record_failures(make_runtime, at=later).open_until == later + timedelta(seconds=30)
     assert record_successes(make_runtime, at=later) == BreakerState()
 
 
-def test_seven_failures_in_ten_attempts_open_it_though_they_are_not_in_a_row() -> None:
+def test_seven_failures_in_ten_attempts_open_the_breaker() -> None:
     state = BreakerState()
     for _ in range(3):
         state = record_successes(record_failures(state, 2))
-    # Six of nine have failed; the tenth try is the seventh failure.
+    # Six of nine attempts have failed. The tenth is the seventh failure.
     assert (state.window_failures, state.window_attempts, state.open_until) == (6, 9, None)
     assert record_failures(state).open_until == NOW + timedelta(seconds=30)
 
 
-def test_a_window_that_is_over_counts_no_more() -> None:
+def test_expired_window_does_not_count() -> None:
     state = record_successes(record_failures(BreakerState(), 6))
     later = NOW + timedelta(minutes=5)
     assert record_failures(state, at=later) == BreakerState(
@@ -69,30 +69,28 @@ def test_a_window_that_is_over_counts_no_more() -> None:
     )
 
 
-def test_what_was_taken_before_the_failure_ends_the_row_of_failures() -> None:
+def test_success_before_a_failure_resets_consecutive_failures() -> None:
     state = next_state(record_failures(BreakerState(), 9), taken=40, failed=True, now=NOW, limits=LIMITS)
     assert (state.failures, state.open_until) == (1, None)
 
 
-def test_a_dead_endpoint_is_left_alone_by_all_exports_and_tried_again_by_one(
+def test_open_breaker_stops_all_exports_and_one_retries(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, dead = make_runtime(breaker_failures=3), endpoint(Script(500))
     made = [hand_off(runtime, dead.url, number) for number in range(5)]
     for export in made:
         deliver_stream(runtime, export)
-    assert len(dead.requests) == 3  # the other two exports were not even tried
+    assert len(dead.requests) == 3  # the other two exports were not tried
     assert list_due(runtime, made) == []
     clock.pass_seconds(30)
     for export in made:
         deliver_stream(runtime, export)
-    assert len(dead.requests) == 4  # one of them was, and rested it again
+    assert len(dead.requests) == 4  # one of them was tried, and opened the breaker again
     assert list_reached(runtime).failures == 4
 
 
-def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_breaker_closes_at_once_after_a_success(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = make_runtime(breaker_failures=2), endpoint(Script(500), Script(500), Script(204))
     made = [hand_off(runtime, hook.url, number) for number in range(4)]
     deliver_stream(runtime, made[0])
@@ -104,7 +102,7 @@ def test_an_endpoint_that_takes_messages_again_is_forgiven_at_once(
     assert [each.outcome for each in attempts(runtime)].count("failed") == 2
 
 
-def test_after_a_failure_one_sender_tries_and_the_others_leave_it(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_after_a_failure_only_one_sender_tries(make_runtime: OpenRuntime, endpoint: Start) -> None:
     others_left = threading.Event()
     runtime, hook = make_runtime(), endpoint(Script(500), Script(status=200, until=others_left))
     made = [hand_off(runtime, hook.url, number) for number in range(4)]
@@ -116,14 +114,14 @@ def test_after_a_failure_one_sender_tries_and_the_others_leave_it(make_runtime: 
     ]
     for thread in threads:
         thread.start()
-    poll(lambda: len(reports) == 2, 20, "two senders wait for the one that tries")
+    poll(lambda: len(reports) == 2, 20, "two senders wait for the sending one")
     others_left.set()
     for thread in threads:
         thread.join()
     assert sorted(each.delivered for each in reports) == [0, 0, 2]
 
 
-def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_dead_endpoint_does_not_delay_other_partners(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, dead, alive = make_runtime(breaker_failures=1), endpoint(Script(500)), endpoint()
     first = hand_off(runtime, dead.url, 1)
     second = hand_off(runtime, alive.url, 2, warehouse="wh_alive")
@@ -131,13 +129,11 @@ def test_one_partners_dead_endpoint_keeps_no_other_partner_waiting(make_runtime:
     assert deliver_stream(runtime, second).delivered == 2
 
 
-def test_the_permit_is_released_where_nothing_is_pending(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_permit_is_released_if_nothing_is_pending(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = make_runtime(), endpoint(Script(500), Script(204))
     first, second = (hand_off(runtime, hook.url, number) for number in range(2))
     deliver_stream(runtime, first)
-    deliver_stream(runtime, first)  # put off, so there is nothing to claim
+    deliver_stream(runtime, first)  # retried later, so nothing can be claimed now
     assert deliver_stream(runtime, second).delivered == 2
 
 

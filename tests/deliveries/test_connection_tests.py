@@ -1,4 +1,4 @@
-"""How many partners are tried at a time: each keeps a thread for as long as nobody answers."""
+"""The number of parallel connection tests: each holds a thread while its endpoints do not answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCOUNTS = [f"acc_{number}" for number in range(connection_tests.MAX_CONCURRENT_
 NAME = "wh_slow"
 
 
-def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
+def test_connection_tests_are_limited_per_account_and_process(
     make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, holding, done = make_runtime(), threading.Semaphore(0), threading.Event()
@@ -41,8 +41,8 @@ def test_an_account_has_one_partner_tried_at_a_time_and_a_process_a_few(
         under_way = [pool.submit(run_test, account) for account in first]
         for _ in first:
             assert holding.acquire(timeout=60)
-        for account, whose in ((first[0], f"of account {first[0]}"), (beyond, "of other accounts")):
-            with pytest.raises(RateLimited, match=f"connections {whose} are being tested"):
+        for account, owner in ((first[0], f"of account {first[0]}"), (beyond, "of other accounts")):
+            with pytest.raises(RateLimited, match=f"a connection test {owner} is running"):
                 run_test(account)
         done.set()
         made = [each.result() for each in under_way]

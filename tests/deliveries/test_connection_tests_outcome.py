@@ -1,4 +1,4 @@
-"""From draft to live: connection tests as they are kept, what they move, and whom exports may reach meanwhile."""
+"""From draft to live: stored connection tests, the states that they set, and which partners exports may reach."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ MODES: tuple[Literal["live", "test"], ...] = ("live", "test")
 
 @pytest.fixture
 def receiver() -> Iterator[Start]:
-    """Starts receivers, which end with the test."""
+    """Starts receivers and stops them after the test."""
     with ExitStack() as running:
         yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets, **how))
 
 
 def register_draft(runtime: Runtime, url: str | None = None, **facts: Any) -> str:
-    """Register a warehouse that begins as a draft, and return its secret."""
+    """Register a draft warehouse, and return its secret."""
     channels = [{"channel": "queue"}, *([{"channel": "webhook", "address": url}] if url else [])]
     return exports.register(runtime, NAME, "warehouse", **{"live": False, "channels": channels, **facts}).secret
 
@@ -70,21 +70,21 @@ def set_channels(runtime: Runtime, *urls: str) -> None:
 
 
 def list_valid_secrets(runtime: Runtime, partner_id: str = NAME) -> list[str]:
-    """Return the partner's signing secrets that count now, newest first."""
+    """Return the partner's valid signing secrets, newest first."""
     with runtime.db.read() as session:
         return secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, partner_id)
 
 
-# What a test moves
+# State changes by a test
 
 
-def test_a_partner_begins_as_a_draft_and_one_known_to_work_is_live(runtime: Runtime) -> None:
+def test_new_partner_is_draft_unless_registered_live(runtime: Runtime) -> None:
     register_draft(runtime)
     assert read_state(runtime) == "draft"
     assert partners.get_partner(runtime, factories.ACCOUNT, factories.WAREHOUSE).state == "live"
 
 
-def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Runtime, receiver: Start) -> None:
+def test_passed_endpoints_verify_and_activation_makes_live(runtime: Runtime, receiver: Start) -> None:
     set_channels(runtime, receiver(register_draft(runtime)).url)
     made = run_test(runtime)
     assert (made.passed, made.state, made.outdated, made.tested_by) == (True, "verified", False, "key_1")
@@ -93,9 +93,7 @@ def test_all_endpoints_passing_verifies_and_activation_makes_it_live(runtime: Ru
         partners.activate_partner(runtime, factories.ACCOUNT, NAME)
 
 
-def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_the_same(
-    runtime: Runtime, receiver: Start
-) -> None:
+def test_one_failed_endpoint_fails_the_test_and_the_others_are_tested(runtime: Runtime, receiver: Start) -> None:
     register_draft(runtime, receiver("none", fault="errors").url)
     made = run_test(runtime)
     assert (made.passed, made.state) == (False, "testing")
@@ -103,11 +101,11 @@ def test_one_endpoint_that_does_not_pass_is_enough_and_the_others_are_tried_all_
         ("queue", True, "test event"),
         ("webhook", False, "signed event"),
     ]
-    with pytest.raises(InvalidState, match="is testing; correct what its last connection test says"):
+    with pytest.raises(InvalidState, match="is testing; fix what its last connection test found"):
         partners.activate_partner(runtime, factories.ACCOUNT, NAME)
 
 
-def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
+def test_unreadable_secret_fails_only_its_endpoint(
     make_runtime: OpenRuntime, runtime: Runtime, receiver: Start
 ) -> None:
     register_draft(runtime, receiver("none").url)
@@ -119,11 +117,11 @@ def test_a_secret_that_does_not_open_is_found_at_the_endpoint_that_needs_it(
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in made.endpoints[1].stages[-1].found
 
 
-def test_a_draft_is_not_activated(runtime: Runtime) -> None:
+def test_draft_cannot_be_activated(runtime: Runtime) -> None:
     register_draft(runtime)
     with pytest.raises(InvalidState, match="is draft; run its connection test"):
         partners.activate_partner(runtime, factories.ACCOUNT, NAME)
-    with pytest.raises(InvalidState, match="is draft and not live"):
+    with pytest.raises(InvalidState, match="is draft; only a live partner can be paused"):
         partners.pause_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
         streams.resume_partner(runtime, factories.ACCOUNT, NAME)
@@ -131,7 +129,7 @@ def test_a_draft_is_not_activated(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("fault", [None, "errors"])
-def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime, receiver: Start, fault: Any) -> None:
+def test_live_or_paused_partner_keeps_its_state_after_any_test(runtime: Runtime, receiver: Start, fault: Any) -> None:
     secret = register_draft(runtime, live=True)
     set_channels(runtime, receiver(secret, fault=fault).url)
     for stands in ("live", "paused"):
@@ -141,9 +139,7 @@ def test_what_is_live_or_paused_stays_so_however_the_test_ends(runtime: Runtime,
             partners.pause_partner(runtime, factories.ACCOUNT, NAME)
 
 
-def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
-    runtime: Runtime, clock: Clock, receiver: Start
-) -> None:
+def test_changed_endpoint_moves_verified_partner_to_testing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
     secret = register_draft(runtime)
     assert run_test(runtime).state == "verified"
     clock.pass_seconds(1)
@@ -157,9 +153,7 @@ def test_another_endpoint_sends_a_verified_partner_back_and_outdates_its_test(
     assert run_test(runtime).state == "verified"
 
 
-def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_to_be_outdated(
-    runtime: Runtime, clock: Clock
-) -> None:
+def test_changed_endpoint_of_live_partner_outdates_its_test(runtime: Runtime, clock: Clock) -> None:
     register_draft(runtime, live=True)
     run_test(runtime)
     clock.pass_seconds(1)
@@ -169,18 +163,18 @@ def test_a_live_partner_whose_endpoint_changes_stays_live_and_its_test_is_said_t
     assert (view.state, view.last_test.outdated) == ("live", True)
 
 
-def test_a_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
+def test_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
     def change(_: ReceivedRequest) -> None:
         clock.pass_seconds(1)
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
-    set_channels(runtime, receiver(register_draft(runtime), seen=change).url)
+    set_channels(runtime, receiver(register_draft(runtime), on_request=change).url)
     made = run_test(runtime)
     assert (made.passed, made.outdated, made.state) == (True, True, "draft")
 
 
-def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
-    """Try each move from each state: only those of the table take effect."""
+def test_only_moves_of_the_table_take_effect(runtime: Runtime) -> None:
+    """Try each move from each state. Only those of the table take effect."""
     register_draft(runtime)
     for origin in PartnerState:
         for target in PartnerState:
@@ -194,7 +188,7 @@ def test_every_move_is_one_of_the_table(runtime: Runtime) -> None:
             assert read_state(runtime) == (target if moved else origin)
 
 
-def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_each(
+def test_customs_broker_with_all_five_channels_is_verified(
     make_runtime: OpenRuntime, receiver: Start, tmp_path: Path
 ) -> None:
     buddy = receiver(token="of-ours")
@@ -231,10 +225,10 @@ def test_a_customs_broker_reached_by_all_five_channels_is_verified_by_a_test_of_
         assert f"out/{tested.id}/manifest.json" in files.files()
 
 
-# What is sent and kept
+# Sent event and stored test
 
 
-def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime: Runtime) -> None:
+def test_test_event_matches_its_schema_and_is_in_the_partner_queue(runtime: Runtime) -> None:
     register_draft(runtime)
     made = run_test(runtime)
     (received,) = queue_reader.drain_queues(runtime.settings, ["exports.warehouse"])
@@ -245,7 +239,7 @@ def test_the_event_is_of_its_published_schema_and_in_the_partners_queue(runtime:
     assert ConnectionTested.model_validate(event["data"]).model_dump() == {"test_id": made.id, "partner_id": NAME}
 
 
-def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, receiver: Start) -> None:
+def test_each_test_is_stored_and_the_partner_shows_the_newest(runtime: Runtime, receiver: Start) -> None:
     register_draft(runtime, receiver("none", fault="errors").url)
     first = run_test(runtime)
     set_channels(runtime)
@@ -259,28 +253,28 @@ def test_each_test_is_a_row_and_the_partner_shows_the_newest(runtime: Runtime, r
     assert partners.get_partner(runtime, factories.ACCOUNT, factories.WAREHOUSE).last_test is None
 
 
-def test_no_transaction_is_open_while_an_endpoint_is_tried(runtime: Runtime, receiver: Start) -> None:
-    """A writer gets through in the middle of a test; SQLite would make it wait for one that is open."""
+def test_no_transaction_is_open_during_a_connection_test(runtime: Runtime, receiver: Start) -> None:
+    """A write succeeds during a test. On SQLite an open write transaction would block it."""
     written = threading.Event()
 
     def write(_: ReceivedRequest) -> None:
         partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
-    set_channels(runtime, receiver(register_draft(runtime), seen=write).url)
+    set_channels(runtime, receiver(register_draft(runtime), on_request=write).url)
     assert run_test(runtime).passed
     assert written.is_set()
 
 
-def test_the_whole_test_has_its_time(make_runtime: OpenRuntime, receiver: Start) -> None:
+def test_connection_test_has_a_time_limit(make_runtime: OpenRuntime, receiver: Start) -> None:
     runtime = make_runtime(connection_test_seconds=0.000001)
     register_draft(runtime)
     made = run_test(runtime)
     assert [(each.name, each.passed) for each in made.endpoints[0].stages] == [("connect", True), ("time", False)]
-    assert "longer than the 1e-06 s" in made.endpoints[0].stages[1].found
+    assert "longer than its limit of 1e-06 s" in made.endpoints[0].stages[1].found
 
 
-def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(make_runtime: OpenRuntime) -> None:
+def test_unusable_endpoint_is_a_failed_stage(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime()
     exports.register(runtime, "br_new", "customs_broker", path="borderbuddy", live=False)
     made = run_test(runtime, "br_new")
@@ -288,9 +282,9 @@ def test_an_endpoint_that_cannot_be_used_is_a_stage_that_fails(make_runtime: Ope
     assert (stage.name, stage.passed, "EXPORTS_BORDERBUDDY_URL" in stage.found) == ("settings", False, True)
 
 
-def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver: Start) -> None:
+def test_test_key_tests_only_partners_marked_test(runtime: Runtime, receiver: Start) -> None:
     requests: list[ReceivedRequest] = []
-    register_draft(runtime, receiver("none", seen=requests.append).url)
+    register_draft(runtime, receiver("none", on_request=requests.append).url)
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert requests == []
@@ -299,14 +293,14 @@ def test_a_test_key_reaches_only_what_is_marked_test(runtime: Runtime, receiver:
     assert requests != []
 
 
-def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
+def test_unknown_partner_is_not_found(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
         run_test(runtime, "wh_none")
     with pytest.raises(NotFound):
         partners.rotate_secret(runtime, factories.ACCOUNT, "wh_none", 24)
 
 
-# Whom exports reach
+# Partners that exports may reach
 
 
 @pytest.mark.parametrize(
@@ -314,12 +308,12 @@ def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
     [
         (
             "draft",
-            "is draft; run its connection test, and activate it once that has passed:" + ACTIVATE,
+            "is draft; run its connection test, and activate it when the test has passed:" + ACTIVATE,
             None,
         ),
         (
             "testing",
-            "is testing; correct what its last connection test says, test it again, and activate it:" + ACTIVATE,
+            "is testing; fix what its last connection test found, test it again, and activate it:" + ACTIVATE,
             None,
         ),
         ("verified", "is verified; activate it first: `exports partners activate wh_new --account acc_demo`", None),
@@ -327,7 +321,7 @@ def test_a_partner_that_is_not_is_not_found(runtime: Runtime) -> None:
         ("paused", RESUME, RESUME),
     ],
 )
-def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_test(
+def test_live_export_needs_live_partners_and_test_export_test_partners(
     runtime: Runtime, stands: str, live: str | None, test: str | None
 ) -> None:
     register_draft(runtime, test=True)
@@ -354,7 +348,7 @@ def test_a_live_export_needs_live_partners_and_a_test_export_partners_marked_tes
 # Secrets
 
 
-def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
+def test_both_secrets_are_valid_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
     first = register_draft(runtime)
     made = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 24)
     assert made.secret.startswith("whsec_")
@@ -367,7 +361,7 @@ def test_both_secrets_count_until_the_older_one_ends(runtime: Runtime, clock: Cl
     assert list_valid_secrets(runtime) == [made.secret]
 
 
-def test_a_second_rotation_lengthens_nothing_and_no_overlap_ends_all_at_once(runtime: Runtime, clock: Clock) -> None:
+def test_second_rotation_extends_no_secret_and_zero_overlap_ends_all(runtime: Runtime, clock: Clock) -> None:
     first = register_draft(runtime)
     second = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 1).secret
     third = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 168).secret
@@ -379,7 +373,7 @@ def test_a_second_rotation_lengthens_nothing_and_no_overlap_ends_all_at_once(run
     assert list_valid_secrets(runtime) == [fourth]
 
 
-def test_a_webhook_carries_a_signature_of_each_secret_newest_first_and_then_of_the_newest_alone(
+def test_webhook_is_signed_with_each_valid_secret_newest_first(
     make_runtime: OpenRuntime, clock: Clock, endpoint: Callable[..., Endpoint]
 ) -> None:
     runtime, hook = make_runtime(), endpoint()

@@ -1,4 +1,4 @@
-"""Letters: every message that may go by mail reads well, says what to do, and carries nothing but text."""
+"""E-mails: each message is readable, says what to do, and carries only text."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def mail_runtime(make_runtime: OpenRuntime) -> Runtime:
 
 
 def hand_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> Notification:
-    """Hand off an export of the plan and return what its customs broker is told."""
+    """Hand off an export of the plan and return its customs broker's notification."""
     export = exports.prepare_export(runtime, made, test=test)
     exports.hand_off(runtime, export)
     with runtime.db.read() as session:
@@ -125,13 +125,13 @@ def documents(*sizes: int) -> list[Attachment]:
     ]
 
 
-def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_runtime: Runtime) -> None:
+def test_handoff_email_has_invoices_importer_entry_documents_and_link(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan(units=2))
     body = email_content.build_email_body(mail_runtime.settings, handoff, documents(2_345, 1))
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
     link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mail_runtime.settings, handoff).token}"
     facts = [
-        "Maple Goods Ltd hands you an export that is ready to be filed with US customs: 2 customs packages",
+        "Maple Goods Ltd hands off an export that is ready to be filed with US customs: 2 customs packages",
         "A-00001 of 2026-11-24",
         "228.00 USD, DAP Buffalo NY",
         "Demo Housewares Inc, 12-345678900",
@@ -140,7 +140,7 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_run
         "2026-11-26 18:00 UTC",
         "3 lines in 2 packages",
         "12.000 kg gross, 10.800 kg net",
-        "It is good until 2026-12-01 15:00 UTC and takes one answer.",
+        "It is valid until 2026-12-01 15:00 UTC and takes one answer.",
         "CP-1_paper0.pdf",
         "3 kB",
         "handoff.json",
@@ -152,14 +152,12 @@ def test_a_handoff_names_invoices_importer_entry_documents_and_the_link(mail_run
         assert "TEST" not in text
 
 
-def test_an_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
+def test_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     assert len({email_content.build_email_body(mail_runtime.settings, handoff, documents(1)) for _ in range(3)}) == 1
 
 
-def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
-    make_runtime: OpenRuntime, mail_runtime: Runtime
-) -> None:
+def test_large_document_is_linked_with_size_hash_and_end(make_runtime: OpenRuntime, mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     body = email_content.build_email_body(
         make_runtime(public_url=PUBLIC, mail_attach_max_bytes=100).settings, handoff, documents(60, 50_000)
@@ -171,14 +169,14 @@ def test_what_is_too_large_is_linked_with_size_hash_and_the_end_of_the_link(
         assert "paper0" not in after
 
 
-def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runtime) -> None:
+def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan(units=email_content.MAX_PACKAGES + 2, lines=1, packages=1))
     body = email_content.build_email_body(
         mail_runtime.settings, handoff, documents(*[1] * (email_content.MAX_DOCUMENTS + 5))
     )
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
     assert body.text.count("Customs package CP-") == email_content.MAX_PACKAGES
-    assert "The first 20 are named here; all of them are in the attached data." in body.text
+    assert "This e-mail lists the first 20. The attached data has all of them." in body.text
     assert body.text.count("_paper") == email_content.MAX_DOCUMENTS
     assert "and 5 more" in body.text
 
@@ -189,7 +187,7 @@ def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runti
         (
             MessageType.EXPORT_EXECUTED,
             "Export batch_1 is executed",
-            ["1 customs package with 2 packages", "CP-000001", "There is nothing to do."],
+            ["1 customs package with 2 packages", "CP-000001", "You need not do anything."],
         ),
         (
             MessageType.EXPORT_FAILED,
@@ -198,19 +196,19 @@ def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runti
         ),
         (
             MessageType.DELIVERY_DEAD,
-            "Export batch_1: br_1 could not be told",
+            "Export batch_1: a message to br_1 could not be delivered",
             ["9 attempts", "the endpoint answered 503", "exports deliveries resend dlv_1"],
         ),
         (
             MessageType.HANDOFF_OVERDUE,
-            "Export batch_1: br_1 is late to answer",
+            "Export batch_1: br_1 has not answered in time",
             ["“delivered”", "2026-11-25 15:00 UTC", "Call the customs broker"],
         ),
         (
             MessageType.HANDOFF_ANSWERED,
             "Export batch_1: br_1 rejects the handoff",
             [
-                "stands at “accepted”",
+                "has a newer status: “accepted”",
                 "/units/0/lines/2/htsCode",
                 "The code does not fit.",
                 "POST /api/exports/exp_1/amend",
@@ -218,7 +216,7 @@ def test_an_email_of_many_packages_and_documents_stays_short(mail_runtime: Runti
         ),
     ],
 )
-def test_operators_are_notified_what_happened_and_what_to_do(
+def test_operator_email_says_what_happened_and_what_to_do(
     mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
     body = email_content.build_email_body(mail_runtime.settings, notification(event_type, MESSAGE_DATA[event_type]), [])
@@ -228,14 +226,18 @@ def test_operators_are_notified_what_happened_and_what_to_do(
         assert "/answers/" not in text
 
 
-def test_operators_are_notified_that_an_export_broke_its_worker(mail_runtime: Runtime) -> None:
+def test_operator_email_about_quarantine_says_why(mail_runtime: Runtime) -> None:
     message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
     body = email_content.build_email_body(
         mail_runtime.settings, notification(MessageType.EXPORT_FAILED, message_data), []
     )
     assert body.subject == "Export batch_1 is quarantined and needs you"
     for text in (body.text, body.html):
-        for each in ("broke what worked on it, 5 times", "no font has the character", "POST /api/exports/exp_1/retry"):
+        for each in (
+            "killed its worker or raised an unknown error, 5 times",
+            "no font has the character",
+            "POST /api/exports/exp_1/retry",
+        ):
             assert each in text
 
 
@@ -243,10 +245,10 @@ def test_operators_are_notified_that_an_export_broke_its_worker(mail_runtime: Ru
     ("status", "subject", "does"),
     [
         ("query", "br_1 asks about the handoff", "Answer the customs broker."),
-        ("held", "br_1 says that customs holds the goods", "ask what customs wants"),
+        ("held", "br_1 says that customs holds the goods", "Ask what customs needs"),
     ],
 )
-def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
+def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
     mail_runtime: Runtime, status: str, subject: str, does: str
 ) -> None:
     many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_content.MAX_FIELDS + 3)]
@@ -263,7 +265,7 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
     assert body.subject == f"Export batch_1: {subject}"
     assert does in " ".join(body.text.split())
     assert (body.text.count("/htsCode"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
-    assert "has gone on since" not in body.text
+    assert "has a newer status" not in body.text
 
 
 @pytest.mark.parametrize(
@@ -272,16 +274,16 @@ def test_each_answer_has_its_own_words_and_a_long_list_of_fields_is_cut(
         (
             MessageType.HANDOFF_SUPERSEDED,
             "Export batch_1: do not file revision 1",
-            ["Revision 2 takes its place", "CP-000001", "call the sender at once"],
+            ["Revision 2 replaces it", "CP-000001", "call the sender at once"],
         ),
         (
             MessageType.EXPORT_CANCELLED,
             "Export batch_1 was cancelled",
-            ["Nothing of it is to be filed", "Revision 1, whose place it was to take"],
+            ["Do not file or ship any of it", "It was to replace revision 1"],
         ),
     ],
 )
-def test_a_customs_broker_is_notified_what_is_not_to_be_filed_and_is_not_led_to_the_console(
+def test_retraction_email_names_packages_without_console_link(
     mail_runtime: Runtime, event_type: MessageType, subject: str, says: list[str]
 ) -> None:
     handoff = notification(event_type, MESSAGE_DATA[event_type])
@@ -293,17 +295,17 @@ def test_a_customs_broker_is_notified_what_is_not_to_be_filed_and_is_not_led_to_
         assert "/console" not in text
 
 
-def test_a_handoff_that_takes_the_place_of_another_says_so(mail_runtime: Runtime) -> None:
+def test_replacing_handoff_names_the_replaced_revision(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
     handoff.data = json.dumps(json.loads(handoff.data) | {"supersedes": before})
     assert (
-        "It takes the place of revision 3: file nothing of that one."
+        "It replaces revision 3. Do not file that revision."
         in email_content.build_email_body(mail_runtime.settings, handoff, []).text
     )
 
 
-def test_every_type_has_an_email_and_one_without_its_own_words_lists_what_is_said(mail_runtime: Runtime) -> None:
+def test_message_type_without_own_text_lists_its_facts(mail_runtime: Runtime) -> None:
     export = exports.prepare_export(mail_runtime)
     exports.hand_off(mail_runtime, export)
     with mail_runtime.db.read() as session:
@@ -313,11 +315,11 @@ def test_every_type_has_an_email_and_one_without_its_own_words_lists_what_is_sai
     assert "Customs package number CP-000001" in " ".join(body.text.split())
     for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
     assert {*MESSAGE_DATA, MessageType.HANDOFF_READY, *for_warehouses} == set(MESSAGES), (
-        "a new type wants a letter of its own"
+        "a new type needs its own e-mail text"
     )
 
 
-def test_a_test_is_marked_on_the_subject_and_on_top(mail_runtime: Runtime) -> None:
+def test_test_export_is_marked_in_subject_and_body(mail_runtime: Runtime) -> None:
     exports.register(
         mail_runtime, "br_test", "customs_broker", test=True, channels=[{"channel": "email", "addresses": [DESK]}]
     )
@@ -326,13 +328,13 @@ def test_a_test_is_marked_on_the_subject_and_on_top(mail_runtime: Runtime) -> No
     assert body.subject.startswith("[TEST] Export ")
     assert body.text.startswith("TEST\n")
     for text in (body.text, body.html):
-        assert "This is a test. File nothing of it." in text
+        assert "This is a test. Do not file it." in text
 
 
 HOSTILE = "<script>alert(1)</script><img src='https://evil.example/x'>\r\nBcc: x@evil.example"
 
 
-def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mail_runtime: Runtime) -> None:
+def test_hostile_facts_become_no_markup_header_or_remote_content(mail_runtime: Runtime) -> None:
     message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "reason": HOSTILE, "step": HOSTILE}
     made = [
         email_content.build_email_body(
@@ -353,5 +355,5 @@ def test_nothing_that_was_said_becomes_markup_a_header_or_remote_content(mail_ru
 
 
 def find_remote_references(body: EmailBody) -> list[str]:
-    """Whatever a mail program would load, or run, on looking at the letter."""
+    """Return everything that a mail program would load or run when it shows the e-mail."""
     return re.findall(r"<(?:script|img|link|iframe|object|style|form)\b|<[^>]*(?:\ssrc=|url\(|\son\w+=)", body.html)

@@ -1,4 +1,4 @@
-"""The way of an e-mail to the mail server: encrypted, bounded in time, and tried stage by stage."""
+"""Sessions with the mail server: encrypted, limited in time, and tested in stages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PUBLIC = "https://exports.maple.example"
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
+def test_connection_is_encrypted_before_sign_in(scheme: str) -> None:
     pair = certificate()
     with MailServer(tls=pair.server, implicit=scheme == "smtps") as smtp_server:
         (receipt,) = send(smtp_server, scheme=scheme, trusted=pair.trusted)
@@ -52,22 +52,22 @@ def test_the_way_is_encrypted_before_anybody_signs_in(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-def test_a_certificate_for_another_name_or_of_another_authority_is_not_believed(scheme: str) -> None:
+def test_certificate_of_other_name_or_authority_is_not_trusted(scheme: str) -> None:
     client_without_key, other = certificate("mail.example"), certificate()
     for shown, trusted in ((client_without_key, client_without_key.trusted), (other, client_without_key.trusted)):
         with MailServer(tls=shown.server, implicit=scheme == "smtps") as smtp_server:
-            with pytest.raises(ChannelUnavailable, match="certificate is not good"):
+            with pytest.raises(ChannelUnavailable, match="certificate is not trusted"):
                 send(smtp_server, scheme=scheme, trusted=trusted)
             assert (smtp_server.signed_in, smtp_server.mails) == ([], [])
 
 
-def test_a_server_that_offers_no_encryption_is_sent_nothing() -> None:
-    with MailServer() as smtp_server, pytest.raises(ChannelUnavailable, match="no STARTTLS"):
+def test_server_without_encryption_gets_nothing() -> None:
+    with MailServer() as smtp_server, pytest.raises(ChannelUnavailable, match="not offer STARTTLS"):
         send(smtp_server, scheme="smtp+starttls")
     assert smtp_server.mails == []
 
 
-def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None:
+def test_wrong_mail_password_is_retried() -> None:
     pair = certificate()
     with MailServer(tls=pair.server) as smtp_server:
         wrong = f"smtp+starttls://{USER}:wrong@{LOOPBACK}:{smtp_server.port}"
@@ -77,14 +77,14 @@ def test_a_wrong_password_waits_for_the_installation_and_kills_no_mail() -> None
     assert "wrong" not in str(caught.value)
 
 
-def test_nobody_listens() -> None:
+def test_closed_mail_port_is_retried() -> None:
     with pytest.raises(ChannelUnavailable, match="connecting to the mail server failed"):
         list(channel(free_port()).send([MESSAGE], to(DESK)))
 
 
 @contextmanager
 def serve_slowly(line: bytes, pause: float) -> Iterator[int]:
-    """A server that says one byte at a time, `pause` seconds apart, and never ends."""
+    """Run a server that sends single bytes, `pause` seconds apart, without end."""
     ended = threading.Event()
     with socket.create_server((LOOPBACK, 0)) as listener:
 
@@ -106,19 +106,19 @@ def serve_slowly(line: bytes, pause: float) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("scheme", "line"), [("smtp", b"220-wait\r\n"), ("smtps", b"\x16\x03\x03\x40\x00" + bytes(9))])
-def test_a_server_that_drips_costs_no_more_than_the_total_time(scheme: str, line: bytes) -> None:
+def test_slow_mail_server_is_bounded_by_total_time(scheme: str, line: bytes) -> None:
     began = time.monotonic()
     with serve_slowly(line, 0.02) as port, pytest.raises(ChannelUnavailable) as caught:
         list(channel(port, scheme, delivery_timeout_seconds=0.3).send([MESSAGE], to(DESK)))
-    assert time.monotonic() - began < 15, "a timeout of each read would have waited for ever"
-    assert (caught.value.status, "more than 0.3 s in all" in str(caught.value)) == ("TimeoutError", True)
+    assert time.monotonic() - began < 15, "a timeout for each read would have waited for ever"
+    assert (caught.value.status, "more than 0.3 s in total" in str(caught.value)) == ("TimeoutError", True)
 
 
 def list_stages(made: EmailChannel, *addresses: str) -> list[Stage]:
     return list(made.test(replace(MESSAGE, email_body=None), to(*addresses)))
 
 
-def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
+def test_connection_test_passes_all_stages_and_sends_one_mail() -> None:
     pair = certificate()
     with MailServer(tls=pair.server) as smtp_server:
         stages = list_stages(channel(smtp_server.port, "smtp+starttls", pair.trusted), DESK)
@@ -132,7 +132,7 @@ def test_a_connection_test_goes_the_whole_way_and_sends_one_mail() -> None:
     assert mail.parsed["Subject"] == "Connection test"
 
 
-def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
+def test_failed_mail_stage_has_a_remedy() -> None:
     pair, client_without_key = certificate(), certificate("mail.example")
     unknown = Script(recipients={DESK: "550 5.1.1 no such user"})
     closed = channel(free_port())
@@ -148,7 +148,7 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
             (unset, "resolve", "no mail server is configured"),
             (nowhere, "resolve", "the name cannot be resolved"),
             (closed, "connect", "Connection refused"),
-            (channel(secured.port, "smtp+starttls", client_without_key.trusted), "TLS", "certificate is not good"),
+            (channel(secured.port, "smtp+starttls", client_without_key.trusted), "TLS", "certificate is not trusted"),
             (channel(secured.port, "smtp+starttls", pair.trusted, smtp_url=wrong), "sign in", "535"),
             (channel(strict.port), "recipients", "550 5.1.1 no such user"),
             (channel(picky.port), "test mail", "554 5.7.1 spam"),
@@ -161,14 +161,14 @@ def test_each_stage_of_a_connection_test_can_fail_with_a_remedy() -> None:
         assert secured.mails == strict.mails == picky.mails == []
 
 
-def test_a_server_that_takes_the_mail_and_says_nothing_costs_no_more_than_the_total_time() -> None:
+def test_silent_mail_server_is_bounded_by_total_time() -> None:
     began = time.monotonic()
     with MailServer(Script(silent=0.8)) as smtp_server, pytest.raises(ChannelUnavailable) as caught:
         send(smtp_server, delivery_timeout_seconds=0.3)
     assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
 
 
-def test_the_doctor_signs_in_and_says_where_or_what_to_fix() -> None:
+def test_doctor_signs_in_to_mail_server_or_says_what_to_fix() -> None:
     def found(port: int) -> tuple[bool, str, str | None]:
         made = Settings.model_validate(
             {"database_url": "sqlite://", "smtp_url": f"smtp://{LOOPBACK}:{port}", "mail_from": "exports@maple.example"}
@@ -193,7 +193,7 @@ def smtp_server() -> Iterator[MailServer]:
 def hand_off_by_email(
     make_runtime: OpenRuntime, smtp_server: MailServer, **broker: Any
 ) -> tuple[Runtime, exports.PreparedExport]:
-    """Hand off an export to a customs broker that the mail server reaches."""
+    """Hand off an export to a customs broker behind the mail server."""
     runtime = make_runtime(
         smtp_url=f"smtp://{LOOPBACK}:{smtp_server.port}", mail_from="exports@maple.example", public_url=PUBLIC
     )
@@ -205,7 +205,7 @@ def hand_off_by_email(
     return runtime, export
 
 
-def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_link(
+def test_taken_mail_is_delivered_and_resent_with_same_id_and_link(
     make_runtime: OpenRuntime, smtp_server: MailServer
 ) -> None:
     runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
@@ -222,17 +222,15 @@ def test_a_mail_that_was_taken_is_delivered_and_resent_under_the_same_id_and_lin
     assert first.read_text("plain") == second.read_text("plain")
 
 
-def test_a_handoff_is_never_sent_without_its_documents(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
+def test_handoff_without_its_documents_is_not_sent(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
     runtime, export = hand_off_by_email(make_runtime, smtp_server)
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").retried == 1
-    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
-    assert "cannot be attached" in (owed.error or "")
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
+    assert "cannot be attached" in (delivery.error or "")
     assert smtp_server.connections == 0
 
 
-def test_a_refused_mail_is_dead_and_the_operator_is_notified(
-    make_runtime: OpenRuntime, smtp_server: MailServer
-) -> None:
+def test_refused_mail_is_dead_and_the_operator_is_notified(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
     smtp_server.script.recipients = {each: f"550 5.1.1 <{each}>: no such user" for each in (DESK, CLERK)}
     runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
     report = sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
@@ -244,12 +242,10 @@ def test_a_refused_mail_is_dead_and_the_operator_is_notified(
     assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
 
 
-def test_what_a_test_key_executes_never_reaches_a_live_mailbox(
-    make_runtime: OpenRuntime, smtp_server: MailServer
-) -> None:
+def test_test_export_does_not_reach_a_live_mailbox(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
     runtime, _ = hand_off_by_email(make_runtime, smtp_server)
     export = exports.prepare_export(runtime, factories.plan(batch="batch_test"), test=True)
     exports.hand_off(runtime, export)
-    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
-    assert owed.channel == "borderbuddy"
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
+    assert delivery.channel == "borderbuddy"
     assert smtp_server.connections == 0

@@ -1,4 +1,4 @@
-"""What a handoff tells whom, and that it costs the same number of statements whatever the size."""
+"""The messages of a handoff by recipient, and its number of statements, which does not depend on the size."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(inner)
 
 
-def test_handoff_enqueues_one_message_for_the_broker_one_a_package_for_the_warehouse_and_one_for_the_operator(
+def test_handoff_enqueues_messages_for_broker_packages_and_operator(
     runtime: Runtime,
 ) -> None:
     export = exports.prepare_export(runtime, factories.plan(units=2, packages=3))
     exports.hand_off(runtime, export)
-    owed = exports.list_deliveries(runtime, export.export_id)
-    assert [(each.audience, each.partner_id, each.channel, each.state) for each in owed] == [
+    deliveries = exports.list_deliveries(runtime, export.export_id)
+    assert [(each.audience, each.partner_id, each.channel, each.state) for each in deliveries] == [
         ("customs_broker", factories.BROKER, "queue", DeliveryState.PENDING),
         *[("warehouse", factories.WAREHOUSE, "queue", DeliveryState.PENDING)] * 6,
         ("operator", factories.OPERATOR, "queue", DeliveryState.WAITING),
@@ -80,7 +80,7 @@ def test_handoff_enqueues_one_message_for_the_broker_one_a_package_for_the_wareh
     assert submission.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
 
 
-def test_every_message_fits_its_published_schema_and_carries_the_treatment_digest(runtime: Runtime) -> None:
+def test_every_message_matches_its_schema_and_has_the_treatment_digest(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     for message_type in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED):
@@ -91,7 +91,7 @@ def test_every_message_fits_its_published_schema_and_carries_the_treatment_diges
             assert message["treatmentDigest"] == export.context.treatment_digest
 
 
-def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_document(runtime: Runtime) -> None:
+def test_broker_message_has_invoice_data_and_links_to_every_document(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     (message,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
@@ -115,7 +115,7 @@ def test_broker_message_holds_the_invoice_as_importable_data_and_links_to_every_
     )
 
 
-def test_more_than_500_lines_are_linked_to_instead_of_sent(runtime: Runtime) -> None:
+def test_more_than_500_lines_are_linked(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime, factories.plan(lines=501))
     exports.hand_off(runtime, export)
     (message,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
@@ -129,12 +129,12 @@ def test_warehouse_message_has_no_price_and_no_customs_field(runtime: Runtime) -
     for message in read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED):
         found = set(keys(message)) - {"treatmentDigest"}
         assert not [key for key in found if any(word in key.lower() for word in FORBIDDEN)]
-        # The names of the customs package are no customs facts.
+        # The identifiers of the customs package are not customs facts.
         assert {key for key in found if "customs" in key.lower()} == {"customsPackageId", "customsPackageNumber"}
         assert "treatment" not in " ".join(found).lower()
 
 
-def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runtime: Runtime) -> None:
+def test_warehouse_message_has_package_contents_and_destination(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     first = read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED)[0]
@@ -147,7 +147,7 @@ def test_warehouse_message_says_what_lies_in_the_package_and_where_it_goes(runti
     assert first["shipTo"]["name"] == "Demo Housewares Inc, Dock 4"
 
 
-def test_message_ids_and_bodies_stay_the_same_when_the_step_is_prepared_again(runtime: Runtime) -> None:
+def test_repeated_step_gives_the_same_message_ids_and_bodies(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     first, second = (handoff.prepare_handoff(runtime, export.context) for _ in range(2))
     assert first.rows.notifications == second.rows.notifications
@@ -164,7 +164,7 @@ def test_message_id_differs_by_revision_audience_type_and_subject() -> None:
         (*one[:3], "exports.package.superseded.v1", "U1/P1"),
         (*one[:4], "U1/P2"),
     ]
-    # Pinned: recipients dedupe by it, so that a change would have them do their work twice.
+    # Pinned: recipients detect duplicates by this id. A change would make them work twice.
     assert outbox.derive_notification_id(*one) == "f078a662-cd5b-504e-9a2a-cf6ca0427be0"
     assert len({outbox.derive_notification_id(*each) for each in (one, *others)}) == 6
 
@@ -175,14 +175,14 @@ def count_statements(runtime: Runtime, export: exports.PreparedExport) -> int:
     return len(asked)
 
 
-def test_10_000_packages_hand_off_with_as_many_statements_as_two(runtime: Runtime) -> None:
+def test_handoff_of_10_000_packages_needs_as_many_statements_as_two(runtime: Runtime) -> None:
     small = exports.prepare_export(runtime, factories.plan(batch="small"))
     large = exports.prepare_export(runtime, factories.plan(batch="large", lines=500, packages=10_000))
     assert count_statements(runtime, large) == count_statements(runtime, small)
     assert len(exports.list_deliveries(runtime, large.export_id)) == 10_002
 
 
-def test_every_partner_is_notified_by_each_of_its_channels_in_order(runtime: Runtime) -> None:
+def test_every_partner_is_notified_over_each_channel_in_order(runtime: Runtime) -> None:
     exports.register(
         runtime,
         "br_two",
@@ -201,7 +201,7 @@ def test_every_partner_is_notified_by_each_of_its_channels_in_order(runtime: Run
     assert (submission.path, submission.channel) == ("borderbuddy", "borderbuddy")
 
 
-def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_paused_one_waits(
+def test_active_operators_are_notified_and_paused_ones_keep_pending_messages(
     make_runtime: OpenRuntime,
 ) -> None:
     runtime = make_runtime()
@@ -215,11 +215,11 @@ def test_every_operator_that_was_activated_is_told_and_what_is_pending_for_a_pau
     )
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    owed = [each for each in exports.list_deliveries(runtime, export.export_id) if each.audience == "operator"]
-    assert [(each.partner_id, each.channel) for each in owed] == [("op_1", "queue"), ("op_2", "webhook")]
+    deliveries = [each for each in exports.list_deliveries(runtime, export.export_id) if each.audience == "operator"]
+    assert [(each.partner_id, each.channel) for each in deliveries] == [("op_1", "queue"), ("op_2", "webhook")]
 
 
-def test_nothing_is_sent_to_operators_where_none_was_activated(make_runtime: OpenRuntime) -> None:
+def test_no_active_operator_means_no_operator_message(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -241,7 +241,7 @@ def test_nothing_is_sent_to_operators_where_none_was_activated(make_runtime: Ope
     assert list(queue_reader.drain_queues(runtime.settings, [queues.OPERATOR])) == []
 
 
-def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -> None:
+def test_test_export_reaches_no_live_endpoint(runtime: Runtime) -> None:
     hook = [{"channel": "webhook", "address": "https://partner.example/hook"}]
     exports.register(runtime, "br_live", "customs_broker", channels=hook)
     exports.register(runtime, "wh_live", "warehouse", channels=hook)
@@ -251,14 +251,14 @@ def test_a_test_export_reaches_no_live_endpoint_of_a_partner(runtime: Runtime) -
     assert channels == {"customs_broker": "borderbuddy", "warehouse": "queue", "operator": "queue"}
 
 
-def test_an_unregistered_partner_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
+def test_unregistered_partner_fails_the_step_and_writes_nothing(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime, factories.plan(broker="br_unknown"))
     with pytest.raises(StepFailed, match="br_unknown"):
         exports.hand_off(runtime, export)
     assert exports.list_deliveries(runtime, export.export_id) == []
 
 
-def test_a_profile_of_fields_that_there_are_no_more_stops_the_step_and_nothing_is_written(runtime: Runtime) -> None:
+def test_profile_with_unknown_field_fails_the_step_and_writes_nothing(runtime: Runtime) -> None:
     made = exports.prepare_export(runtime)
     gone = {"name": "Demo", "filename": "a.csv", "format": "csv", "columns": [{"header": "a", "field": "gone"}]}
     with runtime.db.write() as session:

@@ -1,4 +1,4 @@
-"""What any process puts down to be sent is held against its schema, and a message that is not as published is found."""
+"""Tests check each enqueued message of any process against its published schema."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from tests.interfaces.contracts.sent import SchemaMismatch, check_notifications
 from tests.support import factories
 
 
-def test_every_message_that_was_put_down_is_held_against_its_schema(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_enqueued_message_is_checked_against_its_schema(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     exports.hand_off(runtime, exports.prepare_export(runtime, factories.plan(packages=3)))
     assert check_notifications(runtime) == check_notifications(runtime, factories.ACCOUNT) == 1 + 3 + 1, (
         "broker, warehouse, operator"

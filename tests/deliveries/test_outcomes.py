@@ -1,4 +1,4 @@
-"""The outcome of an export: one word that is the same in the list, by its filter and on the export itself."""
+"""The outcome of an export: the same in the list, its filter and the export itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STATES = {
 
 @pytest.fixture
 def runtime(make_runtime: OpenRuntime, database_url: str) -> Runtime:
-    """The runtime on each database, with the partners of the builders' plans."""
+    """A runtime on each database, with the partners of the example plans."""
     runtime = make_runtime(database_url=database_url)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -63,7 +63,7 @@ def shape(
     overdue: bool = False,
     dead: str | None = None,
 ) -> None:
-    """Give the rows of an export that was handed off these states; `dead` is whose messages were given up."""
+    """Set the states of a handed-off export's rows. `dead` is the partner whose deliveries are dead."""
     late = LATE if overdue else None
     with runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(state=state.value))
@@ -79,7 +79,7 @@ def shape(
 
 
 def read_outcome(runtime: Runtime, export_id: str) -> Outcome:
-    """Return the outcome of the export; the list, every filter of the list and the export itself agree on it."""
+    """Return the outcome of the export. The list, its filters and the export itself must agree."""
     with runtime.db.read() as session:
         described = read_model.read_export(session, factories.ACCOUNT, export_id).outcome
         listed = {each.export_id: each.outcome for each in count_exports(session)}
@@ -112,7 +112,7 @@ def test_each_state_and_each_status_has_its_outcome(runtime: Runtime) -> None:
         assert read_outcome(runtime, export_id) is outcome, status
 
 
-def test_an_answer_that_is_late_is_overdue_and_an_answer_that_needs_a_person_is_itself(runtime: Runtime) -> None:
+def test_late_answer_is_overdue_unless_it_needs_a_person(runtime: Runtime) -> None:
     export_id = hand_off(runtime)
     for status in (SubmissionState.PENDING, SubmissionState.DELIVERED, SubmissionState.ACCEPTED, SubmissionState.FILED):
         shape(runtime, export_id, status=status, overdue=True)
@@ -122,7 +122,7 @@ def test_an_answer_that_is_late_is_overdue_and_an_answer_that_needs_a_person_is_
         assert read_outcome(runtime, export_id) is STATUSES[status]
 
 
-def test_what_the_warehouse_did_not_get_is_undeliverable_and_a_copy_is_not(runtime: Runtime) -> None:
+def test_dead_warehouse_message_is_undeliverable_and_a_dead_copy_is_not(runtime: Runtime) -> None:
     export_id = hand_off(runtime)
     shape(runtime, export_id, status=SubmissionState.RELEASED, dead="warehouse")
     assert read_outcome(runtime, export_id) is Outcome.UNDELIVERABLE
@@ -131,7 +131,7 @@ def test_what_the_warehouse_did_not_get_is_undeliverable_and_a_copy_is_not(runti
         assert read_outcome(runtime, export_id) is Outcome.RELEASED, audience
 
 
-def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
+def test_filter_by_several_outcomes_finds_all(runtime: Runtime) -> None:
     rejected, held, released = (hand_off(runtime, batch) for batch in ("A", "B", "C"))
     shape(runtime, rejected, status=SubmissionState.REJECTED)
     shape(runtime, held, status=SubmissionState.HELD)
@@ -149,7 +149,7 @@ def test_several_outcomes_are_found_at_once(runtime: Runtime) -> None:
         (SubmissionState.FILED, "overdue: br_1 filed the entry, and customs did not release the goods by 2026-11-24"),
     ],
 )
-def test_the_status_sentence_says_what_is_late_and_since_when(
+def test_status_text_names_the_overdue_status_and_deadline(
     runtime: Runtime, stands_at: SubmissionState, described: str
 ) -> None:
     export_id = hand_off(runtime)
@@ -159,7 +159,7 @@ def test_the_status_sentence_says_what_is_late_and_since_when(
     assert described.replace("br_1", factories.BROKER) in status
 
 
-def test_a_list_is_one_statement_that_walks_its_index_whatever_it_is_filtered_by(runtime: Runtime) -> None:
+def test_filtered_list_is_one_statement_that_uses_an_index(runtime: Runtime) -> None:
     hand_off(runtime)
     for outcomes in ((), (Outcome.UNDELIVERABLE,), tuple(Outcome)):
         wanted = ExportFilter(outcomes=outcomes)

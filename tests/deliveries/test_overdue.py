@@ -1,4 +1,4 @@
-"""A customs broker that says nothing in time is an alarm, once a status; one that has spoken is none."""
+"""Overdue submissions: a missing answer notifies the operators once per status; an answer in time does not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def record_answer(runtime: Runtime, status: str) -> None:
     submissions.receive_answer(runtime, read_submission(runtime).id, body, "partner:br")
 
 
-def test_one_that_cannot_be_notified_blocks_none_of_the_others(
+def test_failed_overdue_notification_does_not_block_others(
     runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exports_late = [
@@ -55,7 +55,7 @@ def test_one_that_cannot_be_notified_blocks_none_of_the_others(
 
     def report_overdue(session: Session, late: outbox.OverdueStatus) -> outbox.Enqueued:
         if late.export_id == bad.export_id:
-            raise ValueError("this one cannot be told")
+            raise ValueError("this one cannot be notified")
         return real(session, late)
 
     with monkeypatch.context() as patched:
@@ -78,7 +78,7 @@ def list_alarms(runtime: Runtime) -> list[dict[str, str]]:
     return [json.loads(row.data) for row in rows]
 
 
-def test_a_handoff_that_nobody_took_in_time_is_notified_to_the_operators_once(runtime: Runtime, clock: Clock) -> None:
+def test_undelivered_handoff_notifies_operators_once(runtime: Runtime, clock: Clock) -> None:
     export = hand_off(runtime)
     began = clock.now
     clock.pass_seconds(15 * MINUTE - 1)
@@ -93,7 +93,7 @@ def test_a_handoff_that_nobody_took_in_time_is_notified_to_the_operators_once(ru
     assert exports.read_event_types(runtime, export.export_id)[-1] == "HANDOFF_OVERDUE"
 
 
-def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Runtime, clock: Clock) -> None:
+def test_each_status_has_a_deadline_and_is_overdue_once(runtime: Runtime, clock: Clock) -> None:
     export = hand_off(runtime)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     waits = {"delivered": HOUR, "received": DAY, "accepted": 2 * DAY, "filed": 5 * DAY}
@@ -114,9 +114,7 @@ def test_each_status_has_a_deadline_of_its_own_and_may_be_late_once(runtime: Run
 
 
 @pytest.mark.parametrize("status", ["rejected", "query", "held", "released"])
-def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
-    runtime: Runtime, clock: Clock, status: str
-) -> None:
+def test_final_answer_ends_the_deadline(runtime: Runtime, clock: Clock, status: str) -> None:
     hand_off(runtime)
     record_answer(runtime, status)
     assert read_submission(runtime).deadline_at is None
@@ -124,7 +122,7 @@ def test_an_answer_that_leaves_the_broker_nothing_to_say_ends_the_wait(
     assert overdue.notify_overdue(runtime) == []
 
 
-def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(runtime: Runtime, clock: Clock) -> None:
+def test_answer_in_time_is_not_overdue_and_repetition_extends_nothing(runtime: Runtime, clock: Clock) -> None:
     hand_off(runtime)
     record_answer(runtime, "received")
     first = read_submission(runtime).deadline_at
@@ -133,7 +131,7 @@ def test_an_answer_in_time_is_no_alarm_and_a_repeated_one_gives_no_more_time(run
     assert read_submission(runtime).deadline_at == first
 
 
-def test_many_sweeps_at_once_raise_one_alarm(make_runtime: OpenRuntime, database_url: str) -> None:
+def test_concurrent_sweeps_notify_once(make_runtime: OpenRuntime, database_url: str) -> None:
     runtime = make_runtime(database_url=database_url, deadline_delivered_seconds=0.001)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -149,7 +147,7 @@ def test_many_sweeps_at_once_raise_one_alarm(make_runtime: OpenRuntime, database
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "HANDOFF_OVERDUE"]
 
 
-def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: Runtime, clock: Clock) -> None:
+def test_superseded_handoff_is_not_overdue(runtime: Runtime, clock: Clock) -> None:
     hand_off(runtime)
     with runtime.db.write() as session:
         session.execute(update(Export).values(state="superseded"))
@@ -157,7 +155,7 @@ def test_a_handoff_that_a_newer_revision_replaced_is_nobodys_to_answer(runtime: 
     assert overdue.notify_overdue(runtime) == []
 
 
-def test_the_alarm_reaches_the_operators_queue_and_inspect_shows_when(runtime: Runtime, clock: Clock) -> None:
+def test_overdue_message_reaches_operator_queue_and_inspect_shows_it(runtime: Runtime, clock: Clock) -> None:
     export = hand_off(runtime)
     clock.pass_seconds(DAY)
     (stream,) = overdue.notify_overdue(runtime)

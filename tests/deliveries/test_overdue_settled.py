@@ -1,4 +1,4 @@
-"""A handoff that was late is late no more once nobody waits for its answer."""
+"""A handoff is not overdue any more when its answer is no longer expected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_u
 
 
 def count_late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
-    """Return how many handoffs the gauge counts, and the exports that are listed as overdue."""
+    """Return the gauge's number of overdue handoffs, and the exports listed as overdue."""
     families = {family.name: family for family in WorkCollector(workflow.runtime).collect()}
     (sample,) = families["exports_handoffs_overdue"].samples
     wanted = ExportFilter(outcomes=(Outcome.OVERDUE,))
@@ -46,7 +46,7 @@ def purge(workflow: WorkflowHarness, _: str) -> None:
 
 
 @pytest.mark.parametrize("end", [amend, purge])
-def test_a_late_handoff_counts_until_its_export_is_amended_or_purged(
+def test_overdue_handoff_counts_until_amendment_or_purge(
     workflow_on_both: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
     export_id = execute_export(workflow_on_both)

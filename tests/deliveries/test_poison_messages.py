@@ -1,7 +1,6 @@
-"""What fails before a partner is asked, or ends whoever sends it: recorded as any other try, and never for ever.
+"""Failures before the partner is reached, and deaths of the sender: recorded as attempts, with an end.
 
-A message is delivered or ends as a dead letter where it can be seen, whatever stands in the way, and holds up others of its
-stream for so long alone.
+Each message is delivered or becomes a visible dead letter, and blocks others of its stream only for a limited time.
 """
 
 from __future__ import annotations
@@ -33,18 +32,16 @@ LEASE_SECONDS = 30
 
 
 class Crash(BaseException):
-    """The end of the process."""
+    """The death of the process."""
 
 
 def reopen_with_another_key(runtime: Runtime) -> Runtime:
-    """The runtime of a process that was given another secret key, and not the one before it."""
+    """Return a runtime with another secret key, without the previous one."""
     changed = runtime.settings.model_copy(update={"secret_key": SecretStr("another secret key, of forty characters")})
     return replace(runtime, settings=changed)
 
 
-def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_unreadable_secret_is_a_failed_attempt_with_remedy(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
     assert deliver(reopen_with_another_key(runtime), export).retried == 1
@@ -57,7 +54,7 @@ def test_secret_that_does_not_open_is_a_failed_try_that_names_the_remedy(
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in str(view.remedy)
 
 
-def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_whole_stream(
+def test_permanently_unreadable_secret_makes_the_stream_dead(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint()
@@ -69,9 +66,7 @@ def test_secret_that_never_opens_ends_in_dead_letters_and_a_schedule_for_the_who
     assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_DEAD") == 3
 
 
-def test_key_that_comes_back_in_time_has_all_delivered(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_restored_key_delivers_all(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
     deliver(reopen_with_another_key(runtime), export)
@@ -79,7 +74,7 @@ def test_key_that_comes_back_in_time_has_all_delivered(
     assert deliver(runtime, export).delivered == 3
 
 
-def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
+def test_queue_delivery_needs_no_readable_secret(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     assert sender.notify_audience(reopen_with_another_key(runtime), export.context, outbox.WAREHOUSE) == []
@@ -89,7 +84,7 @@ def test_queue_needs_no_secret_that_opens(runtime: Runtime) -> None:
 
 
 def make_unmakeable(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> None:
-    """Have the message with this id be one that cannot be made."""
+    """Make the building of the message with this id fail."""
     make = messages.build_cloud_event
 
     def made(settings: Any, notification: Notification, *rest: Any, **named: Any) -> bytes:
@@ -100,7 +95,7 @@ def make_unmakeable(monkeypatch: pytest.MonkeyPatch, notification_id: str) -> No
     monkeypatch.setattr(messages, "build_cloud_event", made)
 
 
-def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_before_it_nor_for_ever_those_behind(
+def test_unbuildable_message_is_a_failed_attempt_and_delays_only_later_ones(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint()
@@ -116,11 +111,11 @@ def test_message_that_cannot_be_made_is_a_failed_try_and_holds_up_neither_those_
     assert states(runtime, export) == [("delivered", 1), ("dead", 3), ("delivered", 1)]
     tried = queries.get_delivery(runtime, factories.ACCOUNT, bad.id)
     assert [(each.outcome, each.status) for each in tried.tries] == [("failed", "MessageNotBuilt")] * 3
-    assert tried.error == "RuntimeError as the message was made", "what it says may be a fact of the plan"
+    assert tried.error == "building the message failed: RuntimeError", "what it says may be a fact of the plan"
 
 
 def crash_on_send(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *, times: int = 1_000) -> list[list[str]]:
-    """Have the process end as it sends the message with this id, or any; return what each claim sent, in order."""
+    """Crash the sender at the message with this id, or at any. Return the messages of each claim, in order."""
     sent: list[list[str]] = []
     left = [times]
 
@@ -138,7 +133,7 @@ def crash_on_send(monkeypatch: pytest.MonkeyPatch, poison: str | None = None, *,
 
 
 def run_lives(runtime: Runtime, export: exports.PreparedExport, clock: Clock, *, deaths: int) -> None:
-    """Let so many processes end at the stream, one after another, and a last one see to the end of it."""
+    """Send the stream with `deaths` senders that die, one after another, and a last one that finishes."""
     for _ in range(deaths):
         with pytest.raises(Crash):
             deliver(runtime, export)
@@ -147,7 +142,7 @@ def run_lives(runtime: Runtime, export: exports.PreparedExport, clock: Clock, *,
 
 
 @mark_own_stack("F3")
-def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
+def test_message_after_six_lost_workers_is_delivered(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()
@@ -155,14 +150,14 @@ def test_message_whose_worker_was_lost_six_times_is_made_at_the_seventh(
     crash_on_send(monkeypatch, times=6)
     run_lives(runtime, export, clock, deaths=6)
     assert states(runtime, export) == [("delivered", 1)] * 3
-    assert [each.outcome for each in attempts(runtime)] == ["delivered"] * 3, "what nobody knows is no attempt"
+    assert [each.outcome for each in attempts(runtime)] == ["delivered"] * 3, "a lost attempt has no row"
     assert [
         each.error for each in exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     ] == [None] * 3
 
 
 @mark_own_stack("F3")
-def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are_delivered(
+def test_poison_message_becomes_dead_and_the_others_are_delivered(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     runtime = make_runtime(database_url=database_url, delivery_schedule_seconds=(1, 1))
@@ -180,7 +175,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
                 update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until).is_not(None))
             )
     deliver(runtime, export)
-    # Together at first; then, because nobody knows which of them it was, one by one.
+    # Together at first; then one by one, because the poison message is unknown.
     assert sent == [ids[:3], ids[:1], ids[1:2], *[ids[2:3]] * 3, ids[3:4], ids[4:5]]
     assert states(runtime, export) == [
         ("delivered", 1),
@@ -195,9 +190,9 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
         if each.state == "dead"
     )
     view = queries.get_delivery(runtime, factories.ACCOUNT, given_up.id)
-    assert str(view.error).startswith(f"{streams.WORKER_LOST}, at the last of 4 tries: it was killed, crashed")
+    assert str(view.error).startswith(f"{streams.WORKER_LOST}, at the last of 4 attempts: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
-    assert str(view.remedy).startswith("the logs of the process that sends")
+    assert str(view.remedy).startswith("see in the logs of the sending process")
     with runtime.db.read() as session:
         notices = session.exec(
             select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
@@ -205,7 +200,7 @@ def test_message_that_ends_every_sender_is_found_and_given_up_and_the_others_are
     assert len(notices) == 1
 
 
-def test_message_whose_worker_was_lost_says_so_until_it_is_taken(
+def test_lost_worker_error_is_shown_until_delivery(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()
@@ -219,7 +214,7 @@ def test_message_whose_worker_was_lost_says_so_until_it_is_taken(
     assert [each.error for each in rows] == [streams.WORKER_LOST, None, None]
 
 
-def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resent(
+def test_resent_poison_message_has_a_full_schedule_again(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime(delivery_schedule_seconds=(1,))
@@ -233,7 +228,7 @@ def test_message_that_ended_its_senders_has_all_its_tries_again_once_it_is_resen
     assert states(runtime, export) == [("delivered", 2)]
 
 
-def test_attempt_that_is_retried_lost_no_worker(
+def test_failed_attempt_does_not_count_as_lost_worker(
     make_runtime: OpenRuntime, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()
@@ -243,4 +238,4 @@ def test_attempt_that_is_retried_lost_no_worker(
         clock.pass_seconds(pause)
     sent = crash_on_send(monkeypatch, "nobody's")
     assert deliver(runtime, export).delivered == 3
-    assert [len(each) for each in sent] == [3], "together, as they were before"
+    assert [len(each) for each in sent] == [3], "together, as before"

@@ -1,4 +1,4 @@
-"""Answers that we ask the borderbuddy endpoint for, and that the sandbox broker gives when it is asked."""
+"""Polls of the borderbuddy endpoint, and the sandbox broker's answers to polls."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def list_recorded(runtime: Runtime) -> list[str]:
         return list(session.exec(select(Acknowledgement.id).order_by(col(Acknowledgement.id))).all())
 
 
-def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_once(
+def test_endpoint_is_polled_by_its_handoff_id_and_each_answer_counts_once(
     make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
     filed = {"id": "n-2", "status": "filed", "entryNumber": "ABC-1234567-8"}
@@ -94,9 +94,7 @@ def test_the_endpoint_is_asked_by_the_id_that_it_gave_and_each_answer_counts_onc
     ],
     ids=str,
 )
-def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
-    make_runtime: OpenRuntime, endpoint: Start, answer: Script
-) -> None:
+def test_poll_answer_out_of_contract_is_only_logged(make_runtime: OpenRuntime, endpoint: Start, answer: Script) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, answer).url)
     sent = hand_over(runtime)
     with capture_logs() as logs:
@@ -105,9 +103,7 @@ def test_what_the_endpoint_says_out_of_contract_is_a_log_event_and_nothing_else(
     assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
 
 
-def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the_log(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_poll_answer_after_purge_is_dropped_and_logged(make_runtime: OpenRuntime, endpoint: Start) -> None:
     late = encode_status(FIRST, {"id": "n-1", "status": "query", "message": "canary"})
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, late).url)
     sent = hand_over(runtime)
@@ -119,7 +115,7 @@ def test_what_the_endpoint_answers_after_the_purge_is_dropped_with_a_word_in_the
     assert list_recorded(runtime) == ["BB/1:received"]
 
 
-def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_often_then(
+def test_endpoint_is_polled_less_often_after_the_first_answer(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
@@ -137,9 +133,7 @@ def test_it_is_asked_a_while_after_the_handoff_while_nobody_looked_and_less_ofte
     assert polling.take_due_polls(runtime) == asked
 
 
-def test_an_endpoint_that_names_no_handoff_answers_by_itself(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_endpoint_without_handoff_id_is_not_polled(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     broker = endpoint(Script(202))
     runtime = make_runtime(borderbuddy_url=broker.url)
     sent = hand_over(runtime)
@@ -149,7 +143,7 @@ def test_an_endpoint_that_names_no_handoff_answers_by_itself(
     assert len(broker.requests) == 1
 
 
-def test_the_live_endpoint_is_not_asked_about_a_test_export(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_live_endpoint_is_not_polled_for_a_test_export(make_runtime: OpenRuntime, endpoint: Start) -> None:
     live, test = endpoint(), endpoint(RECEIVED, encode_status(FIRST))
     runtime = make_runtime(borderbuddy_url=live.url, borderbuddy_sandbox_url=test.url)
     sent = hand_over(runtime, test=True)
@@ -169,7 +163,7 @@ def test_the_live_endpoint_is_not_asked_about_a_test_export(make_runtime: OpenRu
         ("H2", ["received"], ["received", "held"]),
     ],
 )
-def test_the_sandbox_says_what_its_script_has_said_by_now(
+def test_sandbox_poll_returns_the_answers_due_so_far(
     make_runtime: OpenRuntime, clock: Clock, number: str, at_once: list[str], later: list[str]
 ) -> None:
     runtime = make_runtime()
@@ -194,7 +188,7 @@ def test_the_sandbox_says_what_its_script_has_said_by_now(
             sandbox_broker.list_answers(runtime, unknown)
 
 
-def test_the_channel_reads_what_the_published_schema_says(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_channel_reads_answers_of_the_published_schema(make_runtime: OpenRuntime, endpoint: Start) -> None:
     answers = [{"id": "n", "status": "held", "message": "Customs looks into it."}]
     broker = endpoint(encode_status(*answers))
     runtime = make_runtime(borderbuddy_url=broker.url)

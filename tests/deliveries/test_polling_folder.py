@@ -1,4 +1,4 @@
-"""Answers that we fetch: files in in/ on a customs broker's SFTP server, recorded once and moved, whatever they hold."""
+"""Polls of in/ on a customs broker's SFTP server: each file is recorded once and moved, whatever it contains."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 
 @pytest.fixture
 def runtime(make_runtime: OpenRuntime, server: SftpServer) -> Runtime:
-    """A runtime whose customs broker takes handoffs by SFTP."""
+    """A runtime whose customs broker receives handoffs by SFTP."""
     runtime = make_runtime(delivery_timeout_seconds=5)
     exports.register(
         runtime, factories.BROKER, "customs_broker", path="byob", channels=[server.endpoint() | {"password": PASSWORD}]
@@ -54,7 +54,7 @@ def runtime(make_runtime: OpenRuntime, server: SftpServer) -> Runtime:
 
 
 def hand_over(runtime: Runtime) -> BrokerSubmission:
-    """Hand off an export, and return its submission."""
+    """Hand off an export and return its submission."""
     export = exports.prepare_export(runtime)
     with runtime.db.write() as session:
         session.execute(update(Artifact).values(sha256=runtime.store.put(b"doc")))
@@ -90,7 +90,7 @@ def read_inbox(runtime: Runtime) -> PollResult:
     return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER)
 
 
-def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime: Runtime, server: SftpServer) -> None:
+def test_handoff_is_uploaded_with_documents_and_its_answer_is_recorded(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     assert (sent.state, sent.channel) == ("delivered", "sftp")
     (folder,) = (server.root / "out").iterdir()
@@ -106,7 +106,7 @@ def test_a_handoff_goes_out_with_its_documents_and_its_answer_comes_back(runtime
     assert (event.actor, event.data["entryNumber"]) == (f"partner:{factories.BROKER}", "ABC-1234567-8")
 
 
-def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
+def test_folder_with_unreadable_credential_is_read_later(
     runtime: Runtime, make_runtime: OpenRuntime, server: SftpServer
 ) -> None:
     sent = hand_over(runtime)
@@ -117,9 +117,7 @@ def test_a_folder_whose_credential_does_not_open_is_read_once_it_does(
     assert read_inbox(runtime) == PollResult(recorded=1)
 
 
-def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recorded(
-    runtime: Runtime, server: SftpServer
-) -> None:
+def test_answer_to_purged_export_is_moved_to_refused(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     exports.purge(runtime, sent.export_id)
     write_inbox_file(server, "a1.json", build_answer(sent.id, "query", message="canary"))
@@ -128,7 +126,7 @@ def test_an_answer_to_what_was_purged_is_put_aside_with_the_reason_and_not_recor
     assert list_answers(runtime) == []
 
 
-def test_a_rejection_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
+def test_rejection_file_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
     write_inbox_file(server, "a.json", build_answer(hand_over(runtime).id, "rejected", fields=fields))
     read_inbox(runtime)
@@ -137,7 +135,7 @@ def test_a_rejection_names_its_fields(runtime: Runtime, server: SftpServer) -> N
     assert read_submission(runtime).state == "rejected"
 
 
-def test_what_was_recorded_and_not_moved_is_moved_without_another_effect(runtime: Runtime, server: SftpServer) -> None:
+def test_recorded_but_unmoved_file_is_moved_without_effect(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     for _ in range(2):
         write_inbox_file(server, "a.json", build_answer(sent.id))
@@ -145,12 +143,12 @@ def test_what_was_recorded_and_not_moved_is_moved_without_another_effect(runtime
     assert list_answers(runtime) == [("A-1", "accepted")]
     names = sorted(list_inbox(server))
     assert names[1] == "done/a.json"
-    assert names[0].startswith("done/a-"), "the second of the name does not overwrite the first"
+    assert names[0].startswith("done/a-"), "the second file of that name does not overwrite the first"
     log = exports.read_event_types(runtime, sent.export_id)
     assert log.count("BROKER_ACKNOWLEDGED") == 1
 
 
-def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runtime, server: SftpServer) -> None:
+def test_answers_in_a_read_only_folder_are_recorded(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", build_answer(sent.id, "received", 1))
     write_inbox_file(server, "b.json", build_answer(sent.id, "accepted", 2))
@@ -162,7 +160,7 @@ def test_answers_are_recorded_where_the_folder_may_not_be_changed(runtime: Runti
     assert read_submission(runtime).state == "accepted"
 
 
-def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, server: SftpServer) -> None:
+def test_concurrent_polls_record_each_answer_once(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     for number in range(5):
         write_inbox_file(server, f"a{number}.json", build_answer(sent.id, "received", number))
@@ -177,7 +175,7 @@ def test_readings_at_the_same_time_record_each_answer_once(runtime: Runtime, ser
     assert sorted(list_inbox(server)) == [f"done/a{number}.json" for number in range(5)]
 
 
-def test_what_is_being_written_is_left_until_it_has_its_name(runtime: Runtime, server: SftpServer) -> None:
+def test_partial_file_is_left_until_it_is_renamed(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json.part", build_answer(sent.id))
     assert read_inbox(runtime) == PollResult()
@@ -202,9 +200,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
-def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
-    runtime: Runtime, server: SftpServer, body: bytes
-) -> None:
+def test_invalid_answer_file_is_moved_to_refused_and_logged(runtime: Runtime, server: SftpServer, body: bytes) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", body)
     write_inbox_file(server, "b.json", build_answer(sent.id))
@@ -218,7 +214,7 @@ def test_what_is_no_answer_is_put_aside_with_the_reason_and_logged(
     assert list_answers(runtime) == [("A-1", "accepted")]
 
 
-def test_an_answer_for_another_partner_is_refused_and_does_not_reveal_that_it_exists(
+def test_answer_for_another_partner_is_refused_as_unknown(
     make_runtime: OpenRuntime, server: SftpServer, tmp_path: Path
 ) -> None:
     runtime = make_runtime()
@@ -236,7 +232,7 @@ def test_an_answer_for_another_partner_is_refused_and_does_not_reveal_that_it_ex
     assert reason == found["refused/nobodys.json.reason.txt"].decode().replace("sub_" + "0" * 32, "X")
 
 
-def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
+def test_links_and_folders_are_moved_to_refused_unread(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
     sent = hand_over(runtime)
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_bytes(build_answer(sent.id))
@@ -251,7 +247,7 @@ def test_links_and_folders_are_put_aside_unread(runtime: Runtime, server: SftpSe
     assert elsewhere.exists()
 
 
-def test_names_that_lead_elsewhere_are_never_followed_and_counted(runtime: Runtime, server: SftpServer) -> None:
+def test_unsafe_names_are_ignored_and_counted(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     (server.root / "secret.json").write_bytes(build_answer(sent.id))
     tricks = [b"../secret.json", b"/secret.json", b"..", b"a\x00.json", b"a\n.json", b"\xff\xfe.json", b"in/../x.json"]
@@ -260,21 +256,21 @@ def test_names_that_lead_elsewhere_are_never_followed_and_counted(runtime: Runti
     write_inbox_file(server, "réponse.json", build_answer(sent.id))
     with capture_logs() as logs:
         assert read_inbox(runtime) == PollResult(ignored=len(tricks) - 1 + 2), (
-            "all but the one that servers list themselves"
+            "all but the entry that servers list themselves"
         )
     assert {"event": "answer_files_ignored", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
     assert list_answers(runtime) == []
     assert list_inbox(server).keys() == {"answer.txt", "réponse.json"}
 
 
-def test_a_name_that_is_listed_and_gone_harms_nothing(runtime: Runtime, server: SftpServer) -> None:
+def test_file_gone_after_listing_is_skipped(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     server.faults.names = [b"gone.json"]
     write_inbox_file(server, "a.json", build_answer(sent.id))
     assert read_inbox(runtime) == PollResult(recorded=1)
 
 
-def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, server: SftpServer) -> None:
+def test_unreadable_file_is_moved_to_refused(runtime: Runtime, server: SftpServer) -> None:
     def refuse(path: str) -> None:
         if path.endswith("a.json"):
             raise asyncssh.SFTPPermissionDenied("not yours")
@@ -287,7 +283,7 @@ def test_a_file_that_the_server_does_not_give_is_put_aside(runtime: Runtime, ser
     assert b"PermissionDenied" in list_inbox(server)["refused/a.json.reason.txt"]
 
 
-def test_one_reading_takes_a_bounded_number_the_oldest_first_and_the_next_the_rest(
+def test_poll_takes_a_bounded_number_oldest_first(
     runtime: Runtime, server: SftpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sftp_inbox, "MAX_FILES", 4)
@@ -301,9 +297,7 @@ def test_one_reading_takes_a_bounded_number_the_oldest_first_and_the_next_the_re
     assert read_inbox(runtime) == PollResult(recorded=2)
 
 
-def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
-    runtime: Runtime, server: SftpServer, tmp_path: Path
-) -> None:
+def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", build_answer(sent.id))
     server.password = PASSWORD[::-1]
@@ -321,15 +315,13 @@ def test_a_server_that_is_down_or_another_is_a_log_event_and_nothing_else(
     assert list(list_inbox(server)) == ["a.json"]
 
 
-# Who is asked, and when
+# Which partners are polled, and when
 
 
 FOLDER = Poll(factories.ACCOUNT, factories.BROKER)
 
 
-def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_than_set(
-    runtime: Runtime, clock: Clock
-) -> None:
+def test_partner_is_polled_only_with_open_submissions_at_the_set_interval(runtime: Runtime, clock: Clock) -> None:
     assert polling.take_due_polls(runtime) == [], "nothing was sent"
     hand_over(runtime)
     clock.pass_seconds(60)
@@ -342,20 +334,20 @@ def test_a_partner_is_asked_while_something_may_be_answered_and_no_more_often_th
 
 
 @pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
-def test_a_partner_is_asked_until_the_goods_are_released(runtime: Runtime, state: str, *, asked: bool) -> None:
+def test_partner_is_polled_until_release(runtime: Runtime, state: str, *, asked: bool) -> None:
     hand_over(runtime)
     with runtime.db.write() as session:
         session.execute(update(BrokerSubmission).values(state=state))
     assert polling.take_due_polls(runtime) == [FOLDER] * asked
 
 
-def test_what_has_had_no_news_for_a_month_is_not_asked_about(runtime: Runtime, clock: Clock) -> None:
+def test_submission_without_change_for_a_month_is_not_polled(runtime: Runtime, clock: Clock) -> None:
     hand_over(runtime)
     clock.pass_seconds(30 * 86_400)
     assert polling.take_due_polls(runtime) == []
 
 
-def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: Runtime, server: SftpServer) -> None:
+def test_paused_partner_or_open_breaker_is_not_polled(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", build_answer(sent.id))
     with runtime.db.write() as session:
@@ -368,7 +360,7 @@ def test_a_paused_partner_and_one_whose_breaker_is_open_are_not_asked(runtime: R
     assert read_inbox(runtime) == PollResult()
 
 
-def test_many_sweeps_at_once_ask_a_partner_once(
+def test_concurrent_sweeps_poll_a_partner_once(
     make_runtime: OpenRuntime, server: SftpServer, database_url: str
 ) -> None:
     runtime = make_runtime(database_url=database_url)
@@ -385,7 +377,7 @@ def test_many_sweeps_at_once_ask_a_partner_once(
     assert found == [FOLDER]
 
 
-def test_each_poll_is_a_task_of_its_own_on_the_deliveries_queue() -> None:
+def test_each_poll_is_a_separate_task_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
         dispatch.publish_polls([FOLDER, Poll(factories.ACCOUNT, factories.BROKER, "sub_1")])

@@ -1,4 +1,4 @@
-"""A partner that lost what it was sent gets it again, with the same ids, and nobody else does."""
+"""A partner that lost its messages gets them again with the same ids. Other partners do not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def states(runtime: Runtime, export_id: str, partner_id: str) -> list[str]:
     return [each.state for each in exports.list_deliveries(runtime, export_id, partner_id)]
 
 
-def test_everything_is_requeued_with_the_same_ids_for_that_partner_alone(
+def test_replay_requeues_all_messages_only_for_that_partner(
     make_runtime: OpenRuntime, endpoint: Start, database_url: str
 ) -> None:
     broker, warehouse = endpoint(), endpoint()
@@ -86,9 +86,7 @@ def test_everything_is_requeued_with_the_same_ids_for_that_partner_alone(
         assert exports.read_event_types(runtime, export_id).count("DELIVERY_RESENT") == 1
 
 
-def test_one_recipient_that_fails_never_has_another_sent_again(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_failing_recipient_does_not_resend_to_others(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     broker, warehouse = endpoint(Script(500), Script(500), Script(204)), endpoint()
     runtime = make_partners(make_runtime(delivery_schedule_seconds=[1]), broker, warehouse)
     export_id = hand_off(runtime)
@@ -114,7 +112,7 @@ def read_submission(runtime: Runtime) -> str:
         return session.exec(select(BrokerSubmission.state)).one()
 
 
-def test_what_is_still_pending_or_was_cancelled_is_left_alone(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_replay_skips_pending_and_cancelled(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     export_id = hand_off(runtime, sent=False)
     with runtime.db.write() as session:
@@ -126,7 +124,7 @@ def test_what_is_still_pending_or_was_cancelled_is_left_alone(make_runtime: Open
     assert "DELIVERY_RESENT" not in exports.read_event_types(runtime, export_id)
 
 
-def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_enqueued(
+def test_replay_span_uses_delivery_time_or_enqueue_time_of_dead(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     broker = endpoint(Script(410))
@@ -152,7 +150,7 @@ def test_the_span_goes_by_when_it_was_delivered_and_what_died_by_when_it_was_enq
     assert found(BROKER, since=began + timedelta(seconds=600), states=["dead"]) == [early]
 
 
-def test_only_the_kinds_and_states_that_were_asked_for(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_replay_selects_requested_types_and_states(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     hand_off(runtime)
     assert replay_to(runtime, WAREHOUSE, states=["dead"])[0].messages == 0
@@ -160,7 +158,7 @@ def test_only_the_kinds_and_states_that_were_asked_for(make_runtime: OpenRuntime
     assert replay_to(runtime, WAREHOUSE, eventTypes=[MessageType.PACKAGE_RECORDED])[0].messages == 2
 
 
-def test_pages_follow_each_other_with_one_update_each(
+def test_replay_pages_take_one_update_each(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "EXPORTS_PER_PAGE", 2)
@@ -176,7 +174,7 @@ def test_pages_follow_each_other_with_one_update_each(
     assert sum(each.startswith("UPDATE deliveries") for each in asked) == 3
 
 
-def test_an_export_is_never_split_between_pages(
+def test_replay_does_not_split_an_export_between_pages(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MESSAGES_PER_PAGE", 1)
@@ -188,9 +186,7 @@ def test_an_export_is_never_split_between_pages(
     assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, None, [second])
 
 
-def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_superseded_message_is_neither_replayed_nor_resent(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     old, new = hand_off(runtime, "one"), hand_off(runtime, "two")
     with runtime.db.write() as session:
@@ -210,7 +206,7 @@ def test_what_a_newer_revision_has_replaced_is_neither_replayed_nor_resent(
         )
 
 
-def test_a_test_key_has_nothing_sent_to_a_live_endpoint(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_test_key_cannot_replay_to_a_live_endpoint(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     live = hand_off(runtime)
     assert replay_to(runtime, WAREHOUSE, test_only=True)[0].messages == 0
@@ -220,13 +216,13 @@ def test_a_test_key_has_nothing_sent_to_a_live_endpoint(make_runtime: OpenRuntim
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 
 
-def test_an_unknown_partner_is_not_found_and_the_account_is_its_own_operator(runtime: Runtime) -> None:
+def test_replay_of_unknown_partner_is_not_found_but_the_account_id_is_valid(runtime: Runtime) -> None:
     with pytest.raises(NotFound):
         replay_to(runtime, "wh_unknown")
     assert replay_to(runtime, factories.ACCOUNT)[0].messages == 0
 
 
-def test_the_event_says_who_is_sent_how_much_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_replay_event_has_partner_and_message_count(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     export_id = hand_off(runtime)
     replay_to(runtime, WAREHOUSE)

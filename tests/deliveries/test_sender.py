@@ -1,4 +1,4 @@
-"""Claims, order, retries, dead letters and what is written about each: on the database's clock, with scripted endpoints."""
+"""Claims, order, retries, dead letters and their records: on the database's clock, with scripted endpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.system.faults.matrix import mark_own_stack
 Start = Callable[..., Endpoint]
 
 
-def test_everything_is_delivered_in_order_and_the_log_says_so_once(
+def test_deliveries_are_sent_in_order_and_logged_once(
     make_runtime: OpenRuntime, endpoint: Start, database_url: str
 ) -> None:
     runtime, hook = make_runtime(database_url=database_url), endpoint()
@@ -45,7 +45,7 @@ def test_everything_is_delivered_in_order_and_the_log_says_so_once(
 
 
 @mark_own_stack("F18")
-def test_of_16_claims_at_once_one_wins(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
+def test_one_of_16_concurrent_claims_wins(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
     runtime = make_runtime(database_url=database_url)
     export = hand_off_by_webhook(runtime, endpoint().url)
     together = threading.Barrier(16)
@@ -66,7 +66,7 @@ def test_of_16_claims_at_once_one_wins(make_runtime: OpenRuntime, endpoint: Star
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouched(
+def test_failed_message_stops_the_stream_and_leaves_the_rest(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(), endpoint(Script(), Script(500, b"on fire"), Script())
@@ -74,7 +74,7 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
     report = deliver(runtime, export)
     assert (report.delivered, report.retried, report.dead) == (1, 1, 0)
     assert states(runtime, export) == [("delivered", 1), ("pending", 1), ("pending", 0)]
-    assert deliver(runtime, export).delivered == 0, "nothing overtakes a message that waits for its next try"
+    assert deliver(runtime, export).delivered == 0, "no message overtakes one that waits for its retry"
     assert len(hook.requests) == 2
     failed = attempts(runtime)[1]
     assert (failed.outcome, failed.status, failed.answer, failed.error_class) == (
@@ -87,7 +87,7 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
     assert deliver(runtime, export).delivered == 2
     ids = [request.headers["webhook-id"] for request in hook.requests]
     assert ids == [ids[0], ids[1], ids[1], ids[3]]
-    assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every try"
+    assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every attempt"
     assert exports.read_event_types(runtime, export.export_id) == [
         "HANDED_OFF",
         "DELIVERY_FAILED",
@@ -96,7 +96,7 @@ def test_a_message_that_is_not_taken_stops_the_stream_and_leaves_the_rest_untouc
 
 
 @mark_own_stack("F19")
-def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
+def test_retries_follow_the_schedule_and_then_the_delivery_is_dead(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(5, 300, 1800)), endpoint(Script(500))
@@ -119,7 +119,7 @@ def test_pauses_follow_the_schedule_and_then_the_delivery_is_dead(
 
 
 @mark_own_stack("F19")
-def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
+def test_each_pause_has_full_jitter(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[float, float]] = []
@@ -134,17 +134,15 @@ def test_each_pause_is_drawn_from_the_whole_of_its_place_in_the_schedule(
     schedule = runtime.settings.delivery_schedule_seconds
     for pause in schedule:
         deliver(runtime, export)
-        (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-        assert owed.due_at is not None
-        assert (owed.due_at - clock.now).total_seconds() == pause / 4
+        (delivery,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+        assert delivery.due_at is not None
+        assert (delivery.due_at - clock.now).total_seconds() == pause / 4
         clock.pass_seconds(pause / 4)
     assert drawn == [(0, pause) for pause in schedule], "full jitter"
     assert schedule == (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400), "Standard Webhooks' pauses"
 
 
-def test_the_operator_is_notified_of_a_dead_letter_once(
-    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
-) -> None:
+def test_dead_letter_notifies_the_operator_once(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime = make_runtime(delivery_schedule_seconds=(1,))
     export = hand_off_by_webhook(runtime, endpoint(Script(500)).url, packages=1)
     deliver(runtime, export)
@@ -157,7 +155,7 @@ def test_the_operator_is_notified_of_a_dead_letter_once(
     assert [(each.audience, each.position) for each in notices] == [("operator", 4)]
 
 
-def test_what_waits_behind_a_dead_message_gets_one_try_each(
+def test_deliveries_behind_a_dead_one_get_one_attempt_each(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(delivery_schedule_seconds=(1, 1)), endpoint(Script(500))
@@ -169,7 +167,7 @@ def test_what_waits_behind_a_dead_message_gets_one_try_each(
     assert len(hook.requests) == 5
 
 
-def test_a_dead_endpoint_does_not_notify_the_others_again(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_dead_endpoint_does_not_resend_to_others(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, alive, broken = make_runtime(), endpoint(), endpoint(Script(500))
     exports.register(
         runtime, factories.BROKER, "customs_broker", channels=[{"channel": "webhook", "address": broken.url}]
@@ -191,22 +189,20 @@ def test_a_dead_endpoint_does_not_notify_the_others_again(make_runtime: OpenRunt
 
 @mark_own_stack("F19")
 @pytest.mark.parametrize(("wish", "seconds"), [("120", 120.0), ("0", 1.0), ("9999999", 86_400.0)])
-def test_retry_after_is_honoured_within_bounds(
+def test_retry_after_is_used_within_limits(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock, wish: str, seconds: float
 ) -> None:
     runtime, hook = make_runtime(), endpoint(Script(503, headers={"Retry-After": wish}), Script())
     export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
-    (owed,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    assert owed.due_at is not None
-    assert (owed.due_at - clock.now).total_seconds() == seconds
-    assert owed.lease_until == owed.due_at
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    assert delivery.due_at is not None
+    assert (delivery.due_at - clock.now).total_seconds() == seconds
+    assert delivery.lease_until == delivery.due_at
 
 
 @mark_own_stack("F19")
-def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_status_410_makes_the_delivery_dead_and_pauses_the_partner(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(), endpoint(Script(410), Script())
     export = hand_off_by_webhook(runtime, hook.url)
     partner_id = stream_of(export).partner_id
@@ -220,10 +216,10 @@ def test_410_ends_the_delivery_and_pauses_the_partner_until_it_is_resumed(
 
 
 @mark_own_stack("F19")
-def test_410_and_that_the_partner_is_paused_are_written_together(
+def test_status_410_and_the_pause_are_one_transaction(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in between, a process would leave a partner live that wants nothing more, and each message would end at it."""
+    """A crash between the two would leave the partner live, and each further message would fail."""
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint(Script(410)).url)
     written: list[tuple[str, str]] = []
@@ -238,7 +234,7 @@ def test_410_and_that_the_partner_is_paused_are_written_together(
     assert written == [("dead", "paused")]
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
+def test_worker_with_lost_lease_writes_nothing(make_runtime: OpenRuntime, endpoint: Start, clock: Clock) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
     slow = streams.claim_stream(runtime, stream_of(export))
@@ -251,7 +247,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(make_runtime: OpenRuntime, 
     assert len(attempts(runtime)) == 3
 
 
-def test_a_stream_that_is_held_is_left_alone_until_the_lease_runs_out(
+def test_leased_stream_is_not_claimed_until_the_lease_ends(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
@@ -262,9 +258,7 @@ def test_a_stream_that_is_held_is_left_alone_until_the_lease_runs_out(
     assert deliver(runtime, export).delivered == 3
 
 
-def test_no_transaction_is_open_while_a_message_is_sent(
-    make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_transaction_is_open_while_sending(make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, "http://127.0.0.1:9/")
     seen: list[bool] = []
@@ -284,7 +278,7 @@ def writer_is_free(database: Database) -> bool:
         return session.exec(select(func.count()).select_from(Delivery)).one() > 0
 
 
-def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
+def test_unexpected_channel_error_is_a_failed_attempt(
     make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()
@@ -298,9 +292,7 @@ def test_a_channel_that_raises_what_it_should_not_is_a_failed_attempt(
     assert states(runtime, export)[0] == ("pending", 1)
 
 
-def test_a_batch_is_as_large_as_the_settings_say_and_the_stream_is_emptied_all_the_same(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_batches_have_the_set_size_and_empty_the_stream(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(delivery_batch=2), endpoint()
     export = hand_off_by_webhook(runtime, hook.url, packages=5)
     assert deliver(runtime, export).delivered == 5

@@ -29,7 +29,7 @@ from tests.support import factories
     ("invoice", "status"),
     [("A", "accepted"), ("R", "rejected"), ("Q", "query"), ("D1", "accepted"), ("H1", "held"), ("INV", "accepted")],
 )
-def test_the_sandbox_broker_answers_as_the_invoice_number_asks(
+def test_sandbox_broker_answers_as_the_invoice_number_says(
     harness: ApiHarness, via: str, invoice: str, status: str
 ) -> None:
     export, _ = hand_off(harness, invoice=invoice, via=via)
@@ -45,18 +45,18 @@ def test_the_sandbox_broker_answers_as_the_invoice_number_asks(
 
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
-def test_the_sandbox_broker_never_answers_a_p_and_fails_an_f(harness: ApiHarness, via: str) -> None:
+def test_sandbox_broker_never_answers_p_and_fails_f(harness: ApiHarness, via: str) -> None:
     silent, _ = hand_off(harness, invoice="P", via=via)
     broken, _ = hand_off(harness, invoice="F", via=via)
     assert (harness.submission(silent).state, harness.submission(broken).state) == ("delivered", "sent")
-    owed = (
+    listed = (
         harness.client("read").get("/api/deliveries", params={"exportId": broken.export_id, "state": "pending"}).json()
     )
-    tried = [each for each in owed["items"] if each["audience"] == "customs_broker"]
+    tried = [each for each in listed["items"] if each["audience"] == "customs_broker"]
     assert [(each["tries"][0]["status"], each["tries"][0]["outcome"]) for each in tried] == [("503", "failed")]
 
 
-def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(harness: ApiHarness) -> None:
+def test_repeated_handoff_is_one_sandbox_entry_with_the_same_answer(harness: ApiHarness) -> None:
     export, _ = hand_off(harness, invoice="R")
     (done,) = [
         each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
@@ -69,7 +69,7 @@ def test_the_same_handoff_twice_is_one_for_the_sandbox_and_answered_alike(harnes
     assert exports.read_event_types(harness.runtime, export.export_id).count("BROKER_REJECTED") == 1
 
 
-def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(harness: ApiHarness) -> None:
+def test_sandbox_lists_handoffs_newest_first(harness: ApiHarness) -> None:
     made = [hand_off(harness, invoice=invoice)[0] for invoice in ("R", "P", "H1")]
     reader = harness.client("read")
     first = reader.get("/sandbox/handoffs", params={"limit": 2}).json()
@@ -91,14 +91,14 @@ def test_the_sandbox_lists_what_it_received_newest_first_and_shows_it_to_people(
     assert "Rejected by the sandbox broker" in page
 
 
-def test_the_sandbox_answers_for_a_handoff_when_it_is_polled(harness: ApiHarness) -> None:
+def test_sandbox_answers_polls(harness: ApiHarness) -> None:
     export, _ = hand_off(harness, invoice="R")
     submission = harness.submission(export)
     assert polling.poll_endpoint(harness.runtime, submission.id) == PollResult(repeated=1)
     assert str(submission.handoff_id).startswith("sbx-")
 
 
-def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(harness: ApiHarness) -> None:
+def test_unsigned_sandbox_handoff_is_refused(harness: ApiHarness) -> None:
     plain = harness.client_without_key()
     assert plain.post("/sandbox/borderbuddy/handoffs", content=b"{}").status_code == 401
     assert plain.get("/sandbox/borderbuddy/handoffs/sbx-ntf_1").status_code == 401
@@ -106,8 +106,8 @@ def test_strangers_hand_nothing_to_the_sandbox_and_learn_nothing(harness: ApiHar
     assert plain.post("/sandbox/webhooks/acc_none/none", content=b"{}").status_code == 401
 
 
-def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHarness) -> None:
-    """What the sandbox answers bears the secret of the handoff's partner: who asks for it must be that partner."""
+def test_sandbox_answers_only_handoffs_of_the_signer(harness: ApiHarness) -> None:
+    """The sandbox signs with the secret of the handoff's partner, so only that partner may ask for it."""
     export, secret = hand_off(harness, invoice="R", via="webhook")
     poll(lambda: harness.submission(export).state == "rejected")
     (done,) = [
@@ -120,7 +120,7 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHar
     elsewhere = partners.create_partner(
         harness.runtime, OTHER, NewPartner(id=broker, kind="customs_broker", name="Other")
     ).secret
-    # Under an id of its own it is no repetition, and it asks for another answer.
+    # With its own id it is not a repetition, and gets another answer.
     asked = body.replace(done.notification_id.encode(), b"ntf-of-somebody").replace(b'"number": "R', b'"number": "A')
     assert asked.count(b'"number": "A') == 1
     plain = harness.client_without_key()
@@ -137,7 +137,7 @@ def test_a_partner_has_the_sandbox_answer_its_own_handoffs_alone(harness: ApiHar
     poll(lambda: harness.submission(export).state == "accepted")
 
 
-def test_an_answer_signed_by_the_partner_is_recorded_once(harness: ApiHarness) -> None:
+def test_signed_answer_is_recorded_once(harness: ApiHarness) -> None:
     export, secret = hand_off(harness)
     url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
@@ -149,7 +149,7 @@ def test_an_answer_signed_by_the_partner_is_recorded_once(harness: ApiHarness) -
     assert exports.read_event_types(harness.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
 
 
-def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
+def test_signature_is_valid_for_one_submission(harness: ApiHarness) -> None:
     first, secret = hand_off(harness)
     broker = harness.submission(first).partner_id
     second = exports.prepare_export(harness.runtime, factories.plan(broker=broker, invoice="P", batch="batch-second"))
@@ -164,7 +164,7 @@ def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
 
     for call, body in (("acknowledgements", answer), ("links", b"")):
         overheard = build_signature_headers("a-1", body, secret)
-        assert [say(first, call, body, overheard) for _ in range(2)] == [200, 200], "it is repeated as it was"
+        assert [say(first, call, body, overheard) for _ in range(2)] == [200, 200], "an exact repetition is allowed"
         for spelled in ("{}", "{}.0", "{}.5", "0{}", "+{}", "{}e0", "{}_0"):
             same = {"webhook-timestamp": spelled.format(overheard["webhook-timestamp"])}
             assert say(second, call, body, overheard | same) == 401, spelled
@@ -174,10 +174,10 @@ def test_a_signature_is_good_for_one_submission(harness: ApiHarness) -> None:
         session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
     assert say(second, "links", b"", build_signature_headers("a-3", b"", secret)) == 200
     with harness.runtime.db.read() as session:
-        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "what is too old is forgotten"
+        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "old signatures are deleted"
 
 
-def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) -> None:
+def test_answers_out_of_order_are_recorded_and_never_move_back(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     broker = harness.client(f"partner:{harness.submission(export).partner_id}")
@@ -190,7 +190,7 @@ def test_answers_out_of_order_are_kept_and_never_lead_down(harness: ApiHarness) 
     assert (view["submission_status"], len(view["acknowledgements"])) == ("released", 5)
 
 
-def test_20_same_answers_at_once_count_once(harness: ApiHarness) -> None:
+def test_20_concurrent_equal_answers_count_once(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     submission_id = harness.submission(export).id
     broker = harness.client("operate")
@@ -210,7 +210,7 @@ def test_20_same_answers_at_once_count_once(harness: ApiHarness) -> None:
     assert exports.read_event_types(harness.runtime, export.export_id).count("BROKER_ACKNOWLEDGED") == 1
 
 
-def test_who_may_not_answer_is_refused_and_nothing_moves(harness: ApiHarness) -> None:
+def test_unauthorized_answer_is_refused_and_moves_nothing(harness: ApiHarness) -> None:
     export, secret = hand_off(harness)
     submission = harness.submission(export)
     url = f"/api/broker-submissions/{submission.id}/acknowledgements"
@@ -245,7 +245,7 @@ def test_who_may_not_answer_is_refused_and_nothing_moves(harness: ApiHarness) ->
     assert "BROKER_ACKNOWLEDGED" not in exports.read_event_types(harness.runtime, export.export_id)
 
 
-def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(harness: ApiHarness) -> None:
+def test_deliveries_are_listed_by_filters_and_resent_by_operators(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     reader, operator = harness.client("read"), harness.client("operate")
     page = reader.get("/api/deliveries", params={"exportId": export.export_id, "limit": 2}).json()
@@ -254,8 +254,8 @@ def test_deliveries_are_listed_by_their_filters_and_resent_by_operators(harness:
     (done,) = reader.get("/api/deliveries", params={"state": "delivered"}).json()["items"]
     assert reader.post(f"/api/deliveries/{done['id']}/resend").status_code == 403
     assert harness.client(account=OTHER).post(f"/api/deliveries/{done['id']}/resend").status_code == 404
-    owed = operator.post(f"/api/deliveries/{done['id']}/resend")
-    assert (owed.status_code, owed.json()["state"], owed.json()["notificationId"]) == (
+    resent = operator.post(f"/api/deliveries/{done['id']}/resend")
+    assert (resent.status_code, resent.json()["state"], resent.json()["notificationId"]) == (
         202,
         "pending",
         done["notificationId"],

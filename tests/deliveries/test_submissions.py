@@ -1,4 +1,4 @@
-"""A customs broker that rejects or asks, and customs that holds, is told to the operators: which fields, and once."""
+"""Rejections, queries and holds notify the operators once, with the fields."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def record_answer(runtime: Runtime, answer_id: str, status: str, **facts: Any) -
 
 
 def list_operator_messages(runtime: Runtime) -> list[dict[str, Any]]:
-    """Return what the operators are owed of answers, in order."""
+    """Return the operators' pending messages about answers, in order."""
     with runtime.db.read() as session:
         rows = session.exec(
             select(Notification)
@@ -64,13 +64,13 @@ def streams(runtime: Runtime) -> list[outbox.DeliveryStream]:
 
 
 @pytest.mark.parametrize("status", ["rejected", "query", "held"])
-def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
+def test_answer_that_needs_a_person_reaches_operator_queue_and_inspect(
     runtime: Runtime, clock: Clock, status: str
 ) -> None:
     export = prepare_runtime(runtime)
     assert record_answer(runtime, "a-1", status, reference="REF-9", message="See the fields.", fields=FIELDS)
     stream = outbox.DeliveryStream(export.export_id, factories.OPERATOR, "queue")
-    assert stream in streams(runtime), "the next sweep wakes it"
+    assert stream in streams(runtime), "the next sweep publishes it"
     assert sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
     (message,) = take_messages("memory://", "exports.operator", 1)
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
@@ -93,13 +93,13 @@ def test_what_a_person_must_look_at_reaches_the_operators_queue_and_inspect(
 
 
 @pytest.mark.parametrize("status", ["received", "accepted", "filed", "released"])
-def test_what_goes_well_is_no_news_for_the_operators(runtime: Runtime, status: str) -> None:
+def test_good_answer_does_not_notify_operators(runtime: Runtime, status: str) -> None:
     prepare_runtime(runtime)
     assert record_answer(runtime, "a-1", status, entry_number="ABC-1234567-8")
     assert list_operator_messages(runtime) == []
 
 
-def test_the_same_answer_again_is_notified_once_and_another_is_new(runtime: Runtime) -> None:
+def test_repeated_answer_notifies_once_and_another_one_again(runtime: Runtime) -> None:
     prepare_runtime(runtime)
     assert [record_answer(runtime, "a-1", "rejected", fields=FIELDS[:1]) for _ in range(3)] == [True, False, False]
     assert record_answer(runtime, "a-2", "rejected", fields=FIELDS[1:])
@@ -109,7 +109,7 @@ def test_the_same_answer_again_is_notified_once_and_another_is_new(runtime: Runt
     ]
 
 
-def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime: Runtime) -> None:
+def test_late_answer_message_has_the_current_status(runtime: Runtime) -> None:
     prepare_runtime(runtime)
     record_answer(runtime, "a-2", "released")
     assert record_answer(runtime, "a-1", "query", message="What is it made of?")
@@ -117,14 +117,14 @@ def test_an_answer_that_comes_late_says_where_the_handoff_stands_by_now(runtime:
     assert (late["status"], late["submissionStatus"]) == ("query", "released")
 
 
-def test_an_answer_given_with_the_handoff_itself_is_notified_as_well(harness: ApiHarness) -> None:
+def test_immediate_answer_notifies_operators(harness: ApiHarness) -> None:
     export, _ = hand_off(harness, invoice="R")
     (rejected,) = list_operator_messages(harness.runtime)
     assert [each["pointer"] for each in rejected["fields"]] == [each["pointer"] for each in FIELDS]
     assert (rejected["exportId"], rejected["test"]) == (export.export_id, False)
 
 
-def test_a_forged_answer_is_notified_to_nobody(harness: ApiHarness) -> None:
+def test_forged_answer_notifies_nothing(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     address = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
     forged = {"webhook-id": "a", "webhook-timestamp": "1764000000", "webhook-signature": "v1,AAAA"}
@@ -137,7 +137,7 @@ def test_a_forged_answer_is_notified_to_nobody(harness: ApiHarness) -> None:
 
 @mark_own_stack("F26")
 @pytest.mark.parametrize("minutes", [-10, 10])
-def test_an_answer_of_a_wrong_clock_is_refused_and_the_clock_is_named(harness: ApiHarness, minutes: int) -> None:
+def test_answer_with_wrong_time_is_refused_and_names_the_clock(harness: ApiHarness, minutes: int) -> None:
     export, _ = hand_off(harness)
     submission = harness.submission(export)
     with harness.runtime.db.read() as session:
@@ -157,15 +157,13 @@ def test_an_answer_of_a_wrong_clock_is_refused_and_the_clock_is_named(harness: A
     assert (late.status_code, late.json()["errorCode"]) == (401, "INVALID_API_KEY")
     assert str(int(wrong.timestamp())) in late.json()["detail"]
     assert "set your clock" in late.json()["detail"]
-    # Who cannot sign learns nothing of clocks.
+    # A caller that cannot sign learns nothing about the clock.
     assert "clock" not in forged.json()["detail"]
     assert list_operator_messages(harness.runtime) == []
     assert data(secret, now).status_code == 200
 
 
-def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
-    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_without_readable_secret_is_to_be_retried(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     export, _ = hand_off(harness)
     submission = harness.submission(export)
 
@@ -183,7 +181,7 @@ def test_an_answer_that_cannot_be_verified_without_a_lost_key_is_to_come_again(
     assert list_operator_messages(harness.runtime) == []
 
 
-def test_a_notice_neither_repeats_the_end_of_the_export_nor_prevents_it(make_runtime: OpenRuntime) -> None:
+def test_operator_message_neither_repeats_nor_prevents_the_notified_event(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime(delivery_batch=1)
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
@@ -199,5 +197,5 @@ def test_a_notice_neither_repeats_the_end_of_the_export_nor_prevents_it(make_run
     assert sender.deliver_stream(runtime, *stream).delivered == 2
     assert exports.read_event_types(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
     with runtime.db.read() as session:
-        owed = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()
-    assert list(owed) == ["delivered"] * 3
+        states = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()
+    assert list(states) == ["delivered"] * 3

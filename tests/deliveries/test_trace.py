@@ -1,4 +1,4 @@
-"""One message traced over all of its channels, by HTTP and on the command line."""
+"""The trace of one message over all its channels, by HTTP and on the command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def find_handoff(harness: ApiHarness, export: exports.PreparedExport) -> str:
 
 
 def read_trace(harness: ApiHarness, message: str) -> Any:
-    """Return what became of the message, as published."""
+    """Return the published trace of the message."""
     answer = harness.client("read").get(f"/api/notifications/{message}")
     assert answer.status_code == 200, answer.text
     Draft202012Validator(build_json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
@@ -40,7 +40,7 @@ def read_trace(harness: ApiHarness, message: str) -> Any:
 
 @pytest.fixture
 def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
-    """A handoff by webhook, refused once, by queue and to the sandbox broker; the webhook's endpoint with it."""
+    """A handoff by webhook (refused once), by queue and to the sandbox broker, with the webhook's endpoint."""
     with Endpoint((Script(503, b"not [b]now[/b]"), Script(204))) as endpoint:
         endpoints = [
             BorderBuddyEndpoint(),
@@ -59,7 +59,7 @@ def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
 
 
 def remove_links(shown_message: Any) -> Any:
-    """Return a message without the links that it goes out with, which are kept nowhere."""
+    """Return a message without its signed links, which are not stored."""
     if isinstance(shown_message, dict):
         return {
             name: remove_links(each) for name, each in shown_message.items() if name not in ("signedUrl", "signedUntil")
@@ -91,7 +91,7 @@ def test_every_channel_attempt_and_answer_of_a_message_is_shown(harness: ApiHarn
     (webhook,) = [each for each in found["deliveries"] if each["channel"] == "webhook"]
     assert webhook["tries"][1]["answer"] == "not [b]now[/b]"
     sent = json.loads(endpoint.requests[-1].body)
-    assert sent != found["event"], "it went out with links that are keys"
+    assert sent != found["event"], "it was sent with signed links"
     assert remove_links(sent) == found["event"]
     assert (found["sandbox"]["outcome"], found["sandbox"]["answer"]["status"]) == ("rejected", "rejected")
     submission = found["brokerSubmission"]
@@ -102,7 +102,7 @@ def test_every_channel_attempt_and_answer_of_a_message_is_shown(harness: ApiHarn
     assert submission["acknowledgements"][0]["fields"][0]["pointer"] == "/units/0/lines/0/htsCode"
 
 
-def test_message_to_a_warehouse_has_no_submission(harness: ApiHarness) -> None:
+def test_trace_of_warehouse_message_has_no_submission(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     (first, *_) = exports.list_deliveries(harness.runtime, export.export_id, factories.WAREHOUSE)
     found = read_trace(harness, first.notification_id)
@@ -114,7 +114,7 @@ def test_message_to_a_warehouse_has_no_submission(harness: ApiHarness) -> None:
     assert [(each["state"], each["tries"]) for each in found["deliveries"]] == [("pending", [])]
 
 
-def test_what_is_not_the_accounts_is_not_there(harness: ApiHarness) -> None:
+def test_trace_of_another_account_is_not_found(harness: ApiHarness) -> None:
     export, _ = hand_off(harness)
     message = find_handoff(harness, export)
     refused = [
@@ -138,7 +138,7 @@ def run_command(harness: ApiHarness, *arguments: str) -> Any:
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_command_shows_it_to_people_and_to_programs(harness: ApiHarness, by_three_channels: Any) -> None:
+def test_trace_command_prints_text_and_json(harness: ApiHarness, by_three_channels: Any) -> None:
     message = find_handoff(harness, by_three_channels[0])
     shown = run_command(harness, message)
     assert shown.exit_code == 0, shown.output

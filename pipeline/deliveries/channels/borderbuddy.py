@@ -1,4 +1,4 @@
-"""The borderbuddy path: handoffs over HTTPS in our own published contract (docs/borderbuddy.md)."""
+"""The borderbuddy channel: handoffs over HTTPS in our published contract (docs/borderbuddy.md)."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAns
 
 M = TypeVar("M", bound=BaseModel)
 
-#: What the bearer token of the built-in sandbox broker is derived for.
+#: The purpose from which the bearer token of the built-in sandbox broker is derived.
 SANDBOX_TOKEN = "sandbox-broker"  # noqa: S105 - a purpose, not a token
 
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
-_TOKEN: Final = "set EXPORTS_BORDERBUDDY_TOKEN to the token that the endpoint gave you"  # noqa: S105 - no token either
-_CHECK: Final = "have the endpoint check the bearer token before anything else, and answer 401 where it is another"
+_TOKEN: Final = "set EXPORTS_BORDERBUDDY_TOKEN to the token that the endpoint gave you"  # noqa: S105 - a remedy
+_CHECK: Final = "make the endpoint check the bearer token first, and answer 401 if it is wrong"
 
 
 class BorderBuddyChannel:
-    """Posts each handoff to the configured endpoint, that of test exports and test partners to the sandbox."""
+    """Posts each handoff to the configured endpoint. Handoffs of test exports and test partners go to the sandbox."""
 
     carries_documents = False
     read_by_people = False
@@ -49,7 +49,7 @@ class BorderBuddyChannel:
         self._settings = settings
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order; see Channel."""
+        """Send the messages in order. See Channel."""
         url, headers = self._endpoint(test=target.test)
         headers |= _JSON
         with self._open_session() as session:
@@ -59,7 +59,7 @@ class BorderBuddyChannel:
                 yield DeliveryReceipt(str(answer.status), answer.excerpt, _parse_handoff(answer.body))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Make the stages of a connection test; see Channel. An event with another token must be refused."""
+        """Run the stages of a connection test. See Channel. The endpoint must refuse an event with a wrong token."""
         url, headers = self._endpoint(test=target.test)
         headers |= _JSON
         foreign = {"authorization": f"Bearer {secrets.token_hex(32)}"}
@@ -78,16 +78,16 @@ class BorderBuddyChannel:
             )
 
     def fetch_answers(self, handoff_id: str, target: Target) -> Sequence[AcknowledgementBody]:
-        """Return all that the endpoint has answered to the handoff so far.
+        """Return all answers of the endpoint to the handoff so far.
 
-        Raises ChannelUnavailable or ChannelRefused where it does not say.
+        Raises ChannelUnavailable or ChannelRefused if the endpoint does not give them.
         """
         url, headers = self._endpoint(test=target.test)
         with self._open_session() as session:
             answer = session.get(f"{url.rstrip('/')}/{quote(handoff_id, safe='')}", headers)
         status = _parse_contract(HandoffStatus, answer.body)
         if status.handoff_id != handoff_id:
-            raise ChannelUnavailable("the endpoint told of another handoff than it was asked about")
+            raise ChannelUnavailable("the endpoint answered about another handoff than the requested one")
         return status.answers
 
     def _endpoint(self, *, test: bool) -> tuple[str, dict[str, str]]:
@@ -98,7 +98,7 @@ class BorderBuddyChannel:
         return url, {"accept": "application/json"} | ({} if token is None else {"authorization": f"Bearer {token}"})
 
     def _open_session(self) -> AbstractContextManager[HttpSession]:
-        # The address comes from whoever runs the installation, not from a tenant: it may lie in a private network.
+        # The installation's operator sets this address, not a tenant. So it may be in a private network.
         return open_http_session(private=True, seconds=self._settings.delivery_timeout_seconds, own=True)
 
     def _token(self, *, test: bool) -> str | None:
@@ -118,11 +118,12 @@ def _parse_handoff(body: bytes) -> HandoffAnswer | None:
 def _parse_contract(model: type[M], body: bytes) -> M:
     if has_zero_character(body):
         raise ChannelUnavailable(
-            "the endpoint's answer holds a zero character, which no text may", answer=excerpt(body)
+            "the endpoint's answer contains a zero character, which is not allowed", answer=excerpt(body)
         )
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise ChannelUnavailable(
-            f"the endpoint's answer is not of the contract: {error.error_count()} invalid fields", answer=excerpt(body)
+            f"the endpoint's answer does not follow the contract: {error.error_count()} invalid fields",
+            answer=excerpt(body),
         ) from error

@@ -1,4 +1,4 @@
-"""E-mail: a body that people read, the message as JSON for their programs, and the documents up to a limit."""
+"""The e-mail channel: a readable body, the message as JSON, and the documents up to a size limit."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from pipeline.deliveries.channels.protocol import (
 )
 from pipeline.deliveries.channels.smtp_session import MailServer, MailSession, parse_mail_server
 
-#: Seven bits whatever is written: every mail server on the way takes it.
+#: Seven-bit encoding: every mail server takes it.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
 
 _TEST_BODY: Final = EmailBody(
     subject="Connection test",
-    text="This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.\n",
-    html="<p>This is a connection test. If you can read it, e-mail reaches you. There is nothing to do.</p>\n",
+    text="This is a connection test. If you can read it, e-mail reaches you. You need not do anything.\n",
+    html="<p>This is a connection test. If you can read it, e-mail reaches you. You need not do anything.</p>\n",
 )
 
-_SETTINGS: Final = "check EXPORTS_SMTP_URL, and that this machine may reach the mail server"
+_SETTINGS: Final = "check EXPORTS_SMTP_URL, and that this machine can reach the mail server"
 
 
 @dataclass(frozen=True)
 class Attachments:
-    """The documents of a message: those that go along, and those that are too large and are linked to."""
+    """The documents of a message: attached ones, and ones that are too large and only linked."""
 
     attached: Sequence[Attachment]
     linked: Sequence[Attachment]
 
 
 def split_attachments(attachments: Sequence[Attachment], max_bytes: int) -> Attachments:
-    """Return which documents go along: each in its turn, as long as together they stay within `max_bytes`."""
+    """Attach the documents in order as long as their total stays within `max_bytes`; link the others."""
     attached: list[Attachment] = []
     linked: list[Attachment] = []
     left = max_bytes
@@ -66,17 +66,17 @@ def split_attachments(attachments: Sequence[Attachment], max_bytes: int) -> Atta
 
 
 def data_filename(message_type: str) -> str:
-    """Return what the message as JSON is called among the attachments."""
+    """Return the file name of the attached JSON message."""
     return "handoff.json" if message_type.startswith("exports.handoff.") else "message.json"
 
 
 def attachment_filename(attachment: Attachment) -> str:
-    """Return what a document is called among the attachments, which know no folders, and whose headers no line breaks."""
+    """Return the file name of an attached document: without folders, and printable because it goes into a header."""
     return "".join(each if each.isprintable() and each != "/" else "_" for each in attachment.name)
 
 
 class EmailChannel:
-    """Hands each message to the installation's mail server, as one mail to all addresses of the partner."""
+    """Sends each message through the installation's mail server, as one e-mail to all addresses of the partner."""
 
     carries_documents = True
     read_by_people = True
@@ -87,12 +87,12 @@ class EmailChannel:
         self._trusted = trusted
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order; see Channel.
+        """Send the messages in order. See Channel.
 
-        A mail of whose recipients some are refused for good goes to the others, and the receipt says who was refused.
+        If the server refuses some recipients permanently, the others get the e-mail. The receipt says who was refused.
         """
         if not isinstance(target.endpoint, EmailEndpoint):
-            raise ChannelRefused("the e-mail has no address; set the partner's channel again")
+            raise ChannelRefused("the partner has no e-mail address; set the partner's channel again")
         for message in messages:
             mail = self._compose(message, target.endpoint.addresses)
             with self._session() as session:
@@ -103,17 +103,17 @@ class EmailChannel:
             yield DeliveryReceipt(str(code), excerpt("; ".join([reply, *refused]).encode()))
 
     def check_server(self) -> str:
-        """Sign in to the mail server, and return where it is; raises ChannelUnavailable where that fails."""
+        """Sign in to the mail server, and return its address. Raises ChannelUnavailable if that fails."""
         server = self._server()
         with self._session() as session:
             session.open()
         return f"{server.host}:{server.port} by {server.security}"
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Go the way of a mail stage by stage, and send `message` as a test mail at the end."""
+        """Run the stages of a connection test. See Channel. The last sends `message` as a test e-mail."""
         endpoint = target.endpoint
         if not isinstance(endpoint, EmailEndpoint):
-            raise ChannelRefused("the e-mail has no address; set the partner's channel again")
+            raise ChannelRefused("the partner has no e-mail address; set the partner's channel again")
         if self._settings.smtp_url is None:
             unset = _with_remedy(lambda: self._server().host, "set EXPORTS_SMTP_URL and EXPORTS_MAIL_FROM")
             yield from protocol.run_stages([("resolve", unset)])
@@ -135,7 +135,7 @@ class EmailChannel:
                 code, reply = session.send_mail(mail)
                 return f"{code} {reply}".strip()
 
-            encrypted = [("TLS", _with_remedy(session.secure, "have the mail server show a certificate for its name"))]
+            encrypted = [("TLS", _with_remedy(session.secure, "give the mail server a certificate for its host name"))]
             yield from protocol.run_stages(
                 [
                     ("resolve", _with_remedy(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
@@ -145,7 +145,7 @@ class EmailChannel:
                     ("recipients", _with_remedy(accepted, "correct the partner's addresses, or EXPORTS_MAIL_FROM")),
                     (
                         "test mail",
-                        _with_remedy(mailed, "ask whoever runs the mail server why it does not take the mail"),
+                        _with_remedy(mailed, "ask the mail server's operator why it does not take the e-mail"),
                     ),
                 ]
             )
@@ -171,12 +171,12 @@ class EmailChannel:
     def _compose(
         self, message: OutgoingMessage, addresses: Sequence[str], *, otherwise: EmailBody | None = None
     ) -> bytes:
-        """Return the mail with its CloudEvent and documents; raises ChannelUnavailable where one cannot be read."""
+        """Return the e-mail with its CloudEvent and documents. Raises ChannelUnavailable if one cannot be read."""
         body = message.email_body or otherwise
         if body is None:
-            raise ChannelRefused(f"a message of the type {message.type} is not for people to read")
+            raise ChannelRefused(f"messages of type {message.type} are not sent by e-mail")
         if not body.subject.isprintable():
-            # Whatever could begin another header, or another mail.
+            # A control character could begin another header or another e-mail.
             raise ChannelRefused("the subject holds a line break or another control character")
         sender = self._sender()
         mail = EmailMessage(policy=_POLICY)
@@ -184,7 +184,7 @@ class EmailChannel:
         mail["To"] = ", ".join(addresses)
         mail["Subject"] = body.subject
         mail["Date"] = format_datetime(datetime.now(UTC))
-        # The same on every try: whoever gets it twice can tell.
+        # The same on every attempt, so that recipients recognize duplicates.
         mail["Message-ID"] = f"<{message.id}@{sender.domain}>"
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(body.text)
@@ -210,7 +210,7 @@ def _read_attachment(attachment: Attachment) -> bytes:
 
 
 def _local_hostname(public_url: str) -> str:
-    """Return what to call ourselves to the mail server: where we are reached."""
+    """Return the host name of the public URL, to introduce this client to the mail server."""
     host = urlsplit(public_url).hostname or "localhost"
     if ":" in host:
         return f"[IPv6:{host}]"
@@ -218,7 +218,7 @@ def _local_hostname(public_url: str) -> str:
 
 
 def _with_remedy(stage: Callable[[], str], remedy: str) -> Callable[[], str]:
-    """Return the stage with what to do where it fails."""
+    """Return the stage with a remedy for its failure."""
 
     def checked() -> str:
         try:

@@ -1,4 +1,4 @@
-"""One HTTP request as a delivery makes it: no redirect followed, no proxy asked, a total deadline, a bounded answer."""
+"""HTTP requests of deliveries: no redirects, no proxy, one total deadline, a bounded answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GONE = 410
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What the endpoint said with a 2xx; `beginning` is the beginning of it that may be shown."""
+    """The endpoint's answer. `excerpt` is the part of it that may be shown."""
 
     status: int
     body: bytes
@@ -31,10 +31,10 @@ class HttpResponse:
 
 
 class HttpSession:
-    """Posts one message after another over a connection that stays open in between; for one thread.
+    """Sends requests over one connection that stays open between them. For one thread.
 
-    Unless the address is `own`, named by whoever runs the installation, nothing is kept of what is said inside a private
-    network: whoever registers an address there could read the network by it.
+    Answers from a private network are not shown, because a partner could register an address there to read the network.
+    `own` addresses are shown: the installation's operator set them.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class HttpSession:
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, before_send: Callable[[], None] = no_lease_check
     ) -> HttpResponse:
-        """Post `body` and return the answer once its status line says 2xx; a body that breaks off is cut there.
+        """Post `body` and return the answer if its status is 2xx. If the answer's body breaks off, the rest is missing.
 
-        `before_send` is called once there is a connection, just before the first byte of the request; what it raises, this does.
-        Raises ChannelRefused at 410, ChannelUnavailable at every other failure, both with what the endpoint said.
+        `before_send` is called when connected, just before the first byte of the request; its errors pass through.
+        Raises ChannelRefused for 410, ChannelUnavailable for every other failure, both with the endpoint's answer.
         """
         return self._request("POST", url, dict(headers) | {"content-length": str(len(body))}, body, before_send)
 
     def get(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
-        """Return what is there, as post does; raises alike."""
+        """Get the URL and return the answer. Raises the same errors as `post`."""
         return self._request("GET", url, headers, None, no_lease_check)
 
     def _request(
@@ -85,7 +85,7 @@ class HttpSession:
             ValueError,
         ) as error:
             name = type(error).__name__
-            # What is no HTTP is quoted in the error.
+            # The error quotes answers that are not HTTP.
             raise ChannelUnavailable(f"{name}: {error}" if self._may_show else name, status=name) from error
         if 200 <= answer.status < 300:
             return answer
@@ -107,9 +107,9 @@ class HttpSession:
 def open_http_session(
     *, private: bool, seconds: float, ports: Collection[int] = (), own: bool = False
 ) -> Iterator[HttpSession]:
-    """Give a poster whose every post has `seconds` in total; `own` as of Poster.
+    """Open a session that gives each request `seconds` in total. See HttpSession for `own`.
 
-    `private` allows loopback and private addresses, and any port; else only `ports` are reached, if any are given.
+    `private` allows loopback and private addresses, and any port. Otherwise only `ports` are allowed, if any are given.
     """
     network = GuardedNetwork(private=private, ports=ports)
     with httpcore.ConnectionPool(
@@ -119,7 +119,7 @@ def open_http_session(
 
 
 def _read_beginning(response: httpcore.Response) -> bytes:
-    # The status line has decided already: what goes wrong in the body after it changes nothing.
+    # The status line has decided already. An error in the body after it changes nothing.
     body = b""
     try:
         for part in response.iter_stream():

@@ -1,4 +1,4 @@
-"""A connection test over HTTP: look the name up, connect, check the certificate, and judge what the endpoint says."""
+"""Connection tests over HTTP: resolve the name, connect, check the certificate, and check the endpoint's answers."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from pipeline.deliveries.channels.protocol import StageFailed
 
 _SHOWN_CHARACTERS: Final = 120
 
-#: What to do about an answer to an event that should have been taken, by its status.
+#: What to do if the endpoint did not take a valid event, by status.
 _REMEDIES: Final = {
-    400: "have it take CloudEvents of types that it does not know with a 2xx",
+    400: "make it answer 2xx to CloudEvents of unknown types",
     404: "check the path of the address",
-    405: "have the address take POST",
-    410: "have the endpoint exist: a live partner that says 410 is paused",
-    413: "have it take bodies of up to 32 MB",
-    415: "have it take the content type application/cloudevents+json",
-    429: "test again when it has the capacity",
-    503: "test again when it has the capacity",
+    405: "make the address accept POST",
+    410: "make the endpoint exist: a live partner that answers 410 is paused",
+    413: "make it accept bodies of up to 32 MB",
+    415: "make it accept the content type application/cloudevents+json",
+    429: "test again when it has capacity",
+    503: "test again when it has capacity",
 }
 
-#: OpenSSL's reasons to distrust a certificate, and what to do.
+#: OpenSSL's codes of untrusted certificates, and what to do.
 _DISTRUSTED: Final = {
-    9: "the certificate is not valid yet: check the clocks of both ends",
+    9: "the certificate is not valid yet: check the clocks on both sides",
     10: "renew the certificate",
-    18: "have the certificate issued by an authority that everybody trusts",
-    19: "have the certificate issued by an authority that everybody trusts",
-    20: "have the server send the whole chain of certificates, or one issued by an authority that everybody trusts",
-    62: "register the name that the certificate is for, or have one issued for this name",
-    64: "register the name that the certificate is for: it is for no bare address",
+    18: "use a certificate from a public authority",
+    19: "use a certificate from a public authority",
+    20: "make the server send the whole certificate chain, or use a certificate from a public authority",
+    62: "register the certificate's host name, or get a certificate for this name",
+    64: "register the certificate's host name: it is not valid for an IP address",
 }
 
 
 class Probe:
-    """The way to the server of a URL, gone stage by stage, each within `seconds`; `private` and `ports` as in judged."""
+    """Connects to the server of a URL in stages of `seconds` each. `private` and `ports` as in `resolve_allowed`."""
 
     def __init__(self, url: str, *, private: bool, seconds: float, ports: Collection[int] = ()) -> None:
         self._parts = urlsplit(url)
@@ -65,7 +65,7 @@ class Probe:
             self._socket.close()
 
     def stages(self) -> list[tuple[str, Callable[[], str]]]:
-        """Return the stages, to be made in this order."""
+        """Return the stages, in the order to run them."""
         return [("resolve", self._resolve), ("connect", self._connect), ("TLS", self._secure)]
 
     @property
@@ -73,7 +73,7 @@ class Probe:
         try:
             return self._parts.port or (443 if self._encrypted else 80)
         except ValueError:
-            raise StageFailed("the port of the address is none", "give a port below 65536") from None
+            raise StageFailed("the port of the address is not valid", "give a port below 65536") from None
 
     def _resolve(self) -> str:
         try:
@@ -81,15 +81,15 @@ class Probe:
                 self._host, self._port, self._seconds, private=self._private, ports=self._ports
             )
         except ForbiddenDestination as error:
-            # Where it leads is not said: that would draw the network for whoever asks.
+            # The resolved address is not shown, because that would reveal the private network to the caller.
             raise StageFailed(
                 str(error),
-                "give an address on the internet, at a port of EXPORTS_DESTINATION_PORTS; what is one's own may be reached"
+                "give a public address with a port of EXPORTS_DESTINATION_PORTS; private addresses are only allowed"
                 " with EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true",
             ) from error
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
-            reason = "the name is none" if isinstance(error, UnicodeError) else str(error)
-            raise StageFailed(f"{self._host}: {reason}", "check the name, and that it is in the public DNS") from error
+            reason = "the name is not valid" if isinstance(error, UnicodeError) else str(error)
+            raise StageFailed(f"{self._host}: {reason}", "check the name, and that public DNS has it") from error
         first = self._addresses[0]
         return f"{self._host} is {first}" + (
             "" if is_public(first) else ", a private address, which the settings allow"
@@ -101,23 +101,23 @@ class Probe:
         except OSError as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
             raise StageFailed(
-                f"port {self._port}: {why}", "see that the server runs and that its firewall lets this installation in"
+                f"port {self._port}: {why}", "check that the server runs and that its firewall allows this installation"
             ) from error
         return f"port {self._port} answers"
 
     def _secure(self) -> str:
         if self._socket is None or not self._encrypted:
-            return "skipped: over http anybody on the way can read what is sent; https is better"
+            return "skipped: http is not encrypted; use https"
         try:
             secured = trusted_certificates().wrap_socket(self._socket, server_hostname=self._host)
         except ssl.SSLCertVerificationError as error:
-            remedy = _DISTRUSTED.get(error.verify_code, "have a certificate that everybody trusts")
+            remedy = _DISTRUSTED.get(error.verify_code, "use a certificate from a public authority")
             raise StageFailed(f"the certificate is not trusted: {error.verify_message}", remedy) from error
         except OSError as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "reason", None)
             raise StageFailed(
                 f"no TLS: {why or error.strerror or type(error).__name__}",
-                "see that the port speaks TLS 1.2 or later; for plain HTTP, register an http address",
+                "check that the port supports TLS 1.2 or later; for plain HTTP, register an http address",
             ) from error
         self._socket = secured
         certificate = secured.getpeercert() or {}
@@ -127,19 +127,19 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeResponse:
-    """What the endpoint said to one event; `status` is None where it said nothing, and `summary` is all of it in a sentence."""
+    """The endpoint's answer to one event. `status` is None if it did not answer; `summary` is one sentence."""
 
     status: int | None
     summary: str
 
     @property
     def accepted(self) -> bool:
-        """Whether that means that it took the event."""
+        """Whether the endpoint took the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
 def send_event(session: HttpSession, url: str, body: bytes, headers: Mapping[str, str]) -> ProbeResponse:
-    """Post an event and return what the endpoint said."""
+    """Post an event and return the endpoint's answer."""
     try:
         answer = session.post(url, body, headers)
     except (ChannelUnavailable, ChannelRefused) as error:
@@ -151,9 +151,9 @@ def send_event(session: HttpSession, url: str, body: bytes, headers: Mapping[str
 
 
 def expect_accepted(response: ProbeResponse, auth_remedy: str) -> str:
-    """Return what was said to an event that had to be taken; `auth_remedy` is the remedy where it was not believed.
+    """Return the answer to an event that the endpoint must take. `auth_remedy` is the remedy for 401 and 403.
 
-    Raises StageFailed where it was not taken.
+    Raises StageFailed if the endpoint did not take it.
     """
     if response.accepted:
         return response.summary
@@ -161,7 +161,7 @@ def expect_accepted(response: ProbeResponse, auth_remedy: str) -> str:
 
 
 def expect_refused(response: ProbeResponse, remedy: str) -> str:
-    """Return what was said to an event that had to be refused by a 4xx; raises StageFailed with `remedy` else."""
+    """Return the answer to an event that must be refused with a 4xx. Otherwise raises StageFailed with `remedy`."""
     if response.status is not None and 400 <= response.status < 500:
         return response.summary
     raise StageFailed(response.summary, remedy)
@@ -170,12 +170,10 @@ def expect_refused(response: ProbeResponse, remedy: str) -> str:
 def _find_remedy(response: ProbeResponse) -> str:
     if response.status is None:
         late = "in time" in response.summary
-        return (
-            "have it answer at once, and do its work afterwards" if late else "have it read all of a request and answer"
-        )
+        return "make it answer first and work afterwards" if late else "make it read the whole request and answer"
     if 300 <= response.status < 400:
-        return "register the address that it redirects to: no redirect is followed"
-    return _REMEDIES.get(response.status, "its own log says why")
+        return "register the address that it redirects to: redirects are not followed"
+    return _REMEDIES.get(response.status, "look into its log")
 
 
 def _summarize(status: str, answer: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What every channel is: messages go out in order, and each is either taken or an error says why not."""
+"""The interface of channels: messages are sent in order, and each one is taken or an error says why not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.deliveries.schemas.messages import HandoffAnswer
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a connection test: `found` says what there was to see, `remedy` what to do where it did not pass."""
+    """One stage of a connection test. `found` says what it found, `remedy` what to do if it failed."""
 
     name: str
     passed: bool
@@ -25,7 +25,7 @@ class Stage:
 
 
 class StageFailed(ExportsError):
-    """What the stage met, as one sentence, and what to do about it."""
+    """A stage failed: what it found, in one sentence, and what to do."""
 
     def __init__(self, found: str, remedy: str) -> None:
         super().__init__(found)
@@ -33,9 +33,9 @@ class StageFailed(ExportsError):
 
 
 def run_stages(stages: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Stage]:
-    """Make the stages in order, each a name and a call that returns what it found, and yield each as it ends.
+    """Run the stages in order, each a name and a call that returns what it found. Yield each result as it ends.
 
-    A stage fails by raising StageFailed; whatever else it raises counts as a failure too. Nothing follows a failure.
+    A stage fails by raising StageFailed or any other error. The first failure is the last stage.
     """
     for name, run_stage in stages:
         began = time.monotonic()
@@ -45,11 +45,11 @@ def run_stages(stages: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Stag
             found = run_stage()
         except StageFailed as failed:
             failure = failed
-        except Exception as error:  # noqa: BLE001 - a partner's end may make any library trip over anything
+        except Exception as error:  # noqa: BLE001 - a partner's server can cause any error in the libraries
             sentence = str(error).splitlines()[0] if isinstance(error, ExportsError) and str(error) else ""
             failure = StageFailed(
                 sentence or f"{type(error).__name__} in the stage {name}",
-                "check the partner's end, then run the test again",
+                "check the partner's server, then run the test again",
             )
         took = round((time.monotonic() - began) * 1000)
         if failure is not None:
@@ -58,16 +58,16 @@ def run_stages(stages: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Stag
         yield Stage(name, passed=True, duration_ms=took, found=found)
 
 
-#: How much of an endpoint's answer is kept with the attempt.
+#: The part of an endpoint's answer that is stored with the attempt.
 ANSWER_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A document that goes with a message; `name` is its path below the message's own folder, such as CP-1/invoice.pdf.
+    """A document of a message. `name` is its path below the message's folder, for example CP-1/invoice.pdf.
 
-    `read` fetches its bytes, whose length and SHA-256 (hex) are `size` and `sha256`, and raises StoreUnavailable.
-    `download_url` is a link of the recipient's own, for e-mails that it does not fit into.
+    `read` fetches its bytes and raises StoreUnavailable. `size` and `sha256` (hex) describe them. `download_url` is the
+    recipient's link, for e-mails that the document does not fit into.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class EmailBody:
-    """A message as people read it."""
+    """A message as readable text."""
 
     subject: str
     text: str
@@ -89,20 +89,20 @@ class EmailBody:
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """One notification, ready to go: `body` is its CloudEvent, the same bytes on every try and every channel."""
+    """One notification, ready to send. `body` is its CloudEvent, the same bytes on every attempt and channel."""
 
     id: str
     type: str
     routing_key: str
     body: bytes
     export_id: str = ""
-    attachments: Sequence[Attachment] = ()  # for the channels that carry documents themselves
-    email_body: EmailBody | None = None  # for the channels that people read
+    attachments: Sequence[Attachment] = ()  # for channels that carry documents
+    email_body: EmailBody | None = None  # for channels that people read
 
 
 @dataclass(frozen=True)
 class DeliveryReceipt:
-    """That the recipient's end took a message: what it said, and the customs broker's answer where it gave one at once."""
+    """Proof that the recipient took a message: its reply, and the customs broker's answer if it came at once."""
 
     status: str
     answer: str | None = None
@@ -110,40 +110,40 @@ class DeliveryReceipt:
 
 
 class Channel(Protocol):
-    """One kind of endpoint: a file in this folder, and a row in pipeline/accounts/schemas.py.
+    """One kind of endpoint: a file in this folder, and a schema in pipeline/accounts/schemas.py.
 
-    The row is the endpoint's schema: its name, which is the file's too, and what callers may set. The file opens it by `CHANNEL`.
+    The schema defines the channel's name, which is also the file's, and its settings. The file defines `CHANNEL`.
     """
 
-    #: Whether it brings documents along; the others tell where they are.
+    #: Whether it carries documents. Other channels send links.
     carries_documents: bool
     #: Whether people read it, so that each message needs an e-mail.
     read_by_people: bool
-    #: Whether its server is the installation's, one for all partners, so that one partner's failure says nothing of it.
+    #: Whether all partners share the installation's server. Then one partner's failure does not make it unhealthy.
     shared: bool
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order and yield a receipt for each as it is taken.
+        """Send the messages in order and yield a receipt for each one that is taken.
 
-        Raises ChannelUnavailable or ChannelRefused at the first that is not taken, or Fenced at the first that is no
-        longer the caller's to send: nothing after it was sent.
-        Each message has the settings' total time to be taken in.
+        Raises ChannelUnavailable or ChannelRefused at the first message that is not taken. Raises Fenced at the first
+        message whose lease the caller has lost. No later message is sent then. Each message may take the total time of
+        the settings.
         """
         ...
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Try the endpoint stage by stage, `message` being the test event, and yield each stage as it ends.
+        """Test the endpoint stage by stage, with `message` as the test event. Yield each stage as it ends.
 
-        The first that does not pass is the last. Raises ChannelRefused where what was registered cannot be used.
+        The first failed stage is the last. Raises ChannelRefused if the registered endpoint cannot be used.
         """
         ...
 
 
-#: How a channel's file opens it.
+#: The type of `CHANNEL` in a channel's file.
 ChannelFactory = Callable[[Settings], Channel]
 
 
 def excerpt(answer: bytes) -> str | None:
-    """Return the beginning of an answer as printable text; None of an empty one."""
+    """Return the beginning of an answer as printable text, or None if it is empty."""
     text = answer[:ANSWER_CHARACTERS].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in text).strip() or None

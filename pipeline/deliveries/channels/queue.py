@@ -1,4 +1,4 @@
-"""The queues of the contract: one topic exchange, persistent messages, confirmed where the message broker can."""
+"""The queue channel: one topic exchange, persistent messages, confirmed if the message broker supports it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from pipeline.deliveries.channels.protocol import (
 PERSISTENT = 2
 CONTENT_TYPE = "application/cloudevents+json"
 
-#: Connect once: how often to try again is the delivery schedule's to say, and kombu's own default is for ever.
+#: Connect once. The retry schedule decides on retries; kombu would retry for ever by default.
 _CONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
-#: A connection that died in the pool fails sooner than this, and is worth one more try; one that hangs would hang again.
+#: A dead pooled connection fails sooner than this, so one retry is useful. A hanging one would hang again.
 _AT_ONCE_SECONDS = 0.4
 
 
 class QueueChannel:
-    """Publishes to the topic exchange through the process's one pool of producers."""
+    """Publishes to the topic exchange through the process's pool of producers."""
 
     carries_documents = False
     read_by_people = False
@@ -55,12 +55,12 @@ class QueueChannel:
             *self._connection.connection_errors,
             *self._connection.channel_errors,
             KombuError,
-            MessageNacked,  # of no family: a queue that is full says so
+            MessageNacked,  # has no common base class; a full queue raises it
             OSError,
         )
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order; see Channel. On RabbitMQ each is confirmed and must have reached a queue."""
+        """Send the messages in order. See Channel. RabbitMQ must confirm each one and route it to a queue."""
         began = time.monotonic()
         sent = 0
         while True:
@@ -76,7 +76,7 @@ class QueueChannel:
                 return
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Make the stages of a connection test; see Channel. The last proves that a queue takes what is meant for the target."""
+        """Run the stages of a connection test. See Channel. The last proves that a queue gets the target's messages."""
 
         def connect() -> str:
             with self._connection.clone() as opened:
@@ -85,13 +85,11 @@ class QueueChannel:
 
         def declare() -> str:
             self._declare_within(self._seconds)
-            return f"the exchange {queues.EXCHANGE_NAME} and its queues are there"
+            return f"the exchange {queues.EXCHANGE_NAME} and its queues exist"
 
         def event() -> str:
             (receipt,) = self.send([message], target)
-            return (
-                f"{receipt.status} with the routing key {message.routing_key}; it lies in {self._find_queues(message)}"
-            )
+            return f"{receipt.status} with the routing key {message.routing_key}; it is in {self._find_queues(message)}"
 
         stages = [
             ("connect", self._with_remedy(connect)),
@@ -109,9 +107,9 @@ class QueueChannel:
         return kept.found
 
     def declare(self, *, timeout_seconds: float) -> None:
-        """Declare the queues of the contract, where they are not there; `timeout_seconds` is how long a connection may be busy.
+        """Declare the queues of the contract if they do not exist. Raises ChannelUnavailable.
 
-        Raises ChannelUnavailable.
+        `timeout_seconds` limits the wait for a free connection.
         """
         try:
             self._declare_within(timeout_seconds)
@@ -132,7 +130,7 @@ class QueueChannel:
                 return stage()
             except self._foreign as error:
                 raise StageFailed(
-                    str(_to_unavailable(error)), "see that the message broker runs: `exports doctor`"
+                    str(_to_unavailable(error)), "check that the message broker runs: `exports doctor`"
                 ) from error
 
         return checked
@@ -145,7 +143,7 @@ class QueueChannel:
         ]
         if not names:
             raise StageFailed(
-                f"no queue is bound to {message.routing_key}", "bind one to the exchange, as docs/queues.md says"
+                f"no queue is bound to {message.routing_key}", "bind one to the exchange; see docs/queues.md"
             )
         return ", ".join(names)
 
@@ -160,7 +158,7 @@ class QueueChannel:
                     producer.publish(
                         message.body,
                         exchange=queues.exchange,
-                        # On Redis that it is a topic exchange is known to a connection alone, and forgotten with it.
+                        # On Redis only the connection knows that this is a topic exchange: each one declares it.
                         declare=[queues.exchange],
                         routing_key=message.routing_key,
                         delivery_mode=PERSISTENT,
@@ -179,9 +177,9 @@ class QueueChannel:
                 raise
 
     def _declare(self, producer: Producer) -> None:
-        """Declare the queues: once a connection on RabbitMQ, elsewhere again whenever they were lost in a flush.
+        """Declare the queues: once per connection on RabbitMQ; elsewhere whenever they are missing, e.g. after a flush.
 
-        Redis and the in-process transport drop a message without a word when no queue is bound.
+        Redis and the in-process transport silently drop a message if no queue is bound.
         """
         channel: Any = producer.channel
         if self._amqp:
@@ -198,14 +196,14 @@ CHANNEL: Final[ChannelFactory] = QueueChannel
 
 
 def _discard_connection(producer: Producer) -> None:
-    # Its state is unknown: a confirm may still be under way on it. Let go of it without the farewells that a message
-    # broker which hangs would never answer; the next send opens another.
+    # Its state is unknown: a confirm may be outstanding. Close it without the protocol's goodbye, because a hanging
+    # message broker would never answer. The next send opens another connection.
     connection: Any = producer.__connection__
     connection.collect(socket_timeout=0.1)
 
 
 def _binding_matches(binding: str, routing_key: str) -> bool:
-    # The bindings of the contract are whole keys, or a first word and `#`.
+    # The bindings of the contract are whole keys, or a prefix and `#`.
     return routing_key.startswith(binding[:-1]) if binding.endswith(".#") else routing_key == binding
 
 
@@ -219,4 +217,4 @@ def _list_bindings(channel: Any) -> list[tuple[str, str, str]]:
 def _to_unavailable(error: BaseException) -> ChannelUnavailable:
     cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
     name = type(cause).__name__
-    return ChannelUnavailable(f"the message broker did not take it: {name}", status=name)
+    return ChannelUnavailable(f"the message broker did not take the message: {name}", status=name)

@@ -1,4 +1,4 @@
-"""A person's look into a queue: its messages one after another, taken off once they were shown, or left where they are."""
+"""Reads a queue for a person: shows messages one by one, and removes them after that or leaves them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH: Final = 100
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A message as it lies in a queue, its body to the byte; `remove` takes it off, and without it it stays."""
+    """A message in a queue, with its exact body. It stays there until `remove` is called."""
 
     routing_key: str
     body: bytes
@@ -37,14 +37,14 @@ class QueueReader(Protocol):
     """A queue of one kind of message broker."""
 
     def take(self) -> QueueEntry | None:
-        """Return the oldest message that nobody holds, None where there is none; it is the caller's to be done with."""
+        """Return the oldest message that no consumer holds, or None. The caller removes it."""
 
 
 @contextmanager
 def open_queue(settings: Settings, name: str) -> Iterator[QueueReader]:
-    """Open the queue `name` for reading; what was taken and not done with is back in it at the end.
+    """Open the queue `name` for reading. Messages that were taken but not removed are back in it at the end.
 
-    Raises NotFound where there is no such queue, and MessageBrokerDown, also in the block.
+    Raises NotFound if the queue does not exist. Raises MessageBrokerDown, also inside the block.
     """
     with _open_connection(settings) as connection:
         if settings.message_broker == "redis":
@@ -56,10 +56,10 @@ def open_queue(settings: Settings, name: str) -> Iterator[QueueReader]:
 
 @contextmanager
 def browse_queue(settings: Settings, name: str) -> Iterator[Callable[[], Iterator[QueueEntry]]]:
-    """Open the queue `name` on Redis for looks that take nothing: each call yields what lies in it, the oldest first.
+    """Open the queue `name` on Redis for reading without removing. Each call yields its messages, the oldest first.
 
-    RabbitMQ has no such thing. What is handed back there goes behind what was handed back before, and counts as a delivery
-    that failed: after ten, the message is put aside.
+    RabbitMQ does not support this. There, returned messages change their order, and each return counts as a failed
+    delivery: after ten, the message is dead-lettered.
     """
     with _open_connection(settings) as connection:
         yield _RedisReader(connection.channel(), name).browse
@@ -67,7 +67,7 @@ def browse_queue(settings: Settings, name: str) -> Iterator[Callable[[], Iterato
 
 @contextmanager
 def open_copy_queue(settings: Settings, binding: str) -> Iterator[QueueReader]:
-    """Open a queue on RabbitMQ that gets a copy of all that is published under `binding` from now on, and ends with the block."""
+    """Open a RabbitMQ queue that gets a copy of each message published under `binding` until the block ends."""
     with _open_connection(settings) as connection:
         channel: Any = connection.channel()
         own = Queue("", exchange, routing_key=binding, exclusive=True, auto_delete=True, durable=False)(channel)
@@ -76,7 +76,7 @@ def open_copy_queue(settings: Settings, binding: str) -> Iterator[QueueReader]:
 
 
 def take_messages(reader: QueueReader, quiet_seconds: float | None) -> Iterator[QueueEntry]:
-    """Yield the messages as they come, until none has come for `quiet_seconds`, where that is given."""
+    """Yield the messages as they come. If `quiet_seconds` is given, end when none came for that time."""
     since = time.monotonic()
     while True:
         entry = reader.take()
@@ -90,14 +90,14 @@ def take_messages(reader: QueueReader, quiet_seconds: float | None) -> Iterator[
 
 
 def watch_messages(look: Callable[[], Iterator[QueueEntry]]) -> Iterator[QueueEntry]:
-    """Yield what lies in a queue again and again; whoever reads it leaves out what was seen before."""
+    """Yield the messages of a queue repeatedly. The caller skips those that it has seen."""
     while True:
         yield from look()
         time.sleep(POLL_SECONDS)
 
 
 class _RedisReader:
-    """A list of kombu's envelopes, the oldest at its right end. Nothing is held: what is done with is removed by its value."""
+    """A Redis list of kombu's envelopes, oldest at its right end. Messages are not held; they are removed by value."""
 
     def __init__(self, channel: Any, name: str) -> None:
         self._channel, self._client, self._name = channel, channel.client, name
@@ -110,7 +110,7 @@ class _RedisReader:
         return None if raw is None else self._to_entry(raw)
 
     def browse(self) -> Iterator[QueueEntry]:
-        """Yield what lies in the list; messages that a consumer takes meanwhile may be passed over."""
+        """Yield the messages of the list. If a consumer takes some meanwhile, others may be skipped."""
         seen = 0
         while raws := self._client.lrange(self._name, -seen - _BATCH, -seen - 1):
             yield from (self._to_entry(raw) for raw in reversed(raws))
@@ -135,13 +135,13 @@ class _RedisReader:
 
 
 class _RabbitReader:
-    """A queue of RabbitMQ, read one by one; what is not acknowledged when the channel closes goes back."""
+    """A RabbitMQ queue, read one by one. Messages that are not acknowledged return to it when the channel closes."""
 
     def __init__(self, channel: Any, name: str) -> None:
         self._channel, self._name = channel, name
 
     def take(self) -> QueueEntry | None:
-        """Return the oldest message that nobody holds."""
+        """Return the oldest message that no consumer holds, or None."""
         message = self._channel.basic_get(self._name, no_ack=False)
         return None if message is None else self._to_entry(message)
 
@@ -152,7 +152,7 @@ class _RabbitReader:
 
 
 def _ensure_queue(settings: Settings, connection: Connection, name: str) -> None:
-    """Look whether the queue is there; one of the contract is declared, as the service would, where it is not."""
+    """Raise NotFound if the queue does not exist. Queues of the contract are declared, as the service would do."""
     channel: Any = connection.channel()
     try:
         channel.queue_declare(name, passive=True)
@@ -176,12 +176,12 @@ def _open_connection(settings: Settings) -> Iterator[Connection]:
                 yield connection
             except KeyboardInterrupt:
                 if settings.message_broker == "amqp":
-                    # Whoever was interrupted in the middle of an answer cannot read the next: hang up, ask nothing.
+                    # The interrupt may have come in the middle of an answer: close without another request.
                     open_one: Any = connection.connection
                     open_one.collect()
                 raise
     except BrokenPipeError:
-        # Nobody reads what is shown: that is no fault of the message broker's.
+        # The reader of the output is gone. That is not an error of the message broker.
         raise
     except foreign as error:
         cause = error.__cause__ or error
@@ -191,7 +191,7 @@ def _open_connection(settings: Settings) -> Iterator[Connection]:
 
 @dataclass(frozen=True)
 class ReceivedMessage:
-    """A message as it was read: the queue, the routing key and the CloudEvent."""
+    """A received message: the queue, the routing key and the CloudEvent."""
 
     queue: str
     routing_key: str
@@ -199,7 +199,7 @@ class ReceivedMessage:
 
 
 def drain_queues(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2) -> Iterator[ReceivedMessage]:
-    """Take every message off the queues `names` and acknowledge it; end once none has come for `quiet_seconds`."""
+    """Take and acknowledge each message of the queues `names`. End when none came for `quiet_seconds`."""
     received: list[ReceivedMessage] = []
 
     def take(name: str, body: Any, message: Message) -> None:
@@ -231,7 +231,7 @@ def drain_queues(settings: Settings, names: Sequence[str], *, quiet_seconds: flo
 
 
 def check_connection(settings: Settings) -> None:
-    """Connect to the message broker and away again; raises MessageBrokerDown where it does not answer."""
+    """Connect to the message broker and close again. Raises MessageBrokerDown if it does not answer."""
     try:
         with make_connection(settings) as opened:
             opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)

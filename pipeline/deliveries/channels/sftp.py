@@ -1,4 +1,4 @@
-"""Files on the partner's SFTP server: messages and documents go to `out/`, a customs broker's answers come from `in/`."""
+"""The SFTP channel: messages and documents go to `out/`, a customs broker's answers come from `in/`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.deliveries.channels.ssh_session import NO_SESSION, SshServer, SshS
 
 
 class SftpChannel:
-    """Leaves each message on the partner's server, with the documents that it links to."""
+    """Writes each message to the partner's server, with the documents that it links to."""
 
     carries_documents = True
     read_by_people = False
@@ -40,7 +40,7 @@ class SftpChannel:
         self._settings = settings
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order; see Channel. Signing in and each message have the settings' times of their own."""
+        """Send the messages in order. See Channel. Signing in and each message have separate time limits."""
         with self._open_session(parse_server(target)) as session:
             session.set_timeout(self._settings.delivery_timeout_seconds)
             client = session.sign_in()
@@ -49,7 +49,7 @@ class SftpChannel:
                 yield session.run(upload_message(client, session.server.folder, message, target.check_lease))
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Make the stages of a connection test; the last leaves `message` on the server as any other."""
+        """Run the stages of a connection test. The last writes `message` to the server like any other."""
         try:
             server = parse_server(target)
         except ChannelRefused as refused:
@@ -65,7 +65,7 @@ class SftpChannel:
 CHANNEL: Final[ChannelFactory] = SftpChannel
 
 _NO_SESSION: Final = (
-    "ask the partner to look into the log of its server; the usual causes are owner and mode of the chroot folder,"
+    "ask the partner to check the log of its server; usual causes are owner and mode of the chroot folder,"
     " and a subsystem sftp that is not configured"
 )
 
@@ -78,7 +78,7 @@ def _fail_with(found: str, remedy: str) -> Callable[[], str]:
 
 
 class _SftpTest:
-    """The stages of a connection test, each on what the one before it left."""
+    """The stages of a connection test. Each uses the results of the previous ones."""
 
     def __init__(self, session: SshSession, settings: Settings, message: OutgoingMessage) -> None:
         self._session = session
@@ -89,13 +89,13 @@ class _SftpTest:
 
     def stages(self) -> list[tuple[str, Callable[[], str]]]:
         steps = (
-            ("resolve", self._resolve, "correct the host of the address; it must lead to a public server"),
-            ("connect", self._connect, "have the partner open the port to this installation"),
+            ("resolve", self._resolve, "correct the host of the address; it must be a public server"),
+            ("connect", self._connect, "ask the partner to open the port for this installation"),
             ("host key", self._check_host_key, "ask the partner for the fingerprint, and pin the key if it is theirs"),
-            ("sign in", self._sign_in, "check user and credential with the partner, and set the channel again"),
+            ("sign in", self._sign_in, "check user and credential with the partner, then set the channel again"),
             ("write, rename, read, delete", self._write, "give the user all rights below out/ in its folder"),
             ("read answers", self._read_answers, "give the user all rights below in/ in its folder"),
-            ("test event", self._send_event, "give the user room and all rights below out/ in its folder"),
+            ("test event", self._send_event, "give the user disk space and all rights below out/ in its folder"),
         )
         return [(name, self._with_timeout(stage, remedy)) for name, stage, remedy in steps]
 
@@ -131,7 +131,7 @@ class _SftpTest:
 
     def _write(self) -> str:
         folder = f"{self._session.server.folder}{OUTBOX}"
-        path, body = f"{folder}/connection-test-{self._message.id}.txt", b"A connection test; it may be deleted.\n"
+        path, body = f"{folder}/connection-test-{self._message.id}.txt", b"A connection test. It may be deleted.\n"
 
         async def work(client: SFTPClient) -> None:
             await expect_accepted(folder, ensure_folder(client, folder))
@@ -139,7 +139,7 @@ class _SftpTest:
             await expect_accepted(path, client.remove(path))
 
         self._session.run(work(self._require_client))
-        return f"{len(body)} bytes were written, renamed, read back and deleted in out/"
+        return f"{len(body)} bytes were written, renamed, read and deleted in out/"
 
     def _read_answers(self) -> str:
         folder = f"{self._session.server.folder}{INBOX}"
@@ -150,14 +150,14 @@ class _SftpTest:
 
         self._session.run(work(self._require_client))
         listed = AnswerFolder(self._session, self._require_client).list_files()
-        return f"in/ can be read and sorted; answers that wait there: {len(listed.names)}"
+        return f"in/ can be read and sorted; waiting answers: {len(listed.names)}"
 
     def _send_event(self) -> str:
         receipt = self._session.run(upload_message(self._require_client, self._session.server.folder, self._message))
-        return f"out/{self._message.id}/ holds it: {receipt.answer}"
+        return f"out/{self._message.id}/ contains it: {receipt.answer}"
 
     @property
     def _require_client(self) -> SFTPClient:
         if self._client is None:
-            raise ChannelUnavailable("nobody is signed in")
+            raise ChannelUnavailable("the SFTP session is not signed in")
         return self._client

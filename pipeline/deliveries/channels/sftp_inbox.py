@@ -1,4 +1,4 @@
-"""The answers that a customs broker leaves in `in/` on its SFTP server: read within bounds, then moved out of the way."""
+"""Reads the answers that a customs broker writes to `in/` on its SFTP server, within limits, and moves them away."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_FILES: Final = 200
 MAX_BYTES: Final = 64 * 1024
 _MAX_NAMES: Final = 10_000
 
-#: The names that we take into a path; the server could say anything.
+#: The file names that are used in a path. The server is not trusted.
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.json")
 _PART: Final = b".part"
 _GONE: Final = (SFTPNoSuchFile, SFTPNoSuchPath)
@@ -38,7 +38,7 @@ _GONE: Final = (SFTPNoSuchFile, SFTPNoSuchPath)
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """A file of in/: its bytes, or the problem that kept them from being read."""
+    """A file of in/: its bytes, or why it cannot be read."""
 
     name: str
     body: bytes = b""
@@ -47,14 +47,14 @@ class AnswerFile:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """What lies in in/: the files to read, the oldest first, and how many more things there are that we leave alone."""
+    """The contents of in/: the files to read, the oldest first, and the number of ignored entries."""
 
     names: list[str]
     ignored: int
 
 
 class AnswerFolder:
-    """The folder in/ of a server, for one thread, within the seconds that its session was begun with."""
+    """The folder in/ of a server. For one thread, within the timeout of its session."""
 
     def __init__(self, session: SshSession, client: SFTPClient) -> None:
         self._session = session
@@ -62,19 +62,19 @@ class AnswerFolder:
         self._path = f"{session.server.folder}{INBOX}"
 
     def list_files(self) -> FolderListing:
-        """Return what lies there; a server without the folder has nothing to say."""
+        """Return the contents of the folder. A server without the folder has none."""
         return self._session.run(self._list_files())
 
     def read_file(self, name: str) -> AnswerFile | None:
-        """Return the file; None where it has gone meanwhile."""
+        """Return the file, or None if it is gone."""
         return self._session.run(self._read_file(name))
 
     def move_to_done(self, name: str) -> None:
-        """Move what was recorded to in/done/."""
+        """Move a recorded file to in/done/."""
         self._session.run(self._move_file(name, DONE))
 
     def move_to_refused(self, name: str, reason: str) -> None:
-        """Move what cannot be recorded to in/refused/, with the reason beside it."""
+        """Move a refused file to in/refused/, and write the reason beside it."""
         self._session.run(self._move_to_refused(name, reason))
 
     async def _list_files(self) -> FolderListing:
@@ -100,14 +100,14 @@ class AnswerFolder:
         try:
             kind = (await self._client.lstat(path)).type
             if kind not in (FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN):
-                return AnswerFile(name, problem="it is no plain file")
+                return AnswerFile(name, problem="it is not a regular file")
             body = await read_beginning(self._client, path, MAX_BYTES + 1)
         except _GONE:
             return None
         except (SFTPConnectionLost, SFTPNoConnection):
             raise
         except SFTPError as error:
-            return AnswerFile(name, problem=f"the server does not give it: {type(error).__name__}")
+            return AnswerFile(name, problem=f"the server does not return it: {type(error).__name__}")
         if len(body) > MAX_BYTES:
             return AnswerFile(name, problem=f"it has more than {MAX_BYTES} bytes")
         return AnswerFile(name, body)
@@ -119,7 +119,7 @@ class AnswerFolder:
                 await file.write(f"{reason}\n".encode())
 
     async def _move_file(self, name: str, into: str) -> str | None:
-        """Move the file into the folder, under another name where its own is taken; None where it has gone meanwhile."""
+        """Move the file into the folder, with a new name if its own is taken. Return the path, None if it is gone."""
         folder = f"{self._path}/{into}"
         await ensure_folder(self._client, folder)
         place = f"{folder}/{name}"
@@ -134,9 +134,9 @@ class AnswerFolder:
 
 @contextmanager
 def open_answer_folder(settings: Settings, target: Target) -> Iterator[AnswerFolder]:
-    """Give the folder in/ of the target's server.
+    """Open the folder in/ of the target's server.
 
-    Raises ChannelUnavailable where the server cannot be reached, ChannelRefused where it is not the one that it was.
+    Raises ChannelUnavailable if the server cannot be reached, ChannelRefused if its host key is not the pinned one.
     """
     with SshSession(parse_server(target), settings) as session:
         session.set_timeout(settings.delivery_timeout_seconds)
@@ -150,6 +150,6 @@ def _to_bytes(name: str | bytes) -> bytes:
 
 
 def _is_expected(name: bytes) -> bool:
-    # What is being written, what we moved away, and what servers and people hide.
+    # Partial files, our own folders, and hidden files.
     hidden = name.startswith(b".") and b"/" not in name
     return hidden or name.endswith(_PART) or name in (DONE.encode(), REFUSED.encode())

@@ -1,7 +1,7 @@
-"""A message as files on a server: each is written beside its name, read back, and only then renamed to it.
+"""Uploads a message as files. Each is written under a temporary name, read back and then renamed.
 
-Below the partner's folder lies `out/<message id>/` with the documents of the message, `message.json` and, last of all,
-`manifest.json`. The same message again finds its files there and changes nothing but the date of its manifest.
+The partner's folder `out/<message id>/` gets the documents, `message.json` and, last, `manifest.json`. If the same
+message is sent again, the files stay and only the date of the manifest changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 OUTBOX: Final = "out"
 MESSAGE, MANIFEST = "message.json", "manifest.json"
 
-#: How many documents are written at once over one connection: a far server is waited for, not for each file anew.
+#: How many documents are written at once over one connection, to reduce the waits for a distant server.
 _AT_ONCE: Final = 8
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -35,12 +35,12 @@ _DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-
 async def upload_message(
     client: SFTPClient, root: str, message: OutgoingMessage, before_send: Callable[[], None] = no_lease_check
 ) -> DeliveryReceipt:
-    """Write the message and what comes with it; raises ChannelUnavailable where a file is not taken.
+    """Write the message and its documents. Raises ChannelUnavailable if a file is not taken.
 
-    `before_send` is called when all is there but the manifest, without which there is no message; what it raises, this does.
+    `before_send` is called when only the manifest is missing; without it there is not yet a message. Its errors pass.
     """
     if not _ID.fullmatch(message.id) or not all(_DOCUMENT.fullmatch(each.name) for each in message.attachments):
-        raise ChannelRefused("the message has an id or a document whose name cannot be that of a file")
+        raise ChannelRefused("the message's id or a document's name cannot be a file name")
     folder = f"{root}{OUTBOX}/{message.id}"
     for path in dict.fromkeys([root + OUTBOX, folder, *(_parent_folder(folder, each) for each in message.attachments)]):
         await expect_accepted(path, ensure_folder(client, path))
@@ -61,7 +61,7 @@ async def upload_message(
 
 
 async def _gather(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
-    """Return what the works return; the first that fails ends the others, and is what is raised."""
+    """Return the results. The first error cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
@@ -71,29 +71,29 @@ async def _gather(works: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
 
 
 async def _ensure_file(client: SFTPClient, path: str, size: int, sha256: str, read: Callable[[], bytes]) -> bool:
-    """Have the file at `path` be the one described; tell whether it had to be written."""
+    """Make the file at `path` match `size` and `sha256`. Return whether it had to be written."""
     if await _file_matches(client, path, size, sha256):
         return False
     try:
         body = await asyncio.to_thread(read)
     except StoreUnavailable as error:
-        raise ChannelUnavailable("the store did not give the document", status="StoreUnavailable") from error
+        raise ChannelUnavailable("the store did not return the document", status="StoreUnavailable") from error
     if (len(body), hashlib.sha256(body).hexdigest()) != (size, sha256):
-        raise ChannelRefused(f"the document {path.rpartition('/')[2]} in the store is not the one that was rendered")
+        raise ChannelRefused(f"the document {path.rpartition('/')[2]} in the store differs from the rendered one")
     await write_atomically(client, path, body)
     return True
 
 
 async def write_atomically(client: SFTPClient, path: str, body: bytes) -> None:
-    """Write the bytes beside `path`, read them back, and rename them to it."""
+    """Write the bytes beside `path`, read them back, and rename the file to `path`."""
     part = f"{path}.part"
     try:
         await expect_accepted(path, _write(client, part, body))
         if not await _file_matches(client, part, len(body), hashlib.sha256(body).hexdigest()):
-            raise ChannelUnavailable("the server holds other bytes than were written", status="FileCorrupt")
+            raise ChannelUnavailable("the server stores other bytes than were written", status="FileCorrupt")
         await expect_accepted(path, _rename_over(client, part, path))
     except ChannelUnavailable:
-        # On a full disk, half a file is in the way of everybody else.
+        # On a full disk, a partial file takes space from others.
         with suppress(asyncssh.Error):
             await client.remove(part)
         raise
@@ -105,7 +105,7 @@ async def _write(client: SFTPClient, path: str, body: bytes) -> None:
 
 
 async def _file_matches(client: SFTPClient, path: str, size: int, sha256: str) -> bool:
-    """Tell whether the server holds these bytes at `path`: by reading them, for it need not tell the truth of a hash."""
+    """Return whether the server has these bytes at `path`. It reads them: a hash from the server may be wrong."""
     try:
         body = await read_beginning(client, path, size + 1)
     except SFTPError:
@@ -114,24 +114,24 @@ async def _file_matches(client: SFTPClient, path: str, size: int, sha256: str) -
 
 
 async def read_beginning(client: SFTPClient, path: str, max_bytes: int) -> bytes:
-    """Return the first bytes of a file, at most that many; raises SFTPError."""
+    """Return at most `max_bytes` from the beginning of a file. Raises SFTPError."""
     async with client.open(path, "rb") as file:
         return cast("bytes", await file.read(max_bytes))
 
 
 async def _rename_over(client: SFTPClient, path: str, name: str) -> None:
-    """Rename `path` to `name`, in the place of what may be there."""
+    """Rename `path` to `name`, and replace an existing file."""
     try:
         await client.posix_rename(path, name)
     except SFTPOpUnsupported:
-        # Plain SFTP renames to no name that is taken. What appears is a whole file all the same.
+        # Plain SFTP cannot replace a file by renaming. The file that appears is still complete.
         with suppress(SFTPNoSuchFile):
             await client.remove(name)
         await client.rename(path, name)
 
 
 async def expect_accepted(path: str, work: Awaitable[None]) -> None:
-    """Await what is done to `path`; raises ChannelUnavailable with what the server said where it is not done."""
+    """Await the work on `path`. If it fails, raises ChannelUnavailable with the server's reason."""
     try:
         await work
     except SFTPError as error:
@@ -145,11 +145,11 @@ async def expect_accepted(path: str, work: Awaitable[None]) -> None:
 
 
 async def ensure_folder(client: SFTPClient, path: str) -> None:
-    """Have a folder be at `path`, whose parent must be there; raises SFTPError."""
+    """Create the folder `path` if it does not exist. Its parent must exist. Raises SFTPError."""
     try:
         await client.mkdir(path)
     except SFTPError:
-        # Servers say "failure" of a folder that is there, as of everything else.
+        # Servers answer "failure" for an existing folder, as for any other error.
         if not await client.isdir(path):
             raise
 

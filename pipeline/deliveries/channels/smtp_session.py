@@ -1,4 +1,4 @@
-"""The installation's mail server as one delivery speaks to it: one connection, from look-up to farewell, within a time."""
+"""A session with the installation's mail server: one connection per e-mail, under one total time limit."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _PORTS: Final[Mapping[str, int]] = {"smtp": 25, "smtp+starttls": 587, "smtps": 4
 _READY = 220
 _TAKEN = (250, 251)
 
-#: A mailbox in what a server says, with its brackets.
+#: A mailbox in a server's reply, with its brackets.
 _MAILBOX: Final = re.compile(rb"""<?[^\s<>()\[\]"',;:]+@[^\s<>()"',;:]+>?""")
 
 
 @dataclass(frozen=True)
 class MailServer:
-    """Where mail is handed in, and how the connection is secured."""
+    """The address of the mail server, and how the connection is secured."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class MailServer:
 
 
 def parse_mail_server(url: SecretStr) -> MailServer:
-    """Return what the setting `smtp_url` names."""
+    """Return the server of the setting `smtp_url`."""
     parts = urlsplit(url.get_secret_value())
     security: Security = "smtp" if parts.scheme == "smtp" else "smtps" if parts.scheme == "smtps" else "smtp+starttls"
     return MailServer(
@@ -56,10 +56,10 @@ def parse_mail_server(url: SecretStr) -> MailServer:
 
 
 class MailSession:
-    """One connection to the mail server, for one mail; every step of it counts against the same `seconds`.
+    """One connection to the mail server for one e-mail. All steps share the same `seconds`.
 
-    The steps come in the order of the methods. Up to signing in, whatever goes wrong is the installation's own affair and
-    raises ChannelUnavailable; after it the server's 4xx do, and its 5xx raise ChannelRefused.
+    Call the methods in their order. Up to signing in, each failure is the installation's fault and raises
+    ChannelUnavailable. After that, 4xx replies raise ChannelUnavailable and 5xx replies ChannelRefused.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MailSession:
         self.close()
 
     def open(self) -> None:
-        """Do everything up to signing in."""
+        """Run all steps up to signing in."""
         self.resolve()
         self.connect()
         if self._server.security != "smtp":
@@ -93,7 +93,7 @@ class MailSession:
         self.sign_in()
 
     def resolve(self) -> list[str]:
-        """Look the server up; its address is the installation's own setting, so that it may be a private one."""
+        """Resolve the server's name. It may be a private address, because the installation's operator sets it."""
         with self._translate_errors("looking up the mail server"):
             self._addresses = resolve_allowed(
                 self._server.host, self._server.port, self._time.remaining(), private=True
@@ -101,7 +101,7 @@ class MailSession:
         return self._addresses
 
     def connect(self) -> str:
-        """Connect to the address that was judged, and return what the server greets with (nothing yet on smtps)."""
+        """Connect to the resolved address and return the server's greeting ("" on smtps: it comes after TLS)."""
         with self._translate_errors("connecting to the mail server"):
             opened = self._open_socket()
             self._handle = opened.dup()
@@ -112,38 +112,38 @@ class MailSession:
         return "" if self._server.security == "smtps" else self._read_greeting()
 
     def secure(self) -> str:
-        """Encrypt the connection, with the certificate checked for the server's name; return the version of TLS."""
+        """Encrypt the connection, check the certificate for the server's name, and return the TLS version."""
         with self._translate_errors("securing the connection to the mail server"):
             if self._server.security == "smtp+starttls":
                 self._smtp.ehlo_or_helo_if_needed()
                 if not self._smtp.has_extn("starttls"):
-                    raise ChannelUnavailable("the mail server offers no STARTTLS; nothing is sent to it in the clear")
+                    raise ChannelUnavailable("the mail server does not offer STARTTLS; nothing is sent unencrypted")
                 code, reply = self._smtp.docmd("STARTTLS")
                 if code != _READY:
-                    raise _to_unavailable("the mail server would not start TLS", code, reply)
+                    raise _to_unavailable("the mail server did not start TLS", code, reply)
             secured = self._trusted().wrap_socket(self._require_connection(), server_hostname=self._server.host)
-        # What the server said before is forgotten, as RFC 3207 asks: somebody on the way may have said it.
+        # RFC 3207: discard what the server said before TLS, because an attacker may have sent it.
         self._use_connection(secured)
         if self._server.security == "smtps":
             self._read_greeting()
         return secured.version() or "TLS"
 
     def sign_in(self) -> str:
-        """Sign in where the settings name a user, and return what the server said."""
+        """Sign in if the settings name a user, and return the server's reply."""
         user, password = self._server.user, self._server.password
         with self._translate_errors("signing in to the mail server"):
             if user is None or password is None:
                 self._smtp.ehlo_or_helo_if_needed()
-                return "nobody needs to"
+                return "skipped: no user is set"
             code, reply = self._smtp.login(user, password)
         return _format_reply(code, reply)
 
     def address_mail(self, sender: str, recipients: Sequence[str], size: int) -> list[str]:
-        """Say from whom and to whom a mail of `size` bytes is; return which recipients were refused, and why.
+        """Send the envelope of an e-mail of `size` bytes. Return which recipients were refused, and why.
 
-        They are told by their number among `recipients`, from 1: what is said here is kept for good, and addresses are not.
-        Raises ChannelRefused where all were refused for good. Where one was refused for now, all have to wait for it:
-        ChannelUnavailable.
+        Recipients are identified by their number from 1, because the result is kept for good and addresses must not be.
+        Raises ChannelRefused if all are refused permanently. Raises ChannelUnavailable if one is refused temporarily:
+        then all recipients wait for it.
         """
         with self._translate_errors("addressing the mail"):
             options = [f"size={size}"] if self._smtp.has_extn("size") else []
@@ -165,10 +165,10 @@ class MailSession:
         ]
 
     def send_mail(self, mail: bytes) -> tuple[int, str]:
-        """Send the mail, and return the code and words that the server took it with.
+        """Send the e-mail, and return the code and text of the server's reply.
 
-        A connection that breaks after the mail was sent raises ChannelUnavailable too: whether it was taken is not known,
-        and its Message-ID lets the recipient's end tell.
+        If the connection breaks after sending, ChannelUnavailable is raised and the result is unknown. The Message-ID
+        lets the recipient detect a duplicate.
         """
         with self._translate_errors("sending the mail"):
             try:
@@ -180,12 +180,12 @@ class MailSession:
         return code, _clean_reply(reply)
 
     def reset_mail(self) -> None:
-        """Take back what was addressed; no mail is sent."""
-        with self._translate_errors("withdrawing the mail"):
+        """Reset the envelope. No e-mail is sent."""
+        with self._translate_errors("resetting the envelope"):
             self._smtp.rset()
 
     def close(self) -> None:
-        """Take leave without waiting for an answer: whatever the server took is its own by now."""
+        """Close the connection without waiting for a reply: the server already has what it took."""
         if self._timer is not None:
             self._timer.cancel()
         if self._handle is not None:
@@ -198,7 +198,7 @@ class MailSession:
             self._connection.close()
 
     def _open_socket(self) -> socket.socket:
-        # A name such as localhost has addresses of which not all are listened at.
+        # A name such as localhost may have addresses where no server listens.
         failure = OSError("the name has no address")
         for address in self._addresses:
             try:
@@ -209,7 +209,7 @@ class MailSession:
 
     def _require_connection(self) -> socket.socket:
         if self._connection is None:
-            raise ChannelUnavailable("there is no connection to the mail server")
+            raise ChannelUnavailable("not connected to the mail server")
         return self._connection
 
     def _use_connection(self, connection: socket.socket) -> None:
@@ -221,11 +221,11 @@ class MailSession:
         with self._translate_errors("waiting for the mail server's greeting"):
             code, reply = self._smtp.getreply()
         if code != _READY:
-            raise _to_unavailable("the mail server turned us away", code, reply)
+            raise _to_unavailable("the mail server refused the connection", code, reply)
         return _format_reply(code, reply)
 
     def _abort(self, connection: socket.socket) -> None:
-        # A timeout of each read would let a server that drips go on for ever; this ends whatever is going on.
+        # A timeout for each read would not stop a server that sends byte by byte. This ends any step.
         self._timed_out = True
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
@@ -236,16 +236,16 @@ class MailSession:
             yield
         except smtplib.SMTPResponseException as error:
             raise _to_unavailable(
-                f"the mail server said no while {doing}", error.smtp_code, _to_bytes(error.smtp_error)
+                f"the mail server refused while {doing}", error.smtp_code, _to_bytes(error.smtp_error)
             ) from error
         except ssl.SSLCertVerificationError as error:
             raise ChannelUnavailable(
-                f"the mail server's certificate is not good: {error.verify_message}", status=type(error).__name__
+                f"the mail server's certificate is not trusted: {error.verify_message}", status=type(error).__name__
             ) from error
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError, ValueError) as error:
             late = self._timed_out or isinstance(error, (TimeoutError, httpcore.TimeoutException))
             name = "TimeoutError" if late else type(error).__name__
-            why = f"more than {self._seconds:g} s in all" if late else str(error) or name
+            why = f"more than {self._seconds:g} s in total" if late else str(error) or name
             raise ChannelUnavailable(f"{doing} failed: {why}", status=name) from error
 
 
@@ -270,5 +270,5 @@ def _format_reply(code: int, reply: bytes) -> str:
 
 
 def _clean_reply(reply: bytes) -> str:
-    """Return what the server said as printable text, with its mailboxes left out: it likes to repeat whom it means."""
+    """Return the server's reply as printable text, without the mail addresses that servers often repeat."""
     return excerpt(_MAILBOX.sub(b"(address)", reply)) or ""

@@ -1,4 +1,4 @@
-"""SSH sessions with a partner's SFTP server: only where its host key is pinned, and with no other credential than its own."""
+"""SSH sessions with a partner's SFTP server: only with a pinned host key, and only with the partner's credential."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 DEFAULT_PORT: Final = 22
 _CLOSE_SECONDS: Final = 1.0
 
-#: The status of an SSH session whose credential was right and that got no session all the same.
+#: The status if the credential was right but the server gave no SFTP session.
 NO_SESSION: Final = "NoSftpSession"
 
 
 @dataclass(frozen=True)
 class SshServer:
-    """A partner's server; `folder` is empty where signing in leads to it already, else it ends in a slash."""
+    """A partner's server. `folder` is empty for the login folder, else it ends with a slash."""
 
     host: str
     port: int
@@ -46,7 +46,7 @@ class SshServer:
 
 
 def parse_server(target: Target) -> SshServer:
-    """Return the server of the target's endpoint; raises ChannelRefused where what was registered cannot be used."""
+    """Return the server of the target's endpoint. Raises ChannelRefused if the registered endpoint cannot be used."""
     endpoint = target.endpoint
     if not isinstance(endpoint, SftpEndpoint) or target.credential is None:
         raise ChannelRefused("the SFTP server has no address or no credential; set the partner's channel again")
@@ -67,7 +67,7 @@ def parse_server(target: Target) -> SshServer:
 
 
 class _Client(asyncssh.SSHClient):
-    """Trusts nothing beyond the pinned keys, and keeps what the server showed instead."""
+    """Trusts only the pinned keys, and remembers another key that the server showed."""
 
     shown_key: str | None = None
 
@@ -77,14 +77,14 @@ class _Client(asyncssh.SSHClient):
 
 
 def describe_key(key: asyncssh.SSHKey) -> str:
-    """Return a public key as people compare it: its kind and fingerprint."""
+    """Return the kind and fingerprint of a public key, for people to compare."""
     return f"{key.get_algorithm()} {key.get_fingerprint()}"
 
 
 class SshSession:
-    """An SSH session to a server, by one thread, over one connection; all in it is within the seconds that were last begun.
+    """An SSH session with a server: one thread, one connection. All work is under the last `set_timeout`.
 
-    What the server does not do raises ChannelUnavailable, another host key than those pinned ChannelRefused.
+    Failures of the server raise ChannelUnavailable. A host key that is not pinned raises ChannelRefused.
     """
 
     def __init__(self, server: SshServer, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class SshSession:
         self._private = settings.allow_private_destinations
         self._ports = settings.destination_ports
         self._runner = asyncio.Runner()
-        # The library leaves tasks behind where a connection breaks; why it broke is raised to us anyway.
+        # The library leaves failed tasks when a connection breaks. The error itself is raised to us anyway.
         self._runner.get_loop().set_exception_handler(lambda _, __: None)
         self._until = 0.0
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -108,11 +108,11 @@ class SshSession:
                 self._runner.run(_close(self._connection))
 
     def set_timeout(self, seconds: float) -> None:
-        """Give everything from now on `seconds` in total."""
+        """Limit all work from now on to `seconds` in total."""
         self._until = time.monotonic() + seconds
 
     def resolve(self) -> str:
-        """Return the judged address that the server is reached at."""
+        """Return an allowed address of the server."""
         try:
             return resolve_allowed(
                 self.server.host, self.server.port, self._remaining(), private=self._private, ports=self._ports
@@ -131,7 +131,7 @@ class SshSession:
             ) from error
 
     def fetch_host_key(self, connected: socket.socket) -> asyncssh.SSHKey:
-        """Return the host key that the server shows on a connection, which ends with that."""
+        """Return the server's host key, and close the connection."""
         with connected:
             options = asyncssh.SSHClientConnectionOptions(username="", client_keys=None, config=None)
             key = self.run(
@@ -140,11 +140,11 @@ class SshSession:
                 )
             )
         if key is None:
-            raise ChannelUnavailable("the server shows no host key")
+            raise ChannelUnavailable("the server showed no host key")
         return key
 
     def sign_in(self, connected: socket.socket | None = None) -> asyncssh.SFTPClient:
-        """Sign in, over a new connection where none is given, and return the client of the SFTP session."""
+        """Sign in, over a new connection if none is given, and return the SFTP client."""
         connected = connected or self.connect(self.resolve())
         try:
             return self.run(self._sign_in(connected))
@@ -153,7 +153,7 @@ class SshSession:
             raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what the work returns, which is to be done within what is left of the time."""
+        """Run the work within the remaining time and return its result."""
         with _translate_errors():
             return self._runner.run(self._run_within(work))
 
@@ -162,7 +162,7 @@ class SshSession:
         done, _ = await asyncio.wait({task}, timeout=self._until - time.monotonic())
         if done:
             return task.result()
-        # Whatever is being done would close its files first, and wait for the very server that does not answer.
+        # A cancelled task would first close its files, and wait for the server that does not answer.
         if self._connection is not None:
             self._connection.abort()
         task.cancel()
@@ -193,22 +193,22 @@ class SshSession:
             )
         except asyncssh.HostKeyNotVerifiable as error:
             raise ChannelRefused(
-                f"the server's host key is not pinned: it shows {client.shown_key or 'one that cannot be read'}; "
+                f"the server's host key is not pinned: the server showed {client.shown_key or 'an unreadable key'}; "
                 "ask the partner, and pin the new key if it is theirs",
                 status="HostKeyNotVerifiable",
             ) from error
         try:
             return await self._connection.start_sftp_client()
         except asyncssh.Error as error:
-            # The credential was right. A server that refuses a chroot folder ends the session just here.
+            # The credential was right. A server that refuses its chroot folder ends the session at this point.
             raise ChannelUnavailable(
-                "signed in, but the server gave no sftp session: its log says why (chroot, subsystem)",
+                "signed in, but the server gave no sftp session; see its log (chroot, subsystem)",
                 status=NO_SESSION,
                 answer=excerpt(error.reason.encode()),
             ) from error
 
     def _host_key_algorithms(self) -> list[str]:
-        # Those of the pinned keys first, so that a server with keys of several kinds shows the one that is pinned.
+        # Algorithms of the pinned keys first: a server with several keys then shows a pinned one.
         pinned = [name for key in self.server.pins for name in key.sig_algorithms]
         return [name.decode() for name in dict.fromkeys([*pinned, *get_default_public_key_algs()])]
 
@@ -230,16 +230,16 @@ async def _close(connection: asyncssh.SSHClientConnection) -> None:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turn all that SSH, SFTP and the network may say into ChannelUnavailable."""
+    """Translate all errors of SSH, SFTP and the network into ChannelUnavailable."""
     try:
         yield
     except TimeoutError as error:
         raise ChannelUnavailable("the time for the whole session is over", status="TimeoutError") from error
     except asyncssh.PermissionDenied as error:
-        # Tried again on the schedule: a directory that is down says the same as a password that was changed, and the
-        # schedule leaves time to set the new one.
+        # Retried on the schedule: a directory outage looks the same as a changed password, and the schedule leaves time
+        # to set the new one.
         raise ChannelUnavailable(
-            "the server did not let us sign in; ask the partner, and set the credential again",
+            "the server refused the sign-in; ask the partner, and set the credential again",
             status="PermissionDenied",
             answer=excerpt(error.reason.encode()),
         ) from error

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks 1.0 describes them: the exact bytes are signed, anew at every attempt."""
+"""The webhook channel, after Standard Webhooks 1.0: the exact bytes are signed again for each attempt."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ from pipeline.deliveries.channels.protocol import ChannelFactory, DeliveryReceip
 _JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
 _LONG_AGO: Final = timedelta(hours=1)
 
-_SIGNATURE_REMEDY: Final = (
-    "have it verify the exact bytes of the body with the secret that was shown for this partner, and check its clock"
-)
-_ROTATION_REMEDY: Final = "give the endpoint the newest secret too, before the older one ends"
-_VERIFY_REMEDY: Final = "have it verify webhook-signature before anything else, and answer 401 where that does not fit"
+_SIGNATURE_REMEDY: Final = "make it verify the exact bytes of the body with this partner's secret, and check its clock"
+_ROTATION_REMEDY: Final = "add the newest secret to the endpoint before the older one ends"
+_VERIFY_REMEDY: Final = "make it verify webhook-signature first, and answer 401 if it does not match"
 
 
 class WebhookChannel:
@@ -43,9 +41,9 @@ class WebhookChannel:
         self._settings = settings
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Send the messages in order; see Channel."""
+        """Send the messages in order. See Channel."""
         if not isinstance(target.endpoint, WebhookEndpoint) or not target.secrets:
-            raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+            raise ChannelRefused("the webhook has no address or secret; set the partner's channel again")
         with self._open_session() as session:
             for message in messages:
                 headers = _JSON | build_signature_headers(message.id, message.body, *target.secrets)
@@ -53,9 +51,9 @@ class WebhookChannel:
                 yield DeliveryReceipt(str(answer.status), answer.excerpt)
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
-        """Make the stages of a connection test; see Channel. An event that is not signed as it should be must be refused."""
+        """Run the stages of a connection test. See Channel. The endpoint must refuse a wrongly signed event."""
         if not isinstance(target.endpoint, WebhookEndpoint) or not target.secrets:
-            raise ChannelRefused("the webhook has no address or no secret; set the partner's channel again")
+            raise ChannelRefused("the webhook has no address or secret; set the partner's channel again")
         address, body, newest = target.endpoint.address, message.body, target.secrets[0]
 
         def send(event_id: str, *secrets: str, at: datetime | None = None) -> ProbeResponse:
@@ -64,11 +62,11 @@ class WebhookChannel:
         def send_old() -> str:
             answer = send(f"{message.id}-old", newest, at=datetime.now(UTC) - _LONG_AGO)
             if answer.accepted:
-                return "it took an event that was signed an hour ago; refuse what is older than five minutes"
-            return expect_refused(answer, "answer 401 to what is older than five minutes, and nothing else")
+                return "it took an event that was signed an hour ago; refuse events older than five minutes"
+            return expect_refused(answer, "answer 401 to events older than five minutes, and nothing else")
 
-        # While an older secret still counts, the event above passes with either.
-        replaced = [("newest secret alone", lambda: expect_accepted(send(message.id, newest), _ROTATION_REMEDY))]
+        # While an older secret is valid, the signed event passes with either secret. So test the newest one separately.
+        replaced = [("newest secret only", lambda: expect_accepted(send(message.id, newest), _ROTATION_REMEDY))]
         with self._open_session() as session, self._open_probe(address) as probe:
             yield from run_stages(
                 [
@@ -113,9 +111,9 @@ def _generate_foreign_secret() -> str:
 
 
 def build_signature_headers(message_id: str, body: bytes, *secrets: str, at: datetime | None = None) -> dict[str, str]:
-    """Return the three Standard Webhooks headers for `body`, with a signature of each of `secrets`.
+    """Return the three Standard Webhooks headers for `body`, with one signature per secret.
 
-    `at` is the moment of the attempt, by default now.
+    `at` is the time of the attempt, by default now.
     """
     moment = at or datetime.now(UTC)
     return {
@@ -128,14 +126,14 @@ def build_signature_headers(message_id: str, body: bytes, *secrets: str, at: dat
 def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], *, timely: bool = True) -> None:
     """Raise InvalidApiKey unless the three headers sign `body` with one of the secrets, at most five minutes from now.
 
-    What waited in a queue or a folder may be older: it is checked without `timely`. Whoever has the secret and another clock
-    is told that it is the clock.
+    Answers from queues and folders may be older: check them with `timely=False`. If only the time is wrong, the error
+    says so, because the signer has the secret.
     """
-    # The library takes 1764000000.5 for 1764000000: one signature would have as many spellings, and a digest for each.
+    # The library reads 1764000000.5 as 1764000000. Then one signature would have many spellings and digests.
     if not _SECONDS.fullmatch(headers.get("webhook-timestamp", "")):
         raise invalid_signature()
     for secret in secrets:
-        # A malformed header makes the library raise whatever it trips over, not only its own error.
+        # A malformed header makes the library raise other errors than its own.
         with suppress(Exception):
             if timely:
                 Webhook(secret).verify(body, dict(headers), json_parse=False)
@@ -148,19 +146,19 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
         check_signature(body, headers, secrets, timely=False)
         raise InvalidApiKey(
             f"webhook-timestamp {headers['webhook-timestamp']} is more than five minutes from now, "
-            f"{int(datetime.now(UTC).timestamp())}; set your clock, and sign each request as it is sent"
+            f"{int(datetime.now(UTC).timestamp())}; set your clock, and sign each request when you send it"
         )
     raise invalid_signature()
 
 
 def digest_signed(body: bytes, headers: Mapping[str, str]) -> str:
-    """Return the SHA-256, in hex, of what the three headers sign: equal for a request that is repeated as it was."""
+    """Return the SHA-256, in hex, of what the three headers sign. A repeated request has the same digest."""
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode()
     return hashlib.sha256(signed + body).hexdigest()
 
 
 def invalid_signature() -> InvalidApiKey:
-    """Return the refusal of a body that no secret of the partner's signs."""
+    """Return the error for a body that no secret of the partner signs."""
     return InvalidApiKey(
-        "the Standard Webhooks signature does not fit the body; sign the exact bytes with the partner's secret"
+        "the Standard Webhooks signature does not match the body; sign the exact bytes with the partner's secret"
     )

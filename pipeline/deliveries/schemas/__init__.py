@@ -1,1 +1,1 @@
-"""Messages and deliveries as others see them."""
+"""Schemas of messages and deliveries."""

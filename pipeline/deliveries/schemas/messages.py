@@ -1,4 +1,4 @@
-"""What is said to customs brokers, warehouses and operators, and what a customs broker may answer; closed, camelCase."""
+"""Messages to customs brokers, warehouses and operators, and answers of customs brokers. Closed, camelCase."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.exports.schemas import plan
 from pipeline.exports.schemas.plan import StrictModel
 
-#: Longest invoice data, in lines of all units together, that a handoff carries itself; beyond it links lead to it.
+#: The maximum number of invoice lines, of all units together, inside a handoff. With more lines it has links instead.
 MAX_INLINE_LINES: Final = 500
 
 Relative = Annotated[str, Field(description="Relative to the API's address")]
@@ -34,7 +34,7 @@ class MessageType(StrEnum):
 
 
 class ExportMessage(StrictModel):
-    """What every message says of its export."""
+    """The fields about the export in every message."""
 
     export_id: str
     batch_id: str
@@ -49,7 +49,7 @@ def _is_none(value: object) -> bool:
 
 
 class ArtifactLink(StrictModel):
-    """A document: what it is, how to check it, and where to fetch it."""
+    """A document: its kind, size and hash, and where to fetch it."""
 
     id: str
     artifact_type: str
@@ -57,18 +57,18 @@ class ArtifactLink(StrictModel):
     media_type: str
     size: int = Field(description="Bytes")
     sha256: str
-    download_url: str = Field(description="Good for ever, with a key")
-    # Made as the message goes out, and kept nowhere: whoever has it needs nothing else.
+    download_url: str = Field(description="Needs an API key; does not end")
+    # Created when the message is sent, and not stored: it allows access without a key.
     signed_url: str | None = Field(
         None,
         exclude_if=_is_none,
-        description="The same document without a key, for a while; POST .../links asks for another",
+        description="The same document without a key, until `signedUntil`; POST .../links returns a new link",
     )
     signed_until: AwareDatetime | None = Field(None, exclude_if=_is_none)
 
 
 class CustomsPackageRef(StrictModel):
-    """A customs package by its names."""
+    """The identifiers of a customs package."""
 
     unit_ref: str
     customs_package_id: str
@@ -76,13 +76,13 @@ class CustomsPackageRef(StrictModel):
 
 
 class HandedLine(plan.Line):
-    """A line of the invoice as the plan has it, with the digest of its treatment."""
+    """A line of the invoice as in the plan, with the digest of its treatment."""
 
     treatment_digest: str
 
 
 class InvoiceTotals(StrictModel):
-    """The sums of one invoice; weights in kg."""
+    """The totals of one invoice. Weights are in kg."""
 
     line_count: int
     package_count: int
@@ -93,7 +93,7 @@ class InvoiceTotals(StrictModel):
 
 
 class HandedUnit(StrictModel):
-    """One customs package: entry facts, parties, and the invoice as importable data."""
+    """One customs package: entry, parties, and the invoice as data."""
 
     unit_ref: str
     customs_package_id: str
@@ -105,48 +105,48 @@ class HandedUnit(StrictModel):
     totals: InvoiceTotals
     usmca_certificates: list[plan.UsmcaCertificate] | None
     lines: list[HandedLine] | None = Field(
-        description=f"Null where the export has more than {MAX_INLINE_LINES} lines: `invoiceData` leads to them"
+        description=f"Null if the export has more than {MAX_INLINE_LINES} lines: fetch `invoiceData`"
     )
     invoice_data: ArtifactLink | None = Field(description="The whole invoice as JSON (artifact type cci_json)")
     artifacts: list[ArtifactLink]
 
 
 class RevisionRef(StrictModel):
-    """A revision of an export: each is an export with an id of its own."""
+    """A revision. Each revision is an export with its own id."""
 
     export_id: str
     revision: int
 
 
 class SupersededHandoff(RevisionRef):
-    """A handoff that the customs broker has and that no longer holds."""
+    """An earlier handoff to the customs broker that is no longer valid."""
 
     submission_id: str
 
 
 class HandoffReady(ExportMessage):
-    """To the customs broker: an export is ready to be filed. One message an export."""
+    """To the customs broker: an export is ready to be filed. One message per export."""
 
     submission_id: str
     supersedes: SupersededHandoff | None = Field(
-        None, description="The newest earlier handoff of the batch to this customs broker: this one takes its place"
+        None, description="The newest earlier handoff of the batch to this customs broker; this one replaces it"
     )
-    acknowledgement_url: str = Field(description="Where the broker's answers go")
+    acknowledgement_url: str = Field(description="Where to post the broker's answers")
     ruleset: plan.RulesetRef
     units: list[HandedUnit]
 
 
 class HandoffSuperseded(ExportMessage):
-    """To the customs broker: a handoff no longer holds; that of a newer revision follows and takes its place."""
+    """To the customs broker: a handoff is no longer valid. The handoff of a newer revision follows and replaces it."""
 
     submission_id: str
-    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that no longer hold")
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
     customs_packages: list[CustomsPackageRef]
     superseded_by: RevisionRef
 
 
 class PackedContent(StrictModel):
-    """How much of which goods lies directly in the package."""
+    """Goods directly in the package, with the quantity."""
 
     line_ref: str
     sku: str
@@ -154,16 +154,16 @@ class PackedContent(StrictModel):
 
 
 class ShipTo(StrictModel):
-    """Where the goods go."""
+    """The destination of the goods."""
 
     name: str
     address: plan.Address
 
 
 class PackageRecorded(ExportMessage):
-    """To the warehouse: one handling unit. No price, no value and no customs fact, the opaque digest apart."""
+    """To the warehouse: one package. It has no price, value or customs fact, except the opaque digest."""
 
-    version: int = Field(description="The revision of the export that this is the package of")
+    version: int = Field(description="The revision of the package's export")
     unit_ref: str
     customs_package_id: str
     customs_package_number: str
@@ -184,10 +184,10 @@ class PackageRecorded(ExportMessage):
 
 
 class PackageSuperseded(ExportMessage):
-    """To the warehouse: what it was told of one handling unit no longer holds. No price and no customs fact."""
+    """To the warehouse: the message about one package is no longer valid. It has no price or customs fact."""
 
-    version: int = Field(description="The revision of the export that no longer holds")
-    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that no longer hold")
+    version: int = Field(description="The revision of the export that is no longer valid")
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
     unit_ref: str
     customs_package_id: str
     customs_package_number: str
@@ -199,7 +199,7 @@ class PackageSuperseded(ExportMessage):
 
 
 class ExportExecuted(ExportMessage):
-    """To the operator: every step is done; every recipient was told or is owed it."""
+    """To the operator: all steps are done, and all messages are delivered or pending."""
 
     customs_packages: list[CustomsPackageRef]
     package_count: int
@@ -208,24 +208,24 @@ class ExportExecuted(ExportMessage):
 
 
 class ExportFailed(ExportMessage):
-    """To the operator: a step cannot be done and a person must look."""
+    """To the operator: a step failed and a person must look."""
 
     step: str
     reason: str
-    attempts: int | None = Field(None, description="How often the step was begun")
+    attempts: int | None = Field(None, description="How many times the step was started")
     quarantined: bool = Field(
-        False, description="It broke what worked on it, so that it is set aside until an operator retries it"
+        False, description="Whether the export is quarantined until an operator retries or cancels it"
     )
     inspect: Relative
 
 
 class HandoffOverdue(ExportMessage):
-    """To the operator: the customs broker has not said in time what it has to say; somebody should ask."""
+    """To the operator: the submission's next status is overdue. Ask the customs broker."""
 
     submission_id: str
     partner_id: str
     channel: str
-    submission_status: str = Field(description="Where the submission stands; the status above it is late")
+    submission_status: str = Field(description="The submission's current status; the next one is overdue")
     deadline_at: AwareDatetime
     inspect: Relative
 
@@ -235,16 +235,16 @@ AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/
 
 
 class FieldAnswer(StrictModel):
-    """What is wrong with, or asked about, one field."""
+    """What is wrong with one field, or asked about it."""
 
     pointer: Annotated[str, StringConstraints(max_length=256, pattern=r"^(/[^/]*)*$")] = Field(
-        description="RFC 6901 JSON Pointer into the plan, such as /units/0/lines/2/htsCode"
+        description="RFC 6901 JSON Pointer into the plan, for example /units/0/lines/2/htsCode"
     )
     message: AnswerText
 
 
 class HandoffAnswered(ExportMessage):
-    """To the operator: the customs broker rejects a handoff or asks about it, or customs holds the goods; a person must look."""
+    """To the operator: a broker rejects a handoff or asks about it, or customs holds the goods. A person must act."""
 
     submission_id: str
     partner_id: str
@@ -252,7 +252,7 @@ class HandoffAnswered(ExportMessage):
     answer_id: str = Field(description="The customs broker's id of this answer")
     status: Literal["rejected", "query", "held"]
     submission_status: str = Field(
-        description="Where the submission stands after it; another status where the answer came late"
+        description="The submission's status after the answer; it differs from `status` if the answer came late"
     )
     reference: str | None
     message: str | None
@@ -261,14 +261,14 @@ class HandoffAnswered(ExportMessage):
 
 
 class ExportCancelled(ExportMessage):
-    """To the operator, and to those who were told of an earlier revision: it was stopped, and nothing follows."""
+    """To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows."""
 
-    supersedes: RevisionRef | None = Field(description="The revision whose place it was to take; that holds no longer")
+    supersedes: RevisionRef | None = Field(description="The revision that it was to replace, which is no longer valid")
     inspect: Relative
 
 
 class DeliveryDead(ExportMessage):
-    """To the operator: a message could not be delivered; it waits to be resent."""
+    """To the operator: a message could not be delivered. An operator can resend it."""
 
     delivery_id: str
     notification_id: str
@@ -294,25 +294,25 @@ MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
     MessageType.DELIVERY_DEAD: DeliveryDead,
 }
 
-#: What a newer revision says anew: sent again after that, it would pass for true.
+#: Messages that a newer revision replaces. They must not be resent after that, because recipients would believe them.
 HELD_UNTIL_SUPERSEDED: Final = (MessageType.HANDOFF_READY.value, MessageType.PACKAGE_RECORDED.value)
 
-#: The CloudEvent type of what a connection test sends.
+#: The CloudEvent type of a connection test's event.
 CONNECTION_TEST: Final = "exports.connection.test.v1"
 
 
 class ConnectionTested(StrictModel):
-    """To whoever is to be reached, by the connection test: nothing has happened; take it and do nothing."""
+    """To the tested partner: this is a connection test. Take it and do nothing."""
 
     test_id: str
     partner_id: str
 
 
 class HandoffAnswer(StrictModel):
-    """What an endpoint of the borderbuddy contract answers a handoff with."""
+    """The response of a borderbuddy endpoint to a handoff."""
 
     handoff_id: AnswerId = Field(
-        max_length=100, description="The broker's own id of the handoff; the same handoff keeps it"
+        max_length=100, description="The broker's id of the handoff; a repeated handoff keeps it"
     )
     status: Literal["received", "accepted", "rejected", "query"]
     reference: AnswerId | None = None
@@ -321,7 +321,7 @@ class HandoffAnswer(StrictModel):
 
     @property
     def acknowledgement(self) -> AcknowledgementBody:
-        """The answer as it is recorded; its id is how the endpoint names it later, too."""
+        """The answer to record. The endpoint uses the same id for it later."""
         return AcknowledgementBody(
             id=f"{self.handoff_id}:{self.status}",
             status=self.status,
@@ -332,9 +332,9 @@ class HandoffAnswer(StrictModel):
 
 
 class AcknowledgementBody(StrictModel):
-    """A customs broker's answer to a handoff, sent whenever there is one."""
+    """A customs broker's answer to a handoff."""
 
-    id: AnswerId = Field(description="The broker's id of this answer: sent again, it counts once")
+    id: AnswerId = Field(description="The broker's id of this answer; a repeated answer counts once")
     status: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
     at: BoundedInstant | None = Field(None, description="When the broker decided")
     reference: AnswerId | None = None
@@ -344,32 +344,32 @@ class AcknowledgementBody(StrictModel):
 
 
 class SentAcknowledgement(AcknowledgementBody):
-    """The same where no address says which handoff is meant: in a queue, or in a file."""
+    """An answer in a queue or a file. It names the submission, because no URL names it."""
 
     submission_id: Annotated[str, StringConstraints(pattern=r"^sub_[0-9a-f]{32}$")] = Field(
-        description="As the handoff says it"
+        description="`submissionId` of the handoff"
     )
 
     @property
     def answer(self) -> AcknowledgementBody:
-        """The answer by itself."""
+        """The answer without the submission's id."""
         return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
 
 
 class HandoffStatus(StrictModel):
-    """What an endpoint of the borderbuddy contract says of a handoff that it is asked about."""
+    """A borderbuddy endpoint's response to a request for the answers to a handoff."""
 
-    handoff_id: AnswerId = Field(max_length=100, description="As the answer to the handoff said it")
+    handoff_id: AnswerId = Field(max_length=100, description="`handoffId` of the response to the handoff")
     answers: list[AcknowledgementBody] = Field(
         max_length=100,
-        description="All that there are, the oldest first; the one that the handoff was answered with as `<handoffId>:<status>`",
+        description="All answers, the oldest first; the response to the handoff itself has the id `<handoffId>:<status>`",
     )
 
 
 class AcknowledgementReceipt(StrictModel):
-    """That an answer was recorded; `submissionStatus` is where the submission stands now."""
+    """The receipt of an answer. `submissionStatus` is the submission's current status."""
 
     submission_id: str
     id: str
     submission_status: str
-    recorded: bool = Field(description="False where the same answer had been recorded before")
+    recorded: bool = Field(description="False if the same answer was recorded before")

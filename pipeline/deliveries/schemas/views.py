@@ -1,4 +1,4 @@
-"""What callers may say about sending a partner's messages again, and what we say back; closed, camelCase."""
+"""Requests and responses about sandbox, replays, traces, links and files. Closed schemas, in camelCase."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from pipeline.exports.states import SubmissionState
 
 
 class SandboxHandoffView(StrictModel):
-    """A handoff that came to the sandbox broker, how it was to be answered, and where its submission stands."""
+    """A handoff that the sandbox broker received, its scripted outcome, and the submission's status."""
 
-    id: str = Field(description="The CloudEvent id; the same handoff twice is one")
+    id: str = Field(description="The CloudEvent id; a repeated handoff is the same entry")
     export_id: str
     submission_id: str
     path: Literal["borderbuddy", "webhook"]
-    invoice_numbers: list[str] = Field(description="The first two characters of the first pick outcome and delay")
+    invoice_numbers: list[str] = Field(
+        description="The first two characters of the first number choose outcome and delay"
+    )
     outcome: Literal["accepted", "rejected", "query", "held", "none"]
-    answer: HandoffAnswer | None = Field(description="What was answered at once; null where the answer came later")
+    answer: HandoffAnswer | None = Field(description="The immediate answer; null if the answer came later")
     submission_status: SubmissionState
     received_at: datetime
 
 
 class SandboxPage(StrictModel):
-    """One page of what the sandbox broker received, newest first; `nextCursor` is null on the last."""
+    """One page of handoffs in the sandbox, newest first. `nextCursor` is null on the last page."""
 
     items: list[SandboxHandoffView]
     next_cursor: str | None
@@ -41,38 +43,38 @@ ReplayState = Literal["delivered", "dead"]
 
 
 class ReplayRequest(StrictModel):
-    """Which of a partner's messages are to be sent again: what was delivered, or owed and given up, in a span of time."""
+    """Which of a partner's messages to send again: those delivered, or enqueued and dead, in a span of time."""
 
-    since: BoundedInstant = Field(description="From this instant on, with its offset")
-    until: BoundedInstant | None = Field(None, description="Up to this instant; without it now")
+    since: BoundedInstant = Field(description="From this instant, with UTC offset")
+    until: BoundedInstant | None = Field(None, description="Up to this instant; default now")
     states: tuple[ReplayState, ...] = Field(("delivered", "dead"), min_length=1, max_length=2)
-    event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="All, where left out")
-    after: str | None = Field(None, max_length=64, description="`next` of the page before")
+    event_types: list[MessageType] | None = Field(None, min_length=1, max_length=20, description="Default all")
+    after: str | None = Field(None, max_length=64, description="`next` of the previous page")
 
     @field_validator("until")
     @classmethod
     def _check_span(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
         since = info.data.get("since")
         if until is not None and since is not None and until < since:
-            raise ValueError("must not be before since; a span ends after it begins")
+            raise ValueError("must not be before since; give a later instant")
         return until
 
 
 class ReplayReport(StrictModel):
-    """One page of a replay: how much is owed again, and where the next page begins."""
+    """One page of a replay: how many messages are pending again, and where the next page begins."""
 
     partner_id: str
     since: datetime
     until: datetime
-    messages: int = Field(description="Deliveries that are owed again, each with the id that it had")
+    messages: int = Field(description="Deliveries that are pending again, each with its old id")
     exports: int
     next: str | None = Field(description="Send it as `after`, with the same `until`; null on the last page")
 
 
 class NotificationTrace(StrictModel):
-    """What became of one message: to whom it went by which channel, each try, and what came back."""
+    """The trace of one message: recipients, channels, attempts and answers."""
 
-    id: str = Field(description="The CloudEvent id, the same on every try and channel")
+    id: str = Field(description="The CloudEvent id, the same on every attempt and channel")
     event_type: str
     audience: str
     export_id: str
@@ -80,18 +82,18 @@ class NotificationTrace(StrictModel):
     revision: int
     test: bool
     created_at: datetime
-    event: CloudEventEnvelope = Field(description="What is said, as every channel carries it")
-    deliveries: list[DeliveryView] = Field(description="By recipient and channel, each with its newest 200 tries")
+    event: CloudEventEnvelope = Field(description="The message, as every channel carries it")
+    deliveries: list[DeliveryView] = Field(description="By recipient and channel, each with its newest 200 attempts")
     sandbox: SandboxHandoffView | None = Field(
-        description="What the built-in sandbox broker made of it; null where it received none"
+        description="The handoff in the built-in sandbox broker; null if it did not receive it"
     )
     broker_submission: BrokerSubmissionView | None = Field(
-        description="Of a handoff: the submission that it is, and the customs broker's answers"
+        description="For a handoff: its submission, with the customs broker's answers"
     )
 
 
 class DocumentLink(StrictModel):
-    """A document, and the address where it can be fetched without a key for a while."""
+    """A document, and a URL that returns it without a key for a limited time."""
 
     id: str
     artifact_type: str
@@ -99,7 +101,7 @@ class DocumentLink(StrictModel):
     media_type: str
     size: int = Field(description="Bytes")
     sha256: str
-    signed_url: str = Field(description="Whoever has it may GET the document, so pass it on with care")
+    signed_url: str = Field(description="Allows a GET of the document without a key: share it with care")
     signed_until: AwareDatetime
 
 
@@ -118,9 +120,9 @@ class DeliveredFile(StrictModel):
 
 
 class FileManifest(StrictModel):
-    """manifest.json: written last, so that where it lies all the files that it lists lie complete."""
+    """manifest.json. It is written last: if it exists, all listed files are complete."""
 
-    id: str = Field(description="The CloudEvent's id: the same message sent again keeps it")
+    id: str = Field(description="The CloudEvent's id; a message that is sent again keeps it")
     type: str = Field(description="The CloudEvent's type")
     export_id: str
     files: list[DeliveredFile]

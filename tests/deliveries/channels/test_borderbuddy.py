@@ -1,4 +1,4 @@
-"""The borderbuddy contract: what is sent where, and what an answer does to the submission."""
+"""The borderbuddy contract: what is sent to which endpoint, and how an answer moves the submission."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def read_submission(runtime: Runtime) -> BrokerSubmission:
         return session.exec(select(BrokerSubmission)).one()
 
 
-def test_the_handoff_is_posted_with_token_and_idempotency_key(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_handoff_is_posted_with_token_and_idempotency_key(make_runtime: OpenRuntime, endpoint: Start) -> None:
     broker = endpoint(answer_handoff(status="received"))
     runtime = make_runtime(borderbuddy_url=f"{broker.url}/v1", borderbuddy_token=SecretStr("of-the-broker"))
     export = hand_over(runtime)
     (request,) = broker.requests
-    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert request.path == "/v1"
     assert request.headers["authorization"] == "Bearer of-the-broker"
-    assert request.headers["idempotency-key"] == owed.notification_id == json.loads(request.body)["id"]
+    assert request.headers["idempotency-key"] == delivery.notification_id == json.loads(request.body)["id"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_handoff_is_posted_with_token_and_idempotency_key(make_runtime: Open
         ("query", "BROKER_QUERIED"),
     ],
 )
-def test_an_answer_moves_the_submission_and_is_in_the_log(
+def test_answer_moves_submission_and_is_logged(
     make_runtime: OpenRuntime, endpoint: Start, status: str, event: str
 ) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
@@ -73,7 +73,7 @@ def test_an_answer_moves_the_submission_and_is_in_the_log(
     assert (known.id, known.status, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
 
 
-def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_empty_answer_delivers_the_handoff_without_acknowledgement(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(Script(202)).url)
     hand_over(runtime)
     assert read_submission(runtime).state == "delivered"
@@ -82,27 +82,25 @@ def test_an_empty_answer_takes_the_handoff_and_leaves_it_unanswered(make_runtime
 @pytest.mark.parametrize(
     "body", [b"<html>", b"{}", b'{"handoffId":"x","status":"ok"}', b'{"handoffId":"x","status":"received","extra":1}']
 )
-def test_an_answer_out_of_contract_is_a_failed_attempt(make_runtime: OpenRuntime, endpoint: Start, body: bytes) -> None:
+def test_answer_out_of_contract_is_a_failed_attempt(make_runtime: OpenRuntime, endpoint: Start, body: bytes) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(Script(200, body)).url)
     export = hand_over(runtime)
     assert read_submission(runtime).state == "sent"
-    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
-    assert (owed.state, owed.attempts) == ("pending", 1)
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
+    assert (delivery.state, delivery.attempts) == ("pending", 1)
 
 
-def test_the_live_endpoint_gets_nothing_of_a_test_export_or_a_test_partner(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_live_endpoint_gets_no_test_export_and_no_test_partner(make_runtime: OpenRuntime, endpoint: Start) -> None:
     live, sandbox = endpoint(), endpoint(Script(202))
     runtime = make_runtime(borderbuddy_url=live.url, borderbuddy_sandbox_url=sandbox.url)
     hand_over(runtime, test=True)
     assert (len(live.requests), len(sandbox.requests)) == (0, 1)
 
 
-def test_without_a_configured_endpoint_the_delivery_waits_and_says_what_to_set(make_runtime: OpenRuntime) -> None:
+def test_delivery_without_configured_endpoint_waits_and_names_the_setting(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime()
     export = hand_over(runtime)
-    (owed,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
-    assert owed.state == "pending"
-    assert owed.error is not None
-    assert "EXPORTS_BORDERBUDDY_URL" in owed.error
+    (delivery,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
+    assert delivery.state == "pending"
+    assert delivery.error is not None
+    assert "EXPORTS_BORDERBUDDY_URL" in delivery.error

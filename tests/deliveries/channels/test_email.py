@@ -1,4 +1,4 @@
-"""E-mail over a real mail server: what arrives, what is refused, and what a server may not make us do."""
+"""E-mail over a real mail server: what arrives, what is refused, and how hostile servers are handled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(name: str, body: bytes, media_type: str = "application/pdf") -> Att
     return Attachment(name, media_type, len(body), digest, f"https://exports.example/{name}", lambda: body)
 
 
-def test_a_mail_holds_the_body_the_message_and_the_documents() -> None:
+def test_mail_has_body_message_and_documents() -> None:
     documents = (document("CP-1/invoice.pdf", b"%PDF"), document("CP-1/invoice.csv", b"a,b\r\n", "text/csv"))
     with MailServer() as room:
         (receipt,) = send(room, replace(MESSAGE, attachments=documents), addresses=(DESK, CLERK))
@@ -67,7 +67,7 @@ def read_attachments(mail: Any) -> list[Any]:
     return list(mail.parsed.iter_attachments())
 
 
-def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothing() -> None:
+def test_mail_is_seven_bit_with_crlf_and_a_single_dot_does_not_end_it() -> None:
     letter = EmailBody("Grüße", "first\n.\nlast\r.\rü\n", "<p>.</p>\n.\n")
     with MailServer() as room:
         send(room, replace(MESSAGE, email_body=letter))
@@ -78,7 +78,7 @@ def test_a_mail_is_seven_bit_text_with_whole_line_ends_and_a_lone_dot_ends_nothi
     assert mail.read_text("plain") == "first\n.\nlast\n.\nü\n"
 
 
-def test_each_message_is_a_mail_of_its_own_in_order() -> None:
+def test_each_message_is_a_separate_mail_in_order() -> None:
     with MailServer() as room:
         receipts = send(room, *(replace(MESSAGE, id=f"m-{n}") for n in range(3)))
         ids = [mail.parsed["Message-ID"] for mail in room.mails]
@@ -86,7 +86,7 @@ def test_each_message_is_a_mail_of_its_own_in_order() -> None:
     assert ids == [f"<m-{n}@maple.example>" for n in range(3)]
 
 
-def test_thirty_documents_arrive_byte_for_byte_under_their_names() -> None:
+def test_thirty_documents_arrive_unchanged_with_their_names() -> None:
     documents = [document(f"CP-{n}/Rechnung für 您.pdf", bytes([n]) * 1000) for n in range(30)]
     with MailServer() as room:
         send(room, replace(MESSAGE, attachments=documents))
@@ -94,7 +94,7 @@ def test_thirty_documents_arrive_byte_for_byte_under_their_names() -> None:
     assert parts == [(f"CP-{n}_Rechnung für 您.pdf", each.read()) for n, each in enumerate(documents)]
 
 
-def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:
+def test_documents_over_the_limit_are_not_attached_and_not_read() -> None:
     def unread() -> bytes:
         raise AssertionError
 
@@ -108,7 +108,7 @@ def test_documents_beyond_the_limit_stay_behind_and_are_not_even_read() -> None:
     assert names == ["handoff.json", "small.pdf", "last.pdf"]
 
 
-def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
+def test_unreadable_document_is_retried() -> None:
     def lost() -> bytes:
         raise StoreUnavailable("the store does not answer")
 
@@ -117,7 +117,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
     assert room.mails == []
 
 
-# What the server says
+# Replies of the server
 
 
 @mark_own_stack("F24")
@@ -130,7 +130,7 @@ def test_a_document_that_cannot_be_read_now_is_tried_again() -> None:
         Script(data=["421 4.3.0 later"]),
     ],
 )
-def test_4xx_is_tried_again(script: Script) -> None:
+def test_reply_4xx_is_retried(script: Script) -> None:
     with MailServer(script) as room, pytest.raises(ChannelUnavailable) as caught:
         send(room)
     assert (caught.value.status, caught.value.answer) in {("451", "4.3.0 later"), ("421", "4.3.0 later")}
@@ -146,20 +146,20 @@ def test_4xx_is_tried_again(script: Script) -> None:
         Script(data=["550 5.7.1 not from you"]),
     ],
 )
-def test_5xx_refuses_for_good(script: Script) -> None:
+def test_reply_5xx_is_refused_permanently(script: Script) -> None:
     with MailServer(script) as room, pytest.raises(ChannelRefused) as caught:
         send(room)
     assert (caught.value.status, caught.value.answer, caught.value.gone) == ("550", "5.7.1 not from you", False)
 
 
-def test_a_mail_larger_than_the_server_takes_is_refused_before_it_is_sent() -> None:
+def test_mail_over_the_server_size_limit_is_refused_before_sending() -> None:
     with MailServer(data_size_limit=1000) as room, pytest.raises(ChannelRefused) as caught:
         send(room)
     assert caught.value.status == "552"
 
 
 @mark_own_stack("F24")
-def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None:
+def test_connection_lost_after_data_is_retried_with_same_message_id() -> None:
     with MailServer(Script(drops=1)) as room:
         with pytest.raises(ChannelUnavailable):
             send(room)
@@ -168,7 +168,7 @@ def test_a_drop_after_the_data_is_tried_again_with_the_same_message_id() -> None
     assert ids == [f"<{MESSAGE.id}@maple.example>"] * 2
 
 
-def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_named_by_its_number() -> None:
+def test_permanently_refused_recipient_does_not_block_others_and_is_numbered() -> None:
     with MailServer(Script(recipients={CLERK: f"550 5.1.1 <{CLERK}>: no such user"})) as room:
         (receipt,) = send(room, addresses=(CLERK, DESK))
         (mail,) = room.mails
@@ -176,7 +176,7 @@ def test_a_recipient_refused_for_good_keeps_the_mail_from_nobody_else_and_is_nam
     assert receipt.answer == "2.0.0 queued as 1; recipient 1 of 2 refused: 550 5.1.1 (address): no such user"
 
 
-def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice() -> None:
+def test_temporarily_refused_recipient_makes_all_wait() -> None:
     with MailServer(Script(recipients={CLERK: "450 4.2.0 greylisted"})) as room:
         with pytest.raises(ChannelUnavailable, match="did not take recipient 2 of 2: 450"):
             send(room, addresses=(DESK, CLERK))
@@ -196,7 +196,7 @@ def test_a_recipient_refused_for_now_makes_all_wait_so_that_nobody_gets_it_twice
         ("5.7.1 spam at 10:00", "5.7.1 spam at 10:00"),
     ],
 )
-def test_what_is_kept_of_a_servers_words_holds_no_mailbox(expected_text: str, kept: str) -> None:
+def test_stored_server_reply_has_no_mail_address(expected_text: str, kept: str) -> None:
     for script in (
         Script(recipients={CLERK: f"550 {expected_text}"}),
         Script(sender=f"550 {expected_text}"),
@@ -208,29 +208,29 @@ def test_what_is_kept_of_a_servers_words_holds_no_mailbox(expected_text: str, ke
         assert str(caught.value).endswith(f": 550 {kept}")
 
 
-def test_a_mail_without_a_body_or_an_address_is_never_sent() -> None:
+def test_mail_without_body_or_address_is_refused() -> None:
     with MailServer() as room:
-        with pytest.raises(ChannelRefused, match="not for people"):
+        with pytest.raises(ChannelRefused, match="not sent by e-mail"):
             send(room, replace(MESSAGE, email_body=None))
-        with pytest.raises(ChannelRefused, match="no address"):
+        with pytest.raises(ChannelRefused, match="no e-mail address"):
             list(channel(room.port).send([MESSAGE], Target("acc_demo", "sandbox", test=True)))
     assert room.connections == 0
 
 
-def test_without_a_mail_server_it_waits() -> None:
+def test_mail_without_configured_server_waits() -> None:
     with pytest.raises(ChannelUnavailable, match="EXPORTS_SMTP_URL"):
         list(EmailChannel(Settings.model_validate({})).send([MESSAGE], to(DESK)))
 
 
-# What may stand in a header
+# Contents of headers
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=300)
 
 
 @settings(max_examples=150)
-@example(subject="", text="", name="\x1e")  # a line break to Python, and to no mail server
+@example(subject="", text="", name="\x1e")  # a line break only to Python, not to mail servers
 @given(subject=WORDS, text=WORDS, name=st.text(st.characters(codec="utf-8", exclude_characters="/"), max_size=60))
-def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: str, text: str, name: str) -> None:
+def test_hostile_text_adds_no_header_recipient_or_part(subject: str, text: str, name: str) -> None:
     message = replace(
         MESSAGE,
         email_body=EmailBody(subject, text, text),
@@ -256,7 +256,7 @@ def test_nothing_written_anywhere_adds_a_header_a_recipient_or_a_part(subject: s
 @pytest.mark.parametrize(
     "subject", ["a\r\nBcc: x@evil.example", "a\nb", "a\rb", "a\x00b", "a\u2028b", "a\x0bb", "a\x85b"]
 )
-def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
+def test_subject_with_line_break_is_refused(subject: str) -> None:
     with MailServer() as room, pytest.raises(ChannelRefused, match="control character"):
         send(room, replace(MESSAGE, email_body=replace(LETTER, subject=subject)))
     assert room.connections == 0
@@ -273,6 +273,6 @@ def test_a_subject_with_a_line_break_is_refused(subject: str) -> None:
         ({"mail_from": "nobody"}, "no address"),
     ],
 )
-def test_settings_that_cannot_send_are_refused_at_the_start(changes: dict[str, str], expected_text: str) -> None:
+def test_unusable_mail_settings_are_refused_at_start(changes: dict[str, str], expected_text: str) -> None:
     with pytest.raises(ValueError, match=expected_text):
         Settings.model_validate(changes)

@@ -1,6 +1,6 @@
-"""Whoever is to send looks once more whether the message is still its own: connected, with all ready, just before it leaves.
+"""Each channel checks its lease when it is connected and ready, just before a message is sent.
 
-A process can be stopped at any moment, and go on when its lease is over and another has sent what it was about to send.
+A process can be suspended and resume after its lease has ended, when another worker has already sent the messages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Start = Callable[..., Endpoint]
 
 @dataclass(frozen=True)
 class ChannelEnd:
-    """A recipient's end of a channel: how it is reached, and how many messages have come."""
+    """The receiving side of a channel: its target, and the number of received messages."""
 
     channel: Channel
     message: OutgoingMessage
@@ -68,7 +68,7 @@ def open_end(name: str, endpoint: Start, folder: Path) -> Iterator[ChannelEnd]:
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-def test_message_that_may_be_anothers_by_now_does_not_leave(name: str, endpoint: Start, tmp_path: Path) -> None:
+def test_message_after_lost_lease_is_not_sent(name: str, endpoint: Start, tmp_path: Path) -> None:
     looked: list[int] = []
 
     with open_end(name, endpoint, tmp_path) as end:
@@ -83,11 +83,11 @@ def test_message_that_may_be_anothers_by_now_does_not_leave(name: str, endpoint:
             list(end.channel.send([end.message], replace(end.target, check_lease=lost)))
         assert end.count_received() == 0
         assert len(list(end.channel.send([end.message], replace(end.target, check_lease=look)))) == 1
-        assert looked == [0], "it looked once, before the message came"
+        assert looked == [0], "it checked once, before the message came"
         assert end.count_received() == 1
 
 
-def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_to_the_next(
+def test_worker_suspended_while_connecting_sends_nothing(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, hook = make_runtime(), endpoint()
@@ -102,7 +102,7 @@ def test_worker_that_was_stopped_while_it_connected_sends_nothing_and_leaves_it_
     assert states(runtime, export) == [("pending", 0)] * 3
 
 
-def test_what_was_sent_before_the_lease_was_lost_is_recorded_where_nobody_took_it(
+def test_messages_sent_before_lost_lease_are_recorded_if_unclaimed(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, hook = make_runtime(), endpoint()

@@ -1,4 +1,4 @@
-"""Each stage of a connection test, passed by the good receiver and failed by the bad one that is made for it."""
+"""Each stage of a connection test: a good receiver passes it, a receiver with that fault fails it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Start = Callable[..., WebhookReceiver]
 
 @pytest.fixture
 def receiver() -> Iterator[Start]:
-    """Starts receivers, which end with the test."""
+    """Starts receivers and stops them after the test."""
     with ExitStack() as running:
         yield lambda *secrets, **how: running.enter_context(WebhookReceiver(secrets or (SECRET,), **how))
 
@@ -56,7 +56,7 @@ def run_test(url: str, *secrets: str, **settings: Any) -> list[Stage]:
 
 
 def find_failed_stage(stages: list[Stage]) -> tuple[str, str, str]:
-    """Return the stage that failed, what it found and the remedy; all before it passed."""
+    """Return name, finding and remedy of the failed stage. All earlier ones must have passed."""
     *before, last = stages
     assert all(stage.passed and stage.remedy is None for stage in before)
     assert not last.passed
@@ -67,33 +67,33 @@ def find_failed_stage(stages: list[Stage]) -> tuple[str, str, str]:
 # Webhooks
 
 
-def test_a_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
+def test_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Start) -> None:
     requests: list[ReceivedRequest] = []
-    good = receiver(seen=requests.append)
+    good = receiver(on_request=requests.append)
     stages = run_test(good.url)
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
     assert stages[0].found == "127.0.0.1 is 127.0.0.1, a private address, which the settings allow"
-    assert stages[2].found.startswith("skipped: over http anybody on the way can read")
+    assert stages[2].found.startswith("skipped: http is not encrypted")
     assert [stage.found for stage in stages[3:]] == ["it answered 204", "it answered 401", "it answered 401"]
     assert requests == [ReceivedRequest(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
 
 
 BAD: list[tuple[WebhookFault, str, str, str]] = [
-    ("accepts-forged", "wrongly signed event", "it answered 204", "have it verify webhook-signature before anything"),
-    ("refuses-all", "signed event", "it answered 401", "the secret that was shown for this partner"),
+    ("accepts-forged", "wrongly signed event", "it answered 204", "make it verify webhook-signature first"),
+    ("refuses-all", "signed event", "it answered 401", "with this partner's secret"),
     ("redirects", "signed event", "it answered 308", "register the address that it redirects to"),
     ("missing", "signed event", "it answered 404", "check the path of the address"),
-    ("gone", "signed event", "it answered 410", "a live partner that says 410 is paused"),
-    ("errors", "signed event", "it answered 500", "its own log says why"),
-    ("busy", "signed event", "it answered 503", "test again when it has the capacity"),
-    ("slow", "signed event", "it did not answer in time", "have it answer at once"),
-    ("hangs-up", "signed event", "it broke off without an answer", "have it read all of a request"),
-    ("self-signed", "TLS", "the certificate is not trusted: self-signed certificate", "issued by an authority"),
+    ("gone", "signed event", "it answered 410", "a live partner that answers 410 is paused"),
+    ("errors", "signed event", "it answered 500", "look into its log"),
+    ("busy", "signed event", "it answered 503", "test again when it has capacity"),
+    ("slow", "signed event", "it did not answer in time", "make it answer first"),
+    ("hangs-up", "signed event", "it broke off without an answer", "make it read the whole request"),
+    ("self-signed", "TLS", "the certificate is not trusted: self-signed certificate", "from a public authority"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "stage", "found", "remedy"), BAD, ids=[row[0] for row in BAD])
-def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
+def test_bad_receiver_fails_the_expected_stage(
     receiver: Start, fault: WebhookFault, stage: str, found: str, remedy: str
 ) -> None:
     bad = receiver(fault=fault)
@@ -102,29 +102,29 @@ def test_a_bad_receiver_fails_the_stage_that_it_is_made_for(
     assert remedy in todo
 
 
-def test_every_fault_of_the_receivers_is_tried_above() -> None:
+def test_every_receiver_fault_has_a_case() -> None:
     assert [row[0] for row in BAD] == list(WEBHOOK_FAULTS)
 
 
-def test_while_two_secrets_count_the_newest_must_pass_by_itself(receiver: Start) -> None:
+def test_newest_of_two_valid_secrets_must_pass_separately(receiver: Start) -> None:
     both = receiver(SECRET, OLDER)
     stages = run_test(both.url, SECRET, OLDER)
-    assert [stage.name for stage in stages] == [*WEBHOOK_STAGES[:4], "newest secret alone", *WEBHOOK_STAGES[4:]]
+    assert [stage.name for stage in stages] == [*WEBHOOK_STAGES[:4], "newest secret only", *WEBHOOK_STAGES[4:]]
     assert all(stage.passed for stage in stages)
     behind = receiver(OLDER)
     name, found, remedy = find_failed_stage(run_test(behind.url, SECRET, OLDER))
-    assert (name, found) == ("newest secret alone", "it answered 401")
+    assert (name, found) == ("newest secret only", "it answered 401")
     assert "before the older one ends" in remedy
 
 
-def test_an_old_event_that_is_taken_is_said_and_fails_nothing(receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepted_old_event_is_reported_but_does_not_fail(receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "_LONG_AGO", timedelta(minutes=1))
     last = run_test(receiver().url)[-1]
     assert (last.name, last.passed) == ("old event", True)
     assert last.found.startswith("it took an event that was signed an hour ago")
 
 
-def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_name_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -135,17 +135,17 @@ def test_a_name_that_is_not_known_fails_at_resolve(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.7", "2130706433"])
-def test_a_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
+def test_private_address_fails_at_resolve_and_nothing_is_sent(receiver: Start, host: str) -> None:
     requests: list[ReceivedRequest] = []
-    port = receiver(seen=requests.append).url.split(":")[2]
+    port = receiver(on_request=requests.append).url.split(":")[2]
     stages = run_test(f"http://{host}:{port}", allow_private_destinations=False)
     name, found, remedy = find_failed_stage(stages)
     assert (name, found) == ("resolve", "the address is in a private network")
-    assert "an address on the internet" in remedy
+    assert "give a public address" in remedy
     assert (len(stages), requests) == (1, [])
 
 
-def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_port_fails_at_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 6379))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     name, found, remedy = find_failed_stage(
@@ -155,37 +155,37 @@ def test_a_port_that_partners_are_not_reached_at_fails_at_resolve(monkeypatch: p
     assert "EXPORTS_DESTINATION_PORTS" in remedy
 
 
-def test_where_a_name_leads_in_a_private_network_is_not_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_address_of_a_name_is_not_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     (stage,) = run_test("https://inside.example/hook", allow_private_destinations=False)
     assert "10.11.12.13" not in f"{stage.found} {stage.remedy}"
 
 
-def test_what_an_endpoint_in_a_private_network_says_is_not_revealed(endpoint: Callable[..., Endpoint]) -> None:
+def test_answer_from_private_network_is_not_revealed(endpoint: Callable[..., Endpoint]) -> None:
     stages = run_test(endpoint(Script(200, b"the admin page")).url)
     assert stages[3].found == "it answered 200"
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_what_one_on_the_internet_says_is_shown(endpoint: Callable[..., Endpoint]) -> None:
+def test_answer_from_public_endpoint_is_shown(endpoint: Callable[..., Endpoint]) -> None:
     stages = run_test(endpoint(Script(200, b"welcome")).url)
     assert stages[3].found == "it answered 200: welcome"
 
 
-def test_a_port_that_nobody_listens_at_fails_at_connect() -> None:
+def test_closed_port_fails_at_connect() -> None:
     port = free_port()
     name, found, remedy = find_failed_stage(run_test(f"http://127.0.0.1:{port}/hook"))
     assert (name, found) == ("connect", f"port {port}: Connection refused")
     assert "firewall" in remedy
 
 
-def test_a_port_that_is_none_is_said() -> None:
+def test_invalid_port_is_reported() -> None:
     name, found, _ = find_failed_stage(run_test("http://127.0.0.1:99999/hook"))
-    assert (name, found) == ("resolve", "the port of the address is none")
+    assert (name, found) == ("resolve", "the port of the address is not valid")
 
 
-def test_a_webhook_without_a_secret_is_refused_at_once() -> None:
+def test_webhook_probe_without_secret_is_refused() -> None:
     channel = WebhookChannel(Settings.model_validate({}))
     with pytest.raises(ChannelRefused):
         list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False)))
@@ -196,14 +196,14 @@ def test_a_webhook_without_a_secret_is_refused_at_once() -> None:
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    """The authority that our own end trusts."""
+    """The authority that the client trusts."""
     made = Authority(tmp_path)
     for module in (http_probe, http_client):
         monkeypatch.setattr(module, "trusted_certificates", made.client_context)
     return made
 
 
-def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, authority: Authority) -> None:
+def test_trusted_certificate_passes_and_shows_its_end(receiver: Start, authority: Authority) -> None:
     stages = run_test(receiver(tls=authority.server_context()).url)
     assert all(stage.passed for stage in stages)
     assert stages[2].found.startswith("TLSv1.3, the certificate is for 127.0.0.1 and ends on 20")
@@ -213,10 +213,15 @@ def test_a_trusted_certificate_passes_and_says_when_it_ends(receiver: Start, aut
     ("name", "days", "found", "remedy"),
     [
         ("127.0.0.1", -1, "certificate has expired", "renew the certificate"),
-        ("other.example", 30, "IP address mismatch, certificate is not valid for '127.0.0.1'", "for no bare address"),
+        (
+            "other.example",
+            30,
+            "IP address mismatch, certificate is not valid for '127.0.0.1'",
+            "not valid for an IP address",
+        ),
     ],
 )
-def test_a_certificate_that_has_ended_or_is_for_another_name_fails_at_tls(
+def test_expired_or_mismatched_certificate_fails_at_tls(
     receiver: Start, authority: Authority, name: str, days: int, found: str, remedy: str
 ) -> None:
     stage, message, todo = find_failed_stage(run_test(receiver(tls=authority.server_context(name, days=days)).url))
@@ -224,7 +229,7 @@ def test_a_certificate_that_has_ended_or_is_for_another_name_fails_at_tls(
     assert message.removesuffix(".") == f"the certificate is not trusted: {found}"
 
 
-def test_plain_http_behind_an_https_address_fails_at_tls(receiver: Start) -> None:
+def test_plain_http_at_https_address_fails_at_tls(receiver: Start) -> None:
     name, found, remedy = find_failed_stage(run_test(receiver().url.replace("http:", "https:")))
     assert (name, found.startswith("no TLS:")) == ("TLS", True)
     assert "register an http address" in remedy
@@ -238,7 +243,7 @@ def build_borderbuddy_target(url: str | None) -> list[Stage]:
     return list(BorderBuddyChannel(Settings.model_validate(given)).test(MESSAGE, Target("acc_1", "br_1", test=False)))
 
 
-def test_a_good_endpoint_takes_the_token_and_refuses_another(receiver: Start) -> None:
+def test_good_endpoint_accepts_the_token_and_refuses_another(receiver: Start) -> None:
     stages = build_borderbuddy_target(receiver(token="of-ours").url)
     assert [stage.name for stage in stages[:3]] == ["resolve", "connect", "TLS"]
     assert [(stage.name, stage.passed, stage.found) for stage in stages[3:]] == [
@@ -247,7 +252,7 @@ def test_a_good_endpoint_takes_the_token_and_refuses_another(receiver: Start) ->
     ]
 
 
-def test_an_endpoint_that_takes_any_token_or_none_of_ours_fails(receiver: Start) -> None:
+def test_endpoint_that_accepts_any_token_or_refuses_ours_fails(receiver: Start) -> None:
     assert (
         find_failed_stage(build_borderbuddy_target(receiver(token="of-ours", fault="accepts-forged").url))[0]
         == "wrong token"
@@ -256,7 +261,7 @@ def test_an_endpoint_that_takes_any_token_or_none_of_ours_fails(receiver: Start)
     assert (name, "EXPORTS_BORDERBUDDY_TOKEN" in remedy) == ("test event", True)
 
 
-def test_without_an_endpoint_the_test_says_what_to_set() -> None:
+def test_probe_without_configured_endpoint_names_the_setting() -> None:
     with pytest.raises(ChannelUnavailable, match="EXPORTS_BORDERBUDDY_URL"):
         build_borderbuddy_target(None)
 
@@ -269,15 +274,15 @@ def build_queue_target(**settings: Any) -> list[Stage]:
     return list(channel.test(MESSAGE, Target("acc_1", "wh_1", test=False)))
 
 
-def test_the_test_event_lies_in_the_queue_of_the_partner() -> None:
+def test_test_event_is_in_the_partner_queue() -> None:
     stages = build_queue_target()
     assert [(each.name, each.passed) for each in stages] == [("connect", True), ("declare", True), ("test event", True)]
-    assert stages[-1].found.endswith("it lies in exports.warehouse")
+    assert stages[-1].found.endswith("it is in exports.warehouse")
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize(("server", "message"), [("redis_server", "published"), ("rabbitmq_server", "confirmed")])
-def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
+def test_real_message_broker_passes_and_shows_the_receipt(
     request: pytest.FixtureRequest, server: str, message: str
 ) -> None:
     stages = build_queue_target(broker_url=request.getfixturevalue(server).fresh_url(), delivery_timeout_seconds=5)
@@ -290,7 +295,7 @@ def test_a_real_message_broker_passes_and_says_how_it_took_the_event(
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_message_broker_that_does_not_answer_fails_at_connect(scheme: str) -> None:
+def test_unreachable_message_broker_fails_at_connect(scheme: str) -> None:
     name, found, remedy = find_failed_stage(
         build_queue_target(broker_url=f"{scheme}://user:canary@127.0.0.1:{free_port()}/")
     )

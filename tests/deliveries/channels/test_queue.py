@@ -1,4 +1,4 @@
-"""The queues of the contract on each message broker: what is published is there, once each, or the failure is said."""
+"""The queues of the contract on each message broker: messages arrive once, or the failure is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def message(number: int, key: str = "warehouse.wh_demo.package.recorded.v1") -> 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """Each of the message brokers, without a queue declared."""
+    """The URL of each message broker, without declared queues."""
     if request.param == "memory":
         empty_queues()
         return "memory://"
@@ -67,7 +67,7 @@ def ids(messages: Sequence[Message]) -> list[str]:
     return [json.loads(each.body)["id"] for each in messages]
 
 
-def test_messages_lie_in_their_queue_in_order_before_anybody_listens(broker_url: str) -> None:
+def test_messages_wait_in_their_queue_in_order_without_consumers(broker_url: str) -> None:
     channel = open_channel(broker_url)
     receipts = send(channel, *(message(number) for number in range(5)))
     assert len(receipts) == 5
@@ -75,7 +75,7 @@ def test_messages_lie_in_their_queue_in_order_before_anybody_listens(broker_url:
     assert ids(taken) == [f"msg-{number}" for number in range(5)]
 
 
-def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: str) -> None:
+def test_message_has_its_properties_and_exact_bytes(broker_url: str) -> None:
     sent = message(1)
     send(open_channel(broker_url), sent)
     (taken,) = take_messages(broker_url, "exports.warehouse", 1)
@@ -86,7 +86,7 @@ def test_a_message_says_what_it_is_and_its_bytes_are_what_was_sent(broker_url: s
     assert taken.properties["delivery_mode"] == 2
 
 
-def test_each_audience_reads_its_own_queue(broker_url: str) -> None:
+def test_each_audience_has_its_own_queue(broker_url: str) -> None:
     send(
         open_channel(broker_url),
         message(1, "broker.br_1.handoff.ready.v1"),
@@ -97,7 +97,7 @@ def test_each_audience_reads_its_own_queue(broker_url: str) -> None:
         assert ids(take_messages(broker_url, name, 1)) == [f"msg-{number}"]
 
 
-def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_url: str) -> None:
+def test_partner_with_own_queue_gets_only_its_messages(broker_url: str) -> None:
     channel = open_channel(broker_url)
     send(channel, message(0))
     own = Queue(
@@ -116,7 +116,7 @@ def test_a_partner_with_a_queue_of_its_own_reads_nobody_elses_messages(broker_ur
 @pytest.mark.parametrize(
     "broker_url", [pytest.param(each, marks=SERVERS) for each in ("redis", "rabbitmq")], indirect=True
 )
-def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknowledged_its_copy(
+def test_unacknowledged_message_returns_although_another_queue_acknowledged_its_copy(
     broker_url: str,
 ) -> None:
     channel = open_channel(broker_url)
@@ -137,12 +137,12 @@ def test_what_a_reader_holds_comes_back_when_it_ends_although_another_has_acknow
     assert ids(take_messages(broker_url, "own-of-wh_demo", 1)) == ["msg-1"]
 
 
-def test_on_rabbitmq_a_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
+def test_rabbitmq_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
     assert send(open_channel(rabbitmq_server.fresh_url()), message(1)) == [DeliveryReceipt("confirmed")]
 
 
 @mark_own_stack("F25")
-def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_taken(
+def test_rabbitmq_unroutable_message_fails_and_the_next_is_taken(
     rabbitmq_server: RabbitMQ,
 ) -> None:
     url = rabbitmq_server.fresh_url()
@@ -156,7 +156,7 @@ def test_on_rabbitmq_a_message_that_no_queue_takes_is_a_failure_and_the_next_is_
 
 
 @mark_own_stack("F25")
-def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_taken_once_there_is_room(
+def test_rabbitmq_message_rejected_by_full_queue_fails_and_is_taken_later(
     rabbitmq_server: RabbitMQ,
 ) -> None:
     url = rabbitmq_server.fresh_url()
@@ -171,7 +171,7 @@ def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_
     )
     with Connection(url) as connection:
         full(connection.default_channel).declare()
-    # RabbitMQ turns away what comes once there is more than the limit.
+    # RabbitMQ rejects messages when the queue has more than its limit.
     assert send(channel, message(1), message(2)) == [DeliveryReceipt("confirmed")] * 2
     with pytest.raises(ChannelUnavailable, match="MessageNacked"):
         send(channel, message(3))
@@ -180,7 +180,7 @@ def test_on_rabbitmq_a_message_that_a_full_queue_turns_away_is_a_failure_and_is_
     assert ids(take_messages(url, "full", 1)) == ["msg-3"]
 
 
-def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnServer) -> None:
+def test_redis_flush_loses_no_message_sent_afterwards(own_server: OwnServer) -> None:
     server = own_server(Redis)
     channel = open_channel(server.url)
     send(channel, message(1))
@@ -190,7 +190,7 @@ def test_a_flushed_redis_loses_nothing_that_is_sent_afterwards(own_server: OwnSe
 
 
 def is_taken(channel: QueueChannel, number: int) -> bool:
-    """Whether the message is taken; a message broker that has just started may need longer than one try has."""
+    """Return whether the message is taken. A message broker that just started may need more than one attempt's time."""
     try:
         return len(send(channel, message(number))) == 1
     except ChannelUnavailable:
@@ -198,32 +198,30 @@ def is_taken(channel: QueueChannel, number: int) -> bool:
 
 
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_a_message_broker_that_is_down_is_a_failure_soon_and_one_that_is_back_is_used(
+def test_message_broker_down_fails_fast_and_is_used_again_when_back(
     own_server: OwnServer, kind: type[Redis | RabbitMQ]
 ) -> None:
     server = own_server(kind)
     channel = open_channel(server.url)
-    poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
+    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
     server.kill()
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(channel, message(2))
     assert time.monotonic() - began < 60
     server.start()
-    poll(lambda: is_taken(channel, 3), 60, "it is not used again")
+    poll(lambda: is_taken(channel, 3), 60, "the message broker is not used again")
 
 
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_a_message_broker_that_hangs_is_a_failure_within_the_total_time(
-    own_server: OwnServer, kind: type[Redis | RabbitMQ]
-) -> None:
+def test_hanging_message_broker_fails_within_total_time(own_server: OwnServer, kind: type[Redis | RabbitMQ]) -> None:
     server = own_server(kind)
     channel = open_channel(server.url)
-    poll(lambda: is_taken(channel, 1), 60, "it takes nothing")
+    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
     server.freeze()
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(channel, message(2))
     assert time.monotonic() - began < 60
     server.thaw()
-    poll(lambda: is_taken(channel, 3), 60, "it is not used again")
+    poll(lambda: is_taken(channel, 3), 60, "the message broker is not used again")

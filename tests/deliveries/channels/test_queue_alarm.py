@@ -1,4 +1,4 @@
-"""RabbitMQ with its memory alarm on, where it reads no more from who publishes: no send hangs, and nothing is lost."""
+"""RabbitMQ with its memory alarm on does not read from publishers: no send hangs, and no message is lost."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TIMEOUT = 2
 
 
 def set_alarm(server: RabbitMQ, *, on: bool) -> None:
-    """Have it find its memory full, or sound again; return once it says so."""
+    """Switch the memory alarm on or off, and wait until it has changed."""
     control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
     poll(lambda: has_alarm(server) == on, START_SECONDS, "the alarm did not change")
 
 
 def control(server: RabbitMQ, *words: str) -> None:
-    """Have rabbitmqctl do something to the node."""
+    """Run a rabbitmqctl command on the node."""
     program = str(Path(server.program).with_name("rabbitmqctl"))
     assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
 
 
 def has_alarm(server: RabbitMQ) -> bool:
-    """Whether an alarm of its is on."""
+    """Return whether an alarm of the node is on."""
     try:
         server.manage("GET", "health/checks/local-alarms")
     except httpx.HTTPStatusError as error:
@@ -47,7 +47,7 @@ def has_alarm(server: RabbitMQ) -> bool:
 
 
 @mark_own_stack("F25")
-def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
+def test_send_to_blocked_rabbitmq_fails_in_time_and_is_retried(
     make_runtime: OpenRuntime, rabbitmq_server: RabbitMQ, clock: Clock
 ) -> None:
     url = rabbitmq_server.fresh_url()
@@ -66,7 +66,7 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     finally:
         set_alarm(rabbitmq_server, on=False)
     assert (report.delivered, report.dead, report.retried > 0) == (0, 0, True)
-    assert took < 60, "one try's time, and what a busy machine takes on top"
+    assert took < 60, "one attempt's time, plus a margin for a busy machine"
     with runtime.db.read() as session:
         (attempt,) = session.scalars(select(Attempt)).all()
     assert (attempt.outcome, attempt.error_class) == ("failed", "ChannelUnavailable")
@@ -77,7 +77,7 @@ def test_a_send_to_a_blocked_rabbitmq_fails_in_time_and_is_made_again(
     message_ids = [
         each.notification_id for each in exports.list_deliveries(runtime, export.export_id, factories.WAREHOUSE)
     ]
-    # What lay in the blocked connection may have been taken after all: a message comes at least once.
+    # Messages in the blocked connection may have been taken anyway: delivery is at least once.
     assert sorted(set(ids(take_messages(url, "exports.warehouse", 4, seconds=10)))) == sorted(message_ids)
     with runtime.db.read() as session:
         made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()

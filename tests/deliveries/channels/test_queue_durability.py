@@ -1,4 +1,4 @@
-"""Whether messages that lie in queues are kept: a Redis that may remove them is told wherever partners read from it."""
+"""Durability of queued messages: checks report a Redis that may remove them if partners read from it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ WEBHOOK = [{"channel": "webhook", "address": f"http://{LOOPBACK}:9/hook"}]
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
-def test_a_policy_that_removes_any_key_is_a_danger_and_is_named(policy: str) -> None:
-    message = f"maxmemory-policy {policy} lets Redis remove queues with messages that nobody has read"
+def test_policy_that_removes_any_key_is_a_danger(policy: str) -> None:
+    message = f"maxmemory-policy {policy} lets Redis remove queues with unread messages"
     assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(message, message)
     assert judge_durability({"maxmemory_policy": policy, "maxmemory": 1, "aof_enabled": 1}) == Durability(
         message, message
     )
 
 
-def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit() -> None:
+def test_policy_that_removes_any_key_is_no_danger_without_memory_limit() -> None:
     info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
     message = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
     assert judge_durability(info | {"aof_enabled": 1}) == Durability(f"{message}, and the append-only file is on")
@@ -42,27 +42,27 @@ def test_a_policy_that_removes_any_key_is_only_named_where_memory_has_no_limit()
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
-def test_a_policy_that_leaves_keys_without_an_end_is_none(policy: str) -> None:
+def test_policy_that_keeps_keys_without_expiry_is_no_danger(policy: str) -> None:
     assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(
         f"maxmemory-policy {policy}, and the append-only file is on"
     )
 
 
-def test_a_redis_without_an_append_only_file_is_named_and_no_danger() -> None:
+def test_redis_without_append_only_file_is_reported_without_danger() -> None:
     kept = judge_durability({"maxmemory_policy": "noeviction", "aof_enabled": 0})
     assert kept.danger is None
-    assert "no append-only file (`appendonly yes`): a restart loses messages that nobody has read" in kept.found
+    assert "no append-only file (`appendonly yes`): a restart loses unread messages" in kept.found
 
 
 @pytest.fixture
 def server(own_server: OwnServer) -> Iterator[Redis]:
-    """A Redis of the test's own, whose settings it may change."""
+    """A Redis for this test only, so that it can change the settings."""
     return own_server(Redis)  # type: ignore[return-value]
 
 
 @pytest.fixture
 def on_redis(server: Redis, make_runtime: OpenRuntime) -> Runtime:
-    """A runtime on it, whose customs broker is told by webhook."""
+    """A runtime on that Redis. Its customs broker is reached by webhook."""
     runtime = make_runtime(broker_url=server.fresh_url())
     exports.register(runtime, factories.BROKER, "customs_broker", channels=WEBHOOK)
     return runtime
@@ -84,9 +84,7 @@ def stages(runtime: Runtime, partner_id: str) -> list[tuple[str, bool]]:
 
 
 @SERVERS
-def test_a_redis_that_may_remove_messages_is_reported_by_each_check_and_only_where_a_partner_reads_queues(
-    server: Redis, on_redis: Runtime
-) -> None:
+def test_unsafe_redis_is_reported_by_each_check_only_if_partners_use_queues(server: Redis, on_redis: Runtime) -> None:
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "yes")
@@ -94,17 +92,18 @@ def test_a_redis_that_may_remove_messages_is_reported_by_each_check_and_only_whe
             "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is"
         )
         client.config_set("maxmemory", "1gb")
-        assert "queues" not in parts(on_redis), "nobody reads queues"
+        assert "queues" not in parts(on_redis), "no partner reads queues"
         assert run_doctor(on_redis).ok
-        assert run_doctor(on_redis).found.endswith("allkeys-lru lets Redis remove queues with messages that nobody has"
-                                                 " read; no partner is told by queue")  # fmt: skip
+        assert run_doctor(on_redis).found.endswith(
+            "allkeys-lru lets Redis remove queues with unread messages; no partner is told by queue"
+        )
 
         exports.register(on_redis, factories.WAREHOUSE, "warehouse")
         part, check = parts(on_redis)["queues"], run_doctor(on_redis)
         assert (part.ok, check.ok) == (False, False)
         assert part.message == (
-            "maxmemory-policy allkeys-lru lets Redis remove queues with messages that nobody has read;"
-            " set `maxmemory-policy noeviction` in Redis, or reach partners by RabbitMQ or by webhook"
+            "maxmemory-policy allkeys-lru lets Redis remove queues with unread messages;"
+            " set `maxmemory-policy noeviction` in Redis, or use RabbitMQ or webhooks for partners"
         )
         assert check.found in part.message
         assert (check.remedy or "").startswith("Set `maxmemory-policy noeviction`")
@@ -118,9 +117,7 @@ def test_a_redis_that_may_remove_messages_is_reported_by_each_check_and_only_whe
 
 
 @SERVERS
-def test_a_user_who_may_not_look_is_shown_that_it_is_unknown_and_nothing_fails(
-    server: Redis, make_runtime: OpenRuntime
-) -> None:
+def test_redis_user_without_info_right_is_reported_as_unknown(server: Redis, make_runtime: OpenRuntime) -> None:
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.execute_command(*"ACL SETUSER exports on >long-enough ~* +@all -info -config".split())
@@ -129,12 +126,12 @@ def test_a_user_who_may_not_look_is_shown_that_it_is_unknown_and_nothing_fails(
     part, check = parts(runtime)["queues"], run_doctor(runtime)
     assert (part.ok, check.ok) == (True, True)
     assert part.message == check.found
-    assert part.message.startswith("Redis refused INFO (NoPermissionError), so that nobody knows whether it keeps")
+    assert part.message.startswith("Redis refused INFO (NoPermissionError); whether it keeps messages is unknown")
     assert "give its user `+info`" in part.message
     assert stages(runtime, factories.WAREHOUSE)[2:] == [("keep", True), ("test event", True)]
 
 
-def test_a_redis_that_does_not_answer_is_another_part_s_matter(make_runtime: OpenRuntime) -> None:
+def test_unreachable_redis_is_not_a_durability_failure(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime(broker_url=f"redis://{LOOPBACK}:{free_port()}/0")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with pytest.raises(MessageBrokerDown, match="Redis did not answer: ConnectionError"):
@@ -157,7 +154,7 @@ def test_a_redis_that_does_not_answer_is_another_part_s_matter(make_runtime: Ope
         ([("operator", {"channels": WEBHOOK}), ("operator", {})], True),
     ],
 )
-def test_whether_any_partner_is_notified_by_queue_is_known(
+def test_has_queue_recipients_finds_partners_by_queue(
     make_runtime: OpenRuntime, partners: list[tuple[str, dict[str, Any]]], *, by_queue: bool
 ) -> None:
     runtime = make_runtime()

@@ -1,4 +1,4 @@
-"""Messages as files on a partner's SFTP server: complete or not there, and only on the server that was pinned."""
+"""Messages as files on a partner's SFTP server: complete or absent, and only on the pinned server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def list_final_files(server: SftpServer) -> list[str]:
     return [path for path in server.files() if not path.endswith(".part")]
 
 
-def test_the_message_and_its_documents_lie_in_a_folder_of_their_own(server: SftpServer) -> None:
+def test_message_and_documents_are_in_one_folder(server: SftpServer) -> None:
     (receipt,) = send(server.target())
     assert receipt == DeliveryReceipt("written", "files written: 3; there already: 0")
     files = server.files()
@@ -87,7 +87,7 @@ def test_the_message_and_its_documents_lie_in_a_folder_of_their_own(server: Sftp
     }
 
 
-def test_every_file_is_written_beside_its_name_and_the_manifest_is_named_last(server: SftpServer) -> None:
+def test_files_are_renamed_after_writing_and_the_manifest_last(server: SftpServer) -> None:
     send(server.target())
     assert {path for what, path in server.done if what == "write"} == {f"{path}.part" for path in server.files()}
     renamed = [path for what, path in server.done if what == "rename"]
@@ -103,7 +103,7 @@ def test_several_messages_go_over_one_connection(server: SftpServer) -> None:
     ]
 
 
-def test_the_same_message_again_writes_nothing_but_its_manifest(server: SftpServer) -> None:
+def test_repeated_message_writes_only_its_manifest(server: SftpServer) -> None:
     send(server.target())
     before, server.done = server.files(), []
     assert send(server.target()) == [DeliveryReceipt("written", "files written: 0; there already: 3")]
@@ -111,7 +111,7 @@ def test_the_same_message_again_writes_nothing_but_its_manifest(server: SftpServ
     assert [path for what, path in server.done if what == "rename"] == ["out/ntf_1/manifest.json"]
 
 
-def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_replaced(server: SftpServer) -> None:
+def test_partial_upload_is_completed_and_foreign_file_is_replaced(server: SftpServer) -> None:
     folder = server.root / "out" / "ntf_1" / "CP-1"
     folder.mkdir(parents=True)
     (folder / "invoice.pdf").write_bytes(INVOICE[::-1])
@@ -123,29 +123,29 @@ def test_what_was_begun_before_is_completed_and_another_file_under_our_name_is_r
 
 
 @pytest.mark.parametrize("folder", ["/maple", "/maple/"])
-def test_the_folder_of_the_address_holds_it_all(server: SftpServer, folder: str) -> None:
+def test_files_are_below_the_folder_of_the_address(server: SftpServer, folder: str) -> None:
     (server.root / "maple").mkdir()
     send(server.target(folder), message())
     assert list_final_files(server) == ["maple/out/ntf_1/manifest.json", "maple/out/ntf_1/message.json"]
 
 
-def test_a_private_key_signs_in_too(server: SftpServer) -> None:
+def test_private_key_signs_in(server: SftpServer) -> None:
     key = server.user_key.export_private_key().decode()
     assert len(send(server.target(credential=key), message())) == 1
 
 
-def test_a_server_without_overwriting_rename_is_written_to_all_the_same(server: SftpServer) -> None:
+def test_server_without_overwriting_rename_gets_all_files(server: SftpServer) -> None:
     server.faults.rename = fail_at(asyncssh.SFTPOpUnsupported("not here"))
     send(server.target())
     assert send(server.target()) == [DeliveryReceipt("written", "files written: 0; there already: 3")]
     assert len(server.files()) == 4
 
 
-# What goes wrong
+# Failures
 
 
 @mark_own_stack("F23")
-def test_another_host_key_is_refused_before_anything_is_said(server: SftpServer) -> None:
+def test_unpinned_host_key_is_refused_before_sign_in(server: SftpServer) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519")
     with pytest.raises(ChannelRefused) as caught:
         send(server.target(pinned=other))
@@ -153,21 +153,21 @@ def test_another_host_key_is_refused_before_anything_is_said(server: SftpServer)
     assert (caught.value.status, server.sign_ins, server.files()) == ("HostKeyNotVerifiable", 0, {})
 
 
-def test_a_host_key_of_another_kind_is_refused_as_well_and_named(server: SftpServer) -> None:
+def test_unpinned_host_key_of_another_kind_is_refused_and_named(server: SftpServer) -> None:
     other = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     with pytest.raises(ChannelRefused, match="ssh-ed25519 SHA256:"):
         send(server.target(pinned=other))
     assert server.sign_ins == 0
 
 
-def test_either_of_two_pinned_keys_will_do_while_a_server_changes_its_own(server: SftpServer) -> None:
+def test_either_of_two_pinned_keys_is_accepted(server: SftpServer) -> None:
     endpoints = [server.endpoint(pinned=asyncssh.generate_private_key("ssh-ed25519")), server.endpoint()]
     both = endpoints[1] | {"hostKeys": [endpoint["hostKeys"][0] for endpoint in endpoints]}
     target = Target("acc_demo", "br_demo", test=False, endpoint=SftpEndpoint.model_validate(both), credential=PASSWORD)
     assert len(send(target, message())) == 1
 
 
-def test_nothing_of_the_operator_is_trusted_or_offered(
+def test_ssh_files_of_the_operator_are_not_used(
     server: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home" / ".ssh"
@@ -184,7 +184,7 @@ def test_nothing_of_the_operator_is_trusted_or_offered(
     assert (caught.value.status, server.sign_ins) == ("PermissionDenied", 0)
 
 
-def test_a_wrong_password_is_tried_again_later(server: SftpServer) -> None:
+def test_wrong_password_is_retried(server: SftpServer) -> None:
     server.password = PASSWORD[::-1]
     with pytest.raises(ChannelUnavailable) as caught:
         send(server.target())
@@ -198,13 +198,13 @@ def test_a_wrong_password_is_tried_again_later(server: SftpServer) -> None:
     ("fault", "status"),
     [
         (asyncssh.SFTPFailure("no space left on device"), "SFTPFailure"),
-        (asyncssh.SFTPNoSpaceOnFilesystem("disk full"), "SFTPFailure"),  # as version 3 of the protocol says it
+        (asyncssh.SFTPNoSpaceOnFilesystem("disk full"), "SFTPFailure"),  # as version 3 of the protocol reports it
         (asyncssh.SFTPQuotaExceeded("quota"), "SFTPFailure"),
         (asyncssh.SFTPPermissionDenied("not yours"), "SFTPPermissionDenied"),
         (OSError(28, "No space left on device"), "SFTPFailure"),
     ],
 )
-def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: Exception, status: str) -> None:
+def test_full_disk_leaves_no_final_or_partial_file(server: SftpServer, fault: Exception, status: str) -> None:
     server.faults.write = fail_at(fault, at="invoice")
     with pytest.raises(ChannelUnavailable, match=r"did not take ntf_1/CP-1/invoice\.pdf") as caught:
         send(server.target())
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_no_name_and_no_half_file(server: SftpServer, fault: 
 
 @mark_own_stack("F23")
 @pytest.mark.parametrize("at", ["invoice.pdf", "message.json", "manifest.json"])
-def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None:
+def test_failed_rename_leaves_no_final_file(server: SftpServer, at: str) -> None:
     server.faults.rename = fail_at(asyncssh.SFTPFailure("no"), at=at)
     with pytest.raises(ChannelUnavailable):
         send(server.target())
@@ -229,9 +229,7 @@ def test_a_rename_that_fails_leaves_no_name(server: SftpServer, at: str) -> None
 
 @mark_own_stack("F23")
 @pytest.mark.parametrize("writes", [0, 1, 2, 3])
-def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_later(
-    server: SftpServer, writes: int
-) -> None:
+def test_server_crash_during_upload_shows_only_complete_files(server: SftpServer, writes: int) -> None:
     server.faults.end_at_write = writes
     with pytest.raises(ChannelUnavailable):
         send(server.target())
@@ -245,14 +243,14 @@ def test_a_server_that_dies_mid_upload_shows_only_whole_files_and_gets_the_rest_
 
 
 @mark_own_stack("F23")
-def test_a_server_that_keeps_other_bytes_is_found_out(server: SftpServer) -> None:
+def test_server_that_stores_other_bytes_is_detected(server: SftpServer) -> None:
     server.faults.report_wrong_size = True
     with pytest.raises(ChannelUnavailable) as caught:
         send(server.target())
     assert (caught.value.status, list_final_files(server)) == ("FileCorrupt", [])
 
 
-def test_a_slow_server_costs_no_more_than_the_total_time(server: SftpServer) -> None:
+def test_slow_sftp_server_is_bounded_by_total_time(server: SftpServer) -> None:
     server.faults.write_seconds = 30
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable, match="time"):
@@ -261,7 +259,7 @@ def test_a_slow_server_costs_no_more_than_the_total_time(server: SftpServer) -> 
     assert list_final_files(server) == []
 
 
-def test_a_port_that_takes_connections_and_says_nothing_costs_no_more_than_the_time_to_sign_in(
+def test_silent_port_is_bounded_by_sign_in_time(
     server: SftpServer,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -272,20 +270,20 @@ def test_a_port_that_takes_connections_and_says_nothing_costs_no_more_than_the_t
         assert time.monotonic() - began < 15
 
 
-def test_a_closed_port_is_tried_again_later(server: SftpServer) -> None:
+def test_closed_port_is_retried(server: SftpServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         server.port = closed.getsockname()[1]
     with pytest.raises(ChannelUnavailable, match="does not answer"):
         send(server.target())
 
 
-def test_a_server_in_a_private_network_is_not_connected_to(server: SftpServer) -> None:
+def test_private_sftp_server_is_not_contacted(server: SftpServer) -> None:
     with pytest.raises(ChannelUnavailable, match="private network"):
         send(server.target(), allow_private_destinations=False)
     assert server.sign_ins == 0
 
 
-def test_documents_that_the_store_does_not_give_or_gives_otherwise_are_not_sent(server: SftpServer) -> None:
+def test_missing_or_changed_documents_are_not_sent(server: SftpServer) -> None:
     def down() -> NoReturn:
         raise StoreUnavailable("down")
 
@@ -299,7 +297,7 @@ def test_documents_that_the_store_does_not_give_or_gives_otherwise_are_not_sent(
 @pytest.mark.parametrize(
     "name", ["../x.pdf", "CP-1/../../x", "x.pdf", "a/b/c", "CP-1/.hidden", "CP-1/a\nb", "/etc/x", "CP-1/"]
 )
-def test_a_name_that_leads_elsewhere_is_refused(server: SftpServer, name: str) -> None:
+def test_unsafe_file_name_is_refused(server: SftpServer, name: str) -> None:
     with pytest.raises(ChannelRefused):
         send(server.target(), message(attachment(name, LIST)))
     with pytest.raises(ChannelRefused):
@@ -316,7 +314,7 @@ def test_a_name_that_leads_elsewhere_is_refused(server: SftpServer, name: str) -
         ({"hostKeys": ["ssh-ed25519 AAAA"]}, PASSWORD),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_at_once(
+def test_unusable_sftp_settings_are_refused(
     server: SftpServer, changes: dict[str, Any], credential: str | None
 ) -> None:
     endpoint = SftpEndpoint.model_validate(server.endpoint() | changes)
@@ -324,7 +322,7 @@ def test_settings_that_cannot_be_used_are_refused_at_once(
         send(Target("acc_demo", "br_demo", test=False, endpoint=endpoint, credential=credential))
 
 
-def test_a_private_key_with_a_passphrase_is_refused_with_what_to_do(server: SftpServer) -> None:
+def test_private_key_with_passphrase_is_refused_with_remedy(server: SftpServer) -> None:
     key = server.user_key.export_private_key("pkcs8-pem", passphrase="words").decode()
     with pytest.raises(ChannelRefused, match="without a passphrase"):
         send(server.target(credential=key))

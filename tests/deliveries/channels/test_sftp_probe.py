@@ -1,4 +1,4 @@
-"""The connection test of an SFTP server: every stage passes at a good one, and each can fail with what to do."""
+"""The connection test of an SFTP server: a good server passes all stages, and each failure has a remedy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_trial(target: Target, **settings: Any) -> list[Stage]:
     return list(SftpChannel(Settings.model_validate(given)).test(MESSAGE, target))
 
 
-def test_a_good_server_passes_every_stage_and_keeps_the_test_event_alone(server: SftpServer) -> None:
+def test_good_server_passes_every_stage_and_keeps_only_the_test_event(server: SftpServer) -> None:
     stages = run_trial(server.target())
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in STAGES]
     assert list(server.files()) == ["out/ntf_test/manifest.json", "out/ntf_test/message.json"]
@@ -51,10 +51,10 @@ def test_a_good_server_passes_every_stage_and_keeps_the_test_event_alone(server:
     assert server.host_key.get_fingerprint() in stages[2].found
 
 
-def test_the_answers_that_wait_are_counted_and_not_taken(server: SftpServer) -> None:
+def test_waiting_answers_are_counted_and_not_taken(server: SftpServer) -> None:
     (server.root / "in").mkdir()
     (server.root / "in" / "a.json").write_text("{}")
-    assert "wait there: 1" in run_trial(server.target())[5].found
+    assert "waiting answers: 1" in run_trial(server.target())[5].found
     assert "in/a.json" in server.files()
 
 
@@ -106,7 +106,7 @@ def refuse_at(at: str) -> Callable[[str], None]:
         ("test event", no_room_for_the_event),
     ],
 )
-def test_each_stage_can_fail_ends_the_test_and_says_what_to_do(
+def test_failed_stage_ends_the_test_with_a_remedy(
     server: SftpServer, stage: str, make: Callable[[SftpServer], Target]
 ) -> None:
     stages = run_trial(make(server))
@@ -117,9 +117,7 @@ def test_each_stage_can_fail_ends_the_test_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("fault", ["refused", "dropped"])
-def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_credential(
-    tmp_path: Path, fault: str
-) -> None:
+def test_missing_sftp_session_is_not_reported_as_wrong_credential(tmp_path: Path, fault: str) -> None:
     server = SftpServer(tmp_path)
     server.faults.session = fault
     with server:
@@ -127,9 +125,7 @@ def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_
         with pytest.raises(ChannelUnavailable) as caught:
             list(SftpChannel(Settings(allow_private_destinations=True)).send([MESSAGE], server.target()))
     assert (stage.name, stage.passed, server.sign_ins) == ("sign in", False, 2)
-    assert stage.found.startswith(
-        "signed in, but the server gave no sftp session: its log says why (chroot, subsystem)"
-    )
+    assert stage.found.startswith("signed in, but the server gave no sftp session; see its log (chroot, subsystem)")
     assert "chroot" in (stage.remedy or "")
     assert "credential" not in (stage.remedy or "")
     assert caught.value.status == "NoSftpSession"
@@ -137,12 +133,12 @@ def test_a_server_that_gives_no_session_after_the_sign_in_is_not_called_a_wrong_
     assert server.files() == {}
 
 
-def test_a_private_address_ends_the_test_at_its_first_stage(server: SftpServer) -> None:
+def test_private_sftp_address_fails_at_first_stage(server: SftpServer) -> None:
     (stage,) = run_trial(server.target(), allow_private_destinations=False)
     assert (stage.name, stage.passed) == ("resolve", False)
     assert "private network" in stage.found
 
 
-def test_settings_that_cannot_be_used_are_a_failed_stage_of_their_own(server: SftpServer) -> None:
+def test_unusable_sftp_settings_are_a_failed_stage(server: SftpServer) -> None:
     (stage,) = run_trial(server.target(credential=None))
     assert (stage.name, stage.passed) == ("settings", False)

@@ -1,4 +1,4 @@
-"""What becomes of a handoff by SFTP: delivered, put off while the server cannot take it, dead where it is not the one pinned."""
+"""Deliveries by SFTP: delivered, retried while the server cannot take them, dead if its host key is not pinned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 
 @pytest.fixture
 def pack_export(make_runtime: OpenRuntime, server: SftpServer) -> Callable[..., tuple[Runtime, exports.PreparedExport]]:
-    """An export whose warehouse takes its packages by SFTP."""
+    """Hands off an export whose warehouse receives its packages by SFTP."""
 
     def make(*, pinned: asyncssh.SSHKey | None = None, packages: int = 2) -> tuple[Runtime, exports.PreparedExport]:
         runtime = make_runtime(delivery_timeout_seconds=5)
@@ -49,7 +49,7 @@ def states(runtime: Runtime, export: exports.PreparedExport) -> list[tuple[str, 
     ]
 
 
-def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
+def test_warehouse_gets_a_folder_per_package_without_documents(
     pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer
 ) -> None:
     runtime, export = pack_export()
@@ -60,7 +60,7 @@ def test_a_warehouse_finds_a_folder_for_each_package_and_no_document(
     assert server.sign_ins == 1
 
 
-def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
+def test_full_disk_delays_the_stream_in_order(
     pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer, clock: Clock
 ) -> None:
     def full(path: str) -> NoReturn:
@@ -80,7 +80,7 @@ def test_a_full_disk_puts_the_stream_off_and_nothing_overtakes(
     assert states(runtime, export) == [("delivered", 2), ("delivered", 1)]
 
 
-def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
+def test_changed_host_key_makes_deliveries_dead(
     pack_export: Callable[..., tuple[Runtime, exports.PreparedExport]], server: SftpServer
 ) -> None:
     runtime, export = pack_export(pinned=asyncssh.generate_private_key("ssh-ed25519"))
@@ -92,7 +92,7 @@ def test_a_changed_host_key_ends_the_stream_until_a_person_has_looked(
     assert exports.read_event_types(runtime, export.export_id).count("DELIVERY_DEAD") == 2
 
 
-def test_a_test_export_leaves_nothing_on_a_live_server(make_runtime: OpenRuntime, server: SftpServer) -> None:
+def test_test_export_writes_nothing_to_a_live_server(make_runtime: OpenRuntime, server: SftpServer) -> None:
     runtime = make_runtime()
     endpoint = server.endpoint() | {"password": PASSWORD}
     exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks asks for them, and what an endpoint may not make us do."""
+"""Webhooks after Standard Webhooks, and how hostile endpoints are handled."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def send(url: str, *messages: OutgoingMessage, **settings: Any) -> list[Delivery
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start) -> None:
+def test_body_signature_verifies_with_the_receiving_library(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"thanks"))
     (receipt,) = send(f"{hook.url}/in?from=exports")
     (request,) = hook.requests
@@ -54,7 +54,7 @@ def test_the_body_is_signed_as_the_receiving_library_verifies_it(endpoint: Start
     assert request.body == MESSAGE.body
 
 
-def test_another_secret_or_another_byte_does_not_verify() -> None:
+def test_other_secret_or_changed_byte_does_not_verify() -> None:
     headers = build_signature_headers("msg-1", b"body", SECRET)
     check_signature(b"body", headers, [SECRET])
     for body, secret, given in (
@@ -70,7 +70,7 @@ def test_another_secret_or_another_byte_does_not_verify() -> None:
             check_signature(body, given, [secret])
 
 
-def test_not_one_byte_of_what_is_signed_may_change() -> None:
+def test_any_changed_signed_byte_does_not_verify() -> None:
     body = b'{"id": "ntf_1", "data": {"exportId": "exp_1"}}'
     headers = build_signature_headers("ntf_1", body, SECRET)
     check_signature(body, headers, [SECRET])
@@ -82,7 +82,7 @@ def test_not_one_byte_of_what_is_signed_may_change() -> None:
         for place in range(len(value)):
             flipped = value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
             if name == "webhook-signature" and place == len(value) - 2:
-                continue  # of the last character before the padding two bits are not read
+                continue  # two bits of the last character before the padding are not read
             with pytest.raises(InvalidApiKey):
                 check_signature(body, headers | {name: flipped}, [SECRET])
 
@@ -90,7 +90,7 @@ def test_not_one_byte_of_what_is_signed_may_change() -> None:
 @mark_own_stack("F19")
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503])
 @pytest.mark.usefixtures("treat_as_internet")
-def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, status: int) -> None:
+def test_status_other_than_2xx_fails_and_keeps_the_answer(endpoint: Start, status: int) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
         send(endpoint(Script(status, b"no\x00\r\nthanks")).url)
     assert (caught.value.status, caught.value.answer) == (str(status), "no   thanks")
@@ -99,7 +99,7 @@ def test_what_is_not_2xx_is_a_failure_that_keeps_what_was_said(endpoint: Start, 
 @pytest.mark.parametrize(
     ("status", "wish", "seconds"), [(503, "7", 7.0), (429, "7", 7.0), (500, "7", None), (503, "soon", None)]
 )
-def test_retry_after_counts_where_the_status_gives_it_a_meaning(
+def test_retry_after_counts_only_with_429_and_503(
     endpoint: Start, status: int, wish: str, seconds: float | None
 ) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
@@ -113,7 +113,7 @@ def test_retry_after_may_be_a_date(endpoint: Start) -> None:
     assert caught.value.retry_after_seconds == 0.0
 
 
-def test_410_refuses_for_good(endpoint: Start) -> None:
+def test_status_410_is_refused_permanently(endpoint: Start) -> None:
     with pytest.raises(ChannelRefused) as caught:
         send(endpoint(Script(410)).url)
     assert caught.value.gone
@@ -121,7 +121,7 @@ def test_410_refuses_for_good(endpoint: Start) -> None:
 
 @mark_own_stack("F21")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int) -> None:
+def test_redirect_fails_and_is_not_followed(endpoint: Start, status: int) -> None:
     elsewhere = endpoint()
     hook = endpoint(Script(status, headers={"Location": elsewhere.url}))
     with pytest.raises(ChannelUnavailable):
@@ -131,7 +131,7 @@ def test_a_redirect_is_a_failure_and_never_followed(endpoint: Start, status: int
 
 
 @mark_own_stack("F20")
-def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoint: Start) -> None:
+def test_silent_endpoint_is_bounded_by_total_time(endpoint: Start) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(endpoint(Script(silent=True)).url, delivery_timeout_seconds=0.3)
@@ -139,39 +139,39 @@ def test_an_endpoint_that_never_answers_costs_no_more_than_the_total_time(endpoi
 
 
 @mark_own_stack("F20")
-def test_a_body_that_drips_is_cut_at_the_total_time_and_the_status_counts(endpoint: Start) -> None:
+def test_slow_body_is_cut_at_total_time_and_the_status_counts(endpoint: Start) -> None:
     hook = endpoint(Script(200, b"x" * 1000, drip_seconds=0.05))
     began = time.monotonic()
     (receipt,) = send(hook.url, delivery_timeout_seconds=3)
-    assert time.monotonic() - began < 15, "a timeout of each read would have waited for all of it"
+    assert time.monotonic() - began < 15, "a timeout for each read would have waited for all of it"
     assert receipt.status == "200"
 
 
 @mark_own_stack("F20")
 @pytest.mark.usefixtures("treat_as_internet")
-def test_of_a_huge_body_only_the_beginning_is_read_and_kept(endpoint: Start) -> None:
+def test_huge_body_is_read_only_at_its_beginning(endpoint: Start) -> None:
     (receipt,) = send(endpoint(Script(200, b"a" * 20 * MAX_RESPONSE_BYTES)).url)
     assert receipt.answer == "a" * 500
 
 
-def test_a_body_that_is_torn_off_after_2xx_is_taken(endpoint: Start) -> None:
+def test_broken_off_body_after_2xx_is_delivered(endpoint: Start) -> None:
     (receipt,) = send(endpoint(Script(200, b"half", torn=True)).url)
     assert receipt.status == "200"
 
 
-def test_messages_share_a_connection_and_the_second_has_the_whole_time_again(endpoint: Start) -> None:
+def test_messages_share_a_connection_with_full_time_each(endpoint: Start) -> None:
     hook = endpoint()
     receipts = send(hook.url, MESSAGE, OutgoingMessage("msg-2", "t", "k", b"{}"))
     assert [receipt.status for receipt in receipts] == ["204", "204"]
     assert [request.headers["webhook-id"] for request in hook.requests] == ["msg-1", "msg-2"]
 
 
-def test_no_listener_is_a_failure() -> None:
+def test_endpoint_without_listener_fails() -> None:
     with pytest.raises(ChannelUnavailable, match="ConnectError"):
         send("http://127.0.0.1:9/")
 
 
-def test_no_proxy_of_the_environment_is_asked(endpoint: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_used(endpoint: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, hook = endpoint(), endpoint()
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("ALL_PROXY", proxy.url)
@@ -185,7 +185,7 @@ HOSTILE = [
     "2130706433",
     "0x7f000001",
     "017700000001",
-    "0.0.0.0",  # noqa: S104 - a destination, bound by nobody
+    "0.0.0.0",  # noqa: S104 - a destination, not bound
     "10.0.0.1",
     "172.16.0.1",
     "192.168.1.1",
@@ -216,7 +216,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("host", HOSTILE)
-def test_a_private_destination_is_never_connected_to(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_destination_is_not_contacted(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def connected(*_: object, **__: object) -> None:
         raise AssertionError("a connection was tried")
 
@@ -226,11 +226,11 @@ def test_a_private_destination_is_never_connected_to(host: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
-def test_a_public_address_is_allowed(address: str) -> None:
+def test_public_address_is_allowed(address: str) -> None:
     assert is_public(address)
 
 
-def test_a_name_is_looked_up_once_and_every_answer_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_is_resolved_once_and_each_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def answers(host: str, *_: object, **__: object) -> list[Any]:
@@ -243,7 +243,7 @@ def test_a_name_is_looked_up_once_and_every_answer_judged(monkeypatch: pytest.Mo
     assert asked == ["rebinding.example"]
 
 
-def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_resolver_is_bounded_by_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
     def hang(*_: object, **__: object) -> list[Any]:
@@ -258,7 +258,7 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(monkeypatch: py
     ended.set()
 
 
-def test_without_an_address_or_a_secret_it_is_refused_for_good() -> None:
+def test_webhook_without_address_or_secret_is_refused() -> None:
     channel = WebhookChannel(Settings.model_validate({}))
     with pytest.raises(ChannelRefused):
         list(channel.send([MESSAGE], Target("acc_demo", "wh_demo", test=False)))

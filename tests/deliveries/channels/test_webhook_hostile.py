@@ -1,4 +1,4 @@
-"""Endpoints that speak HTTP badly or not at all: a 2xx status line takes the message, all else is a failure, nothing hangs."""
+"""Endpoints with broken HTTP: a 2xx status line takes the message, everything else is a failure, nothing hangs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.system.faults.matrix import mark_own_stack
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
 
-#: What only a limit of each read would wait for; all of it together is far beyond any patience of a test.
+#: A pause that a timeout for each read would tolerate; all pauses together are far longer than any test.
 STEP_SECONDS, STEPS = 0.1, 600
-#: How long the client has to read what was sent before a reset takes it away.
+#: How long the client can read the sent bytes before a reset discards them.
 READ_SECONDS = 1
 
 Speak = Callable[[socket.socket], None]
@@ -36,7 +36,7 @@ Start = Callable[..., Endpoint]
 
 @pytest.fixture
 def start_raw_server() -> Iterator[Serve]:
-    """Starts servers that say what they are told to, after a whole request or, with `early`, at once."""
+    """Starts servers that send scripted bytes, after a whole request or, with `early`, at once."""
     ended = threading.Event()
     listeners = []
 
@@ -115,11 +115,11 @@ def send(url: str, seconds: float) -> list[DeliveryReceipt]:
         pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n\xff\xfe\x00"), id="broken body"),
         pytest.param(
             speak_parts(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            id="50 times 100 Continue before it",
+            id="50 times 100 Continue first",
         ),
     ],
 )
-def test_a_2xx_status_line_takes_the_message_whatever_follows(start_raw_server: Serve, speak: Speak) -> None:
+def test_2xx_status_line_delivers_whatever_follows(start_raw_server: Serve, speak: Speak) -> None:
     (receipt,) = send(start_raw_server(speak), 20)
     assert receipt.status in ("200", "204")
 
@@ -129,15 +129,15 @@ def test_a_2xx_status_line_takes_the_message_whatever_follows(start_raw_server: 
     "speak",
     [
         pytest.param(speak_parts(b"<html>HTTP/0.9 has no status</html>"), id="HTTP/0.9"),
-        pytest.param(speak_parts(b"HTTP/1.1 two hundred\r\n\r\n"), id="a status that is none"),
-        pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n"), id="a header that is none"),
+        pytest.param(speak_parts(b"HTTP/1.1 two hundred\r\n\r\n"), id="an invalid status"),
+        pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n"), id="an invalid header"),
         pytest.param(reset_after(b"HTTP/1.1 20"), id="reset in the status line"),
         pytest.param(speak_parts(b"SSH-2.0-OpenSSH_9.9\r\n"), id="another protocol"),
         pytest.param(speak_parts(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000), id="a header without an end"),
         pytest.param(speak_parts(), id="nothing"),
     ],
 )
-def test_what_is_no_status_line_is_a_failure(start_raw_server: Serve, speak: Speak) -> None:
+def test_invalid_status_line_fails(start_raw_server: Serve, speak: Speak) -> None:
     with pytest.raises(ChannelUnavailable):
         send(start_raw_server(speak), 20)
 
@@ -154,7 +154,7 @@ def test_what_is_no_status_line_is_a_failure(start_raw_server: Serve, speak: Spe
         pytest.param(drip(b"H"), "http", id="a status line that drips"),
     ],
 )  # fmt: skip
-def test_the_time_is_for_the_whole_and_not_for_each_read(start_raw_server: Serve, speak: Speak, scheme: str) -> None:
+def test_time_limit_is_total_and_not_per_read(start_raw_server: Serve, speak: Speak, scheme: str) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
         send(start_raw_server(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
@@ -162,8 +162,8 @@ def test_the_time_is_for_the_whole_and_not_for_each_read(start_raw_server: Serve
 
 
 @pytest.mark.parametrize("status", [200, 410, 500])
-def test_what_is_said_inside_a_private_network_is_kept_nowhere(endpoint: Start, status: int) -> None:
-    """Whoever registers an address there could read by it what no stranger is to see."""
+def test_answer_from_private_network_is_not_stored(endpoint: Start, status: int) -> None:
+    """A partner could register an address there to read private pages."""
     hook = endpoint(Script(status, b"the admin page"))
     if status == 200:
         (receipt,) = send(hook.url, 5)
@@ -176,19 +176,19 @@ def test_what_is_said_inside_a_private_network_is_kept_nowhere(endpoint: Start, 
     assert "admin" not in str(caught.value)
 
 
-def test_what_speaks_no_http_there_is_not_quoted(start_raw_server: Serve) -> None:
+def test_non_http_answer_from_private_network_is_not_quoted(start_raw_server: Serve) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
         send(start_raw_server(speak_parts(b"-ERR the admin page\r\n\r\n")), 5)
     assert (str(caught.value), caught.value.status) == ("RemoteProtocolError", "RemoteProtocolError")
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_what_speaks_no_http_on_the_internet_is_quoted(start_raw_server: Serve) -> None:
+def test_non_http_answer_from_public_endpoint_is_quoted(start_raw_server: Serve) -> None:
     with pytest.raises(ChannelUnavailable) as caught:
         send(start_raw_server(speak_parts(b"-ERR the front page\r\n\r\n")), 5)
     assert "the front page" in str(caught.value)
 
 
-def test_what_the_installations_own_endpoint_says_is_kept_wherever_it_is(endpoint: Start) -> None:
+def test_answer_of_own_endpoint_is_stored_even_if_private(endpoint: Start) -> None:
     with open_http_session(private=True, seconds=5, own=True) as poster:
         assert poster.post(endpoint(Script(200, b"thanks")).url, b"", {}).excerpt == "thanks"

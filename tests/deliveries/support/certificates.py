@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own: issues the certificates of servers on loopback, good and bad."""
+"""A certificate authority for tests: issues good and bad certificates for servers on loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = datetime.now(UTC)
 
 
 class Authority:
-    """An authority whose own certificate lies in the file `trusted`."""
+    """An authority whose certificate is in the file `trusted`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,11 +32,11 @@ class Authority:
         self.trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def client_context(self) -> ssl.SSLContext:
-        """Return TLS settings of a client that trusts this authority alone."""
+        """Return TLS settings of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=self.trusted)
 
     def server_context(self, name: str = "127.0.0.1", *, days: int = 30) -> ssl.SSLContext:
-        """Return TLS settings of a server with a certificate for the name that ends in so many days."""
+        """Return TLS settings of a server with a certificate for `name` that expires in `days`."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test server")])
         named = x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)

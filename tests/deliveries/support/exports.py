@@ -1,4 +1,4 @@
-"""Exports that stand before their handoff, as rows: what the steps before it leave behind."""
+"""Rows of exports just before their handoff: the results of the earlier steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = ("cci_json", "cci_pdf", "packing_list")
 
 @dataclass(frozen=True)
 class PreparedExport:
-    """An export whose units are closed, and its context at hand_off."""
+    """An export with closed units, and the context of its step hand_off."""
 
     export_id: str
     context: StepContext
@@ -36,7 +36,7 @@ class PreparedExport:
 
 
 def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> CreatedPartner:
-    """Register a partner of the tests' account, and the account where it is the first."""
+    """Register a partner of the tests' account. Create the account if needed."""
     with runtime.db.write() as session:
         if session.get(Account, factories.ACCOUNT) is None:
             session.add(Account(id=factories.ACCOUNT, name="Maple Goods Ltd"))
@@ -45,13 +45,13 @@ def register(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> Cr
 
 
 def register_once(runtime: Runtime, partner_id: str, kind: str, **changes: Any) -> None:
-    """Register the partner unless it is there."""
+    """Register the partner if it does not exist."""
     if partner_id not in {each.id for each in partners.list_partners(runtime, factories.ACCOUNT)}:
         register(runtime, partner_id, kind, **changes)
 
 
 def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, test: bool = False) -> PreparedExport:
-    """Write an export of the plan as it stands before hand_off; the partners must be registered."""
+    """Write an export of the plan as it is before hand_off. Its partners must be registered."""
     plan = Plan.model_validate(made or factories.plan())
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export_id, plan_id = new_id("exp"), new_id("pln")
@@ -119,21 +119,21 @@ def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, t
 
 
 def hand_off(runtime: Runtime, export: PreparedExport) -> None:
-    """Make the step hand_off, as execution does."""
+    """Run the step hand_off, as the engine does."""
     prepared = handoff.prepare_handoff(runtime, export.context)
     with runtime.db.write() as session:
         events.append(session, export.export_id, "hand_off", handoff.write_handoff(session, export.context, prepared))
 
 
 def purge(runtime: Runtime, export_id: str) -> None:
-    """Leave of the export what a purge does, as far as its answers are concerned."""
+    """Mark the export as purged, enough for tests of answers."""
     with runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=database_now()))
         session.execute(update(Notification).where(col(Notification.export_id) == export_id).values(data="{}"))
 
 
 def read_event_types(runtime: Runtime, export_id: str) -> list[str]:
-    """Return the types of the export's events, in order; the numbers must be gapless."""
+    """Return the types of the export's events, in order. The numbers must not have gaps."""
     with runtime.db.read() as session:
         rows = session.exec(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))).all()
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
@@ -141,7 +141,7 @@ def read_event_types(runtime: Runtime, export_id: str) -> list[str]:
 
 
 def list_deliveries(runtime: Runtime, export_id: str, partner_id: str | None = None) -> list[Delivery]:
-    """Return the export's deliveries in the order of their positions."""
+    """Return the export's deliveries, ordered by position."""
     with runtime.db.read() as session:
         wanted = select(Delivery).where(col(Delivery.export_id) == export_id)
         if partner_id is not None:

@@ -1,4 +1,4 @@
-"""Exports whose warehouse takes webhooks, and what became of their deliveries."""
+"""Exports whose warehouse receives webhooks, and the state of their deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import factories
 def hand_off_by_webhook(
     runtime: Runtime, url: str, *, packages: int = 3, batch: str = factories.BATCH
 ) -> exports.PreparedExport:
-    """Hand off an export whose warehouse takes webhooks at the URL."""
+    """Hand off an export whose warehouse receives webhooks at the URL."""
     if is_new_partner(runtime):
         exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register_once(runtime, factories.OPERATOR, "operator")

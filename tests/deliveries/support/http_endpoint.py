@@ -1,4 +1,4 @@
-"""An HTTP endpoint on loopback that answers by a script and remembers what it was sent."""
+"""An HTTP endpoint on loopback with scripted answers, which records its requests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Script:
-    """One answer; the last one of a script is given for ever."""
+    """One answer. The last answer of a script is repeated."""
 
     status: int = 204
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    drip_seconds: float = 0  # a byte of the body at a time, this long apart
+    drip_seconds: float = 0  # pause between single bytes of the body
     silent: bool = False  # no answer at all
-    torn: bool = False  # says it has more to send than it sends
-    until: threading.Event | None = None  # no answer before it is set
+    torn: bool = False  # announces more bytes than it sends
+    until: threading.Event | None = None  # waits for this event before it answers
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the endpoint was sent."""
+    """A received request."""
 
     path: str
     headers: Mapping[str, str]
@@ -35,7 +35,7 @@ class Request:
 
 
 class Endpoint:
-    """A running server; `requests` are those that came, in order."""
+    """A running server. `requests` are the received ones, in order."""
 
     def __init__(self, script: Sequence[Script]) -> None:
         self.requests: list[Request] = []
@@ -77,7 +77,7 @@ class Endpoint:
                 self.close_connection = answer.torn
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -94,10 +94,10 @@ class Endpoint:
 
 
 def poll(condition: object, seconds: float = 30) -> None:
-    """Return as soon as the callable holds; TimeoutError where it does not in time."""
+    """Wait until the callable returns true. Raises TimeoutError if it does not in time."""
     assert callable(condition)
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            raise TimeoutError("it did not come to hold")
+            raise TimeoutError("the condition did not become true")
         time.sleep(0.01)

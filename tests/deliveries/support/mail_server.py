@@ -1,4 +1,4 @@
-"""A mail server on loopback that answers by a script and remembers the mails it took."""
+"""A mail server on loopback with scripted answers, which records the e-mails that it took."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def to(*addresses: str) -> Target:
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail as it was taken."""
+    """A received e-mail."""
 
     sender: str
     recipients: list[str]
@@ -62,13 +62,13 @@ class Mail:
 
     @property
     def parsed(self) -> EmailMessage:
-        """The mail as a mail program reads it."""
+        """The parsed e-mail."""
         read = message_from_bytes(self.raw, policy=default)
         assert isinstance(read, EmailMessage)
         return read
 
     def read_text(self, subtype: str) -> str:
-        """Return the letter in plain text or HTML."""
+        """Return the body as plain text or HTML."""
         part = self.parsed.get_body((subtype,))
         assert part is not None
         return str(part.get_content()).replace("\r\n", "\n")
@@ -76,9 +76,9 @@ class Mail:
 
 @dataclass
 class Script:
-    """What the server answers instead of 250, by recipient or for the whole mail.
+    """The server's replies instead of 250, by recipient or for the whole e-mail.
 
-    `drops` hang up after the data; `silent` takes the data and says nothing for so many seconds.
+    `drops` closes the connection after the data. `silent` waits so many seconds after the data without a reply.
     """
 
     sender: str | None = None
@@ -89,7 +89,7 @@ class Script:
 
 
 class MailServer:
-    """A running mail server; `mails` are those that it took, `dropped` those it took without saying so."""
+    """A running mail server. `mails` are the taken e-mails, `dropped` those taken without a reply."""
 
     def __init__(
         self, script: Script | None = None, *, tls: ssl.SSLContext | None = None, implicit: bool = False, **options: Any
@@ -145,7 +145,7 @@ class MailServer:
             self.dropped.append(mail)
             assert isinstance(server.transport, WriteTransport)
             server.transport.abort()
-            return "250 nobody hears this"
+            return "250 never received"
         if self.script.data:
             return self.script.data.pop(0)
         self.mails.append(mail)
@@ -161,14 +161,14 @@ class MailServer:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for the loopback address: the server's side, and what trusts it."""
+    """A certificate for the loopback address, and the client settings that trust it."""
 
     server: ssl.SSLContext
     trusted: ssl.SSLContext
 
 
 def certificate(name: str = LOOPBACK) -> Certificate:
-    """Return a fresh certificate for `name`, trusted by nobody but its own `trusted`."""
+    """Return a new certificate for `name`, trusted only by its own `trusted`."""
     server, shown = create_self_signed(name)
     return Certificate(server, ssl.create_default_context(cadata=shown.decode()))
 

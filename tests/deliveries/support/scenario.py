@@ -1,4 +1,4 @@
-"""The API running on loopback, what lies behind it, and handoffs to the sandbox broker over it."""
+"""The API on loopback with its runtime, and handoffs to the sandbox broker over it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER = "acc_other"
 
 @dataclass
 class RecordingPublisher:
-    """A publisher that sends nothing and remembers what it was to publish."""
+    """A publisher that only records the messages to publish."""
 
     tasks: list[TaskMessage] = field(default_factory=list)
 
@@ -42,13 +42,13 @@ class RecordingPublisher:
         """Do nothing."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
-        """Remember."""
+        """Record the messages."""
         self.tasks.extend(tasks)
 
 
 @dataclass(frozen=True)
 class ApiHarness:
-    """The running API, and what lies behind it."""
+    """The running API and its runtime."""
 
     url: str
     runtime: Runtime
@@ -67,7 +67,7 @@ class ApiHarness:
         return client
 
     def submission(self, export: exports.PreparedExport) -> BrokerSubmission:
-        """Return the export's submission as it stands."""
+        """Return the export's current submission."""
         with self.runtime.db.read() as session:
             return session.exec(
                 select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export.export_id)
@@ -76,7 +76,7 @@ class ApiHarness:
 
 @contextmanager
 def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
-    """Give the API at the port, with two accounts and a warehouse."""
+    """Run the API at the port, with two accounts and a warehouse."""
     publisher = RecordingPublisher()
     config = uvicorn.Config(
         create_app(runtime, publisher),
@@ -104,7 +104,7 @@ def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
 def hand_off(
     harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy"
 ) -> tuple[exports.PreparedExport, str]:
-    """Hand off an export whose invoice number begins so; return it and its broker's secret."""
+    """Hand off an export with this beginning of its invoice number; return it and its broker's secret."""
     broker = f"br_{via}_{invoice}"
     facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
     if via == "webhook":

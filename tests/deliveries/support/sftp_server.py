@@ -1,4 +1,4 @@
-"""An SFTP server on loopback over a folder of the test's, with faults to order, which remembers what was done to it."""
+"""An SFTP server on loopback over a test's folder, with configurable faults, which records operations."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import SftpEndpoint
 
 USERNAME: Final = "exports"
-PASSWORD: Final = "of-the-partner"  # noqa: S105 - of this server alone
+PASSWORD: Final = "of-the-partner"  # noqa: S105 - only for this server
 
 Fault = Callable[[str], None]
 
 
 @dataclass
 class Faults:
-    """What happens before an operation is done to a path; each may raise what the server shall say."""
+    """Hooks before an operation on a path. Each may raise the error that the server returns."""
 
     write: Fault | None = None
     rename: Fault | None = None
     read: Fault | None = None
     write_seconds: float = 0
     end_at_write: int | None = None
-    session: str | None = None  # as it starts: sessions are `refused`, or the connection `dropped` after each sign-in
-    report_wrong_size: bool = False  # it keeps other bytes than it was sent
-    names: list[bytes] = field(default_factory=list)  # what it lists besides what there is
+    session: str | None = None  # sessions are `refused`, or the connection is `dropped` after each sign-in
+    report_wrong_size: bool = False  # it stores other bytes than it received
+    names: list[bytes] = field(default_factory=list)  # additional names in its listings
 
 
 class SftpServer:
-    """A running server; `done` are the renames and writes in order, by path."""
+    """A running server. `done` are the renames and writes, in order, by path."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,7 +64,7 @@ class SftpServer:
         self._loop.close()
 
     def endpoint(self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None) -> dict[str, Any]:
-        """Return the way to it as a partner registers it, without a credential."""
+        """Return the endpoint as a partner registers it, without a credential."""
         key = (pinned or self.host_key).export_public_key().decode().strip()
         return {
             "channel": "sftp",
@@ -75,12 +75,12 @@ class SftpServer:
     def target(
         self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None, credential: str | None = PASSWORD
     ) -> Target:
-        """Return the target that leads to it."""
+        """Return the target of this server."""
         endpoint = SftpEndpoint.model_validate(self.endpoint(folder, pinned=pinned))
         return Target("acc_demo", "br_demo", test=False, endpoint=endpoint, credential=credential)
 
     def files(self) -> dict[str, bytes]:
-        """Return all files below its root, by path."""
+        """Return all files below the root, by path."""
         return {
             str(path.relative_to(self.root)): path.read_bytes()
             for path in sorted(self.root.rglob("*"))
@@ -113,7 +113,7 @@ class SftpServer:
             def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
                 return self._count_attempt(username == USERNAME and key == outer.user_key.convert_to_public())
 
-            def _count_attempt(self, right: bool) -> bool:  # noqa: FBT001 - what came of a check
+            def _count_attempt(self, right: bool) -> bool:  # noqa: FBT001 - the result of a check
                 outer.sign_ins += right
                 return right
 

@@ -172,4 +172,4 @@ def test_a_span_that_ends_before_it_begins_is_refused(harness: ApiHarness) -> No
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
     answer = harness.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
     refusal = assert_refused(answer, 400, "VALIDATION_ERROR", "/until")
-    assert refusal["message"] == "/until must not be before since; a span ends after it begins"
+    assert refusal["message"] == "/until must not be before since; give a later instant"

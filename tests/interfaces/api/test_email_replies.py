@@ -217,12 +217,12 @@ def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
     [
         ({}, "Choose one"),
         ({"status": "filed"}, "Choose one"),
-        ({"status": "rejected"}, "Say what is wrong"),
-        ({"status": "query", "message": " \r\n "}, "Say what is wrong"),
-        ({"status": "query", "place0": "the colour", "wrong0": "x"}, "is no field of this handoff"),
+        ({"status": "rejected"}, "Write what is wrong"),
+        ({"status": "query", "message": " \r\n "}, "Write what is wrong"),
+        ({"status": "query", "place0": "the colour", "wrong0": "x"}, "is not a field of this handoff"),
         ({"status": "query", "place0": "/units/0"}, "what is wrong or asked"),
-        ({"status": "query", "wrong0": "what?"}, "Say which field"),
-        ({"status": "accepted", "entryNumber": "<b>"}, "An entry number has"),
+        ({"status": "query", "wrong0": "what?"}, "Choose the field"),
+        ({"status": "accepted", "entryNumber": "<b>"}, "An entry number must have"),
         ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
     ],
 )

@@ -143,7 +143,7 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
         for name, each in answers.items()
         if name != "outside"
     }
-    assert result == {(404, "NOT_FOUND", "this link leads nowhere, or its time is over; ask for a new one")}
+    assert result == {(404, "NOT_FOUND", "this link is not valid or has ended; ask for a new one")}
     assert answers["outside"].status_code == 404
 
 

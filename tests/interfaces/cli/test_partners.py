@@ -82,7 +82,7 @@ def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with
     assert result.exit_code == 1
     assert "✓  signed event" in result.stdout
     assert "✗  wrongly signed event" in result.stdout
-    assert "→ have it verify webhook-signature before anything else" in result.stdout
+    assert "→ make it verify webhook-signature first" in result.stdout
     assert "wh_1 did not pass, and is testing" in result.stdout
     assert commands_with_account("partners", "test", *OF, "--json").exit_code == 1
     assert "testing, failed" in commands_with_account("partners", "list", "--account", "acc_1").stdout
@@ -93,7 +93,7 @@ def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
     add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
     commands.json(*add, "--queue")
     refused = commands("partners", "pause", "wh_1", "--account", "acc_1")
-    assert (refused.exit_code, "draft and not live" in refused.output) == (1, True)
+    assert (refused.exit_code, "draft; only a live partner" in refused.output) == (1, True)
     commands.json("partners", "test", "wh_1", "--account", "acc_1")
     for action, state in (("activate", "live"), ("pause", "paused"), ("resume", "live")):
         assert commands.json("partners", action, "wh_1", "--account", "acc_1")["state"] == state

@@ -102,7 +102,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(webhook_harness: ApiHarness
         post(client, page, f"{page}/test")
     shown = client.get(page).text
     assert re.search(r'wrongly signed event</td><td><span class="pill failed">failed</span>', shown)
-    assert "<strong>have it verify webhook-signature before anything else" in shown
+    assert "<strong>make it verify webhook-signature first" in shown
     refused = post(client, page, f"{page}/test").status_code
     assert refused == 303
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "testing"

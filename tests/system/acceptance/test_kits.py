@@ -190,7 +190,7 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
             receiver.environment = {"EXPORTS_WEBHOOK_SECRETS": f"{rotated} {secret}"}
             receiver.start()
             replay(account, broker, first, second)
-            assert list_passed_stages(account, broker)["newest secret alone"]
+            assert list_passed_stages(account, broker)["newest secret only"]
             last = hand_off(account, broker, receiver)
 
             assert receiver.count_stored() == Counter(ids(account, broker))
