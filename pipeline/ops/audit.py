@@ -1,4 +1,4 @@
-"""The audit of the log: every export's chain proven event by event, and signed checkpoints that a shorter log does not fit."""
+"""The audit of the log: it verifies every export's hash chain, and signed checkpoints reveal missing events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.exports.hash_chain import canonical_bytes, format_instant, hash_ev
 from pipeline.exports.models import Account, Event, Export
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, tolerant_column, undecoded_text_as_bytes, unreadable_columns
 
-#: A checkpoint speaks of what happened so long ago that no transaction of then is still under way.
+#: A checkpoint ends this long before now, so that no transaction from before that instant is still open.
 SETTLED_SECONDS: Final = 300
 #: How many broken chains are listed; all are counted.
 MAX_BREAKS_LISTED: Final = 100
@@ -36,7 +36,7 @@ _PURPOSE: Final = "audit-checkpoints"
 
 
 class ChainBreak(BaseModel):
-    """The first event at which a chain breaks."""
+    """The first event at which a hash chain breaks."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -48,47 +48,47 @@ class ChainBreak(BaseModel):
 
 @dataclass
 class Chain:
-    """The chain of one export, as far as it was followed; nothing is followed beyond its first fault."""
+    """The hash chain of one export, as far as it was checked; nothing is checked after its first break."""
 
     export_id: str
-    next_seq: int | None  # None where the export's own row does not say
+    next_seq: int | None  # None if the export's row does not say
     seq: int = 0
     hash: str | None = None
     first_break: ChainBreak | None = None
 
     def follow_event(self, event: Mapping[str, Any]) -> None:
-        """Take the next event of the stored order."""
+        """Check the next event in the stored order."""
         if self.first_break is not None:
             return
         expected = self.seq + 1
         if event["seq"] != expected:
-            self._record_break(expected, "missing", f"event {expected} is not there; {event['seq']} follows {self.seq}")
+            self._record_break(expected, "missing", f"event {expected} is missing; {event['seq']} follows {self.seq}")
             return
         hash_matches, links_to_previous = _hash_matches(event), event["prev_hash"] == self.hash
         if damaged := unreadable_columns(event):
-            self._record_break(expected, "changed", f"it cannot be read any more: its {', '.join(damaged)}")
+            self._record_break(expected, "changed", f"these columns of the event cannot be read: {', '.join(damaged)}")
         elif not hash_matches and not links_to_previous:
             self._record_break(
-                expected, "moved", "it is not what was written here, nor does it follow the event before it"
+                expected, "moved", "the event does not fit its hash, and does not follow the event before it"
             )
         elif not hash_matches:
-            self._record_break(expected, "changed", "it is not as it was written: its hash is another's")
+            self._record_break(expected, "changed", "the event was changed: it does not fit its hash")
         elif not links_to_previous:
-            self._record_break(expected, "replaced", "it does not follow the event before it")
+            self._record_break(expected, "replaced", "the event does not follow the event before it")
         elif self.next_seq is not None and expected >= self.next_seq:
-            self._record_break(expected, "added", f"the export gave out numbers up to {self.next_seq - 1}")
+            self._record_break(expected, "added", f"the export assigned numbers only up to {self.next_seq - 1}")
         self.seq, self.hash = expected, event["hash"]
 
     def finish(self) -> None:
-        """Say that no event follows."""
+        """Check that the chain may end after the last event."""
         if self.first_break is not None:
             return
         next_expected = self.seq + 1
         if self.next_seq is None:
-            message = f"the log ends at {self.seq}; the export's row is not there, or does not say how many numbers were given out"
+            message = f"the log ends at {self.seq}; the export's row is missing or lacks the last number"
             self._record_break(next_expected, "missing", message)
         elif next_expected < self.next_seq:
-            message = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were given out"
+            message = f"the log ends at {self.seq}; numbers up to {self.next_seq - 1} were assigned"
             self._record_break(next_expected, "missing", message)
 
     def _record_break(
@@ -100,13 +100,13 @@ class Chain:
 def _hash_matches(event: Mapping[str, Any]) -> bool:
     try:
         return bool(hash_event(event) == event["hash"])
-    except MALFORMED:  # what never was an event of ours has no hash
+    except MALFORMED:  # data that is not an event has no hash
         return False
 
 
 @dataclass
 class AuditReport:
-    """What came of following every chain: how much there is, what is broken, and the root as of the instant asked for."""
+    """The result of checking every chain: the counts, the breaks, and the root at the requested instant."""
 
     exports: int = 0
     events: int = 0
@@ -118,16 +118,16 @@ class AuditReport:
 
     @property
     def intact(self) -> bool:
-        """Whether every chain holds."""
+        """Whether no chain is broken."""
         return not self.broken
 
 
 def verify_chains(
     runtime: Runtime, *, export_id: str | None = None, account_id: str | None = None, until: datetime | None = None
 ) -> AuditReport:
-    """Follow the chain of every export, or of one, or of an account's, in memory that does not grow with the log.
+    """Check the chains of all exports, of one export, or of one account; memory does not grow with the log.
 
-    The root is over the newest event of each export up to `until`, in the order of their ids. Raises NotFound.
+    The root covers the newest event of each export up to `until`, in the order of their ids. Raises NotFound.
     """
     report = AuditReport()
     root = hashlib.sha256()
@@ -151,9 +151,9 @@ def verify_chains(
 def _check_chains(
     runtime: Runtime, export_id: str | None, account_id: str | None, until: datetime | None
 ) -> Iterator[tuple[Chain, Mapping[str, Any] | None, int]]:
-    """Yield each export's chain, its newest event up to `until`, and how many events it has up to then."""
+    """Yield each export's chain, its newest event up to `until`, and the number of its events up to then."""
     rows = select(col(Export.id).label("export_id"), tolerant_column(table(Export).c.next_seq))
-    # An export whose own row is gone is known by its log; whose it was is not.
+    # If an export's row is missing, its log still names the export, but not the account.
     rowless = select(col(Event.export_id), cast(null(), Integer)).where(
         ~exists().where(col(Export.id) == col(Event.export_id))
     )
@@ -193,27 +193,29 @@ def _check_chains(
 
 
 class SignedCheckpoint(BaseModel):
-    """A signed statement of what the log held at an instant; what is cut off later no longer fits it."""
+    """A signed statement of what the log held at an instant; a log that was cut off later does not match it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
     version: Literal[1] = 1
-    account: str | None = Field(description="Whose exports it speaks of; null of the whole installation's")
-    until: str = Field(description="It speaks of the events up to this instant")
+    account: str | None = Field(description="The account of the exports; null for the whole installation")
+    until: str = Field(description="The statement covers the events up to this instant")
     exports: int
     events: int
-    root: str = Field(description="SHA-256 over a line an export: its id, its newest number and that event's hash")
+    root: str = Field(
+        description="SHA-256 over one line for each export: its id, its newest event's number and that event's hash"
+    )
     public_key: str = Field(description="Ed25519, base64")
-    signature: str = Field(description="Over the RFC 8785 JSON of the rest, base64")
+    signature: str = Field(description="Over the RFC 8785 JSON of the other members, base64")
 
     @property
     def signed_bytes(self) -> bytes:
-        """What the signature is over."""
+        """The bytes that the signature covers."""
         return _SIGNATURE_CONTEXT + canonical_bytes(self.model_dump(by_alias=True, exclude={"signature"}))
 
 
 class BrokenLog(Exception):
-    """The log is broken, so that a statement about it would be worth nothing."""
+    """The log is broken, so no checkpoint of it can be signed."""
 
     def __init__(self, report: AuditReport) -> None:
         super().__init__(f"{report.broken} of {report.exports} chains are broken")
@@ -223,9 +225,9 @@ class BrokenLog(Exception):
 def sign_checkpoint(
     runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS
 ) -> SignedCheckpoint:
-    """Return the signed checkpoint of the installation's log, or of one account's, once every chain of it is proven.
+    """Check every chain and return the signed checkpoint of the installation's log, or of one account's.
 
-    Raises BrokenLog, and NotFound where there is no such account.
+    Raises BrokenLog, and NotFound for an unknown account.
     """
     with runtime.db.read() as session:
         if account_id is not None and session.get(Account, account_id) is None:
@@ -248,7 +250,7 @@ def sign_checkpoint(
 
 
 def is_own_signature(settings: Settings, checkpoint: SignedCheckpoint) -> bool:
-    """Tell whether the checkpoint was signed under the secret key of today, or one before it."""
+    """Return whether the checkpoint was signed with the current secret key or a previous one."""
     for key in _signing_keys(settings):
         public = key.public_key()
         if b64encode(public.public_bytes_raw()).decode() == checkpoint.public_key:
@@ -261,13 +263,13 @@ def is_own_signature(settings: Settings, checkpoint: SignedCheckpoint) -> bool:
 
 
 def find_mismatch(checkpoint: SignedCheckpoint, report: AuditReport) -> str | None:
-    """Return what of the log, surveyed up to the checkpoint's instant, is not as the checkpoint states; None where all is."""
+    """Return how the log up to the checkpoint's instant differs from the checkpoint; None if it matches."""
     if report.settled_exports != checkpoint.exports:
         return f"the checkpoint counts {checkpoint.exports} exports, the log has {report.settled_exports}"
     if report.settled_events != checkpoint.events:
         return f"the checkpoint counts {checkpoint.events} events, the log has {report.settled_events}"
     if report.root != checkpoint.root:
-        return "the log has as many exports and events as the checkpoint counts, but they are others"
+        return "the log has as many exports and events as the checkpoint counts, but other ones"
     return None
 
 

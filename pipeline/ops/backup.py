@@ -1,4 +1,4 @@
-"""A copy of everything that the service keeps on one machine, taken while it works: the database, then its documents."""
+"""A backup of the data of one machine, taken while the service runs: first the database, then its documents."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.exports.models import Artifact, Export
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"
 _UNFINISHED: Final = f"{DATABASE}.part"
-#: A copy holds prices, addresses and sealed secrets: nobody but its owner reads it.
+#: A backup holds prices, addresses and sealed secrets, so only its owner may read it.
 _OWNER_ONLY: Final = 0o077
 
 
 @dataclass(frozen=True)
 class MissingDocument:
-    """A document that the copy lacks: an export names it, and the store does not have it, or not as it was."""
+    """A document that the backup lacks: an export names it, but the store lacks it or holds other bytes."""
 
     export_id: str
     filename: str
@@ -37,7 +37,7 @@ class MissingDocument:
 
 @dataclass
 class Backup:
-    """What a copy holds; `missing` is what it lacks, `purged` how many documents were purged while it was taken."""
+    """The result of a backup; `missing` lists what it lacks, `purged` counts documents purged while it ran."""
 
     folder: Path
     exports: int = 0
@@ -48,18 +48,20 @@ class Backup:
 
 
 def create_backup(runtime: Runtime, folder: Path) -> Backup:
-    """Copy the SQLite database and every document that it names into `folder`, which is new or empty; writers go on meanwhile.
+    """Copy the SQLite database and its documents into `folder`, which is new or empty; writers are not stopped.
 
-    The database is copied first, as of one instant. A document is in the store before any row names it, so that those of
-    the copy are all there to be copied after it, but for those that are purged meanwhile; each is proven by its hash, and
-    one that cannot be is told of in the result. Only the owner can read the copy.
+    The database is copied first, as of one instant. A document is stored before any row names it, so every document of
+    the copied database can be copied afterwards, unless it is purged meanwhile. Each document is checked against its
+    hash. The result lists those that are missing. Only the owner can read the backup.
 
-    Raises InvalidState where the database is none of SQLite's, the folder is not empty or does not take the copy, and
-    StoreUnavailable where the store does not answer. Nothing is left in the folder then.
+    Raises InvalidState if the database is not SQLite, the folder is not empty, or the copy cannot be written. Raises
+    StoreUnavailable if the store does not answer. After an error the folder is left empty.
     """
     source = runtime.db.url.database
     if not runtime.db.is_sqlite or source is None:
-        raise InvalidState("only SQLite is backed up by this command; PostgreSQL has pg_dump, see docs/deployment.md")
+        raise InvalidState(
+            "only SQLite is backed up by this command; use pg_dump for PostgreSQL, see docs/deployment.md"
+        )
     with _owner_only_umask():
         is_new = _prepare_folder(folder)
         try:
@@ -67,7 +69,7 @@ def create_backup(runtime: Runtime, folder: Path) -> Backup:
         except BaseException as error:
             _clean_up(folder, whole=is_new)
             if isinstance(error, OSError | sqlite3.Error):
-                raise InvalidState(f"the copy cannot be written to {folder}: {error}") from error
+                raise InvalidState(f"the backup cannot be written to {folder}: {error}") from error
             raise
 
 
@@ -81,17 +83,17 @@ def _owner_only_umask() -> Iterator[None]:
 
 
 def _prepare_folder(folder: Path) -> bool:
-    """Have an empty folder there, and tell whether it is new."""
+    """Create the folder if it is missing; return whether it is new. Raise InvalidState if it cannot be used."""
     try:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         existing = {each.name for each in folder.iterdir()}
     except OSError as error:
-        raise InvalidState(f"{folder} cannot be made a folder of its own: {error.strerror}") from error
+        raise InvalidState(f"the folder {folder} cannot be created: {error.strerror}") from error
     if _UNFINISHED in existing:
-        raise InvalidState(f"{folder} holds a copy that was never finished; remove the folder, or give another")
+        raise InvalidState(f"{folder} holds an unfinished backup; remove the folder, or name another one")
     if existing:
-        raise InvalidState(f"{folder} is not empty; a backup goes into a folder of its own")
+        raise InvalidState(f"{folder} is not empty; name a new or empty folder")
     return is_new
 
 
@@ -108,24 +110,24 @@ def _copy(runtime: Runtime, source: str, folder: Path) -> Backup:
     backup = Backup(folder)
     unfinished = folder / _UNFINISHED
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(unfinished)) as copy:
-        # All pages in one go: a reader's snapshot, which in WAL mode stops no writer.
+        # All pages in one step: a reader's snapshot, which does not block writers in WAL mode.
         live.backup(copy, pages=-1)
-        # One file that is whole by itself; the service turns WAL on again when it opens it.
+        # One file without a WAL file; the service turns WAL on again when it opens the database.
         copy.execute("PRAGMA journal_mode=DELETE")
         (sound,) = copy.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
-            raise InvalidState(f"the copy of the database is not whole: {sound}")
+            raise InvalidState(f"the copy of the database is damaged: {sound}")
         (backup.exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
         target = ArtifactStore(f"file:{folder.resolve() / DOCUMENTS}")
         for sha256 in _recorded_hashes(copy):
             _copy_document(runtime, target, sha256, backup)
-    # Last: where this file has its name, the backup is whole.
+    # Renamed last: if this file has its final name, the backup is complete.
     unfinished.replace(folder / DATABASE)
     return backup
 
 
 def _recorded_hashes(copy: sqlite3.Connection) -> Iterator[str]:
-    # Of what was purged the hashes are kept, and no bytes.
+    # Of purged documents only the hashes are kept.
     for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts WHERE purged_at IS NULL ORDER BY sha256"):
         yield str(sha256)
 
@@ -134,7 +136,7 @@ def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, backup:
     try:
         body = runtime.store.get(sha256)
     except (StoreUnavailable, ArtifactConflict) as error:
-        # A store that does not answer at all says so here, and ends the copy: it lacks nothing by itself.
+        # `has` raises StoreUnavailable if the store does not answer at all, which ends the backup.
         reason = str(error) if runtime.store.has(sha256) else f"document {sha256} is not in the store"
         affected = _documents_with_hash(runtime, sha256)
         backup.missing += [MissingDocument(export_id, filename, reason) for export_id, filename in affected]
@@ -143,13 +145,13 @@ def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, backup:
     try:
         target.put(body)
     except StoreUnavailable as error:
-        raise InvalidState(f"the copy cannot be written to {backup.folder}: {error}") from error
+        raise InvalidState(f"the backup cannot be written to {backup.folder}: {error}") from error
     backup.documents += 1
     backup.size += len(body)
 
 
 def _documents_with_hash(runtime: Runtime, sha256: str) -> Sequence[tuple[str, str]]:
-    """Return which documents of which exports have those bytes as of now; none where all of them were purged."""
+    """Return the current documents with these bytes, as export ids and file names; empty if all of them were purged."""
     query = (
         select(col(Artifact.export_id), col(Artifact.filename))
         .join(Export, col(Export.id) == col(Artifact.export_id))

@@ -1,4 +1,4 @@
-"""Whether this machine can run the service: each thing that it stands on is tried, and what fails comes with a remedy."""
+"""The doctor: it checks everything that the service needs on this machine, and names a remedy for each failure."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from pipeline.exports.models import Artifact
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 
-#: Beyond it leases and signatures are misjudged.
+#: With more skew, leases and signatures are judged wrongly.
 MAX_SKEW_SECONDS: Final = 5.0
 MIN_FONTS: Final = 4
-#: What libpq calls a connection on which the server's certificate is checked; `require` encrypts, and takes any.
+#: The sslmodes of libpq that check the server's certificate; `require` encrypts, but accepts any certificate.
 _VERIFYING_SSL_MODES: Final = frozenset({"verify-ca", "verify-full"})
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one check: what was found, how long it took, and what to do where it failed."""
+    """The result of one check: what was found, how long it took, and the remedy if it failed."""
 
     name: str
     ok: bool
@@ -46,11 +46,11 @@ class CheckResult:
 
 
 class CheckFailed(Exception):
-    """A check's own finding that something is wrong."""
+    """A check found something wrong."""
 
 
 def run_checks(settings: Settings) -> Iterator[CheckResult]:
-    """Yield the outcome of every check, in an order in which the first failure explains the later ones."""
+    """Yield the result of every check, in an order that lets the first failure explain later ones."""
     failed: set[str] = set()
     dependencies = {**DEPENDENCIES, **(DEPENDENCIES_ON_REDIS if settings.message_broker == "redis" else {})}
     remedies = {name: remedy for name, _, remedy in CHECKS}
@@ -62,7 +62,7 @@ def run_checks(settings: Settings) -> Iterator[CheckResult]:
         began = time.monotonic()
         try:
             found, remedy = check(settings), None
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what the doctor is there to say
+        except Exception as error:  # noqa: BLE001 - the doctor reports every error
             detail = str(error).splitlines()[0] if str(error) else ""
             found = detail if isinstance(error, ExportsError | CheckFailed) else f"{type(error).__name__}: {detail}"
             unreachable = _unreachable_check(error) or name
@@ -78,7 +78,7 @@ def _blocked_message(dependency: str) -> str:
 
 
 def _unreachable_check(error: Exception) -> str | None:
-    """Return the check of what did not answer, whichever check asked it."""
+    """Return the check whose server did not answer, or None."""
     if isinstance(error, DatabaseBusy):
         return "database"
     return "message broker" if isinstance(error, MessageBrokerDown) else None
@@ -90,7 +90,7 @@ def _secret_key(settings: Settings) -> str:
         return "set"
     if settings.needs_own_secret_key:
         raise CheckFailed(weakness)
-    return f"{weakness}; enough for one machine"
+    return f"{weakness}; sufficient for one machine"
 
 
 def _database(settings: Settings) -> str:
@@ -111,7 +111,7 @@ def _database(settings: Settings) -> str:
 
 
 def _unverified_tls_warning(host: str, given: Mapping[str, str]) -> str:
-    """Return what to say of a connection over the network that checks no certificate; nothing of another."""
+    """Return a warning if the connection crosses the network without a certificate check, else an empty string."""
     if (
         host.startswith("/")
         or is_loopback(given.get("hostaddr") or host)
@@ -119,15 +119,15 @@ def _unverified_tls_warning(host: str, given: Mapping[str, str]) -> str:
     ):
         return ""
     return (
-        "; but the server's certificate is not checked, and others could read the line or answer in its place: add"
-        " sslmode=verify-full and sslrootcert=system (or the file of your authority) to DATABASE_URL"
+        "; but the server's certificate is not checked, and others could read or impersonate the connection: add"
+        " sslmode=verify-full and sslrootcert=system (or the file of your certificate authority) to DATABASE_URL"
     )
 
 
 def _database_settings(settings: Settings) -> str:
     with _open_database(settings) as database, database.read() as session:
         if database.is_sqlite:
-            return "SQLite keeps its own"
+            return "SQLite needs none"
         expected = {**database.transaction_settings, "transaction_isolation": "repeatable read"}
         rows = session.execute(
             text("select name, setting from pg_settings where name = any(:names)"), {"names": list(expected)}
@@ -135,18 +135,18 @@ def _database_settings(settings: Settings) -> str:
         in_force = {row.name: row.setting for row in rows}
         pooled = is_behind_pooler(session.connection().connection.driver_connection)
     if mismatched := [name for name in expected if in_force.get(name) != expected[name]]:
-        found = ", ".join(f"{name} is {in_force.get(name)} and should be {expected[name]}" for name in mismatched)
+        found = ", ".join(f"{name} is {in_force.get(name)} but must be {expected[name]}" for name in mismatched)
         raise CheckFailed(f"in a transaction, {found}")
-    return f"{len(expected)} hold in each transaction, {'through a pooler' if pooled else 'without a pooler'}"
+    return f"{len(expected)} are in force in each transaction, {'through a pooler' if pooled else 'without a pooler'}"
 
 
 def _migrations(settings: Settings) -> str:
     with _open_database(settings) as database:
         status = schema_status(database)
     if status is SchemaStatus.BEHIND:
-        raise CheckFailed("the tables are not those of this version")
+        raise CheckFailed("the tables are missing or older than this version")
     if status is SchemaStatus.AHEAD:
-        return "the tables are a newer version's, on which this one works until it is replaced"
+        return "the tables are of a newer version; this version works with them until it is replaced"
     return "at the newest revision"
 
 
@@ -157,20 +157,22 @@ def _row_security(settings: Settings) -> str:
         with translate_errors(), database.engine.connect() as connection:
             if unprotected := row_security.tables_without_policy(connection):
                 raise CheckFailed(
-                    f"row-level security is not as it should be on {', '.join(unprotected)}: run `exports migrate`, and drop every"
-                    f" policy there but {row_security.POLICY}"
+                    f"row-level security is missing or wrong on {', '.join(unprotected)}: run `exports migrate`,"
+                    f" and drop all policies there except {row_security.POLICY}"
                 )
             if row_security.bypasses_policies(connection):
-                return "up, but this role is a superuser or has BYPASSRLS, and walks through them"
-    return "row-level security holds this role"
+                return "active, but this role is a superuser or has BYPASSRLS, so it does not apply"
+    return "row-level security applies to this role"
 
 
 def _partner_secrets(settings: Settings) -> str:
     with _open_database(settings) as database, database.read() as session:
         check = secrets.check_secrets(session, settings)
     if check.unreadable:
-        raise CheckFailed(f"{len(check.unreadable)} of {check.count} do not open, such as of {check.unreadable[0]}")
-    return f"{check.count} open"
+        raise CheckFailed(
+            f"{len(check.unreadable)} of {check.count} cannot be decrypted, such as that of {check.unreadable[0]}"
+        )
+    return f"{check.count} can be decrypted"
 
 
 def _message_broker(settings: Settings) -> str:
@@ -184,13 +186,13 @@ def _message_broker(settings: Settings) -> str:
 
 def _queues(settings: Settings) -> str:
     if settings.message_broker != "redis":
-        return "in this process" if settings.embedded else "RabbitMQ keeps what lies in them"
+        return "in this process" if settings.embedded else "RabbitMQ keeps their messages"
     with _open_database(settings) as database, database.read() as session:
         has_queue_readers = recipients.has_queue_recipients(session)
     durability = queue_durability.check_durability(settings)
     if durability.danger is not None and has_queue_readers:
         raise CheckFailed(durability.danger)
-    return durability.found if has_queue_readers else f"{durability.found}; no partner is told by queue"
+    return durability.found if has_queue_readers else f"{durability.found}; no partner is reached by queue"
 
 
 def _artifact_store(settings: Settings) -> str:
@@ -210,7 +212,7 @@ def _documents(settings: Settings) -> str:
         with database.read() as session:
             row = session.execute(newest).first()
         if row is None:
-            return "no export has one yet"
+            return "no export has a document yet"
         if not open_store(settings, database).has(row.sha256):
             raise CheckFailed(f"{row.filename} of {row.export_id}, the newest, is not in the artifact store")
     return "the newest is in the artifact store"
@@ -218,7 +220,7 @@ def _documents(settings: Settings) -> str:
 
 def _mail_server(settings: Settings) -> str:
     if settings.smtp_url is None:
-        return "none is set; nobody is told by e-mail"
+        return "none is set; no e-mail is sent"
     return f"signed in at {EmailChannel(settings).check_server()}"
 
 
@@ -242,12 +244,14 @@ def _rules(_: Settings) -> str:
     try:
         rules, _others = load_rules()
     except RulesInvalid as error:
-        raise CheckFailed(f"{len(error.errors)} wrong, the first: {error.errors[0]}") from error
+        raise CheckFailed(f"{len(error.errors)} errors, the first: {error.errors[0]}") from error
     today = utc_now().date()
     age = f"ruleset {rules.id} as of {rules.as_of}, {(today - rules.as_of).days} days old"
     late = rules.days_too_old(today)
     return (
-        age if not late else f"{age}: look for changes of the law; they are trusted for {rules.review.within_days} days"
+        age
+        if not late
+        else f"{age}: check for changes of the law; a ruleset is valid for {rules.review.within_days} days"
     )
 
 
@@ -256,7 +260,7 @@ def _clock(settings: Settings) -> str:
         before = utc_now()
         theirs = session.execute(select(database_now())).scalar_one()
         after = utc_now()
-    # Anywhere between the two readings counts as equal.
+    # A database time between the two readings counts as equal.
     skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
     if skew > MAX_SKEW_SECONDS:
         raise CheckFailed(f"this machine and the database are {skew:.1f} s apart")
@@ -282,40 +286,40 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     (
         "database settings",
         _database_settings,
-        "Let the pooler give a transaction one connection from BEGIN to COMMIT, and pass each SET LOCAL on to it.",
+        "Configure the pooler to keep one connection from BEGIN to COMMIT and to pass on each SET LOCAL.",
     ),
-    ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it by itself on SQLite."),
+    ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it automatically on SQLite."),
     ("row-level security", _row_security, "Run `exports migrate` as the role that owns the tables."),
     (
         "partner secrets",
         _partner_secrets,
-        "Give the key that they are sealed under in EXPORTS_SECRET_KEYS_PREVIOUS, or rotate their secrets and credentials.",
+        "Add the key that encrypted them to EXPORTS_SECRET_KEYS_PREVIOUS, or rotate their secrets and credentials.",
     ),
     (
         "message broker",
         _message_broker,
-        "Check BROKER_URL: address, user, password, and that the server runs. What is owed waits in the database.",
+        "Check BROKER_URL: address, user, password, and that the server runs. Due work waits in the database.",
     ),
     ("messages in queues", _queues, f"{queue_durability.REMEDY[0].upper()}{queue_durability.REMEDY[1:]}."),
-    ("artifact store", _artifact_store, "Check ARTIFACTS_URL: that the folder or bucket exists and may be written."),
+    ("artifact store", _artifact_store, "Check ARTIFACTS_URL: the folder or bucket must exist and be writable."),
     (
         "documents",
         _documents,
-        "Check ARTIFACTS_URL. `exports artifacts check` names all that is gone, `exports artifacts restore` makes it again.",
+        "Check ARTIFACTS_URL. `exports artifacts check` lists lost documents, `exports artifacts restore` restores them.",
     ),
     (
         "mail server",
         _mail_server,
-        "Check EXPORTS_SMTP_URL: address, user, password, and that its certificate is for its name.",
+        "Check EXPORTS_SMTP_URL: address, user, password, and that the server's certificate is for its name.",
     ),
-    ("fonts", _fonts, "Restore templates/fonts/ from the release: documents are set in these alone."),
+    ("fonts", _fonts, "Restore templates/fonts/ from the release: documents use only these."),
     (
         "PDF engine",
         _pdf_engine,
-        "Raise the limits of this process (see `ulimit -a`) and let it write to /tmp. Documents wait until then.",
+        "Raise the limits of this process (see `ulimit -a`) and let it write to /tmp. Until then no document is rendered.",
     ),
-    ("customs rules", _rules, "Run `exports rules check`: it says all that is wrong with config/rules, and where."),
-    ("clock", _clock, "Set this machine's clock by NTP: signatures carry its time."),
+    ("customs rules", _rules, "Run `exports rules check`: it lists all errors in config/rules."),
+    ("clock", _clock, "Set this machine's clock by NTP: signatures contain its time."),
 )
 DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "database settings": ["database"],
@@ -325,5 +329,5 @@ DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "documents": ["migrations"],
     "clock": ["database"],
 }
-#: Elsewhere nothing is asked.
+#: With other message brokers this check asks no server.
 DEPENDENCIES_ON_REDIS: Final[Mapping[str, Sequence[str]]] = {"messages in queues": ["migrations", "message broker"]}

@@ -1,4 +1,4 @@
-"""Legal holds: records that no purge takes away, whatever their age, until somebody releases them."""
+"""Legal holds: marks that keep records from the purge, whatever their age, until a person releases them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
 def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
-    """Keep an export with all of its batch, or all of an account, whatever its age, until released; raises NotFound."""
+    """Place a hold on an export's whole batch, or on a whole account; raise NotFound, or InvalidState if purged."""
     hold = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
     with runtime.db.write() as session:
-        # First the export, then the account, as a purge does: neither waits for the other for ever.
+        # Lock first the export, then the account, in the order of a purge, to avoid a deadlock.
         export = None if export_id is None else session.get(Export, export_id, with_for_update=True)
-        # A purge that is under way has locked the account as well: waited for, it is seen, or sees this hold.
+        # A running purge has locked the account too: this transaction waits for it and sees its result.
         if session.get(Account, account_id, with_for_update={"key_share": True}) is None:
             raise NotFound(f"there is no account {account_id}")
         if export_id is not None:
             if export is None or export.account_id != account_id:
                 raise NotFound(f"there is no export {export_id} in account {account_id}")
             if export.purged_at is not None:
-                raise InvalidState(f"export {export_id} was purged already; nothing is left to be held")
+                raise InvalidState(f"export {export_id} was purged already; nothing is left to hold")
         session.add(hold)
         session.flush()
         session.refresh(hold)
@@ -35,7 +35,7 @@ def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reas
 
 
 def release_hold(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
-    """End a hold and return it, on record for good; raises NotFound, and InvalidState where it has ended."""
+    """Release a hold and return it; its record is kept. Raise NotFound, and InvalidState if it was released already."""
     with runtime.db.write() as session:
         hold = session.get(LegalHold, hold_id, with_for_update=True)
         if hold is None:
@@ -53,7 +53,7 @@ def release_hold(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHo
 
 
 def list_holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHold]:
-    """Return the holds, oldest first, the released ones among them."""
+    """Return the holds, oldest first, including released ones."""
     query = select(LegalHold).order_by(col(LegalHold.id))
     if account_id is not None:
         query = query.where(col(LegalHold.account_id) == account_id)
@@ -64,12 +64,12 @@ def list_holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHol
 
 
 def oldest_hold_of_export() -> ColumnElement[str | None]:
-    """Return the oldest legal hold, as a subquery on `exports`, that keeps the export: what is of a batch belongs together."""
+    """Return the oldest hold that keeps the export, as a subquery on `exports`; a hold keeps a whole batch."""
     return _oldest_hold(Export)
 
 
 def oldest_hold_of_plan() -> ColumnElement[str | None]:
-    """Return the same of a plan, as a subquery on `plans`."""
+    """Return the oldest hold that keeps the plan, as a subquery on `plans`."""
     return _oldest_hold(PlanSnapshot)
 
 
@@ -91,5 +91,5 @@ def _oldest_hold(table: type[Export | PlanSnapshot]) -> ColumnElement[str | None
 
 
 def lock_holds(session: Session, account_id: str) -> None:
-    """Wait for whoever is just placing a hold on the account, and let nobody until the end of the transaction."""
+    """Wait for transactions that place a hold on the account, and block new ones until this transaction ends."""
     session.execute(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update(read=True))

@@ -1,4 +1,4 @@
-"""Rows as they lie there, where that must not be taken for granted: a cell that cannot be read says so, and hides no other."""
+"""Rows read from tables that may be damaged: an unreadable cell is marked and does not hide the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.core.db import Instant, table
 
 M = TypeVar("M", bound=SQLModel)
 
-#: What reading something raises that is not of the form that we wrote it in.
+#: The errors of reading data that is not in the expected form.
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -24,7 +24,7 @@ class _Unreadable:
         return "unreadable"
 
 
-#: What a cell gives that holds nothing of its column's type: SQLite keeps whatever it is handed.
+#: The value of a cell that does not fit its column's type; SQLite stores any value.
 UNREADABLE: Final[Any] = _Unreadable()
 
 _TYPES: Final[tuple[tuple[type[TypeEngine[Any]], type], ...]] = (
@@ -37,7 +37,7 @@ _TYPES: Final[tuple[tuple[type[TypeEngine[Any]], type], ...]] = (
 
 
 class _TolerantType(TypeDecorator[Any]):
-    """A column's type, but that it gives UNREADABLE where that type cannot be read."""
+    """A column's type that returns UNREADABLE if the value cannot be read."""
 
     impl = NullType
     cache_ok = True
@@ -47,7 +47,7 @@ class _TolerantType(TypeDecorator[Any]):
         self.inner = inner
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """Read as the column's own type does."""
+        """Return a function that reads like the column's own type, or returns UNREADABLE."""
         process = self.inner.dialect_impl(dialect).result_processor(dialect, coltype)
         kind: type = next((kind for each, kind in _TYPES if isinstance(self.inner, each)), object)
         boolean = isinstance(self.inner, Boolean)
@@ -65,17 +65,17 @@ class _TolerantType(TypeDecorator[Any]):
 
 
 def tolerant_column(column: Column[Any]) -> ColumnElement[Any]:
-    """Return the column to be selected, which gives UNREADABLE where its type cannot be read; a key is given as it is."""
+    """Return the column for a SELECT; an unreadable value becomes UNREADABLE. A primary key is returned unchanged."""
     return column if column.primary_key else tolerant(column).label(column.name)
 
 
 def tolerant(expression: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return what is asked for so that it gives UNREADABLE where its type cannot be read."""
+    """Return the expression with a type that reads an unreadable value as UNREADABLE."""
     return type_coerce(expression, _TolerantType(expression.type))
 
 
 def read_rows(session: Session, model: type[M], *where: ColumnElement[bool], order_by: tuple[Any, ...] = ()) -> list[M]:
-    """Return the rows as objects of no session."""
+    """Return the rows as objects that belong to no session."""
     query = select(*map(tolerant_column, table(model).columns)).where(*where).order_by(*order_by)
     with undecoded_text_as_bytes(session):
         return [model(**row) for row in session.execute(query).mappings()]
@@ -83,7 +83,7 @@ def read_rows(session: Session, model: type[M], *where: ColumnElement[bool], ord
 
 @contextmanager
 def undecoded_text_as_bytes(session: Session) -> Iterator[None]:
-    """Have text that is no UTF-8, which SQLite keeps as well, read as bytes in the block: else it ends the whole query."""
+    """Read text that is not UTF-8 as bytes within the block: SQLite stores such text, and it would fail the query."""
     driver: Any = session.connection().connection.driver_connection
     if session.get_bind().dialect.name != "sqlite":
         yield
@@ -103,10 +103,10 @@ def _decode(raw: bytes) -> str | bytes:
 
 
 def row_values(row: SQLModel) -> dict[str, Any]:
-    """Return what each column holds."""
+    """Return the value of each column."""
     return {column.name: getattr(row, column.name) for column in table(type(row)).columns}
 
 
 def unreadable_columns(values: Mapping[str, Any]) -> list[str]:
-    """Return the columns that cannot be read."""
+    """Return the names of the columns that cannot be read."""
     return [name for name, value in values.items() if value is UNREADABLE]

@@ -1,4 +1,4 @@
-"""Whether work that is put here now gets done: the database, its tables, and the progress of the workers."""
+"""Readiness: whether due work makes progress, judged by the database, its tables and the workers' progress."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import export_is_active
 
-#: How long due work may lie while nothing moves before somebody should be woken.
+#: How long due work may make no progress before the service reports that it is not ready.
 STALLED_AFTER_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
 class ServicePart:
-    """One part of the service and how it is, in words."""
+    """One part of the service, and its state as a sentence."""
 
     name: str
     ok: bool
@@ -38,16 +38,20 @@ class ServicePart:
 
 
 def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECONDS) -> list[ServicePart]:
-    """Return every part; where the database does not answer, nothing else is known."""
+    """Return the state of every part; only the database's if the database does not answer or is not migrated."""
     try:
         status = schema_status(runtime.db)
         if status is SchemaStatus.BEHIND:
             return [
-                ServicePart("database", ok=False, message="its tables are not this version's; run `exports migrate`")
+                ServicePart(
+                    "database",
+                    ok=False,
+                    message="its tables are missing or older than this version; run `exports migrate`",
+                )
             ]
-        # Red would take every process of the older version away before one of the newer is there.
+        # Newer tables must not fail readiness: all old processes would be removed before the first new one starts.
         table_version = (
-            "this version's" if status is SchemaStatus.CURRENT else "a newer version's; replace this process"
+            "this version's" if status is SchemaStatus.CURRENT else "of a newer version; replace this process"
         )
         sweep_delay = runtime.settings.stalled_seconds
         checks = _ProgressChecks(stalled_after_seconds, min(sweep_delay, stalled_after_seconds / 2), sweep_delay)
@@ -65,12 +69,12 @@ def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTE
             ]
     except DatabaseBusy as busy:
         return [ServicePart("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
-    # No transaction is open while Redis is asked.
+    # Redis is queried only after the transaction has ended.
     return [*service_parts, _check_queues(runtime)] if check_queues else service_parts
 
 
 def _check_queues(runtime: Runtime) -> ServicePart:
-    """Tell whether Redis may remove messages that no partner has read; where it is not known, that is no reason to be red."""
+    """Check whether Redis may remove messages that no partner has read; the part stays ok if that is unknown."""
     try:
         durability = queue_durability.check_durability(runtime.settings)
     except MessageBrokerDown as down:
@@ -82,9 +86,10 @@ def _check_queues(runtime: Runtime) -> ServicePart:
 
 @dataclass(frozen=True)
 class _ProgressChecks:
-    """Looks for what has lain for `stalled_after` seconds; what sweeps find due they put off by `sweep_delay` each time.
+    """Detects work that has been due for `stalled_after` seconds; a sweep moves due work by `sweep_delay`.
 
-    Of that `stalled` counts for nothing: a message may be under way for as long. A process that is alive is no evidence: only progress is, and only due work that lies shows its absence.
+    `stalled` seconds do not count, because a message may be in a queue for that long. Readiness is judged by progress,
+    not by live processes.
     """
 
     stalled_after: float
@@ -92,44 +97,46 @@ class _ProgressChecks:
     sweep_delay: float
 
     def check_sweep(self, session: Session) -> ServicePart:
-        """Tell whether anybody looks for what has stalled."""
+        """Check whether a sweeper looks for stalled work."""
         work = ((Step, _is_ready_step()), (Delivery, self._delivery_is_pending()))
         overdue = sum(_count(session, model, is_pending, self._is_overdue(model)) for model, is_pending in work)
         if overdue and not any(_any(session, model, is_pending, self._was_swept(model)) for model, is_pending in work):
             message = (
-                f"{overdue} steps and deliveries have been due for {self.stalled_after:.0f} s and no worker has looked"
+                f"{overdue} steps and deliveries have been due for {self.stalled_after:.0f} s, and no sweep found them"
             )
             return ServicePart("sweep", ok=False, message=f"{message}; check that workers run and reach the database")
-        return ServicePart("sweep", ok=True, message="nothing that is due was overlooked")
+        return ServicePart("sweep", ok=True, message="sweeps find all due work")
 
     def check_steps(self, session: Session) -> ServicePart:
-        """Tell whether steps are made: launched, taken and finished; by the readers of each queue, not of some other."""
+        """Check for each queue whether its workers finish steps."""
         stuck = {queue: waiting for queue in (STEPS, DOCUMENTS) if (waiting := self._count_stuck_steps(session, queue))}
         if stuck:
-            return self._stuck_part("steps", sum(stuck.values()), f"a worker reads {' and '.join(stuck)}")
+            return self._stuck_part("steps", sum(stuck.values()), f"a worker consumes {' and '.join(stuck)}")
         return ServicePart("steps", ok=True, message="nothing is stuck")
 
     def check_deliveries(self, session: Session) -> ServicePart:
-        """Tell whether messages are sent, or at least tried."""
+        """Check whether deliveries are attempted."""
         waiting = _count(session, Delivery, self._delivery_is_pending(), self._is_stuck(Delivery))
         waiting += self._count_stuck_steps(session, DELIVERIES)
         if waiting and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.stalled_after)):
-            return self._stuck_part("deliveries", waiting, f"a worker reads {DELIVERIES}")
+            return self._stuck_part("deliveries", waiting, f"a worker consumes {DELIVERIES}")
         return ServicePart("deliveries", ok=True, message="nothing is stuck")
 
     def check_intake(self, session: Session) -> ServicePart:
-        """Tell whether commands and answers by queue reach the intake, where there is one; by its heartbeats."""
+        """Check by heartbeats whether commands and answers by queue reach the intake, if there is one."""
         if heartbeats.missed(session, heartbeats.INTAKE, self.stalled_after):
-            message = f"no heartbeat has come through the message broker for {self.stalled_after:.0f} s; check that `intake` runs"
-            return ServicePart(
-                "intake", ok=False, message=f"{message}, and that the message broker answers and takes messages"
+            message = (
+                f"no heartbeat came through the message broker for {self.stalled_after:.0f} s; check that `intake` runs"
             )
-        return ServicePart("intake", ok=True, message="nothing is missed")
+            return ServicePart(
+                "intake", ok=False, message=f"{message}, and that the message broker answers and accepts messages"
+            )
+        return ServicePart("intake", ok=True, message="no heartbeat is missing")
 
     def _count_stuck_steps(self, session: Session, queue: str) -> int:
-        """Return how many steps are left lying whose task messages go to this queue; none where one of them ended lately."""
+        """Return the number of stuck steps that this queue serves; zero if one of its steps finished recently."""
         waiting = _count(session, Step, _is_ready_step(), _is_routed_to(queue), self._is_stuck(Step))
-        # A step that ended, and nothing else: any other fact about an export may be a sender's doing.
+        # Only a finished step counts as progress: a delivery worker may have written any other fact of an export.
         if waiting and not _any(
             session, Step, _is_routed_to(queue), col(Step.finished_at) > statement_now(-self.stalled_after)
         ):
@@ -137,15 +144,15 @@ class _ProgressChecks:
         return 0
 
     def _stuck_part(self, name: str, waiting: int, remedy: str) -> ServicePart:
-        message = f"{waiting} have been due and nothing moved for {self.stalled_after:.0f} s; check that {remedy}"
+        message = f"{waiting} have been due without progress for {self.stalled_after:.0f} s; check that {remedy}"
         return ServicePart(name, ok=False, message=f"{message}, and that the message broker answers")
 
     def _delivery_is_pending(self) -> ColumnElement[bool]:
-        # What waits behind a message that waits for its next try is late once nobody has come to that one for as long.
+        # A delivery behind one that waits for its retry is late only if that one has been due for as long.
         return and_(is_claimable(), is_stream_free(self.stalled_after))
 
     def _is_overdue(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
-        # What waits for a message is due again when that has been under way for as long as it may be.
+        # Work with a task message in a queue is due again after `stalled` seconds.
         return col(model.due_at) <= statement_now(self.stalled - self.stalled_after)
 
     def _was_swept(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
@@ -157,14 +164,15 @@ class _ProgressChecks:
         return and_(self._is_due_soon(model), or_(self._is_overdue(model), stalled_long))
 
     def _is_due_soon(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
-        # What a sweep has found due it put off by so much: nothing that is due later matters here, and an index says so.
+        # A sweep moves due work by at most `sweep_delay`, so work that is due later is irrelevant. An index covers
+        # this.
         return col(model.due_at) <= statement_now(self.sweep_delay)
 
 
 def _check_outage(session: Session, stalled_after: float, longest_pause: float) -> ServicePart:
-    """Tell whether steps wait for something that is away, and no step of their name was finished for `stalled_after` seconds."""
+    """Check whether steps wait for an outage to end, and none of that name finished for `stalled_after` seconds."""
     is_retrying = (
-        # A try that an outage ended does not count, and nothing else puts a step off without one that counts.
+        # Only an outage postpones a step without counting an attempt.
         col(Step.state) == StepState.READY.value,
         col(Step.attempts) == 0,
         col(Step.error).is_not(None),
@@ -178,10 +186,12 @@ def _check_outage(session: Session, stalled_after: float, longest_pause: float) 
         name: count for name, count in counted if not _any(session, Step, col(Step.name) == name, finished_recently)
     }
     if not stuck:
-        return ServicePart("outage", ok=True, message="no step waits for something that is away")
-    waiting = f"{sum(stuck.values())} steps ({', '.join(sorted(stuck))}) were put off for {stalled_after:.0f} s"
-    remedy = "run `exports doctor` where the workers run: it tries the artifact store and the PDF engine"
-    return ServicePart("outage", ok=False, message=f"{waiting} because something that they need is away; {remedy}")
+        return ServicePart("outage", ok=True, message="no step waits for an outage to end")
+    waiting = f"{sum(stuck.values())} steps ({', '.join(sorted(stuck))}) have failed for {stalled_after:.0f} s"
+    remedy = "run `exports doctor` where the workers run: it checks the artifact store and the PDF engine"
+    return ServicePart(
+        "outage", ok=False, message=f"{waiting} because something that they need does not answer; {remedy}"
+    )
 
 
 def _is_ready_step() -> ColumnElement[bool]:

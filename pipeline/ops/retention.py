@@ -1,4 +1,4 @@
-"""How long records are kept: what is due to go, and the purge that leaves the hashes."""
+"""Retention: which records have expired, and the purge that removes their payload and keeps the hashes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from pipeline.ops import legal_holds
 from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
 
 ACTOR: Final = "retention"
-#: Each comes with its plan, which may have megabytes.
+#: A page is small because each record comes with its plan, which may have megabytes.
 _PAGE_SIZE: Final = 20
 _HASHES_PER_BATCH: Final = 200
 
-#: The statuses of which each says that customs have the entry.
+#: The statuses that say that customs have the entry.
 _ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
 
 _EXPORT: Final = col(Export.id)
@@ -48,13 +48,13 @@ _PLAN: Final = col(PlanSnapshot.id)
 
 @dataclass(frozen=True)
 class ExpiredRecord:
-    """A plan that need not be kept any more, and the export that was made of it: from which day, for how long, by whose law.
+    """A plan whose retention period is over, and the export made from it, if there is one.
 
-    `entry_on` is the day that the plan says, or that on which the customs broker last said that it was filed, released or
-    held, whichever is later.
+    `entry_on` is the later of two days: the plan's day of entry, and the day when the customs broker last reported it
+    as filed, released or held.
     """
 
-    export_id: str | None  # None of a plan that was registered and of which no export is kept
+    export_id: str | None  # None for a registered plan without a kept export
     plan_id: str
     account_id: str
     batch_id: str
@@ -62,12 +62,12 @@ class ExpiredRecord:
     jurisdiction: str
     years: int
     kept_until: date
-    held_by: str | None  # the legal hold that keeps it all the same
+    held_by: str | None  # the legal hold that keeps it
 
 
 @dataclass(frozen=True)
 class UnreadablePlan:
-    """A plan that is kept and of which the day of entry cannot be read, so that nobody can say for how long; it is kept."""
+    """A plan without a readable day of entry; its retention period is unknown, so it is kept."""
 
     export_id: str | None
     plan_id: str
@@ -76,18 +76,18 @@ class UnreadablePlan:
 
 @dataclass(frozen=True)
 class PurgeResult:
-    """What one purge came to."""
+    """The result of one purge."""
 
     exports: int
-    plans: int  # of which no export was kept
+    plans: int  # without a kept export
     documents: int
-    unreadable: tuple[str, ...] = ()  # ids of plans that are kept, for nobody can say whether they are due
+    unreadable: tuple[str, ...] = ()  # ids of plans that are kept because their day of entry is unreadable
 
 
 def find_expired(runtime: Runtime, on: date) -> Iterator[ExpiredRecord | UnreadablePlan]:
-    """Yield what need not be kept on the day `on`, the held among it, each oldest first, and what cannot be read.
+    """Yield the records that have expired by the day `on`, held ones included, oldest first, and the unreadable ones.
 
-    First come the exports that have ended, then the plans that were registered and of which no export is kept.
+    First come the exports that have ended, then the registered plans without a kept export.
     """
     years = dict(runtime.settings.retention_years)
     if not years:
@@ -105,9 +105,9 @@ def find_expired(runtime: Runtime, on: date) -> Iterator[ExpiredRecord | Unreada
 
 
 def purge_expired(runtime: Runtime, on: date) -> PurgeResult:
-    """Take away the payload of every export and plan that is due and not held, one transaction each, then the documents.
+    """Remove the payload of every expired export and plan that is not held, one per transaction, then the documents.
 
-    Hashes stay, and the log as it is: every chain is proven as before. What was broken off is done by the next purge.
+    Hashes and the log stay, so every chain can still be verified. The next purge completes one that was interrupted.
     """
     exports = plans = 0
     unreadable = []
@@ -125,7 +125,7 @@ def purge_expired(runtime: Runtime, on: date) -> PurgeResult:
 
 
 def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
-    """Return the query of what `_to_expired_record` is given of the exports that have ended, may be entered by then, and are not purged."""
+    """Return the query for ended, unpurged exports that may be entered by then, as `_to_expired_record` reads them."""
     return (
         select(
             _EXPORT,
@@ -146,14 +146,14 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
 
 
 def _plans_without_export(entered_by: date) -> Select[*tuple[Any, ...]]:
-    """Return the query of the same of the plans that are there and of which no export is kept."""
+    """Return the same query for plans that are not purged and have no kept export."""
     return select(
         literal(None),
         _PLAN,
         col(PlanSnapshot.account_id),
         col(PlanSnapshot.batch_id),
         col(PlanSnapshot.document),
-        literal(None),  # no customs broker has answered
+        literal(None),  # a plan has no answer of a customs broker
         legal_holds.oldest_hold_of_plan(),
     ).where(
         col(PlanSnapshot.document) != repository.PURGED,
@@ -163,12 +163,12 @@ def _plans_without_export(entered_by: date) -> Select[*tuple[Any, ...]]:
 
 
 def _may_be_entered(by: date) -> ColumnElement[bool]:
-    # So that only plans are read that can be due. Of those from before the column was there it is not known.
+    # Only plans that can have expired are read. Plans older than this column have no value and are always read.
     return or_(col(PlanSnapshot.entry_on).is_(None), col(PlanSnapshot.entry_on) <= by)
 
 
 def _entry_confirmed_at() -> ColumnElement[datetime]:
-    """Return when the customs broker last said of the export, as a subquery on `exports`, that its entry is made."""
+    """Return when the customs broker last reported the entry of the export as made, as a subquery on `exports`."""
     return (
         select(func.max(col(Acknowledgement.received_at)))
         .join(BrokerSubmission, col(BrokerSubmission.id) == col(Acknowledgement.submission_id))
@@ -203,7 +203,7 @@ def _to_expired_record(
     years: Mapping[str, int],
     on: date,
 ) -> ExpiredRecord | None:
-    # Read as it lies there: what was valid years ago need not be what a plan may say today.
+    # Read without validation: a plan that was valid years ago may be invalid today.
     document: dict[str, Any] = json.loads(plan)
     entry_on = max(_entry_on(unit["entry"]) for unit in document["units"])
     if entered_at is not None:
@@ -223,7 +223,7 @@ def _to_expired_record(
 
 
 def _entry_on(entry: Mapping[str, Any]) -> date:
-    # As for the rules: the day of arrival by the clock that they go by, where it is known, else that of export.
+    # As in the rules: the day of arrival on the rules' clock if it is known, else the day of export.
     arrival = entry.get("estimatedArrivalAt")
     if arrival is None:
         return date.fromisoformat(entry["exportDate"])
@@ -235,7 +235,7 @@ def _day(at: datetime) -> date:
 
 
 def _years_after(day: date, years: int) -> date:
-    if day.year + years > MAXYEAR:  # an older version took such a plan
+    if day.year + years > MAXYEAR:  # an older version accepted such a plan
         return date.max
     try:
         return day.replace(year=day.year + years)
@@ -248,7 +248,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         events.lock_export(session, export_id)
         export = session.get_one(Export, export_id, populate_existing=True)
         legal_holds.lock_holds(session, record.account_id)
-        # Looked for once more: a hold may have been placed since the export was found to be due.
+        # Checked again: a hold may have been placed after the export was found expired.
         if export.purged_at is not None or session.scalar(
             select(legal_holds.oldest_hold_of_export()).where(col(Export.id) == export_id)
         ):
@@ -260,7 +260,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             "years": record.years,
         }
         at = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
-        # What a paused partner was not sent in all those years has no body any more.
+        # Messages that a paused partner did not receive have lost their body.
         outbox.cancel_unsent(session, export_id)
         _clear_columns(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
         _clear_columns(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
@@ -279,7 +279,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             recipient=None,
             subject="",
             error_message=None,
-            # Nobody waits for an answer any more, or asks for one.
+            # No answer is expected or polled for any more.
             deadline_at=None,
             polled_at=None,
         )
@@ -300,7 +300,7 @@ def _purge_plan(runtime: Runtime, record: ExpiredRecord) -> bool:
 
 
 def _clear_plan(session: Session, plan_id: str) -> bool:
-    """Take away the locked plan's payload unless an export of it is kept; tell whether it did."""
+    """Remove the locked plan's payload unless a kept export uses it; return whether it was removed."""
     if session.scalar(select(_export_is_kept(plan_id))):
         return False
     _clear_columns(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
@@ -308,7 +308,7 @@ def _clear_plan(session: Session, plan_id: str) -> bool:
 
 
 def _lock_plan(session: Session, plan_id: str) -> None:
-    # A statement of its own: whoever is just making an export of it holds the row, and is seen once it was waited for.
+    # A separate statement: it waits for a transaction that writes an export of the plan, and then sees that export.
     session.execute(select(_PLAN).where(col(PlanSnapshot.id) == plan_id).with_for_update())
 
 
@@ -317,7 +317,7 @@ def _clear_columns(session: Session, table: type[SQLModel], *which: ColumnElemen
 
 
 def _purge_documents(runtime: Runtime) -> int:
-    """Let go of the documents of purged exports and return of how many the bytes were deleted; each is found until it is."""
+    """Delete the bytes of purged exports' documents and return their number; the next purge retries the others."""
     purged_hashes = (
         select(col(Artifact.sha256))
         .join(Export, col(Artifact.export_id) == _EXPORT)

@@ -1,4 +1,4 @@
-"""How the service says that it is."""
+"""The health of the service, as the API returns it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.exports.schemas.export import View
 
 
 class PartView(View):
-    """One part of the service and how it is."""
+    """One part of the service and its health."""
 
     name: str
     status: Literal["ok", "failing"]
@@ -16,7 +16,7 @@ class PartView(View):
 
 
 class Health(View):
-    """How the service is, part by part."""
+    """The health of the service, part by part."""
 
     status: Literal["ok", "degraded"]
     version: str

@@ -1,4 +1,4 @@
-"""The document store held against the database: each recorded document is there as its hash says, or is made again."""
+"""The check of the document store: each recorded document must be there unchanged; a damaged one can be restored."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow import render_documents
 
-#: Rows that are read at a time, and documents that are read from the store at a time.
+#: The rows read at a time, and the threads that read documents from the store.
 _PAGE_SIZE: Final = 200
 _READER_THREADS: Final = 8
 
-#: After so many in a row that the store does not give, it is the store that does not answer.
+#: After so many unreadable documents in a row, the store itself is taken to be down.
 _UNREADABLE_IN_A_ROW: Final = 3
 
-_PROFILE_REMEDY: Final = "give the broker the profile of then, and restore again"
+_PROFILE_REMEDY: Final = "give the broker its former profile, and restore again"
 
 
 @dataclass(frozen=True)
 class DamagedDocument:
-    """A recorded document that the store does not have as it was, and what was done about it.
+    """A recorded document that the store lacks or holds damaged, and what was done about it.
 
-    `condition` is `missing`, `damaged`, or `unreadable` where the store does not give it; `reason` says why it was not
-    restored, and is None of one that was, or that was only looked at.
+    `condition` is `missing`, `damaged`, or `unreadable` if the store does not return it. `reason` says why it was not
+    restored; it is None if it was restored, or only checked.
     """
 
     export_id: str
@@ -56,16 +56,16 @@ class DamagedDocument:
 
 @dataclass
 class StoreReport:
-    """How many documents were looked at so far, and what was found."""
+    """The number of documents checked so far, and what was found."""
 
     documents: int = 0
     size: int = 0
-    conditions: Counter[str] = field(default_factory=Counter)  # of those that are bad
+    conditions: Counter[str] = field(default_factory=Counter)  # of the damaged documents
     restored: int = 0
 
     @property
     def unrestored(self) -> int:
-        """How many recorded documents are not in the store as they were."""
+        """The number of recorded documents that the store still lacks or holds damaged."""
         return self.conditions.total() - self.restored
 
 
@@ -82,7 +82,7 @@ class _DocumentRow:
 
 @dataclass
 class _StoreReader:
-    """Looks at documents, several at a time, and knows when it is the store that does not answer."""
+    """Checks several documents at a time, and notices if the store itself does not answer."""
 
     runtime: Runtime
     pool: ThreadPoolExecutor
@@ -110,13 +110,13 @@ def check_store(
     export_id: str | None = None,
     restore: bool = False,
 ) -> StoreReport:
-    """Look at every recorded document that was not purged, of all exports or of one, and return what was found.
+    """Check every recorded document that was not purged, of all exports or of one, and return what was found.
 
-    Each that is missing, damaged or unreadable is handed to `on_damaged`; with `restore` after it was made again from the records
-    of its export, and put back where its bytes have the recorded hash. The database is not changed. `on_progress` hears of the
-    progress after each unit. What is held in memory does not grow with the store.
+    Each missing, damaged or unreadable document is passed to `on_damaged`. With `restore` it is first rendered again
+    from the records of its export, and stored if it has the recorded hash. The database is not changed. `on_progress`
+    is called after each unit. Memory does not grow with the store.
 
-    Raises NotFound where there is no such export, StoreUnavailable where the store does not answer, and RendererUnavailable.
+    Raises NotFound for an unknown export, StoreUnavailable if the store does not answer, and RendererUnavailable.
     """
     report = StoreReport()
     if export_id is not None:
@@ -133,7 +133,7 @@ def check_store(
                 report.size += row.size
                 if document is not None:
                     damaged.append((row, document))
-            if damaged and _is_purged(runtime, of_export):  # meanwhile
+            if damaged and _is_purged(runtime, of_export):  # the purge ran meanwhile
                 damaged = []
             outcomes = (
                 _restore_unit(runtime, of_export, unit_no, damaged)
@@ -169,7 +169,7 @@ def _is_purged(runtime: Runtime, export_id: str) -> bool:
 
 
 def _rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
-    """Yield the rows of documents whose bytes are to be in the store, unit by unit, a page at a time."""
+    """Yield the rows of documents that the store must hold, unit by unit, a page at a time."""
     sort_key = (col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type))
     query = (
         select(
@@ -198,10 +198,10 @@ def _rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
 def _restore_unit(
     runtime: Runtime, export_id: str, unit_no: int, damaged: Sequence[tuple[_DocumentRow, DamagedDocument]]
 ) -> Iterator[DamagedDocument]:
-    """Make what is wrong with a unit's documents again, and yield what came of each."""
+    """Render a unit's damaged documents again, and yield the result of each."""
     pending = {row.artifact_type: (row, document) for row, document in damaged if document.condition != "unreadable"}
     yield from (bad for _, bad in damaged if bad.condition == "unreadable")
-    reason = "this version makes no such document; restore it with the release that made it"
+    reason = "this version does not render this document; restore it with the release that rendered it"
     try:
         with runtime.db.read() as session:
             context = _context(session, export_id, unit_no)
@@ -214,11 +214,11 @@ def _restore_unit(
     except OUTAGES:
         raise
     except (ExportsError, ValidationError, NoResultFound) as error:
-        reason = f"its unit cannot be made again: {str(error).splitlines()[0]}; `exports rebuild --check` says more"
+        reason = f"its unit cannot be rendered again: {str(error).splitlines()[0]}; see `exports rebuild --check`"
     else:
         if profiles.ARTIFACT_TYPE in pending:
             _, bad = pending.pop(profiles.ARTIFACT_TYPE)
-            yield replace(bad, reason=f"the broker has no profile any more; {_PROFILE_REMEDY}")
+            yield replace(bad, reason=f"the broker no longer has a profile; {_PROFILE_REMEDY}")
     yield from (replace(bad, reason=reason) for _, bad in pending.values())
 
 
@@ -250,13 +250,13 @@ def _restore_document(
 
 def _hash_mismatch(row: _DocumentRow, document: Document, sha256: str) -> str:
     if document.template_version == row.template_version:
-        return f"it comes out as {sha256}: rules, fonts or records were changed since"
+        return f"rendered again, its hash is {sha256}: rules, fonts or records have changed since"
     if row.artifact_type == profiles.ARTIFACT_TYPE:
         return (
-            f"profile {row.template_version} made it, and the broker's is now {document.template_version};"
+            f"profile {row.template_version} rendered it, and the broker's is now {document.template_version};"
             f" {_PROFILE_REMEDY}"
         )
     return (
-        f"template {row.template_version} made it, and this version has {document.template_version}; restore it with the"
-        " release that made it"
+        f"template {row.template_version} rendered it, and this version has {document.template_version}; restore it with the"
+        " release that rendered it"
     )

@@ -1,1 +1,1 @@
-"""Simulated partners, and the drill."""
+"""The simulated partners and the drill."""

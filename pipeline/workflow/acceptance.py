@@ -1,4 +1,4 @@
-"""How a plan becomes an export: checked whole, then written in one transaction, once for each account and batch."""
+"""Acceptance: a plan is checked, then written as an export in one transaction, once for each account and batch."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ _INSERTS: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, S
 
 
 class ConcurrentWrite(Exception):
-    """Another request wrote what this one was about to write."""
+    """Another request wrote the rows that this one was about to write."""
 
 
 @dataclass(frozen=True)
 class AmendedExport:
-    """The export whose place a new one takes, and the numbers of its customs packages by unitRef."""
+    """The export that a new one replaces, and the numbers of its customs packages by unitRef."""
 
     export: Export
     package_numbers: Mapping[str, str | None]
@@ -77,7 +77,7 @@ class AmendedExport:
 
 @dataclass(frozen=True)
 class NewExport:
-    """Everything that acceptance writes, made before its transaction."""
+    """Everything that acceptance writes, built before its transaction."""
 
     hashed: HashedPlan
     rows: read_model.ExportRows
@@ -85,7 +85,7 @@ class NewExport:
     document: str
 
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
-        """Write it, and the answer; raises UnknownPartner and PartnerNotLive."""
+        """Write the rows and the response; raise UnknownPartner or PartnerNotLive if a partner cannot be used."""
         rows = self.rows
         check_partners(session, caller, self.hashed.plan)
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document)
@@ -94,7 +94,7 @@ class NewExport:
         idempotent.store_response(session, rows.export.id, self.body)
 
     def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:
-        """Return the answer to whoever asked for it."""
+        """Return the response to the request."""
         units = len(self.rows.units)
         return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, streams=tuple(streams))
 
@@ -108,11 +108,11 @@ def accept_plan(
     idempotency_key: str | None,
     trace_parent: str | None = None,
 ) -> Acceptance:
-    """Accept an approved plan for execution, in one transaction; when this returns the export is ours to finish.
+    """Accept an approved plan for execution, in one transaction, and return the response.
 
-    `raw_plan` is the JSON that `request.plan` was read from, None where the request names a registered plan.
-    The same key with the same request, and the same batch with the same plan, answer with the export that is there.
-    Raises the refusals of the contract; a refused request has written nothing.
+    After that the service is responsible for the export. `raw_plan` is the JSON that `request.plan` was read from, None
+    if the request names a registered plan. The same key with the same request returns the existing export; so does the
+    same batch with the same plan. Raises the errors of the contract. A refused request writes nothing.
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
@@ -136,44 +136,44 @@ def accept_plan(
 
 
 def retry_on_conflict(once: Callable[[], Acceptance], request: ExecuteRequest) -> Acceptance:
-    """Return what `once` returns, which starts over where another request wrote the same first.
+    """Return what `once` returns; call it again if another request wrote the same rows first.
 
-    Raises IdempotencyInProgress where it waited in vain for another's answer to this very key, else DatabaseBusy.
+    Raises IdempotencyInProgress if another request still holds this key at the deadline, else DatabaseBusy.
     """
     for _ in range(MAX_CONFLICTS):
         try:
             return once()
         except (IntegrityError, ConcurrentWrite):
-            continue  # another request wrote this key, this batch or this revision first: look again, it is there now
+            continue  # another request wrote this key, this batch or this revision first; the next try finds it
         except DatabaseBusy as busy:
             if blocked_by_same_key(busy, IdempotencyRecord):
                 raise IdempotencyInProgress(
-                    "a request with this idempotency key is being answered; repeat it in a moment",
+                    "a request with this idempotency key is still in progress; repeat it in a moment",
                     field="Idempotency-Key",
                     headers={"Retry-After": "1"},
                 ) from busy
             raise
-    raise DatabaseBusy(f"batch {request.batch_id} is being accepted by too many requests at once")
+    raise DatabaseBusy(f"too many requests accept batch {request.batch_id} at the same time; try again later")
 
 
 def inline_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> HashedPlan | None:
-    """Return the plan that came with the request; None where it names a registered one."""
+    """Return the plan in the request, or None if it names a registered plan."""
     return None if request.plan is None or raw_plan is None else hash_plan(request.plan, raw_plan)
 
 
 def resolve_plan(
     runtime: Runtime, caller: Caller, request: ExecuteRequest, inline: HashedPlan | None
 ) -> HashedPlan | PlanSnapshot:
-    """Return the plan that came with the request, or what is kept of the registered one: its hash, where it was purged.
+    """Return the plan in the request, or the registered plan's snapshot (of a purged plan only the hash is left).
 
-    Raises NotFound, and the refusal of a request whose parts do not belong together.
+    Raises NotFound, and the error of a request with contradictory parts.
     """
     if inline is None:
         return find_registered_plan(runtime, caller, request)
     check_account(caller, inline.plan)
     if inline.plan.batch_id != request.batch_id:
         raise ValidationFailed(
-            f"the plan's batchId is {inline.plan.batch_id}, the request's {request.batch_id}; send them alike",
+            f"the plan's batchId is {inline.plan.batch_id}, the request's is {request.batch_id}; send the same one",
             field="/plan/batchId",
         )
     if request.plan_hash is not None and request.plan_hash != inline.plan_hash:
@@ -204,21 +204,21 @@ def build_export(
     trace_parent: str | None,
     amends: AmendedExport | None = None,
 ) -> NewExport:
-    """Check the plan and make everything that acceptance writes; `amends` is the export whose place it is to take.
+    """Check the plan and return everything that acceptance writes; `amends` is the export that it replaces.
 
-    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState where the plan was purged, and RateLimited where
-    the account has enough under way.
+    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState if the plan was purged, and RateLimited if the
+    account has its maximum of active exports.
     """
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
     limit = runtime.settings.max_open_exports
     with runtime.db.read() as session:
-        # Those that are accepted meanwhile are not seen: the bound keeps one account from taking all, to a few.
+        # Exports that other requests accept at the same time are not counted. A few more than the limit do no harm.
         active = session.execute(_COUNT_ACTIVE, {"of_account": caller.account_id, "limit": limit}).scalar_one()
         if active >= limit:
             raise RateLimited(
-                f"account {caller.account_id} has {limit} exports under way, as many as it may; try again once some have ended",
+                f"account {caller.account_id} has {limit} active exports, the maximum; try again when some have ended",
                 headers={"Retry-After": "30"},
             )
         replaced = None if amends is None else amends.export
@@ -226,7 +226,7 @@ def build_export(
         now = session.execute(_NOW).scalar_one()
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
-    # Digests, canonical texts and the answer are made before the transaction: SQLite has one writer, who is waited for.
+    # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, hashed, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
     return NewExport(hashed, rows, body, canonical_json(hashed.raw))
@@ -241,7 +241,7 @@ def _build_rows(
     stalled_seconds: float,
     amends: AmendedExport | None,
 ) -> read_model.ExportRows:
-    """Return the rows of a new export; `plan_id` is left open until the snapshot is written."""
+    """Return the rows of a new export; `plan_id` stays empty until the snapshot is written."""
     plan = hashed.plan
     numbers = {} if amends is None else amends.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
@@ -301,20 +301,20 @@ def _build_rows(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
     log = [Event(**row) for row in chain_events(export.id, 1, caller.key_id, now, happened)]
-    # The task messages are sent at once; from this moment on the sweep finds the steps.
+    # The task messages are sent at once; from `due_at` on the sweeper finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [Step(**row) for row in initial_steps(export.id, [unit.unit_no for unit in units], due_at)]
     return read_model.ExportRows(export=export, units=units, steps=steps, events=log)
 
 
 def _package_identity(unit: ExportUnit) -> dict[str, str]:
-    # What of a unit is not in the plan: the log holds it, so that the tables can be made again.
+    # The facts of a unit that the plan does not hold. The log records them, so that a rebuild can restore the tables.
     kept = {} if unit.package_number is None else {"packageNumber": unit.package_number}
     return {"id": unit.customs_package_id} | kept
 
 
 def _recorded_findings(found: Findings) -> dict[str, Any]:
-    # What was known and taken upon the account when it was accepted: waivers end, and long lists are cut, the log stays.
+    # The findings and waivers at acceptance. Waivers expire and long lists are cut, but the log stays.
     if not found.all:
         return {}
     rules = [each.model_dump(mode="json") for each in count_by_rule(found.all)]
@@ -326,7 +326,7 @@ def _recorded_findings(found: Findings) -> dict[str, Any]:
 
 
 def existing_response(runtime: Runtime, executed: Export, idempotent: IdempotentRequest) -> Acceptance:
-    """Return the export that is there, as the answer to a request that asks for just that."""
+    """Return the existing export as the response to a repeated request, and store it under the request's key."""
     with runtime.db.read() as session:
         body = read_model.read_export(session, executed.account_id, executed.id).model_dump_json(by_alias=True)
     if idempotent.key is not None:
@@ -336,8 +336,8 @@ def existing_response(runtime: Runtime, executed: Export, idempotent: Idempotent
 
 
 def request_fingerprint(request: ExecuteRequest, inline: HashedPlan | None, **extra: str) -> str:
-    """Return what two requests have in common that are the same; `extra` is what they say outside their bodies."""
-    # A plan is told by its hash and by what the hash leaves out.
+    """Return a hash that is equal for equal requests; `extra` holds what they say outside their bodies."""
+    # Two plans are equal if their hashes and the members that the hash leaves out are equal.
     return hash_json(
         {
             "accountId": request.account_id,

@@ -1,4 +1,4 @@
-"""How a changed plan takes an export's place: a new revision, accepted whole, in the transaction that ends the old one."""
+"""Amendments: a changed plan replaces an export with a new revision, in the transaction that supersedes the old one."""
 
 from __future__ import annotations
 
@@ -51,12 +51,13 @@ def amend_export(
     precondition: Precondition | None = None,
     trace_parent: str | None = None,
 ) -> Acceptance:
-    """Accept an approved plan in the place of an executed or failed export, in one transaction.
+    """Accept an approved plan that replaces an executed or failed export, in one transaction, and return the response.
 
-    The old export is superseded: what it still owed is let go of, whoever may have been told of it hears which revision
-    follows, and its numbers pass to what is packed as before. The plan that the newest revision was made of answers with
-    that revision, so that a repeated amendment is one. Raises NotFound, InvalidState, what `precondition` raises, and the
-    refusals of an execution; a refused request has written nothing.
+    The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
+    it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps. If
+    the newest revision was made from the same plan, that revision is returned; a repeated amendment creates nothing.
+    Raises NotFound, InvalidState, what `precondition` raises, and the errors of an execution. A refused request writes
+    nothing.
     """
     if request.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
@@ -95,7 +96,7 @@ def amend_export(
 def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None:
     if request.batch_id != old.batch_id:
         raise ValidationFailed(
-            f"export {old.id} is of batch {old.batch_id}, the request of {request.batch_id}; an amended plan keeps the batchId",
+            f"batchId must be {old.batch_id}, as in export {old.id}, not {request.batch_id}; send the same batchId",
             field="/batchId",
         )
     if caller.test != old.test:
@@ -106,17 +107,17 @@ def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None
 def _check_amendable(old: Export, newest: Export) -> None:
     if old.id != newest.id:
         raise InvalidState(
-            f"export {old.id} was superseded; the newest revision of its batch is {newest.id}, amend that one",
+            f"export {old.id} was superseded; amend the newest revision of its batch, {newest.id}",
             details={"exportId": newest.id, "revision": newest.revision},
         )
     if old.state in ACTIVE_STATES:
         raise InvalidState(
-            f"export {old.id} is {old.state}; wait until it has ended, or cancel it and give the plan a batch id of its own"
+            f"export {old.id} is {old.state}; wait until it has ended, or cancel it and send the plan with a new batch id"
         )
     if old.purged_at is not None:
-        raise Purged.for_export(old.id, "give the plan a batch id of its own")
+        raise Purged.for_export(old.id, "send the plan with a new batch id")
     if old.state not in _AMENDABLE:
-        raise InvalidState(f"export {old.id} is {old.state}: nothing follows it; give the plan a batch id of its own")
+        raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 
 def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
@@ -129,7 +130,7 @@ def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
 def _supersede(
     session: Session, caller: Caller, amended: AmendedExport, new: NewExport, precondition: Precondition | None
 ) -> Sequence[DeliveryStream]:
-    """Supersede the old export; raises ConcurrentWrite where it is no longer as it was when the new one was prepared."""
+    """Supersede the old export; raise ConcurrentWrite if it changed after the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
     as_before = (locked.state, locked.purged_at) == (old.state, old.purged_at)
@@ -143,7 +144,7 @@ def _supersede(
         .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.READY.value)))
         .values(state=StepState.CANCELLED.value, lease_until=None, due_at=None)
     )
-    # The numbers are free for the new revision from here on; no other export sees them meanwhile.
+    # From here on the numbers are free for the new revision. Other exports do not see that before the commit.
     for model in (ExportPackage, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}

@@ -1,4 +1,4 @@
-"""From what is owed to messages: the Celery chain of an export, composed from STEPS; only this file names tasks."""
+"""Task messages: how due work becomes Celery messages and chains, composed from STEPS. Only this file names tasks."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _PUBLISH_OPTIONS: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_
 #: role -> the options of its Celery worker.
 WORKERS: Final[Mapping[str, Sequence[str]]] = {
     "worker": ("-P", "solo", "-Q", f"{queues.STEPS},{queues.DOCUMENTS}"),
-    # Apart from the steps, and sixteen at once: a slow partner holds up nothing else.
+    # Deliveries have their own worker with sixteen threads, so that a slow partner does not delay the steps.
     "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
 }
-#: Workers agree through the database, not with each other.
+#: Workers coordinate through the database, not with each other.
 _STANDALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-gossip")
 
-#: Everything that says "the message broker did not take it"; the sweep owes what was not sent.
+#: The errors that mean "the message broker did not accept the message"; the sweeper sends it later.
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
 
 
 def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name) -> Signature:
-    """Return the chain of a unit's steps, from `first` on: one task a step, each told only ids."""
+    """Return the chain of a unit's steps from `first` on: one task for each step, with ids only."""
     names = [spec.name for spec in STEPS if spec.per_unit]
     return chain(*(step_signature(name, export_id, unit_no) for name in names[names.index(first) :]))
 
 
 def handoff_chain(export_id: str) -> Signature:
-    """Return the end of an export: the handoff, then everybody is told at once; no chord, the database counts."""
+    """Return the end of an export: the handoff, then all notify steps at once, without a chord: the database counts."""
     return chain(
         step_signature("hand_off", export_id, EXPORT_LEVEL),
         group(step_signature(n, export_id, EXPORT_LEVEL) for n in NOTIFY_STEPS),
@@ -53,29 +53,29 @@ def handoff_chain(export_id: str) -> Signature:
 
 
 def publish_export(export_id: str, units: int) -> None:
-    """Send the chain of every unit of a new export; what cannot be sent the sweep sends later."""
+    """Publish the chain of every unit of a new export; the sweeper sends later what cannot be sent now."""
     publish(initial_tasks(export_id, units))
 
 
 def initial_tasks(export_id: str, units: int) -> list[TaskMessage]:
-    """Return what a new export is owed: the first step of each of its units."""
+    """Return the task messages of a new export: the first step of each of its units."""
     return [TaskMessage(export_id, unit_no, STEPS[0].name) for unit_no in range(1, units + 1)]
 
 
 def publish(tasks: Iterable[TaskMessage]) -> None:
-    """Send a message for each thing that is owed, until one cannot be sent."""
+    """Send the task messages in order, until one cannot be sent."""
     for task in tasks:
         if not try_send(_signature(task)):
             return
 
 
 def publish_streams(streams: Iterable[DeliveryStream]) -> None:
-    """Send a message for each stream that is owed something."""
+    """Send a task message for each stream."""
     publish(TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams)
 
 
 def publish_polls(polls: Iterable[Poll]) -> None:
-    """Send a message for each partner that is to be asked for answers; what cannot be sent is due again soon."""
+    """Send a message for each poll until one cannot be sent; an unsent poll is due again soon."""
     for each in polls:
         if each.submission_id is None:
             signature = _task_signature("exports.poll_folder", each.account_id, each.partner_id)
@@ -86,11 +86,11 @@ def publish_polls(polls: Iterable[Poll]) -> None:
 
 
 def queue_capacity(limit: int, minimum: int, *queue_groups: Sequence[str]) -> list[int]:
-    """Return how many task messages may be sent to the queues of each place, so that no more than `limit` lie there.
+    """Return for each queue group how many task messages may be added, so that it holds at most `limit`.
 
-    What lies there is owed, too, and put off for no longer than a message may be under way. Sent anew each time, it would be
-    more than workers get through, who look at each message before they leave it; they would come to nothing else. A queue
-    that is full may be full of others' work, so that `minimum` are sent all the same, and so where nobody knows how full it is.
+    The work of a queued message stays due, so that a sweep finds it again. Re-publishing everything on each sweep
+    would flood workers with duplicates. A full queue may hold only other work: at least `minimum` messages are always
+    allowed, also if the length of the queue is unknown.
     """
     errors: tuple[type[Exception], ...] = UNSENT
     try:
@@ -101,7 +101,7 @@ def queue_capacity(limit: int, minimum: int, *queue_groups: Sequence[str]) -> li
                 max(minimum, limit - sum(_queued_messages(connection, name) for name in names))
                 for names in queue_groups
             ]
-    except errors as error:  # of which the pool gives the connection up
+    except errors as error:  # with these errors the pool discards the connection
         log.warning("queue_depth_unknown", error=type(error).__name__)
         return [minimum for _ in queue_groups]
 
@@ -111,17 +111,17 @@ def _queued_messages(connection: Connection, name: str) -> int:
         try:
             return int(channel.queue_declare(name, passive=True).message_count)
         except connection.channel_errors:
-            return 0  # there is none yet, and on Redis none that is empty
+            return 0  # the queue does not exist yet; on Redis an empty queue does not exist
 
 
 def continue_chain(request: Any, result: StepResult) -> None:
-    """Take out of the running task's chain what was done here already, and send what was opened beside it.
+    """Remove from the running task's chain what was done here already, and publish the tasks that were opened.
 
-    `request` is the task's own; its `chain` lists the links that are left, the next one last.
+    `request` is the task's own; its `chain` lists the remaining links, the next one last.
     """
     links = request.chain or []
     if result.halted:
-        # The chain ends here: whoever holds the step, or the sweep, sends what comes after it.
+        # The chain ends here: the worker that holds the step, or the sweeper, sends what follows.
         links.clear()
     done = {f"exports.{name}" for name in result.completed}
     while links and links[-1]["task"] in done:
@@ -141,17 +141,17 @@ def _signature(task: TaskMessage) -> Signature:
 
 
 def step_signature(name: str, export_id: str, unit_no: int) -> Signature:
-    """Return the message that makes a step."""
+    """Return the message that runs a step."""
     return _task_signature(f"exports.{name}", export_id, unit_no)
 
 
 def _task_signature(name: str, *arguments: Any) -> Signature:
-    # With the chain that it is a link of, each carries along how long its sender waits.
+    # The options travel with each link of a chain, so that every sender waits for the same time at most.
     return app.signature(name, args=arguments, immutable=True, options=_PUBLISH_OPTIONS)
 
 
 def try_send(signature: Signature) -> bool:
-    """Send a message, and tell whether the message broker took it."""
+    """Send a message; return whether the message broker accepted it."""
     try:
         signature.apply_async()
     except UNSENT as error:
@@ -161,8 +161,8 @@ def try_send(signature: Signature) -> bool:
 
 
 def run_worker(role: str, options: Sequence[str] = ()) -> None:
-    """Run a Celery worker of the role, one of WORKERS, until it is told to end; `options` are Celery's and come last."""
-    from celery.bin.celery import celery  # noqa: PLC0415 - a second of imports that no other process needs
+    """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last."""
+    from celery.bin.celery import celery  # noqa: PLC0415 - importing takes a second, and other processes do not need it
 
     name = f"{role}-{os.getpid()}@%h"
     arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *options]

@@ -1,4 +1,4 @@
-"""The life of an export: STEPS, the pipeline as one table, and run_step(), which makes one step real exactly once."""
+"""The engine: STEPS is the pipeline as a table, and run_step() executes one step exactly once."""
 
 from __future__ import annotations
 
@@ -78,17 +78,19 @@ _RENDERER: Final = threading.RLock()
 
 
 def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
-    """Make the step `name` real, and the cheap ones after it, each in a transaction of its own.
+    """Run the step `name` and the cheap ones after it, each in its own transaction; return what was done.
 
-    A step that is done, held by another worker, not yet opened or of an ended export is left alone: losing, doubling or
-    reordering the message that led here changes nothing. A failure is recorded and put off; after as many attempts as
-    the settings allow, or at once where trying again cannot help, the export fails. It is quarantined where what stopped
-    it is no known fault: it ended its worker or the renderer, or raised what nobody foresaw. An outage of the database or
-    of the document store is no attempt: the step is put off for as long as it lasts.
+    Does nothing if the step is done, leased, not yet opened, or its export has ended. So a lost, doubled or reordered
+    message changes nothing. A failure is recorded and the step is retried later. The export fails after the maximum of
+    attempts, or at once if a retry cannot help. It is quarantined if the step killed its worker or the renderer, or
+    raised an unknown error. An outage of the database or of the document store does not count as an attempt: the step
+    is retried for as long as the outage lasts.
 
-    Where this process is told to end, what is not begun or can be broken off is given back, without counting as an attempt.
+    If this process is asked to stop, it releases steps that were not started or can be interrupted. That does not count
+    as an attempt.
     """
-    # A process has one renderer. Who would wait for it has not begun: a plan that ends the process is then alone to blame.
+    # A process has one renderer. A step that waits for it is not claimed yet, so a crash blames only the step that
+    # renders.
     with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext():
         return _run(runtime, export_id, unit_no, name)
 
@@ -112,7 +114,7 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
                 return StepResult(
                     tuple(completed), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), halted=True
                 )
-            except Exception as error:  # noqa: BLE001 - whatever a step raises is recorded against it
+            except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
                 tasks += stream_tasks(step_failures.record_failure(runtime, held_step, error))
                 return StepResult(tuple(completed), tuple(tasks), halted=True)
         completed.append(held_step.step)
@@ -121,18 +123,18 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
 
 
 def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
-    """Do one claimed step; return the context of the step to carry on with, and what else it opened."""
+    """Execute one claimed step; return the context of the next step to run here, or None, and the opened tasks."""
     spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
-        begun = context.attempt - 1
+        attempts = context.attempt - 1
         raise WorkerLost(
-            f"{spec.name} was begun {begun} times, and each time its worker came to an end before it could say why: it was"
-            " killed, crashed, ran out of memory or out of time; the workers' logs of then say more",
-            begun,
+            f"{spec.name} was started {attempts} times, and its worker died each time without recording a reason: it was"
+            " killed, crashed, or ran out of memory or time; see the workers' logs of that time",
+            attempts,
         )
     shutdown.raise_if_requested()
     failpoint(f"{spec.name}.before")
-    # How long sending takes is up to the recipients, and each send is bounded by itself.
+    # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared = None
     try:
@@ -144,10 +146,11 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
                 following, opened = _commit(session, runtime, context, spec, prepared)
                 failpoint(f"{spec.name}.mid")
     except IntegrityError as error:
-        # Whoever overtook us wrote the same rows first; otherwise the facts themselves collide and a person must look.
+        # A worker with a newer fence may have written the same rows. Otherwise the facts collide, and a person must
+        # decide.
         if not holds_lease(runtime, context):
             raise Fenced from error
-        raise Terminal(f"{spec.name} collides with what is recorded: {str(error.orig).splitlines()[0]}") from error
+        raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
     failpoint(f"{spec.name}.after")
     log.info("step_done", attempt=context.attempt)
     return following, opened
@@ -157,7 +160,7 @@ def _release_step(runtime: Runtime, context: StepContext) -> None:
     try:
         release_step(runtime, context)
     except DatabaseBusy:
-        log.warning("step_not_released")  # then its lease runs out
+        log.warning("step_not_released")  # its lease will expire
     else:
         log.info("step_released")
 
@@ -165,7 +168,7 @@ def _release_step(runtime: Runtime, context: StepContext) -> None:
 def _commit(
     session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
 ) -> tuple[StepContext | None, list[TaskMessage]]:
-    # Locks are always taken in this order: the step's own new rows, the export's row, the rows of its steps.
+    # All transactions lock in this order: the step's own new rows, the export's row, the rows of its steps.
     export_id = context.export_id
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
@@ -188,17 +191,17 @@ def _commit(
         (following,) = opens
         if (claimed := claim_opened_step(session, runtime, context, unit_no, following)) is not None:
             return claimed, []
-        # Another unit has failed: what follows is opened, and begun once somebody retries the export.
+        # Another unit has failed: the next step becomes ready, but starts only after a person retries the export.
     session.execute(
         _MARK_READY,
         {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
     )
-    # Within a unit the caller's chain leads on by itself; the fan-out is published by the worker that handed off.
+    # Within a unit the caller's chain continues by itself; the worker that handed off publishes the notify steps.
     return None, [] if spec.per_unit else [TaskMessage(export_id, step=name) for name in opens]
 
 
 def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:
-    # The export's row is locked by the event above, so the three are counted one after another.
+    # The event above has locked the export's row, so the three notify steps are counted one after another.
     if session.scalar(_COUNT_UNNOTIFIED, {"of_export": context.export_id}):
         return []
     transition_export(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())

@@ -1,4 +1,4 @@
-"""Answers to requests to execute or amend, kept under the idempotency keys that they came with."""
+"""Idempotency records: the stored responses to requests to execute or amend, by idempotency key."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The answer to a request to execute: `created` where this very request made the export, of so many `units`.
+    """The response to a request to execute; `created` says that this request created the export, with `units` units.
 
-    `streams` are owed something new by it.
+    `streams` are the delivery streams with new pending deliveries.
     """
 
     export_id: str
@@ -39,7 +39,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """Where the answer to a request is kept, for whoever sends its idempotency key again."""
+    """The key and the fingerprint of a request, which find and store its response."""
 
     account_id: str
     key: str | None
@@ -47,12 +47,12 @@ class IdempotentRequest:
 
     @classmethod
     def create(cls, caller: Caller, key: str | None, fingerprint: str) -> Self:
-        """Return the place of the answer to `caller`: a test key's idempotency keys are none of a live one's."""
-        # No idempotency key has a blank, so that none can be taken for such a one.
+        """Return the idempotent request of `caller`; keys of test callers are separate from those of live callers."""
+        # An idempotency key never contains a space, so a live key cannot equal a prefixed test key.
         return cls(caller.account_id, f"test {key}" if key is not None and caller.test else key, fingerprint)
 
     def find_response(self, session: Session) -> Acceptance | None:
-        """Return the answer that the key had before; raises IdempotencyKeyReused where that was to another request."""
+        """Return the stored response, or None; raise IdempotencyKeyReused if the key was used for another request."""
         if self.key is None:
             return None
         record = session.execute(_FIND_RECORD, {"of_account": self.account_id, "of_key": self.key}).first()
@@ -60,13 +60,13 @@ class IdempotentRequest:
             return None
         if record.fingerprint != self.fingerprint:
             raise IdempotencyKeyReused(
-                "this idempotency key was used with another body; take a new key for a new request",
+                "this idempotency key was used with another request; use a new key for a new request",
                 field="Idempotency-Key",
             )
         return Acceptance(record.export_id, record.status, record.body, replayed=True)
 
     def store_response(self, session: Session, export_id: str, body: str) -> None:
-        """Write the answer down, if the request has a key."""
+        """Store the response, if the request has a key."""
         if self.key is not None:
             row = {"account_id": self.account_id, "key": self.key, "fingerprint": self.fingerprint}
             session.execute(_INSERT_RECORD, row | {"export_id": export_id, "status": 202, "body": body})

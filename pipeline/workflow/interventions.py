@@ -1,4 +1,4 @@
-"""What a person may do to an export under way: stop it, or let it go on where it failed."""
+"""What a person may do with an active or failed export: cancel it, or retry it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from pipeline.workflow import read_model
 from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
 from pipeline.workflow.steps import TaskMessage
 
-#: Raises PreconditionFailed where the export is not as the caller saw it last.
+#: Raises PreconditionFailed if the export changed since the caller last read it.
 Precondition = Callable[[ExportView], None]
 
 
 def cancel_export(
     runtime: Runtime, account_id: str, export_id: str, actor: str, *, precondition: Precondition | None = None
 ) -> list[TaskMessage]:
-    """Stop an export that has not been handed off, and owe that to whoever must know; return what to publish.
+    """Cancel an export that has not been handed off, enqueue the notifications, and return the task messages.
 
-    The operators are told always; customs broker and warehouse where an earlier revision had been handed off, because
-    they were promised this one. Where it is cancelled already nothing is done, so that a caller whose answer was lost may
-    ask again. Raises NotFound, what `precondition` raises, and InvalidState where it has ended otherwise or was handed off.
+    The operators are always notified. Customs broker and warehouse are notified if an earlier revision was handed off,
+    because that one announced this revision. Does nothing if the export is already cancelled, so that a caller may
+    repeat a lost request. Raises NotFound, what `precondition` raises, and InvalidState if it has ended otherwise or
+    was handed off.
     """
     with runtime.db.write() as session:
         export = _lock_export(session, account_id, export_id, None)
@@ -41,7 +42,7 @@ def cancel_export(
         _check_precondition(session, export, precondition)
         handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
-            raise InvalidState("the export was handed off already; it can no longer be cancelled, but amended")
+            raise InvalidState("the export was handed off already and cannot be cancelled; amend it")
         transition_export(session, export_id, ExportState.CANCELLED, finished_at=database_now())
         session.execute(
             update(Step)
@@ -60,13 +61,13 @@ def cancel_export(
 def retry_export(
     runtime: Runtime, account_id: str, export_id: str, actor: str, *, precondition: Precondition | None = None
 ) -> list[TaskMessage]:
-    """Let a failed export go on from where it failed, with all its attempts again; return what to publish.
+    """Resume a failed export at the failed step, with all attempts again; return the task messages.
 
-    Raises NotFound, what `precondition` raises, and InvalidState where it has not failed.
+    Raises NotFound, what `precondition` raises, and InvalidState if it has not failed.
     """
     with runtime.db.write() as session:
         if _lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
-            raise InvalidState("the export has not failed, so there is nothing to retry")
+            raise InvalidState("the export has not failed; only a failed export can be retried")
         transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
         rows = session.execute(
             update(Step)
@@ -90,7 +91,7 @@ def retry_export(
 
 
 def _lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:
-    """Lock the export's row and return it, once it is as the caller expects it."""
+    """Lock the export's row and return it; raise NotFound, Purged, or what `precondition` raises."""
     export = session.get(Export, export_id, with_for_update=True)
     if export is None or export.account_id != account_id:
         raise NotFound(f"there is no export {export_id}")

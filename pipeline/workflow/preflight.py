@@ -1,4 +1,4 @@
-"""Approved plans: their hash, what speaks against executing them, and the snapshots that are kept."""
+"""Preflight of approved plans: all checks before execution, and the plan snapshots."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from pipeline.exports.schemas.plan import Plan
 
 @dataclass(frozen=True)
 class Findings:
-    """What a person should know about a plan, and the waivers that take some of it upon the account."""
+    """The findings of a plan, and the waivers with which the account accepts some of them."""
 
     all: Sequence[Finding]
     waivers: Sequence[Waiver] = ()
@@ -56,21 +56,21 @@ class Findings:
 
 
 def evaluate_plan(session: Session, account_id: str, plan: Plan, *, on: date, amends: Export | None = None) -> Findings:
-    """Return everything that a person should know about the plan: the rules go by its entries' dates, waivers by `on`.
+    """Return all findings of the plan: rules apply by the dates of its entries, waivers by `on`.
 
-    `on` is the day of the check. `amends` is the export that the plan is to replace.
+    `on` is the day of the check. `amends` is the export that the plan replaces.
     """
     found = [*check_plan_alone(plan, on=on), *packages.check_used_ssccs(session, account_id, plan, amends)]
     return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on))
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
-    """Return what the plan alone tells on the day `on`, without its account: of its packages, then of customs."""
+    """Return the findings that need only the plan, on the day `on`: first of its packages, then of customs."""
     return [*packages.check_plan(plan), *run.check_plan(plan, on=on)]
 
 
 def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightReport:
-    """Return what is told of a plan that has these findings."""
+    """Return the preflight report of a plan with these findings."""
     listed = top_findings(findings)
     return PreflightReport(
         executable=not any(finding.severity == "block" for finding in findings),
@@ -82,12 +82,12 @@ def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightRe
 
 
 def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Finding]:
-    """Return what execution would find, and what it would refuse, by the same checks; nothing is written.
+    """Return the findings and refusals that an execution would return, by the same checks; nothing is written.
 
-    Raises InvalidAccountScope of a plan of another account.
+    Raises InvalidAccountScope if the plan belongs to another account.
     """
     check_account(caller, hashed.plan)
-    # What concerns the whole plan comes first: of very many findings the last are not listed.
+    # Findings about the whole plan come first, because a very long list is cut at its end.
     now = runtime.clock()
     refused = approval_findings(hashed.plan, now)
     with runtime.db.read() as session:
@@ -98,13 +98,13 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Find
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
         if executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
-        # The labels of the batch's own export are no hindrance: a changed plan takes its place.
+        # A changed plan replaces the batch's own export, so its labels are free for it.
         found = evaluate_plan(session, caller.account_id, hashed.plan, on=now.date(), amends=executed)
         return [*refused, *found.all]
 
 
 def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
-    """Return as a finding that the plan may not be executed at `now`, for want of an approval that is in force."""
+    """Return a finding if the plan has no approval that is valid at `now`, else an empty list."""
     try:
         check_approval(plan, now)
     except (PlanNotApproved, PlanExpired) as refused:
@@ -113,7 +113,7 @@ def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
 
 
 def _refusal_finding(rule: str, refused: Refused) -> Finding:
-    # A refusal says what is wrong, and after a semicolon what to do.
+    # A refusal's message says what is wrong, then after a semicolon what to do.
     problem, _, remedy = refused.message.partition("; ")
     return Finding(
         rule=rule,
@@ -125,9 +125,9 @@ def _refusal_finding(rule: str, refused: Refused) -> Finding:
 
 
 def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> RegisteredPlan:
-    """Keep an approved plan for a later execution; the same plan twice is one.
+    """Store an approved plan for a later execution; registering the same plan again changes nothing.
 
-    Raises PlanNotApproved and PlanExpired, and AlreadyExecuted where its batch was executed with another plan.
+    Raises PlanNotApproved and PlanExpired, and AlreadyExecuted if its batch was executed with another plan.
     """
     check_account(caller, hashed.plan)
     check_approval(hashed.plan, runtime.clock())
@@ -137,14 +137,14 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
         if executed is not None and executed.plan_hash != hashed.plan_hash:
             raise already_executed(executed)
         if executed is not None and executed.purged_at is not None:
-            # It is executed, and its time is over: sent again, it answers with that export, and nothing of it is kept.
+            # The export was purged: the response names it, and the plan's payload is not stored again.
             return RegisteredPlan(executed.plan_id, hashed.plan.batch_id, hashed.plan_hash, created=False)
         plan_id, created = store_snapshot(session, caller, hashed, document)
     return RegisteredPlan(plan_id, hashed.plan.batch_id, hashed.plan_hash, created)
 
 
 def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
-    """Return what is kept of the plan registered for the request's batch, of the newest where there are several.
+    """Return the snapshot of the plan registered for the request's batch, the newest if there are several.
 
     Raises NotFound.
     """
@@ -166,13 +166,13 @@ def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteReque
 
 
 def load_snapshot(stored: PlanSnapshot) -> HashedPlan:
-    """Return the plan that a row keeps.
+    """Return the plan of a snapshot.
 
-    Raises InvalidState where it was purged, ValueError where the row is damaged, PlanHashMismatch where the plan is.
+    Raises InvalidState if it was purged, ValueError if the row is damaged, PlanHashMismatch if the plan is changed.
     """
     if stored.document == PURGED:
         raise InvalidState(
-            f"the plan {stored.plan_hash} of batch {stored.batch_id} was purged when its retention ended; send it as `plan`",
+            f"plan {stored.plan_hash} of batch {stored.batch_id} was purged after its retention period; send it as `plan`",
             field="/batchId",
         )
     return hash_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
@@ -180,7 +180,7 @@ def load_snapshot(stored: PlanSnapshot) -> HashedPlan:
 
 _plans = table(PlanSnapshot).c
 
-# Locked, so that no purge takes it away between here and the export that is made of it.
+# Locked, so that no purge removes it before the export that uses it is written.
 _FIND_SNAPSHOT: Final = (
     select(_plans.id, (_plans.document == PURGED).label("purged"))
     .where(
@@ -213,9 +213,9 @@ _FIND_PARTNERS: Final = select(Partner).where(
 
 
 def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, document: str) -> tuple[str, bool]:
-    """Write the plan's snapshot, its canonical JSON `document`, unless it is there; return its id and whether it is new.
+    """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new.
 
-    What was purged and is sent again is kept anew.
+    A purged plan that is sent again gets its document back.
     """
     existing = session.execute(
         _FIND_SNAPSHOT, _batch_params(caller, hashed.plan.batch_id) | {"of_hash": hashed.plan_hash}
@@ -241,9 +241,9 @@ def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, documen
 
 
 def find_executed_export(session: Session, caller: Caller, batch_id: str) -> Export | None:
-    """Return the newest revision of the batch's export; None where it was never executed.
+    """Return the newest revision of the batch's export, or None if the batch was never executed.
 
-    What test keys execute and what live ones do are batches of their own, whatever they are called.
+    Test keys and live keys have separate batches, even if the batch ids are equal.
     """
     return session.scalars(_FIND_EXECUTED, _batch_params(caller, batch_id)).first()
 
@@ -253,35 +253,35 @@ def _batch_params(caller: Caller, batch_id: str) -> dict[str, Any]:
 
 
 def already_executed(executed: Export) -> AlreadyExecuted:
-    """Return the refusal of a plan whose batch was executed with another one."""
+    """Return the error for a plan if its batch was executed with another plan."""
     return AlreadyExecuted(
-        f"batch {executed.batch_id} is export {executed.id}, made of plan {executed.plan_hash}; send a changed plan to"
-        f" /api/exports/{executed.id}/amend, or give it a batch id of its own",
+        f"batch {executed.batch_id} was executed as export {executed.id} with plan {executed.plan_hash}; send a changed"
+        f" plan to /api/exports/{executed.id}/amend, or use a new batch id",
         field="/batchId",
         details={"exportId": executed.id, "planHash": executed.plan_hash, "revision": executed.revision},
     )
 
 
 def check_account(caller: Caller, plan: Plan) -> None:
-    """Raise InvalidAccountScope where the plan is of another account than the caller."""
+    """Raise InvalidAccountScope if the plan belongs to another account than the caller."""
     if plan.account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {plan.account_id}", field="/plan/accountId")
 
 
 def check_approval(plan: Plan, now: datetime) -> None:
-    """Raise PlanNotApproved or PlanExpired where the plan may not be executed at `now`."""
+    """Raise PlanNotApproved or PlanExpired if the plan may not be executed at `now`."""
     if plan.approval is None:
-        raise PlanNotApproved("the plan carries no approval; have it approved, then send it", field="/plan/approval")
+        raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
     expires_at = plan.approval.expires_at
     if expires_at is not None and expires_at <= now:
         raise PlanExpired(
-            f"the approval expired at {expires_at.isoformat()}; have the plan approved anew",
+            f"the approval expired at {expires_at.isoformat()}; have the plan approved again",
             field="/plan/approval/expiresAt",
         )
 
 
 def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
-    """Raise UnknownPartner or PartnerNotLive where the plan names a partner that this caller cannot reach."""
+    """Raise UnknownPartner or PartnerNotLive if the plan names a partner that this caller cannot reach."""
     required = (
         ("customs_broker", plan.broker.id, "/plan/broker/id"),
         ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
@@ -296,15 +296,15 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         partner = partners.get((kind, partner_id))
         noun = kind.replace("_", " ")
         if partner is None:
-            raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another", field=field)
+            raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another one", field=field)
         state = PartnerState(partner.state)
-        # What is marked test may be tried out before it is live.
+        # A test key may use a test partner before the partner is live.
         tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
         if state is not PartnerState.LIVE and not tried_out:
             remedy = describe_activation(caller.account_id, partner_id, state)
             raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
         if caller.mode == "test" and not partner.test:
             raise UnknownPartner(
-                f"the {noun} {partner_id} is live and a test key must not reach it; name one that is marked test",
+                f"the {noun} {partner_id} is live and a test key must not reach it; name a test partner",
                 field=field,
             )

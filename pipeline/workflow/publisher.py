@@ -1,4 +1,4 @@
-"""Workers and senders of messages inside this process."""
+"""The publisher thread and the embedded workers of this process."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 
 
 class Publisher:
-    """Sends task messages from a thread of its own, so that no request waits for the message broker.
+    """Sends task messages from its own thread, so that no request waits for the message broker.
 
-    What does not fit its backlog is dropped: the sweep finds the steps of every accepted export anyway.
+    Messages that do not fit its backlog are dropped: the sweeper finds the steps of every accepted export anyway.
     """
 
     def __init__(self, backlog: int) -> None:
@@ -31,11 +31,11 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what is held, for at most five seconds, and end."""
+        """Send the backlog, for at most five seconds, and end the thread."""
         try:
             self._backlog.put(None, timeout=1)
         except queue.Full:
@@ -43,11 +43,11 @@ class Publisher:
         self._thread.join(timeout=5)
 
     def publish_export(self, export_id: str, units: int) -> None:
-        """Have the task messages of a new export published soon."""
+        """Send the task messages of a new export soon."""
         self.publish(initial_tasks(export_id, units))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
-        """Have messages sent soon for what is owed."""
+        """Send the task messages soon."""
         if not tasks:
             return
         try:
@@ -60,26 +60,26 @@ class Publisher:
             try:
                 publish(tasks)
             except Exception:
-                # A thread that ends here would silence all later task messages.
+                # If this thread ended, no task message would be sent any more.
                 log.exception("publisher_raised")
 
 
 class EmbeddedWorker:
-    """Workers inside this process, for the message broker inside this process: threads that may be left behind.
+    """Workers inside this process, for the message broker inside this process: daemon threads that need not end.
 
-    Each takes whatever comes: which queues are consumed is one choice for all workers of a process.
+    Each worker takes every kind of task: all workers of a process consume the same queues.
     """
 
     def __init__(self, senders: int) -> None:
-        """There are two more than the `senders` that destinations may keep which do not answer, for everything else."""
+        """Prepare two threads more than `senders`, the number that unresponsive destinations may hold."""
         self._ready = threading.Semaphore(0)
         self._threads = [self._thread(number) for number in range(1, senders + 3)]
 
     def start(self, timeout_seconds: float = 60) -> None:
-        """Begin to work, and return once messages are consumed; raises TimeoutError where that takes longer."""
+        """Start the threads and return when all consume messages; raise TimeoutError if that takes longer."""
         deadline = time.monotonic() + timeout_seconds
-        # The first of several that begin at once imports the tasks, and the others do not wait for it: the one that is to
-        # sweep and to take commands could begin before either is known, and would do without for as long as it lives.
+        # If several workers start at once, only the first imports the tasks, and the others do not wait for it. The
+        # worker that sweeps and consumes commands could then start before both are known, and would never do either.
         app.loader.init_worker()
         for thread in self._threads:
             thread.start()
@@ -88,10 +88,10 @@ class EmbeddedWorker:
                 raise TimeoutError("the embedded worker did not start")
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """End after the tasks at hand; what was not begun stays owed in the database."""
+        """End the workers after their current tasks; work that was not started stays due in the database."""
         shutdown.request()
         state.should_stop = 0
-        # Their loops look up only when a message comes, else every two seconds: these are about no export.
+        # A worker checks for shutdown only on a message or every two seconds. These messages name no export.
         deadline = time.monotonic() + timeout_seconds
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
             for _ in alive:

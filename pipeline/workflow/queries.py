@@ -1,4 +1,4 @@
-"""Lists of an account's exports, newest first, walked by a cursor that new exports do not move."""
+"""Lists of an account's exports, newest first, with a cursor that new exports do not move."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliverySt
 
 @dataclass(frozen=True)
 class ExportFilter:
-    """Which exports are wanted; what is None, or no outcome at all, does not matter."""
+    """The wanted exports; None, or an empty `outcomes`, matches all."""
 
     state: ExportState | None = None
     broker_id: str | None = None
@@ -38,9 +38,9 @@ class ExportFilter:
 def list_exports(
     session: Session, account_id: str, filters: ExportFilter, *, cursor: str | None, limit: int
 ) -> ExportPage:
-    """Return the page behind `cursor`.
+    """Return the page after `cursor`.
 
-    Raises ValidationFailed where that is no cursor, or a time has no offset.
+    Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
     """
     derived_outcome = outcome_expression(col(Delivery.account_id) == account_id)
     query = (
@@ -63,7 +63,7 @@ def list_exports(
     if filters.accepted_before is not None:
         query = query.where(col(Export.accepted_at) < _require_offset(filters.accepted_before, "acceptedBefore"))
     if cursor is not None:
-        # Ids are ordered by time, so the id alone is the key of the page.
+        # Ids are ordered by time, so the id is the only key of a page.
         query = query.where(col(Export.id) < _decode_cursor(cursor))
     rows = session.execute(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
     return ExportPage(
@@ -103,14 +103,14 @@ def _decode_cursor(cursor: str) -> str:
         if not export_id.isprintable():
             raise ValueError("an id is printable")
     except ValueError:
-        message = "is no cursor of a list; leave it out to begin with the newest"
+        message = "is not a cursor of a list; leave it out to begin with the newest"
         raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
     return export_id
 
 
 def _require_offset(given: datetime, name: str) -> datetime:
     if given.tzinfo is None:
-        message = "must say its offset, such as 2026-11-24T15:04:05Z"
+        message = "must have a UTC offset, such as 2026-11-24T15:04:05Z"
         raise validation_failed([Issue(path=f"/query/{name}", message=message, code="timezone_aware")])
     return given
 
@@ -120,7 +120,7 @@ _UNSENT: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events in order; `settled` where there are none and none are to come unless somebody intervenes."""
+    """Events in order; `settled` if there are none and none will come unless a person intervenes."""
 
     events: Sequence[EventView]
     settled: bool
@@ -144,7 +144,7 @@ def _is_settled(session: Session, export_id: str) -> bool:
         .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNSENT))
         .limit(1)
     )
-    # Nobody waits for an answer to what a newer revision has replaced.
+    # A submission of a superseded export is not expected to be answered.
     superseded = exists().where(col(Export.id) == export_id, col(Export.state) == ExportState.SUPERSEDED.value)
     unanswered = sqlmodel_select(BrokerSubmission.id).where(
         ~superseded,

@@ -1,4 +1,4 @@
-"""The read model of an export: rows become the one view that every answer shows."""
+"""The read model of an export: it builds from rows the one view that every response shows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from pipeline.workflow.status_text import describe_export
 
 @dataclass(frozen=True)
 class DeliveryTally:
-    """The deliveries of one kind of message, recipient, channel and state, counted."""
+    """The number of deliveries with the same kind of message, recipient, channel and state."""
 
     event_type: str
     audience: str
@@ -55,9 +55,9 @@ class DeliveryTally:
 
 @dataclass(frozen=True)
 class ExportRows:
-    """The rows that a view is made of; `units` need not have their documents loaded.
+    """The rows of a view; the units may come without their documents.
 
-    `treatments` are the first MAX_LINES_SHOWN of `treatment_count`; `events` the newest MAX_EVENTS_SHOWN, in order.
+    `treatments` are the first MAX_LINES_SHOWN of `treatment_count`; `events` are the newest MAX_EVENTS_SHOWN, in order.
     """
 
     export: Export
@@ -77,8 +77,8 @@ class ExportRows:
 def read_export(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
     """Return the view of an export, by its id or as the newest revision of the account's batch.
 
-    Of a batch that was executed live and as a test, `test` says which. The number of queries is fixed. Raises NotFound,
-    also for what belongs to another account.
+    If a batch was executed both live and as a test, `test` selects one. The number of queries is fixed. Raises
+    NotFound, also if the export belongs to another account.
     """
     return build_view(load_export_rows(session, find_export(session, account_id, export_or_batch_id, test=test)))
 
@@ -141,7 +141,7 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
 
 
 def build_view(rows: ExportRows) -> ExportView:
-    """Return the view that `rows` amount to; a pure function of them."""
+    """Return the view of `rows`; a pure function."""
     export = rows.export
     packages = {unit.unit_no: unit for unit in rows.units}
     steps: defaultdict[int, list[Step]] = defaultdict(list)
@@ -216,7 +216,7 @@ def build_view(rows: ExportRows) -> ExportView:
 
 
 def read_customs_package(session: Session, account_id: str, customs_package_id: str) -> CustomsPackageView:
-    """Return the whole customs package; raises NotFound, also for what belongs to another account."""
+    """Return the whole customs package; raise NotFound, also if it belongs to another account."""
     found = session.execute(
         select(ExportUnit, Export.batch_id)
         .join(Export, col(Export.id) == col(ExportUnit.export_id))
@@ -260,7 +260,7 @@ def _tallies(session: Session, export_id: str) -> list[DeliveryTally]:
         col(Delivery.state),
     )
     rows = session.execute(
-        select(*kind, func.count(), func.max(col(Delivery.delivered_at)), func.max(col(Delivery.error)))  # type: ignore[call-overload]  # SQLModel knows no more than four columns
+        select(*kind, func.count(), func.max(col(Delivery.delivered_at)), func.max(col(Delivery.error)))  # type: ignore[call-overload]  # SQLModel declares at most four columns
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
         .where(col(Delivery.export_id) == export_id)
         .group_by(*kind)

@@ -1,4 +1,4 @@
-"""The render_documents step: every document of a unit, made from its recorded facts and kept in the store."""
+"""The render_documents step: it renders every document of a unit from its records and stores it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 @dataclass(frozen=True)
 class RenderedDocuments:
-    """The documents of a unit as they are to be recorded, and where they lie."""
+    """The rows of a unit's documents, and the store that holds the documents."""
 
     store: ArtifactStore
     rows: Sequence[ArtifactRow]
@@ -33,7 +33,7 @@ class RenderedDocuments:
 def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
     """Render the unit's documents one after another into the store.
 
-    Raises RendererCrashed, RendererUnavailable and StoreUnavailable, which are worth another try, and Stopped.
+    Raises RendererCrashed, RendererUnavailable and StoreUnavailable, after which a retry may succeed, and Stopped.
     """
     rows = []
     for document in render_unit(runtime, context):
@@ -43,7 +43,7 @@ def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
 
 
 def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
-    """Yield the documents of the context's unit, made from its records, one at a time; nothing is kept.
+    """Yield the documents of the context's unit one at a time, rendered from its records; nothing is stored.
 
     Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
@@ -54,12 +54,12 @@ def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:
-    """Record the documents; raises StoreUnavailable, which is worth another try."""
+    """Record the documents; raise StoreUnavailable, after which a retry may succeed."""
     return repository.record_documents(session, rendered.store, rendered.rows)
 
 
 def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:
-    # Agencies ask for more than an invoice prints: their worksheet is made from the plan's own unit.
+    # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
     with runtime.db.read() as session:
         unit = parse_unit(load_unit_row(session, context))
     return build_worksheet(unit, entry_date(unit), {line.line_ref: line.treatment_digest for line in invoice.lines})

@@ -1,4 +1,4 @@
-"""One plain sentence about an export: what it is doing, what it is waiting for, or why it stopped."""
+"""The status text of an export: one sentence about what it does, what it waits for, or why it stopped."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _STEP_TEXTS: Final = {
     "render_documents": "Rendering documents",
     "close_unit": "Closing customs packages",
     "hand_off": "Handing off to {broker}",
-    "notify_broker": "Telling the customs broker {broker}",
-    "notify_warehouse": "Telling the warehouse {warehouse}",
-    "notify_operator": "Telling the operators",
+    "notify_broker": "Notifying the customs broker {broker}",
+    "notify_warehouse": "Notifying the warehouse {warehouse}",
+    "notify_operator": "Notifying the operators",
 }
 
 _SUBMISSION_TEXTS: Final = {
-    SubmissionState.PENDING: "the handoff to {partner} is owed",
-    SubmissionState.SENT: "the handoff to {partner} is under way",
+    SubmissionState.PENDING: "the handoff to {partner} is pending",
+    SubmissionState.SENT: "the handoff to {partner} is being delivered",
     SubmissionState.DELIVERED: "waiting for {partner} to answer",
-    SubmissionState.RECEIVED: "{partner} could read it; waiting for {partner} to answer",
-    SubmissionState.ACCEPTED: "{partner} accepted it",
-    SubmissionState.REJECTED: "{partner} rejected it and names what is wrong",
+    SubmissionState.RECEIVED: "{partner} can read the handoff; waiting for {partner} to answer",
+    SubmissionState.ACCEPTED: "{partner} accepted the handoff",
+    SubmissionState.REJECTED: "{partner} rejected the handoff and names the reason",
     SubmissionState.QUERY: "{partner} asks a question",
     SubmissionState.FILED: "{partner} filed the entry",
     SubmissionState.RELEASED: "customs released the goods",
@@ -35,14 +35,14 @@ _SUBMISSION_TEXTS: Final = {
     SubmissionState.FAILED: "the handoff could not be delivered to {partner}",
 }
 
-#: What did not come before its deadline, by the status that it was missed on.
+#: What did not happen before the deadline, by the last status before it.
 _OVERDUE_TEXTS: Final = {
     SubmissionState.PENDING: "the handoff to {partner} was not delivered",
     SubmissionState.SENT: "the handoff to {partner} was not delivered",
     SubmissionState.DELIVERED: "{partner} did not answer",
-    SubmissionState.RECEIVED: "{partner} could read it, and did not answer",
-    SubmissionState.ACCEPTED: "{partner} accepted it, and did not file the entry",
-    SubmissionState.FILED: "{partner} filed the entry, and customs did not release the goods",
+    SubmissionState.RECEIVED: "{partner} can read the handoff but did not answer",
+    SubmissionState.ACCEPTED: "{partner} accepted the handoff but did not file the entry",
+    SubmissionState.FILED: "{partner} filed the entry but customs did not release the goods",
 }
 
 
@@ -54,7 +54,7 @@ def describe_export(
     submissions: Sequence[BrokerSubmission],
     undelivered: Mapping[str, int],
 ) -> str:
-    """Return the sentence; `undelivered` counts the messages given up, by recipient."""
+    """Return the sentence; `undelivered` counts the dead letters by recipient."""
     state = ExportState(export.state)
     if state is ExportState.ACCEPTED:
         return "Accepted; waiting for a worker to begin"
@@ -63,7 +63,7 @@ def describe_export(
     if state is ExportState.FAILED:
         return _describe_failed(export, unit_refs, steps)
     if state is ExportState.CANCELLED:
-        return "Cancelled before it was handed off"
+        return "Cancelled before the handoff"
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
     answers = [_describe_submission(row) for row in submissions]
@@ -86,13 +86,13 @@ def _describe_executing(export: Export, unit_refs: Mapping[int, str], steps: Seq
     open_steps = [step for step in steps if step.state == StepState.READY]
     if not open_steps:
         return "Executing; waiting for the next step"
-    # What is furthest behind holds the export up.
+    # The step that is furthest behind delays the export.
     step = min(open_steps, key=lambda step: (step.position, step.unit_no))
     doing = _STEP_TEXTS.get(step.name, step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
     sentence = f"{doing}: {export.units_closed} of {export.units_total} units are closed" if step.unit_no else doing
     if step.error:
         where = f" of {unit_refs[step.unit_no]}" if step.unit_no else ""
-        sentence += f"; attempt {max(1, step.attempts)}{where} failed and is repeated: {step.error}"
+        sentence += f"; attempt {max(1, step.attempts)}{where} failed and will be retried: {step.error}"
     return sentence
 
 
@@ -104,7 +104,7 @@ def _describe_failed(export: Export, unit_refs: Mapping[int, str], steps: Sequen
     if not export.quarantined:
         return f"Failed at {failed.name}{where}: {failed.error or export.failure}"
     return (
-        f"Quarantined at {failed.name}{where} after {failed.attempts} attempts, until it is retried or cancelled:"
+        f"Quarantined at {failed.name}{where} after {failed.attempts} attempts, until a person retries or cancels it:"
         f" {failed.error or export.failure}"
     )
 

@@ -1,4 +1,4 @@
-"""What is written when an attempt at a step fails: another try later, or the end of its export."""
+"""Failed attempts at a step: a retry later, or the failure of its export."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ log = structlog.get_logger(__name__)
 
 _steps = table(Step).c
 
-#: What is said of a step whose worker came to an end, until it is begun again.
-WORKER_LOST: Final = "its worker came to an end before it could say why"
+#: The error of a step whose worker died, until its next attempt.
+WORKER_LOST: Final = "its worker died without recording a reason"
 
 
-#: The longest pause before the next try, or the first one where that is longer: what is back is made use of within a minute.
+#: The longest pause before a retry, unless the first pause is longer: work resumes within a minute after an outage.
 MAX_RETRY_PAUSE_SECONDS: Final = 60
 
-#: How long a worker waits before it tries once more to write down why it failed.
+#: How long a worker waits before it tries again to record a failure.
 RECORD_RETRY_SECONDS = 1.0
 
 
 def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> Sequence[DeliveryStream]:
-    """Record a failed attempt: due again after a pause that doubles, or the end of the export; return the streams to publish.
+    """Record a failed attempt and return the delivery streams to publish.
 
-    An outage of what the step needs does not count as an attempt, however long it lasts. Nothing is recorded of a step that
-    another worker took meanwhile, or that was cancelled; and where the export has ended by another step, no more than why
-    this one was not finished. The export is quarantined where what ended it is no fault that we know of: see `_should_quarantine`.
+    The step is due again after a pause that doubles, or the export fails. An outage does not count as an attempt,
+    however long it lasts. Nothing is recorded if another worker claimed the step meanwhile, or if it was cancelled. If
+    the export has ended by another step, only the reason is recorded. See `_should_quarantine` for when the export is
+    quarantined.
 
-    While the database does not answer this waits, unless the process is told to end, for as long as a step may take: what
-    is not recorded would count as if the step had ended its worker, and without a database there is nothing else to do.
+    If the database does not answer, this waits for as long as a step may take, unless the process is asked to stop. An
+    unrecorded failure would count as a lost worker, and without a database the worker has nothing else to do.
     """
     reason = str(error) if isinstance(error, ExportsError) else f"{type(error).__name__} in {context.step}"
     if isinstance(error, Retryable):
@@ -63,7 +64,7 @@ def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> 
         except DatabaseBusy as busy:
             log.warning("step_failure_not_recorded", reason=str(busy))
             if shutdown.is_requested() or time.monotonic() > until:
-                return []  # its lease runs out, and the sweep owes the step again
+                return []  # its lease expires, and the sweeper publishes the step again
             time.sleep(RECORD_RETRY_SECONDS)
 
 
@@ -71,7 +72,8 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
     outage = isinstance(error, OUTAGES)
     exhausted = not outage and context.attempt >= runtime.settings.step_max_attempts
     with runtime.db.write() as session:
-        # The export's row first, as by every writer of its log: who waited for it sees what came of it meanwhile.
+        # Lock the export's row first, as every writer of its log does: after the wait this transaction sees the newest
+        # state.
         at = events.lock_export(session, context.export_id)
         if not _lock_if_held(session, context):
             return []
@@ -80,7 +82,8 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
             return []
         if exhausted or isinstance(error, Terminal):
             return _fail_export(session, context, error, reason, at)
-        # The fence counts all tries, also those that are not to count: of a long outage every second, fourth, eighth is told.
+        # The fence counts all tries, also those that are not attempts. Of a long outage only tries 1, 2, 4, 8, ... are
+        # logged.
         if not outage or context.fence.bit_count() == 1:
             fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
             events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)], at=at)
@@ -97,7 +100,7 @@ def _retry_pause(settings: Settings, tries: int) -> float:
 
 
 def _lock_if_held(session: Session, context: StepContext) -> bool:
-    """Tell whether the step is still the caller's, and keep it so until the transaction ends."""
+    """Return whether the caller still holds the step; lock it until the transaction ends."""
     here = select(col(Step.fence)).where(*context_where(context), col(Step.state) == StepState.READY.value)
     return session.scalar(here.with_for_update()) == context.fence
 
@@ -107,7 +110,7 @@ def _update_step(session: Session, context: StepContext, **values: Any) -> None:
 
 
 def _should_quarantine(error: Exception) -> bool:
-    """Tell whether the error is no fault that we know of: something ended what worked, or nobody foresaw it."""
+    """Return whether the error killed a process or is unknown: a lost worker, a crashed renderer, any other error."""
     return isinstance(error, RendererCrashed | WorkerLost) or not isinstance(error, ExportsError)
 
 
@@ -142,7 +145,7 @@ def _fail_export(
         due_at=None,
         finished_at=database_now(),
     )
-    # The other units keep their place but are owed nothing until somebody retries the export; who holds a step of one of
+    # The steps of other units stay ready but are not due until a person retries the export. A worker that holds one of
     # them may finish it.
     session.execute(
         update(Step)

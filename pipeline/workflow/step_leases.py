@@ -1,4 +1,4 @@
-"""Who holds a step, and until when: leases on the database's clock, and a fence that tells one holder from the next."""
+"""Step leases: who holds a step until when, on the database's clock, with a fence that rejects former holders."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ THIS_STEP: Final = (
 
 
 def has_steps(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
-    """Return the condition that an export is made of the steps with these names, `count` of them, and of no others.
+    """Return the condition that an export consists of exactly the `count` steps with these names.
 
-    It is otherwise where another version of the service accepted it. A worker that took a step of it would open the next
-    by its own table, and leave out what it does not know. All units of an export have the same steps: one of them tells.
+    It is false if another version of the service accepted the export. A worker that claimed such a step would open the
+    next one by its own table, and skip steps that it does not know. All units have the same steps, so one unit is
+    checked.
     """
     other = table(Step).alias()
     here = and_(other.c.export_id == export_id, other.c.unit_no.in_((EXPORT_LEVEL, FIRST_UNIT)))
@@ -45,7 +46,7 @@ def has_steps(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
 
 
 def export_is_active(export_id: Any) -> ColumnElement[bool]:
-    """Return the condition that the export has not ended: of one that has, no step is begun."""
+    """Return the condition that the export has not ended; no step of an ended export is started."""
     return exists().where(_exports.id == export_id, _exports.state.in_(ACTIVE_STATES))
 
 
@@ -80,7 +81,7 @@ _CLAIM: Final = (
     .returning(_steps.fence, _steps.attempts)
 )
 
-#: Takes a step that has just been opened in this very transaction: nobody else can have seen it owed.
+#: Claims a step that this transaction has just opened: no other worker can have seen it ready.
 _CLAIM_OPENED: Final = (
     update(table(Step))
     .where(*THIS_STEP, _steps.state == StepState.WAITING.value, export_is_active(bindparam("at_export")))
@@ -98,10 +99,11 @@ _CLAIM_OPENED: Final = (
 def claim_step(
     runtime: Runtime, export_id: str, unit_no: int, name: str, *, starts_export: bool, step_names: Collection[str]
 ) -> StepContext | None:
-    """Take the step's lease, on the database's clock; None where it is done, held, not due or its export has ended.
+    """Claim the step's lease (database time). Return None if the step is done, leased or not due, or its export ended.
 
-    `starts_export` says that this step is the first of its unit, so that the export is executing from now on; `step_names` names the
-    steps that an export is made of in this version. One that is made of others is left to whoever knows them.
+    `starts_export` says that this is the first step of its unit, so that the export is executing from now on.
+    `step_names` are the steps of an export in this version. An export with other steps is left to workers of its
+    version.
     """
     here = step_params(export_id, unit_no, name) | {"step_names": [*step_names], "step_count": len(step_names)}
     with runtime.db.write() as session:
@@ -117,9 +119,9 @@ def claim_step(
 def claim_opened_step(
     session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str
 ) -> StepContext | None:
-    """Open the step that follows the context's and take its lease, in the transaction that opens it.
+    """Open the step after the context's and claim its lease, in the same transaction.
 
-    None, and nothing is opened, where the export has ended.
+    Return None, and open nothing, if the export has ended.
     """
     lease = {"lease_seconds": runtime.settings.lease_seconds}
     opened = session.execute(_CLAIM_OPENED, step_params(context.export_id, unit_no, name) | lease)
@@ -129,7 +131,7 @@ def claim_opened_step(
 
 
 def release_step(runtime: Runtime, context: StepContext) -> None:
-    """Let go of a claimed step as if it had not been begun, so that another worker may take it at once."""
+    """Release a claimed step without counting the attempt, so that another worker may claim it at once."""
     with runtime.db.write() as session:
         session.execute(
             update(Step)
@@ -139,7 +141,7 @@ def release_step(runtime: Runtime, context: StepContext) -> None:
 
 
 def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease]:
-    """Renew the lease while the block works, so that a long step is not taken for a dead one."""
+    """Renew the lease while the block runs, so that a long step does not look abandoned."""
     lease = runtime.settings.lease_seconds
 
     def renew() -> bool:
@@ -157,22 +159,22 @@ def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager
 
 
 def holds_lease(runtime: Runtime, context: StepContext) -> bool:
-    """Tell whether the step is still the caller's to finish."""
+    """Return whether the caller still holds the step."""
     with runtime.db.read() as session:
         row = session.execute(select(col(Step.state), col(Step.fence)).where(*context_where(context))).one()
     return bool(row.state == StepState.READY.value and row.fence == context.fence)
 
 
 def step_where(export_id: str, unit_no: int, name: str) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition that picks one step."""
+    """Return the condition that selects one step."""
     return col(Step.export_id) == export_id, col(Step.unit_no) == unit_no, col(Step.name) == name
 
 
 def step_params(export_id: str, unit_no: int, name: str) -> dict[str, Any]:
-    """Return the parameters that pick one step in a statement on THIS_STEP."""
+    """Return the parameters that select one step in a statement on THIS_STEP."""
     return {"at_export": export_id, "at_unit": unit_no, "at_step": name}
 
 
 def context_where(context: StepContext) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition that picks the context's step."""
+    """Return the condition that selects the context's step."""
     return step_where(context.export_id, context.unit_no, context.step)

@@ -1,4 +1,4 @@
-"""The steps of an export, in their order."""
+"""The steps of an export, in their order, and the rows and task messages made from them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
 class StepSpec:
     """One row of the pipeline.
 
-    `prepare` does what is slow or reaches outside, in no transaction, and may run more than once; `write` puts its
-    result into the database in the one transaction that also marks the step done, and so takes effect exactly once.
-    `opens` names the steps that may begin then. The worker that finished a step carries on with the first of them
-    itself where `continues_inline` says that this is cheaper than another message. `needs_renderer` says that the step needs the process's renderer.
+    `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
+    in the transaction that also marks the step done, so it takes effect exactly once. `opens` names the steps that may
+    start then. If `continues_inline`, the worker runs the first of them itself, because that is cheaper than another
+    message. `needs_renderer` says that the step needs the process's renderer.
     """
 
     name: str
@@ -82,12 +82,12 @@ STEPS: Final[tuple[StepSpec, ...]] = (
         continues_inline=True,
         needs_renderer=True,
     ),
-    # The last unit to close opens the handoff; which one that is, the database counts.
+    # The last unit to close opens the handoff; the database counts to find the last one.
     StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues_inline=True),
     StepSpec("hand_off", False, handoff.write_handoff, prepare=handoff.prepare_handoff, opens=NOTIFY_STEPS),
     StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
     StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),
-    # The operator hears that the export is executed once it is: the last of the three releases what is owed to them.
+    # The operators are notified only of an executed export: the last of the three steps releases their notification.
     StepSpec("notify_operator", False, _write_nothing),
 )
 STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
@@ -95,7 +95,7 @@ STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """Something that became owed and wants a message: a step, or the deliveries to one recipient by one channel."""
+    """Work to publish: a step, or the delivery stream to one recipient over one channel."""
 
     export_id: str
     unit_no: int = EXPORT_LEVEL
@@ -106,10 +106,10 @@ class TaskMessage:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one call of run_step() came to.
+    """The result of one call of run_step().
 
-    `completed` are the steps made here, in order; `tasks` what they opened beyond the caller's own chain; `halted` tells
-    that the next step is not to be tried now.
+    `completed` are the steps done here, in order; `tasks` is the work that they opened beyond the caller's own chain.
+    `halted` says that the next step must not be tried now.
     """
 
     completed: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class StepResult:
 
 
 def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
-    """Return the rows of every step of a new export: the first of each unit is owed from `due_at`, the rest wait."""
+    """Return the rows of all steps of a new export: the first of each unit is ready, due at `due_at`; the rest wait."""
     rows = []
     per_unit = [spec for spec in STEPS if spec.per_unit]
     for unit_no in (*unit_nos, EXPORT_LEVEL):

@@ -1,4 +1,4 @@
-"""What is due and held by nobody, found again."""
+"""The sweeper's search for due work that no lease holds."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
 
 def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None = None) -> list[TaskMessage]:
-    """Return the steps and deliveries that are due and that nobody holds, oldest first; the sweep publishes them.
+    """Return the steps and deliveries that are due and not leased, oldest first; the sweeper publishes them.
 
-    There are no more than `steps` and `streams` of them; where that is not said, no more than `sweep_limit` of each.
+    Returns at most `steps` and `streams` of them, by default `sweep_limit` of each. Includes steps with no attempts
+    left; claiming one quarantines its export.
 
-    A step that ended its worker as often as it may be begun is among them: whoever takes it does nothing of it, but
-    quarantines its export.
-
-    Each is put off by `stalled_seconds` as it is returned, so that any number of sweeps at once does no harm. What another
-    version of the service accepted, with other steps, is left to that version's.
+    Moves the due time of each returned item by `stalled_seconds`, so that concurrent sweeps do not repeat each other.
+    Leaves exports with other steps to the version of the service that accepted them.
     """
     settings = runtime.settings
     due = (
@@ -67,10 +65,10 @@ _steps = table(Step).c
 
 
 def stagger_lost_steps(session: Session, settings: Settings) -> None:
-    """Have each step that came to an end without a word, twice or more, begun again at a moment of its own.
+    """Give each step whose worker died at least twice its own random retry time.
 
-    Whatever a process works on ends with it, and all of it is due again at once: begun together once more, it would end
-    together once more, and what only stood beside the poison would be taken for it.
+    All steps of a dead process become due at once. If they started together again, they would die together again, and
+    sound steps would be quarantined with the poison message.
     """
     lost = (
         _steps.state == StepState.READY.value,
@@ -82,15 +80,15 @@ def stagger_lost_steps(session: Session, settings: Settings) -> None:
     found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*lost)
     found = found.where(export_is_active(_steps.export_id)).limit(settings.sweep_limit)
     staggered = [
-        step_params(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - no secret
+        step_params(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - not a secret
         for *at, fence in session.execute(found).all()
     ]
     if staggered:
         later = database_now(bindparam("pause"))
         session.execute(
             update(table(Step))
-            # All of it again: whoever was only slow may have renewed its lease meanwhile, or finished. Of an export that
-            # has ended meanwhile nothing is due.
+            # The conditions are checked again: a slow worker may have renewed its lease meanwhile, or finished. Steps
+            # of an export that has ended meanwhile are not due.
             .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *lost)
             .values(error=WORKER_LOST, lease_until=later, due_at=later),
             staggered,

@@ -146,7 +146,7 @@ def test_filter_by_several_outcomes_finds_all(runtime: Runtime) -> None:
     [
         (SubmissionState.PENDING, "overdue: the handoff to br_1 was not delivered by 2026-11-24 16:00:00 UTC"),
         (SubmissionState.DELIVERED, "overdue: br_1 did not answer by 2026-11-24 16:00:00 UTC"),
-        (SubmissionState.FILED, "overdue: br_1 filed the entry, and customs did not release the goods by 2026-11-24"),
+        (SubmissionState.FILED, "overdue: br_1 filed the entry but customs did not release the goods by 2026-11-24"),
     ],
 )
 def test_status_text_names_the_overdue_status_and_deadline(

@@ -292,7 +292,7 @@ def test_fully_forged_log_does_not_match_the_checkpoint(workflow: WorkflowHarnes
     assert (found.intact, found.exports) == (True, 1), export_id
     assert (
         audit.find_mismatch(stated, found)
-        == "the log has as many exports and events as the checkpoint counts, but they are others"
+        == "the log has as many exports and events as the checkpoint counts, but other ones"
     )
 
 

@@ -1,4 +1,4 @@
-"""What somebody does who may do anything to the database: the guards are off meanwhile, and on again after."""
+"""An attacker with full access to the database: its guards are turned off, and turned on again afterwards."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ GUARDED = ("events", "attempts")
 
 @contextmanager
 def open_unguarded(database: Database) -> Iterator[sa.Connection]:
-    """Give a connection on which the log can be changed; what is done is committed when the block ends."""
+    """Yield a connection on which the log can be changed; commit when the block ends."""
     if not database.is_sqlite:
         with database.engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
             yield connection
         return
-    # Whoever opens the file for himself is asked nothing about foreign keys.
+    # A process that opens the file itself need not check foreign keys.
     engine = sa.create_engine(database.url)
     with engine.begin() as connection:
         names = ", ".join(f"'{name}'" for name in GUARDED)
@@ -31,6 +31,6 @@ def open_unguarded(database: Database) -> Iterator[sa.Connection]:
         for name, _ in triggers:
             connection.execute(sa.text(f"DROP TRIGGER {name}"))
         yield connection
-        for _, made in triggers:
-            connection.execute(sa.text(made))
+        for _, definition in triggers:
+            connection.execute(sa.text(definition))
     engine.dispose()

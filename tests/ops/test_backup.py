@@ -1,4 +1,4 @@
-"""A copy taken while exports are under way brings each to its end when it is put back, told under the ids of before."""
+"""A backup taken while exports run: after a restore each export ends, and its messages keep their ids."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.support.servers import PostgreSQL, poll
 from tests.workflow.conftest import WorkflowHarness
 
 CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
-#: How far each export has come when the copy is taken: nothing, one step, a step that is held, documents, all but the telling.
+#: The progress of each export at the backup: nothing, one step, a leased step, documents, all but two notify steps.
 STAGES: Sequence[Sequence[tuple[int, str]]] = (
     (),
     ((1, "record_packages"),),
@@ -50,14 +50,14 @@ STAGES: Sequence[Sequence[tuple[int, str]]] = (
     ((1, "record_packages"), (1, "render_documents")),
     ((1, "record_packages"), (1, "render_documents"), (0, "notify_warehouse")),
 )
-HELD = 2
+LEASED = 2
 
 Open = Callable[[str, str], Runtime]
 
 
 @pytest.fixture
 def open_service() -> Iterator[Open]:
-    """Open a service on a database and a store; its leases are short."""
+    """Return a function that opens a service with short leases on a database and a store."""
     runtimes: list[Runtime] = []
 
     def start(database_url: str, artifacts_url: str) -> Runtime:
@@ -79,7 +79,7 @@ def take(runtime: Runtime, name: str) -> str:
 
 
 def start_exports(runtime: Runtime) -> list[str]:
-    """Have exports at every stage, one of them held by a worker; return their ids."""
+    """Start exports at every stage, one of them with a leased step; return their ids."""
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
         facts = {"id": partner_id, "kind": kind, "name": "of a test", "test": True, "live": True}
@@ -91,7 +91,7 @@ def start_exports(runtime: Runtime) -> list[str]:
             assert step in run_step(runtime, export_id, unit_no, step).completed
         exports.append(export_id)
     assert (
-        claim_step(runtime, exports[HELD], 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
+        claim_step(runtime, exports[LEASED], 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
         is not None
     )
     return exports
@@ -103,7 +103,7 @@ def state(runtime: Runtime, export_id: str) -> str:
 
 
 def finish(runtime: Runtime, exports: Sequence[str]) -> None:
-    """Sweep as workers do until all exports are executed and nothing is owed."""
+    """Sweep as workers do until all exports are executed and no delivery is pending."""
 
     def swept() -> bool:
         tasks: list[TaskMessage] = find_due(runtime)
@@ -112,11 +112,13 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
             if task.step is not None:
                 tasks += run_step(runtime, task.export_id, task.unit_no, task.step).tasks
             elif task.partner_id and task.channel:
-                with suppress(Fenced):  # leases are short here: on a busy machine one may be over, and it is owed again
+                with suppress(
+                    Fenced
+                ):  # leases are short here: on a busy machine one may expire, and the delivery is due again
                     sender.deliver_stream(runtime, task.export_id, task.partner_id, task.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not count_pending(runtime)
 
-    poll(swept, 200, "they did not end")
+    poll(swept, 200, "the exports did not end")
 
 
 def count_pending(runtime: Runtime) -> int:
@@ -132,12 +134,12 @@ def ids(runtime: Runtime, table: type[SQLModel], exports: Sequence[str], state: 
 
 
 def check_promises(original: Runtime, restored: Runtime, exports: Sequence[str], delivered: set[str]) -> None:
-    """The restored service brings every export to its end, with the same messages, and repeats none that it knows of."""
-    attempts_before = tries(restored)
+    """Check that the restored service finishes every export with the same messages and repeats no known delivery."""
+    attempts_before = count_attempts(restored)
     finish(restored, exports)
     finish(original, exports)
     assert ids(restored, Notification, exports) == ids(original, Notification, exports)
-    assert {row: count for row, count in tries(restored).items() if row in delivered} == {
+    assert {row: count for row, count in count_attempts(restored).items() if row in delivered} == {
         row: count for row, count in attempts_before.items() if row in delivered
     }
     assert audit.verify_chains(restored).intact
@@ -146,12 +148,12 @@ def check_promises(original: Runtime, restored: Runtime, exports: Sequence[str],
             restored.store.get(sha256)
 
 
-def tries(runtime: Runtime) -> dict[str, int]:
+def count_attempts(runtime: Runtime) -> dict[str, int]:
     with runtime.db.read() as session:
         return {row.id: row.attempts for row in session.scalars(select(Delivery))}
 
 
-def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
+def test_create_backup_during_writes_can_be_restored_and_continued(
     open_service: Open, sqlite_url: str, tmp_path: Path
 ) -> None:
     original = open_service(sqlite_url, f"file:{tmp_path / 'artifacts'}")
@@ -169,15 +171,15 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     writer = threading.Thread(target=accept_more)
     writer.start()
     try:
-        poll(lambda: len(late) > 1, 30, "nothing is accepted")
-        made = backup.create_backup(original, tmp_path / "copy")
+        poll(lambda: len(late) > 1, 30, "no export was accepted")
+        taken = backup.create_backup(original, tmp_path / "copy")
         accepted = len(late)
-        poll(lambda: len(late) > accepted, 30, "nobody could write after the copy")
+        poll(lambda: len(late) > accepted, 30, "no export was accepted after the backup")
     finally:
         over.set()
         writer.join()
-    assert len(exports) <= made.exports <= len(exports) + len(late)
-    assert made.documents > 0
+    assert len(exports) <= taken.exports <= len(exports) + len(late)
+    assert taken.documents > 0
 
     home = tmp_path / "restored"
     shutil.copytree(tmp_path / "copy", home)
@@ -189,7 +191,7 @@ def test_sqlite_is_copied_while_exports_are_accepted_and_goes_on_from_the_copy(
     check_promises(original, restored, exports, delivered)
 
 
-def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() -> None:
+def test_documented_backup_takes_the_checkpoint_first() -> None:
     lines = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8").splitlines()
     steps = [
         name
@@ -200,7 +202,7 @@ def test_checkpoint_of_the_log_is_taken_before_the_copy_that_is_to_match_it() ->
     assert steps == ["audit checkpoint", "exports backup /", "audit checkpoint", "pg_dump --enable"]
 
 
-def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(workflow: WorkflowHarness, tmp_path: Path) -> None:
+def test_create_backup_in_used_folder_is_refused(workflow: WorkflowHarness, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     backup.create_backup(workflow.runtime, folder)
     before = (folder / backup.DATABASE).read_bytes()
@@ -209,43 +211,41 @@ def test_copy_goes_nowhere_else_than_into_a_folder_of_its_own(workflow: Workflow
     assert (folder / backup.DATABASE).read_bytes() == before
 
 
-def test_document_that_is_gone_or_rotten_is_named_and_all_else_is_copied(
-    workflow: WorkflowHarness, tmp_path: Path
-) -> None:
+def test_create_backup_lists_missing_and_damaged_documents(workflow: WorkflowHarness, tmp_path: Path) -> None:
     export_id, documents = render_export(workflow)
     (lost, lost_file), (rotten, rotten_file), *sound = documents
     read_stored(tmp_path, lost).unlink()
     read_stored(tmp_path, rotten).write_bytes(b"not what was stored")
-    made = backup.create_backup(workflow.runtime, tmp_path / "copy")
-    assert sorted(made.missing, key=lambda each: each.filename != lost_file) == [
+    taken = backup.create_backup(workflow.runtime, tmp_path / "copy")
+    assert sorted(taken.missing, key=lambda each: each.filename != lost_file) == [
         backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
         backup.MissingDocument(export_id, rotten_file, f"document {rotten} has changed in the store; its hash does not fit"),
     ]
     copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
-    assert (copied, made.documents, made.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)
+    assert (copied, taken.documents, taken.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)
     assert (tmp_path / "copy" / backup.DATABASE).exists()
 
 
 class UnreachableStore(ArtifactStore):
-    """A store that goes away after its first document, until it is told to come back."""
+    """A store that stops answering after its first document, until `back` is set."""
 
-    asked = 0
+    calls = 0
     back = False
 
     def get(self, sha256: str) -> bytes:
-        """Return a document, the first time."""
-        self.asked += 1
-        if self.asked > 1 and not self.back:
-            raise StoreUnavailable("it was told to be away")
+        """Return a document, but only the first time while the store is away."""
+        self.calls += 1
+        if self.calls > 1 and not self.back:
+            raise StoreUnavailable("the store is away")
         return super().get(sha256)
 
     def has(self, sha256: str) -> bool:
-        """Say that nothing can be said."""
-        raise StoreUnavailable("it was told to be away")
+        """Raise StoreUnavailable, as an unreachable store does."""
+        raise StoreUnavailable("the store is away")
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new folder", "empty folder"])
-def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
+def test_create_backup_that_fails_leaves_nothing_and_can_be_repeated(
     workflow: WorkflowHarness, tmp_path: Path, *, is_new: bool
 ) -> None:
     _, documents = render_export(workflow)
@@ -261,7 +261,7 @@ def test_copy_that_fails_leaves_nothing_so_that_it_can_be_taken_again(
     assert backup.create_backup(runtime, folder).documents == len(documents)
 
 
-def test_copy_is_read_by_its_owner_alone(workflow: WorkflowHarness, tmp_path: Path) -> None:
+def test_create_backup_is_readable_only_by_its_owner(workflow: WorkflowHarness, tmp_path: Path) -> None:
     render_export(workflow)
     before = os.umask(0o022)
     try:
@@ -275,7 +275,7 @@ def test_copy_is_read_by_its_owner_alone(workflow: WorkflowHarness, tmp_path: Pa
     assert modes == {(True, 0o700), (False, 0o600)}
 
 
-def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
+def test_database_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         database = Database(f"sqlite:///{tmp_path / 'var' / 'exports.db'}")
@@ -292,14 +292,14 @@ def test_database_is_read_by_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 5000])
-def test_copy_into_what_can_be_no_folder_is_refused(workflow: WorkflowHarness, tmp_path: Path, name: str) -> None:
+def test_create_backup_in_impossible_folder_is_refused(workflow: WorkflowHarness, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidState, match="cannot be made a folder of its own"):
+    with pytest.raises(InvalidState, match="cannot be created"):
         backup.create_backup(workflow.runtime, tmp_path / name)
 
 
 def render_export(workflow: WorkflowHarness) -> tuple[str, Sequence[tuple[str, str]]]:
-    """Have documents made, and return the export with their hashes and file names."""
+    """Render the documents of an export; return its id and their hashes and file names."""
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.step(export_id, 1, "render_documents")
@@ -314,17 +314,17 @@ def read_stored(home: Path, sha256: str) -> Path:
 
 
 def read_documented_command(beginning: str) -> str:
-    """Return the command of docs/deployment.md that begins so, without its comment."""
+    """Return the command of docs/deployment.md that starts with `beginning`, without its comment."""
     text = (HOME / "docs" / "deployment.md").read_text(encoding="utf-8")
     (found,) = (line for line in text.splitlines() if line.startswith(f"$ {beginning}"))
     return found.removeprefix("$ ").split("   ")[0]
 
 
 @SERVERS
-def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_dump(
+def test_postgresql_dump_during_exports_can_be_restored_and_continued(
     open_service: Open, postgres_server: PostgreSQL, postgres_template: str, tmp_path: Path
 ) -> None:
-    """As the role that owns the tables and is no superuser, by the very lines of docs/deployment.md."""
+    """As the tables' owner, who is not a superuser, with the commands of docs/deployment.md."""
     url = postgres_server.fresh_url(postgres_template, owner=OWNER)
     original = open_service(url, f"file:{tmp_path / 'artifacts'}")
     exports = start_exports(original)
@@ -337,7 +337,7 @@ def test_postgresql_is_dumped_while_exports_are_under_way_and_goes_on_from_the_d
     def run(line: str) -> str:
         path = f"{Path(postgres_server.program).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {"PATH": path, "DATABASE_URL": url.replace("+psycopg", "")}
-        # No check: grep fails where it counts none.
+        # No check: grep exits with an error if it counts zero lines.
         ran = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, stdout=PIPE, text=True, check=False)
         return ran.stdout.strip()
 

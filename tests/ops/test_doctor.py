@@ -1,4 +1,4 @@
-"""What exports doctor says of a connection, without a server."""
+"""The doctor's warning about a database connection, without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.ops.doctor import _unverified_tls_warning
         ("/run/postgresql", {}, False),
     ],
 )
-def test_doctor_names_a_database_over_the_network_whose_certificate_is_not_checked(
+def test_unverified_tls_warning_for_network_host_without_certificate_check(
     host: str, given: dict[str, str], *, named: bool
 ) -> None:
     assert ("add sslmode=verify-full" in _unverified_tls_warning(host, given)) == named

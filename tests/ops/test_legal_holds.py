@@ -1,4 +1,4 @@
-"""A legal hold keeps what belongs together, whatever its age, and stays on record."""
+"""A legal hold keeps a whole batch or account, whatever its age, and its record is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.workflow.conftest import WorkflowHarness
 __all__ = ["today"]
 
 
-def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
+def test_hold_on_one_revision_keeps_all_revisions_and_plans_of_its_batch(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
@@ -46,7 +46,7 @@ def test_hold_on_one_revision_keeps_every_other_of_its_batch_with_its_plan(
     assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports == 2
 
 
-def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
+def test_hold_placed_during_purge_keeps_a_plan(
     workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = register_plan(workflow, plan("one"))
@@ -57,7 +57,7 @@ def test_hold_that_is_placed_while_the_purge_runs_keeps_a_plan(
     assert documents(workflow) == {one: True}
 
 
-def test_legal_hold_keeps_an_export_or_a_whole_account_and_is_on_record(workflow: WorkflowHarness, today: date) -> None:
+def test_hold_keeps_export_or_account_and_stays_on_record(workflow: WorkflowHarness, today: date) -> None:
     one, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     day = date(2032, 11, 27)
     held = legal_holds.place_hold(

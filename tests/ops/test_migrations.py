@@ -37,7 +37,7 @@ def tables(database: Database) -> set[str]:
     return set(sa.inspect(database.engine).get_table_names()) - {"alembic_version"}
 
 
-def test_newest_revision_is_what_the_models_say(bare_database: Database) -> None:
+def test_upgrade_leads_to_the_models(bare_database: Database) -> None:
     assert schema_status(bare_database) is SchemaStatus.BEHIND
     upgrade_database(bare_database)
     assert schema_status(bare_database) is SchemaStatus.CURRENT
@@ -45,7 +45,7 @@ def test_newest_revision_is_what_the_models_say(bare_database: Database) -> None
     check_models_match(bare_database)
 
 
-def test_database_of_a_newer_version_is_known_for_one_and_left_alone(bare_database: Database) -> None:
+def test_upgrade_leaves_database_of_newer_version_unchanged(bare_database: Database) -> None:
     upgrade_database(bare_database)
     with bare_database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
@@ -55,7 +55,7 @@ def test_database_of_a_newer_version_is_known_for_one_and_left_alone(bare_databa
 
 
 def find_breaking_calls(source: str) -> list[str]:
-    """Return the calls of a revision's `upgrade` that take something from who works on the tables of before."""
+    """Return the calls of a revision's `upgrade` that break older versions on the same tables."""
     (upgrade,) = (
         each for each in ast.parse(source).body if isinstance(each, ast.FunctionDef) and each.name == "upgrade"
     )
@@ -66,8 +66,8 @@ def find_breaking_calls(source: str) -> list[str]:
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if call.func.attr == "add_column":
             (column,) = (each for each in call.args if isinstance(each, ast.Call))
-            asked = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
-            wrong = asked.get("nullable") != "True" and "server_default" not in asked
+            column_options = {keyword.arg: ast.unparse(keyword.value) for keyword in column.keywords}
+            wrong = column_options.get("nullable") != "True" and "server_default" not in column_options
         else:
             wrong = call.func.attr in {"drop_column", "drop_table", "rename_table"} or (
                 call.func.attr == "alter_column" and {*keywords} - {"existing_type", "nullable"} != set()
@@ -78,7 +78,7 @@ def find_breaking_calls(source: str) -> list[str]:
     return found
 
 
-def test_revision_takes_nothing_from_an_older_version_that_still_runs() -> None:
+def test_revisions_do_not_break_older_versions() -> None:
     for path in sorted((Path(runner.__file__).parent / "versions").glob("0*.py")):
         if path.name[:4] > INITIAL:
             assert find_breaking_calls(path.read_text(encoding="utf-8")) == [], path.name
@@ -100,12 +100,12 @@ def test_revision_takes_nothing_from_an_older_version_that_still_runs() -> None:
         ("op.drop_table('exports')", True),
     ],
 )
-def test_what_would_break_older_versions_is_reported(statement: str, *, breaks: bool) -> None:
+def test_find_breaking_calls_reports_breaking_statements(statement: str, *, breaks: bool) -> None:
     source = f"def upgrade():\n    with here as batch_op:\n        {statement}\n"
     assert bool(find_breaking_calls(source)) is breaks
 
 
-def test_column_that_no_revision_made_is_noticed(bare_database: Database) -> None:
+def test_check_models_match_reports_unknown_column(bare_database: Database) -> None:
     upgrade_database(bare_database)
     with bare_database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE partners ADD COLUMN forgotten VARCHAR"))

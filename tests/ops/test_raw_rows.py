@@ -1,4 +1,4 @@
-"""What cannot be read is named, and stops nobody from reading the rest; what log or plan can give comes back."""
+"""Unreadable values are reported without hiding others, and restored if the log or the plan holds them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.workflow.revisions import deliver_all, execute_export
 
 @pytest.fixture
 def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
+    """Return a workflow harness on each database."""
     return make_workflow(database_url)
 
 
-#: As text, bytes that are no UTF-8.
+#: Bytes that are not UTF-8, stored as text.
 NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
 
-#: SQLite keeps in a cell whatever it is handed. Each is made again from the log and the plan, or begins anew.
+#: SQLite stores any value in a cell. Each of these is restored from the log and the plan, or gets its initial value.
 REPAIRED = (
     ("packages", "contents", "garbage"),
     ("packages", "type", NO_TEXT),
@@ -65,7 +65,7 @@ REPAIRED = (
 
 
 def write_garbage(workflow: WorkflowHarness, export_id: str, name: str, column: str, value: Any) -> None:
-    """Put what is none of the column's type into it, of one row of the export."""
+    """Write a value that does not fit the column's type into one row of the export."""
     here = {
         "exports": "id",
         "plans": "id = (SELECT plan_id FROM exports WHERE id = :export_id) OR '' ",
@@ -82,7 +82,7 @@ def write_garbage(workflow: WorkflowHarness, export_id: str, name: str, column: 
         assert done.rowcount == 1
 
 
-def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarness) -> None:
+def test_rebuild_reports_and_restores_unreadable_cell(workflow: WorkflowHarness) -> None:
     export_id, other = run_answered_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     before = content(workflow)
     for name, column, value in REPAIRED:
@@ -100,7 +100,7 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "value", "message", "comes_back"),
+    ("name", "column", "value", "message", "restorable"),
     [
         ("exports", "findings", "{", "exports", False),
         ("exports", "findings", "5", "exports", False),
@@ -111,8 +111,8 @@ def test_cell_that_cannot_be_read_is_named_and_comes_back(workflow: WorkflowHarn
         ("deliveries", "partner_id", b"\xff", "notifications", True),
     ],
 )
-def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
-    workflow: WorkflowHarness, name: str, column: str, value: Any, message: str, *, comes_back: bool
+def test_rebuild_reports_unreadable_cell_with_digest(
+    workflow: WorkflowHarness, name: str, column: str, value: Any, message: str, *, restorable: bool
 ) -> None:
     export_id, _ = hand_off(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     write_garbage(workflow, export_id, name, column, value)
@@ -120,11 +120,11 @@ def test_cell_that_cannot_be_read_and_of_which_there_is_a_digest_is_named(
     (one,) = found.damaged
     assert (found.exports, one.export_id, message in {d.table for d in one.differences}) == (2, export_id, True)
     assert one.after_restore is not None
-    assert one.after_restore.intact == comes_back, one.after_restore
+    assert one.after_restore.intact == restorable, one.after_restore
 
 
 def hand_off(workflow: WorkflowHarness) -> str:
-    """Execute an export up to its handoff: all of it is owed."""
+    """Execute an export up to its handoff; all its messages are pending."""
     export_id = workflow.accept().export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(export_id, 1, name)
@@ -135,7 +135,7 @@ def hand_off(workflow: WorkflowHarness) -> str:
 @pytest.mark.parametrize(
     ("column", "value"), [("data", "{"), ("at", "never"), ("data", "NaN"), ("type", b"\xff"), ("actor", NO_TEXT)]
 )
-def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
+def test_rebuild_with_unreadable_event_refuses_only_its_export(
     workflow: WorkflowHarness, column: str, value: Any
 ) -> None:
     export_id, other = execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
@@ -143,23 +143,23 @@ def test_event_that_cannot_be_read_refuses_its_export_and_no_other(
     write_garbage(workflow, other, "packages", "contents", "garbage")
     verified = audit.verify_chains(workflow.runtime, until=datetime(2030, 1, 1, tzinfo=UTC))
     assert [(fault.export_id, fault.seq, fault.kind) for fault in verified.breaks] == [(export_id, 1, "changed")]
-    refused, mended = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert (refused.export_id, refused.refusal) == (export_id, "its log cannot be believed: event 1 is changed")
-    assert mended.after_restore is not None
-    assert mended.after_restore.intact
+    refused, restored = service.rebuild_exports(workflow.runtime, apply=True).damaged
+    assert (refused.export_id, refused.refusal) == (export_id, "its log is broken: event 1 is changed")
+    assert restored.after_restore is not None
+    assert restored.after_restore.intact
 
 
-def test_try_that_cannot_be_read_refuses_its_export_and_no_other(workflow: WorkflowHarness) -> None:
+def test_rebuild_with_unreadable_attempt_refuses_only_its_export(workflow: WorkflowHarness) -> None:
     export_id, other = execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2"))
     deliver_all(workflow, export_id)
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.text("UPDATE attempts SET at = 'x' WHERE rowid = 1"))
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.refusal is not None
-    assert (one.export_id, "at of try 1 of" in one.refusal, other != export_id) == (export_id, True, True)
+    assert (one.export_id, "at of attempt 1 of" in one.refusal, other != export_id) == (export_id, True, True)
 
 
-def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_both: WorkflowHarness) -> None:
+def test_rebuild_with_event_of_newer_version_refuses_only_its_export(workflow_on_both: WorkflowHarness) -> None:
     export_id, other = (
         execute_export(workflow_on_both),
         execute_export(workflow_on_both, factories.plan(batch="batch_2")),
@@ -185,7 +185,7 @@ def test_event_of_a_newer_version_refuses_its_export_and_no_other(workflow_on_bo
     assert (left.intact, found) == (True, {})
 
 
-def test_row_that_only_a_backup_has_is_reported_with_what_is_missing(workflow_on_both: WorkflowHarness) -> None:
+def test_rebuild_reports_columns_that_only_a_backup_has(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))

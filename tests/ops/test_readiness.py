@@ -1,4 +1,4 @@
-"""Ready means that due work moves: each part that does not is named within a minute, and none that only waits."""
+"""Ready means that due work makes progress: a stalled part is reported within a minute, a waiting one is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_failing_parts(workflow: WorkflowHarness) -> list[str]:
 
 
 def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
-    """Let workers sweep every two seconds while nobody takes a message; return what was published at last."""
+    """Sweep every two seconds while no worker takes a message; return the tasks of the last sweep."""
     tasks: list[TaskMessage] = []
     for _ in range(0, seconds, 2):
         workflow.clock.pass_seconds(2)
@@ -48,7 +48,7 @@ def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
 
 
 def hand_off(workflow: WorkflowHarness) -> str:
-    """Return an export that has been handed off, and of which nobody has been told anything."""
+    """Return an export that has been handed off and has sent no message."""
     export_id = workflow.accept().export_id
     tasks = [TaskMessage(export_id, 1, "record_packages"), TaskMessage(export_id, 1, "render_documents")]
     while tasks:
@@ -63,7 +63,7 @@ def hand_off(workflow: WorkflowHarness) -> str:
 
 
 def make_pending_for_warehouse(workflow: WorkflowHarness) -> str:
-    """Return such an export that has nothing else left to be done, whose steps have ended."""
+    """Return an export whose steps are done, with pending deliveries only to the warehouse."""
     export_id = hand_off(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None))
@@ -72,7 +72,7 @@ def make_pending_for_warehouse(workflow: WorkflowHarness) -> str:
 
 
 def make_pending_for_hour(workflow: WorkflowHarness) -> None:
-    """Have steps and deliveries that have been due for an hour."""
+    """Create steps and deliveries that have been due for an hour."""
     hand_off(workflow)
     workflow.accept(factories.plan(batch="later"))
     with workflow.runtime.db.write() as session:
@@ -80,10 +80,8 @@ def make_pending_for_hour(workflow: WorkflowHarness) -> None:
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
 
 
-def test_whether_anything_moved_recently_is_looked_up_and_not_read_through(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
-    """It is asked while much waits, by whoever reaches the port, of tables that grow for years."""
+def test_progress_checks_use_indexes(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+    """Anyone who reaches the port can ask this, while much work waits, of tables that grow for years."""
     workflow = make_workflow(database_url)
     make_pending_for_hour(workflow)
     with record_plans(workflow.runtime.db) as plans:
@@ -92,16 +90,14 @@ def test_whether_anything_moved_recently_is_looked_up_and_not_read_through(
     assert searches(plans, "ix_attempts_at", "at >"), plans
 
 
-def test_what_is_due_later_is_not_read_either(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
+def test_check_parts_reads_only_due_rows(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
     workflow = make_workflow(database_url)
     make_pending_for_hour(workflow)
     with record_plans(workflow.runtime.db) as plans:
         assert "sweep" in list_failing_parts(workflow)
     for table in ("steps", "deliveries"):
         assert searches(plans, f"ix_{table}_due_at", "due_at <="), plans
-        # Of the other deliveries of a stream, which have a name of their own there, the few are read that it has.
+        # Of the other deliveries of a stream, which the query plan calls by another name, only those few are read.
         whole = rf"ix_{table}_due_at on {table}  .*\n(?! +Index Cond: .*due_at <=)"
         read = rf"SCAN {table}|Seq Scan on {table}|{whole}"
         assert not re.search(read, "\n".join(plans)), plans
@@ -113,7 +109,7 @@ def test_idle_service_is_ready_however_long_it_is_idle(workflow: WorkflowHarness
 
 
 @mark_own_stack("F33")
-def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> None:
+def test_missing_workers_are_reported_within_a_minute(workflow: WorkflowHarness) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(STALLED_AFTER - 12)
     assert list_failing_parts(workflow) == []
@@ -122,7 +118,7 @@ def test_nobody_who_works_is_seen_within_a_minute(workflow: WorkflowHarness) -> 
 
 
 @mark_own_stack("F34")
-def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(workflow: WorkflowHarness) -> None:
+def test_consumer_that_takes_nothing_is_reported_although_its_worker_sweeps(workflow: WorkflowHarness) -> None:
     workflow.accept()
     sweep_for(workflow, STALLED_AFTER - 2)
     assert list_failing_parts(workflow) == []
@@ -132,18 +128,18 @@ def test_consumer_that_takes_nothing_is_seen_though_its_worker_sweeps(workflow: 
     assert list_failing_parts(workflow) == []
 
 
-def test_queue_that_nobody_reads_is_named_while_others_move(workflow: WorkflowHarness) -> None:
+def test_queue_without_consumer_is_reported_while_others_progress(workflow: WorkflowHarness) -> None:
     stuck = workflow.accept().export_id
     workflow.step(stuck, 1, "record_packages")
     sweep_for(workflow, STALLED_AFTER + 12)
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
-    assert (part.name, "reads exports.documents," in part.message) == ("steps", True), part
+    assert (part.name, "consumes exports.documents," in part.message) == ("steps", True), part
     workflow.step(stuck, 1, "render_documents")
     assert list_failing_parts(workflow) == []
 
 
-def test_notifying_that_does_not_begin_is_seen_while_documents_are_made(workflow: WorkflowHarness) -> None:
+def test_stalled_notify_steps_are_reported_while_documents_are_rendered(workflow: WorkflowHarness) -> None:
     hand_off(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
@@ -154,7 +150,7 @@ def test_notifying_that_does_not_begin_is_seen_while_documents_are_made(workflow
     assert list_failing_parts(workflow) == ["deliveries"]
 
 
-def test_long_queue_that_moves_is_ready(workflow: WorkflowHarness) -> None:
+def test_long_queue_with_progress_is_ready(workflow: WorkflowHarness) -> None:
     exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     sweep_for(workflow, STALLED_AFTER + 20)
     assert list_failing_parts(workflow) == ["steps"]
@@ -162,7 +158,7 @@ def test_long_queue_that_moves_is_ready(workflow: WorkflowHarness) -> None:
     assert list_failing_parts(workflow) == []
 
 
-def test_steps_that_stand_still_are_seen_while_messages_are_sent(workflow: WorkflowHarness) -> None:
+def test_stalled_steps_are_reported_while_messages_are_sent(workflow: WorkflowHarness) -> None:
     notified_export = hand_off(workflow)
     workflow.clock.pass_seconds(STALLED_AFTER + 1)
     workflow.accept(factories.plan(batch="batch_2"))
@@ -171,14 +167,14 @@ def test_steps_that_stand_still_are_seen_while_messages_are_sent(workflow: Workf
     assert list_failing_parts(workflow) == ["steps"]
 
 
-def test_messages_that_nobody_sends_are_seen_while_steps_are_made(workflow: WorkflowHarness) -> None:
+def test_stalled_deliveries_are_reported_while_steps_finish(workflow: WorkflowHarness) -> None:
     hand_off(workflow)
     sweep_for(workflow, STALLED_AFTER + 12)
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     assert list_failing_parts(workflow) == ["deliveries"]
 
 
-def test_what_is_pending_for_a_paused_partner_only_waits(workflow: WorkflowHarness) -> None:
+def test_deliveries_to_paused_partner_are_not_stalled(workflow: WorkflowHarness) -> None:
     export_id = hand_off(workflow)
     for partner_id in (factories.BROKER, factories.WAREHOUSE):
         partners.pause_partner(workflow.runtime, factories.ACCOUNT, partner_id)
@@ -192,7 +188,7 @@ def test_what_is_pending_for_a_paused_partner_only_waits(workflow: WorkflowHarne
 
 
 def postpone_after_found_due(workflow: WorkflowHarness) -> None:
-    """Have a sweep find a stream due whose sender was held up, and the sender then say that the first message waits ten minutes."""
+    """Let a sweep find a stream due, and its sender then postpone the first message by ten minutes."""
     stream = DeliveryStream(make_pending_for_warehouse(workflow), factories.WAREHOUSE, "queue")
     claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
@@ -202,15 +198,15 @@ def postpone_after_found_due(workflow: WorkflowHarness) -> None:
     assert attempts.record_attempts(workflow.runtime, claimed, attempts.SendResult([], [1], later)).retried
 
 
-def test_what_waits_for_its_next_try_has_not_stalled(workflow: WorkflowHarness) -> None:
+def test_delivery_that_waits_for_its_retry_is_not_stalled(workflow: WorkflowHarness) -> None:
     postpone_after_found_due(workflow)
     workflow.clock.pass_seconds(601)
     assert "deliveries" not in list_failing_parts(workflow)
     sweep_for(workflow, STALLED_AFTER + 12)
-    assert "deliveries" in list_failing_parts(workflow), "but nobody has come since"
+    assert "deliveries" in list_failing_parts(workflow), "no worker took the delivery after its retry time"
 
 
-def test_what_came_to_wait_behind_it_has_not_stalled_either(workflow: WorkflowHarness) -> None:
+def test_delivery_behind_one_that_waits_for_its_retry_is_not_stalled(workflow: WorkflowHarness) -> None:
     postpone_after_found_due(workflow)
     with workflow.runtime.db.write() as session:
         behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
@@ -219,7 +215,7 @@ def test_what_came_to_wait_behind_it_has_not_stalled_either(workflow: WorkflowHa
     assert "deliveries" not in list_failing_parts(workflow)
 
 
-def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(workflow: WorkflowHarness) -> None:
+def test_requeued_delivery_is_not_stalled(workflow: WorkflowHarness) -> None:
     stream = DeliveryStream(make_pending_for_warehouse(workflow), factories.WAREHOUSE, "queue")
     claimed = streams.claim_stream(workflow.runtime, stream)
     assert claimed is not None
@@ -233,7 +229,7 @@ def test_what_was_sent_and_is_requeued_has_not_waited_since_it_was_sent(workflow
 
 
 def make_documents_pending(workflow: WorkflowHarness) -> str:
-    """Return an export of which the documents are to be made next."""
+    """Return an export whose next step is to render documents."""
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     return export_id
@@ -244,7 +240,7 @@ def list_document_attempts(workflow: WorkflowHarness) -> int:
         return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
 
 
-def test_engine_that_does_not_start_is_an_outage_that_is_seen(
+def test_pdf_engine_that_does_not_start_is_reported_as_outage(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = make_documents_pending(workflow)
@@ -252,22 +248,22 @@ def test_engine_that_does_not_start_is_an_outage_that_is_seen(
     with monkeypatch.context() as patch:
         patch.setattr(RENDERER, "_engine", "pipeline.documents.none")
         assert workflow.step(export_id, 1, "render_documents") == ()
-        assert list_failing_parts(workflow) == [], "it may be back at once"
+        assert list_failing_parts(workflow) == [], "the outage may be short"
         for _ in range(workflow.runtime.settings.step_max_attempts):
             workflow.clock.pass_seconds(MAX_RETRY_PAUSE_SECONDS)
             assert workflow.step(export_id, 1, "render_documents") == ()
         (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
     assert part.name == "outage"
     assert part.message == (
-        "1 steps (render_documents) were put off for 60 s because something that they need is away; run `exports doctor`"
-        " where the workers run: it tries the artifact store and the PDF engine"
+        "1 steps (render_documents) have failed for 60 s because something that they need does not answer; run `exports doctor`"
+        " where the workers run: it checks the artifact store and the PDF engine"
     )
     assert (list_document_attempts(workflow), workflow.state(export_id)) == (0, "executing")
     workflow.finish(export_id)
     assert (workflow.state(export_id), list_failing_parts(workflow)) == ("executed", [])
 
 
-def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workflow: WorkflowHarness) -> None:
+def test_store_outage_is_reported_unless_other_documents_are_rendered(workflow: WorkflowHarness) -> None:
     export_id = make_documents_pending(workflow)
     workflow.store.error_on_put = StoreUnavailable("no room")
     assert workflow.step(export_id, 1, "render_documents") == ()
@@ -278,10 +274,10 @@ def test_store_that_is_away_is_seen_and_not_while_other_documents_are_made(workf
     other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(other, 1, name)
-    assert list_failing_parts(workflow) == [], "another worker reaches it"
+    assert list_failing_parts(workflow) == [], "another worker reaches the store"
 
 
-def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> None:
+def test_plan_that_crashes_the_pdf_engine_is_not_an_outage(workflow: WorkflowHarness) -> None:
     export_id = make_documents_pending(workflow)
     workflow.store.error_on_put = RendererCrashed("the PDF engine died of SIGSEGV")
     for _ in range(workflow.runtime.settings.step_max_attempts - 1):
@@ -292,13 +288,13 @@ def test_plan_that_breaks_the_engine_is_no_outage(workflow: WorkflowHarness) -> 
     assert (workflow.state(export_id), list_failing_parts(workflow)) == ("failed", [])
 
 
-def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_on_request(
+def test_intake_without_heartbeat_is_reported_unless_it_ended_on_request(
     workflow: WorkflowHarness,
 ) -> None:
     settings = workflow.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
     runtime = replace(workflow.runtime, settings=settings)
     (part,) = [part for part in readiness.check_parts(runtime) if part.name == "intake"]
-    assert (part.ok, part.message) == (True, "nothing is missed"), "an installation may run none"
+    assert (part.ok, part.message) == (True, "no heartbeat is missing"), "an installation may run without an intake"
     heartbeats.expect(runtime, heartbeats.INTAKE)
     workflow.clock.pass_seconds(STALLED_AFTER - 1)
     heartbeats.expect(runtime, heartbeats.INTAKE)
@@ -306,8 +302,8 @@ def test_an_intake_is_missed_after_a_minute_without_a_heartbeat_unless_it_ended_
     workflow.clock.pass_seconds(1)
     (part,) = [part for part in readiness.check_parts(runtime) if not part.ok]
     assert part.name == "intake"
-    assert "no heartbeat has come through the message broker for 60 s; check that `intake` runs" in part.message
-    assert list_failing_parts(workflow) == [], "the one process that is everything has no intake beside it"
+    assert "no heartbeat came through the message broker for 60 s; check that `intake` runs" in part.message
+    assert list_failing_parts(workflow) == [], "the embedded service has no separate intake"
     heartbeats.record(runtime, heartbeats.INTAKE)
     assert [part for part in readiness.check_parts(runtime) if not part.ok] == []
     workflow.clock.pass_seconds(STALLED_AFTER)

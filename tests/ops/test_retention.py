@@ -1,4 +1,4 @@
-"""Records go when their time is over, not a day before, never under a hold; what was proven stays provable."""
+"""Records are purged when their retention period is over, never earlier and never under a hold; proofs remain."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from tests.support.factories import Json
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
-#: What stands in a plan and must be found nowhere once it is purged.
+#: A text in a plan that must not be found anywhere after the purge.
 CANARY = "Canary Orchard Holdings"
 
 
 def plan(name: str, *, arrival: str | None = "2026-11-26T18:00:00Z", export_country: str = "CA") -> Json:
-    """Return a plan that is entered on the day given, from the country given, with a name that is easily found."""
-    made = factories.plan(batch=name, invoice=name.upper(), exportCountry=export_country)
-    made["units"][0]["entry"]["estimatedArrivalAt"] = arrival
-    made["units"][0]["parties"]["buyer"]["name"] = CANARY
-    return made
+    """Return a plan with the given day of arrival and country of export, and an easily found name."""
+    plan_json = factories.plan(batch=name, invoice=name.upper(), exportCountry=export_country)
+    plan_json["units"][0]["entry"]["estimatedArrivalAt"] = arrival
+    plan_json["units"][0]["parties"]["buyer"]["name"] = CANARY
+    return plan_json
 
 
-def execute_export(workflow: WorkflowHarness, made: Json) -> str:
-    """Have the plan executed, its messages sent."""
-    return end_export(workflow, workflow.accept(made, key=f"key-{made['batchId']}").export_id)
+def execute_export(workflow: WorkflowHarness, plan_json: Json) -> str:
+    """Execute the plan and send its messages."""
+    return end_export(workflow, workflow.accept(plan_json, key=f"key-{plan_json['batchId']}").export_id)
 
 
 def end_export(workflow: WorkflowHarness, export_id: str) -> str:
@@ -62,7 +62,7 @@ def end_export(workflow: WorkflowHarness, export_id: str) -> str:
 
 
 def list_due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | None]]:
-    """Return what is due by the id of its export, or of its plan where there is none."""
+    """Return the expired records by the id of the export, or of the plan if there is none."""
     found = list(retention.find_expired(workflow.runtime, on))
     return {
         each.export_id or each.plan_id: (each.jurisdiction, each.held_by)
@@ -80,12 +80,12 @@ def rows(workflow: WorkflowHarness, table: type[SQLModel], export_id: str) -> Se
 
 @pytest.fixture
 def today(workflow: WorkflowHarness) -> date:
-    """The day on which everything is accepted."""
+    """Return the day on which everything is accepted."""
     workflow.clock.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
     return workflow.clock.now.date()
 
 
-def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarness, today: date) -> None:
+def test_purge_removes_exactly_the_expired_exports_of_each_day(workflow: WorkflowHarness, today: date) -> None:
     exports = {
         name: execute_export(workflow, plan(name, arrival=arrival, export_country=country))
         for name, arrival, country in (
@@ -97,12 +97,12 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarn
     open_still = workflow.accept(plan("open", export_country="MX")).export_id
     purged: set[str] = set()
     for day, names in (
-        (date(2031, 11, 26), set()),  # the last day that it is kept
+        (date(2031, 11, 26), set()),  # the last day of its retention period
         (date(2031, 11, 27), {"us5"}),
         (date(2031, 11, 29), {"us5later"}),
         (date(2032, 11, 26), set()),
         (date(2032, 11, 27), {"ca6"}),
-        (date(2040, 1, 1), set()),  # what has not ended is kept
+        (date(2040, 1, 1), set()),  # exports that have not ended are kept
     ):
         expected = {exports[name] for name in names}
         assert set(list_due(workflow, day)) == expected
@@ -116,13 +116,13 @@ def test_exactly_what_is_due_is_purged_as_the_years_go_by(workflow: WorkflowHarn
 
 
 @mark_own_stack("F27")
-def test_leap_day_is_kept_to_the_last_of_february_and_no_day_less() -> None:
+def test_retention_of_leap_day_ends_after_the_last_of_february() -> None:
     assert retention._years_after(date(2028, 2, 29), 5) == date(2033, 3, 1)
     assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)
 
 
 @pytest.mark.parametrize("status", ["filed", "released", "held"])
-def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_made(
+def test_retention_of_late_shipment_starts_on_the_day_of_its_entry(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, status: str
 ) -> None:
     workflow = make_workflow(database_url)
@@ -140,19 +140,19 @@ def test_shipment_that_comes_late_is_kept_from_the_day_on_which_its_entry_was_ma
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over(
+def test_retention_of_old_entry_ends_by_its_day_of_entry(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, *, known: bool
 ) -> None:
     workflow = make_workflow(database_url)
     old = register_plan(workflow, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
     register_plan(workflow, plan("new", export_country="MX"))
     export_id = execute_export(workflow, plan("executed", export_country="MX"))
-    # As if it had been accepted long after it was entered; today nobody would.
+    # As if it had been accepted long after its entry, which is refused today.
     with workflow.runtime.db.write() as session:
         kept = session.scalars(select(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "executed")).one()
         kept.document = kept.document.replace("2026-11-26T18", "2020-02-28T18")
         kept.entry_on = date(2020, 2, 28)
-        if not known:  # a plan of an older version
+        if not known:  # as an older version stored it
             session.execute(update(PlanSnapshot).values(entry_on=None))
     assert list_due(workflow, date(2025, 2, 28)) == {}
     assert list_due(workflow, date(2025, 3, 1)) == {export_id: ("US", None)}
@@ -162,7 +162,7 @@ def test_plan_that_comes_long_after_its_entry_is_due_when_its_own_years_are_over
     )
 
 
-def test_only_plans_that_can_be_due_are_read(workflow: WorkflowHarness) -> None:
+def test_find_expired_reads_only_plans_that_can_be_expired(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
         register_plan(workflow, plan(name))
     with workflow.runtime.db.write() as session:
@@ -172,7 +172,7 @@ def test_only_plans_that_can_be_due_are_read(workflow: WorkflowHarness) -> None:
 
 
 def record_answer(workflow: WorkflowHarness, export_id: str, status: str, at: datetime) -> None:
-    """Have the customs broker say so at that time."""
+    """Record an answer of the customs broker with this status and time."""
     with workflow.runtime.db.write() as session:
         submission = session.scalars(
             select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
@@ -180,7 +180,7 @@ def record_answer(workflow: WorkflowHarness, export_id: str, status: str, at: da
         session.add(Acknowledgement(submission_id=submission, id="1", status=status, fields=[], received_at=at))
 
 
-def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
+def test_purge_removes_payload_and_keeps_hashes_and_log(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, tmp_path: Path
 ) -> None:
     workflow = make_workflow(database_url)
@@ -190,8 +190,8 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
     )
     before = [(row.artifact_type, row.sha256, row.size) for row in rows(workflow, Artifact, export_id)]  # type: ignore[attr-defined]
     log = workflow.events(export_id)
-    made = retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    assert (made.exports, made.documents) == (1, len(before))
+    purged = retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    assert (purged.exports, purged.documents) == (1, len(before))
 
     assert workflow.events(export_id) == [*log, "EXPORT_PURGED"]
     assert audit.verify_chains(workflow.runtime).intact
@@ -208,30 +208,30 @@ def test_payload_is_gone_from_tables_and_store_and_hashes_and_log_are_as_before(
         facts = session.scalars(select(Event).where(col(Event.type) == "EXPORT_PURGED")).one().data
         export = session.get_one(Export, export_id)
     assert facts == {"planHash": export.plan_hash, "entryOn": "2026-11-26", "jurisdiction": "CA", "years": 6}
-    # The other's documents, and nothing of the purged one's, lie in the store.
+    # The store holds the documents of the kept export and none of the purged one.
     with workflow.runtime.db.read() as session:
         kept = set(session.scalars(select(col(Artifact.sha256)).where(col(Artifact.export_id) == kept_id)))
     assert {path.name for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()} == kept
 
 
-def register_plan(workflow: WorkflowHarness, made: Json) -> str:
-    """Have the plan kept for a later execution."""
-    read = export_plans.hash_plan(Plan.model_validate(made), made)
+def register_plan(workflow: WorkflowHarness, plan_json: Json) -> str:
+    """Register the plan for a later execution."""
+    read = export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
     return preflight.register_plan(workflow.runtime, workflow.caller, read).plan_id
 
 
 def documents(workflow: WorkflowHarness) -> dict[str, bool]:
-    """Return whether each plan's payload is there, by its id."""
+    """Return for each plan id whether its payload is there."""
     with workflow.runtime.db.read() as session:
         return {row.id: row.document != "{}" for row in session.scalars(select(PlanSnapshot))}
 
 
-def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed_or_held(
+def test_purge_of_registered_plan_follows_its_entry_unless_executed_or_held(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
     us5, later = register_plan(workflow, plan("us5", export_country="MX")), register_plan(workflow, plan("ca6"))
-    # Another plan of a batch that is executed is kept with it, while that is held.
+    # Another plan of an executed batch is kept while the batch is held.
     beside = register_plan(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
     export_id = execute_export(workflow, plan("batch"))
     held = legal_holds.place_hold(
@@ -253,15 +253,13 @@ def test_registered_plan_is_purged_by_its_own_day_of_entry_unless_it_is_executed
     )}  # fmt: skip
     assert retention.purge_expired(workflow.runtime, date(2033, 1, 1)) == retention.PurgeResult(0, 0, 0)
     legal_holds.release_hold(workflow.runtime, whole.id, released_by="Counsel")
-    made = retention.purge_expired(workflow.runtime, date(2033, 1, 1))
-    assert (made.exports, made.plans) == (1, 2)
+    purged = retention.purge_expired(workflow.runtime, date(2033, 1, 1))
+    assert (purged.exports, purged.plans) == (1, 2)
     assert not any(documents(workflow).values())
     assert list_due(workflow, date(2040, 1, 1)) == {}
 
 
-def test_plan_that_was_purged_is_refused_by_its_name_and_stored_again_where_it_is_sent_again(
-    workflow: WorkflowHarness, today: date
-) -> None:
+def test_purged_plan_is_refused_and_stored_again_if_sent_again(workflow: WorkflowHarness, today: date) -> None:
     one = register_plan(workflow, plan("one"))
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one"})
@@ -273,7 +271,7 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_stored_again_where_it_i
     workflow.finish(export_id)
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
 
-    # Once its export was purged it answers with that, and nothing of it is kept.
+    # After its export was purged, the response names the export and the payload is not stored again.
     again = accept_plan(workflow.runtime, workflow.caller, request, raw_plan=None, idempotency_key=None)
     assert (again.export_id, again.created) == (export_id, False)
     assert amend_export(
@@ -283,13 +281,11 @@ def test_plan_that_was_purged_is_refused_by_its_name_and_stored_again_where_it_i
     assert documents(workflow) == {one: False}
 
 
-def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_to_it(
-    workflow: WorkflowHarness, today: date
-) -> None:
-    def run_amendment(export_id: str, made: Json) -> str:
-        request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": made})
+def test_revision_with_plan_of_purged_revision_has_its_payload(workflow: WorkflowHarness, today: date) -> None:
+    def run_amendment(export_id: str, plan_json: Json) -> str:
+        request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": plan_json})
         return amend_export(
-            workflow.runtime, workflow.caller, export_id, request, raw_plan=made, idempotency_key=None
+            workflow.runtime, workflow.caller, export_id, request, raw_plan=plan_json, idempotency_key=None
         ).export_id
 
     first = execute_export(workflow, plan("one"))
@@ -302,9 +298,7 @@ def test_plan_of_a_purged_revision_is_whole_again_in_the_revision_that_returns_t
     assert kept == export_plans.canonical_json(plan("one"))
 
 
-def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(
-    workflow: WorkflowHarness, today: date
-) -> None:
+def test_purge_cancels_unsent_deliveries(workflow: WorkflowHarness, today: date) -> None:
     export_id = workflow.accept(plan("gone")).export_id
     partners.pause_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER)
     workflow.finish(export_id)
@@ -316,13 +310,13 @@ def test_what_was_never_sent_is_cancelled_by_the_purge_and_never_goes_out(
     assert states == {"cancelled"}
     workflow.clock.pass_seconds(86_400)
     assert [task for task in find_due(workflow.runtime) if task.export_id == export_id] == []
-    # Not even where a row says otherwise, as after a purge by an older version.
+    # Not even if a row is pending, as after a purge by an older version.
     with workflow.runtime.db.write() as session:
         session.execute(update(Delivery).values(state="pending"))
     assert streams.claim_stream(workflow.runtime, stream) is None
 
 
-def test_what_is_purged_can_be_looked_at_and_nothing_else(workflow: WorkflowHarness, today: date) -> None:
+def test_purged_export_can_only_be_inspected(workflow: WorkflowHarness, today: date) -> None:
     export_id = execute_export(workflow, plan("gone"))
     (artifact, *_) = rows(workflow, Artifact, export_id)
     with workflow.runtime.db.read() as session:
@@ -346,19 +340,21 @@ def test_what_is_purged_can_be_looked_at_and_nothing_else(workflow: WorkflowHarn
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})
     with pytest.raises(InvalidState, match="was purged"):
         amend_export(workflow.runtime, workflow.caller, export_id, request, raw_plan=changed, idempotency_key=None)
-    assert workflow.accept(plan("gone"), key="another").export_id == export_id, "the same plan is still the same export"
+    assert workflow.accept(plan("gone"), key="another").export_id == export_id, (
+        "the same plan still returns the same export"
+    )
 
 
-def test_backup_after_a_purge_copies_what_is_kept(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+def test_backup_after_purge_copies_only_kept_documents(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
     execute_export(workflow, plan("gone"))
     kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    made = backup.create_backup(workflow.runtime, tmp_path / "copy")
-    assert made.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
+    taken = backup.create_backup(workflow.runtime, tmp_path / "copy")
+    assert taken.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
 
 
 class PurgedWhenAsked(ArtifactStore):
-    """A store whose first document is asked for just when everything is purged."""
+    """A store that runs a purge when its first document is read."""
 
     purge: Callable[[], object] = staticmethod(lambda: None)
 
@@ -368,19 +364,17 @@ class PurgedWhenAsked(ArtifactStore):
         return super().get(sha256)
 
 
-def test_purge_while_a_backup_is_taken_is_no_loss(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+def test_purge_during_backup_is_not_reported_as_missing(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
     gone_id = execute_export(workflow, plan("gone"))
     kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
     kept, gone = ({row.sha256 for row in rows(workflow, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
     store = PurgedWhenAsked(workflow.runtime.store.url)
     store.purge = lambda: retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    made = backup.create_backup(replace(workflow.runtime, store=store), tmp_path / "copy")
-    assert (made.documents, made.purged, made.missing) == (len(kept), len(gone - kept), [])
+    taken = backup.create_backup(replace(workflow.runtime, store=store), tmp_path / "copy")
+    assert (taken.documents, taken.purged, taken.missing) == (len(kept), len(gone - kept), [])
 
 
-def test_plan_that_cannot_be_read_is_reported_and_kept_and_stops_no_other(
-    workflow: WorkflowHarness, today: date
-) -> None:
+def test_unreadable_plan_is_reported_and_kept_while_others_are_purged(workflow: WorkflowHarness, today: date) -> None:
     exports = [execute_export(workflow, plan(name)) for name in ("one", "two", "three")]
     with workflow.runtime.db.write() as session:
         ids = [session.get_one(Export, export_id).plan_id for export_id in exports]
@@ -393,12 +387,12 @@ def test_plan_that_cannot_be_read_is_reported_and_kept_and_stops_no_other(
         ("Unreadable", exports[1]),
         ("Due", exports[2]),
     ]
-    made = retention.purge_expired(workflow.runtime, day)
-    assert (made.exports, made.unreadable) == (1, tuple(ids[:2]))
+    purged = retention.purge_expired(workflow.runtime, day)
+    assert (purged.exports, purged.unreadable) == (1, tuple(ids[:2]))
     assert [len(rows(workflow, models.ExportPackage, export_id)) for export_id in exports] == [2, 2, 0]
 
 
-def test_purge_that_was_broken_off_deletes_its_documents_the_next_time(
+def test_interrupted_purge_deletes_its_documents_the_next_time(
     workflow: WorkflowHarness, today: date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = execute_export(workflow, plan("gone"))

@@ -1,4 +1,4 @@
-"""A word of its own in every text of an export: once it is purged none stands anywhere but where docs/security.md says."""
+"""A unique word in every text of an export: after its purge it remains only where docs/security.md says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.ports import LOOPBACK
 from tests.workflow.conftest import WorkflowHarness
 
 BROKER = "br_mail"
-#: Beside those in the plan: the mailbox of the customs broker, and what it answers in each text that it may.
+#: In addition to the plan's words: the customs broker's mailbox, and a word in each text of its answer.
 MAILBOX = "canary901x@broker.example"
 ANSWER = {
     "id": "canary902x",
@@ -44,15 +44,15 @@ ANSWER = {
     "fields": [{"pointer": "/units/0/lines/0/htsCode", "message": "canary906x"}],
 }
 
-#: What of a plan stays: the names that its units go by.
+#: The texts of a plan that stay: the unitRefs.
 NAMES = re.compile(r"^/units/\d+/unitRef$")
-#: What of an answer stays with it: its id, the customs broker's own reference and the entry number; in the log, all of it.
+#: The texts that stay with an answer: its id, the broker's reference and the entry number. The log keeps all of them.
 ANSWERED, LOGGED = {"canary902x", "canary903x", "canary904x"}, {f"canary{number}x" for number in range(902, 907)}
 
 
 @pytest.fixture
 def mail_workflow(workflow: WorkflowHarness) -> WorkflowHarness:
-    """The workflow harness with a mail server that knows no such user, and a customs broker that is reached by it."""
+    """Return a harness with a mail server that rejects the recipient, and a customs broker reached by e-mail."""
     new: dict[str, Any] = {"id": BROKER, "kind": "customs_broker", "name": "Demo Brokers", "test": True, "live": True}
     new |= {"channels": [{"channel": "email", "addresses": [MAILBOX]}]}
     partners.create_partner(workflow.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
@@ -61,7 +61,7 @@ def mail_workflow(workflow: WorkflowHarness) -> WorkflowHarness:
 
 
 def refuse_handoff_mail(workflow: WorkflowHarness, export_id: str) -> None:
-    """Have the handoff refused for good, naming whom it was for, so that it is dead and the operators are owed it."""
+    """Reject the handoff's recipient permanently, so that it becomes a dead letter and the operators are notified."""
     script = Script(recipients={MAILBOX: f"550 5.1.1 <{MAILBOX}>: no such user"})
     with MailServer(script) as room:
         given = {"smtp_url": SecretStr(f"smtp://{LOOPBACK}:{room.port}"), "mail_from": "exports@maple.example"}
@@ -71,7 +71,7 @@ def refuse_handoff_mail(workflow: WorkflowHarness, export_id: str) -> None:
 
 
 def query_handoff(workflow: WorkflowHarness, export_id: str) -> None:
-    """Have the customs broker ask, which the operators are owed as well."""
+    """Record a question of the customs broker, which notifies the operators too."""
     with workflow.runtime.db.read() as session:
         submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
     body = AcknowledgementBody.model_validate(ANSWER)
@@ -79,7 +79,7 @@ def query_handoff(workflow: WorkflowHarness, export_id: str) -> None:
 
 
 def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]:
-    """Return the canaries that stand in the database, by table and column."""
+    """Return the canaries in the database, by table and column."""
     known: dict[str, set[str]] = {}
     with closing(sqlite3.connect(str(workflow.runtime.db.url.database))) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -93,14 +93,12 @@ def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]
     return known
 
 
-def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(
-    mail_workflow: WorkflowHarness, tmp_path: Path
-) -> None:
+def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: WorkflowHarness, tmp_path: Path) -> None:
     whole = build_whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
     whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}
     assert is_executable(whole)
     laid, known = add_canaries(whole)
-    assert len(known) >= 60, "too few texts of the plan hold one"
+    assert len(known) >= 60, "too few texts of the plan have a canary"
     waiting = laid | {"batchId": "registered"}
     preflight.register_plan(
         mail_workflow.runtime, mail_workflow.caller, export_plans.hash_plan(Plan.model_validate(waiting), waiting)
@@ -109,17 +107,17 @@ def test_nothing_of_a_purged_plan_stands_anywhere_but_where_we_say(
     refuse_handoff_mail(mail_workflow, export_id)
     query_handoff(mail_workflow, export_id)
     with mail_workflow.runtime.db.read() as session:
-        owed = session.exec(select(Delivery.state).where(col(Delivery.export_id) == export_id)).all()
-    assert {"dead", "pending"} <= {*owed}
+        states = session.exec(select(Delivery.state).where(col(Delivery.export_id) == export_id)).all()
+    assert {"dead", "pending"} <= {*states}
     before = list_remaining_canaries(mail_workflow)
-    # Every table that is to be emptied held some, or this test would prove nothing.
+    # Every table that the purge empties must hold canaries before, or this test proves nothing.
     assert {column for column, words in before.items() if len(words) >= 50} >= {"plans.document", "notifications.data"}
     assert {"units.document", "packages.package_ref", "broker_submissions.recipient"} <= before.keys()
 
-    made = retention.purge_expired(mail_workflow.runtime, date(2040, 1, 1))
-    assert (made.exports, made.plans) == (1, 1)
+    purged = retention.purge_expired(mail_workflow.runtime, date(2040, 1, 1))
+    assert (purged.exports, purged.plans) == (1, 1)
     left = dict(list_remaining_canaries(mail_workflow))
-    assert left.pop("partner_channels.way") == {"canary901x"}, "a partner's way is the partner's, and no record"
+    assert left.pop("partner_channels.way") == {"canary901x"}, "an endpoint belongs to the partner and is not a record"
     assert (
         set().union(*(left.pop(f"acknowledgements.{name}") for name in ("id", "reference", "entry_number"))) == ANSWERED
     )

@@ -1,4 +1,4 @@
-"""A purge beside exports under way: bytes that another is about to record are never lost, nor a plan that is taken up."""
+"""A purge during running exports never deletes bytes that another export is about to record, nor a plan in use."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in b
 
 @pytest.fixture
 def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each database."""
+    """Return a workflow harness on each database."""
     return make_workflow(database_url)
 
 
 def start_rendering(workflow: WorkflowHarness) -> StepContext:
-    """Return the step of an export that is rendering a document; one that is due to be purged has it too."""
+    """Return the step of an export that renders a document which an expired export has too."""
     old_id = execute_export(workflow, plan("old"))
     with workflow.runtime.db.read() as session:
         old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
     record(workflow, repository.store_document(workflow.runtime, old, 1, SHARED))
     export_id = workflow.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     workflow.step(export_id, 1, "record_packages")
-    made = claim_step(workflow.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
-    assert made is not None
-    return made
+    context = claim_step(
+        workflow.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME
+    )
+    assert context is not None
+    return context
 
 
 def record(workflow: WorkflowHarness, row: repository.ArtifactRow) -> None:
@@ -56,7 +58,7 @@ def record(workflow: WorkflowHarness, row: repository.ArtifactRow) -> None:
 
 @contextmanager
 def purge_meanwhile(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
-    """Purge meanwhile, and wait for its end."""
+    """Run a purge during the block, and wait for its end."""
     thread = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
     thread.start()
     try:
@@ -66,7 +68,7 @@ def purge_meanwhile(workflow: WorkflowHarness) -> Iterator[threading.Thread]:
         assert not thread.is_alive()
 
 
-def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(workflow: WorkflowHarness) -> None:
+def test_bytes_purged_before_they_are_recorded_are_stored_again(workflow: WorkflowHarness) -> None:
     context = start_rendering(workflow)
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
     assert retention.purge_expired(workflow.runtime, DAY).exports == 1
@@ -79,25 +81,25 @@ def test_bytes_that_were_purged_before_they_were_recorded_are_put_there_again(wo
     assert workflow.store.has(row["sha256"])
 
 
-def test_purge_waits_for_a_writer_of_the_same_bytes_and_leaves_them(workflow: WorkflowHarness) -> None:
+def test_purge_waits_for_writer_of_same_bytes_and_keeps_them(workflow: WorkflowHarness) -> None:
     context = start_rendering(workflow)
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
     with purge_meanwhile(workflow) as thread, workflow.runtime.db.write() as session:
         repository.record_documents(session, workflow.store, [row])
         thread.join(0.5)
-        assert thread.is_alive(), "it has not waited"
+        assert thread.is_alive(), "the purge did not wait"
     assert workflow.store.get(row["sha256"]) == SHARED.body
     with workflow.runtime.db.read() as session:
         found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
     assert sorted(each is None for each in found) == [False, True]
 
 
-def test_registered_plan_that_is_being_executed_is_left(
+def test_purge_keeps_registered_plan_that_is_being_executed(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = plan("registered")
+    plan_json = plan("registered")
     registered = preflight.register_plan(
-        workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made)
+        workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
     )
     waited: list[bool] = []
 
@@ -109,39 +111,37 @@ def test_registered_plan_that_is_being_executed_is_left(
 
     purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
     monkeypatch.setattr(acceptance, "failpoint", meanwhile)
-    export_id = workflow.accept(made).export_id
+    export_id = workflow.accept(plan_json).export_id
     purge.join(20)
     assert waited == [True]
     with workflow.runtime.db.read() as session:
         assert session.get_one(Export, export_id).plan_id == registered.plan_id
-        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical_json(made)
+        assert session.get_one(PlanSnapshot, registered.plan_id).document == export_plans.canonical_json(plan_json)
 
 
 @pytest.mark.parametrize("registered", [False, True])
-def test_purge_waits_for_a_hold_that_is_being_placed_on_the_account(
-    workflow: WorkflowHarness, *, registered: bool
-) -> None:
+def test_purge_waits_for_hold_being_placed_on_the_account(workflow: WorkflowHarness, *, registered: bool) -> None:
     one = place_under_hold(workflow, registered=registered)
     with workflow.runtime.db.write() as session:
-        # As `legal_holds.place` does, before it has committed.
+        # As `legal_holds.place_hold` does before it commits.
         session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
         purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
         purge.start()
         purge.join(0.5)
-        assert purge.is_alive(), "it has not waited"
+        assert purge.is_alive(), "the purge did not wait"
         session.add(LegalHold(id="hld_1", account_id=factories.ACCOUNT, reason="a dispute", placed_by="Legal"))
     purge.join(20)
     assert is_whole(workflow, one)
 
 
 @pytest.mark.parametrize("registered", [False, True])
-def test_hold_on_an_account_waits_for_a_purge_under_way(
+def test_hold_on_account_waits_for_running_purge(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, registered: bool
 ) -> None:
     one = place_under_hold(workflow, registered=registered)
     placed: list[bool] = []
 
-    def emptied(*arguments: Any) -> bool:
+    def clear_during_hold(*arguments: Any) -> bool:
         holding.start()
         holding.join(0.5)
         placed.append(not holding.is_alive())
@@ -153,20 +153,20 @@ def test_hold_on_an_account_waits_for_a_purge_under_way(
         )
 
     holding, original = threading.Thread(target=hold), retention._clear_plan
-    monkeypatch.setattr(retention, "_clear_plan", emptied)
+    monkeypatch.setattr(retention, "_clear_plan", clear_during_hold)
     retention.purge_expired(workflow.runtime, DAY)
     holding.join(20)
     assert (placed, len(legal_holds.list_holds(workflow.runtime)), is_whole(workflow, one)) == ([False], 1, False)
 
 
 def place_under_hold(workflow: WorkflowHarness, *, registered: bool) -> str:
-    """Return the plan of an export that is due, or that is registered alone."""
-    made = plan("one")
+    """Return the plan of an expired export, or of an expired registered plan."""
+    plan_json = plan("one")
     if registered:
         return preflight.register_plan(
-            workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made)
+            workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
         ).plan_id
-    export_id = execute_export(workflow, made)
+    export_id = execute_export(workflow, plan_json)
     with workflow.runtime.db.read() as session:
         return session.get_one(Export, export_id).plan_id
 

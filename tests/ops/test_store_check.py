@@ -1,4 +1,4 @@
-"""What the store has lost is found and made again: the same bytes, proven by the hash that was recorded, or nothing."""
+"""Documents that the store has lost are found and rendered again, only if the bytes have the recorded hash."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_
 
 @pytest.fixture
 def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each database."""
+    """Return a workflow harness on each database."""
     return make_workflow(database_url)
 
 
@@ -51,7 +51,7 @@ def with_profile(workflow: WorkflowHarness, profile: object = PROFILE) -> None:
 
 
 def execute_export(workflow: WorkflowHarness, batch: str = factories.BATCH, units: int = 1) -> str:
-    """Return an export whose documents are all made, the broker's own file among them."""
+    """Return an export with all its documents, including the file of the broker's profile."""
     export_id = workflow.accept(factories.plan(batch=batch, invoice=batch[:4].upper(), units=units)).export_id
     for unit_no in range(1, units + 1):
         workflow.run([TaskMessage(export_id, unit_no, "record_packages")])
@@ -68,7 +68,7 @@ def rows(workflow: WorkflowHarness) -> dict[tuple[str, int, str], str]:
 
 
 def files(workflow: WorkflowHarness) -> dict[str, bytes]:
-    """Return what the workflow harness's folder holds, by its name."""
+    """Return the files in the store's folder, by name."""
     root = Path(workflow.store.url.removeprefix("file:"))
     return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -80,19 +80,19 @@ def blob_path(workflow: WorkflowHarness, sha256: str) -> Path:
 def check_store(
     runtime: Runtime, *, restore: bool = False, export_id: str | None = None
 ) -> tuple[StoreReport, dict[tuple[str, int, str], DamagedDocument]]:
-    """Look through the store; return the counts and what is bad."""
+    """Check the store; return the counts and the damaged documents."""
     found: list[DamagedDocument] = []
-    survey = store_check.check_store(runtime, found.append, lambda _: None, export_id=export_id, restore=restore)
+    report = store_check.check_store(runtime, found.append, lambda _: None, export_id=export_id, restore=restore)
     by_row = {(bad.export_id, bad.unit_no, bad.artifact_type): bad for bad in found}
     assert len(by_row) == len(found)
-    return survey, by_row
+    return report, by_row
 
 
 def list_unexpected(bad: DamagedDocument) -> None:
     pytest.fail(str(bad))
 
 
-def test_a_store_that_has_everything_is_read_whole_and_left_alone(
+def test_check_of_complete_store_reads_all_and_changes_nothing(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_check, "_PAGE_SIZE", 5)
@@ -100,19 +100,19 @@ def test_a_store_that_has_everything_is_read_whole_and_left_alone(
     execute_export(workflow, "a", units=2)
     execute_export(workflow, "b")
     before = files(workflow)
-    heard: list[int] = []
+    progress: list[int] = []
     for restore in (False, True):
-        survey = store_check.check_store(
-            workflow.runtime, list_unexpected, lambda so_far: heard.append(so_far.documents), restore=restore
+        report = store_check.check_store(
+            workflow.runtime, list_unexpected, lambda so_far: progress.append(so_far.documents), restore=restore
         )
-        assert (survey.documents, survey.unrestored, survey.restored) == (len(rows(workflow)), 0, 0)
-        assert survey.size == sum(map(len, before.values()))
-    assert heard == sorted(heard[:3]) * 2
-    assert len(heard) == 6, "after each unit"
+        assert (report.documents, report.unrestored, report.restored) == (len(rows(workflow)), 0, 0)
+        assert report.size == sum(map(len, before.values()))
+    assert progress == sorted(progress[:3]) * 2
+    assert len(progress) == 6, "`on_progress` is called after each unit"
     assert files(workflow) == before
 
 
-def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(workflow: WorkflowHarness) -> None:
+def test_missing_and_damaged_documents_are_reported_and_restored(workflow: WorkflowHarness) -> None:
     with_profile(workflow)
     export_id = execute_export(workflow, units=2)
     recorded, before = rows(workflow), files(workflow)
@@ -124,16 +124,16 @@ def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(wo
         blob_path(workflow, recorded[key]).write_bytes(before[recorded[key]][:-1])
     damaged = files(workflow)
 
-    survey, bad = check_store(workflow.runtime)
+    report, bad = check_store(workflow.runtime)
     assert {key: each.condition for key, each in bad.items()} == {
         **dict.fromkeys(lost, "missing"),
         **dict.fromkeys(changed, "damaged"),
     }
-    assert (survey.documents, survey.unrestored, survey.restored) == (len(recorded), 5, 0)
-    assert files(workflow) == damaged, "a check writes nothing"
+    assert (report.documents, report.unrestored, report.restored) == (len(recorded), 5, 0)
+    assert files(workflow) == damaged, "a check without restore writes nothing"
 
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert (survey.unrestored, survey.restored) == (0, 5)
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert (report.unrestored, report.restored) == (0, 5)
     assert {key: (each.restored, each.reason) for key, each in bad.items()} == dict.fromkeys(
         lost | changed, (True, None)
     )
@@ -142,24 +142,24 @@ def test_what_is_gone_or_changed_is_named_and_restored_with_the_recorded_hash(wo
     assert rows(workflow) == recorded
 
 
-def test_only_the_broker_s_own_file_is_made_where_nothing_else_is_gone(
+def test_restore_renders_only_the_profile_document_if_only_it_is_missing(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_profile(workflow)
     export_id = execute_export(workflow)
     key = (export_id, 1, "broker_profile")
     blob_path(workflow, rows(workflow)[key]).unlink()
-    monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the others are there"))
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert (survey.unrestored, bad[key].restored) == (0, True)
+    monkeypatch.setattr(render_documents, "render_unit", lambda *_: pytest.fail("the other documents are not missing"))
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert (report.unrestored, bad[key].restored) == (0, True)
 
 
-def test_one_export_alone_is_looked_at_where_it_is_named(workflow: WorkflowHarness) -> None:
+def test_check_of_one_export_reads_only_that_export(workflow: WorkflowHarness) -> None:
     first, second = execute_export(workflow, "a"), execute_export(workflow, "b")
     shutil.rmtree(Path(workflow.store.url.removeprefix("file:")) / "sha256")
-    survey, bad = check_store(workflow.runtime, export_id=second, restore=True)
+    report, bad = check_store(workflow.runtime, export_id=second, restore=True)
     assert {key[0] for key in bad} == {second}
-    assert survey.unrestored == 0
+    assert report.unrestored == 0
     assert {key[0] for key in check_store(workflow.runtime)[1]} == {first}
     with pytest.raises(NotFound, match="there is no export exp_none"):
         check_store(workflow.runtime, export_id="exp_none")
@@ -167,7 +167,7 @@ def test_one_export_alone_is_looked_at_where_it_is_named(workflow: WorkflowHarne
 
 @pytest.fixture(params=["memory", "bucket"])
 def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
-    """An empty store that is no folder."""
+    """Yield an empty store that is not a folder."""
     if request.param == "memory":
         yield ArtifactStore("memory:")
         return
@@ -181,33 +181,33 @@ def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         server.shutdown()
 
 
-def test_every_kind_of_store_is_checked_and_filled_again(workflow: WorkflowHarness, other_store: ArtifactStore) -> None:
+def test_every_kind_of_store_is_checked_and_restored(workflow: WorkflowHarness, other_store: ArtifactStore) -> None:
     with_profile(workflow)
     execute_export(workflow)
     elsewhere = replace(workflow.runtime, store=other_store)
-    survey, bad = check_store(elsewhere)
-    assert (survey.unrestored, {each.condition for each in bad.values()}) == (len(rows(workflow)), {"missing"})
+    report, bad = check_store(elsewhere)
+    assert (report.unrestored, {each.condition for each in bad.values()}) == (len(rows(workflow)), {"missing"})
     assert check_store(elsewhere, restore=True)[0].unrestored == 0
     assert check_store(elsewhere)[0].unrestored == 0
     for sha256, body in files(workflow).items():
         assert other_store.get(sha256) == body
 
 
-def test_purged_documents_are_not_missed_and_never_put_back(workflow: WorkflowHarness) -> None:
+def test_purged_documents_are_neither_reported_nor_restored(workflow: WorkflowHarness) -> None:
     execute_export(workflow)
     recorded = rows(workflow)
     before = files(workflow)
     retention.purge_expired(workflow.runtime, date(2040, 1, 1))
     assert files(workflow) == {}
     for restore in (False, True):
-        survey, bad = check_store(workflow.runtime, restore=restore)
-        assert (survey.documents, bad) == (0, {})
+        report, bad = check_store(workflow.runtime, restore=restore)
+        assert (report.documents, bad) == (0, {})
     for sha256 in recorded.values():
         assert not repository.restore_document(workflow.runtime, sha256, before[sha256])
     assert files(workflow) == {}
 
 
-def test_what_is_purged_while_it_is_looked_at_is_not_missed(
+def test_documents_purged_during_the_check_are_not_reported(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = execute_export(workflow)
@@ -219,12 +219,12 @@ def test_what_is_purged_while_it_is_looked_at_is_not_missed(
         yield from found
 
     monkeypatch.setattr(store_check, "_rows", purged_then)
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert (survey.documents, bad, files(workflow)) == (len(rows(workflow)), {}, {}), export_id
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert (report.documents, bad, files(workflow)) == (len(rows(workflow)), {}, {}), export_id
 
 
-def test_other_bytes_than_the_recorded_are_never_written(workflow: WorkflowHarness) -> None:
-    """A row of another template, and one whose bytes nothing gives any more: both are left, each with its reason."""
+def test_restore_never_writes_other_bytes_than_the_recorded(workflow: WorkflowHarness) -> None:
+    """Documents of another template or of changed records stay unrestored, each with its reason."""
     with_profile(workflow)
     export_id = execute_export(workflow)
     with workflow.runtime.db.write() as session:
@@ -237,18 +237,18 @@ def test_other_bytes_than_the_recorded_are_never_written(workflow: WorkflowHarne
     with_profile(workflow, PROFILE | {"columns": PROFILE["columns"][:2]})
     blob_path(workflow, rows(workflow)[export_id, 1, "broker_profile"]).unlink()
     before = files(workflow)
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert (survey.unrestored, survey.restored) == (3, 0)
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert (report.unrestored, report.restored) == (3, 0)
     reasons = {key[2]: str(each.reason) for key, each in bad.items()}
-    assert reasons["cci_csv"].startswith("template 0 made it, and this version has ")
-    assert reasons["cci_csv"].endswith("; restore it with the release that made it")
-    assert reasons["cci_ubl"].endswith(": rules, fonts or records were changed since")
-    assert reasons["broker_profile"].endswith("; give the broker the profile of then, and restore again")
+    assert reasons["cci_csv"].startswith("template 0 rendered it, and this version has ")
+    assert reasons["cci_csv"].endswith("; restore it with the release that rendered it")
+    assert reasons["cci_ubl"].endswith(": rules, fonts or records have changed since")
+    assert reasons["broker_profile"].endswith("; give the broker its former profile, and restore again")
     assert files(workflow) == before
 
 
 @pytest.mark.parametrize("also", [[], ["cci_csv"]], ids=["alone", "with another"])
-def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profile(
+def test_document_of_removed_profile_is_restored_when_the_profile_is_back(
     workflow: WorkflowHarness, also: list[str]
 ) -> None:
     with_profile(workflow)
@@ -257,16 +257,16 @@ def test_a_lost_file_of_a_profile_that_was_taken_away_comes_back_with_that_profi
     with_profile(workflow, None)
     for artifact_type in ("broker_profile", *also):
         blob_path(workflow, rows(workflow)[export_id, 1, artifact_type]).unlink()
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert (survey.unrestored, survey.restored) == (1, len(also))
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert (report.unrestored, report.restored) == (1, len(also))
     reason = bad[export_id, 1, "broker_profile"].reason
-    assert reason == "the broker has no profile any more; give the broker the profile of then, and restore again"
+    assert reason == "the broker no longer has a profile; give the broker its former profile, and restore again"
     with_profile(workflow)
-    survey, _ = check_store(workflow.runtime, restore=True)
-    assert (survey.unrestored, files(workflow)) == (0, before)
+    report, _ = check_store(workflow.runtime, restore=True)
+    assert (report.unrestored, files(workflow)) == (0, before)
 
 
-def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
+def test_restore_reports_unit_that_cannot_be_rendered_and_restores_others(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, sound = execute_export(workflow, "a"), execute_export(workflow, "b")
@@ -279,15 +279,15 @@ def test_a_unit_that_cannot_be_made_again_says_why_and_the_others_are_restored(
         return real(runtime, context)
 
     monkeypatch.setattr(render_documents, "render_unit", breaks)
-    survey, bad = check_store(workflow.runtime, restore=True)
-    assert survey.unrestored == sum(1 for key in bad if key[0] == broken) > 0
+    report, bad = check_store(workflow.runtime, restore=True)
+    assert report.unrestored == sum(1 for key in bad if key[0] == broken) > 0
     assert {each.reason for key, each in bad.items() if key[0] == broken} == {
-        "its unit cannot be made again: the PDF engine died of SIGSEGV; `exports rebuild --check` says more"
+        "its unit cannot be rendered again: the PDF engine died of SIGSEGV; see `exports rebuild --check`"
     }
     assert all(each.restored for key, each in bad.items() if key[0] == sound)
 
 
-def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_ends_the_check(
+def test_check_reports_unreadable_document_and_ends_if_store_is_down(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = execute_export(workflow)
@@ -301,27 +301,27 @@ def test_a_document_that_cannot_be_read_is_named_and_a_store_that_gives_nothing_
         return real(store, sha256)
 
     monkeypatch.setattr(ArtifactStore, "condition", condition)
-    survey, bad = check_store(workflow.runtime, restore=True)
+    report, bad = check_store(workflow.runtime, restore=True)
     (one,) = bad.values()
-    assert (survey.unrestored, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
+    assert (report.unrestored, one.condition, one.artifact_type) == (1, "unreadable", "cci_csv")
     assert str(one.reason).endswith("cannot be read: PermissionDeniedError")
     unreadable |= set(recorded.values())
     with pytest.raises(StoreUnavailable, match="cannot be read"):
         check_store(workflow.runtime)
 
 
-# The folder
+# The store's folder
 
 
 @pytest.fixture
 def reopened_workflow(workflow: WorkflowHarness) -> Iterator[WorkflowHarness]:
-    """The same service after a start, which asks the database whether the store's folder may be made."""
+    """Yield the same service after a restart, which asks the database whether the folder may be created."""
     runtime = open_runtime(workflow.runtime.settings, clock=workflow.clock)
     yield replace(workflow, runtime=runtime)
     runtime.close()
 
 
-def test_a_folder_that_is_missing_is_never_quietly_made_again(
+def test_missing_folder_of_used_store_is_not_created(
     workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
 ) -> None:
     execute_export(workflow, "a")
@@ -342,7 +342,7 @@ def test_a_folder_that_is_missing_is_never_quietly_made_again(
             ask()
     assert not folder.exists()
     shutil.move(folder.with_name("elsewhere"), folder)
-    with workflow.runtime.db.write() as session:  # its pause is over; PostgreSQL has a clock of its own
+    with workflow.runtime.db.write() as session:  # end its pause here, because PostgreSQL has its own clock
         session.execute(
             update(Step).where(*count_at_documents(export_id)).values(lease_until=None, due_at=database_now())
         )
@@ -354,9 +354,7 @@ def count_at_documents(export_id: str) -> tuple[ColumnElement[bool], ...]:
     return col(Step.export_id) == export_id, col(Step.name) == "render_documents"
 
 
-def test_an_empty_folder_in_its_place_is_filled_again(
-    workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
-) -> None:
+def test_empty_folder_of_used_store_is_restored(workflow: WorkflowHarness, reopened_workflow: WorkflowHarness) -> None:
     execute_export(workflow)
     before = files(workflow)
     folder = Path(workflow.store.url.removeprefix("file:"))
@@ -366,7 +364,7 @@ def test_an_empty_folder_in_its_place_is_filled_again(
     assert files(workflow) == before
 
 
-def test_the_folder_of_a_new_service_is_made_with_its_first_document(
+def test_folder_of_new_service_is_created_with_the_first_document(
     workflow: WorkflowHarness, reopened_workflow: WorkflowHarness
 ) -> None:
     folder = Path(workflow.store.url.removeprefix("file:"))
@@ -378,15 +376,15 @@ def test_the_folder_of_a_new_service_is_made_with_its_first_document(
     retention.purge_expired(reopened_workflow.runtime, date(2040, 1, 1))
     shutil.rmtree(folder)
     reopened_workflow.runtime.store.check()
-    assert folder.is_dir(), "nothing is kept in it any more"
+    assert folder.is_dir(), "the folder may be created, because no document is recorded"
 
 
-def test_records_that_are_lost_are_named_too(workflow: WorkflowHarness) -> None:
+def test_restore_reports_changed_records(workflow: WorkflowHarness) -> None:
     export_id = execute_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
     blob_path(workflow, rows(workflow)[export_id, 1, "packing_list"]).unlink()
-    survey, bad = check_store(workflow.runtime, restore=True)
+    report, bad = check_store(workflow.runtime, restore=True)
     (one,) = bad.values()
-    assert (survey.unrestored, one.restored) == (1, False)
-    assert "records were changed since" in str(one.reason)
+    assert (report.unrestored, one.restored) == (1, False)
+    assert "records have changed since" in str(one.reason)

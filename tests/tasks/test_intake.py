@@ -262,7 +262,7 @@ def test_command_over_the_limit_of_open_exports_is_refused_with_remedy(
     harness.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
     (refusal,) = harness.take_messages(queues.REFUSED)
     assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
-    assert "try again once some have ended" in json.loads(refusal.body)["message"]
+    assert "try again when some have ended" in json.loads(refusal.body)["message"]
     assert len(harness.rows(Export)) == 1
 
 

@@ -1,4 +1,4 @@
-"""One process on a database of its own, with a clock that only moves when it is told to."""
+"""The workflow harness: one process with its own database and a clock that moves only on request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FakeClock:
 
 
 class UnsteadyStore(ArtifactStore):
-    """A store that refuses as many documents as it is told to, and then takes them; or that breaks with each."""
+    """A store that refuses the next `refusals` documents, or raises `error_on_put` for each document."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -54,7 +54,7 @@ class UnsteadyStore(ArtifactStore):
         self.error_on_put: Exception | None = None
 
     def put(self, body: bytes) -> str:
-        """Keep `body`, unless a refusal is left, or it is to break."""
+        """Store `body`, unless it is refused or an error is set."""
         if self.error_on_put is not None:
             raise self.error_on_put
         if self.refusals:
@@ -65,7 +65,7 @@ class UnsteadyStore(ArtifactStore):
 
 @dataclass
 class WorkflowHarness:
-    """The runtime, and what a test does with it."""
+    """The runtime of a test, and actions on it."""
 
     runtime: Runtime
     clock: FakeClock
@@ -81,29 +81,29 @@ class WorkflowHarness:
         return accept_plan(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 
     def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
-        """Deliver one task message and return the steps that it made."""
+        """Run the step of one task message and return the steps that it completed."""
         return run_step(self.runtime, export_id, unit_no, name).completed
 
     def run(self, tasks: list[TaskMessage]) -> None:
-        """Deliver task messages, and those that they lead to, until none is left; deliveries are left out."""
+        """Run steps of task messages, and of those that follow, until none is left; delivery messages are dropped."""
         while tasks:
             task = tasks.pop()
             if task.step is not None:
                 tasks.extend(run_step(self.runtime, task.export_id, task.unit_no, task.step).tasks)
 
     def sweep(self) -> list[TaskMessage]:
-        """Let enough time pass for everything to be due, and return what is owed."""
+        """Let enough time pass for everything to be due, and return the due steps."""
         self.clock.pass_seconds(3600)
         return [task for task in find_due(self.runtime) if task.step is not None]
 
     def finish(self, export_id: str) -> None:
-        """Sweep until the export has come to rest."""
+        """Sweep until no step of the export is due."""
         for _ in range(100):
             tasks = self.sweep()
             if not tasks:
                 return
             self.run(tasks)
-        raise AssertionError(f"{export_id} did not come to rest: {self.state(export_id)}")
+        raise AssertionError(f"{export_id} still has due steps: {self.state(export_id)}")
 
     def state(self, export_id: str) -> str:
         """Return the export's state."""
@@ -117,7 +117,7 @@ class WorkflowHarness:
             return {(row.unit_no, row.name): row.state for row in rows}
 
     def events(self, export_id: str) -> list[str]:
-        """Return the types of the events in order, once their numbers are known to have no gap."""
+        """Return the types of the events in order, after checking that their numbers have no gap."""
         with self.runtime.db.read() as session:
             rows = session.scalars(
                 select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))
@@ -126,14 +126,14 @@ class WorkflowHarness:
         return [row.type for row in rows]
 
     def count(self, table: type[SQLModel]) -> int:
-        """Return how many rows a table has."""
+        """Return the number of rows in a table."""
         with self.runtime.db.read() as session:
             return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 @pytest.fixture
 def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
-    """Build a workflow harness on a migrated database."""
+    """Return a function that builds a workflow harness on a migrated database."""
     opened: list[Runtime] = []
 
     def make(database_url: str) -> WorkflowHarness:
@@ -195,7 +195,7 @@ Answers = Callable[[Exception], AbstractContextManager[None]]
 
 @pytest.fixture
 def failing_queues(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Has every queue answer so, for as long as it is said to."""
+    """Return a context manager that makes every queue raise the given error."""
 
     @contextmanager
     def fail_queues(failure: Exception) -> Iterator[None]:

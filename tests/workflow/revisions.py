@@ -1,4 +1,4 @@
-"""Exports that are executed, failed and amended, and what became of them."""
+"""Helpers to execute, fail and amend exports, and to read the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_amendment(
 
 
 def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None, *, deliver: bool = True) -> str:
-    """Execute a plan to its end; `told` sends what it owes, else all of it is still owed."""
+    """Execute a plan to its end; with `deliver` all messages are sent, else they stay pending."""
     export_id = workflow.accept(plan).export_id
     for unit_no in range(1, len((plan or factories.plan())["units"]) + 1):
         workflow.step(export_id, unit_no, "record_packages")
@@ -42,7 +42,7 @@ def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None
         for name in NOTIFY_STEPS:
             workflow.step(export_id, 0, name)
     else:
-        # As if the last of the steps had found every endpoint deaf: each is done, and nothing was taken.
+        # As if every endpoint had been unreachable: the notify steps are done, but nothing was delivered.
         with workflow.runtime.db.write() as session:
             session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done"))
             session.execute(update(Export).where(col(Export.id) == export_id).values(state="executed"))

@@ -1,4 +1,4 @@
-"""What is decided about a step or a delivery is decided of how it is then, not of how it was when it was looked at."""
+"""Decisions about a step or a delivery use its state at the time of the write, not an earlier state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def take_step(workflow: WorkflowHarness, export_id: str, unit_no: int = 1) -> St
 
 
 def run_before_lock(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Have something happen, once, when the row of an export is about to be locked."""
+    """Run `happens` once, just before the row of an export is locked."""
     lock = events.lock_export
     left = [happens]
 
@@ -50,7 +50,7 @@ def run_before_lock(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], objec
 
 @ON_POSTGRESQL
 @pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
-def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
+def test_record_failure_during_cancellation_leaves_export_cancelled(
     make_workflow: Callable[[str], WorkflowHarness],
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +69,7 @@ def test_attempt_that_fails_as_the_export_is_cancelled_leaves_it_cancelled(
 
 @ON_POSTGRESQL
 @pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
-def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
+def test_record_failure_after_step_was_claimed_again_records_nothing(
     make_workflow: Callable[[str], WorkflowHarness],
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,7 +93,7 @@ def test_attempt_of_a_worker_that_was_overtaken_says_nothing_of_the_step(
 
 
 @ON_POSTGRESQL
-def test_resend_waits_for_the_amendment_that_is_under_way(
+def test_resend_during_amendment_waits_and_is_refused(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workflow = make_workflow(database_url)
@@ -108,7 +108,7 @@ def test_resend_waits_for_the_amendment_that_is_under_way(
     assert sent.state == "delivered"
 
 
-def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export_is_retried(
+def test_step_of_other_unit_when_export_fails_is_recorded_and_continues_after_retry(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
@@ -123,7 +123,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED", "PACKAGES_RECORDED"]
     monkeypatch.undo()
     for _ in range(3):
-        assert workflow.sweep() == [], "nobody is woken for an export that has ended"
+        assert workflow.sweep() == [], "no step of an ended export is due"
     assert set(retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")) == {
         TaskMessage(export_id, 1, "record_packages"),
         TaskMessage(export_id, 2, "attach_customs"),
@@ -132,7 +132,7 @@ def test_unit_in_hand_when_another_fails_is_recorded_and_goes_on_once_the_export
     assert workflow.state(export_id) == "executed"
 
 
-def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_failure(
+def test_record_failure_in_failed_export_records_no_second_failure(
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
@@ -146,7 +146,7 @@ def test_attempt_that_fails_in_an_export_that_has_failed_already_is_no_second_fa
         assert (step.state, step.lease_until, step.error) == ("ready", None, "nor can this")
 
 
-def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(workflow: WorkflowHarness) -> None:
+def test_holds_lease_is_true_until_step_is_claimed_again_or_done(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     first = take_step(workflow, export_id)
     assert holds_lease(workflow.runtime, first)
@@ -158,8 +158,8 @@ def test_step_is_its_callers_until_another_has_taken_it_or_it_is_done(workflow: 
     assert not holds_lease(workflow.runtime, second)
 
 
-def test_facts_that_collide_with_what_is_recorded_end_the_export_and_say_so(workflow: WorkflowHarness) -> None:
-    """Tried again they would collide again."""
+def test_step_with_facts_that_collide_fails_export_with_reason(workflow: WorkflowHarness) -> None:
+    """A retry would collide again, so there is none."""
     export_id, other = workflow.accept().export_id, workflow.accept(factories.plan(batch="other")).export_id
     workflow.step(other, 1, "record_packages")
     with workflow.runtime.db.write() as session:
@@ -168,5 +168,5 @@ def test_facts_that_collide_with_what_is_recorded_end_the_export_and_say_so(work
     with workflow.runtime.db.read() as session:
         failed = session.get_one(Export, export_id)
     assert failed.state == "failed"
-    assert str(failed.failure).startswith("attach_customs: attach_customs collides with what is recorded: ")
+    assert str(failed.failure).startswith("attach_customs: attach_customs collides with recorded data: ")
     assert workflow.events(export_id).count("STEP_RETRIED") == 0

@@ -1,4 +1,4 @@
-"""A changed plan takes an export's place: one new revision, whatever is repeated, and whoever was told hears of it."""
+"""An amendment creates one new revision, however often it is repeated, and notifies the old export's recipients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.workflow.revisions import (
 )
 
 
-def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(workflow: WorkflowHarness) -> None:
+def test_amendment_creates_revision_that_supersedes_the_old(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, old)
     shown = view(new)
@@ -53,7 +53,7 @@ def test_an_amended_plan_is_a_new_revision_that_supersedes_the_old(workflow: Wor
     assert workflow.events(new.export_id)[:2] == ["EXPORT_ACCEPTED", "EXPORT_AMENDED"]
 
 
-def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(workflow: WorkflowHarness) -> None:
+def test_amendment_logs_name_each_other_and_batch_is_the_newest(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, factories.BATCH).export_id
     shown = {name: read(workflow, name) for name in (old, new)}
@@ -66,12 +66,12 @@ def test_both_logs_name_the_other_export_and_the_batch_is_the_newest(workflow: W
     assert shown[old].status == "Superseded by a newer revision"
 
 
-def test_the_answer_is_what_inspect_says(workflow: WorkflowHarness) -> None:
+def test_amendment_response_equals_inspect(workflow: WorkflowHarness) -> None:
     new = make_amendment(workflow, execute_export(workflow))
     assert read(workflow, new.export_id).model_dump_json(by_alias=True) == new.body
 
 
-def test_notified_recipients_are_notified_at_once_which_revision_follows(workflow: WorkflowHarness) -> None:
+def test_amendment_notifies_recipients_of_the_new_revision(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(packages=3))
     (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     recorded = read_messages(workflow, old, MessageType.PACKAGE_RECORDED)
@@ -105,7 +105,7 @@ def test_notified_recipients_are_notified_at_once_which_revision_follows(workflo
     assert {each.state for each in list_pending(workflow, old) if each.audience != "operator"} == {"delivered"}
 
 
-def test_the_warehouse_sees_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:
+def test_retraction_to_warehouse_has_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     make_amendment(workflow, old)
     allowed = {
@@ -124,7 +124,7 @@ def test_the_warehouse_sees_no_price_and_no_customs_fact(workflow: WorkflowHarne
     assert [set(each) for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == [allowed] * 2
 
 
-def test_what_was_never_sent_is_released_and_notifies_nobody(workflow: WorkflowHarness) -> None:
+def test_amendment_of_unsent_export_cancels_deliveries_and_notifies_no_recipient(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     new = make_amendment(workflow, old)
     assert {each.state for each in list_pending(workflow, old)} == {"cancelled"}
@@ -138,7 +138,7 @@ def test_what_was_never_sent_is_released_and_notifies_nobody(workflow: WorkflowH
     assert {each.attempts for each in list_pending(workflow, old)} == {0}
 
 
-def test_only_notified_packages_are_reported_superseded(workflow: WorkflowHarness) -> None:
+def test_amendment_retracts_only_attempted_packages(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(packages=3), deliver=False)
     first = next(each for each in list_pending(workflow, old) if each.audience == "warehouse")
     with workflow.runtime.db.write() as session:
@@ -148,7 +148,7 @@ def test_only_notified_packages_are_reported_superseded(workflow: WorkflowHarnes
     assert read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED) == []
 
 
-def test_a_send_under_way_is_retracted_but_records_nothing(workflow: WorkflowHarness) -> None:
+def test_amendment_during_send_retracts_and_cancels_the_delivery(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     with workflow.runtime.db.write() as session:
         session.execute(
@@ -165,7 +165,7 @@ def test_a_send_under_way_is_retracted_but_records_nothing(workflow: WorkflowHar
     ] == [("cancelled", None)]
 
 
-def test_telling_that_a_handoff_is_superseded_is_no_status_of_it(workflow: WorkflowHarness) -> None:
+def test_retraction_delivery_does_not_change_submission_status(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     with workflow.runtime.db.write() as session:
         session.execute(
@@ -183,7 +183,7 @@ def test_telling_that_a_handoff_is_superseded_is_no_status_of_it(workflow: Workf
     assert (row.state, row.deadline_at) == ("failed", None)
 
 
-def test_the_new_handoff_says_what_it_supersedes(workflow: WorkflowHarness) -> None:
+def test_handoff_of_revision_names_superseded_submission(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     (first,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     assert first["supersedes"] is None
@@ -195,7 +195,7 @@ def test_the_new_handoff_says_what_it_supersedes(workflow: WorkflowHarness) -> N
     assert ready["id"] != first["id"]
 
 
-def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(workflow: WorkflowHarness) -> None:
+def test_handoff_after_failed_revision_names_last_handed_off_revision(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     (first,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
     failed = make_amendment(workflow, old).export_id
@@ -207,7 +207,7 @@ def test_a_revision_that_failed_before_its_handoff_is_no_link_for_the_broker(wor
     assert read(workflow, newest).revision == 3
 
 
-def test_a_failed_export_is_amended_and_its_steps_are_over(workflow: WorkflowHarness) -> None:
+def test_amendment_of_failed_export_cancels_its_steps(workflow: WorkflowHarness) -> None:
     failed = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(failed, 1, "record_packages")
     workflow.store.error_on_put = RendererCrashed("the PDF engine died")
@@ -226,7 +226,7 @@ def test_a_failed_export_is_amended_and_its_steps_are_over(workflow: WorkflowHar
 
 
 @pytest.mark.parametrize("state", ["accepted", "executing"])
-def test_an_export_under_way_is_waited_for_or_cancelled_not_amended(workflow: WorkflowHarness, state: str) -> None:
+def test_amendment_of_active_export_is_refused(workflow: WorkflowHarness, state: str) -> None:
     export_id = workflow.accept().export_id
     if state == "executing":
         workflow.step(export_id, 1, "record_packages")
@@ -236,22 +236,22 @@ def test_an_export_under_way_is_waited_for_or_cancelled_not_amended(workflow: Wo
     assert workflow.count(Export) == 1
 
 
-def test_after_a_cancelled_export_nothing_follows(workflow: WorkflowHarness) -> None:
+def test_amendment_of_cancelled_export_is_refused(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
-    with pytest.raises(InvalidState, match="give the plan a batch id of its own"):
+    with pytest.raises(InvalidState, match="send the plan with a new batch id"):
         make_amendment(workflow, export_id)
 
 
-def test_only_the_newest_revision_is_amended(workflow: WorkflowHarness) -> None:
+def test_amendment_of_superseded_export_names_newest_revision(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, old).export_id
-    with pytest.raises(InvalidState, match=f"the newest revision of its batch is {new}") as refused:
+    with pytest.raises(InvalidState, match=f"the newest revision of its batch, {new}") as refused:
         make_amendment(workflow, old, factories.plan(lines=5))
     assert refused.value.details == {"exportId": new, "revision": 2}
 
 
-def test_the_plan_of_the_newest_revision_answers_with_it(workflow: WorkflowHarness) -> None:
+def test_amendment_with_same_plan_returns_newest_revision(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     assert make_amendment(workflow, old, factories.plan()).export_id == old
     new = make_amendment(workflow, old)
@@ -266,7 +266,7 @@ def test_the_plan_of_the_newest_revision_answers_with_it(workflow: WorkflowHarne
         workflow.accept(factories.plan())
 
 
-def test_a_key_replays_its_first_answer_and_is_of_one_request(workflow: WorkflowHarness) -> None:
+def test_idempotency_key_replays_response_and_rejects_other_request(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     first = make_amendment(workflow, old, idempotency_key="k")
     workflow.finish(first.export_id)
@@ -282,7 +282,7 @@ def never(_: ExportView) -> None:
     raise PreconditionFailed("it has changed")
 
 
-def test_an_unexpected_version_is_refused_and_nothing_is_written(workflow: WorkflowHarness) -> None:
+def test_amendment_with_failed_precondition_writes_nothing(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     before = workflow.events(old)
     with pytest.raises(PreconditionFailed):
@@ -290,7 +290,7 @@ def test_an_unexpected_version_is_refused_and_nothing_is_written(workflow: Workf
     assert (workflow.events(old), workflow.state(old), workflow.count(Export)) == (before, "executed", 1)
 
 
-def test_a_change_between_the_check_and_the_commit_is_noticed(workflow: WorkflowHarness) -> None:
+def test_amendment_checks_precondition_again_before_commit(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     looks: list[int] = []
 
@@ -305,7 +305,7 @@ def test_a_change_between_the_check_and_the_commit_is_noticed(workflow: Workflow
     assert workflow.state(old) == "executed"
 
 
-def test_an_amended_plan_is_checked_like_any_other(workflow: WorkflowHarness) -> None:
+def test_amendment_with_invalid_plan_is_refused(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     with pytest.raises(PlanNotApproved):
         make_amendment(workflow, old, OTHER_PLAN | {"approval": None})

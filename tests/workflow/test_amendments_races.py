@@ -1,4 +1,4 @@
-"""Amendments at once, or broken off: one revision whoever comes first, and all of it or nothing."""
+"""Concurrent or failing amendments: exactly one revision is created, completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, packages, units
 
 
-def test_many_at_once_with_one_plan_are_one_revision(
+def test_concurrent_amendments_with_one_plan_create_one_revision(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
     old = execute_export(workflow)
-    failing_queues: list[Acceptance] = []
-    threads = [threading.Thread(target=lambda: failing_queues.append(make_amendment(workflow, old))) for _ in range(8)]
+    accepted: list[Acceptance] = []
+    threads = [threading.Thread(target=lambda: accepted.append(make_amendment(workflow, old))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(failing_queues) == 8
-    assert len({answer.export_id for answer in failing_queues}) == 1
-    assert [answer.created for answer in failing_queues].count(True) == 1
+    assert len(accepted) == 8
+    assert len({answer.export_id for answer in accepted}) == 1
+    assert [answer.created for answer in accepted].count(True) == 1
     assert workflow.count(Export) == 2
     assert Counter(workflow.events(old))["EXPORT_AMENDED"] == 1
 
 
-def test_of_many_plans_at_once_one_wins(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+def test_concurrent_amendments_with_different_plans_create_one_revision(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
     workflow = make_workflow(database_url)
     old = execute_export(workflow)
     won: list[str] = []
@@ -59,7 +61,7 @@ def test_of_many_plans_at_once_one_wins(make_workflow: Callable[[str], WorkflowH
     assert workflow.state(won[0]) == "accepted"
 
 
-def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
+def test_amendment_that_fails_late_changes_nothing(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
@@ -68,7 +70,7 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     pending = [(each.id, each.state) for each in list_pending(workflow, old)]
     with workflow.runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
-    # The partners are looked at once everything that ends the old export is written.
+    # The partners are checked after everything that supersedes the old export is written.
     with pytest.raises(PartnerNotLive):
         make_amendment(workflow, old)
     assert (workflow.state(old), workflow.count(Export), workflow.events(old)) == ("executed", 1, log)
@@ -76,9 +78,9 @@ def test_an_amendment_that_fails_at_its_end_has_changed_nothing(
     assert [(each.id, each.state) for each in list_pending(workflow, old)] == pending
 
 
-def test_an_amendment_whose_every_message_is_lost_is_still_executed_and_notified(workflow: WorkflowHarness) -> None:
+def test_amendment_without_task_messages_is_executed_by_the_sweep(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
-    new = make_amendment(workflow, old).export_id  # nothing of what it launches and tasks is ever sent
+    new = make_amendment(workflow, old).export_id  # its task messages are never sent
     workflow.clock.pass_seconds(3600)
     tasks = find_due(workflow.runtime)
     assert {(task.export_id, task.step or task.partner_id) for task in tasks} >= {

@@ -1,4 +1,4 @@
-"""Cancelling stops an export before its handoff, and whoever must know hears that nothing follows."""
+"""Cancelling stops an export before its handoff and notifies the recipients that expect it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.workflow.revisions import (
     read_messages,
 )
 
-PROMISED = [
+NOTIFIED_TYPES = [
     each.value for each in (MessageType.HANDOFF_READY, MessageType.PACKAGE_RECORDED, MessageType.EXPORT_EXECUTED)
 ]
 
@@ -34,7 +34,7 @@ def run_cancel(workflow: WorkflowHarness, export_id: str) -> list[TaskMessage]:
     return cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
 
 
-def test_operators_are_notified_and_nobody_else_is(workflow: WorkflowHarness) -> None:
+def test_cancel_notifies_only_operators(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     tasks = run_cancel(workflow, export_id)
@@ -47,7 +47,7 @@ def test_operators_are_notified_and_nobody_else_is(workflow: WorkflowHarness) ->
     assert workflow.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
 
 
-def test_an_unsent_failure_notice_is_replaced_by_the_cancellation(
+def test_cancel_replaces_unsent_failure_notice(
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept().export_id
@@ -56,7 +56,7 @@ def test_an_unsent_failure_notice_is_replaced_by_the_cancellation(
     assert [each.state for each in list_pending(workflow, export_id)] == ["cancelled", "pending"]
 
 
-def test_recipients_promised_the_revision_are_notified_that_nothing_follows(workflow: WorkflowHarness) -> None:
+def test_cancel_of_revision_notifies_recipients_of_the_old_one(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     new = make_amendment(workflow, old).export_id
     workflow.step(new, 1, "record_packages")
@@ -76,37 +76,37 @@ def test_recipients_promised_the_revision_are_notified_that_nothing_follows(work
     assert all(released for _, released in packages(workflow, new).values())
     with workflow.runtime.db.read() as session:
         (submission,) = session.scalars(select(BrokerSubmission)).all()
-    assert submission.export_id == old, "telling a broker that nothing follows is no handoff"
+    assert submission.export_id == old, "a retraction to a customs broker is not a handoff"
 
 
-def test_a_broker_never_notified_of_the_old_revision_is_not_notified_of_its_end(workflow: WorkflowHarness) -> None:
+def test_cancel_of_revision_skips_broker_not_notified_of_the_old_one(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
     new = make_amendment(workflow, old).export_id
     run_cancel(workflow, new)
     assert {each.audience for each in list_pending(workflow, new)} == {"operator"}
 
 
-def test_cancelling_twice_is_cancelling_once_and_is_answered_alike(workflow: WorkflowHarness) -> None:
+def test_cancel_twice_changes_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     run_cancel(workflow, export_id)
     before = workflow.events(export_id)
     assert run_cancel(workflow, export_id) == []
 
     def unexpected(_: ExportView) -> None:
-        raise PreconditionFailed("it is another version by now")
+        raise PreconditionFailed("the version has changed")
 
     assert cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test", precondition=unexpected) == []
     assert workflow.events(export_id) == before
 
 
-def test_a_handed_off_export_is_amended_not_cancelled(workflow: WorkflowHarness) -> None:
+def test_cancel_after_execution_is_refused(workflow: WorkflowHarness) -> None:
     export_id = execute_export(workflow)
-    with pytest.raises(InvalidState, match="but amended"):
+    with pytest.raises(InvalidState, match="cannot be cancelled; amend it"):
         run_cancel(workflow, export_id)
     assert read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED) == []
 
 
-def test_an_unexpected_version_is_neither_cancelled_nor_retried(workflow: WorkflowHarness) -> None:
+def test_cancel_and_retry_with_failed_precondition_change_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
 
     def never(_: ExportView) -> None:
@@ -118,14 +118,14 @@ def test_an_unexpected_version_is_neither_cancelled_nor_retried(workflow: Workfl
     assert (workflow.state(export_id), workflow.events(export_id)) == ("accepted", ["EXPORT_ACCEPTED"])
 
 
-def test_a_retry_keeps_every_id_that_was_notified(workflow: WorkflowHarness) -> None:
+def test_retry_keeps_notification_ids(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.step(export_id, 1, "render_documents")
 
     def ids() -> list[str]:
         with workflow.runtime.db.read() as session:
-            query = select(col(Notification.id)).where(col(Notification.event_type).in_(PROMISED))
+            query = select(col(Notification.id)).where(col(Notification.event_type).in_(NOTIFIED_TYPES))
             return sorted(session.scalars(query))
 
     before = ids()

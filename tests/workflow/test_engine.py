@@ -1,4 +1,4 @@
-"""Every step takes effect once, whatever happens to the messages and the workers."""
+"""Every step takes effect once, even if messages are lost or repeated and workers die."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from tests.support import factories
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
-#: How many documents the unit of a plan has.
+#: The number of documents of a plan's unit.
 DOCUMENTS = len(list_kinds(factories.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 
-def test_a_plan_becomes_an_executed_export(workflow: WorkflowHarness) -> None:
+def test_run_step_executes_export(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
     assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
@@ -68,7 +68,7 @@ def test_a_plan_becomes_an_executed_export(workflow: WorkflowHarness) -> None:
     }
 
 
-def test_a_step_that_is_done_is_left_alone(workflow: WorkflowHarness) -> None:
+def test_run_step_on_done_step_does_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     before = workflow.events(export_id)
@@ -79,7 +79,7 @@ def test_a_step_that_is_done_is_left_alone(workflow: WorkflowHarness) -> None:
 
 
 @pytest.mark.parametrize("name", [*UNIT_STEPS[2:], "hand_off", *NOTIFY_STEPS])
-def test_a_step_whose_turn_has_not_come_is_left_alone(workflow: WorkflowHarness, name: str) -> None:
+def test_run_step_on_waiting_step_does_nothing(workflow: WorkflowHarness, name: str) -> None:
     export_id = workflow.accept().export_id
     unit_no = 1 if name in UNIT_STEPS else 0
     assert run_step(workflow.runtime, export_id, unit_no, name).halted
@@ -87,11 +87,11 @@ def test_a_step_whose_turn_has_not_come_is_left_alone(workflow: WorkflowHarness,
     assert workflow.count(Artifact) == workflow.count(Notification) == 0
 
 
-def test_task_messages_in_any_order_and_number_come_to_the_same(workflow: WorkflowHarness) -> None:
+def test_task_messages_in_any_order_and_number_give_the_same_result(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=3)).export_id
     tasks = [TaskMessage(export_id, no, name) for no in (1, 2, 3) for name in UNIT_STEPS] * 3
     tasks += [TaskMessage(export_id, 0, name) for name in ("hand_off", *NOTIFY_STEPS)] * 3
-    shuffled = random.Random(7)  # noqa: S311 - repeatable on purpose
+    shuffled = random.Random(7)  # noqa: S311 - must be repeatable
     for _ in range(8):
         shuffled.shuffle(tasks)
         for task in tasks:
@@ -104,12 +104,12 @@ def test_task_messages_in_any_order_and_number_come_to_the_same(workflow: Workfl
     assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_many_workers_at_once_do_each_step_once(
+def test_concurrent_workers_run_each_step_once(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
     export_id = workflow.accept(factories.plan(units=4)).export_id
-    did: list[tuple[int, str]] = []
+    completed: list[tuple[int, str]] = []
     barrier = threading.Barrier(8)
 
     def work() -> None:
@@ -117,9 +117,9 @@ def test_many_workers_at_once_do_each_step_once(
         for _ in range(3):
             for unit_no in (1, 2, 3, 4):
                 for name in UNIT_STEPS:
-                    did.extend((unit_no, step) for step in workflow.step(export_id, unit_no, name))
+                    completed.extend((unit_no, step) for step in workflow.step(export_id, unit_no, name))
             for name in NOTIFY_STEPS:
-                did.extend((0, step) for step in workflow.step(export_id, 0, name))
+                completed.extend((0, step) for step in workflow.step(export_id, 0, name))
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
@@ -128,15 +128,15 @@ def test_many_workers_at_once_do_each_step_once(
         worker.join()
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"
-    made = Counter(did)
-    assert {step for step, count in made.items() if count > 1} == set()
+    counts = Counter(completed)
+    assert {step for step, count in counts.items() if count > 1} == set()
     assert workflow.count(ExportPackage) == 8
     assert workflow.count(Artifact) == 4 * DOCUMENTS
     assert Counter(workflow.events(export_id))["EXPORT_EXECUTED"] == 1
 
 
 @mark_own_stack("F18")
-def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_one_holder(
+def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
@@ -163,8 +163,8 @@ def test_of_sixteen_who_claim_the_same_two_hundred_steps_at_once_each_step_has_o
     assert sorted(won) == [*range(1, 201)]
 
 
-def test_export_with_steps_of_another_version_is_left_to_it(workflow: WorkflowHarness) -> None:
-    """Neither more steps than are known here, nor fewer, and neither for the unit nor for the export."""
+def test_export_with_steps_of_another_version_is_not_run(workflow: WorkflowHarness) -> None:
+    """Neither with additional nor with missing steps, of a unit or of the export."""
     exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(4)]
     with workflow.runtime.db.write() as session:
         session.add(Step(export_id=exports[0], unit_no=1, name="screen_parties", position=9, state="waiting"))
@@ -180,43 +180,43 @@ def test_export_with_steps_of_another_version_is_left_to_it(workflow: WorkflowHa
     workflow.clock.pass_seconds(readiness.STALLED_AFTER_SECONDS * 2)
     assert {task.step for task in find_due(workflow.runtime)} <= {None}
     left = {part.name: part.message for part in readiness.check_parts(workflow.runtime) if not part.ok}
-    assert "3 have been due and nothing moved" in left["steps"]
+    assert "3 have been due without progress" in left["steps"]
 
 
-def test_a_lost_task_message_is_published_again_by_the_sweep(workflow: WorkflowHarness) -> None:
+def test_sweep_publishes_lost_task_message_again(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     assert find_due(workflow.runtime) == []
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     assert set(find_due(workflow.runtime)) == {TaskMessage(export_id, no, "record_packages") for no in (1, 2)}
-    assert find_due(workflow.runtime) == [], "what was owed a moment ago is under way"
+    assert find_due(workflow.runtime) == [], "work that was just published is not due"
 
 
-def test_an_export_whose_every_message_is_lost_is_still_executed(workflow: WorkflowHarness) -> None:
+def test_export_without_task_messages_is_executed_by_the_sweep(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     while tasks := workflow.sweep():
         for task in tasks:
-            run_step(workflow.runtime, export_id, task.unit_no, str(task.step))  # what it opens is never sent
+            run_step(workflow.runtime, export_id, task.unit_no, str(task.step))  # its tasks are never sent
     assert workflow.state(export_id) == "executed"
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing(workflow: WorkflowHarness) -> None:
+def test_worker_without_lease_writes_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
 
-    def overtaken(body: bytes) -> str:
-        # Another worker claims the step while this one is busy rendering: its lease has run out meanwhile.
+    def put_after_lease_expired(body: bytes) -> str:
+        # Another worker claims the step while this one renders, because its lease has expired.
         del workflow.store.put
         workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds + 1)
         assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
         return workflow.store.put(body)
 
-    workflow.store.put = overtaken  # type: ignore[method-assign]
+    workflow.store.put = put_after_lease_expired  # type: ignore[method-assign]
     assert workflow.step(export_id, 1, "render_documents") == ()
     assert workflow.count(Artifact) == DOCUMENTS
     assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_a_held_step_is_not_given_to_a_second_worker(workflow: WorkflowHarness) -> None:
+def test_leased_step_is_not_claimed_again(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     with workflow.runtime.db.write() as session:
         session.execute(
@@ -229,13 +229,13 @@ def test_a_held_step_is_not_given_to_a_second_worker(workflow: WorkflowHarness) 
     assert workflow.step(export_id, 1, "record_packages") != ()
 
 
-def test_a_failed_attempt_is_put_off_and_made_later(workflow: WorkflowHarness) -> None:
+def test_failed_attempt_is_retried_after_its_pause(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.store.refusals = 1
     assert workflow.step(export_id, 1, "render_documents") == ()
     assert workflow.events(export_id)[-1] == "STEP_RETRIED"
-    assert workflow.step(export_id, 1, "render_documents") == (), "not before its pause is over"
+    assert workflow.step(export_id, 1, "render_documents") == (), "the pause is not over"
     workflow.clock.pass_seconds(workflow.runtime.settings.step_retry_seconds)
     assert "render_documents" in workflow.step(export_id, 1, "render_documents")
     assert workflow.count(Artifact) == DOCUMENTS
@@ -244,7 +244,7 @@ def test_a_failed_attempt_is_put_off_and_made_later(workflow: WorkflowHarness) -
 @pytest.mark.parametrize(
     "outage", [StoreUnavailable("no room"), DatabaseBusy("away"), RendererUnavailable("it does not start")]
 )
-def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness, outage: ExportsError) -> None:
+def test_outage_does_not_count_as_attempt(workflow: WorkflowHarness, outage: ExportsError) -> None:
     settings, tries = workflow.runtime.settings, 20
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
@@ -265,8 +265,8 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness
         view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("ready", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
-    assert view.status.endswith(f"attempt 1 of U1 failed and is repeated: {outage}")
-    # A day of it is a thousand tries: the log tells of the 1st, 2nd, 4th, 8th, 16th.
+    assert view.status.endswith(f"attempt 1 of U1 failed and will be retried: {outage}")
+    # A day of outage is a thousand tries; the log records only the 1st, 2nd, 4th, 8th, 16th.
     assert workflow.events(export_id).count("STEP_RETRIED") == 5
     with workflow.runtime.db.read() as session:
         assert service.compare_export(session, export_id).intact
@@ -277,7 +277,7 @@ def test_an_outage_is_no_attempt_however_long_it_lasts(workflow: WorkflowHarness
 
 
 @pytest.mark.parametrize("notice", [False, True])
-def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
+def test_record_failure_waits_for_the_database(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, notice: bool
 ) -> None:
     export_id = workflow.accept().export_id
@@ -298,13 +298,13 @@ def test_a_database_that_is_away_when_a_failure_is_to_be_recorded_is_waited_for(
         assert workflow.step(export_id, 1, "render_documents") == ()
     with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
-    # Who is told to end does not wait; the sweep owes it then.
+    # A worker that is asked to stop does not wait; the sweep finds the step later.
     assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if notice else (7, 0, False))
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"
 
 
-def test_a_step_that_never_succeeds_fails_the_export_and_notifies_the_operator(workflow: WorkflowHarness) -> None:
+def test_step_that_always_fails_fails_export_and_notifies_operator(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.store.error_on_put = RendererCrashed("the PDF engine died")
@@ -316,13 +316,13 @@ def test_a_step_that_never_succeeds_fails_the_export_and_notifies_the_operator(w
     assert workflow.events(export_id)[-1] == "EXPORT_FAILED"
     with workflow.runtime.db.read() as session:
         (notice,) = session.scalars(select(Notification)).all()
-        (owed,) = session.scalars(select(Delivery)).all()
+        (delivery,) = session.scalars(select(Delivery)).all()
     assert notice.event_type == "exports.export.failed.v1"
-    assert (owed.audience, owed.state) == ("operator", "pending")
-    assert [task for task in workflow.sweep() if task.step is not None] == [], "a failed export is owed nothing"
+    assert (delivery.audience, delivery.state) == ("operator", "pending")
+    assert [task for task in workflow.sweep() if task.step is not None] == [], "no step of a failed export is due"
 
 
-def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(workflow: WorkflowHarness) -> None:
+def test_retry_of_failed_export_continues_at_the_failed_step(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.store.error_on_put = RendererCrashed("the PDF engine died")
@@ -338,11 +338,11 @@ def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(workflow: Wo
     assert workflow.count(ExportPackage) == 4
 
 
-def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(workflow: WorkflowHarness) -> None:
+def test_step_whose_worker_always_dies_fails_export(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     for _ in range(workflow.runtime.settings.step_max_attempts):
         with workflow.runtime.db.write() as session:
-            # What a claim leaves behind when the process is killed right after it.
+            # The row after a claim if the process is killed right afterwards.
             session.execute(
                 update(Step)
                 .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
@@ -353,7 +353,7 @@ def test_a_worker_that_dies_again_and_again_ends_in_a_failed_export(workflow: Wo
     assert workflow.count(ExportPackage) == 0
 
 
-def test_a_cancelled_export_does_nothing_more(workflow: WorkflowHarness) -> None:
+def test_cancelled_export_runs_no_step(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.step(export_id, 1, "record_packages")
     cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
@@ -364,7 +364,7 @@ def test_a_cancelled_export_does_nothing_more(workflow: WorkflowHarness) -> None
     assert workflow.count(Artifact) == 0
 
 
-def test_labels_are_carried_by_one_export_until_it_is_cancelled(workflow: WorkflowHarness) -> None:
+def test_label_is_free_only_after_its_export_is_cancelled(workflow: WorkflowHarness) -> None:
     labelled = factories.plan()
     labelled["units"][0]["packages"][0]["sscc"] = "106141412345678908"
     again = {**labelled, "batchId": "batch_again"}
@@ -379,7 +379,7 @@ def test_labels_are_carried_by_one_export_until_it_is_cancelled(workflow: Workfl
     assert workflow.step(another, 1, "record_packages") != ()
 
 
-def test_an_export_that_was_handed_off_cannot_be_cancelled(workflow: WorkflowHarness) -> None:
+def test_cancel_after_handoff_is_refused(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     workflow.step(export_id, 1, "render_documents")
@@ -390,7 +390,7 @@ def test_an_export_that_was_handed_off_cannot_be_cancelled(workflow: WorkflowHar
     assert workflow.state(export_id) == "executing"
 
 
-def test_an_export_that_has_not_failed_cannot_be_retried(workflow: WorkflowHarness) -> None:
+def test_retry_of_export_that_has_not_failed_is_refused(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     with pytest.raises(InvalidState):
         retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")

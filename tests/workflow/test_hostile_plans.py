@@ -1,4 +1,4 @@
-"""Whatever a plan's texts hold, it is refused with the field's name or executed whole; nothing crashes, nothing is half done."""
+"""Hostile texts in a plan are refused with the field's name, or the plan is executed completely; nothing crashes."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from tests.workflow.conftest import WorkflowHarness
 PLACES = sorted(iterate_texts(build_whole_plan()))
 ROWS = (Export, PlanSnapshot, Event, Step)
 
-#: Free texts of the plan that is executed; the rest has a form that the schema or a rule fixes.
+#: Free texts of the plan that is executed; schema or rules fix the form of all other texts.
 FREE = re.compile(
     r"/(name|title|line1|line2|city|salePlace|incotermPlace|paymentTerms|purchaseOrder|sku|certifierName|material|volume"
     r"|BN|approvedBy|productName|manufacturer|shipper|fdaImporter|description)$"
 )
 
 
-def read_plan(made: dict[str, Any]) -> Plan:
-    return parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
+def read_plan(plan_json: dict[str, Any]) -> Plan:
+    return parse_json(json.dumps(plan_json).encode(), Plan, max_depth=32).model
 
 
 def list_issues(refused: ValidationFailed) -> list[str]:
@@ -50,37 +50,37 @@ def list_issues(refused: ValidationFailed) -> list[str]:
     return [issue["path"] for issue in refused.details["issues"]]
 
 
-def assert_judged(made: dict[str, Any], place: str) -> None:
-    """Assert that the plan is refused at `place`, or that everything that can be said of it is said."""
+def assert_refused_or_checked(plan_json: dict[str, Any], place: str) -> None:
+    """Assert that the plan is refused at `place`, or that preflight reports on it."""
     try:
-        plan = read_plan(made)
+        plan = read_plan(plan_json)
     except ValidationFailed as error:
         refused = list_issues(error)
     except Refused:
-        return  # no JSON: half a character has no UTF-8
+        return  # not valid JSON: half a surrogate pair has no UTF-8
     else:
         found = preflight.check_plan_alone(plan, on=TODAY)
         assert all(len(finding.message) < 2_000 for finding in found)
         assert plan_overview(plan, found)
-        report = preflight.build_report(export_plans.hash_plan(plan, made), found)
+        report = preflight.build_report(export_plans.hash_plan(plan, plan_json), found)
         assert len(json.loads(report.model_dump_json(by_alias=True))["findings"]) == len(found)
         return
     assert all(path == place or path.startswith(f"{place}/") or place.startswith(path) for path in refused), refused
 
 
 @pytest.mark.parametrize("trick", EVERYTHING)
-def test_a_trick_in_any_one_place_is_named_or_judged(trick: str) -> None:
-    made = build_whole_plan()
+def test_hostile_text_in_one_place_is_refused_there_or_checked(trick: str) -> None:
+    plan_json = build_whole_plan()
     for place in PLACES[:: max(1, len(PLACES) // 40)]:
-        assert_judged(change_plan(made, place, EVERYTHING[trick]), place)
+        assert_refused_or_checked(change_plan(plan_json, place, EVERYTHING[trick]), place)
 
 
 @given(
     place=st.sampled_from(PLACES), text=st.one_of(st.sampled_from(sorted(EVERYTHING.values())), st.text(max_size=300))
 )
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None:
-    assert_judged(change_plan(build_whole_plan(), place, text), place)
+def test_random_text_in_one_place_is_refused_there_or_checked(place: str, text: str) -> None:
+    assert_refused_or_checked(change_plan(build_whole_plan(), place, text), place)
 
 
 @given(
@@ -94,31 +94,31 @@ def test_any_text_in_any_place_is_named_or_judged(place: str, text: str) -> None
     ),
 )
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-def test_anything_else_in_place_of_a_text_is_named_or_judged(place: str, value: object) -> None:
-    assert_judged(change_plan(build_whole_plan(), place, value), place)
+def test_other_json_value_in_one_place_is_refused_there_or_checked(place: str, value: object) -> None:
+    assert_refused_or_checked(change_plan(build_whole_plan(), place, value), place)
 
 
-def test_every_text_of_a_whole_plan_was_found() -> None:
+def test_places_include_all_texts_of_a_whole_plan() -> None:
     assert len(PLACES) > 150
     assert {place.rsplit("/", 1)[1] for place in PLACES} >= {"line1", "sku", "certifierName", "hsCode", "material"}
 
 
 def fill_free_texts(text: str) -> dict[str, Any]:
-    """Return the whole plan with `text` in every free text, and descriptions that still say what the goods are."""
-    made = build_whole_plan()
+    """Return the whole plan with `text` in every free text; descriptions still describe the goods."""
+    plan_json = build_whole_plan()
     for place in PLACES:
         if FREE.search(place):
             value = (
-                f"{read_pointer(made, place)} {text}"[:250].strip()
+                f"{read_pointer(plan_json, place)} {text}"[:250].strip()
                 if place.endswith("/description")
                 else text[:250].strip()
             )
-            made = change_plan(made, place, value)
-    return made
+            plan_json = change_plan(plan_json, place, value)
+    return plan_json
 
 
 def join_tricks(tricks: list[str], longest: int = 240) -> list[str]:
-    """Return the tricks joined into as few texts as they fit: a document takes time to set."""
+    """Return the tricks joined into few texts, because rendering a document takes time."""
     joined = [""]
     for trick in tricks:
         if len(joined[-1]) + len(trick) >= longest:
@@ -127,13 +127,13 @@ def join_tricks(tricks: list[str], longest: int = 240) -> list[str]:
     return joined
 
 
-# A formula is one only where it begins a text.
+# A formula works only at the start of a text.
 @pytest.mark.parametrize(
     "text", [*join_tricks([*BREAKING.values()]), *join_tricks([*ODD.values()]), BREAKING["formula"]]
 )
-def test_what_may_be_said_is_executed_whole(workflow: WorkflowHarness, text: str) -> None:
-    made = fill_free_texts(text)
-    export_id = workflow.accept(made).export_id
+def test_plan_with_allowed_hostile_text_is_executed(workflow: WorkflowHarness, text: str) -> None:
+    plan_json = fill_free_texts(text)
+    export_id = workflow.accept(plan_json).export_id
     workflow.finish(export_id)
     with workflow.runtime.db.read() as session:
         export = session.get_one(Export, export_id)
@@ -145,13 +145,11 @@ def test_what_may_be_said_is_executed_whole(workflow: WorkflowHarness, text: str
     }
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", row.filename) for row in artifacts)
     invoice = json.loads(workflow.store.get(carried.sha256))
-    assert [line["sku"] for line in invoice["lines"]] == [line["sku"] for line in made["units"][0]["lines"]]
+    assert [line["sku"] for line in invoice["lines"]] == [line["sku"] for line in plan_json["units"][0]["lines"]]
 
 
 @pytest.mark.parametrize("trick", DECEIVING)
-def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(
-    workflow: WorkflowHarness, trick: str
-) -> None:
+def test_plan_with_deceiving_text_is_refused_and_nothing_is_written(workflow: WorkflowHarness, trick: str) -> None:
     with pytest.raises(PlanNotExecutable) as refused:
         workflow.accept(fill_free_texts(DECEIVING[trick]))
     assert refused.value.details is not None
@@ -160,7 +158,7 @@ def test_what_reads_otherwise_than_it_is_refuses_the_plan_and_writes_nothing(
 
 
 @pytest.mark.parametrize("trick", FORBIDDEN)
-def test_what_no_plan_may_hold_is_refused_by_name(trick: str) -> None:
+def test_plan_with_forbidden_text_is_refused(trick: str) -> None:
     for place in PLACES:
         if FREE.search(place):
             with pytest.raises(Refused):

@@ -1,4 +1,4 @@
-"""Plans with a day or an instant that today is refused: what an older version took is carried to its end and stays readable."""
+"""Plans with dates that only older versions accepted: they are executed to the end and stay readable."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ DAYS: Final = (
     *("/ruleset/asOf", "/units/0/entry/exportDate", "/units/0/invoice/date", "/units/0/invoice/saleDate"),
     *(f"/units/0/usmcaCertificates/0/{name}" for name in ("blanketFrom", "blanketTo", "signedOn")),
 )
-#: What an older version took at each of these places.
-TAKEN: Final = {
+#: The values that an older version accepted at each of these places.
+ACCEPTED_BEFORE: Final = {
     "first": dict.fromkeys(DAYS, "0001-01-01") | {"/approval/approvedAt": "0001-01-01T00:00:00+14:00"},
     "last": dict.fromkeys(DAYS, "9999-12-31")
     | dict.fromkeys(("/approval/approvedAt", "/approval/expiresAt"), "9999-12-31T23:59:59-12:00")
@@ -42,14 +42,14 @@ TAKEN: Final = {
 
 
 def old_plan(end: str) -> factories.Json:
-    made = factories.plan()
-    for pointer, value in TAKEN[end].items():
-        made = factories.change_plan(made, pointer, value)
-    return made
+    plan_json = factories.plan()
+    for pointer, value in ACCEPTED_BEFORE[end].items():
+        plan_json = factories.change_plan(plan_json, pointer, value)
+    return plan_json
 
 
-@pytest.mark.parametrize("end", TAKEN)
-def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
+@pytest.mark.parametrize("end", ACCEPTED_BEFORE)
+def test_plan_with_old_dates_is_executed_verified_and_restored(
     workflow: WorkflowHarness, tmp_path: Path, end: str
 ) -> None:
     export_id = execute_export(workflow, old_plan(end))
@@ -69,13 +69,13 @@ def test_what_an_older_version_took_is_executed_rendered_verified_and_restored(
     assert pack_bundle(workflow.runtime, export_id) == raw
 
 
-def test_what_is_entered_in_the_last_year_is_never_due(workflow: WorkflowHarness) -> None:
+def test_plan_with_entry_in_year_9999_never_expires(workflow: WorkflowHarness) -> None:
     execute_export(workflow, old_plan("last"))
     assert list(retention.find_expired(workflow.runtime, date(9999, 12, 31))) == []
 
 
-@pytest.mark.parametrize("end", TAKEN)
-def test_what_is_said_of_it_can_be_written_as_an_email(workflow: WorkflowHarness, end: str) -> None:
+@pytest.mark.parametrize("end", ACCEPTED_BEFORE)
+def test_messages_of_plan_with_old_dates_can_be_emails(workflow: WorkflowHarness, end: str) -> None:
     export_id = execute_export(workflow, old_plan(end))
     with workflow.runtime.db.read() as session:
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
@@ -84,17 +84,19 @@ def test_what_is_said_of_it_can_be_written_as_an_email(workflow: WorkflowHarness
         assert email_content.build_email_body(workflow.runtime.settings, row, ()).text
 
 
-def test_a_registered_plan_of_an_older_version_is_read(workflow: WorkflowHarness) -> None:
-    made = old_plan("last")
-    request = ExecuteRequest.model_validate({"accountId": made["accountId"], "batchId": made["batchId"]})
-    preflight.register_plan(workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(made), made))
+def test_registered_plan_with_old_dates_can_be_loaded(workflow: WorkflowHarness) -> None:
+    plan_json = old_plan("last")
+    request = ExecuteRequest.model_validate({"accountId": plan_json["accountId"], "batchId": plan_json["batchId"]})
+    preflight.register_plan(
+        workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
+    )
     kept = preflight.load_snapshot(preflight.find_registered_plan(workflow.runtime, workflow.caller, request))
-    assert kept.raw == made
-    assert Unit.model_validate_json(json.dumps(made["units"][0])) == kept.plan.units[0]
+    assert kept.raw == plan_json
+    assert Unit.model_validate_json(json.dumps(plan_json["units"][0])) == kept.plan.units[0]
 
 
-@pytest.mark.parametrize(("pointer", "value"), [place for taken in TAKEN.values() for place in taken.items()])
-def test_the_same_is_refused_by_its_name_as_it_arrives(pointer: str, value: str) -> None:
+@pytest.mark.parametrize(("pointer", "value"), [place for taken in ACCEPTED_BEFORE.values() for place in taken.items()])
+def test_new_plan_with_old_dates_is_refused(pointer: str, value: str) -> None:
     wrong = factories.change_plan(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refusal:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)

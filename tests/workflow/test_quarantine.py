@@ -1,4 +1,4 @@
-"""An export that breaks what works on it is set aside after five tries, with its reason, until an operator retries it."""
+"""An export that kills its workers is quarantined after five attempts, with the reason, until an operator retries it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tests.support import factories
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
 
-TRIES = 5
+ATTEMPTS = 5
 DIED = (
-    "render_documents was begun 5 times, and each time its worker came to an end before it could say why: it was killed,"
-    " crashed, ran out of memory or out of time; the workers' logs of then say more"
+    "render_documents was started 5 times, and its worker died each time without recording a reason: it was killed,"
+    " crashed, or ran out of memory or time; see the workers' logs of that time"
 )
 
 
@@ -53,7 +53,7 @@ def list_exports(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
 
 
 def fail_silently(workflow: WorkflowHarness, export_id: str, name: str) -> None:
-    """Claim the step, and leave behind what a worker does that is killed right after it."""
+    """Claim the step and leave its row as a worker does that is killed right afterwards."""
     with workflow.runtime.db.write() as session:
         session.execute(
             update(Step)
@@ -69,7 +69,7 @@ def fail_silently(workflow: WorkflowHarness, export_id: str, name: str) -> None:
 
 
 def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
-    """Return the facts of the one event that tells of the failure."""
+    """Return the data of the only EXPORT_FAILED event."""
     with workflow.runtime.db.read() as session:
         (event,) = session.scalars(
             select(Event).where(col(Event.export_id) == export_id, col(Event.type) == "EXPORT_FAILED")
@@ -78,7 +78,7 @@ def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
 
 
 def list_operator_messages(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
-    """Return what the operators are told."""
+    """Return the message to the operators."""
     with workflow.runtime.db.read() as session:
         (notice,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert (notice.audience, notice.event_type) == ("operator", "exports.export.failed.v1")
@@ -87,7 +87,7 @@ def list_operator_messages(workflow: WorkflowHarness, export_id: str) -> dict[st
 
 
 def fail_rendering(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
-    """Return what breaks in the place of the renderer."""
+    """Return a renderer that raises `error`."""
 
     def render(_: Invoice) -> Iterator[Document]:
         raise error
@@ -95,15 +95,15 @@ def fail_rendering(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     return render
 
 
-def test_export_that_ends_its_workers_is_quarantined_by_the_next_worker_and_not_tried(
+def test_step_that_killed_its_workers_is_quarantined_without_another_attempt(
     workflow: WorkflowHarness,
 ) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    for tries in range(1, TRIES):
+    for attempts in range(1, ATTEMPTS):
         fail_silently(workflow, export_id, "render_documents")
-        if tries > 1:
-            assert workflow.sweep() == [], "it is begun again at a moment of its own"
+        if attempts > 1:
+            assert workflow.sweep() == [], "its retry time is random"
         assert [task.step for task in workflow.sweep()] == ["render_documents"]
     fail_silently(workflow, export_id, "render_documents")
     (due,) = workflow.sweep()
@@ -112,27 +112,27 @@ def test_export_that_ends_its_workers_is_quarantined_by_the_next_worker_and_not_
     assert outcome.completed == ()
     (task,) = outcome.tasks
     assert task == TaskMessage(export_id, partner_id=factories.OPERATOR, channel="queue"), (
-        "only the operators are woken"
+        "only the operators are notified"
     )
 
     seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {DIED}")
     assert seen.status == (
-        f"Quarantined at render_documents of U1 after 5 attempts, until it is retried or cancelled: {DIED}"
+        f"Quarantined at render_documents of U1 after 5 attempts, until a person retries or cancels it: {DIED}"
     )
     assert [(step.attempts, step.error) for step in seen.units[0].steps if step.name == "render_documents"] == [
-        (TRIES, DIED)
+        (ATTEMPTS, DIED)
     ]
-    facts = {"step": "render_documents", "unitNo": 1, "attempts": TRIES, "reason": DIED, "quarantined": True}
+    facts = {"step": "render_documents", "unitNo": 1, "attempts": ATTEMPTS, "reason": DIED, "quarantined": True}
     assert read_failure(workflow, export_id).items() >= facts.items()
     notice = list_operator_messages(workflow, export_id)
-    assert (notice["quarantined"], notice["attempts"]) == (True, TRIES)
+    assert (notice["quarantined"], notice["attempts"]) == (True, ATTEMPTS)
     assert list_exports(workflow, quarantined=True) == [export_id]
     assert list_exports(workflow, quarantined=False) == []
-    assert workflow.sweep() == [], "it is owed nothing any more"
+    assert workflow.sweep() == [], "no step of a quarantined export is due"
 
 
-def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHarness) -> None:
+def test_steps_that_died_together_are_retried_apart(workflow: WorkflowHarness) -> None:
     exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(8)]
 
     def die_together() -> None:
@@ -141,7 +141,9 @@ def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHa
         workflow.clock.pass_seconds(30)
 
     die_together()
-    assert len(find_due(workflow.runtime)) == len(exports), "once may be the machine's doing: no time is lost"
+    assert len(find_due(workflow.runtime)) == len(exports), (
+        "after one death all are due at once, because the machine may be the cause"
+    )
     die_together()
     assert find_due(workflow.runtime) == []
     with workflow.runtime.db.read() as session:
@@ -154,7 +156,7 @@ def test_what_ended_together_again_and_again_is_begun_apart(workflow: WorkflowHa
 
 
 @pytest.mark.parametrize("what", ["ends", "renews its lease"])
-def test_a_slow_worker_is_not_postponed_by_a_sweep_that_looked_just_before(
+def test_stagger_lost_steps_skips_step_of_a_slow_worker(
     make_workflow: Callable[[str], WorkflowHarness],
     postgres_server: PostgreSQL,
     postgres_template: str,
@@ -186,15 +188,15 @@ def test_a_slow_worker_is_not_postponed_by_a_sweep_that_looked_just_before(
     if what == "ends":
         assert (row.state, row.lease_until, row.due_at) == ("done", None, None)
     else:
-        # The database's clock goes on between the two.
+        # The database's clock advances between the two statements.
         assert row.lease_until is not None
         assert row.due_at is not None
         assert min(row.lease_until, row.due_at) > utc_now()
 
 
-def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(workflow: WorkflowHarness) -> None:
+def test_task_message_before_the_sweep_quarantines_too(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         fail_silently(workflow, export_id, "record_packages")
     workflow.clock.pass_seconds(30)
     assert workflow.step(export_id, 1, "record_packages") == ()
@@ -209,7 +211,7 @@ def test_message_that_comes_before_the_sweep_sets_it_aside_as_well(workflow: Wor
         (ZeroDivisionError("4111 1111"), "ZeroDivisionError in render_documents"),
     ],
 )
-def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
+def test_export_that_breaks_the_renderer_is_quarantined_after_five_attempts(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     monkeypatch.setattr(workflow_render_documents, "render_documents", fail_rendering(error))
@@ -217,13 +219,11 @@ def test_export_that_breaks_the_renderer_is_set_aside_after_five_tries(
     workflow.finish(export_id)
     seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined, seen.failure) == ("failed", True, f"render_documents: {reason}")
-    assert workflow.events(export_id).count("STEP_RETRIED") == TRIES - 1
-    assert read_failure(workflow, export_id)["attempts"] == TRIES
+    assert workflow.events(export_id).count("STEP_RETRIED") == ATTEMPTS - 1
+    assert read_failure(workflow, export_id)["attempts"] == ATTEMPTS
 
 
-def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
-    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_continued_inline_has_all_its_attempts(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(_: object) -> NoReturn:
         raise ZeroDivisionError
 
@@ -238,23 +238,23 @@ def test_step_that_its_worker_goes_on_with_has_as_many_tries_as_any_other(
             .order_by(col(Event.seq))
         ).all()
     assert [(event.data["step"], event.data["attempt"]) for event in retried] == [
-        ("attach_customs", number) for number in range(1, TRIES)
+        ("attach_customs", number) for number in range(1, ATTEMPTS)
     ]
-    assert read_failure(workflow, export_id)["attempts"] == TRIES
+    assert read_failure(workflow, export_id)["attempts"] == ATTEMPTS
 
 
-def test_known_fault_is_a_failure_and_no_quarantine(workflow: WorkflowHarness) -> None:
+def test_known_error_fails_export_without_quarantine(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    workflow.store.error_on_put = ArtifactConflict("it came out otherwise")
+    workflow.store.error_on_put = ArtifactConflict("it has another hash")
     workflow.finish(export_id)
     seen = view(workflow, export_id)
     assert (seen.state, seen.quarantined) == ("failed", False)
-    assert seen.status.startswith("Failed at render_documents of U1: it came out otherwise")
+    assert seen.status.startswith("Failed at render_documents of U1: it has another hash")
     assert read_failure(workflow, export_id)["quarantined"] is False
     assert list_exports(workflow, quarantined=True) == []
 
 
-def test_operator_lets_it_go_on_with_all_its_tries_again(
+def test_retry_of_quarantined_export_restores_all_attempts(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -264,7 +264,7 @@ def test_operator_lets_it_go_on_with_all_its_tries_again(
     workflow.finish(export_id)
     assert view(workflow, export_id).quarantined
 
-    for _ in range(2):  # once before the cause is mended: five tries more, and it is told once more
+    for _ in range(2):  # the first retry comes before the cause is fixed: five more attempts and a second failure
         retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
         seen = view(workflow, export_id)
         assert (seen.state, seen.quarantined, seen.failure) == ("executing", False, None)
@@ -275,7 +275,9 @@ def test_operator_lets_it_go_on_with_all_its_tries_again(
     assert workflow.events(export_id).count("EXPORT_RESUMED") == 2
 
 
-def test_quarantine_of_one_export_holds_up_no_other(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quarantine_of_one_export_does_not_delay_others(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def render(invoice: Invoice) -> Iterator[Document]:
         if invoice.header.number.startswith("POISON"):
             raise RendererCrashed("the PDF engine died")

@@ -1,4 +1,4 @@
-"""A process that was told to end gives back what it has not begun, and breaks off what is long, without counting it."""
+"""A process that is asked to stop releases its steps without counting an attempt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.workflow.conftest import WorkflowHarness
 
 @pytest.fixture(autouse=True)
 def reset_shutdown() -> Iterator[None]:
-    """Leave this process as it was."""
+    """Reset the shutdown request."""
     yield
     shutdown.reset()
 
@@ -31,12 +31,12 @@ def step(workflow: WorkflowHarness, export_id: str, name: str, unit_no: int = 1)
         return session.get_one(Step, (export_id, unit_no, name))
 
 
-def test_step_that_is_not_begun_is_free_at_once_and_not_counted(workflow: WorkflowHarness) -> None:
+def test_step_before_shutdown_is_released_without_an_attempt(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     shutdown.request()
     outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.halted) == ((), True)
-    assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker is told"
+    assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker gets a task message"
     left = step(workflow, export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
@@ -45,23 +45,27 @@ def test_step_that_is_not_begun_is_free_at_once_and_not_counted(workflow: Workfl
     assert step(workflow, export_id, "record_packages").attempts == 1
 
 
-def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
+def test_rendering_stops_between_documents_and_another_worker_finishes(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    made: list[str] = []
+    rendered: list[str] = []
 
     def render(invoice: Invoice) -> Iterator[Document]:
         for document in render_documents(invoice):
-            made.append(document.filename)
+            rendered.append(document.filename)
             shutdown.request()
             yield document
 
     with monkeypatch.context() as patched:
         patched.setattr(workflow_render_documents, "render_documents", render)
         outcome = run_step(workflow.runtime, export_id, 1, "render_documents")
-    assert (len(made), outcome.completed, outcome.tasks) == (1, (), (TaskMessage(export_id, 1, "render_documents"),))
+    assert (len(rendered), outcome.completed, outcome.tasks) == (
+        1,
+        (),
+        (TaskMessage(export_id, 1, "render_documents"),),
+    )
     assert (step(workflow, export_id, "render_documents").attempts, workflow.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in workflow.events(export_id)
     shutdown.reset()
@@ -69,9 +73,7 @@ def test_rendering_is_broken_off_between_two_documents_and_done_by_another(
     assert step(workflow, export_id, "render_documents").attempts == 1
 
 
-def test_a_broker_s_files_are_broken_off_between_two_units(
-    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profile_documents_stop_between_units(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {
         "name": "Demo",
         "filename": "a.csv",
@@ -83,24 +85,24 @@ def test_a_broker_s_files_are_broken_off_between_two_units(
     export_id = workflow.accept(factories.plan(units=2)).export_id
     for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (2, "record_packages")):
         workflow.step(export_id, unit_no, name)
-    made: list[str] = []
+    rendered: list[str] = []
 
     def profile_document(*_: object) -> Document:
-        made.append("a.csv")
+        rendered.append("a.csv")
         shutdown.request()
         return Document("broker_profile", "a.csv", "text/csv", "1", b"a")
 
     monkeypatch.setattr("pipeline.deliveries.handoff.profiles.profile_document", profile_document)
     outcome = run_step(workflow.runtime, export_id, 2, "render_documents")
-    assert (len(made), outcome.completed) == (1, ("render_documents", "close_unit"))
+    assert (len(rendered), outcome.completed) == (1, ("render_documents", "close_unit"))
     assert outcome.tasks == (TaskMessage(export_id, 0, "hand_off"),)
 
 
-def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
+def test_next_step_claimed_during_shutdown_is_released(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept().export_id
-    # As if the signal came while the first step was written.
+    # As if the signal came during the write of the first step.
     monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.request())
     outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
@@ -108,7 +110,7 @@ def test_work_after_a_step_is_given_back_though_it_is_claimed_already(
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 
 
-def test_nothing_more_is_sent(workflow: WorkflowHarness) -> None:
+def test_deliver_stream_during_shutdown_sends_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     for name in ("record_packages", "render_documents"):
         workflow.step(export_id, 1, name)

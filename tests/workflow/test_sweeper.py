@@ -1,4 +1,4 @@
-"""What one part of a sweep comes to keeps nothing that another has found: what was put off is sent, whatever breaks."""
+"""An error in one part of a sweep does not stop the others: everything that the others found is published."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
 
 @dataclass
 class SentMessages:
-    """A message broker that remembers what it was sent."""
+    """A message broker that records what was sent."""
 
     tasks: list[TaskMessage] = field(default_factory=list)
     streams: list[DeliveryStream] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
 
     def queue_capacity(self, most: int, _: int, *places: Iterable[str]) -> list[int]:
-        """There is room for everything."""
+        """Return a capacity that allows everything."""
         return [most for _ in places]
 
 
 @pytest.fixture
 def sent(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> SentMessages:
-    """Sweeps are of the workflow harness, find a late status and somebody to ask, and send nothing outwards."""
+    """Sweep with the workflow harness, find one overdue status and one poll, and send nothing to a real broker."""
     here = SentMessages()
     monkeypatch.setattr(sweeper, "process_runtime", lambda: workflow.runtime)
     monkeypatch.setattr(dispatch, "queue_capacity", here.queue_capacity)
@@ -62,7 +62,7 @@ def build_failing(error: Exception) -> Callable[..., NoReturn]:
     return broken
 
 
-def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarness, sent: SentMessages) -> None:
+def test_sweep_publishes_the_findings_of_all_parts(workflow: WorkflowHarness, sent: SentMessages) -> None:
     export_id = workflow.accept().export_id
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     assert sweeper.sweep() == 3
@@ -75,9 +75,9 @@ def test_a_sweep_sends_what_each_of_its_parts_has_found(workflow: WorkflowHarnes
 
 @pytest.mark.parametrize(
     ("part", "left"),
-    [("sweeper.find_due", (0, 1, 1)), ("overdue.overdue", (1, 0, 1)), ("polling.due", (1, 1, 0))],
+    [("sweeper.find_due", (0, 1, 1)), ("overdue.notify_overdue", (1, 0, 1)), ("polling.take_due_polls", (1, 1, 0))],
 )
-def test_a_part_that_breaks_keeps_no_other(
+def test_sweep_with_one_failing_part_publishes_the_others(
     workflow: WorkflowHarness,
     sent: SentMessages,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,15 +86,17 @@ def test_a_part_that_breaks_keeps_no_other(
 ) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(ValueError("this one cannot be told")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(ValueError("this part is broken")))
     with capture_logs() as lines:
         assert sweeper.sweep() == 2
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
 
 
-@pytest.mark.parametrize(("part", "left"), [("overdue.overdue", (1, 0, 0)), ("polling.due", (1, 1, 0))])
-def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
+@pytest.mark.parametrize(
+    ("part", "left"), [("overdue.notify_overdue", (1, 0, 0)), ("polling.take_due_polls", (1, 1, 0))]
+)
+def test_sweep_publishes_found_work_if_the_database_is_busy_afterwards(
     workflow: WorkflowHarness,
     sent: SentMessages,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,7 +115,7 @@ def test_what_was_put_off_is_sent_though_the_database_is_busy_a_moment_later(
 @pytest.mark.parametrize(
     ("limit", "seconds", "least"), [(100, 2, 10), (100, 0.25, 2), (9, 2, 9), (100, 60, 100), (1, 0.1, 1)]
 )
-def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
+def test_sweep_asks_for_minimum_capacity_within_its_limit(
     workflow: WorkflowHarness,
     sent: SentMessages,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,31 +123,31 @@ def test_a_sweep_never_adds_more_to_a_full_queue_than_its_limit(
     seconds: float,
     least: int,
 ) -> None:
-    asked: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def queue_capacity(most: int, at_least: int, *places: Iterable[str]) -> list[int]:
-        asked.append((most, at_least))
+        calls.append((most, at_least))
         return [at_least for _ in places]
 
     monkeypatch.setattr(dispatch, "queue_capacity", queue_capacity)
     changed = workflow.runtime.settings.model_copy(update={"sweep_limit": limit, "sweep_seconds": seconds})
     monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(workflow.runtime, settings=changed))
     sweeper.sweep()
-    assert asked == [(limit, least)]
+    assert calls == [(limit, least)]
 
 
-def test_a_sweep_waits_for_no_renderer_and_makes_no_step(workflow: WorkflowHarness) -> None:
+def test_find_due_neither_waits_for_the_renderer_nor_runs_steps(workflow: WorkflowHarness) -> None:
     spent, sound = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
     workflow.step(spent, 1, "record_packages")
-    tries = workflow.runtime.settings.step_max_attempts
+    attempts = workflow.runtime.settings.step_max_attempts
     with workflow.runtime.db.write() as session:
         session.execute(
             update(Step)
             .where(col(Step.export_id) == spent, col(Step.name) == "render_documents")
-            .values(attempts=tries, fence=tries)
+            .values(attempts=attempts, fence=attempts)
         )
     workflow.clock.pass_seconds(3600)
-    # Another thread of this process renders.
+    # Another thread of this process holds the renderer.
     with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
         found = sweeper.submit(find_due, workflow.runtime).result(timeout=30)
     assert set(found) == {TaskMessage(spent, 1, "render_documents"), TaskMessage(sound, 1, "record_packages")}

@@ -1,4 +1,4 @@
-"""How many task messages a sweep adds to a queue: enough that nobody is idle, and never so many that nobody comes to anything else."""
+"""How many task messages a sweep adds to a queue: enough to keep workers busy, but without flooding them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """Each of the message brokers, without a queue declared."""
+    """Return the URL of each message broker, without a declared queue."""
     if request.param == "memory":
         return "memory://of-its-own"
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
@@ -32,7 +32,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def sender(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    """An app on the message broker, in the place of the one that sweeps."""
+    """Return an app on the message broker, which replaces the sweeper's app."""
     with use_broker(broker_url, monkeypatch) as app:
         yield app
 
@@ -44,19 +44,19 @@ def use_broker(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
     return app
 
 
-def test_queue_is_filled_up_to_so_many_and_given_a_few_where_it_is_full(sender: Celery) -> None:
+def test_queue_capacity_is_up_to_the_limit_and_at_least_the_minimum(sender: Celery) -> None:
     names = ("exports.room.steps", "exports.room.documents")
-    assert dispatch.queue_capacity(MOST, LEAST, names) == [MOST], "a queue that is not there has room"
+    assert dispatch.queue_capacity(MOST, LEAST, names) == [MOST], "a missing queue has full capacity"
     for name in names:
         for _ in range(5):
             sender.send_task("exports.nothing", args=["exp_1", 1], queue=name)
     assert dispatch.queue_capacity(MOST, LEAST, names, names[:1]) == [MOST - 10, MOST - 5]
-    assert dispatch.queue_capacity(8, LEAST, names) == [LEAST], "what lies there may be others'"
+    assert dispatch.queue_capacity(8, LEAST, names) == [LEAST], "a full queue may hold only other work"
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_asked_again(
+def test_queue_capacity_is_the_minimum_while_the_broker_is_down(
     kind: type[Redis | RabbitMQ], own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = own_server(kind)
@@ -74,7 +74,7 @@ def test_where_nobody_knows_how_full_a_queue_is_a_few_are_sent_and_later_it_is_a
         assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST - 1]
 
 
-def test_what_finds_no_room_is_not_put_off(workflow: WorkflowHarness) -> None:
+def test_find_due_leaves_work_beyond_its_limit_due(workflow: WorkflowHarness) -> None:
     exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     found = [find_due(workflow.runtime, steps=2, streams=0) for _ in range(3)]

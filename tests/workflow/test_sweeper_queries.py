@@ -1,4 +1,4 @@
-"""What a sweep and a task message cost: so many statements however much is due, and so many bytes however large the plan."""
+"""The cost of a sweep and of a task message: a fixed number of statements, and a message size independent of the plan."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from tests.support.query_counter import record_plans, record_statements, searche
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
-#: In three transactions: what is begun apart from others, steps, deliveries; what is overdue; mailboxes and answers to ask for.
-#: Where some are to be begun apart it is one more, however many these are, and each late status is told by a transaction of its own.
-#: Aimed at was one a second, and a worker sweeps every two: each finds its few rows by an index, so that six cost as little.
+#: In three transactions: lost steps, due steps, due deliveries; overdue submissions; mailboxes and answers to poll.
+#: If lost steps are staggered it is one more, however many there are. Each overdue status has its own transaction.
+#: The goal was one statement a second, and a worker sweeps every two. Each statement finds few rows by an index, so six
+#: cost as little.
 STATEMENTS: Final = 6
-#: What begins a transaction, and says whose rows are seen in it.
+#: The statements that begin a transaction and set its account.
 FRAME: Final = ("BEGIN", "SELECT set_config")
-#: Aimed at were 1,000: the handoff's message names the three tasks that follow it, each with an id and how long its sender
-#: waits, and each of them takes 330 bytes.
+#: The goal was 1,000. The handoff's message names the three tasks that follow it, each of 330 bytes: an id, and how
+#: long its sender waits.
 MESSAGE_BYTES: Final = 1_300
 
 
 def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
-    """Sweep as a worker does; return what it asked of the database, and what it woke."""
-    with record_statements(workflow.runtime.db) as heard:
+    """Sweep as a worker does; return the statements and the task messages."""
+    with record_statements(workflow.runtime.db) as statements:
         tasks = find_due(workflow.runtime)
         overdue.notify_overdue(workflow.runtime)
         polling.take_due_polls(workflow.runtime)
-    return [statement for statement in heard if not statement.startswith(FRAME)], tasks
+    return [statement for statement in statements if not statement.startswith(FRAME)], tasks
 
 
 @mark_own_stack("F32")
-def test_sweep_asks_as_little_of_the_database_however_much_is_due(workflow: WorkflowHarness) -> None:
+def test_sweep_runs_the_same_number_of_statements_however_much_is_due(workflow: WorkflowHarness) -> None:
     idle, tasks = sweep(workflow)
     assert tasks == []
     for number in range(3):
@@ -52,13 +53,13 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(workflow: Work
     busy, tasks = sweep(workflow)
     assert len(tasks) == 30
     assert len(busy) == len(idle) == STATEMENTS, idle
-    # All of them were begun, and ended with their workers, twice.
+    # As if all of them had been started twice, and their workers had died.
     with workflow.runtime.db.write() as session:
         past = {"attempts": 2, "fence": 2, "due_at": database_now(-1), "lease_until": database_now(-1)}
         session.execute(update(Step).where(col(Step.state) == "ready").values(past))
-    silent, tasks = sweep(workflow)
+    staggered, tasks = sweep(workflow)
     assert tasks == []
-    assert len(silent) == STATEMENTS + 1, silent
+    assert len(staggered) == STATEMENTS + 1, staggered
 
 
 @pytest.mark.parametrize(
@@ -70,10 +71,10 @@ def test_sweep_asks_as_little_of_the_database_however_much_is_due(workflow: Work
         ("broker_submissions", "polled_at"),
     ],
 )
-def test_sweep_looks_at_nothing_that_is_due_later(
+def test_sweep_reads_only_due_rows_by_index(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str, table: str, column: str
 ) -> None:
-    """A partner that is away may be owed a hundred thousand messages: an index is searched, and up to this moment alone."""
+    """A paused partner may have a hundred thousand pending messages, so the index is searched only up to now."""
     workflow = make_workflow(database_url)
     with record_plans(workflow.runtime.db) as plans:
         sweep(workflow)
@@ -81,8 +82,8 @@ def test_sweep_looks_at_nothing_that_is_due_later(
 
 
 @mark_own_stack("F29")
-def test_task_message_is_small_however_large_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It carries ids: of each step, and of those that are to follow it."""
+def test_task_message_size_does_not_depend_on_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task message carries only ids: of its step and of the steps that follow."""
     bodies: dict[str, int] = {}
 
     def take(_: Any, name: str, message: Any, **__: Any) -> None:

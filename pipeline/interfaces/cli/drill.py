@@ -132,7 +132,7 @@ def _print_result(console: Console, report: DrillReport) -> None:
     rows.show_header = False
     for name, value in (
         ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_count_by_process(report)}"),
-        ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed and everybody told"),
+        ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed, all notified"),
         ("lost", f"{mark} {judgement.exports_lost}"),
         ("duplicated", f"{mark} {judgement.exports_duplicated}"),
         (

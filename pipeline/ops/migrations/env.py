@@ -1,4 +1,4 @@
-"""Where Alembic finds the database and the models."""
+"""Alembic's environment: it takes the database and the models from the service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _migrate(connection: Any) -> None:
         connection=connection,
         target_metadata=SQLModel.metadata,
         render_item=_render_item,
-        # SQLite alters a table by copying it.
+        # SQLite cannot alter most columns, so Alembic copies the table.
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
     )

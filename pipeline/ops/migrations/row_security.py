@@ -1,7 +1,7 @@
-"""Row-level security on PostgreSQL: the walls between accounts, derived from the models, behind every query.
+"""Row-level security on PostgreSQL: policies that separate accounts in every query, derived from the models.
 
-A table that says `account_id` has its own wall; one that does not stands behind that of the table it refers to. A new
-table without a way to an account stops the migration until somebody has said whose its rows are.
+A table with `account_id` has its own policy. A table without it uses the account of the table that it refers to. A new
+table without a path to an account stops the migration until a developer adds one.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pipeline.customs import models as customs_models  # noqa: F401 - importing 
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
 
-#: What a transaction says of whose rows it may see; see pipeline/core/db.py.
+#: The setting that names the account whose rows a transaction may see; see pipeline/core/db.py.
 SETTING: Final = "exports.account"
 POLICY: Final = "own_rows"
 
 #: Tables that refer to others without a foreign key: column -> the table whose `id` it holds.
 _IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {"sandbox_handoffs": ("submission_id", "broker_submissions")}
 
-#: Tables whose rows are nobody's, and therefore everybody's to see.
+#: Tables without an account, which every transaction may see.
 SHARED: Final[frozenset[str]] = frozenset({"heartbeats"})
 
 _CURRENT_ACCOUNT: Final = f"current_setting('{SETTING}', true)"
 
 
-#: Every policy of the tables on which row-level security holds, owners among those that it holds.
+#: All policies of the tables that enforce row-level security also for their owner.
 _ALL_POLICIES: Final = """
 SELECT c.relname, p.polname, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
        p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polwithcheck IS NULL
@@ -50,16 +50,16 @@ _CASTS_AND_PARENTHESES: Final = re.compile(r"::(?:text|character varying)|[()\s]
 
 
 def protected_tables() -> Iterator[tuple[str, str]]:
-    """Yield every table of an account's rows, with the condition under which a row is seen and written."""
+    """Yield every table with rows of accounts, and the condition for reading and writing a row."""
     for name, table in sorted(SQLModel.metadata.tables.items()):
         if name not in SHARED:
             yield name, _condition(table)
 
 
 def apply_policies(connection: Connection) -> None:
-    """Put up every wall that is not there yet, or is another than the models say; FORCE has the owner stand behind it, too.
+    """Create or replace every policy that is missing or wrong; FORCE applies it also to the tables' owner.
 
-    A policy that is not ours is left: somebody else made it, and `tables_without_policy` names its table until he takes it away.
+    Other policies are left unchanged: `tables_without_policy` lists their tables until an operator drops them.
     """
     unprotected = set(tables_without_policy(connection))
     for name, condition in protected_tables():
@@ -75,7 +75,7 @@ def apply_policies(connection: Connection) -> None:
 
 
 def drop_policies(connection: Connection) -> None:
-    """Take every wall down."""
+    """Drop every policy of the service."""
     for name in connection.scalars(sa.text(_OWN_POLICIES), {"policy": POLICY}).all():
         connection.exec_driver_sql(f"DROP POLICY {POLICY} ON {name}")
         connection.exec_driver_sql(f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
@@ -83,9 +83,9 @@ def drop_policies(connection: Connection) -> None:
 
 
 def tables_without_policy(connection: Connection) -> list[str]:
-    """Return the tables whose wall is not there, is another than the models say, or has another policy beside it.
+    """Return the tables whose policy is missing or wrong, or that have a policy beside it.
 
-    A row is seen that any one policy lets through: one too many is a hole.
+    PostgreSQL shows a row if any one policy allows it, so another policy would open the table.
     """
     existing: dict[str, list[_Policy]] = {}
     for name, policy, condition, is_default in connection.execute(sa.text(_ALL_POLICIES)):
@@ -98,14 +98,14 @@ def tables_without_policy(connection: Connection) -> list[str]:
 
 
 def bypasses_policies(connection: Connection) -> bool:
-    """Tell whether the role of this connection walks through every wall: superusers do, and roles with BYPASSRLS."""
+    """Return whether this connection's role bypasses row-level security: superusers and roles with BYPASSRLS do."""
     query = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
     return bool(connection.exec_driver_sql(query).scalar_one())
 
 
 @dataclass(frozen=True)
 class _Policy:
-    """A policy as PostgreSQL keeps it; ours is for everybody, for whatever is done, and the same for what is written."""
+    """A policy as PostgreSQL stores it; ours applies to all roles and commands, for reading and writing."""
 
     name: str
     condition: str
@@ -118,7 +118,7 @@ def _condition(table: sa.Table) -> str:
     if "account_id" in table.columns:
         return f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR {_CURRENT_ACCOUNT} = account_id"
     joined, owner = _owner(table)
-    # Nothing is looked up for those who see everything.
+    # A transaction that sees all accounts needs no lookup.
     return (
         f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR EXISTS (SELECT FROM {owner} of_account"
         f" WHERE {joined} AND of_account.account_id = {_CURRENT_ACCOUNT})"
@@ -134,11 +134,11 @@ def _owner(table: sa.Table) -> tuple[str, str]:
             pairs = (f"of_account.{e.column.name} = {table.name}.{e.parent.name}" for e in key.elements)
             return " AND ".join(pairs), key.referred_table.name
     raise RuntimeError(
-        f"whose are the rows of {table.name}? Give it an account_id, a foreign key to a table that has one, or a place in"
-        " pipeline/ops/migrations/row_security.py"
+        f"the account of the rows of {table.name} is unknown; give it an account_id, a foreign key to a table that has one, or"
+        " an entry in pipeline/ops/migrations/row_security.py"
     )
 
 
 def _normalized(condition: str) -> str:
-    """Return the condition without what PostgreSQL adds to its spelling: casts of text, parentheses and room."""
+    """Return the condition without the text casts, parentheses and spaces that PostgreSQL adds."""
     return _CASTS_AND_PARENTHESES.sub("", condition)

@@ -1,1 +1,1 @@
-"""Tables rebuilt from the event log."""
+"""The rebuild of an export's tables from its event log."""

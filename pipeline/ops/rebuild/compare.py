@@ -1,4 +1,4 @@
-"""One export's tables held against its log: what is missing, changed or added, and the row that repairs it."""
+"""One export's tables compared with its log: what is missing, changed or added, and the row that repairs it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from pipeline.workflow.steps import NOTIFY_STEPS
 
 Kind = Literal["missing", "changed", "added"]
 
-#: The tables that only a plan can fill: without it they are left alone.
+#: The tables that only a plan can fill; without the plan they are not compared.
 _PLAN_TABLES: Final = (ExportPackage, LineTreatment)
 
 
-#: The columns that the log holds by their digest alone.
+#: The columns that the log holds only as a digest.
 _DIGESTED_COLUMNS: Final = {
     "exports": frozenset({"findings"}),
     "notifications": frozenset({"audience", "event_type", "position", "data"}),
@@ -53,7 +53,7 @@ _DIGESTED_COLUMNS: Final = {
 
 
 class Difference(BaseModel):
-    """Where a table does not hold what the log says: a row that is missing, changed or added."""
+    """A difference between a table and the log: a row that is missing, changed or added."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -67,18 +67,20 @@ class Difference(BaseModel):
 
 @dataclass
 class RebuildResult:
-    """What was found of one export: `differences`, or why its log says too little or cannot be believed."""
+    """The comparison of one export: `differences`, or why its log is incomplete or broken."""
 
     export_id: str
     differences: list[Difference] = field(default_factory=list)
     refusal: str | None = None
     repairs: list[tuple[Difference, ExpectedRow | None]] = field(default_factory=list, repr=False)
-    handed_off: MessageBatch | None = field(default=None, repr=False)  # what the handoff owed, as it is now
-    after_restore: RebuildResult | None = None  # what differed still once it was restored
+    handed_off: MessageBatch | None = field(
+        default=None, repr=False
+    )  # the messages that the handoff enqueued, as they are now
+    after_restore: RebuildResult | None = None  # the differences that remain after the restore
 
     @property
     def refusal_reason(self) -> str | None:
-        """Why nothing of it was restored, as it was found or once it was tried."""
+        """Why nothing was restored, found before or after the restore; None if there was no refusal."""
         return self.refusal or (None if self.after_restore is None else self.after_restore.refusal)
 
     @property
@@ -94,15 +96,15 @@ class RebuildResult:
 
 
 def compare_export(session: Session, export_id: str) -> RebuildResult:
-    """Derive the tables of one export and compare them with what is there; what cannot be read is a difference as well."""
+    """Derive the tables of one export and compare them with the stored rows; an unreadable value is a difference."""
     result = RebuildResult(export_id)
     try:
         _compare_with_log(session, result)
     except MissingFact as missing:
-        result.refusal = f"its log does not say enough: {missing}"
+        result.refusal = f"its log lacks a fact: {missing}"
     except MALFORMED as error:
-        # Every hash holds, but not what we write: one export that nobody foresaw stops no other.
-        result.refusal = f"what is kept of it does not fit together ({type(error).__name__})"
+        # Every hash fits, but the data is not what the service writes. One such export must not stop the others.
+        result.refusal = f"its stored data is contradictory ({type(error).__name__})"
     return result
 
 
@@ -110,14 +112,14 @@ def _compare_with_log(session: Session, result: RebuildResult) -> None:
     export_id = result.export_id
     log = raw_rows.read_rows(session, Event, col(Event.export_id) == export_id, order_by=(col(Event.seq),))
     export = _read_export(session, export_id)
-    # A number that is too low comes back; one that is too high tells that the end of the log is gone.
+    # A number that is too low can be restored; one that is too high means that the end of the log is missing.
     last_number = export.next_seq if export is not None and isinstance(export.next_seq, int) else 1
     chain = audit.Chain(export_id, max(last_number, len(log) + 1))
     for event in log:
         chain.follow_event(raw_rows.row_values(event))
     chain.finish()
     if chain.first_break is not None:
-        result.refusal = f"its log cannot be believed: event {chain.first_break.seq} is {chain.first_break.kind}"
+        result.refusal = f"its log is broken: event {chain.first_break.seq} is {chain.first_break.kind}"
         return
     history = fold_log(export_id, log)
     facts = _gather_facts(session, history, export, result)
@@ -137,9 +139,9 @@ def _read_export(session: Session, export_id: str) -> Export | None:
 
 
 def read_message_rows(session: Session, export_id: str) -> MessageRows:
-    """Return the messages of an export, to whom they are owed, and the tries.
+    """Return the messages of an export, their deliveries, and the attempts.
 
-    Raises MissingFact where a try cannot be read: what became of a message is told by its tries.
+    Raises MissingFact if an attempt cannot be read: the attempts decide the state of a delivery.
     """
     belongs_to_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
     notifications = raw_rows.read_rows(
@@ -155,7 +157,7 @@ def read_message_rows(session: Session, export_id: str) -> MessageRows:
     ):
         if damaged := raw_rows.unreadable_columns(raw_rows.row_values(attempt)):
             raise MissingFact(
-                f"{', '.join(damaged)} of try {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
+                f"{', '.join(damaged)} of attempt {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
             )
         attempts[attempt.delivery_id].append(attempt)
     return MessageRows(notifications, deliveries, attempts)
@@ -173,13 +175,13 @@ def _gather_facts(
         col(PlanSnapshot.batch_id) == batch_id,
         col(PlanSnapshot.test) == history.accepted["test"],
     )
-    # Only where the export's own row is gone or names another account, the plan is whosever it is.
+    # A plan of any account is accepted only if the export's row is missing or names another account.
     snapshot_row = next((plan for plan in plans if plan.account_id == account_id), plans[0] if plans else None)
     plan = None if snapshot_row is None else _read_plan(snapshot_row, plan_hash)
     purged = history.purged_at is not None and snapshot_row is not None and snapshot_row.document == PURGED
     if plan is None and not purged:
         key = {"batch_id": batch_id, "plan_hash": plan_hash}
-        message = "the plan that was accepted is not there any more; only a backup has it"
+        message = "the accepted plan is missing; restore it from a backup"
         kind: Kind = "missing" if snapshot_row is None else "changed"
         result.add_difference(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
     notified = select(func.count()).where(
@@ -190,7 +192,7 @@ def _gather_facts(
         return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, all_notified)
     owner = account_id or (snapshot_row.account_id if snapshot_row is not None else None)
     if not isinstance(owner, str):
-        raise MissingFact("neither the export's row nor its plan is there to say whose it is")
+        raise MissingFact("the export's row and its plan are both missing, so its account is unknown")
     return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, all_notified)
 
 
@@ -203,13 +205,13 @@ def _read_plan(snapshot_row: PlanSnapshot, plan_hash: str) -> HashedPlan | None:
 
 
 def _attempted_ids(message_rows: MessageRows) -> set[str]:
-    """Return the deliveries that were tried, and their messages: a try is never deleted, nor what it is of."""
+    """Return the ids of attempted deliveries and of their messages, which are never deleted."""
     attempted = [delivery for delivery in message_rows.deliveries if message_rows.attempts.get(delivery.id)]
     return {delivery.id for delivery in attempted} | {delivery.notification_id for delivery in attempted}
 
 
 def _merge_rows(derived: Sequence[ExpectedRow]) -> list[ExpectedRow]:
-    """Return one row a key: what two parts derive of the same row belongs together."""
+    """Return one row for each key, merged from all parts that derive it."""
     merged: dict[tuple[str, tuple[Any, ...]], ExpectedRow] = {}
     for row in derived:
         table_key = (str(row.model.__tablename__), tuple(row.key.values()))
@@ -246,7 +248,7 @@ def _compare_tables(
         }
         for row in by_model[model]:
             actual = actual_rows.pop(tuple(row.key[name] for name in names), None)
-            # A row that names another export is this one's all the same.
+            # A row with this key that names another export still belongs to this one.
             _compare_row(result, row, actual or _find_by_key(session, row))
         for key in actual_rows:
             is_kept = model in (Notification, Delivery) and not attempted.isdisjoint(key)
@@ -258,8 +260,8 @@ def _compare_tables(
                         for name, value in zip(names, key, strict=True)
                     },
                     kind="added",
-                    message="the log knows nothing of this row"
-                    + ("; it was tried, and tries are kept" if is_kept else ""),
+                    message="the log does not mention this row"
+                    + ("; it was attempted, and attempts are never deleted" if is_kept else ""),
                     restorable=not is_kept,
                 ),
                 ExpectedRow(model, dict(zip(names, key, strict=True))),
@@ -300,15 +302,15 @@ def _compare_row(result: RebuildResult, row: ExpectedRow, actual: SQLModel | Non
 
     if actual is None:
         unrestorable = [column.name for column in table(row.model).c if not row.can_restore(column.name)]
-        suffix = f", and not its {', '.join(unrestorable)}, which only a backup has" if unrestorable else ""
-        add_difference("missing", f"the log says that there is such a row{suffix}", restorable=not unrestorable)
+        suffix = f", but not its {', '.join(unrestorable)}; restore it from a backup" if unrestorable else ""
+        add_difference("missing", f"the log says that this row exists{suffix}", restorable=not unrestorable)
         return
     actual_values = raw_rows.row_values(actual)
     changed = [column for column, value in row.values.items() if actual_values[column] != value]
     changed += [column for column, values in row.allowed.items() if actual_values[column] not in values]
     if changed:
         add_difference("changed", f"not as the log says: {', '.join(changed)}", changed)
-    # What is told of by a digest is not told twice.
+    # A column that is compared by its digest is not reported twice.
     damaged = [
         each
         for each in raw_rows.unreadable_columns(actual_values)
@@ -328,7 +330,7 @@ def _compare_findings(result: RebuildResult, history: ExportHistory, export: Exp
             key={"id": history.export_id},
             kind="changed",
             columns=["findings"],
-            message="not the findings that it was accepted with, of which the log has the digest; only a backup has them",
+            message="not the findings at acceptance: they do not fit the digest in the log; restore them from a backup",
             restorable=False,
         )
     )
@@ -350,11 +352,11 @@ def _compare_messages(result: RebuildResult, history: ExportHistory, message_row
             continue
         expected, actual = batch.enqueued.notifications, len(batch.notifications)
         if actual > expected:
-            message = f"event {batch.enqueued.seq} owed {expected} messages, and {actual} are there: which were added cannot be told"
+            message = f"event {batch.enqueued.seq} enqueued {expected} messages, but there are {actual}; the added ones are unknown"
         elif actual < expected:
-            message = f"event {batch.enqueued.seq} owed {expected} messages, of which {actual} are there"
+            message = f"event {batch.enqueued.seq} enqueued {expected} messages, but there are only {actual}"
         else:
-            message = f"of what event {batch.enqueued.seq} owed a message, or whom it was owed, is not as it was"
+            message = f"a message that event {batch.enqueued.seq} enqueued, or its recipient, was changed"
         result.add_difference(
             Difference(
                 table="notifications",

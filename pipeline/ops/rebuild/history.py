@@ -1,4 +1,4 @@
-"""What the log of one export says, folded event by event into the facts that its tables must agree with."""
+"""The history of one export, folded from its log event by event: the facts that its tables must agree with."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ EventData = Mapping[str, Any]
 
 
 class MissingFact(Exception):
-    """The log does not say what is asked of it: it was written by a version that left it out, or by a newer one."""
+    """A fact is missing in the log: an older version left it out, or a newer version wrote the log."""
 
 
 @dataclass(frozen=True)
 class EnqueuedMessages:
-    """A stretch of messages that one transaction owed, and the digest over it; `seq` is of the event that says so."""
+    """The messages that one transaction enqueued, and their digest; `seq` is the number of the recording event."""
 
     seq: int
     notifications: int
@@ -41,7 +41,7 @@ class EnqueuedMessages:
 
 @dataclass
 class UnitHistory:
-    """What happened to one unit."""
+    """The history of one unit."""
 
     recorded: EventData | None = None
     treated: EventData | None = None
@@ -52,7 +52,7 @@ class UnitHistory:
 
 @dataclass
 class ExportHistory:
-    """What happened to one export, as far as it was told; `at` is when it was told last."""
+    """The history of one export; `at` is the time of its newest event."""
 
     export_id: str
     events: int = 0
@@ -64,24 +64,24 @@ class ExportHistory:
     units: dict[int, UnitHistory] = field(default_factory=dict)
     handed_off: EventData | None = None
     handed_off_seq: int | None = None
-    started: bool = False  # some step has begun for certain
+    started: bool = False  # a step has certainly started
     executed: bool = False
     ended_at: datetime | None = None
     state: ExportState = ExportState.ACCEPTED
     failure: str | None = None
     quarantined: bool = False
-    purged_at: datetime | None = None  # since when its payload is gone on purpose
+    purged_at: datetime | None = None  # when its payload was purged
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
     superseded: bool = False
-    unsent_cancelled_seq: int | None = None  # the event that let go of what was not sent
+    unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
     replays: list[tuple[int, datetime, EventData]] = field(default_factory=list)
 
     def unit(self, data: EventData) -> UnitHistory:
-        """Return what happened to the unit that the event is about."""
+        """Return the history of the unit that the event is about."""
         self.started = True
         return self.units.setdefault(int(data["unitNo"]), UnitHistory())
 
@@ -89,14 +89,15 @@ class ExportHistory:
 def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
     """Fold the log of one export, in the order of its numbers.
 
-    Raises MissingFact where a member is missing that every present version writes, or an event is none of this version's.
+    Raises MissingFact if a member is missing that every current version writes, or if an event is unknown to this
+    version.
     """
     folded = ExportHistory(export_id)
     for event in log:
         folded.events, folded.at = event.seq, event.at
         if event.type not in _EVENT_TYPES:
             raise MissingFact(
-                f"event {event.seq} is {event.type}, which this version does not know: a newer one wrote it"
+                f"event {event.seq} is {event.type}, which this version does not know: a newer version wrote it"
             )
         try:
             _apply_event(folded, EventType(event.type), event.data, event)
@@ -126,7 +127,7 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
         case EventType.CUSTOMS_PACKAGE_CLOSED:
             folded.unit(data).closed = True
         case EventType.EXPORT_PURGED:
-            # What was not sent is let go of with the rest.
+            # A purge cancels unsent deliveries.
             folded.purged_at, folded.unsent_cancelled_seq = event.at, event.seq
         case EventType.HANDED_OFF:
             folded.handed_off, folded.handed_off_seq, folded.started = data, event.seq, True

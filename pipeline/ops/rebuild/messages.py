@@ -1,4 +1,4 @@
-"""What was told to whom: messages held to their digests in the log, deliveries and statuses to the tries that were made."""
+"""An export's messages, compared with their digests in the log; attempts decide the states of deliveries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.ops.rebuild.projections import ExpectedRow
 
 @dataclass(frozen=True)
 class MessageRows:
-    """What the tables hold of an export's messages: notifications in order, deliveries, and the tries of each."""
+    """The stored messages of an export: notifications in order, deliveries, and the attempts of each."""
 
     notifications: Sequence[Notification]
     deliveries: Sequence[Delivery]
@@ -28,7 +28,7 @@ class MessageRows:
 
 @dataclass(frozen=True)
 class MessageBatch:
-    """The messages that one event of the log speaks of, and whether they are what it says."""
+    """The messages that one event of the log records."""
 
     enqueued: EnqueuedMessages
     first_position: int  # position of its first message
@@ -38,7 +38,7 @@ class MessageBatch:
 
     @property
     def intact(self) -> bool:
-        """Whether each message is as it was owed, and owed to whom it was; of purged ones, whether all are there."""
+        """Whether each message and its recipients are unchanged; for purged messages, whether their number is right."""
         if self.purged:
             return len(self.notifications) == self.enqueued.notifications
         try:
@@ -46,14 +46,14 @@ class MessageBatch:
                 messages_digest(list(map(row_values, self.notifications)), list(map(row_values, self.deliveries)))
                 == self.enqueued.digest
             )
-        except MALFORMED:  # what cannot be read has no digest
+        except MALFORMED:  # unreadable data has no digest
             return False
 
 
 def message_batches(history: ExportHistory, rows: MessageRows) -> list[MessageBatch]:
-    """Return the stretches of the log in order; what is beyond them is in the last, which then does not hold.
+    """Return the message batches of the log in order; messages after the last one are added to it, so it is not intact.
 
-    A message is in none where a stretch has one too many and fits its digest without that one.
+    If a batch has one message too many and fits its digest without it, that message is in no batch.
     """
     by_notification: dict[str, list[Delivery]] = defaultdict(list)
     for row in rows.deliveries:
@@ -90,13 +90,13 @@ def _without_surplus_message(batch: MessageBatch) -> MessageBatch:
 
 
 def _is_in_batch(position: Any, first: int, following: int | None) -> bool:
-    if not isinstance(position, int):  # it cannot be read: nor is it known of which stretch it is
+    if not isinstance(position, int):  # unreadable, so it cannot be assigned to another batch
         return following is None
     return bool(first <= position and (following is None or position < following))
 
 
 def expected_message_rows(history: ExportHistory, message_rows: MessageRows, account_id: str) -> Iterator[ExpectedRow]:
-    """Yield whose each message is, and what state each delivery, and the submission to the customs broker, may be in."""
+    """Yield for each message its owner, and for each delivery and the submission its possible states."""
     for batch in message_batches(history, message_rows):
         notifications = {row.id: row for row in batch.notifications}
         purged = {"data": PURGED} if batch.purged else {}
@@ -158,19 +158,19 @@ def _possible_states(
     elif dead_letter_seq:
         settled = DeliveryState.DEAD
     elif open_state is DeliveryState.CANCELLED and any(seq > unsent_cancelled_seq for seq, _ in replays):
-        # Taken once, sent again after its export was given up, and not taken since.
+        # Delivered once, sent again after its export was given up, and not delivered since.
         return (open_state, DeliveryState.PENDING)
     else:
         return (open_state,)
-    # That it was dead is in the log, and what came after it; that it was taken is told by time alone.
+    # The log records dead letters and what followed. Of a delivered message only the times tell what followed.
     if settled is DeliveryState.DEAD:
         since = [seq for seq, _ in replays if seq > dead_letter_seq]
     else:
         since = [seq for seq, at in replays if last is None or at >= last.at]
     if not since:
         return (settled,)
-    # A replay does not name each message: it may be as it was. What is sent again after its export was given up is owed
-    # all the same.
+    # A replay does not name each message, so this one may be unchanged. A message that was sent again after its export
+    # was given up is pending all the same.
     pending = (DeliveryState.PENDING,) if max(since) > unsent_cancelled_seq else ()
     return (
         settled,
@@ -195,7 +195,7 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
         seq > dead_letter_seq and each["partnerId"] == data["partnerId"] for seq, _, each in history.replays
     )
     states: tuple[SubmissionState, ...]
-    # Once the customs broker has answered, the transport moves nothing any more.
+    # Once the customs broker has answered, the transport no longer changes the status.
     if answers:
         states = (SubmissionState(answers[-1]["status"]),)
     elif is_delivered:

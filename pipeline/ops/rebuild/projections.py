@@ -1,4 +1,4 @@
-"""The rows that an export's tables must hold, derived from its log and its plan alone."""
+"""The rows that an export's tables must hold, derived only from its log and its plan."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 
 @dataclass(frozen=True)
 class ExpectedRow:
-    """One row: `values` is what each column must say, `allowed` what it can, the likeliest first.
+    """One expected row: `values` maps columns to their value, `allowed` to the possible values, the likeliest first.
 
-    What is in neither is bookkeeping that comes again by itself, such as leases; `defaults` is what a row that is made again
-    gets of it.
+    Other columns are bookkeeping that the service writes again, such as leases; `defaults` fills them in a restored
+    row.
     """
 
     model: type[SQLModel]
@@ -39,7 +39,7 @@ class ExpectedRow:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def merged_with(self, other: ExpectedRow) -> ExpectedRow:
-        """Return the row with what another part derives of it."""
+        """Return the row with the columns that another part derives for it."""
         return replace(
             self,
             values={**self.values, **other.values},
@@ -49,17 +49,17 @@ class ExpectedRow:
 
     @property
     def derived_columns(self) -> frozenset[str]:
-        """The columns that are held against what is there."""
+        """The columns that are compared with the stored row."""
         return frozenset({*self.key, *self.values, *self.allowed})
 
     def can_restore(self, name: str) -> bool:
-        """Tell whether the column can be filled in again: it is derived, or bookkeeping that begins anew."""
+        """Return whether the column can be restored: it is derived, or bookkeeping with an initial value."""
         column = table(self.model).c[name]
         return name in self.restored_values or column.nullable or column.default is not None
 
     @property
     def restored_values(self) -> dict[str, Any]:
-        """The row as it is made again, but for its bookkeeping."""
+        """The restored row without its bookkeeping."""
         return {
             **self.key,
             **self.values,
@@ -70,27 +70,27 @@ class ExpectedRow:
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """Everything that rows are derived from. Without `plan` there is no plan, and only what the log says itself is derived.
+    """Everything that rows are derived from; if `plan` is None, only what the log itself says is derived.
 
-    Of a purged export that is all, but for what was purged: of that it is derived that it is gone.
+    A purged export has no plan. Its purged columns are expected to be empty.
     """
 
     history: ExportHistory
     account_id: str
     plan_id: str | None
     plan: HashedPlan | None
-    all_notified: bool = False  # the three steps that end an export are all marked done
+    all_notified: bool = False  # the three notify steps are all marked done
 
     @property
     def purged(self) -> bool:
-        """Whether the payload is gone on purpose."""
+        """Whether the payload was purged."""
         return self.history.purged_at is not None
 
 
 def expected_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
-    """Yield the rows of every table but those of messages, parents first.
+    """Yield the rows of all tables except those of messages, parents first.
 
-    Raises MissingFact where the log was written by a version that did not say enough.
+    Raises MissingFact if the log was written by a version that did not record enough.
     """
     yield _export_row(facts)
     yield from _unit_rows(facts)
@@ -108,7 +108,7 @@ def expected_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
 
 def _plan_unit(facts: ExportFacts, unit_no: int) -> Any:
     if facts.plan is None or unit_no > len(facts.plan.plan.units):
-        raise MissingFact(f"the log speaks of unit {unit_no}, which the plan does not have")
+        raise MissingFact(f"the log names unit {unit_no}, which the plan does not have")
     return facts.plan.plan.units[unit_no - 1]
 
 
@@ -154,7 +154,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
             "ruleset_as_of": plan.ruleset.as_of,
             "treatment_digest": treatment.export_digest(digests),
         }
-    # That the first step was begun is written nowhere before it ends.
+    # The start of the first step is recorded only when it ends.
     fresh = history.state is ExportState.ACCEPTED
     states = (history.state,) if not fresh else (ExportState.EXECUTING, ExportState.ACCEPTED)
     if fresh and history.started:
@@ -208,8 +208,7 @@ def _step_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
     yield _step_row(history, EXPORT_LEVEL, "hand_off", (state,))
     for name in NOTIFY_STEPS:
         undone = _step_state(history, EXPORT_LEVEL, name, done=history.executed, opened=handed_off)
-        # Which of the three have ended is written when all have, by the last: all of them and not a word cannot be. To do
-        # one again sends nothing twice.
+        # The log records the end of these three steps only when all have ended. Running one again sends nothing twice.
         ended = handed_off and not history.executed and not facts.all_notified
         yield _step_row(history, EXPORT_LEVEL, name, (undone, StepState.DONE) if ended else (undone,))
 
@@ -271,7 +270,7 @@ def _artifact_rows(facts: ExportFacts, unit_no: int, unit: UnitHistory) -> Itera
             "size": data["size"],
             "sha256": data["sha256"],
         }
-        if not facts.purged:  # else its bytes go some time after the rest
+        if not facts.purged:  # the bytes of a purged export are deleted some time later
             values["purged_at"] = None
         yield ExpectedRow(Artifact, {"id": data["artifactId"]}, values, defaults={"generated_at": at})
 
@@ -292,7 +291,7 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
     numbers = [] if facts.plan is None else [unit.invoice.number for unit in facts.plan.plan.units]
     subject = build_handoff_subject(_accepted_fact(facts, "batchId"), numbers)
-    # Its status hangs on what was sent as well: see messages.
+    # The status of a submission also depends on its deliveries: see messages.
     yield ExpectedRow(
         BrokerSubmission, {"id": data["submissionId"]}, values, defaults={} if facts.purged else {"subject": subject}
     )

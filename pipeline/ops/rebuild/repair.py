@@ -1,4 +1,4 @@
-"""Damaged rows made again, from the log alone, in the transaction that says so in the log."""
+"""The restore of damaged rows from the log only, in the transaction that records the repair in the log."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ _notifications, _deliveries = table(Notification).c, table(Delivery).c
 
 
 def restore_export(runtime: Runtime, export_id: str) -> RebuildResult:
-    """Make the rows of an export what its log says, as far as that can be proven, and return what differs still.
+    """Restore the rows of an export from its log, as far as they can be proven; return the remaining differences.
 
-    Whatever is owed by a row that comes back is due at once. A log that is broken, or says too little, restores nothing.
+    Pending work of a restored row is due at once. Nothing is restored from a broken or incomplete log.
     """
     try:
         result = _restore_rows(runtime, export_id)
     except IntegrityError as error:
-        result = RebuildResult(export_id, refusal=f"the database takes no row back: {str(error.orig).splitlines()[0]}")
+        result = RebuildResult(
+            export_id, refusal=f"the database rejects a restored row: {str(error.orig).splitlines()[0]}"
+        )
     if result.refusal is not None:
         return result
     if any(difference.table == "notifications" and difference.restorable for difference in result.differences):
-        # What is made of rows that cannot be read is not made.
+        # Messages are not rebuilt from rows that cannot be read.
         with suppress(*MALFORMED):
             _rewrite_handoff_messages(runtime, export_id)
     with runtime.db.read() as session:
@@ -56,14 +58,14 @@ def _restore_rows(runtime: Runtime, export_id: str) -> RebuildResult:
         if export_exists:
             events.lock_export(session, export_id)
         result = compare_export(session, export_id)
-        # Nothing can stand beneath a row that is gone for good.
+        # If the export's own row cannot be restored, its child rows cannot be restored either.
         is_restorable = any(
             difference.table == "exports" and difference.restorable for difference in result.differences
         )
         if result.refusal is not None or not (export_exists or is_restorable):
             return result
         repairs = [(difference, row) for difference, row in result.repairs if row is not None]
-        # What is too much goes first, for it may hold what belongs to a row that comes back, and children first.
+        # Added rows are removed first, because they may hold values that a restored row needs; children before parents.
         added = [repair for repair in reversed(repairs) if repair[0].kind == "added"]
         for difference, row in (*added, *(repair for repair in repairs if repair[0].kind != "added")):
             _repair_row(session, runtime.settings, difference, row)
@@ -97,7 +99,7 @@ def _repair_row(session: Session, settings: Settings, difference: Difference, ro
 
 
 def _initial_value(model: type[SQLModel], name: str) -> Any:
-    """Return how bookkeeping begins anew; what may be due is, for that makes nothing due that is not owed."""
+    """Return the column's initial value. `due_at` is now, which is safe: only pending rows are picked up."""
     default = table(model).c[name].default
     if name == "due_at":
         return database_now()
@@ -105,7 +107,7 @@ def _initial_value(model: type[SQLModel], name: str) -> Any:
 
 
 def _bookkeeping(settings: Settings, model: type[SQLModel], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bookkeeping of a row that comes back in its state: held by nobody, and due at once if it is owed."""
+    """Return the bookkeeping of a row restored in its state: not leased, and due at once if it is pending."""
     state = row.get("state")
     if model is Step:
         due = database_now() if state == StepState.READY else None
@@ -128,7 +130,7 @@ def _record_repair(session: Session, export_id: str, repaired: Sequence[Differen
 
 
 def _rewrite_handoff_messages(runtime: Runtime, export_id: str) -> None:
-    """Make the messages of the handoff again, where they come out as those that the log has the digest of."""
+    """Rebuild the messages of the handoff, if they fit the digest in the log."""
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)
     context = build_context(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
@@ -144,7 +146,7 @@ def _rewrite_handoff_messages(runtime: Runtime, export_id: str) -> None:
 
 
 def _write_messages(session: Session, prepared: outbox.OutboxRows, first_position: int) -> None:
-    """Write messages and deliveries that the log has proven; a delivery that is there keeps its state and its tries."""
+    """Write messages and deliveries that fit the log's digest; an existing delivery keeps its state and attempts."""
     offset = first_position - prepared.notifications[0]["position"]
     ids = [row["id"] for row in prepared.notifications]
     existing = set(session.scalars(select(col(Notification.id)).where(col(Notification.id).in_(ids))))
@@ -170,7 +172,7 @@ def _write_messages(session: Session, prepared: outbox.OutboxRows, first_positio
         else:
             updates = {column: values[column] for column in ("export_id", "account_id", "audience", "position")}
             session.execute(update(table(Delivery)).where(_deliveries.id == name).values(**updates))
-    # What nobody was owed and nobody was sent.
+    # Deliveries that were neither enqueued nor attempted.
     session.execute(
         delete(table(Delivery)).where(_deliveries.id.in_(list(leftover.values())), _deliveries.attempts == 0)
     )

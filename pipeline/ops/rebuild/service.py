@@ -1,4 +1,4 @@
-"""Rebuilding: every table of an export derived from its log and plan, held against what is there, and restored."""
+"""The rebuild: it derives every table of an export from its log and plan, compares, and restores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Difference", "RebuildReport", "RebuildResult", "compare_export", "re
 
 @dataclass
 class RebuildReport:
-    """What was found of all exports: how many there are, and those that are not as their logs say."""
+    """The result for all exports: their number, and those that differ from their logs."""
 
     exports: int = 0
     damaged: list[RebuildResult] = field(default_factory=list)
@@ -30,9 +30,9 @@ class RebuildReport:
 
 
 def rebuild_exports(runtime: Runtime, *, export_id: str | None = None, apply: bool = False) -> RebuildReport:
-    """Derive the tables of every export, or of one, and compare; with `apply` restore what can be, and tell what is left.
+    """Derive the tables of every export, or of one, and compare; with `apply` also restore, and report what remains.
 
-    One export at a time is in memory. Raises NotFound.
+    Holds one export at a time in memory. Raises NotFound.
     """
     report = RebuildReport()
     for name in _export_ids(runtime, export_id):
@@ -48,7 +48,7 @@ def rebuild_exports(runtime: Runtime, *, export_id: str | None = None, apply: bo
 
 
 def _export_ids(runtime: Runtime, export_id: str | None) -> list[str]:
-    # An export whose own row is gone is known by its log.
+    # If an export's row is missing, its log still names the export.
     known_ids = union(select(col(Export.id)), select(col(Event.export_id))).subquery()
     query = select(known_ids.c[0]).order_by(known_ids.c[0])
     if export_id is not None:

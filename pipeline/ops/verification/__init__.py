@@ -1,1 +1,1 @@
-"""A bundle of documents held against itself."""
+"""The verification of a bundle of documents, without a database."""

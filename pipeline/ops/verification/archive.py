@@ -1,4 +1,4 @@
-"""A bundle from elsewhere: opened without trusting it, its members read one at a time."""
+"""A bundle from an untrusted source: safely opened, its members read one at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.ops.verification.treatment import UnreadableBundle
 MAX_MEMBERS: Final = 100_000
 _ZIP_ERRORS: Final = (zipfile.BadZipFile, EOFError, NotImplementedError, KeyError, ValueError, RuntimeError, OSError)
 
-#: Before a member's bytes: the signature, 22 bytes of what the directory says too, and the lengths of name and extra.
+#: The header before a member's bytes: signature, 22 bytes that the directory repeats, lengths of name and extra field.
 _HEADER: Final = struct.Struct("<4s22xHH")
 
 
@@ -28,23 +28,23 @@ class Archive:
         self._file = file
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS:
-            raise UnreadableBundle(f"it has {len(infos)} members, more than any bundle")
+            raise UnreadableBundle(f"it has {len(infos)} members; a bundle has at most {MAX_MEMBERS}")
         self._infos = {info.filename: info for info in infos}
         if len(self._infos) != len(infos):
-            raise UnreadableBundle("two members have one name")
-        # Members are stored as they are, side by side, which bounds what is read of them by the file.
+            raise UnreadableBundle("two members have the same name")
+        # Members are stored uncompressed and side by side, so the size of the file limits what is read.
         if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
-            raise UnreadableBundle("a member is compressed or encrypted, which no bundle's is")
+            raise UnreadableBundle("a member is compressed or encrypted; members of a bundle are neither")
         if any(info.header_offset < 0 for info in infos):
-            raise UnreadableBundle("a member claims to lie before the file")
+            raise UnreadableBundle("the offset of a member is before the start of the file")
         if sum(info.file_size for info in infos) > file.seek(0, os.SEEK_END):
-            raise UnreadableBundle("its members claim to be larger than the file")
+            raise UnreadableBundle("its members are larger than the file")
         self.paths: tuple[str, ...] = tuple(self._infos)
 
     def read(self, path: str) -> bytes:
-        """Return the member's bytes as they are, whatever their checksum says: what changed in them is for readers to tell.
+        """Return the member's bytes without checking their checksum; the readers report what changed.
 
-        Raises UnreadableBundle where there are none.
+        Raises UnreadableBundle if the member is missing or damaged.
         """
         info = self._infos.get(path)
         if info is None:
@@ -52,15 +52,15 @@ class Archive:
         self._file.seek(info.header_offset)
         header = self._file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
-            raise UnreadableBundle("it does not lie where the zip says")
+            raise UnreadableBundle("it is not at the offset that the zip states")
         _, name, extra = _HEADER.unpack(header)
         self._file.seek(name + extra, os.SEEK_CUR)
         return self._file.read(info.file_size)
 
     def find_packing_difference(self, members: Sequence[BundleMember]) -> str | None:
-        """Return in what the file is not the zip that its own members give, as a sentence; None where it is that zip.
+        """Return how the file differs from the zip built from its own members, as a sentence; None if they are equal.
 
-        Whatever lies between, behind or around the members, or is said of them in the zip, is thus noticed.
+        This detects data between, behind or before the members, and changed zip metadata.
         """
         at = 0
         for part in zip_members(members, lambda member: self.read(member.path)):
@@ -68,24 +68,24 @@ class Archive:
             found = self._file.read(len(part))
             if found != part:
                 equal_bytes = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(found, part, strict=False)))
-                return f"the zip is not as it was packed from byte {at + equal_bytes} on"
+                return f"the zip differs from the packed bundle from byte {at + equal_bytes} on"
             at += len(part)
-        return f"the zip goes on behind byte {at}, where the bundle ends" if self._file.read(1) else None
+        return f"the zip has data after byte {at}, the end of the bundle" if self._file.read(1) else None
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the bundle at `path`.
 
-    Raises UnreadableBundle where it is no bundle, and OSError where there is no such file.
+    Raises UnreadableBundle if it is not a bundle, and OSError if the file cannot be opened.
     """
     with path.open("rb") as file:
         try:
             archive = zipfile.ZipFile(file)
         except _ZIP_ERRORS as error:
-            raise UnreadableBundle(f"it is no zip file: {error}") from error
+            raise UnreadableBundle(f"it is not a zip file: {error}") from error
         with archive:
             bundle = Archive(file, archive)
             if MANIFEST not in bundle.paths:
-                raise UnreadableBundle(f"it has no {MANIFEST}, as every bundle has")
+                raise UnreadableBundle(f"it has no {MANIFEST}")
             yield bundle

@@ -1,4 +1,4 @@
-"""A sheet of a workbook as rows of text: as much of the format as our own workbooks use."""
+"""Parsers of XML elements and of workbook sheets, limited to what our own documents use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.ops.verification.treatment import UnreadableBundle
 
 
 def iter_elements(parts: Iterable[bytes], name: str) -> Iterator[Element]:
-    """Yield each whole element `name`, written `{namespace}local`, from XML that comes in parts; then it is let go.
+    """Yield each complete element `name`, written `{namespace}local`, from XML that comes in parts; then discard it.
 
-    Neither workbooks (ECMA-376, part 2) nor UBL may have a document type declaration, so that one is refused here,
-    before any entity is declared: no entity can grow, and nothing is ever fetched. Raises UnreadableBundle.
+    A document type declaration is rejected before any entity is declared: neither workbooks (ECMA-376, part 2) nor UBL
+    may have one. So no entity can expand, and nothing is fetched. Raises UnreadableBundle.
     """
-    # All XML of ours is UTF-8; another name of an encoding in it is a change, and at worst one that there is not.
+    # All our XML is UTF-8, so another declared encoding is ignored: it is a change, and may name an unknown encoding.
     parser = expat.ParserCreate("utf-8", namespace_separator="}")
     parser.buffer_text = True
     reader = _ElementReader(name)
@@ -35,15 +35,17 @@ def iter_elements(parts: Iterable[bytes], name: str) -> Iterator[Element]:
         parser.Parse(b"", True)
         yield from reader.take()
     except expat.ExpatError as error:
-        raise UnreadableBundle(f"it is no XML: {expat.ErrorString(error.code)} in line {error.lineno}") from error
+        raise UnreadableBundle(
+            f"it is not valid XML: {expat.ErrorString(error.code)} in line {error.lineno}"
+        ) from error
 
 
 def _reject_doctype(*_: Any) -> None:
-    raise UnreadableBundle("it has a document type declaration, which no document of ours has")
+    raise UnreadableBundle("it has a document type declaration; documents of the service have none")
 
 
 class _ElementReader:
-    """Builds the wanted elements, and nothing of what is around them."""
+    """Builds only the wanted elements."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -86,7 +88,7 @@ _MAIN: Final = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _REFERENCE: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _RELATIONSHIP: Final = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 
-#: What one part of a workbook may unpack to; the lines of the largest plan need a quarter of it.
+#: The maximum unpacked size of one part of a workbook; the lines of the largest plan need a quarter of it.
 MAX_PART_BYTES: Final = 256 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
 
@@ -95,9 +97,9 @@ _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
 def sheet_rows(workbook: bytes, sheet: str) -> Iterator[dict[int, str]]:
-    """Yield the rows of the sheet: column, counted from 0, to text; numbers stand as they are written in the file.
+    """Yield the rows of the sheet: column, counted from 0, to text; numbers are as written in the file.
 
-    Raises UnreadableBundle where this is no workbook, has no such sheet, or unpacks to more than any of ours.
+    Raises UnreadableBundle if this is not a workbook, lacks the sheet, or unpacks to more than the maximum.
     """
     try:
         with zipfile.ZipFile(BytesIO(workbook)) as archive:
@@ -105,7 +107,7 @@ def sheet_rows(workbook: bytes, sheet: str) -> Iterator[dict[int, str]]:
             for row in iter_elements(_read_part(archive, _sheet_path(archive, sheet)), f"{_MAIN}row"):
                 yield dict(_cells(row, strings))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, IndexError, ValueError) as error:
-        raise UnreadableBundle(f"it is no workbook: {error}") from error
+        raise UnreadableBundle(f"it is not a workbook: {error}") from error
 
 
 def _sheet_path(archive: zipfile.ZipFile, name: str) -> str:
@@ -128,7 +130,7 @@ def _cells(row: Element, strings: list[str]) -> Iterator[tuple[int, str]]:
     for cell in row.iter(f"{_MAIN}c"):
         match = _LETTERS.fullmatch(cell.get("r", ""))
         if match is None:
-            raise UnreadableBundle("a cell does not say where it stands")
+            raise UnreadableBundle("a cell has no reference")
         column = 0
         for letter in match[1]:
             column = column * 26 + ord(letter) - ord("A") + 1

@@ -1,4 +1,4 @@
-"""One reader a format: from a document's bytes to the treatment that it carries, line by line."""
+"""One reader for each format: it reads from a document's bytes the treatment of each line."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from pipeline.ops.verification.treatment import CarriedLine, MergedLines, Unread
 
 MAX_JSON_DEPTH: Final = 64
 
-#: Characters; the widest cell of ours, data for agencies, has some hundred thousand.
+#: In characters; our widest cell, with data for agencies, has some hundred thousand.
 LONGEST_CELL: Final = 16 * 1024 * 1024
 
 _UBL: Final = "{urn:oasis:names:specification:ubl:schema:xsd:Common"
 _AGGREGATE, _BASIC = f"{_UBL}AggregateComponents-2}}", f"{_UBL}BasicComponents-2}}"
 
-#: It tells its log of each thing that it tolerates in a file; whether the file is ours is told by what comes of it.
+#: pypdf logs everything that it tolerates in a file; only the result decides whether the file is ours.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 LineReader = Callable[[bytes], Iterator[CarriedLine]]
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that `body` is; raises UnreadableBundle."""
+    """Return the JSON object in `body`; raise UnreadableBundle if there is none."""
     try:
         check_shape(body, MAX_JSON_DEPTH)
         document = load_json(body)
     except Refused as error:
         raise UnreadableBundle(error.message.replace("the body", "it", 1)) from error
     if not isinstance(document, dict):
-        raise UnreadableBundle("it is no JSON object")
+        raise UnreadableBundle("it is not a JSON object")
     return document
 
 
 def json_lines(body: bytes) -> Iterator[CarriedLine]:
-    """Read `lines` of a JSON document: with their treatment where they carry it, else the digests that they state."""
+    """Read `lines` of a JSON document: with their treatment if they carry it, else with the digests that they state."""
     lines = json_object(body).get("lines")
     if not isinstance(lines, list):
         raise UnreadableBundle("it has no list of lines")
     for place, line in enumerate(lines):
         if not isinstance(line, dict) or not isinstance(line.get("lineRef"), str):
-            raise UnreadableBundle(f"/lines/{place} is no line")
+            raise UnreadableBundle(f"/lines/{place} is not a line")
         if "treatment" not in line:
             yield CarriedLine(line["lineRef"], _text(line, "treatmentDigest"))
             continue
@@ -80,7 +80,7 @@ def csv_lines(body: bytes) -> Iterator[CarriedLine]:
     except UnicodeDecodeError as error:
         raise UnreadableBundle(f"it is not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
-        raise UnreadableBundle(f"it is no table: {error}") from error
+        raise UnreadableBundle(f"it is not a table: {error}") from error
 
 
 def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
@@ -92,24 +92,24 @@ def xlsx_lines(body: bytes) -> Iterator[CarriedLine]:
 
 
 def ubl_lines(body: bytes) -> Iterator[CarriedLine]:
-    """Read the extension of the lines, and hold what UBL itself says of code and origin against it."""
+    """Read the extension of the lines, and compare its code and origin with UBL's own."""
     classified = [_ubl_classification(line) for line in iter_elements([body], f"{_AGGREGATE}InvoiceLine")]
     lines = list(iter_elements([body], f"{{{ubl.NAMESPACE}}}Line"))
     if len(classified) != len(lines):
-        raise UnreadableBundle(f"it has {len(classified)} lines, and {len(lines)} in its extension")
+        raise UnreadableBundle(f"it has {len(classified)} lines, but {len(lines)} in its extension")
     for line, (code, origin) in zip(lines, classified, strict=True):
         where = line.get("lineRef", "without a lineRef")
         if (code, origin) != (line.get("htsCode"), line.get("countryOfOrigin")):
-            raise UnreadableBundle(f"line {where}: UBL says {code} of {origin}, its extension something else")
+            raise UnreadableBundle(f"line {where}: UBL says {code} of {origin}, its extension says otherwise")
         try:
             treatment = ubl.read_treatment(line)
         except ValidationError as error:
-            raise UnreadableBundle(f"line {where}: its extension holds what no treatment does") from error
+            raise UnreadableBundle(f"line {where}: its extension does not hold a valid treatment") from error
         yield CarriedLine(where, line.get("digest"), line.get("htsCode"), line.get("countryOfOrigin"), treatment)
 
 
 def merged_lines(body: bytes) -> Iterator[CarriedLine]:
-    """Read the digests of the lines that merged ones stand for, in the order of the invoice."""
+    """Read the digests of the lines that merged lines stand for, in the order of the invoice."""
     found: list[tuple[int, CarriedLine]] = []
     try:
         for row in _merged_objects(body):
@@ -121,7 +121,7 @@ def merged_lines(body: bytes) -> Iterator[CarriedLine]:
 
 
 def merged_rows(body: bytes) -> Iterator[MergedLines]:
-    """Read what is said of the lines that were merged, row by row."""
+    """Read the merged lines, row by row."""
     for place, row in enumerate(_merged_objects(body)):
         treatment = _treatment(row.get("treatment"), f"/consolidation/lines/{place}")
         yield MergedLines(row["lineRefs"], _text(row, "htsCode"), _text(row, "countryOfOrigin"), treatment)
@@ -140,17 +140,17 @@ def _treatment(value: object, where: str) -> Treatment:
         return Treatment.model_validate(value)
     except ValidationError as error:
         inner = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise UnreadableBundle(f"{where}/treatment/{inner} is not what a treatment holds") from None
+        raise UnreadableBundle(f"{where}/treatment/{inner} is not valid in a treatment") from None
 
 
 def attached_file(body: bytes, name: str) -> bytes:
-    """Return the file `name` that the PDF carries; raises UnreadableBundle where it carries none, or several."""
+    """Return the file `name` that is attached to the PDF; raise UnreadableBundle if there is not exactly one."""
     try:
         found = PdfReader(BytesIO(body)).attachments.get(name, [])
-    except Exception as error:  # what pypdf raises of a broken file has no common class
-        raise UnreadableBundle(f"it is no PDF that can be read: {type(error).__name__}") from error
+    except Exception as error:  # the errors of pypdf for broken files have no common class
+        raise UnreadableBundle(f"it is not a readable PDF: {type(error).__name__}") from error
     if len(found) != 1:
-        raise UnreadableBundle(f"it carries {len(found)} files {name}, where one is due")
+        raise UnreadableBundle(f"it carries {len(found)} files {name}; it must carry one")
     return bytes(found[0])
 
 
@@ -163,7 +163,7 @@ def _flat_line(cells: Mapping[str, str], read: Callable[[str], str]) -> CarriedL
     line = _line({name: read(cell) for name, cell in cells.items()})
     if line.recomputed == line.stated:
         return line
-    # A bundle of an older release has more apostrophes in its tables.
+    # Bundles of older releases escape more cells with an apostrophe.
     older = _line({name: unescape_formula(cell, first=True) for name, cell in cells.items()})
     return older if older.recomputed == older.stated else line
 
@@ -172,7 +172,7 @@ def _line(row: Mapping[str, str]) -> CarriedLine:
     where = row.get("line_ref") or "without a line_ref"
     stated = row.get("treatment_digest") or None
     if TOO_LONG in row.values():
-        # The workbook says so where a text has no room in a cell; the CSV beside it has it.
+        # The workbook marks text that is too long for a cell; the CSV beside it holds the text.
         return CarriedLine(where, stated)
     try:
         treatment = read_treatment(row)
@@ -186,7 +186,7 @@ def _text(line: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-#: Kind of document -> how the treatment in it is read. What is not here is held to its hash alone.
+#: Document kind -> the reader of its treatment. Of other kinds only the hash is checked.
 READERS: Final[Mapping[str, LineReader]] = {
     "cci_json": json_lines,
     "cci_csv": csv_lines,

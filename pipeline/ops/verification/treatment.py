@@ -1,4 +1,4 @@
-"""What a document carries of each line's treatment, and the first thing in which two of them differ."""
+"""The treatment that a document carries for each line, and the first difference from the plan's."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pipeline.core.money import sum_exact
 from pipeline.customs.treatment import digest_treatment
 from pipeline.exports.schemas.plan import Treatment, as_json
 
-#: How much of a value a difference repeats.
+#: The maximum characters of a value that a difference repeats.
 _LONGEST_VALUE = 60
 
 
 class UnreadableBundle(Exception):
-    """What was to be read is not what it says it is; the message names what is wrong, as a sentence of its own."""
+    """A file is not what it claims to be; the message says what is wrong, as a sentence of its own."""
 
 
 @dataclass(frozen=True)
 class CarriedLine:
-    """A line as a document carries it: what it says, and the digest that it says this has.
+    """A line as a document carries it: its contents, and the digest that the document states for it.
 
-    `treatment` is None where the document states the digest alone, `hts_code` and `country_of_origin` with it.
+    If the document states only the digest, `treatment`, `hts_code` and `country_of_origin` are None.
     """
 
     line_ref: str
@@ -35,7 +35,7 @@ class CarriedLine:
 
     @property
     def recomputed(self) -> str | None:
-        """The digest of what the line says."""
+        """The digest computed from the line's contents; None if the contents are incomplete."""
         if self.treatment is None or self.hts_code is None or self.country_of_origin is None:
             return None
         return digest_treatment(self.hts_code, self.country_of_origin, self.treatment)
@@ -43,7 +43,7 @@ class CarriedLine:
 
 @dataclass(frozen=True)
 class MergedLines:
-    """Lines as a document carries them merged into one row: which they are, and what it says of all of them."""
+    """Lines that a document merges into one row: which lines, and what the row says for all of them."""
 
     line_refs: Sequence[str]
     hts_code: str | None
@@ -52,7 +52,7 @@ class MergedLines:
 
 
 def find_difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLine]) -> str | None:
-    """Return the first line that differs and in what, as a sentence; None where the lines are the plan's."""
+    """Return the first line that differs and how, as a sentence; None if all lines are the plan's."""
     for number, (plan, found) in enumerate(zip_longest(planned, carried), start=1):
         if found is None:
             return f"line {plan.line_ref} (number {number}) is missing"
@@ -65,9 +65,9 @@ def find_difference(planned: Sequence[CarriedLine], carried: Iterable[CarriedLin
 
 
 def find_merged_difference(planned: Sequence[CarriedLine], merged: Iterable[MergedLines]) -> str | None:
-    """Return the first line of which the row that it was merged into says something else, and what; None where none does.
+    """Return the first line that differs from the row that it was merged into, and how; None if none does.
 
-    Metal weights of a row are those of its lines, added up; in all else each of its lines says what the row does.
+    The metal weights of a row are the sums of its lines' weights. All else must be equal in the row and in each line.
     """
     lines = {line.line_ref: line for line in planned}
     for row in merged:
@@ -95,11 +95,11 @@ def _with_weights(line: CarriedLine, weights: Sequence[Decimal]) -> CarriedLine:
 
 def _line_difference(plan: CarriedLine, found: CarriedLine) -> str | None:
     if found.line_ref != plan.line_ref:
-        return f"line {_shown(found.line_ref)} stands in its place"
+        return f"line {_shown(found.line_ref)} is in its place"
     digest = plan.recomputed
     recomputed = found.recomputed
     if recomputed is not None and recomputed != digest:
-        return next(_differences(_comparable(plan), _comparable(found), ""), "its treatment is written in another way")
+        return next(_differences(_comparable(plan), _comparable(found), ""), "its treatment is written differently")
     if found.stated is not None and found.stated != digest:
         return f"its treatment digest says {_shown(found.stated)}, the plan's is {digest}"
     return None

@@ -1,4 +1,4 @@
-"""Proof, without service or database, that a bundle is whole and that every format in it carries the plan's treatment."""
+"""The proof, without service or database, that a bundle is complete and every format carries the plan's treatment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.ops.verification.treatment import CarriedLine, UnreadableBundle, f
 
 __all__ = ["BundleReport", "MemberCheck", "UnreadableBundle", "verify_bundle"]
 
-#: The file of each kind of document, the one that the PDF carries, and the documents that every unit has.
+#: The file of each document kind, the file attached to the PDF, and the documents that every unit has.
 FILES: Final = {kind.artifact_type: kind.filename for kind in registry.KINDS}
 ATTACHED: Final = FILES["cci_json"]
 REQUIRED: Final = frozenset({"cci_json", "cci_csv", "cci_xlsx", "cci_ubl", "cci_pdf", "packing_list"})
@@ -34,9 +34,9 @@ Proof = Literal["treatment", "digests", "bytes"]
 
 @dataclass(frozen=True)
 class MemberCheck:
-    """One member of the bundle: by what it was held to the plan, and why it fails, as a sentence; None where it holds.
+    """The check of one member: how it was compared with the plan, and why it failed, as a sentence; None if it holds.
 
-    `digest` is the digest over the unit's treatment, or over the export's, recomputed from what the member says.
+    `digest` is recomputed from the member: the digest of the unit's treatment, or of the export's.
     """
 
     path: str
@@ -49,7 +49,7 @@ class MemberCheck:
 
 @dataclass(frozen=True)
 class BundleReport:
-    """What came of verifying a bundle; `container` says what is wrong with the zip itself."""
+    """The result of verifying a bundle; `container` says what is wrong with the zip itself."""
 
     batch_id: str | None
     plan_hash: str | None
@@ -59,17 +59,17 @@ class BundleReport:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing fails."""
+        """Whether no check failed."""
         return self.container is None and all(check.failure is None for check in self.checks)
 
 
 def verify_bundle(path: Path) -> BundleReport:
-    """Return what the bundle at `path` proves, member by member.
+    """Verify the bundle at `path` and return the result, member by member.
 
-    Every member is held to the manifest by its hash, the manifest and the zip to what the members make of them, and
-    every format to the plan, line by line. It proves that the bundle agrees with itself, not who packed it: compare
-    `plan_hash` with the hash that was approved. Raises UnreadableBundle where it is no bundle or has no plan that can be
-    read, and OSError where there is no such file.
+    Every member is compared with the manifest by its hash. Manifest and zip are compared with ones rebuilt from the
+    members, and every format with the plan, line by line. This proves that the bundle agrees with itself, not who
+    packed it: compare `plan_hash` with the approved hash. Raises UnreadableBundle if it is not a bundle or has no
+    readable plan, and OSError if the file cannot be opened.
     """
     with open_archive(path) as archive:
         return _Verification(archive).report()
@@ -77,7 +77,7 @@ def verify_bundle(path: Path) -> BundleReport:
 
 @dataclass(frozen=True)
 class _PlannedUnit:
-    """A unit as the plan has it."""
+    """A unit of the plan."""
 
     unit: Unit
     folder: str
@@ -86,7 +86,7 @@ class _PlannedUnit:
 
 
 class _Verification:
-    """One bundle under examination."""
+    """The verification of one bundle."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
@@ -101,19 +101,19 @@ class _Verification:
         self._message: HandoffReady | None = None
 
     def report(self) -> BundleReport:
-        """Examine everything, and say what came of it."""
+        """Check everything and return the report."""
         self._checks[MESSAGE] = self._run_check(MemberCheck(MESSAGE, None, "treatment"), self._check_message)
         for planned in self._units:
             self._check_unit(planned)
         for path in self._archive.paths:
             if path not in self._checks and path != MANIFEST:
-                self._checks[path] = MemberCheck(path, None, "bytes", failure="no unit and no message names it")
+                self._checks[path] = MemberCheck(path, None, "bytes", failure="neither a unit nor the message names it")
         self._checks[MANIFEST] = self._run_check(MemberCheck(MANIFEST, None, "digests"), self._check_manifest)
-        # What has changed at all is told first where nothing else is wrong with it.
+        # A changed member is reported here only if no other check found it.
         listed = _manifest_hashes(self._archive)
         for path, check in self._checks.items():
             if check.failure is None and path != MANIFEST and listed.get(path) != self._hashes.get(path):
-                self._checks[path] = _failed(check, "its bytes are not those that the manifest lists")
+                self._checks[path] = _failed(check, "its hash is not the one in the manifest")
         return BundleReport(
             batch_id=self._plan.batch_id,
             plan_hash=self._plan_hash,
@@ -142,14 +142,14 @@ class _Verification:
             message = HandoffReady.model_validate(event.get("data"))
         except ValidationError as error:
             where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            raise UnreadableBundle(f"/data/{where} is not what a handoff says") from None
+            raise UnreadableBundle(f"/data/{where} is not valid in a handoff") from None
         self._message = message
         expected = (self._plan.batch_id, self._plan_hash, self._digest, self._plan.ruleset)
         actual = (message.batch_id, message.plan_hash, message.treatment_digest, message.ruleset)
         if event.get("subject") != message.export_id:
-            return _failed(check, "its subject is not the export that it tells of")
+            return _failed(check, "its subject is not its export")
         if actual != expected:
-            return _failed(check, "batch, plan hash, treatment digest or ruleset are not the plan's")
+            return _failed(check, "its batch, plan hash, treatment digest or ruleset is not the plan's")
         if [unit.unit_ref for unit in message.units] != [each.unit.unit_ref for each in self._units]:
             return _failed(check, "its units are not the plan's")
         for message_unit, planned in zip(message.units, self._units, strict=True):
@@ -168,7 +168,7 @@ class _Verification:
         if message_unit.treatment_digest != planned.digest:
             return "its treatment digest is not the plan's"
         if (message_unit.entry, message_unit.parties, message_unit.invoice) != (unit.entry, unit.parties, unit.invoice):
-            return "entry, parties or invoice are not the plan's"
+            return "its entry, parties or invoice is not the plan's"
         links = [*message_unit.artifacts, *([message_unit.invoice_data] if message_unit.invoice_data else [])]
         for link in links:
             if self._hashes.get(f"{planned.folder}/{bundle.safe_filename(link.filename)}") != link.sha256:
@@ -186,7 +186,7 @@ class _Verification:
         self._checks[path] = self._run_check(MemberCheck(path, "manifest", "digests"), self._treatment_check(planned))
         missing = REQUIRED - {kind for kind, _, _ in listed}
         if missing and self._checks[path].failure is None:
-            self._checks[path] = _failed(self._checks[path], f"it lists no {', '.join(sorted(missing))}")
+            self._checks[path] = _failed(self._checks[path], f"it does not list {', '.join(sorted(missing))}")
         for kind, filename, sha256 in [*listed, *self._profile_files(planned)]:
             at = f"{planned.folder}/{bundle.safe_filename(filename)}"
             proof: Proof = "treatment" if kind in READERS or kind == "cci_pdf" else "bytes"
@@ -194,17 +194,17 @@ class _Verification:
             if at in self._checks:
                 check = _failed(check, "it is listed twice")
             elif FILES.get(kind) != filename and kind != broker_profile.ARTIFACT_TYPE:
-                check = _failed(check, f"it is not the file of a document {kind}")
+                check = _failed(check, f"it is not the file of the document kind {kind}")
             elif at not in self._hashes:
                 check = _failed(check, "it is missing")
             else:
                 check = self._run_check(check, self._treatment_check(planned))
                 if check.failure is None and self._hashes[at] != sha256:
-                    check = _failed(check, "its bytes are not those that the unit's manifest lists")
+                    check = _failed(check, "its hash is not the one in the unit's manifest")
             self._checks[at] = check
 
     def _profile_files(self, planned: _PlannedUnit) -> Iterator[tuple[str, str, str]]:
-        """The files of the broker's own profile, which the message alone names: they are made for the handoff."""
+        """Yield the files of the broker's profile, which only the message names: they are rendered for the handoff."""
         for message_unit in () if self._message is None else self._message.units:
             if message_unit.unit_ref == planned.unit.unit_ref:
                 for link in message_unit.artifacts:
@@ -219,7 +219,7 @@ class _Verification:
                 body, kind = attached_file(body, ATTACHED), "cci_json"
                 if hashlib.sha256(body).hexdigest() != self._hashes.get(f"{planned.folder}/{ATTACHED}"):
                     inside = find_difference(planned.lines, READERS[kind](body))
-                    return _failed(check, inside or f"the {ATTACHED} inside is not the one beside it")
+                    return _failed(check, inside or f"the {ATTACHED} inside differs from the one beside it")
             reader = READERS.get(kind or "")
             if reader is None:
                 return check
@@ -242,7 +242,7 @@ class _Verification:
 
     def _check_manifest(self, check: MemberCheck) -> MemberCheck:
         if self._message is None:
-            raise UnreadableBundle(f"it cannot be made again without {MESSAGE}")
+            raise UnreadableBundle(f"it cannot be rebuilt without {MESSAGE}")
         info = bundle.BundleInfo(
             export_id=self._message.export_id,
             account_id=self._plan.account_id,
@@ -257,7 +257,7 @@ class _Verification:
         )
         expected = bundle.bundle_manifest(info, [member for member in self._members if member.path != MANIFEST])
         if self._archive.read(MANIFEST) != expected:
-            return _failed(check, "it is not the manifest that plan, message and documents make")
+            return _failed(check, "it differs from the manifest built from plan, message and documents")
         return MemberCheck(check.path, None, "digests", None, self._digest)
 
 
@@ -268,16 +268,16 @@ def _read_plan(archive: Archive) -> tuple[Plan, str, str | None]:
         plan = Plan.model_validate_json(body)
     except ValidationError as error:
         where = "/".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise UnreadableBundle(f"{PLAN}: /{where} is not what a plan holds") from None
+        raise UnreadableBundle(f"{PLAN}: /{where} is not valid in a plan") from None
     except (UnreadableBundle, ExportsError) as error:
-        reason = str(error) if isinstance(error, UnreadableBundle) else "it does not fit the schema of plans"
+        reason = str(error) if isinstance(error, UnreadableBundle) else "it does not fit the schema of a plan"
         raise UnreadableBundle(f"{PLAN}: {reason}") from error
     plan_hash = hash_json({name: value for name, value in raw.items() if name not in UNHASHED})
     failure = None
     if plan.plan_hash not in (None, plan_hash):
-        failure = f"its planHash says {plan.plan_hash}, its own is {plan_hash}"
+        failure = f"its planHash says {plan.plan_hash}, but its hash is {plan_hash}"
     elif canonical_json(raw).encode() != body:
-        failure = "it is not written in its canonical form"
+        failure = "it is not canonical JSON"
     return plan, plan_hash, failure
 
 

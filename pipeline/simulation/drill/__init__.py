@@ -1,1 +1,1 @@
-"""The drill: a scratch instance is killed at random under load, and a judge decides whether anything was lost or duplicated."""
+"""The drill: a scratch instance is killed at random under load, and a judge reports lost and duplicated work."""

@@ -1,4 +1,4 @@
-"""A scratch instance of the service on this machine: a database, documents and processes that nobody else has to do with."""
+"""A scratch instance of the service on this machine, with its own database, documents and processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CONNECT_SECONDS: Final = 5
 
 @dataclass(frozen=True)
 class DrillEnvironment:
-    """One drill's own; `remove` leaves nothing of it."""
+    """The database, folder and queues of one drill; `remove` deletes all of it."""
 
     folder: Path
     database_url: str
@@ -50,20 +50,20 @@ class DrillEnvironment:
 
     @property
     def stack(self) -> str:
-        """The database and the message broker, in words."""
+        """The names of the database and the message broker."""
         database, broker = (url.split(":", 1)[0] for url in (self.database_url, self.broker_url))
         return f"{'SQLite' if database == 'sqlite' else 'PostgreSQL'}, {_NAMES[broker]}"
 
     @property
     def kept_notice(self) -> str:
-        """Where everything lies until it is removed, as a sentence."""
+        """A sentence that says where everything is kept until it is removed."""
         if self.broker_url == EMBEDDED:
             return f"Its database, documents and logs are kept in {self.folder}."
         name = make_url(self.database_url).database
-        return f"Its database {name} is kept on the server, what was left in its queues there, its documents and logs in {self.folder}."
+        return f"Its database {name} and its queues are kept on their servers, its documents and logs in {self.folder}."
 
     def remove(self) -> None:
-        """Take everything away again: the folder, the database, the queues."""
+        """Delete the folder, the database and the queues."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.broker_url != EMBEDDED:
             url = make_url(self.database_url)
@@ -74,20 +74,20 @@ class DrillEnvironment:
 
 
 def embedded_environment() -> DrillEnvironment:
-    """Return a place that needs no server."""
+    """Return an environment that needs no server."""
     folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
     return DrillEnvironment(folder, f"sqlite:///{folder / 'exports.db'}")
 
 
 def server_environment(database_url: str, broker_url: str) -> DrillEnvironment:
-    """Return a place on servers: a new database of the PostgreSQL at `database_url`, and the message broker, if nobody uses it.
+    """Return an environment on servers: a new database on the server of `database_url`, and an unused broker.
 
-    Raises DrillFailed where one of them is not to be had, and MessageBrokerDown.
+    Raises DrillFailed if one of them cannot be used, and MessageBrokerDown.
     """
     url = _postgresql(database_url)
     if not _names_a_message_broker(broker_url):
         raise DrillFailed(
-            "--broker-url names no message broker; give redis://HOST/NUMBER or amqp://USER:PASSWORD@HOST/VHOST"
+            "--broker-url must name a message broker; give redis://HOST/NUMBER or amqp://USER:PASSWORD@HOST/VHOST"
         )
     if broker_in_use(_broker_settings(broker_url)):
         raise DrillFailed(
@@ -98,7 +98,7 @@ def server_environment(database_url: str, broker_url: str) -> DrillEnvironment:
         with _connect_as_admin(url) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
-        raise DrillFailed(f"PostgreSQL makes no database: {str(error).splitlines()[0]}") from error
+        raise DrillFailed(f"PostgreSQL cannot create a database: {str(error).splitlines()[0]}") from error
     folder = Path(tempfile.mkdtemp(prefix="exports-drill-"))
     own_url = url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
     return DrillEnvironment(folder, own_url, broker_url)
@@ -110,7 +110,9 @@ def _postgresql(text: str) -> URL:
     except (ArgumentError, ValueError):
         url = None
     if url is None or not url.drivername.startswith("postgres"):
-        raise DrillFailed("--database-url names no PostgreSQL; give one as in postgresql://user:password@host/postgres")
+        raise DrillFailed(
+            "--database-url must name a PostgreSQL server, as in postgresql://user:password@host/postgres"
+        )
     return url
 
 
@@ -129,7 +131,7 @@ def _connect_as_admin(url: URL) -> psycopg.Connection[tuple[str]]:
     except (
         psycopg.OperationalError,
         psycopg.ProgrammingError,
-    ) as error:  # the latter of parameters that it does not know
+    ) as error:  # ProgrammingError: the address has unknown parameters
         raise DrillFailed(f"PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
 
 
@@ -137,7 +139,7 @@ def _broker_settings(broker_url: str) -> Settings:
     return Settings.model_construct(broker_url=SecretStr(broker_url))
 
 
-ACCOUNT: Final = "acc_demo"  # that of the example plans
+ACCOUNT: Final = "acc_demo"  # the account of the example plans
 PARTNERS: Final[Mapping[str, PartnerKind]] = {
     "br_sandbox": "customs_broker",
     "wh_demo": "warehouse",
@@ -152,18 +154,18 @@ _SECRET_FIELDS: Final = frozenset({"broker_url", "secret_key"})
 
 @dataclass(frozen=True)
 class ServiceInstance:
-    """The processes, how they are reached, and what lies below them."""
+    """A running instance: its processes, its API client, and its runtime."""
 
     processes: Sequence[ServiceProcess]
     runtime: Runtime
     api: Exports
 
     def is_ready(self) -> bool:
-        """Whether the API answers that it is ready."""
+        """Return whether the API answers that it is ready."""
         return self.api.ready()
 
     def wait_until_ready(self) -> None:
-        """Return once it does; raises DrillFailed where a process ends by itself, or the time is up."""
+        """Return when the API is ready; raise DrillFailed if a process ends by itself or the time is up."""
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
             for process in self.processes:
@@ -180,9 +182,9 @@ def run_instance(
     rng: random.Random,
     on_request: Callable[[ReceivedRequest], None],
 ) -> Iterator[ServiceInstance]:
-    """Give an instance whose partners' endpoints tell `on_request` of every message; afterwards nothing of it runs.
+    """Yield an instance whose simulated partners pass every message to `on_request`; end all its processes afterwards.
 
-    Raises DrillFailed where it does not start.
+    Raises DrillFailed if the instance does not start.
     """
     with ExitStack() as stack:
         port = free_port(rng)
@@ -205,7 +207,7 @@ def run_instance(
 
 
 def _setting_values(environment: DrillEnvironment, url: str, lease_seconds: float) -> dict[str, Any]:
-    """Return the settings in which a drill differs from the defaults; the environment has no part in them."""
+    """Return the settings of a drill that differ from the defaults; environment variables are not used."""
     return {
         "database_url": environment.database_url,
         "broker_url": environment.broker_url,
@@ -215,9 +217,9 @@ def _setting_values(environment: DrillEnvironment, url: str, lease_seconds: floa
         "log_level": "WARNING",
         "lease_seconds": lease_seconds,
         "stalled_seconds": lease_seconds,
-        # Partners' endpoints are in this process.
+        # The simulated partners run in this process.
         "allow_private_destinations": True,
-        # What is tried often here is so because it was killed often: nothing is given up for it.
+        # Repeated attempts are caused by kills here, so nothing is given up for them.
         "step_max_attempts": 1000,
         "delivery_schedule_seconds": (1.0,) * 100,
         "rate_limit_per_minute": 1_000_000,
@@ -236,7 +238,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
 
 
 def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[ReceivedRequest], None]) -> str:
-    """Make the tables, the account and its partners, each with an endpoint here; return a key of the account."""
+    """Create the tables, the account and its partners, each with an endpoint here; return an API key of the account."""
     upgrade_database(runtime.db)
     service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
@@ -266,7 +268,7 @@ _OWN_QUEUES: Final = (*TASK_QUEUES, *BINDINGS, DEAD, HEARTBEAT)
 
 
 def broker_in_use(settings: Settings) -> bool:
-    """Tell whether anybody's queues are there: on Redis any key at all.
+    """Return whether the message broker holds queues; on Redis any key counts.
 
     Raises MessageBrokerDown.
     """
@@ -284,7 +286,7 @@ def broker_in_use(settings: Settings) -> bool:
 
 
 def clear_queues(settings: Settings) -> None:
-    """Take away every queue of ours, with what lies in it.
+    """Delete every queue of the service, with its messages.
 
     Raises MessageBrokerDown.
     """

@@ -1,4 +1,4 @@
-"""What is known after a drill: what was asked and answered, what partners were sent, what was killed, and what is stored."""
+"""The history of a drill: requests and answers, messages to partners, kills, and the stored state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.deliveries.models import Delivery
 from pipeline.exports.models import Artifact, Event, Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState
 
-#: Partner and kind of message by which an export is known to have ended well: the last that is sent of it.
+#: The last message that is sent for an export; it proves that the export ended well.
 EXPORT_EXECUTED: Final = "exports.export.executed.v1"
 HANDOFF_READY: Final = "exports.handoff.ready.v1"
 PACKAGE_RECORDED: Final = "exports.package.recorded.v1"
@@ -23,10 +23,10 @@ PACKAGE_RECORDED: Final = "exports.package.recorded.v1"
 
 @dataclass
 class SubmittedPlan:
-    """One plan that a caller had executed; all instants are seconds since the drill began.
+    """One plan that a caller submitted; all instants are seconds since the start of the drill.
 
-    `export_ids` are the export ids of all answers that came, in order; `requests` counts the requests, so that those without an
-    answer are the rest. `packages` is how many messages the warehouse is owed.
+    `export_ids` are the export ids of all answers, in order. `requests` counts the requests, with and without an
+    answer. `packages` is the number of messages that the warehouse must receive.
     """
 
     batch_id: str
@@ -39,7 +39,7 @@ class SubmittedPlan:
 
 @dataclass(frozen=True)
 class PartnerMessage:
-    """One message as a partner's endpoint took it."""
+    """One message that a partner's endpoint accepted."""
 
     received_at: float
     message_id: str
@@ -49,7 +49,7 @@ class PartnerMessage:
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill -9: of which process, and when the API next answered."""
+    """One kill -9: the killed process, and when the API answered again."""
 
     killed_at: float
     process: str
@@ -58,7 +58,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class StoredExport:
-    """An export as it stands in the database; `failure` is why it failed."""
+    """An export in the database; `failure` is the reason if it failed."""
 
     export_id: str
     batch_id: str
@@ -68,7 +68,7 @@ class StoredExport:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event of the log; `subject` tells it from others of its type, where it happens more than once: unit, document."""
+    """An event of the log; `subject` (unit, document) separates repeated events of the same type."""
 
     export_id: str
     seq: int
@@ -78,7 +78,7 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class StoredDocument:
-    """A document's row; `is_intact` says whether the store has its very bytes."""
+    """A document's row; `is_intact` says whether the store holds exactly its bytes."""
 
     export_id: str
     name: str
@@ -87,7 +87,7 @@ class StoredDocument:
 
 @dataclass(frozen=True)
 class StoredDelivery:
-    """A message that the database says is owed to a partner, and what became of it."""
+    """A delivery in the database, with its state."""
 
     export_id: str
     message_id: str
@@ -96,7 +96,7 @@ class StoredDelivery:
 
 @dataclass(frozen=True)
 class StoredState:
-    """What lies in the database and in the document store, once all is at rest."""
+    """The contents of the database and the document store when no work is left."""
 
     exports: Sequence[StoredExport]
     events: Sequence[StoredEvent]
@@ -106,7 +106,7 @@ class StoredState:
 
 @dataclass(frozen=True)
 class DrillHistory:
-    """Everything that the judge goes by; `inspected` is the state that the API says each export is in at the end."""
+    """Everything that the judge uses; `inspected` maps each export to its final state in the API."""
 
     submissions: Sequence[SubmittedPlan]
     received: Sequence[PartnerMessage]
@@ -120,7 +120,7 @@ _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
 
 
 def is_unsettled(runtime: Runtime) -> bool:
-    """Tell whether any export has not ended, or any message is still owed."""
+    """Return whether any export has not ended, or any delivery is still pending."""
     remaining = or_(
         select(col(Export.id)).where(col(Export.state).in_(ACTIVE_STATES)).exists(),
         select(col(Delivery.id)).where(col(Delivery.state).in_(_UNDELIVERED)).exists(),
@@ -130,7 +130,7 @@ def is_unsettled(runtime: Runtime) -> bool:
 
 
 def read_stored_state(runtime: Runtime) -> StoredState:
-    """Return everything that the judge asks for."""
+    """Return the stored state for the judge."""
     with runtime.db.read() as session:
         exports = session.execute(select(col(Export.id), col(Export.batch_id), col(Export.state), col(Export.failure)))
         stored_exports = [StoredExport(*row) for row in exports]

@@ -1,4 +1,4 @@
-"""Decides of a history what was lost and what was duplicated: a pure function over database, HTTP answers and receivers' log."""
+"""The judge: it finds lost and duplicated work in a history, as a pure function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.simulation.drill.history import (
     SubmittedPlan,
 )
 
-#: What happens once to an export, or once to each subject of it.
+#: The events that happen once for an export, or once for each of its units or documents.
 ONCE_ONLY_EVENTS: Final = frozenset(
     {
         "EXPORT_ACCEPTED",
@@ -33,7 +33,7 @@ ONCE_ONLY_EVENTS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that should not be: of which export (or batch, where it has none), in a sentence."""
+    """One violation of the promises: the export (or the batch, if there is none), and a sentence."""
 
     about: str
     message: str
@@ -44,7 +44,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was lost and what was duplicated, and how often a partner was told again under the same id, which it tells by."""
+    """What was lost and what was duplicated, and how many messages a partner received again under the same id."""
 
     lost: Sequence[Violation]
     duplicated: Sequence[Violation]
@@ -52,12 +52,12 @@ class Judgement:
 
     @property
     def exports_lost(self) -> int:
-        """Of how many exports something was lost."""
+        """The number of exports that lost something."""
         return len({finding.about for finding in self.lost})
 
     @property
     def exports_duplicated(self) -> int:
-        """Of how many exports something was done twice."""
+        """The number of exports that did something twice."""
         return len({finding.about for finding in self.duplicated})
 
     @property
@@ -67,7 +67,7 @@ class Judgement:
 
 
 def judge_history(history: DrillHistory) -> Judgement:
-    """Return what was lost and what was duplicated of what was submitted."""
+    """Return what was lost and what was duplicated in the drill."""
     received = Counter(receipt.message_id for receipt in history.received)
     return Judgement(
         sorted(
@@ -88,25 +88,25 @@ def judge_history(history: DrillHistory) -> Judgement:
 
 
 def _find_unexecuted(history: DrillHistory) -> Iterator[Violation]:
-    """Whatever was accepted is stored, has been executed, and the API says so."""
+    """Yield a violation for each accepted plan that is not stored, not executed, or not reported so by the API."""
     stored = {export.export_id: export for export in history.stored.exports}
     for submission in history.submissions:
         if not submission.export_ids:
-            yield Violation(submission.batch_id, f"was never accepted, asked {submission.requests} times")
+            yield Violation(submission.batch_id, f"was never accepted, in {submission.requests} requests")
         for export_id in submission.export_ids:
             export = stored.get(export_id)
             if export is None:
-                yield Violation(export_id, "was accepted and is not in the database")
+                yield Violation(export_id, "was accepted but is not in the database")
             elif export.state != ExportState.EXECUTED:
                 yield Violation(
-                    export_id, f"was accepted and is {export.state}: {export.failure or 'it says no reason'}"
+                    export_id, f"was accepted but is {export.state}: {export.failure or 'no reason is recorded'}"
                 )
             elif history.inspected.get(export_id) != ExportState.EXECUTED:
-                yield Violation(export_id, f"is executed and the API says {history.inspected.get(export_id)}")
+                yield Violation(export_id, f"is executed but the API says {history.inspected.get(export_id)}")
 
 
 def _find_log_gaps(history: DrillHistory) -> Iterator[Violation]:
-    """The log of an export is numbered from 1 without a gap, and ends in its execution."""
+    """Yield a violation for each log that has a gap or does not record its export's execution."""
     logs = _by_export(history.stored.events)
     for export in history.stored.exports:
         log = logs.get(export.export_id, [])
@@ -118,36 +118,38 @@ def _find_log_gaps(history: DrillHistory) -> Iterator[Violation]:
 
 
 def _find_lost_documents(history: DrillHistory) -> Iterator[Violation]:
-    """Every document that is recorded can be read as it was recorded."""
+    """Yield a violation for each recorded document that the store lacks or holds damaged."""
     for document in history.stored.documents:
         if not document.is_intact:
-            yield Violation(document.export_id, f"has lost its document {document.name}")
+            yield Violation(document.export_id, f"lost its document {document.name}")
 
 
 def _find_undelivered(history: DrillHistory) -> Iterator[Violation]:
-    """Every message that is owed has arrived, and an executed export has told everybody all that its plan calls for."""
+    """Yield a violation for each delivery that did not arrive, and each message that an executed export lacks."""
     received = {receipt.message_id for receipt in history.received}
     for delivery in history.stored.deliveries:
         if delivery.message_id not in received:
-            yield Violation(delivery.export_id, f"message {delivery.message_id} is {delivery.state} and reached nobody")
+            yield Violation(delivery.export_id, f"message {delivery.message_id} is {delivery.state} and did not arrive")
         elif delivery.state != DeliveryState.DELIVERED:
-            yield Violation(delivery.export_id, f"message {delivery.message_id} has arrived and is {delivery.state}")
+            yield Violation(delivery.export_id, f"message {delivery.message_id} arrived but is {delivery.state}")
     for export_id, kind, received_count, expected in _message_counts(history):
         if received_count < expected:
-            yield Violation(export_id, f"has told {received_count} of {expected} {kind}")
+            yield Violation(export_id, f"sent {received_count} of {expected} {kind}")
 
 
 def _find_duplicate_exports(history: DrillHistory) -> Iterator[Violation]:
-    """A batch is one export, whoever asks and how often."""
+    """Yield a violation for each batch with more than one export."""
     for submission in history.submissions:
         if len(set(submission.export_ids)) > 1:
-            yield Violation(submission.batch_id, f"was answered with {len(set(submission.export_ids))} exports")
+            yield Violation(
+                submission.batch_id, f"was answered with {len(set(submission.export_ids))} different exports"
+            )
     rows = Counter(export.batch_id for export in history.stored.exports)
     yield from (Violation(batch, f"is {count} exports in the database") for batch, count in rows.items() if count > 1)
 
 
 def _find_duplicate_effects(history: DrillHistory) -> Iterator[Violation]:
-    """Each step took effect once: its event is there once, and each document has one row."""
+    """Yield a violation for each step whose event, and each document whose row, exists more than once."""
     events = Counter(
         (event.export_id, event.type, event.subject)
         for event in history.stored.events
@@ -163,18 +165,18 @@ def _find_duplicate_effects(history: DrillHistory) -> Iterator[Violation]:
 
 
 def _find_duplicate_messages(history: DrillHistory) -> Iterator[Violation]:
-    """Nobody was told one thing under two ids, or of what the database knows nothing."""
+    """Yield a violation for each message that was sent under two ids, or that the database does not know."""
     for export_id, kind, received_count, expected in _message_counts(history):
         if received_count > expected:
-            yield Violation(export_id, f"has told {received_count} {kind} where {expected} were due")
+            yield Violation(export_id, f"sent {received_count} {kind}, but {expected} were due")
     known_ids = {delivery.message_id for delivery in history.stored.deliveries}
     for receipt in history.received:
         if receipt.message_id not in known_ids:
-            yield Violation(receipt.export_id, f"sent message {receipt.message_id}, which it did not owe")
+            yield Violation(receipt.export_id, f"sent message {receipt.message_id}, which is not in the database")
 
 
 def _message_counts(history: DrillHistory) -> Iterator[tuple[str, str, int, int]]:
-    """Yield of each export and kind of message how many different ones arrived, and how many its plan calls for."""
+    """Yield for each export and kind of message how many different messages arrived, and how many the plan requires."""
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for receipt in history.received:
         ids[receipt.export_id, receipt.event_type].add(receipt.message_id)

@@ -1,4 +1,4 @@
-"""Callers who have plans executed as fast as they are, and ask again under the same key whenever no answer came."""
+"""Callers that submit plans under load, and repeat a request under the same key if no answer comes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.simulation.partners.http import ReceivedRequest
 
 
 class ClientThreads(ABC):
-    """Threads, one a number; what ends one before its time is kept, and raised by `raise_errors` in the thread that holds them."""
+    """One thread for each number; `raise_errors` raises the error that ended a thread in the caller's thread."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._finished = threading.Event()
@@ -28,29 +28,29 @@ class ClientThreads(ABC):
 
     @abstractmethod
     def run_client(self, number: int) -> None:
-        """Ask until `_finished` is set and all that was begun has ended, or at once until `_stopped` is."""
+        """Submit until `_finished` is set and all submissions have ended, or until `_stopped` is set."""
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def finish_submitting(self) -> None:
-        """Begin nothing more; what was begun goes on until it has ended."""
+        """Submit nothing more; started submissions continue until they end."""
         self._finished.set()
 
     @property
     def is_running(self) -> bool:
-        """Whether anybody still asks."""
+        """Return whether any thread still runs."""
         return any(thread.is_alive() for thread in self._threads)
 
     def raise_errors(self) -> None:
-        """Raise what ended a thread before its time."""
+        """Raise the first error that ended a thread."""
         if self._errors:
             raise self._errors[0]
 
     def stop(self) -> None:
-        """Have everybody end, answered or not, and return once they have."""
+        """End all threads, answered or not, and return when they have ended."""
         self._finished.set()
         self._stopped.set()
         for thread in self._threads:
@@ -60,21 +60,21 @@ class ClientThreads(ABC):
     def _run(self, number: int) -> None:
         try:
             self.run_client(number)
-        except BaseException as error:  # noqa: BLE001 - it is raised by `raise_errors`
+        except BaseException as error:  # noqa: BLE001 - `raise_errors` raises it
             self._errors.append(error)
 
 
 CLIENT_COUNT: Final = 3
-#: So many exports are under way at a time: enough for every process to have work, few enough to see each kill by itself.
+#: The maximum of active exports: enough to keep every process busy, few enough to measure each kill separately.
 MAX_IN_PROGRESS: Final = 6
-#: One in so many answers is not believed to have come: the caller asks once more.
+#: One in so many answers is treated as lost: the caller repeats the request.
 REPEAT_ONE_IN: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 _RETRYABLE_CODES: Final = frozenset({"IDEMPOTENCY_IN_PROGRESS", "NOT_READY", "RATE_LIMITED"})
 
 
 class DrillLog:
-    """What callers and partners' endpoints wrote down, by seconds since the drill began; threads share it."""
+    """The notes of callers and partners' endpoints, in seconds since the start of the drill; threads share it."""
 
     def __init__(self) -> None:
         self.submissions: list[SubmittedPlan] = []
@@ -84,15 +84,15 @@ class DrillLog:
         self._lock = threading.Lock()
 
     def restart_clock(self) -> None:
-        """Count time from this moment on."""
+        """Count time from now on."""
         self._started_at = time.monotonic()
 
     def elapsed(self) -> float:
-        """Return the seconds since the drill began."""
+        """Return the seconds since the start of the drill."""
         return time.monotonic() - self._started_at
 
     def record_request(self, request: ReceivedRequest) -> None:
-        """Write down a message that a partner's endpoint has taken; what it refused it does not know."""
+        """Record a message that a partner's endpoint accepted; ignore a refused one."""
         if not 200 <= request.status < 300:
             return
         with self._lock:
@@ -101,7 +101,7 @@ class DrillLog:
                 self._executed.add(request.subject)
 
     def start_submission(self, batch_id: str, packages: int, limit: int) -> SubmittedPlan | None:
-        """Write down that a plan is submitted from now on; None while `limit` are under way already."""
+        """Record that a plan is submitted from now on; return None if `limit` submissions are active already."""
         with self._lock:
             if len(self.submissions) - len(self._executed) >= limit:
                 return None
@@ -110,13 +110,13 @@ class DrillLog:
             return submission
 
     def count_in_progress(self, moment: float) -> int:
-        """Return how many of the exports that were under way at that moment have not ended yet."""
+        """Return how many of the exports that were active at that moment have not ended yet."""
         with self._lock:
             return sum(each.started_at <= moment and not self._has_ended(each) for each in self.submissions)
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that was submitted is known to have ended."""
+        """Return whether every submitted plan is known to have ended."""
         with self._lock:
             return all(map(self._has_ended, self.submissions))
 
@@ -125,7 +125,7 @@ class DrillLog:
 
 
 class LoadGenerator(ClientThreads):
-    """Submit plans until they are told to `finish_submitting`, and ask for what was begun until it is answered; each has a chance of its own."""
+    """Submits plans until `finish_submitting`, and repeats each request until answered; each client has a seed."""
 
     def __init__(self, api: Exports, plans: Sequence[Mapping[str, Any]], log: DrillLog, seed: int) -> None:
         super().__init__(range(1, CLIENT_COUNT + 1))
@@ -133,7 +133,7 @@ class LoadGenerator(ClientThreads):
 
     def run_client(self, number: int) -> None:
         """Submit one plan after another."""
-        rng = random.Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable, not unguessable
+        rng = random.Random(f"{self._seed}/{number}")  # noqa: S311 - must be repeatable, not secret
         count = 0
         while not self._finished.is_set():
             count += 1
@@ -154,7 +154,7 @@ class LoadGenerator(ClientThreads):
         return None
 
     def _submit(self, plan: Mapping[str, Any], submission: SubmittedPlan) -> None:
-        """Ask until an answer comes, always under the same key; raises ApiProblem where the plan is refused."""
+        """Repeat the request under the same key until it is answered; raise ApiProblem if the plan is refused."""
         while not self._stopped.is_set():
             submission.requests += 1
             try:

@@ -1,4 +1,4 @@
-"""Processes of the service on a scratch instance: each is killed without warning, and started again at once."""
+"""The processes of a scratch instance, which the drill kills without warning and starts again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.core.errors import ExportsError
 STOP_SECONDS: Final = 15.0
 _LOG_TAIL_CHARACTERS: Final = 3000
 
-#: Below the range that systems give to outgoing connections: the port of a killed process is still free when it comes back.
+#: Below the range of outgoing connections, so that the port of a killed process is still free when it starts again.
 _PORTS: Final = range(20_000, 32_000)
 
 _CELERY: Final = (
@@ -38,11 +38,11 @@ _CELERY: Final = (
 
 
 class DrillFailed(ExportsError):
-    """The drill could not be held: its sentence says what stood in the way. It is no judgement of the service."""
+    """The drill could not run; the message says why. This is not a judgement of the service."""
 
 
 def process_commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]]:
-    """Return the arguments of Python for each process, by name: one for all on the embedded message broker, else four."""
+    """Return Python's arguments for each process, by name: one process on the embedded message broker, else four."""
     if embedded:
         return {
             "service": ("-c", "from pipeline.interfaces.cli.main import main; main()", "serve", "--port", str(port))
@@ -70,7 +70,7 @@ def process_commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]
 
 
 class ServiceProcess:
-    """One process of the service; its log goes on from start to start."""
+    """One process of the service; all its starts write to the same log."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -81,12 +81,12 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it ends with the thread that calls, even if that is killed."""
+        """Start the process; it ends with the calling thread, even if that is killed."""
         wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own Python, and modules of ours
+            self._process = subprocess.Popen(  # noqa: S603 - runs only our Python with our modules
                 [*wrapper, sys.executable, *self._arguments],
-                cwd=self._folder,  # no .env lies here
+                cwd=self._folder,  # this folder holds no .env
                 env={
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
                     "HOME": str(self._folder),
@@ -96,40 +96,40 @@ class ServiceProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the drill, which then ends them
+                start_new_session=True,  # Ctrl-C reaches only the drill, which then ends the processes
             )
 
     def kill(self) -> None:
-        """End it as a power cut would, and return once it is gone."""
+        """Kill the process without warning, and return when it has ended."""
         process = self._running()
         process.kill()
         process.wait()
 
     def check(self) -> None:
-        """Raise DrillFailed where it has ended otherwise than by being killed here."""
+        """Raise DrillFailed if the process ended, other than by `kill`."""
         status = self._running().poll()
         if status is not None:
-            raise DrillFailed(f"{self.name} ended by itself with {status}; its log ends in\n{self.log_tail()}")
+            raise DrillFailed(f"{self.name} ended by itself with status {status}; its log ends with\n{self.log_tail()}")
 
     def terminate(self) -> None:
-        """Tell it to end as its supervisor would."""
+        """Ask the process to end, as a supervisor would."""
         if self._process is not None:
             self._process.terminate()
 
     def wait_ended(self) -> None:
-        """Return once it and whatever it left in its group are gone."""
+        """Return when the process and its process group have ended."""
         if self._process is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
-        # The group has the number of its first process, which was ours: nobody else's can be meant.
+        # The group's number is that of its first process, which is ours, so no other processes are killed.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
     def log_tail(self) -> str:
-        """Return the end of what it wrote."""
+        """Return the end of the process's log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -139,7 +139,7 @@ class ServiceProcess:
 
 
 def free_port(rng: random.Random) -> int:
-    """Return a port of loopback on which nobody listens."""
+    """Return a free loopback port."""
     while True:
         port = rng.choice(_PORTS)
         with contextlib.suppress(OSError), socket.create_server((LOOPBACK, port)):

@@ -1,4 +1,4 @@
-"""The figures of a drill: what the judge found, and how long each kill was felt."""
+"""The figures of a drill: the judge's findings, and the recovery time after each kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.simulation.drill.judge import Judgement
 
 @dataclass(frozen=True)
 class Recovery:
-    """How one kill was felt: until the API answered and all that was under way had ended and been told."""
+    """The recovery from one kill: until the API answered and all active exports ended with their messages delivered."""
 
     kill: Kill
     under_way: int
@@ -23,7 +23,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class DrillReport:
-    """A drill as it went: `stack` is what it ran on, `lease_seconds` how long a dead process holds what it worked on."""
+    """The result of a drill: `stack` names its database and message broker, `lease_seconds` the length of a lease."""
 
     stack: str
     seed: int
@@ -33,12 +33,12 @@ class DrillReport:
 
     @cached_property
     def spans(self) -> Sequence[tuple[float, float]]:
-        """From when to when each export was under way: from its first request until everybody was told; endless, if never."""
+        """The start and end of each export: its first request, and its last message; infinite if it never ended."""
         last_received: dict[str, float] = {}
         ended: set[str] = set()
         seen_ids: set[str] = set()
         for receipt in self.history.received:
-            if receipt.message_id not in seen_ids:  # what is told again is no news
+            if receipt.message_id not in seen_ids:  # a repeated message does not count
                 seen_ids.add(receipt.message_id)
                 last_received[receipt.export_id] = max(receipt.received_at, last_received.get(receipt.export_id, 0))
                 if receipt.event_type == EXPORT_EXECUTED:
@@ -53,7 +53,7 @@ class DrillReport:
 
     @cached_property
     def recoveries(self) -> Sequence[Recovery]:
-        """How each kill was felt, in their order."""
+        """The recovery from each kill, in the order of the kills."""
         found = []
         for kill in self.history.kills:
             ends = [end for began, end in self.spans if began <= kill.killed_at < end]
@@ -61,27 +61,27 @@ class DrillReport:
         return found
 
     def recovery_percentile(self, share: float) -> float:
-        """Return how long the given share of all kills was felt at most (nearest rank)."""
+        """Return the recovery time that the given share of kills did not exceed (nearest rank)."""
         ordered = sorted(each.seconds for each in self.recoveries)
         return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
 
     @property
     def executed(self) -> int:
-        """How many exports ended, with everybody told."""
+        """The number of exports that ended with all messages delivered."""
         return sum(end != math.inf for _, end in self.spans)
 
     @property
     def repeated_requests(self) -> int:
-        """How many requests had no answer and were made again."""
+        """The number of requests that had no answer and were repeated."""
         return sum(each.requests - len(each.export_ids) for each in self.history.submissions)
 
     @property
     def messages(self) -> int:
-        """How many different messages arrived at their partners."""
+        """The number of different messages that arrived."""
         return len({receipt.message_id for receipt in self.history.received})
 
     def figures(self) -> Mapping[str, Any]:
-        """Return the figures as they are printed for programs."""
+        """Return the figures for output as JSON."""
         return {
             "kills": len(self.history.kills),
             "exports": len(self.history.submissions),
@@ -115,5 +115,5 @@ class DrillReport:
 
 
 def round_seconds(value: float) -> float | None:
-    """Return seconds to the hundredth, as people read them; None for what has no end, which JSON has no number for."""
+    """Return seconds rounded to hundredths, or None for infinity, which JSON cannot write."""
     return None if math.isinf(value) else round(value, 2)

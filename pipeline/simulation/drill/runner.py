@@ -1,4 +1,4 @@
-"""The course of a drill: load, kills at random moments, rest, judgement."""
+"""The course of a drill: load, kills at random moments, a quiet end, judgement."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from pipeline.simulation.drill.judge import judge_history
 from pipeline.simulation.drill.load import DrillLog, LoadGenerator
 from pipeline.simulation.drill.report import DrillReport
 
-#: Small ones, of one unit and of several.
+#: Small plans, of one unit and of several.
 PLANS: Final = ("cookware", "three-units")
-#: Each kill comes at a random moment of so long, once all that the last one struck has ended: a service that is killed
-#: faster than it can start shows nothing. One in a few does not wait for that, so that what is begun again is killed again.
+#: Each kill comes at a random moment within this time, after the exports that the last kill hit have ended: a service
+#: that is killed faster than it starts shows nothing. One kill in IMMEDIATE_ONE_IN does not wait, to hit restarted
+#: work.
 LONGEST_PAUSE_SECONDS: Final = 3.0
 IMMEDIATE_ONE_IN: Final = 5
 IDLE_TIMEOUT_SECONDS: Final = 300.0
@@ -34,11 +35,11 @@ def run_drill(
     lease_seconds: float,
     on_kill: Callable[[Kill, int], None] = lambda *_: None,
 ) -> DrillReport:
-    """Hold a drill and return how it went; `on_kill` is told of each kill, with its number.
+    """Run a drill and return its report; `on_kill` is called after each kill, with its number.
 
-    Raises DrillFailed where it cannot be held. Whatever comes, no process is left.
+    Raises DrillFailed if the drill cannot run. All processes are ended in any case.
     """
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not unguessable
+    rng = random.Random(seed)  # noqa: S311 - must be repeatable, not secret
     log = DrillLog()
     done_kills: list[Kill] = []
     plans = [examples.load_plan(name, utc_now().date()) | {"accountId": ACCOUNT} for name in PLANS]
@@ -70,7 +71,7 @@ def _kill_process(
     rng: random.Random,
     last_kill_at: float,
 ) -> Kill:
-    """Kill one process at a random moment, start it again, and return once the API answers."""
+    """Kill one process at a random moment, start it again, and return when the API answers."""
     if rng.randrange(IMMEDIATE_ONE_IN):
         _wait_until_recovered(instance, load, log, last_kill_at)
     time.sleep(rng.uniform(0, LONGEST_PAUSE_SECONDS))
@@ -84,7 +85,7 @@ def _kill_process(
 
 
 def _wait_until_recovered(instance: ServiceInstance, load: LoadGenerator, log: DrillLog, moment: float) -> None:
-    """Return once all that was under way at that moment has ended, or this was waited for long enough."""
+    """Return when all exports that were active at that moment have ended, or the time is up."""
     deadline = time.monotonic() + IDLE_TIMEOUT_SECONDS
     while log.count_in_progress(moment) and time.monotonic() < deadline:
         _check_running(instance, load)
@@ -92,14 +93,14 @@ def _wait_until_recovered(instance: ServiceInstance, load: LoadGenerator, log: D
 
 
 def _check_running(instance: ServiceInstance, load: LoadGenerator) -> None:
-    """Raise what ended a caller, and DrillFailed where a process has ended by itself."""
+    """Raise an error that ended a caller, and DrillFailed if a process has ended by itself."""
     load.raise_errors()
     for process in instance.processes:
         process.check()
 
 
 def _wait_until_idle(instance: ServiceInstance, load: LoadGenerator, log: DrillLog) -> None:
-    """Return once nothing is owed any more, or the time is up: then the judge says what is missing."""
+    """Return when no work is left, or the time is up; then the judge reports what is missing."""
     deadline = time.monotonic() + IDLE_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         _check_running(instance, load)

@@ -1,4 +1,4 @@
-"""The parts of a picture of what happened over time: a sheet, tiles with figures, axes, stairs; an SVG that fetches nothing."""
+"""The parts of a chart over time as SVG: sheet, tiles with figures, axes and step curves. It loads nothing external."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.simulation.drill.report import DrillReport
 WIDTH: Final = 1160
 HEIGHT: Final = 760
 LEFT, RIGHT, EDGE = 76, 1024, 1120
-#: The two fields that are drawn in, from top to bottom.
+#: The top and bottom of the two fields of the chart.
 UPPER: Final = (226, 470)
 LOWER: Final = (548, 690)
 
@@ -24,9 +24,9 @@ _STEPS: Final = (1, 2, 5, 10)
 
 
 def new_sheet(description: str, title: str, about: str, tiles: Sequence[tuple[str, str, str]]) -> Element:
-    """Return a picture with nothing but its head: a title, what it is about, and a tile for each name, value and colour.
+    """Return a chart with only its head: a title, a subtitle, and a tile for each name, value and colour.
 
-    `description` is what is read out of it.
+    `description` is the text for screen readers.
     """
     svg = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "width": f"{WIDTH}",
                           "height": f"{HEIGHT}", "role": "img", "font-family": "ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"})  # fmt: skip
@@ -54,14 +54,14 @@ def new_sheet(description: str, title: str, about: str, tiles: Sequence[tuple[st
 
 
 def to_text(svg: Element) -> str:
-    """Return the picture as a file's text."""
+    """Return the chart as the text of a file."""
     return tostring(svg, encoding="unicode") + "\n"
 
 
 def draw_heading(svg: Element, top: float, title: str, legend: Sequence[tuple[str, str]]) -> None:
-    """Write what a field shows, and what its colours are."""
+    """Write the title of a field and the legend of its colours."""
     draw_label(svg, LEFT - 36, top - 22, title, size=15, weight=600)
-    # One text, so that whoever draws it sets the marks and the words apart by their true widths.
+    # One text element, so that the viewer places marks and words by their true widths.
     words = draw_label(svg, EDGE, top - 22, "", size=13, fill=SOFT, anchor="end")
     for number, (name, colour) in enumerate(legend):
         SubElement(words, "tspan", {"fill": colour}).text = f"{chr(0xA0) * 5 if number else ''}\u25a0{chr(0xA0)}"
@@ -69,7 +69,7 @@ def draw_heading(svg: Element, top: float, title: str, legend: Sequence[tuple[st
 
 
 def draw_grid(svg: Element, field: tuple[int, int], ticks: Sequence[float], end: float, unit: str) -> None:
-    """Draw the lines of a field, and the numbers beside and below it."""
+    """Draw the grid lines of a field, and the numbers beside and below it."""
     top, bottom = field
     for tick in ticks:
         y = bottom - tick / ticks[-1] * (bottom - top)
@@ -91,7 +91,7 @@ def draw_grid(svg: Element, field: tuple[int, int], ticks: Sequence[float], end:
 
 
 def draw_curves(svg: Element, begun: Sequence[float], ended: Sequence[float], end: float, most: float) -> None:
-    """Draw in the upper field how many had begun and how many had ended at each moment; what lies between is under way."""
+    """Draw in the upper field how many exports had begun and how many had ended at each moment."""
     top, bottom = UPPER
 
     def points(corners: Iterable[tuple[float, int]]) -> str:
@@ -109,7 +109,7 @@ def draw_curves(svg: Element, begun: Sequence[float], ended: Sequence[float], en
 
 
 def _step_points(instants: Sequence[float], end: float) -> Iterator[tuple[float, int]]:
-    """Yield the corners of a curve that goes up by one at each instant; of very many instants, by a few at some of them."""
+    """Yield the corners of a curve that rises by one at each instant; if there are very many, steps are combined."""
     yield 0.0, 0
     before = 0
     by = max(len(instants) // (RIGHT - LEFT), 1)
@@ -121,19 +121,19 @@ def _step_points(instants: Sequence[float], end: float) -> Iterator[tuple[float,
 
 
 def round_ticks(most: float, about: int = _TICKS) -> list[float]:
-    """Return round numbers from 0 on, the last of them at least `most`."""
+    """Return round numbers from 0, the last one at least `most`."""
     unit = 10.0 ** math.floor(math.log10(most / about))
     step = next(unit * by for by in _STEPS if unit * by * about >= most)
     return [number * step for number in range(math.ceil(most / step) + 1)]
 
 
 def x_position(seconds: float, end: float) -> float:
-    """Return where a moment lies, of all `end` seconds."""
+    """Return the x coordinate of a moment on an axis of `end` seconds."""
     return LEFT + seconds / end * (RIGHT - LEFT)
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a length of time in words."""
+    """Return a duration as text."""
     return "none" if seconds == math.inf else f"{seconds:.1f} s"
 
 
@@ -148,7 +148,7 @@ def draw_label(
     fill: str = INK,
     anchor: str = "start",
 ) -> Element:
-    """Write a text, and return it."""
+    """Draw a text, and return its element."""
     attributes = {
         "x": format_number(x),
         "y": format_number(y),
@@ -163,22 +163,22 @@ def draw_label(
 
 
 def format_number(value: float) -> str:
-    """Return a number as it is written in a picture."""
+    """Return a number as it is written in the chart."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-#: One colour a process, in the order of their names.
+#: One colour for each process, in the order of their names.
 PROCESS_COLOURS: Final = ("#c2410c", "#2563eb", "#7c3aed", "#a16207", "#0e7490")
-_LINE: Final = 15  # from one line of small text to the next
+_LINE: Final = 15  # the height of a line of small text
 
 
 def draw_report(report: DrillReport) -> str:
-    """Return the drill as a picture."""
+    """Return the drill as a chart."""
     kills, judgement = len(report.history.kills), report.judgement
     about = f"{report.stack}; kill -9 at random moments, seed {report.seed}; a lease lasts {report.lease_seconds:g} s"
     tiles = (
         ("exports", f"{len(report.history.submissions):,}", INK),
-        ("executed, all told", f"{report.executed:,}", GOOD),
+        ("executed, all notified", f"{report.executed:,}", GOOD),
         ("lost", f"{judgement.exports_lost}", BAD if judgement.lost else GOOD),
         ("done twice", f"{judgement.exports_duplicated}", BAD if judgement.duplicated else GOOD),
         ("recovery, median", format_seconds(report.recovery_percentile(0.5)), INK),
@@ -199,7 +199,7 @@ def _description(report: DrillReport) -> str:
 
 
 def _draw_exports(svg: Element, report: DrillReport) -> None:
-    """Exports submitted and executed over time; what lies between the two curves is under way. A red line is a kill."""
+    """Draw submitted and executed exports over time, with a red line for each kill."""
     top, bottom = UPPER
     end = _duration(report)
     begun = sorted(began for began, _ in report.spans)
@@ -209,7 +209,7 @@ def _draw_exports(svg: Element, report: DrillReport) -> None:
         svg,
         top,
         "Exports over time",
-        (("submitted", SUBMITTED), ("executed, everybody told", EXECUTED), ("kill -9", KILL)),
+        (("submitted", SUBMITTED), ("executed, all notified", EXECUTED), ("kill -9", KILL)),
     )
     draw_grid(svg, UPPER, y_ticks, end, "")
     for each in report.recoveries:
@@ -219,16 +219,14 @@ def _draw_exports(svg: Element, report: DrillReport) -> None:
 
 
 def _draw_recoveries(svg: Element, report: DrillReport) -> None:
-    """How long each kill was felt, at the moment of the kill."""
+    """Draw the recovery time of each kill, at the moment of the kill."""
     top, bottom = LOWER
     end = _duration(report)
     finite = [each.seconds for each in report.recoveries if each.seconds != math.inf]
     ticks = round_ticks(max([*finite, 1.0]), 4)
     names = sorted({each.kill.process for each in report.recoveries})
     colours = dict(zip(names, PROCESS_COLOURS * len(names), strict=False))
-    draw_heading(
-        svg, top, "Recovery: until the API answers and all that was under way has ended", tuple(colours.items())
-    )
+    draw_heading(svg, top, "Recovery: until the API answers and all active exports have ended", tuple(colours.items()))
     draw_grid(svg, LOWER, ticks, end, " s")
 
     def y(seconds: float) -> float:
@@ -239,7 +237,7 @@ def _draw_recoveries(svg: Element, report: DrillReport) -> None:
         value = report.recovery_percentile(share)
         if value != math.inf:
             SubElement(svg, "line", {"x1": format_number(LEFT), "x2": format_number(RIGHT), "y1": format_number(y(value)), "y2": format_number(y(value)), "stroke": INK, "stroke-dasharray": "5 4", "stroke-opacity": "0.6"})  # fmt: skip
-            # Beside its line, and above the one before it where the two are as good as one.
+            # Beside its line, or above the previous label if the two lines are too close.
             label_y = min(y(value) + 4, label_y - _LINE) if label_y else y(value) + 4
             draw_label(svg, RIGHT + 8, label_y, f"{name} {format_seconds(value)}", size=12)
     for each in report.recoveries:
@@ -247,7 +245,13 @@ def _draw_recoveries(svg: Element, report: DrillReport) -> None:
         SubElement(svg, "line", {"x1": x, "x2": x, "y1": format_number(bottom), "y2": format_number(y(each.seconds)), "stroke": colour, "stroke-width": "2", "stroke-opacity": "0.55"})  # fmt: skip
         SubElement(svg, "circle", {"cx": x, "cy": format_number(y(each.seconds)), "r": "4", "fill": colour})
     draw_label(
-        svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the drill began", size=13, fill=SOFT, anchor="middle"
+        svg,
+        (LEFT + RIGHT) / 2,
+        bottom + 44,
+        "seconds since the start of the drill",
+        size=13,
+        fill=SOFT,
+        anchor="middle",
     )
 
 

@@ -1,1 +1,1 @@
-"""Partners' ends on loopback to try the connection test against: each kind does everything right, or one thing wrong."""
+"""Simulated partners on loopback for the connection test: each behaves well or shows one fault."""

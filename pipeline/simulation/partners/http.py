@@ -1,4 +1,4 @@
-"""A partner's endpoint: a webhook, or that of the borderbuddy path."""
+"""A simulated HTTP endpoint of a partner: a webhook, or the endpoint of the borderbuddy channel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pipeline.core.errors import InvalidApiKey
 from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.simulation.partners.server import create_self_signed
 
-#: What a receiver does wrong.
+#: The faults of a webhook receiver.
 WebhookFault = Literal[
-    "accepts-forged",  # takes whatever comes, signed or not
-    "refuses-all",  # believes nothing, as with another secret
+    "accepts-forged",  # accepts every request, signed or not
+    "refuses-all",  # rejects every signature, as with another secret
     "redirects",
     "missing",  # 404
     "gone",  # 410
     "errors",  # 500
     "busy",  # 503
-    "slow",  # no answer within any patience
+    "slow",  # answers too late
     "hangs-up",  # closes the connection without an answer
-    "self-signed",  # https with a certificate that nobody issued
+    "self-signed",  # https with a self-signed certificate
 ]
 WEBHOOK_FAULTS: Final[Sequence[WebhookFault]] = get_args(WebhookFault)
 
@@ -43,19 +43,19 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it was answered."""
+    """One request and the status that it was answered with."""
 
     status: int
     event_id: str
     event_type: str
-    subject: str = ""  # what the event is about: an export, or in a connection test the partner
+    subject: str = ""  # the subject of the event: an export, or the partner in a connection test
 
 
 class WebhookReceiver:
-    """An HTTP server on loopback that takes what one of `secrets` signs, or what bears `token`, and refuses all else.
+    """An HTTP server on loopback that accepts requests signed with one of `secrets`, or with the bearer token `token`.
 
-    It speaks HTTPS by `tls`. With a `fault` it does that wrong. `on_request` is told of each request, from the thread that
-    answers it.
+    With `tls` it uses HTTPS. With a `fault` it shows that fault. `on_request` is called for each request, from the
+    thread that answers it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class WebhookReceiver:
         port: int = 0,
         on_request: Callable[[ReceivedRequest], None] = lambda _: None,
     ) -> None:
-        """Raises OSError where the port is taken; 0 takes a free one."""
+        """Bind to `port`, or to a free one for 0; raise OSError if the port is taken."""
         self._secrets = secrets
         self._token = token
         self._fault = fault
@@ -94,7 +94,7 @@ class WebhookReceiver:
         self._server.server_close()
 
     def answer(self, headers: dict[str, str], body: bytes) -> int | None:
-        """Return the status that a request is answered with; None hangs up."""
+        """Return the status of the response; None closes the connection without a response."""
         if self._fault == "slow":
             self._ended.wait()
         if self._fault in ("slow", "hangs-up"):
@@ -115,7 +115,7 @@ class WebhookReceiver:
         return True
 
     def report_request(self, status: int | None, body: bytes) -> None:
-        """Have `on_request` know of a request that is answered so."""
+        """Pass a request and the status of its response to `on_request`."""
         try:
             event = json.loads(body)
             self._seen(
@@ -129,7 +129,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: whoever tests a connection breaks it off at times."""
+        """Print nothing: a caller that tests a connection may close it at any time."""
 
 
 def _make_handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
@@ -152,6 +152,6 @@ def _make_handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: `on_request` is told."""
+            """Print nothing: `on_request` receives every request."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""Certificates that nobody issued, for servers on loopback."""
+"""Self-signed certificates and a server base class for simulated partners on loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.core.db import utc_now
 
 
 def create_self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
-    """Return the TLS settings of a server at the IP address or DNS name, and its certificate in PEM, good for a day."""
+    """Return the TLS context of a server at an IP address or DNS name, and its certificate in PEM, valid for a day."""
     now = utc_now()
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exports receiver")])
@@ -43,7 +43,7 @@ def create_self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
-        # The library reads a chain and its key from files alone.
+        # The ssl module reads a certificate chain and its key only from files.
         path = Path(folder, "receiver.pem")
         path.touch(mode=0o600)
         path.write_bytes(
@@ -57,10 +57,10 @@ def create_self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:
 
 
 class LoopServer(ABC):
-    """Listens from the start, serves while it is entered, and breaks off what is under way when it is left."""
+    """A server that listens from its construction, serves inside `with`, and cuts open connections at the end."""
 
     def __init__(self, name: str, port: int) -> None:
-        """Raises OSError where the port is taken; 0 takes a free one."""
+        """Bind to `port`, or to a free one for 0; raise OSError if the port is taken."""
         self._listener = socket.create_server((LOOPBACK, port))
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -87,8 +87,8 @@ class LoopServer(ABC):
 
     @abstractmethod
     async def _start(self) -> None:
-        """Serve the listener."""
+        """Accept connections on the listener."""
 
     @abstractmethod
     async def _stop(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""

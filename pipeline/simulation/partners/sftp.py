@@ -1,4 +1,4 @@
-"""A partner's SFTP server over a folder."""
+"""A simulated SFTP server of a partner, over a folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import asyncssh
 from config.network import LOOPBACK
 from pipeline.simulation.partners.server import LoopServer
 
-#: What a file receiver does wrong.
+#: The faults of an SFTP receiver.
 FileFault = Literal[
-    "another-key",  # shows another host key than it tells
-    "refuses-all",  # lets nobody sign in
-    "no-writes",  # takes no files
-    "no-renames",  # leaves every file under the name that it was written by
-    "other-bytes",  # keeps something else than it was sent
+    "another-key",  # has another host key than its `host_key` says
+    "refuses-all",  # rejects every login
+    "no-writes",  # rejects every write
+    "no-renames",  # rejects every rename
+    "other-bytes",  # stores other bytes than were sent
     "no-deletes",
-    "no-answers",  # lets nobody look into in/
+    "no-answers",  # refuses to list in/
 ]
 FILE_FAULTS: Final[tuple[FileFault, ...]] = get_args(FileFault)
 
@@ -28,10 +28,10 @@ _USERNAME: Final = "partner"
 
 
 class FileReceiver(LoopServer):
-    """An SFTP server on loopback over `folder`, at which `password` signs in; with a `fault` it does that wrong."""
+    """An SFTP server on loopback over `folder`, with the login `password`; with a `fault` it shows that fault."""
 
     def __init__(self, folder: Path, *, fault: FileFault | None = None, port: int = 0) -> None:
-        """Raises OSError where the port is taken; 0 takes a free one."""
+        """Bind to `port`, or to a free one for 0; raise OSError if the port is taken."""
         super().__init__("file-receiver", port)
         self.address = f"sftp://{_USERNAME}@{LOOPBACK}:{self.port}"
         self.fault = fault
@@ -101,4 +101,4 @@ class _FaultyFileServer(asyncssh.SFTPServer):
 
     def _refuse(self, fault: FileFault) -> None:
         if self._fault == fault:
-            raise asyncssh.SFTPPermissionDenied(f"this receiver does wrong: {fault}")
+            raise asyncssh.SFTPPermissionDenied(f"this receiver simulates the fault {fault}")

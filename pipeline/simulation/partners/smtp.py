@@ -1,4 +1,4 @@
-"""The installation's mail server as a stand-in: it takes every mail into a folder, and sends none on."""
+"""A simulated mail server of the installation: it stores every mail in a folder and forwards none."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from config.network import LOOPBACK
 from pipeline.simulation.partners.server import LoopServer, create_self_signed
 
-#: What a mail receiver does wrong.
+#: The faults of a mail receiver.
 MailFault = Literal[
     "hangs-up",  # closes every connection at once
     "no-tls",  # offers no encryption
-    "another-name",  # shows a certificate for another address
-    "refuses-all",  # lets nobody sign in
-    "no-sender",  # takes no mail from anybody
-    "no-recipients",  # knows none of them
-    "no-mail",  # refuses what it is handed
-    "slow",  # takes the mail, and does not say so within any patience
+    "another-name",  # has a certificate for another address
+    "refuses-all",  # rejects every login
+    "no-sender",  # rejects every sender
+    "no-recipients",  # rejects every recipient
+    "no-mail",  # rejects every mail
+    "slow",  # accepts the mail, but answers too late
 ]
 MAIL_FAULTS: Final[tuple[MailFault, ...]] = get_args(MailFault)
 
@@ -31,13 +31,13 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class MailReceiver(LoopServer):
-    """An SMTP server with STARTTLS over `folder`, at which `url` signs in; with a `fault` it does that wrong.
+    """An SMTP server with STARTTLS over `folder`; `url` has its address and login; with a `fault` it shows that fault.
 
-    The certificate to believe lies in `certificate`, each mail beside it as it came: 1.eml, 2.eml, and so on.
+    `certificate` is the file of its certificate; the mails are stored beside it as 1.eml, 2.eml, and so on.
     """
 
     def __init__(self, folder: Path, *, fault: MailFault | None = None, port: int = 0) -> None:
-        """Raises OSError where the port is taken; 0 takes a free one."""
+        """Bind to `port`, or to a free one for 0; raise OSError if the port is taken."""
         super().__init__("mail-receiver", port)
         password = secrets.token_urlsafe(18)
         self.url = f"smtp+starttls://{_USERNAME}:{password}@{LOOPBACK}:{self.port}"
@@ -50,7 +50,7 @@ class MailReceiver(LoopServer):
         self._server: asyncio.Server | None = None
 
     async def _start(self) -> None:
-        # The library warns of a property of its own that it sets itself.
+        # aiosmtpd warns of a property that it sets itself.
         logging.getLogger("mail.log").setLevel(logging.ERROR)
         self._server = await self._loop.create_server(self._serve, sock=self._listener)
 
@@ -61,7 +61,7 @@ class MailReceiver(LoopServer):
     def _serve(self) -> asyncio.Protocol:
         if self._fault == "hangs-up":
             return _HangUpProtocol()
-        # Nobody signs in over a connection that anybody could read.
+        # A login over an unencrypted connection is refused.
         encrypted = self._fault != "no-tls"
         return SMTP(
             _MailHandler(self._folder, self._fault),
@@ -97,7 +97,7 @@ class _MailHandler:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self._fault == "no-sender":
-            return "550 5.7.1 this receiver does wrong: no-sender"
+            return "550 5.7.1 this receiver simulates the fault no-sender"
         envelope.mail_from = address
         return "250 OK"
 
@@ -105,13 +105,13 @@ class _MailHandler:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self._fault == "no-recipients":
-            return "550 5.1.1 this receiver does wrong: no-recipients"
+            return "550 5.1.1 this receiver simulates the fault no-recipients"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self._fault == "no-mail":
-            return "554 5.7.1 this receiver does wrong: no-mail"
+            return "554 5.7.1 this receiver simulates the fault no-mail"
         if self._fault == "slow":
             await asyncio.Event().wait()
         content = envelope.content or b""

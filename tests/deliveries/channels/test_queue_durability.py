@@ -95,7 +95,7 @@ def test_unsafe_redis_is_reported_by_each_check_only_if_partners_use_queues(serv
         assert "queues" not in parts(on_redis), "no partner reads queues"
         assert run_doctor(on_redis).ok
         assert run_doctor(on_redis).found.endswith(
-            "allkeys-lru lets Redis remove queues with unread messages; no partner is told by queue"
+            "allkeys-lru lets Redis remove queues with unread messages; no partner is reached by queue"
         )
 
         exports.register(on_redis, factories.WAREHOUSE, "warehouse")

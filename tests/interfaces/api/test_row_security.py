@@ -187,11 +187,11 @@ def test_doctor_reports_whether_row_security_is_on_and_holds(own_url: str, postg
         (check,) = (check for check in doctor.run_checks(settings) if check.name == "row-level security")
         return check.ok, check.found
 
-    assert found(own_url) == (True, "row-level security holds this role")
+    assert found(own_url) == (True, "row-level security applies to this role")
     administrator = own_url.replace(f"{OWNER}@", "postgres@")
     assert found(administrator) == (
         True,
-        "up, but this role is a superuser or has BYPASSRLS, and walks through them",
+        "active, but this role is a superuser or has BYPASSRLS, so it does not apply",
     )
     database = Database(own_url)
     with database.engine.begin() as connection:
@@ -199,7 +199,7 @@ def test_doctor_reports_whether_row_security_is_on_and_holds(own_url: str, postg
     database.dispose()
     assert found(own_url) == (
         False,
-        "row-level security is not as it should be on plans: run `exports migrate`, and drop every policy there but own_rows",
+        "row-level security is missing or wrong on plans: run `exports migrate`, and drop all policies there except own_rows",
     )
 
 
@@ -273,5 +273,5 @@ def test_table_with_another_policy_beside_ours_is_unprotected(
 
 def test_a_table_that_is_nobodys_stops_the_migration() -> None:
     stray = sa.Table("stray", sa.MetaData(), sa.Column("id", sa.String, primary_key=True))
-    with pytest.raises(RuntimeError, match="whose are the rows of stray"):
+    with pytest.raises(RuntimeError, match="the account of the rows of stray is unknown"):
         row_security._condition(stray)

@@ -94,12 +94,12 @@ def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
     assert response.json()["details"]["parts"] == [
         {
             "name": "sweep",
-            "message": "1 steps and deliveries have been due for 60 s and no worker has looked; check that workers run and"
+            "message": "1 steps and deliveries have been due for 60 s, and no sweep found them; check that workers run and"
             " reach the database",
         },
         {
             "name": "steps",
-            "message": "1 have been due and nothing moved for 60 s; check that a worker reads exports.steps,"
+            "message": "1 have been due without progress for 60 s; check that a worker consumes exports.steps,"
             " and that the message broker answers",
         },
     ]

@@ -89,7 +89,7 @@ def test_doctor_needs_only_redis_to_report_messages_in_queues(commands: Commands
         commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
     )
     assert not checks["message broker"]["ok"]
-    assert checks["messages in queues"]["found"] == "RabbitMQ keeps what lies in them"
+    assert checks["messages in queues"]["found"] == "RabbitMQ keeps their messages"
 
 
 def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
@@ -100,7 +100,7 @@ def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
         commands.json("partners", "add", name, *partner, EXPORTS_SECRET_KEY="an older one of thirty-two characters")
     commands.json("partners", "add", "wh_3", *partner)
     code, checks = read_outcomes(commands)
-    assert (code, checks["partner secrets"]["found"]) == (1, "2 of 3 do not open, such as of acc_1/wh_1")
+    assert (code, checks["partner secrets"]["found"]) == (1, "2 of 3 cannot be decrypted, such as that of acc_1/wh_1")
     assert "EXPORTS_SECRET_KEYS_PREVIOUS" in checks["partner secrets"]["remedy"]
     both = json.dumps(["an older one of thirty-two characters"])
     code, checks = read_outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)

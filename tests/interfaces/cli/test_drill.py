@@ -56,5 +56,8 @@ def test_figures_are_printed_though_the_picture_fails(
 
 def test_addresses_that_are_none_are_named(commands: Commands, tmp_path: Path) -> None:
     result = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
-    assert (result.exit_code, "--database-url names no PostgreSQL" in result.stderr) == (ExitCode.REFUSED, True)
+    assert (result.exit_code, "--database-url must name a PostgreSQL server" in result.stderr) == (
+        ExitCode.REFUSED,
+        True,
+    )
     assert list_left_behind(tmp_path) == []

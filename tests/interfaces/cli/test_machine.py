@@ -109,7 +109,7 @@ def test_tables_of_a_newer_version_are_worked_on_and_left_alone(commands: Comman
     code, checks = read_outcomes(commands)
     assert (code, checks["migrations"]["found"]) == (
         0,
-        "the tables are a newer version's, on which this one works until it is replaced",
+        "the tables are of a newer version; this version works with them until it is replaced",
     )
 
 

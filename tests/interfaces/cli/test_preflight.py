@@ -79,7 +79,7 @@ def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path
 @pytest.mark.parametrize(
     ("approval", "pointer", "message", "label"),
     [
-        (None, "/approval", "The plan carries no approval.", "A02 approval"),
+        (None, "/approval", "The plan has no approval.", "A02 approval"),
         (
             {
                 "approvedBy": "ops@maple.example",

@@ -76,7 +76,11 @@ def test_what_cannot_be_restored_is_left_and_said(damaged_database: DamagedDatab
     code, shown = damaged_database.run("--check")
     assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
     code, shown = damaged_database.run("--apply")
-    assert (code, "what is left cannot be made again" in shown, "only a backup has them" in shown) == (1, True, True)
+    assert (code, "what is left cannot be made again" in shown, "restore them from a backup" in shown) == (
+        1,
+        True,
+        True,
+    )
 
 
 def test_what_is_refused_is_said_to_be_refused(damaged_database: DamagedDatabase) -> None:
@@ -107,7 +111,7 @@ def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database:
     (one,) = found["damaged"]
     assert (code, one["refused"]) == (
         1,
-        "the database takes no row back: UNIQUE constraint failed: packages.account_id, packages.sscc",
+        "the database rejects a restored row: UNIQUE constraint failed: packages.account_id, packages.sscc",
     )
     assert [(each["table"], each["kind"]) for each in one["differences"]] == [("packages", "missing")]
 

@@ -1,4 +1,4 @@
-"""The log is enough: every table is derived from it at any moment, every damaged row is named, and comes back as it was."""
+"""Every table can be derived from the log at any moment; damaged rows are reported and restored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TABLES: tuple[type[SQLModel], ...] = (
     Delivery,
 )
 
-#: What comes again by itself, or is told nowhere: see docs/reliability.md.
+#: Columns that the service writes again or that no log holds: see docs/reliability.md.
 BOOKKEEPING = {
     "exports": {"updated_at", "finished_at"},
     "units": {"created_at"},
@@ -62,7 +62,7 @@ BOOKKEEPING = {
 
 @pytest.fixture
 def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
+    """Return a workflow harness on each database."""
     return make_workflow(database_url)
 
 
@@ -74,30 +74,30 @@ def differences(workflow: WorkflowHarness, export_id: str) -> list[tuple[str, st
 
 
 def content(workflow: WorkflowHarness) -> dict[str, list[dict[str, Any]]]:
-    """Return every row of every table, but for bookkeeping."""
+    """Return every row of every table without bookkeeping."""
     found = {}
     with workflow.runtime.db.read() as session:
         for model in TABLES:
             name = str(model.__tablename__)
             rows = [row.model_dump(exclude=BOOKKEEPING.get(name)) for row in session.scalars(sa.select(model))]
             found[name] = sorted(rows, key=str)
-    # The log has one event more each time that something is restored.
+    # Each restore adds an event to the log.
     for row in found["exports"]:
         del row["next_seq"]
     return found
 
 
-def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **said: Any) -> None:
+def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **extra: Any) -> None:
     with workflow.runtime.db.read() as session:
         submission = session.scalars(
             select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         ).one()
-    body = AcknowledgementBody.model_validate({"id": answer, "status": status, **said})
+    body = AcknowledgementBody.model_validate({"id": answer, "status": status, **extra})
     submissions.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
 
 
 def run_answered_export(workflow: WorkflowHarness) -> str:
-    """Execute an export whose customs broker asked, then accepted."""
+    """Execute an export whose customs broker first asks a question, then accepts."""
     export_id = execute_export(workflow, factories.plan(units=2, lines=3))
     record_answer(
         workflow, export_id, "a1", "query", fields=[{"pointer": "/units/0/invoice/number", "message": "Which?"}]
@@ -107,10 +107,10 @@ def run_answered_export(workflow: WorkflowHarness) -> str:
     return export_id
 
 
-# It holds at any moment
+# The tables agree with the log at any moment
 
 
-def test_tables_hold_what_the_log_says_after_every_step(workflow_on_both: WorkflowHarness) -> None:
+def test_tables_agree_with_the_log_after_every_step(workflow_on_both: WorkflowHarness) -> None:
     export_id = workflow_on_both.accept(factories.plan(units=2)).export_id
     assert differences(workflow_on_both, export_id) == []
     for unit_no in (1, 2):
@@ -125,7 +125,7 @@ def test_tables_hold_what_the_log_says_after_every_step(workflow_on_both: Workfl
     assert differences(workflow_on_both, export_id) == []
 
 
-def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_on_both: WorkflowHarness) -> None:
+def test_tables_agree_with_the_log_after_every_intervention(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     assert differences(workflow_on_both, export_id) == []
     first = list_pending(workflow_on_both, export_id)[0]
@@ -145,7 +145,7 @@ def test_tables_hold_what_the_log_says_whatever_was_done_to_an_export(workflow_o
     assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
 
 
-def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pending(
+def test_resent_delivery_of_superseded_export_is_pending_until_delivered(
     workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
     export_id = execute_export(workflow_on_both)
@@ -163,7 +163,7 @@ def test_what_is_sent_again_of_a_superseded_export_and_not_taken_at_once_is_pend
     check_resent_untaken(workflow_on_both, failing_queues, delivery)
 
 
-def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
+def test_resent_dead_letter_is_pending_until_delivered(
     workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
     with failing_queues(ChannelRefused("not this one")):
@@ -176,16 +176,16 @@ def test_what_is_sent_again_of_the_dead_and_not_taken_at_once_is_pending(
 def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row: Delivery) -> None:
     sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(workflow, row.export_id) == []
-    with failing_queues(ChannelUnavailable("nobody is there")):
+    with failing_queues(ChannelUnavailable("the endpoint is down")):
         assert sender.deliver_stream(workflow.runtime, row.export_id, row.partner_id, row.channel).retried
     assert [each.state for each in list_pending(workflow, row.export_id) if each.id == row.id] == ["pending"]
     assert differences(workflow, row.export_id) == []
 
 
-def test_handoff_is_not_said_to_have_failed_where_its_end_could_not_be_notified(
+def test_handoff_has_not_failed_if_only_its_retraction_is_dead(
     workflow_on_both: WorkflowHarness, failing_queues: Answers
 ) -> None:
-    with failing_queues(ChannelUnavailable("nobody is there")):
+    with failing_queues(ChannelUnavailable("the endpoint is down")):
         export_id = execute_export(workflow_on_both)
     make_amendment(workflow_on_both, export_id)
     news = [each for each in list_pending(workflow_on_both, export_id) if each.audience == "customs_broker"][-1]
@@ -198,7 +198,7 @@ def test_handoff_is_not_said_to_have_failed_where_its_end_could_not_be_notified(
     assert differences(workflow_on_both, export_id) == []
 
 
-def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHarness) -> None:
+def test_tables_agree_with_the_log_after_failure_and_retry(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.store.error_on_put = RendererCrashed("the PDF engine died")
     workflow.finish(export_id)
@@ -212,13 +212,13 @@ def test_tables_hold_what_the_log_says_of_failure_and_retry(workflow: WorkflowHa
     assert differences(workflow, export_id) == []
 
 
-# Every damage is named, and comes back
+# Every damage is reported and restored
 
 
 @pytest.mark.parametrize(
     "model", [model for model in TABLES if model is not Notification], ids=lambda m: m.__tablename__
 )
-def test_every_column_that_is_changed_is_named_and_comes_back(
+def test_every_changed_column_is_reported_and_restored(
     model: type[SQLModel], workflow_on_both: WorkflowHarness
 ) -> None:
     run_answered_export(workflow_on_both)
@@ -270,9 +270,7 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 @pytest.mark.parametrize(
     "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
 )
-def test_every_row_that_is_gone_is_named_and_comes_back(
-    model: type[SQLModel], workflow_on_both: WorkflowHarness
-) -> None:
+def test_every_missing_row_is_reported_and_restored(model: type[SQLModel], workflow_on_both: WorkflowHarness) -> None:
     run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -284,7 +282,7 @@ def test_every_row_that_is_gone_is_named_and_comes_back(
     assert content(workflow_on_both) == before
 
 
-def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow: WorkflowHarness) -> None:
+def test_rebuild_does_not_reuse_skipped_numbers(workflow: WorkflowHarness) -> None:
     def counters() -> tuple[int, int]:
         with workflow.runtime.db.read() as session:
             account = session.get_one(Account, factories.ACCOUNT)
@@ -304,7 +302,7 @@ def test_rebuilding_after_numbers_were_skipped_gives_none_of_them_back(workflow:
     assert audit.verify_chains(workflow.runtime).intact
 
 
-def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both: WorkflowHarness) -> None:
+def test_row_that_the_log_does_not_mention_is_reported_and_removed(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -316,7 +314,7 @@ def test_row_that_the_log_does_not_know_is_named_and_taken_away(workflow_on_both
     assert content(workflow_on_both) == before
 
 
-def test_message_that_is_missing_is_notified_after_all_and_never_twice(workflow_on_both: WorkflowHarness) -> None:
+def test_missing_message_is_restored_and_sent_once(workflow_on_both: WorkflowHarness) -> None:
     export_id = execute_export(workflow_on_both, deliver=False)
     before = content(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -339,7 +337,7 @@ def test_message_that_is_missing_is_notified_after_all_and_never_twice(workflow_
     assert {each.attempts for each in sayings.deliveries if each.audience == "warehouse"} == {1}
 
 
-def test_step_that_was_marked_done_but_never_made_is_owed_again(workflow: WorkflowHarness) -> None:
+def test_step_marked_done_but_not_in_the_log_is_ready_again(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     with workflow.runtime.db.write() as session:

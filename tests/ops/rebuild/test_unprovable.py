@@ -1,4 +1,4 @@
-"""What cannot be proven is not touched: rebuilding believes no log that is broken, and says what it leaves."""
+"""The rebuild changes nothing that it cannot prove: it rejects a broken log, and reports what it leaves."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.workflow.revisions import execute_export, list_pending
 
 @pytest.fixture
 def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
+    """Return a workflow harness on each database."""
     return make_workflow(database_url)
 
 
-def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
+def test_rebuild_without_apply_writes_nothing(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(sscc=None))
@@ -39,31 +39,31 @@ def test_check_writes_nothing(workflow: WorkflowHarness) -> None:
     assert (content(workflow), workflow.events(export_id)) == (before, log)
 
 
-def test_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
+def test_rebuild_with_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
     run_answered_export(workflow_on_both)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
         connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
     before = content(workflow_on_both)
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
-    assert one.refusal == "its log cannot be believed: event 2 is changed"
+    assert one.refusal == "its log is broken: event 2 is changed"
     assert content(workflow_on_both) == before
 
 
 @pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
-def test_log_whose_end_is_cut_off_restores_nothing(workflow_on_both: WorkflowHarness, gone: str) -> None:
+def test_rebuild_with_cut_off_log_restores_nothing(workflow_on_both: WorkflowHarness, gone: str) -> None:
     export_id = run_answered_export(workflow_on_both)
     last = workflow_on_both.events(export_id).index(gone)
     with open_unguarded(workflow_on_both.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
     before = content(workflow_on_both)
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
-    assert one.refusal == f"its log cannot be believed: event {last + 1} is missing"
+    assert one.refusal == f"its log is broken: event {last + 1} is missing"
     assert (content(workflow_on_both), len(workflow_on_both.events(export_id))) == (before, last)
     assert not audit.verify_chains(workflow_on_both.runtime).intact
 
 
-def test_number_that_is_too_low_comes_back(workflow_on_both: WorkflowHarness) -> None:
+def test_rebuild_restores_event_number_that_is_too_low(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow_on_both)
     events = len(workflow_on_both.events(export_id))
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -76,8 +76,8 @@ def test_number_that_is_too_low_comes_back(workflow_on_both: WorkflowHarness) ->
     assert audit.verify_chains(workflow_on_both.runtime).intact
 
 
-def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_on_both: WorkflowHarness) -> None:
-    """The end of the log is gone, and so is the number that would tell: no more is known than what is left."""
+def test_rebuild_removes_added_rows_but_keeps_attempted_messages(workflow_on_both: WorkflowHarness) -> None:
+    """The end of the log and the export's last number are gone, so only the remaining events count."""
     export_id = execute_export(workflow_on_both, factories.plan(), deliver=False)
     (first, *_) = list_pending(workflow_on_both, export_id)
     assert sender.deliver_stream(workflow_on_both.runtime, export_id, first.partner_id, first.channel).delivered
@@ -96,7 +96,7 @@ def test_what_is_too_much_goes_children_first_and_what_was_tried_stays(workflow_
     assert tried
 
 
-def test_end_of_an_export_that_the_log_does_not_know_is_made_again(workflow_on_both: WorkflowHarness) -> None:
+def test_export_end_missing_in_the_log_is_repeated(workflow_on_both: WorkflowHarness) -> None:
     export_id = execute_export(workflow_on_both, deliver=False)
     assert workflow_on_both.events(export_id)[-1] == "HANDED_OFF"
     service.restore_export(workflow_on_both.runtime, export_id)
@@ -110,7 +110,7 @@ def test_end_of_an_export_that_the_log_does_not_know_is_made_again(workflow_on_b
     )
 
 
-def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHarness) -> None:
+def test_rebuild_without_plan_leaves_plan_tables_unchanged(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
@@ -123,7 +123,7 @@ def test_what_only_the_plan_knows_is_left_alone_without_it(workflow: WorkflowHar
         assert 1 not in set(session.scalars(select(Artifact.size)))
 
 
-def test_findings_are_held_to_their_digest(workflow: WorkflowHarness) -> None:
+def test_rebuild_compares_findings_with_their_digest(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
@@ -132,7 +132,7 @@ def test_findings_are_held_to_their_digest(workflow: WorkflowHarness) -> None:
     assert (found.columns, found.restorable) == (["findings"], False)
 
 
-def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
+def test_restore_is_recorded_in_the_log(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     with workflow.runtime.db.write() as session:
         session.execute(sa.update(ExportPackage).values(type="PLT"))
@@ -145,7 +145,7 @@ def test_restoring_is_in_the_log(workflow: WorkflowHarness) -> None:
 
 
 def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tried: bool = False) -> None:
-    """Add messages that nobody owed, each to somebody to whom something is owed."""
+    """Add messages that the log does not mention, to recipients that have pending messages."""
     with workflow.runtime.db.write() as session:
         notification = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
         owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
@@ -163,9 +163,7 @@ def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tr
 
 
 @pytest.mark.parametrize("tried", [False, True])
-def test_message_that_was_added_is_detected_by_the_digest_and_taken_away_unless_it_was_sent(
-    workflow_on_both: WorkflowHarness, *, tried: bool
-) -> None:
+def test_added_message_is_removed_unless_it_was_attempted(workflow_on_both: WorkflowHarness, *, tried: bool) -> None:
     export_id = run_answered_export(workflow_on_both)
     before = content(workflow_on_both)
     add_messages(workflow_on_both, export_id, messages=1, tried=tried)
@@ -177,26 +175,26 @@ def test_message_that_was_added_is_detected_by_the_digest_and_taken_away_unless_
     assert one.after_restore is not None
     assert one.after_restore.intact != tried
     assert (content(workflow_on_both) == before) != tried
-    assert all("it was tried, and tries are kept" in d.message for d in one.after_restore.differences)
+    assert all("it was attempted, and attempts are never deleted" in d.message for d in one.after_restore.differences)
 
 
-def test_messages_of_which_the_added_ones_are_unknown_are_left(workflow: WorkflowHarness) -> None:
+def test_added_messages_that_cannot_be_identified_stay(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     add_messages(workflow, export_id, messages=2)
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.after_restore is not None
     (left,) = (d for d in one.after_restore.differences if d.table == "notifications")
-    assert "are there: which were added cannot be told" in left.message
+    assert "the added ones are unknown" in left.message
 
 
-# What a purge leaves
+# After a purge
 
 
 def run_purged_export(workflow: WorkflowHarness) -> str:
-    """Execute an export whose customs broker has answered, and purge it."""
+    """Execute an export with an answer of the customs broker, and purge it."""
     export_id = run_answered_export(workflow)
-    made = retention.purge_expired(workflow.runtime, date(2040, 1, 1))
-    assert (made.exports, made.documents > 0) == (1, True)
+    purged = retention.purge_expired(workflow.runtime, date(2040, 1, 1))
+    assert (purged.exports, purged.documents > 0) == (1, True)
     assert differences(workflow, export_id) == []
     return export_id
 
@@ -221,7 +219,7 @@ KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
 )
 
 
-def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(workflow_on_both: WorkflowHarness) -> None:
+def test_rows_of_purged_export_are_compared_and_restored(workflow_on_both: WorkflowHarness) -> None:
     run_purged_export(workflow_on_both)
     before = content(workflow_on_both)
     for model, column, value in KEPT:
@@ -238,7 +236,7 @@ def test_what_a_purge_keeps_is_held_against_the_log_and_comes_back(workflow_on_b
         assert content(workflow_on_both) == before, column
 
 
-def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on_both: WorkflowHarness) -> None:
+def test_missing_and_added_rows_of_purged_export_are_reported(workflow_on_both: WorkflowHarness) -> None:
     treated: dict[str, Any] = {
         "export_id": run_purged_export(workflow_on_both),
         "unit_no": 1,
@@ -258,7 +256,7 @@ def test_rows_of_a_purged_export_that_are_gone_or_too_much_are_named(workflow_on
     assert one.after_restore.intact
 
 
-def test_export_whose_row_is_gone_is_missed_though_it_was_purged(workflow_on_both: WorkflowHarness) -> None:
+def test_missing_row_of_purged_export_is_reported(workflow_on_both: WorkflowHarness) -> None:
     export_id = run_purged_export(workflow_on_both)
     kept = execute_export(workflow_on_both, factories.plan(batch="batch_2"))
     with open_unguarded(workflow_on_both.runtime.db) as connection:
@@ -266,7 +264,7 @@ def test_export_whose_row_is_gone_is_missed_though_it_was_purged(workflow_on_bot
     found = audit.verify_chains(workflow_on_both.runtime)
     (fault,) = found.breaks
     assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
-    assert "the export's row is not there" in fault.message
+    assert "the export's row is missing" in fault.message
     (only,) = audit.verify_chains(workflow_on_both.runtime, export_id=export_id).breaks
     assert only == fault
     (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged

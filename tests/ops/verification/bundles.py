@@ -1,4 +1,4 @@
-"""Bundles as the service makes them, and the same ones changed."""
+"""Bundles that the service packs, and changed copies of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support import factories
 def open_runtime_with_partners(
     database_url: str, folder: Path, broker: factories.Json | None = None, *, clock: Clock = utc_now
 ) -> Runtime:
-    """Return a runtime with the account and the partners of the builders' plans."""
+    """Return a runtime with the account and the partners of the test plans."""
     settings = {
         "database_url": database_url,
         "artifacts_url": f"file:{folder / 'artifacts'}",
@@ -55,7 +55,7 @@ def execute_to_handoff(runtime: Runtime, plan: factories.Json) -> str:
     for _ in range(20):
         for unit_no, name in _list_pending(runtime, export_id):
             run_step(runtime, export_id, unit_no, name)
-    assert _list_pending(runtime, export_id) == [], f"{export_id} does not come to its handoff"
+    assert _list_pending(runtime, export_id) == [], f"{export_id} did not reach its handoff"
     return export_id
 
 
@@ -75,7 +75,7 @@ def pack_bundle(runtime: Runtime, export_id: str) -> bytes:
 
 
 def list_failures(report: BundleReport) -> dict[str, str]:
-    """Return why members fail, by path."""
+    """Return the failures of members, by path."""
     return {check.path: check.failure for check in report.checks if check.failure is not None}
 
 
@@ -95,7 +95,7 @@ class Bundle:
         return self.members[path]
 
     def with_(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the zip with members replaced or added, or left out where they are None; packed as bundles are."""
+        """Return the zip with members replaced or added, or left out if they are None; packed as the service does."""
         bodies = {path: body for path, body in {**self.members, **changes}.items() if body is not None}
         members = sorted(
             (document_bundle.bundle_member(path, body) for path, body in bodies.items()), key=lambda each: each.path

@@ -1,4 +1,4 @@
-"""One executed export and its bundle, for all tests that change it."""
+"""One executed export and its bundle, shared by all tests that change it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Verify = Callable[[bytes], BundleReport]
 
 @pytest.fixture(scope="session")
 def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
-    """The bundle of two units with all that the builders' goods carry."""
+    """Yield the bundle of an export of two units with all goods of the test plans."""
     folder = tmp_path_factory.mktemp("bundle")
     runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, folder / 'exports.db')}", folder)
     with closing(runtime):
@@ -27,13 +27,13 @@ def raw_bundle(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def bundle(raw_bundle: bytes) -> Bundle:
-    """The members of that bundle."""
+    """Return the members of that bundle."""
     return Bundle.from_zip(raw_bundle)
 
 
 @pytest.fixture
 def verify_bytes(tmp_path: Path) -> Verify:
-    """Verifies bytes as `exports verify` would a file."""
+    """Return a function that verifies bytes as `exports verify` verifies a file."""
 
     def check(raw: bytes) -> BundleReport:
         path = tmp_path / "bundle.zip"

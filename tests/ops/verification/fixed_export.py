@@ -1,4 +1,4 @@
-"""A program that executes one export at an instant, and with ids, that never change, and writes its bundle into a folder."""
+"""A program that executes one export with a fixed clock and fixed ids, and writes its bundle into a folder."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ LINE = "/units/1/lines/2"
 
 
 def plan() -> factories.Json:
-    """Return a plan with all that can go into documents, in several scripts."""
-    made = factories.plan(units=2, lines=4)
+    """Return a plan with everything that documents can hold, in several scripts."""
+    plan_json = factories.plan(units=2, lines=4)
     for pointer, value in {
         f"{LINE}/description": "Chemise à carreaux pour l'été, 100 % coton, 男式衬衫, рубашка",
         f"{LINE}/attributes": {"fibre": "coton", "zone": "Québec", "alpha": "1"},
         "/units/1/parties/seller/name": "Érablière & Fils Ltée <demo>",
     }.items():
-        made = factories.change_plan(made, pointer, value)
-    return made
+        plan_json = factories.change_plan(plan_json, pointer, value)
+    return plan_json
 
 
 def bundle(folder: Path) -> bytes:
-    """Return the bundle of the plan's export, which is executed in the empty folder, for a broker with a profile."""
+    """Execute the plan in the empty folder, for a broker with a profile, and return its bundle."""
     profile = json.loads(Path("examples/profiles/entry-import.json").read_text(encoding="utf-8"))
     broker = {"profile": profile | {"format": "xlsx", "filename": "entry_import.xlsx"}}
     url = f"sqlite:///{folder / 'exports.db'}"

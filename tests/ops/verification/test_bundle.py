@@ -1,4 +1,4 @@
-"""A bundle proves itself: what is whole passes, one changed byte does not, and the first line that differs is named."""
+"""A bundle proves itself: an unchanged one passes, a changed byte fails, and the first different line is named."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MESSAGE, PLAN, MANIFEST = "broker_message.json", "plan.json", "manifest.json"
 
 
 def replace_in_workbook(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
-    """Return the workbook with the first `old` in a member of it made `new`."""
+    """Return the workbook with the first `old` in one member replaced by `new`."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(workbook)) as archive, zipfile.ZipFile(out, "w") as changed:
         for name in archive.namelist():
@@ -55,9 +55,7 @@ def replace_once(body: bytes, old: bytes, new: bytes) -> bytes:
     return body.replace(old, new, 1)
 
 
-def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(
-    raw_bundle: bytes, verify_bytes: Verify
-) -> None:
+def test_unchanged_bundle_is_intact_in_every_format(raw_bundle: bytes, verify_bytes: Verify) -> None:
     report = verify_bytes(raw_bundle)
     assert (report.intact, report.container, list_failures(report)) == (True, None, {})
     plan = factories.plan(units=2, lines=4)
@@ -72,7 +70,7 @@ def test_a_bundle_is_whole_and_every_format_carries_the_plans_treatment(
     assert checks[MESSAGE].lines == 8
 
 
-def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_changed_byte_of_any_member_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     for path, body in bundle.members.items():
         middle = len(body) // 2
         changed = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
@@ -84,7 +82,7 @@ def test_one_changed_byte_of_every_member_is_noticed(bundle: Bundle, verify_byte
         assert path in list_failures(report), path
 
 
-def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_first_different_line_is_named_in_every_format(bundle: Bundle, verify_bytes: Verify) -> None:
     heading = (b"9903.82.09", b"9903.82.10")
     says = "/treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
     pdf = bundle.with_({JSON: replace_once(bundle[JSON], *heading)})
@@ -97,13 +95,14 @@ def test_the_first_line_that_differs_is_named_in_every_format(bundle: Bundle, ve
         assert list_failures(verify_bytes(bundle.with_({path: changed})))[path] == f"line L1: {says}"
     reported = list_failures(verify_bytes(bundle.with_({MESSAGE: replace_once(bundle[MESSAGE], *heading)})))
     assert reported[MESSAGE] == f"unit U1: line L1: {says}"
-    # The PDF carries the JSON that was: beside a changed one it is the page that still agrees with the plan.
+    # The PDF carries the original JSON: its attachment still agrees with the plan, beside the changed JSON file.
     assert (
-        list_failures(verify_bytes(pdf))[PDF] == "the commercial_customs_invoice.json inside is not the one beside it"
+        list_failures(verify_bytes(pdf))[PDF]
+        == "the commercial_customs_invoice.json inside differs from the one beside it"
     )
 
 
-def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_plan_with_another_treatment_fails_all_members(bundle: Bundle, verify_bytes: Verify) -> None:
     plan = replace_once(bundle[PLAN], b'"metalWeightKg":"3.200"', b'"metalWeightKg":"3.201"')
     report = verify_bytes(bundle.with_({PLAN: plan}))
     found = list_failures(report)
@@ -112,16 +111,16 @@ def test_a_plan_with_another_treatment_disagrees_with_everything(bundle: Bundle,
     assert {found[path] for path in (JSON, CSV, XLSX, UBL, PDF)} == {says}
 
 
-def test_ubl_says_the_same_in_its_own_elements_as_in_its_extension(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_ubl_with_other_code_than_its_extension_fails(bundle: Bundle, verify_bytes: Verify) -> None:
     code = b'<cbc:ItemClassificationCode listID="HTSUS">7323930045<'
     changed = replace_once(bundle[UBL], code, code.replace(b"7323930045", b"7323930060"))
     assert list_failures(verify_bytes(bundle.with_({UBL: changed})))[UBL] == (
-        "line L1: UBL says 7323930060 of CA, its extension something else"
+        "line L1: UBL says 7323930060 of CA, its extension says otherwise"
     )
 
 
 @pytest.mark.parametrize("path", [LIST, UNIT_MANIFEST])
-def test_a_stated_digest_is_held_to_the_plan(bundle: Bundle, verify_bytes: Verify, path: str) -> None:
+def test_stated_digest_is_compared_with_the_plan(bundle: Bundle, verify_bytes: Verify, path: str) -> None:
     digest = json.loads(bundle[path])["lines"][2]["treatmentDigest"]
     other = "sha256:" + "0" * 64
     changed = bundle[path].replace(digest.encode(), other.encode(), 1)
@@ -130,7 +129,7 @@ def test_a_stated_digest_is_held_to_the_plan(bundle: Bundle, verify_bytes: Verif
     )
 
 
-def test_a_line_left_out_or_added_is_named(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_missing_or_added_line_is_named(bundle: Bundle, verify_bytes: Verify) -> None:
     invoice = json.loads(bundle[JSON])
     last = invoice["lines"].pop()
     shorter = json.dumps(invoice).encode()
@@ -140,26 +139,26 @@ def test_a_line_left_out_or_added_is_named(bundle: Bundle, verify_bytes: Verify)
     assert list_failures(verify_bytes(bundle.with_({JSON: longer})))[JSON] == "line L5 (number 5) is not in the plan"
 
 
-def test_a_document_that_is_missing_or_that_nothing_names_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_missing_or_unnamed_document_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     assert list_failures(verify_bytes(bundle.with_({XLSX: None})))[XLSX] == "it is missing"
     assert list_failures(verify_bytes(bundle.with_({f"{UNIT}/more.txt": b"x"})))[f"{UNIT}/more.txt"] == (
-        "no unit and no message names it"
+        "neither a unit nor the message names it"
     )
     assert list_failures(verify_bytes(bundle.with_({MESSAGE: None})))[MESSAGE] == "it is missing"
     manifest = json.loads(bundle[UNIT_MANIFEST])
     manifest["documents"] = [each for each in manifest["documents"] if each["artifactType"] != "cci_csv"]
     found = list_failures(verify_bytes(bundle.with_({UNIT_MANIFEST: json.dumps(manifest).encode(), CSV: None})))
-    assert found[UNIT_MANIFEST] == "it lists no cci_csv"
+    assert found[UNIT_MANIFEST] == "it does not list cci_csv"
 
 
-def test_a_changed_manifest_is_reported_even_where_it_lists_what_is_there(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_changed_manifest_is_reported_even_if_its_list_is_right(bundle: Bundle, verify_bytes: Verify) -> None:
     changed = replace_once(bundle[MANIFEST], b'"revision": 1', b'"revision": 2')
     assert list_failures(verify_bytes(bundle.with_({MANIFEST: changed}))) == {
-        MANIFEST: "it is not the manifest that plan, message and documents make"
+        MANIFEST: "it differs from the manifest built from plan, message and documents"
     }
 
 
-def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_documents(
+def test_large_export_with_linked_lines_is_verified_by_documents(
     sqlite_url: str, tmp_path: Path, verify_bytes: Verify
 ) -> None:
     with closing(open_runtime_with_partners(sqlite_url, tmp_path)) as runtime:
@@ -169,24 +168,22 @@ def test_a_large_export_whose_message_leads_to_its_lines_is_proved_by_the_docume
     assert (checks[MESSAGE].proof, checks[XLSX].lines, checks[PDF].lines) == ("digests", 501, 501)
 
 
-def test_the_same_export_gives_the_same_bytes_and_another_only_other_ids(
-    sqlite_template: Path, tmp_path: Path, raw_bundle: bytes
-) -> None:
+def test_same_plan_gives_same_bytes_except_export_ids(sqlite_template: Path, tmp_path: Path, raw_bundle: bytes) -> None:
     url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
     with closing(open_runtime_with_partners(url, tmp_path)) as runtime:
         export_id = execute_to_handoff(runtime, factories.plan(units=2, lines=4))
         first, second = pack_bundle(runtime, export_id), pack_bundle(runtime, export_id)
     assert first == second
-    # The export's own ids stand in the message, and the hash of that in the manifest; all else is the plan's.
+    # The export's ids are in the message, and the message's hash is in the manifest; all else comes from the plan.
     one, other = Bundle.from_zip(first).members, Bundle.from_zip(raw_bundle).members
     assert {path for path in one if one[path] != other[path]} == {MESSAGE, MANIFEST}
 
 
-#: SHA-256 of a bundle with fixed members, on every Python and every zlib.
+#: SHA-256 of a bundle with fixed members, the same with every Python and every zlib.
 GOLDEN = "2ca7d34d65dfa2a7de201c943e2025203e74ad2b51d6aa741fb13ad07c64afd6"
 
 
-def test_packing_is_the_same_on_every_machine() -> None:
+def test_zip_members_gives_the_golden_bytes() -> None:
     bodies = {"0001-U1/a.json": b"{}\n", "broker_message.json": b"[]", "plan.json": "{é}".encode()}
     members = [bundle.bundle_member(path, body) for path, body in bodies.items()]
     about = bundle.BundleInfo(

@@ -1,4 +1,4 @@
-"""`exports verify`: what it prints, and its exit codes."""
+"""`exports verify`: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import factories
 
 @pytest.fixture
 def scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder without service or database: the settings lead nowhere."""
+    """Return a folder without service or database; the settings name a server that does not exist."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
     monkeypatch.setenv("EXPORTS_API_URL", "http://127.0.0.1:9")
     return tmp_path
@@ -25,7 +25,7 @@ def run(path: Path, *options: str) -> Result:
     return CliRunner().invoke(app, ["verify", str(path), *options], catch_exceptions=False)
 
 
-def test_a_whole_bundle_is_shown_file_by_file(scratch_folder: Path, raw_bundle: bytes) -> None:
+def test_verify_prints_intact_bundle_file_by_file(scratch_folder: Path, raw_bundle: bytes) -> None:
     path = scratch_folder / "bundle.zip"
     path.write_bytes(raw_bundle)
     result = run(path)
@@ -40,7 +40,7 @@ def test_a_whole_bundle_is_shown_file_by_file(scratch_folder: Path, raw_bundle: 
     assert report["planHash"] == factories.plan_hash(factories.plan(units=2, lines=4))
 
 
-def test_a_changed_bundle_fails_and_says_where(scratch_folder: Path, bundle: Bundle) -> None:
+def test_verify_names_the_change_and_exits_with_an_error(scratch_folder: Path, bundle: Bundle) -> None:
     path = scratch_folder / "bundle.zip"
     name = "0001-U1/commercial_customs_invoice.csv"
     path.write_bytes(bundle.with_({name: bundle[name].replace(b",CA,", b",MX,", 1)}))
@@ -56,10 +56,10 @@ def test_a_changed_bundle_fails_and_says_where(scratch_folder: Path, bundle: Bun
     assert report["intact"] is False
 
 
-def test_what_is_no_bundle_and_what_is_not_there_have_their_exit_codes(scratch_folder: Path) -> None:
+def test_verify_exit_codes_for_invalid_and_missing_file(scratch_folder: Path) -> None:
     path = scratch_folder / "bundle.zip"
     assert run(path).exit_code == 3
     path.write_bytes(b"not a zip")
     result = run(path, "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["message"].startswith(f"{path} is no bundle: it is no zip file")
+    assert json.loads(result.stdout)["message"].startswith(f"{path} is no bundle: it is not a zip file")

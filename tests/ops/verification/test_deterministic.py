@@ -1,4 +1,4 @@
-"""One export is one bundle, to the byte: whenever, in whatever process and by whichever Python it is executed."""
+"""One export gives the same bundle, byte by byte, at any time, in any process and with any Python version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from pipeline.ops.verification.verifier import verify_bundle
 from tests.ops.verification.bundles import Bundle
 
-#: Two processes with everything in them: however busy the machine is.
+#: Two processes with the whole service take long on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +21,7 @@ HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def another_python() -> Path | None:
-    """Return the program of another version with all that the product needs: `.ci/run` makes one beside the first."""
+    """Return the Python of another version with the service's packages, or None; `.ci/run` creates it."""
     found = (path for path in sorted(ROOT.glob(".venv*/lib/python3.*")) if path.name != HERE)
     return next((path.parents[1] / "bin" / "python" for path in found), None)
 
@@ -45,7 +45,7 @@ def assert_same(one: bytes, other: bytes) -> None:
     assert hashlib.sha256(one).hexdigest() == hashlib.sha256(other).hexdigest()
 
 
-def test_executed_twice_elsewhere_it_is_the_same_bundle(tmp_path: Path) -> None:
+def test_two_processes_give_the_same_bundle(tmp_path: Path) -> None:
     runs = {
         tmp_path / "a": {"PYTHONHASHSEED": "1", "TZ": "America/Toronto"},
         tmp_path / "b": {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"},
@@ -54,10 +54,10 @@ def test_executed_twice_elsewhere_it_is_the_same_bundle(tmp_path: Path) -> None:
     assert_same(*(wait_for_program(folder, process) for folder, process in processes.items()))
 
 
-def test_executed_by_another_python_it_is_the_same_bundle(tmp_path: Path) -> None:
+def test_another_python_gives_the_same_bundle(tmp_path: Path) -> None:
     other = another_python()
     if other is None:
-        pytest.skip("there is no second environment of another Python; .ci/run makes one")
+        pytest.skip("there is no environment of another Python version; .ci/run creates one")
     processes = {
         tmp_path / name: start_program(tmp_path / name, python)
         for name, python in (("a", sys.executable), ("b", other))

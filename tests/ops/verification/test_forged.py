@@ -1,4 +1,4 @@
-"""A bundle whose every hash was mended after a change: only what the formats say of the lines gives it away."""
+"""A changed bundle with corrected hashes: only the contents of the formats reveal the change."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Change = Callable[[bytes], bytes]
 
 
 def forge_bundle(bundle: Bundle, changes: Mapping[str, bytes]) -> bytes:
-    """Return the zip with these members, and with their hashes wherever another member names them.
+    """Return the zip with these changed members, and with their new hashes wherever another member names them.
 
-    A change keeps the size of its member, or says the new size itself where there is one.
+    A change keeps the size of its member; if the manifest states the size, the new size is written there.
     """
     bodies = {**bundle.members, **changes}
     for path in [*sorted(changes), UNIT_MANIFEST, MESSAGE]:
@@ -52,7 +52,7 @@ def heading_of_workbook(body: bytes) -> bytes:
     return out.getvalue()
 
 
-def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_forge_bundle_without_change_gives_an_intact_bundle(bundle: Bundle, verify_bytes: Verify) -> None:
     assert verify_bytes(forge_bundle(bundle, {})).intact
 
 
@@ -66,7 +66,7 @@ def test_a_whole_bundle_forged_without_a_change_is_whole(bundle: Bundle, verify_
         ("commercial_customs_invoice_consolidated.json", heading),
     ],
 )
-def test_the_line_is_all_that_reveals_a_repaired_document(
+def test_forged_document_is_revealed_only_by_its_line(
     bundle: Bundle, verify_bytes: Verify, filename: str, change: Change
 ) -> None:
     path = f"{UNIT}/{filename}"
@@ -77,11 +77,11 @@ def test_the_line_is_all_that_reveals_a_repaired_document(
         expected = {path: says.replace("L1:", "L1, merged:")}
     elif filename.endswith(".json"):
         pdf = path.replace(".json", ".pdf")
-        expected[pdf] = "the commercial_customs_invoice.json inside is not the one beside it"
+        expected[pdf] = "the commercial_customs_invoice.json inside differs from the one beside it"
     assert (report.container, list_failures(report)) == (None, expected)
 
 
-def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_merged_lines_are_compared_with_their_lines(bundle: Bundle, verify_bytes: Verify) -> None:
     path = f"{UNIT}/commercial_customs_invoice_consolidated.json"
     rows = json.loads(bundle[path])["consolidation"]["lines"]
     assert [row["lineRefs"] for row in rows] == [["L1", "L4"], ["L2"], ["L3"]]
@@ -93,7 +93,7 @@ def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, 
             1
         ].update(countryOfOrigin="CN"),
         "line L2, merged: /htsCode is 7323930045, the plan says 6105100010": merge_different_lines,
-        "/consolidation/lines/2/treatment/pga is not what a treatment holds": lambda content: content["consolidation"][
+        "/consolidation/lines/2/treatment/pga is not valid in a treatment": lambda content: content["consolidation"][
             "lines"
         ][2]["treatment"].update(pga=7),
     }
@@ -105,34 +105,32 @@ def test_merged_lines_are_held_to_the_lines_that_they_stand_for(bundle: Bundle, 
 
 
 def merge_different_lines(content: dict[str, Any]) -> None:
-    """Add the second line to the row of the first and the fourth, as if customs were told the same of it."""
+    """Merge the second line into the row of the first and fourth, as if all were declared alike."""
     first, second, _ = content["consolidation"]["lines"]
     for name in ("lineNumbers", "lineRefs", "treatmentDigests"):
         first[name] += second[name]
     content["consolidation"]["lines"].remove(second)
 
 
-def test_a_repaired_message_with_another_treatment_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_forged_message_with_another_treatment_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     found = list_failures(verify_bytes(forge_bundle(bundle, {MESSAGE: heading(bundle[MESSAGE])})))
     assert found == {
         MESSAGE: "unit U1: line L1: /treatment/chapter99/1/heading is 9903.82.10, the plan says 9903.82.09"
     }
 
 
-def test_a_document_listed_as_another_kind_is_not_taken_for_bytes_alone(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_document_listed_as_another_kind_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     listed = json.loads(bundle[UNIT_MANIFEST])
     for entry in listed["documents"]:
         if entry["artifactType"] == "cci_csv":
             entry["artifactType"] = "cci_human_readable"
     changes = {UNIT_MANIFEST: json.dumps(listed).encode(), CSV: heading(bundle[CSV])}
     found = list_failures(verify_bytes(forge_bundle(bundle, changes)))
-    assert found[UNIT_MANIFEST] == "it lists no cci_csv"
-    assert found[CSV] == "it is not the file of a document cci_human_readable"
+    assert found[UNIT_MANIFEST] == "it does not list cci_csv"
+    assert found[CSV] == "it is not the file of the document kind cci_human_readable"
 
 
-def test_a_document_that_the_message_calls_a_brokers_own_is_held_to_the_plan_all_the_same(
-    bundle: Bundle, verify_bytes: Verify
-) -> None:
+def test_document_listed_as_profile_document_too_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     content = json.loads(bundle[MESSAGE])
     (link,) = (each for each in content["data"]["units"][0]["artifacts"] if each["artifactType"] == "cci_csv")
     content["data"]["units"][0]["artifacts"].append(link | {"artifactType": "broker_profile"})

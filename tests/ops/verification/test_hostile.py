@@ -1,4 +1,4 @@
-"""What calls itself a bundle may be anything: it is refused in a sentence, in bounded time and memory."""
+"""A hostile file is refused with a sentence, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "it is no zip file"),
+        (b"", "it is not a zip file"),
         (b"PK\x05\x06" + b"\0" * 18, "it has no manifest.json"),
         (build_zip({"plan.json": b"{}"}), "it has no manifest.json"),
         (build_zip({"manifest.json": b"{}"}), "plan.json: it is missing"),
@@ -38,20 +38,20 @@ def build_zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) 
         (build_zip({"manifest.json": b"{}", "plan.json": b"[" * 100_000}), "plan.json: it is nested deeper than 64"),
         (
             build_zip({"manifest.json": b"{}", "plan.json": b'{"a":1}'}),
-            "plan.json: /schemaVersion is not what a plan holds",
+            "plan.json: /schemaVersion is not valid in a plan",
         ),
     ],
 )
-def test_what_is_no_bundle_is_refused_in_a_sentence(raw: bytes, message: str, verify_bytes: Verify) -> None:
+def test_invalid_bundle_is_refused_with_a_sentence(raw: bytes, message: str, verify_bytes: Verify) -> None:
     with pytest.raises(UnreadableBundle, match=message):
         verify_bytes(raw)
 
 
-def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle: Bundle, verify_bytes: Verify) -> None:
+def test_members_that_share_bytes_are_refused_before_reading(bundle: Bundle, verify_bytes: Verify) -> None:
     raw = bundle.with_({})
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         size = max(info.file_size for info in archive.infolist())
-    # A directory that gives every member the size of the largest one, wherever it lies.
+    # A directory that gives every member the size of the largest one, at any offset.
     changed = raw
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         for info in archive.infolist():
@@ -62,7 +62,7 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
                 + changed[at + 20 : at + 28].replace(old, size.to_bytes(4, "little"))
                 + changed[at + 28 :]
             )
-    with pytest.raises(UnreadableBundle, match="claim to be larger than the file"):
+    with pytest.raises(UnreadableBundle, match="members are larger than the file"):
         verify_bytes(changed)
 
 
@@ -71,22 +71,22 @@ def test_members_that_share_their_bytes_are_refused_before_they_are_read(bundle:
     [
         (b'<!DOCTYPE a [<!ENTITY x "xx">]><a>&x;</a>', "document type declaration"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type declaration"),
-        (b"<a><b></a>", "it is no XML: mismatched tag in line 1"),
-        (b"", "it is no XML: no element found in line 1"),
+        (b"<a><b></a>", "it is not valid XML: mismatched tag in line 1"),
+        (b"", "it is not valid XML: no element found in line 1"),
     ],
 )
-def test_xml_that_no_document_of_ours_is_is_refused(document: bytes, message: str) -> None:
+def test_iter_elements_with_invalid_xml_is_refused(document: bytes, message: str) -> None:
     with pytest.raises(UnreadableBundle, match=message):
         list(iter_elements([document], "a"))
 
 
 @pytest.mark.parametrize("encoding", ["aTF-8", "utf-7", "shift_jis", "ISO-8859-1"])
-def test_the_encoding_that_xml_claims_is_not_asked_for(encoding: str) -> None:
+def test_iter_elements_ignores_declared_encoding(encoding: str) -> None:
     document = f'<?xml version="1.0" encoding="{encoding}"?><a>é</a>'.encode()
     assert [element.text for element in iter_elements([document], "a")] == ["é"]
 
 
-def test_elements_come_whole_and_one_at_a_time_whatever_the_parts() -> None:
+def test_iter_elements_yields_whole_elements_from_any_parts() -> None:
     document = b'<r xmlns="urn:x"><row a="1"><c>one</c><row/></row><other/><row>two</row></r>'
     for size in (1, 7, len(document)):
         parts = [document[at : at + size] for at in range(0, len(document), size)]
@@ -108,7 +108,7 @@ def build_workbook(sheet: bytes) -> bytes:
     )
 
 
-def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
+def test_sheet_rows_reads_every_form_of_cell() -> None:
     sheet = (
         b'<row><c r="A1" t="inlineStr"><is><t>in_x005F_x0041_line</t></is></c><c r="C1" t="s"><v>0</v></c>'
         b'<c r="AA1"><v>1.5</v></c><c r="AB1"/></row>'
@@ -119,17 +119,17 @@ def test_a_workbooks_cells_are_read_in_each_of_their_spellings() -> None:
 @pytest.mark.parametrize(
     ("sheet", "message"),
     [
-        (b'<row><c r="A1" t="s"><v>7</v></c></row>', "it is no workbook"),
-        (b'<row><c r="A1" t="s"><v>x</v></c></row>', "it is no workbook"),
-        (b'<row><c r="1"><v>1</v></c></row>', "a cell does not say where it stands"),
+        (b'<row><c r="A1" t="s"><v>7</v></c></row>', "it is not a workbook"),
+        (b'<row><c r="A1" t="s"><v>x</v></c></row>', "it is not a workbook"),
+        (b'<row><c r="1"><v>1</v></c></row>', "a cell has no reference"),
     ],
 )
-def test_a_workbook_of_nonsense_is_refused(sheet: bytes, message: str) -> None:
+def test_sheet_rows_with_invalid_workbook_is_refused(sheet: bytes, message: str) -> None:
     with pytest.raises(UnreadableBundle, match=message):
         list(parsers.sheet_rows(build_workbook(sheet), "Lines"))
 
 
-def test_a_workbook_that_unpacks_to_more_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sheet_rows_with_too_large_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "MAX_PART_BYTES", 1_000_000)
     with pytest.raises(UnreadableBundle, match=r"xl/s\.xml unpacks to more than 1000000 bytes"):
         list(parsers.sheet_rows(build_workbook(b"<row/>" * 1_000_000), "Lines"))
@@ -139,24 +139,24 @@ def test_a_workbook_that_unpacks_to_more_than_allowed_is_refused(monkeypatch: py
 @pytest.mark.parametrize(
     "body", [b"", b"\xff\xfe\x00", b"{}", b"[]", b'{"lines":[1]}', b'{"lines":{}}', b"PK\x03\x04" * 9, b'a,"b\n']
 )
-def test_no_reader_fails_but_in_a_sentence(kind: str, body: bytes) -> None:
+def test_readers_with_invalid_body_raise_unreadable_bundle(kind: str, body: bytes) -> None:
     with suppress(UnreadableBundle):
         assert list(READERS[kind](body)) == []
 
 
-def test_a_pdf_whose_filter_does_not_exist_is_reported_alone(
+def test_pdf_with_unknown_filter_is_reported_without_logs(
     bundle: Bundle, verify_bytes: Verify, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = "0001-U1/commercial_customs_invoice.pdf"
     changed = bundle[path].replace(b"/FlateDecode", b"/FlateDecodf")
     found = list_failures(verify_bytes(bundle.with_({path: changed})))
-    assert found[path] == "it is no PDF that can be read: NotImplementedError"
+    assert found[path] == "it is not a readable PDF: NotImplementedError"
     assert caplog.records == []
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"%PDF-1.7\n", b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF"]
 )
-def test_a_pdf_without_its_data_is_reported(body: bytes) -> None:
+def test_pdf_without_its_attachment_is_reported(body: bytes) -> None:
     with pytest.raises(UnreadableBundle):
         attached_file(body, "commercial_customs_invoice.json")

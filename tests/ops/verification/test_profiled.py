@@ -1,4 +1,4 @@
-"""A broker's own file in the bundle: named by the message alone, and held to it."""
+"""A document of a broker's profile in the bundle: only the message names it, and its hash is checked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ PROFILE = json.loads((Path(__file__).resolve().parents[3] / "examples" / "profil
 FILE = "0001-U1/entry_import.csv"
 
 
-def test_a_brokers_own_file_is_in_the_bundle_and_cannot_be_changed(
-    sqlite_url: str, tmp_path: Path, verify_bytes: Verify
-) -> None:
-    # The broker is told of no other document: that it has a profile says that it wants this one.
+def test_changed_profile_document_is_reported(sqlite_url: str, tmp_path: Path, verify_bytes: Verify) -> None:
+    # The broker receives no other document; its profile says that it wants this one.
     broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
     with closing(open_runtime_with_partners(sqlite_url, tmp_path, broker)) as runtime:
         raw = pack_bundle(runtime, execute_to_handoff(runtime, factories.plan()))

@@ -1,4 +1,4 @@
-"""Tables give their treatment back, those of an older release too, which had an apostrophe before every formula sign."""
+"""The treatment can be read from tables, also of an older release, which put an apostrophe before every formula sign."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def workbook(invoice: Invoice, written: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "older xlsx"])
-def test_a_table_gives_the_treatment_back(kind: str) -> None:
+def test_tables_give_the_treatment(kind: str) -> None:
     invoice = build_cold_store_invoice()
     (line,) = {
         "csv": lambda: list(csv_lines(invoice_csv(invoice))),
@@ -52,7 +52,7 @@ def test_a_table_gives_the_treatment_back(kind: str) -> None:
     assert line.recomputed == line.stated
 
 
-def test_a_table_with_other_apostrophes_than_either_release_writes_is_not_the_invoice() -> None:
+def test_table_with_other_apostrophes_differs() -> None:
     invoice = build_cold_store_invoice()
     body = workbook(invoice, lambda cell: cell.replace("; -18", "; ''-18"))
     (line,) = xlsx_lines(body)

@@ -1,4 +1,4 @@
-"""Where a drill may be held: nowhere that somebody else has to do with, and nothing of it is left."""
+"""A drill uses only databases and message brokers that nothing else uses, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def publish_message(url: str, queue: str) -> None:
 
 @pytest.fixture(params=["redis", "rabbitmq"])
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """An empty message broker of either kind."""
+    """Return the URL of an empty message broker of either kind."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     return server.fresh_url()
 
 
-def test_served_place_is_a_database_of_its_own_and_leaves_nothing(broker_url: str, postgres_server: PostgreSQL) -> None:
+def test_server_environment_has_own_database_and_leaves_nothing(broker_url: str, postgres_server: PostgreSQL) -> None:
     before = databases(postgres_server)
-    made = environment.server_environment(postgres_server.url, broker_url)
+    created = environment.server_environment(postgres_server.url, broker_url)
     (name,) = databases(postgres_server) - before
     assert name.startswith("exports_drill_")
-    assert made.database_url.endswith(f"/{name}")
-    assert made.stack in {"PostgreSQL, Redis", "PostgreSQL, RabbitMQ"}
+    assert created.database_url.endswith(f"/{name}")
+    assert created.stack in {"PostgreSQL, Redis", "PostgreSQL, RabbitMQ"}
     publish_message(broker_url, "exports.steps")
-    made.remove()
+    created.remove()
     assert databases(postgres_server) == before
-    assert not made.folder.exists()
+    assert not created.folder.exists()
     assert not environment.broker_in_use(Settings(broker_url=SecretStr(broker_url)))
 
 
-def test_message_broker_that_somebody_uses_is_left_alone(broker_url: str, postgres_server: PostgreSQL) -> None:
+def test_server_environment_with_used_broker_is_refused(broker_url: str, postgres_server: PostgreSQL) -> None:
     publish_message(broker_url, "exports.steps")
     before = databases(postgres_server)
     with pytest.raises(DrillFailed, match="in use; give an empty one"):
@@ -64,53 +64,60 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
 @pytest.mark.parametrize(
     ("database_url", "broker_url", "error", "says"),
     [
-        ("nonsense", "nonsense", DrillFailed, "--database-url names no PostgreSQL"),
-        ("postgresql://host:port/postgres", "redis://127.0.0.1:9/0", DrillFailed, "--database-url names no PostgreSQL"),
-        (NOWHERE, "redis://127.0.0.1:port/0", DrillFailed, "--broker-url names no message broker"),
-        (NOWHERE, "amqp://[", DrillFailed, "--broker-url names no message broker"),
-        ("sqlite:///here.db", "redis://127.0.0.1:9/0", DrillFailed, "--database-url names no PostgreSQL"),
-        (NOWHERE, "memory://", DrillFailed, "--broker-url names no message broker"),
-        (NOWHERE, "kafka://127.0.0.1:9", DrillFailed, "--broker-url names no message broker"),
+        ("nonsense", "nonsense", DrillFailed, "--database-url must name a PostgreSQL server"),
+        (
+            "postgresql://host:port/postgres",
+            "redis://127.0.0.1:9/0",
+            DrillFailed,
+            "--database-url must name a PostgreSQL server",
+        ),
+        (NOWHERE, "redis://127.0.0.1:port/0", DrillFailed, "--broker-url must name a message broker"),
+        (NOWHERE, "amqp://[", DrillFailed, "--broker-url must name a message broker"),
+        ("sqlite:///here.db", "redis://127.0.0.1:9/0", DrillFailed, "--database-url must name a PostgreSQL server"),
+        (NOWHERE, "memory://", DrillFailed, "--broker-url must name a message broker"),
+        (NOWHERE, "kafka://127.0.0.1:9", DrillFailed, "--broker-url must name a message broker"),
         (NOWHERE, "redis://127.0.0.1:9/0", MessageBrokerDown, "did not answer"),
         (NOWHERE, "amqp://drill:1@127.0.0.1:9/", MessageBrokerDown, "did not answer"),
     ],
 )
-def test_address_that_is_none_is_refused(database_url: str, broker_url: str, error: type[Exception], says: str) -> None:
+def test_server_environment_with_invalid_address_is_refused(
+    database_url: str, broker_url: str, error: type[Exception], says: str
+) -> None:
     with pytest.raises(error, match=says):
         environment.server_environment(database_url, broker_url)
 
 
-def test_database_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
+def test_server_environment_without_database_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it replaces a server
     monkeypatch.setattr(environment, "broker_in_use", unused)
     for address in (NOWHERE, f"{NOWHERE}?nonsense=1"):
         with pytest.raises(DrillFailed, match="PostgreSQL does not answer"):
             environment.server_environment(address, "redis://127.0.0.1:9/0")
 
 
-def test_database_that_may_not_be_created_is_reported(
+def test_server_environment_without_right_to_create_database_is_refused(
     postgres_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it stands in for a server
+    unused: Callable[[Settings], bool] = lambda _: False  # noqa: E731 - it replaces a server
     monkeypatch.setattr(environment, "broker_in_use", unused)
     theirs = postgres_server.fresh_url(owner=OWNER)
-    with pytest.raises(DrillFailed, match="PostgreSQL makes no database: permission denied"):
+    with pytest.raises(DrillFailed, match="PostgreSQL cannot create a database: permission denied"):
         environment.server_environment(theirs, "redis://127.0.0.1:9/0")
 
 
-def test_what_is_kept_is_said_to_be_where_it_is(tmp_path: Path) -> None:
+def test_kept_notice_names_all_places_without_password(tmp_path: Path) -> None:
     here = environment.DrillEnvironment(tmp_path, f"sqlite:///{tmp_path / 'exports.db'}")
     assert here.kept_notice == f"Its database, documents and logs are kept in {tmp_path}."
     there = environment.DrillEnvironment(
         tmp_path, "postgresql://me:canary@host/exports_drill_1", "redis://:canary@host/0"
     )
-    assert "Its database exports_drill_1 is kept on the server" in there.kept_notice
+    assert "Its database exports_drill_1 and its queues are kept on their servers" in there.kept_notice
     assert "canary" not in there.kept_notice
 
 
-def test_embedded_place_needs_no_server() -> None:
-    made = environment.embedded_environment()
-    assert made.stack == "SQLite, embedded"
-    assert made.folder.is_dir()
-    made.remove()
-    assert not made.folder.exists()
+def test_embedded_environment_needs_no_server() -> None:
+    created = environment.embedded_environment()
+    assert created.stack == "SQLite, embedded"
+    assert created.folder.is_dir()
+    created.remove()
+    assert not created.folder.exists()

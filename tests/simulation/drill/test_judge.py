@@ -1,4 +1,4 @@
-"""The drill's judge, against histories in which one thing is wrong: each is found, and nothing else."""
+"""The judge finds each single fault in a history, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MESSAGES = {"m1": HANDOFF_READY, "m2": PACKAGE_RECORDED, "m3": PACKAGE_RECORDED,
 
 
 def build_sound_history() -> DrillHistory:
-    """Two exports of two packages each, struck once, of which everything is there once."""
-    submissions, receipts, exports, events, documents, owed = [], [], [], [], [], []
+    """Return a history of two exports with two packages each and one kill, without any fault."""
+    submissions, receipts, exports, events, documents, deliveries = [], [], [], [], [], []
     for number, export_id in enumerate(("ex_1", "ex_2"), start=1):
         submissions.append(
             SubmittedPlan(f"batch-{number}", 2, 0.5, requests=3, export_ids=[export_id, export_id], answered_at=1.0)
@@ -41,25 +41,25 @@ def build_sound_history() -> DrillHistory:
         ]
         for seconds, (message, kind) in enumerate(MESSAGES.items(), start=2):
             receipts.append(PartnerMessage(seconds, f"{export_id}-{message}", kind, export_id))
-            owed.append(StoredDelivery(export_id, f"{export_id}-{message}", "delivered"))
+            deliveries.append(StoredDelivery(export_id, f"{export_id}-{message}", "delivered"))
     return DrillHistory(
         submissions,
         receipts,
         [Kill(1.5, "service", 1.9)],
-        StoredState(exports, events, documents, owed),
+        StoredState(exports, events, documents, deliveries),
         {"ex_1": "executed", "ex_2": "executed"},
         6.0,
     )
 
 
 def change_stored(**changes: Callable[[list[Any]], list[Any]]) -> DrillHistory:
-    """The sound history with rows of the database changed."""
+    """Return the sound history with changed rows of the database."""
     history = build_sound_history()
     rows: dict[str, Any] = {name: change([*getattr(history.stored, name)]) for name, change in changes.items()}
     return replace(history, stored=replace(history.stored, **rows))
 
 
-def test_history_in_which_all_is_there_once_is_sound() -> None:
+def test_judge_history_without_fault_is_sound() -> None:
     found = judge_history(build_sound_history())
     assert (found.lost, found.duplicated, found.sound, found.redelivered) == ([], [], True, 0)
 
@@ -77,23 +77,23 @@ def end_without_messages() -> DrillHistory:
 def miss_a_package() -> DrillHistory:
     history = build_sound_history()
     gone = replace(history, received=[each for each in history.received if each.message_id != "ex_1-m3"])
-    owed = [each for each in history.stored.deliveries if each.message_id != "ex_1-m3"]
-    return replace(gone, stored=replace(history.stored, deliveries=owed))
+    deliveries = [each for each in history.stored.deliveries if each.message_id != "ex_1-m3"]
+    return replace(gone, stored=replace(history.stored, deliveries=deliveries))
 
 
 LOST: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
     "not stored": (
         lambda: change_stored(exports=lambda rows: rows[1:]),
-        ["ex_1: was accepted and is not in the database"],
+        ["ex_1: was accepted but is not in the database"],
     ),
     "not executed": (
         lambda: change_stored(exports=lambda rows: [StoredExport("ex_1", "batch-1", "failed", "no store"), rows[1]]),
-        ["ex_1: was accepted and is failed: no store"],
+        ["ex_1: was accepted but is failed: no store"],
     ),
-    "never accepted": (never_answered, ["batch-3: was never accepted, asked 7 times"]),
-    "says otherwise": (
+    "never accepted": (never_answered, ["batch-3: was never accepted, in 7 requests"]),
+    "other state in the API": (
         lambda: replace(build_sound_history(), inspected={"ex_1": "executing", "ex_2": "executed"}),
-        ["ex_1: is executed and the API says executing"],
+        ["ex_1: is executed but the API says executing"],
     ),
     "event gone": (
         lambda: change_stored(events=lambda rows: [row for row in rows if row.seq != 2 or row.export_id != "ex_1"]),
@@ -103,22 +103,22 @@ LOST: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
         lambda: change_stored(
             documents=lambda rows: [StoredDocument("ex_1", "cci_pdf of unit 1", is_intact=False), *rows[1:]]
         ),
-        ["ex_1: has lost its document cci_pdf of unit 1"],
+        ["ex_1: lost its document cci_pdf of unit 1"],
     ),
     "message gone": (
         end_without_messages,
-        [f"ex_1: has told 0 of 1 {EXPORT_EXECUTED}", "ex_1: message ex_1-m4 is delivered and reached nobody"],
+        ["ex_1: message ex_1-m4 is delivered and did not arrive", f"ex_1: sent 0 of 1 {EXPORT_EXECUTED}"],
     ),
-    "message never owed": (miss_a_package, [f"ex_1: has told 1 of 2 {PACKAGE_RECORDED}"]),
+    "message not enqueued": (miss_a_package, [f"ex_1: sent 1 of 2 {PACKAGE_RECORDED}"]),
     "message not recorded": (
         lambda: change_stored(deliveries=lambda rows: [StoredDelivery("ex_1", "ex_1-m1", "dead"), *rows[1:]]),
-        ["ex_1: message ex_1-m1 has arrived and is dead"],
+        ["ex_1: message ex_1-m1 arrived but is dead"],
     ),
 }
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_what_is_lost_is_found(name: str) -> None:
+def test_judge_history_finds_what_is_lost(name: str) -> None:
     make, sentences = LOST[name]
     found = judge_history(make())
     assert ([str(each) for each in found.lost], [*found.duplicated]) == (sentences, [])
@@ -128,8 +128,8 @@ def test_what_is_lost_is_found(name: str) -> None:
 def notify_twice() -> DrillHistory:
     history = build_sound_history()
     twice = [*history.received, PartnerMessage(6, "ex_2-m5", HANDOFF_READY, "ex_2")]
-    owed = [*history.stored.deliveries, StoredDelivery("ex_2", "ex_2-m5", "delivered")]
-    return replace(history, received=twice, stored=replace(history.stored, deliveries=owed))
+    deliveries = [*history.stored.deliveries, StoredDelivery("ex_2", "ex_2-m5", "delivered")]
+    return replace(history, received=twice, stored=replace(history.stored, deliveries=deliveries))
 
 
 def answer_twice() -> DrillHistory:
@@ -153,32 +153,32 @@ DUPLICATED: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
         lambda: change_stored(documents=lambda rows: [*rows, rows[-1]]),
         ["ex_2: has manifest of unit 1 2 times"],
     ),
-    "said under two ids": (notify_twice, [f"ex_2: has told 2 {HANDOFF_READY} where 1 were due"]),
-    "message of nobody": (
+    "message under two ids": (notify_twice, [f"ex_2: sent 2 {HANDOFF_READY}, but 1 were due"]),
+    "message not in the database": (
         lambda: replace(
             build_sound_history(),
             received=[*build_sound_history().received, PartnerMessage(6, "m9", "exports.handoff.overdue.v1", "ex_2")],
         ),
-        ["ex_2: sent message m9, which it did not owe"],
+        ["ex_2: sent message m9, which is not in the database"],
     ),
 }
 
 
 @pytest.mark.parametrize("name", DUPLICATED)
-def test_what_is_doubled_is_found(name: str) -> None:
+def test_judge_history_finds_what_is_duplicated(name: str) -> None:
     make, sentences = DUPLICATED[name]
     found = judge_history(make())
     assert ([*found.lost], [str(each) for each in found.duplicated]) == ([], sentences)
     assert (found.exports_lost, found.exports_duplicated, found.sound) == (0, 1, False)
 
 
-def test_batch_that_is_two_exports_is_doubled() -> None:
+def test_judge_history_with_two_exports_of_a_batch_finds_duplicate() -> None:
     assert [str(each) for each in judge_history(answer_twice()).duplicated if each.about == "batch-2"] == [
-        "batch-2: was answered with 2 exports"
+        "batch-2: was answered with 2 different exports"
     ]
 
 
-def test_message_that_came_again_under_its_id_is_counted_and_no_fault() -> None:
+def test_judge_history_counts_repeated_message_without_fault() -> None:
     history = build_sound_history()
     found = judge_history(replace(history, received=[*history.received, history.received[0]]))
     assert (found.sound, found.redelivered) == (True, 1)

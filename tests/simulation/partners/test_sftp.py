@@ -1,4 +1,4 @@
-"""The bundled SFTP servers: the connection test passes the good one, and stops at its stage of each that does wrong."""
+"""The connection test passes the good simulated SFTP server, and stops at the right stage for each fault."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def run_test(folder: Path, fault: FileFault | None = None) -> list[Stage]:
         return list(SftpChannel(settings).test(MESSAGE, target))
 
 
-def test_the_good_one_passes_every_stage_and_has_the_test_event(tmp_path: Path) -> None:
-    made = run_test(tmp_path)
-    assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
+def test_connection_test_without_fault_passes_and_delivers_test_event(tmp_path: Path) -> None:
+    stages = run_test(tmp_path)
+    assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in STAGES]
     assert (tmp_path / "out" / "cnt_1" / "message.json").read_bytes() == MESSAGE.body
 
 
 @pytest.mark.parametrize(("fault", "stage", "remedy"), BAD)
-def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
+def test_connection_test_with_fault_stops_at_its_stage_with_a_remedy(
     tmp_path: Path, fault: FileFault, stage: str, remedy: str
 ) -> None:
     *passed, last = run_test(tmp_path, fault)
@@ -52,5 +52,5 @@ def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
     assert [each.name for each in (*passed, last)] == STAGES[: len(passed) + 1]
 
 
-def test_every_way_to_do_wrong_is_tried() -> None:
+def test_all_faults_are_tested() -> None:
     assert [row[0] for row in BAD] == list(FILE_FAULTS)

@@ -1,4 +1,4 @@
-"""The bundled mail servers: the connection test passes the good one, and stops at its stage of each that does wrong."""
+"""The connection test passes the good simulated mail server, and stops at the right stage for each fault."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def run_test(folder: Path, fault: MailFault | None = None) -> list[Stage]:
         return list(EmailChannel(settings, trusted=lambda: believed).test(MESSAGE, TARGET))
 
 
-def test_the_good_one_passes_every_stage_and_keeps_the_mail(tmp_path: Path) -> None:
-    made = run_test(tmp_path)
-    assert [(stage.name, stage.passed) for stage in made] == [(name, True) for name in STAGES]
+def test_connection_test_without_fault_passes_and_stores_the_mail(tmp_path: Path) -> None:
+    stages = run_test(tmp_path)
+    assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in STAGES]
     (kept,) = tmp_path.glob("*.eml")
     assert message_from_bytes(kept.read_bytes(), policy=default)["Subject"] == "Connection test"
 
 
 @pytest.mark.parametrize(("fault", "stage", "remedy"), BAD)
-def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
+def test_connection_test_with_fault_stops_at_its_stage_with_a_remedy(
     tmp_path: Path, fault: MailFault, stage: str, remedy: str
 ) -> None:
     *passed, last = run_test(tmp_path, fault)
@@ -64,5 +64,5 @@ def test_each_that_does_wrong_is_found_at_its_stage_with_a_remedy(
     assert not list(tmp_path.glob("*.eml"))
 
 
-def test_every_way_to_do_wrong_is_tried() -> None:
+def test_all_faults_are_tested() -> None:
     assert [row[0] for row in BAD] == list(MAIL_FAULTS)

@@ -49,8 +49,8 @@ FAST_SETTINGS: Final = {
 }
 
 DIED: Final = (
-    "render_documents was begun {} times, and each time its worker came to an end before it could say why: it was killed,"
-    " crashed, ran out of memory or out of time; the workers' logs of then say more"
+    "render_documents was started {} times, and its worker died each time without recording a reason: it was killed,"
+    " crashed, or ran out of memory or time; see the workers' logs of that time"
 )
 #: The poison, and what is said of it when it is set aside.
 REASONS: Final = {
