@@ -1,4 +1,4 @@
-"""What every test may ask for: servers, a migrated database, a whole stack; and what none may do: leave this machine."""
+"""Fixtures for all tests: servers, a migrated database, a whole stack. A guard keeps the tests on this machine."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ SERVER_FIXTURES: Final = frozenset(
 )
 SERVERS = pytest.mark.servers
 
-#: A module of tests that reads the machine's clock by itself. What reads it by the code under test is marked there.
+#: Finds test modules that read the clock directly. Tests of code that reads it carry the mark themselves.
 _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 
-#: The role that owns the tables of a stack.
+#: The role that owns a stack's tables.
 OWNER: Final = "exports"
 
-#: What every process of a stack seals partners' secrets under.
-SECRET_KEY: Final = "the tests' own secret key, known to all"  # noqa: S105 - it guards nothing
+#: The key that encrypts partners' secrets in every process of a stack.
+SECRET_KEY: Final = "the tests' own secret key, known to all"  # noqa: S105 - it protects nothing
 
 
 def pytest_configure() -> None:
-    """Give the tests settings of their own and keep them on this machine."""
+    """Give the tests their own settings and keep them on this machine."""
     for name in [*os.environ]:
         if name.startswith("EXPORTS_") or name in {"DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL"}:
             del os.environ[name]
     Settings.model_config["env_file"] = None
-    # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start as well.
+    # A shell that starts the tests in the background makes them and all their processes ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(_loopback_only)
-    # A thread that outlives its test must not write into what another test reads as a command's answer.
+    # A thread that outlives its test must not write into output that another test reads as a command's answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
-    # How long one example takes says how busy the machine is, not whether the code is right.
+    # The duration of an example shows how busy the machine is, not whether the code is right.
     hypothesis.settings.register_profile("project", deadline=None, print_blob=True, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("project")
 
@@ -70,7 +70,7 @@ def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs a server and what reads the clock, so that `-m "not servers"` and `-m clock` find it."""
+    """Mark tests that need a server or read the clock, for `-m "not servers"` and `-m clock`."""
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
     if _reads_the_clock(item.path):
@@ -83,7 +83,7 @@ def _reads_the_clock(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless it is asked for by its mark."""
+    """Leave out tests that take minutes, unless `-m` asks for them."""
     if "long" in str(config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures and seeds that tests noted with `record_property`, of those that passed as well."""
+    """Print the figures and seeds that tests noted with `record_property`, also those of passed tests."""
     reports = [
         each for found in terminalreporter.stats.values() for each in found if isinstance(each, pytest.TestReport)
     ]
@@ -105,20 +105,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def see_all_rows() -> Iterator[None]:
-    """Whose rows are seen is known to the thread: a test that acts for one account leaves that to no other test."""
+    """Show each test all rows. The visible account belongs to the thread: without this it would reach the next test."""
     with tenancy.account_scope(tenancy.ALL_ACCOUNTS):
         yield
 
 
 @pytest.fixture(autouse=True)
 def check_messages() -> Iterator[None]:
-    """Fail the test that makes a message which its published schema does not describe."""
+    """Fail a test that makes a message which does not match its published schema."""
     with sent.watch_messages():
         yield
 
 
 def skip_or_fail(what: str) -> NoReturn:
-    """Skip the test for want of what is not installed here; in CI, where all of it is, fail it."""
+    """Skip the test if a program is not installed here. In CI, which has them all, fail it."""
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
@@ -138,12 +138,12 @@ class OwnServer(Protocol):
     """Starts a server that no other test sees."""
 
     def __call__(self, kind: type[S], *given: Any, **settings: Any) -> S:
-        """Return the running server; it ends with the test."""
+        """Return the running server; it stops after the test."""
 
 
 @pytest.fixture
 def own_server() -> Iterator[OwnServer]:
-    """Servers for this test alone: to kill, freeze and flush."""
+    """Servers only for this test, to kill, freeze and flush."""
     with ExitStack() as servers:
 
         def start(kind: type[S], *given: Any, **settings: Any) -> S:
@@ -154,28 +154,28 @@ def own_server() -> Iterator[OwnServer]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
-    """A Redis of the tests' own, shared by all; to break one, ask for `own_server`."""
+    """A Redis that all tests share; to break one, use `own_server`."""
     with _start_own_server(Redis) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitMQ]:
-    """A RabbitMQ of the tests' own, shared by all."""
+    """A RabbitMQ that all tests share."""
     with _start_own_server(RabbitMQ) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgreSQL]:
-    """A PostgreSQL of the tests' own, shared by all."""
+    """A PostgreSQL that all tests share."""
     with _start_own_server(PostgreSQL) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def pgbouncer_server(postgres_server: PostgreSQL) -> Iterator[PgBouncer]:
-    """A PgBouncer of the tests' own, which pools transactions before the shared PostgreSQL."""
+    """A PgBouncer that pools transactions in front of the shared PostgreSQL."""
     with _start_own_server(PgBouncer, postgres_server) as server:
         yield server
 
@@ -188,7 +188,7 @@ def _migrate(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied."""
+    """A migrated SQLite file to copy."""
     path = tmp_path_factory.mktemp("template") / "exports.db"
     _migrate(f"sqlite:///{path}")
     return path
@@ -196,7 +196,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgreSQL) -> str:
-    """The name of a migrated PostgreSQL database, to be copied; its tables are owned by a role that is no superuser."""
+    """The name of a migrated PostgreSQL database to copy; the owner of its tables is not a superuser."""
     url = postgres_server.fresh_url(owner=OWNER)
     _migrate(url)
     return url.rsplit("/", 1)[1]
@@ -204,13 +204,13 @@ def postgres_template(postgres_server: PostgreSQL) -> str:
 
 @pytest.fixture
 def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """A migrated, empty SQLite database of this test's own."""
+    """A migrated, empty SQLite database for this test."""
     return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A migrated, empty database of this test's own, on each database that we promise."""
+    """A migrated, empty database for this test, on each supported database."""
     if request.param == "sqlite":
         return str(request.getfixturevalue("sqlite_url"))
     server: PostgreSQL = request.getfixturevalue("postgres_server")
@@ -219,7 +219,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
 def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database without a single table, on each database that we promise: what the migrations start from."""
+    """A database without tables, on each supported database: the start of the migrations."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'bare.db'}"
     server: PostgreSQL = request.getfixturevalue("postgres_server")
@@ -228,7 +228,7 @@ def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @dataclass(frozen=True)
 class Stack:
-    """A migrated database, a message broker and an artifact folder, all empty and of one test's own."""
+    """A migrated database, a message broker and an artifact folder, all empty and for one test."""
 
     name: str
     database_url: str
@@ -237,12 +237,12 @@ class Stack:
 
     @property
     def embedded(self) -> bool:
-        """Whether the message broker lives inside the process, so that one process must be everything."""
+        """Whether the message broker lives inside the process, so that one process must do everything."""
         return self.broker_url.startswith("memory:")
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process of ours needs in its environment to run on this stack."""
+        """Return the environment variables that a process needs to run on this stack."""
         return {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
@@ -252,7 +252,7 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        """The same for code in this process."""
+        """Return the same settings for code in this process."""
         return Settings.model_validate(
             {
                 "database_url": self.database_url,
@@ -271,21 +271,21 @@ class Stack:
     ]
 )
 def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
-    """Each of the three stacks that we promise."""
+    """Each of the three supported stacks."""
     artifacts_url = f"file:{tmp_path / 'artifacts'}"
     if request.param == "sqlite-memory":
-        # What lives in this process outlives a test: here is what a fresh process would see.
+        # State in this process outlives a test; clear it as for a fresh process.
         memory.Channel.queues.clear()
         memory.Transport.global_state.clear()
         return Stack(request.param, request.getfixturevalue("sqlite_url"), "memory://", artifacts_url)
     message_broker: Redis | RabbitMQ = request.getfixturevalue(f"{request.param.removeprefix('postgres-')}_server")
     postgres: PostgreSQL = request.getfixturevalue("postgres_server")
-    # As an installation has it: no superuser, who would walk through the walls between accounts.
+    # As in an installation the owner is not a superuser: row-level security does not hold a superuser.
     database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"), owner=OWNER)
     return Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)
 
 
 @pytest.fixture
 def treat_as_internet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the endpoints of this machine for ones of the internet, of whose answers something is kept."""
+    """Treat the endpoints of this machine as internet endpoints, so that parts of their answers are kept."""
     monkeypatch.setattr(GuardedNetwork, "is_internal", False)

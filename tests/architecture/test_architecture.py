@@ -1,4 +1,4 @@
-"""The rules of the workflow harness that reading the source can check; each test fails as well when there is nothing to read."""
+"""Rules of the code base that a reading of the source can check. Each test also fails if there is nothing to read."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from jinja2 import StrictUndefined, UndefinedError, meta, nodes
 from pipeline.core import templating
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("config", "pipeline", "tasks")
+SOURCE_FOLDERS = ("config", "pipeline", "tasks")
 TEMPLATES = ROOT / "templates"
 JINJA_SUFFIXES = {".html", ".txt", ".xml", ".md"}
 
-#: Names that say nothing: a file is a noun of the trade.
+#: Empty names: a file is named by a noun of the trade.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "services", "misc"}
 
-#: Where the present instant may be asked for. Below the edge time is an argument.
+#: Files that may read the clock. Elsewhere the time is an argument.
 CLOCKS = {
     "pipeline/core/db.py": "utc_now, the clock that is handed down",
-    "pipeline/core/ids.py": "ids sort by time",
-    "pipeline/deliveries/channels/email.py": "the mail says when this attempt was made",
-    "pipeline/deliveries/channels/http_client.py": "a Retry-After that names an instant is measured from now",
-    "pipeline/deliveries/channels/webhook.py": "the signature tells when this attempt was made",
+    "pipeline/core/ids.py": "ids contain the time",
+    "pipeline/deliveries/channels/email.py": "the mail carries the time of the attempt",
+    "pipeline/deliveries/channels/http_client.py": "a Retry-After that is a date is measured from now",
+    "pipeline/deliveries/channels/webhook.py": "the signature carries the time of the attempt",
 }
 
-#: Where a float is made, and why it is not money.
+#: Files that make a float, and what the float is; it is never money.
 FLOATS = {
     "pipeline/core/db.py": "seconds",
     "pipeline/interfaces/api/headers.py": "seconds",
@@ -41,27 +41,27 @@ FLOATS = {
     "pipeline/deliveries/connection_tests.py": "milliseconds",
 }
 
-#: Who moves which machine.
+#: Files that change a state, and of what.
 MACHINES = {
     "pipeline/exports/transitions.py": "exports",
     "pipeline/workflow/engine.py": "steps",
-    "pipeline/workflow/step_failures.py": "steps whose last attempt failed",
-    "pipeline/workflow/step_leases.py": "steps: who holds one",
-    "pipeline/workflow/interventions.py": "exports and steps, at an operator's word",
+    "pipeline/workflow/step_failures.py": "steps after a failed last attempt",
+    "pipeline/workflow/step_leases.py": "steps: their leases",
+    "pipeline/workflow/interventions.py": "exports and steps, by an operator",
     "pipeline/workflow/amendments.py": "steps of an export that a newer revision replaces",
-    "pipeline/deliveries/submissions.py": "broker submissions, at the broker's word",
+    "pipeline/deliveries/submissions.py": "broker submissions, by the broker's answers",
     "pipeline/deliveries/outbox.py": "deliveries",
-    "pipeline/deliveries/attempts.py": "deliveries: what came of sending",
+    "pipeline/deliveries/attempts.py": "deliveries: results of sending",
     "pipeline/accounts/partners.py": "partners",
 }
 
-#: Written once and never edited again: the length says nothing.
+#: Migrations are not edited again, so their length does not matter.
 HISTORY = "pipeline/ops/migrations/versions/"
 
 
-def list_sources(*rooms: str) -> list[Path]:
-    found = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
-    assert len(found) >= len(rooms), f"nothing to read in {rooms}"
+def list_sources(*folders: str) -> list[Path]:
+    found = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert len(found) >= len(folders), f"nothing to read in {folders}"
     return found
 
 
@@ -75,7 +75,7 @@ def parse_source(path: Path) -> ast.Module:
 
 
 def find_calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a file, with the dotted name of what is called as far as it has one."""
+    """Yield every call in a file with the dotted name of the called function, as far as it has one."""
     for node in ast.walk(parse_source(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -86,10 +86,10 @@ def locate(path: Path, node: ast.expr | ast.stmt) -> str:
 
 
 def files_that_call(names: Iterable[str]) -> dict[str, list[str]]:
-    """The files of the product that call one of `names` (the last part of a dotted name counts), and where."""
+    """Return the product files that call one of `names` (the last part of a dotted name counts), and where."""
     wanted = set(names)
     found: dict[str, list[str]] = {}
-    for path in list_sources(*ROOMS):
+    for path in list_sources(*SOURCE_FOLDERS):
         for called, node in find_calls(path):
             if called in wanted or ("." in called and "." + called.rsplit(".", 1)[1] in wanted):
                 found.setdefault(name_of(path), []).append(locate(path, node))
@@ -99,24 +99,24 @@ def files_that_call(names: Iterable[str]) -> dict[str, list[str]]:
 # Files
 
 
-@pytest.mark.parametrize("path", list_sources(*ROOMS, "tests", "examples"), ids=name_of)
-def test_file_is_one_sitting_and_opens_with_a_sentence(path: Path) -> None:
+@pytest.mark.parametrize("path", list_sources(*SOURCE_FOLDERS, "tests", "examples"), ids=name_of)
+def test_file_is_short_and_has_a_docstring(path: Path) -> None:
     lines = path.read_text().count("\n")
-    assert lines <= 400 or name_of(path).startswith(HISTORY), "split it along the nouns of the design"
+    assert lines <= 400 or name_of(path).startswith(HISTORY), "split the file along the nouns of the design"
     docstring = ast.get_docstring(parse_source(path))
-    assert docstring, f"{name_of(path)} does not say what it is"
+    assert docstring, f"{name_of(path)} has no docstring"
     first_paragraph = " ".join(docstring.split("\n\n")[0].split())
     assert first_paragraph.endswith((".", ":", "?")), first_paragraph
 
 
-def test_files_are_named_by_nouns_of_the_trade() -> None:
-    named = {name_of(path): path.stem for path in list_sources(*ROOMS, "tests", "examples")}
+def test_file_names_are_not_empty_words() -> None:
+    named = {name_of(path): path.stem for path in list_sources(*SOURCE_FOLDERS, "tests", "examples")}
     assert {name for name, stem in named.items() if stem in EMPTY_NAMES} == set()
 
 
 def test_only_settings_read_the_environment() -> None:
     readers = {}
-    for path in list_sources(*ROOMS):
+    for path in list_sources(*SOURCE_FOLDERS):
         for node in ast.walk(parse_source(path)):
             dotted = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             imported = (
@@ -128,17 +128,17 @@ def test_only_settings_read_the_environment() -> None:
     assert "BaseSettings" in (ROOT / "config/settings.py").read_text()
 
 
-def test_only_money_makes_decimals_and_rounds() -> None:
+def test_only_money_uses_decimals_and_rounding() -> None:
     assert files_that_call({"Decimal", "decimal.Decimal", ".quantize"}).keys() == {"pipeline/core/money.py"}
 
 
-def test_no_float_and_no_round_where_money_is() -> None:
+def test_floats_and_rounding_only_in_listed_files() -> None:
     found = files_that_call({"float", "round"})
     assert found
     assert found.keys() == FLOATS.keys(), found
 
 
-def test_time_is_an_argument_below_the_edge() -> None:
+def test_only_listed_files_read_the_clock() -> None:
     found = files_that_call(
         {"datetime.now", "datetime.datetime.now", "datetime.utcnow", "date.today", "time.time", "time.time_ns"}
     )
@@ -146,13 +146,13 @@ def test_time_is_an_argument_below_the_edge() -> None:
     assert found.keys() == CLOCKS.keys(), found
 
 
-def test_state_is_moved_only_where_its_machine_lives() -> None:
-    """A literal state in an UPDATE is somebody moving a machine that is not theirs, also by way of a function of his own."""
+def test_states_change_only_in_listed_files() -> None:
+    """A literal state in an UPDATE changes a state. So does a function that gets one."""
     movers = set()
     for path in list_sources("pipeline", "tasks"):
         for called, node in find_calls(path):
             states = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "state"]
-            made = called.rpartition(".")[2][:1].isupper()  # a row or a view is no move
+            made = called.rpartition(".")[2][:1].isupper()  # making a row or a view does not change a state
             if (called.endswith(".values") and states) or (
                 not made and any(each.endswith(".value") for each in states)
             ):
@@ -170,7 +170,7 @@ def jinja_templates() -> list[str]:
         for path in TEMPLATES.rglob("*")
         if path.suffix in JINJA_SUFFIXES and path.parent.name != "fonts"
     )
-    assert found, "there is no template to read"
+    assert found, "found no template"
     return found
 
 
@@ -179,7 +179,7 @@ def parse_template(name: str) -> nodes.Template:
 
 
 def find_rendered() -> dict[str, str]:
-    """The template names that code gives to render(), and where."""
+    """Return the template names that code passes to render(), and where."""
     found = {}
     for path in list_sources("pipeline"):
         for called, node in find_calls(path):
@@ -191,7 +191,7 @@ def find_rendered() -> dict[str, str]:
     return found
 
 
-def test_a_missing_fact_is_an_error_and_values_are_escaped() -> None:
+def test_templates_reject_missing_values_and_escape() -> None:
     environment = templating.environment()
     assert environment.undefined is StrictUndefined
     for name in jinja_templates():
@@ -200,7 +200,7 @@ def test_a_missing_fact_is_an_error_and_values_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("name", jinja_templates())
-def test_template_compiles_and_fails_without_its_facts(name: str) -> None:
+def test_template_compiles_and_fails_without_values(name: str) -> None:
     template = templating.environment().get_template(name)
     if meta.find_undeclared_variables(parse_template(name)):
         with pytest.raises(UndefinedError):
@@ -208,7 +208,7 @@ def test_template_compiles_and_fails_without_its_facts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", jinja_templates())
-def test_template_is_handed_finished_facts(name: str) -> None:
+def test_template_does_not_calculate(name: str) -> None:
     arithmetic = (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow)
     calculations = [node.lineno for node in parse_template(name).find_all(arithmetic)]
     filters = [
@@ -219,7 +219,7 @@ def test_template_is_handed_finished_facts(name: str) -> None:
     assert (calculations, filters) == ([], [])
 
 
-def test_templates_named_by_code_and_by_templates_exist() -> None:
+def test_named_templates_exist() -> None:
     there = set(jinja_templates())
     named = find_rendered()
     assert {name: place for name, place in named.items() if name not in there} == {}
@@ -227,7 +227,7 @@ def test_templates_named_by_code_and_by_templates_exist() -> None:
         assert set(meta.find_referenced_templates(parse_template(name))) <= there, name
 
 
-def test_every_template_is_used() -> None:
+def test_templates_are_all_used() -> None:
     included = {other for name in jinja_templates() for other in meta.find_referenced_templates(parse_template(name))}
     assert set(jinja_templates()) - included - find_rendered().keys() == set()
     in_code = "\n".join(path.read_text() for path in list_sources("pipeline"))

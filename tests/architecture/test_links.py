@@ -1,4 +1,4 @@
-"""Every link of a Markdown page leads to a file that is there, and to a heading of it."""
+"""Every link of a Markdown page leads to an existing file, and to an existing heading of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link to a part of the page may name: its headings as a forge writes them, and its own ids."""
+    """Return the anchors of a page: its headings as a forge writes them, and its own ids."""
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | {
@@ -27,7 +27,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """Return the links of the page that lead nowhere."""
+    """Return the broken links of a page."""
     found = []
     for name, part in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
         target = page.parent / name if name else page
@@ -37,11 +37,11 @@ def broken(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_page_has_no_broken_link(page: Path) -> None:
     assert broken(page) == []
 
 
-def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
+def test_broken_finds_a_broken_link(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A heading, `here`\n[a](#a-heading-here) [b](#none) [c](none.md) [d](https://example.com/none)\n")
     assert broken(page) == ["#none", "none.md#"]

@@ -1,7 +1,7 @@
-"""What bandit finds in the product, each with the reason why it may stay; and rules of our own that no linter has.
+"""Bandit's findings in the product, each with the reason why it may stay, and rules of ours that no linter has.
 
-The rules read the syntax tree and run with the tests, offline. Those that follow a value from place to place are semgrep's
-(`make semgrep`).
+The rules read the syntax tree and run offline with the tests. Semgrep (`make semgrep`) has the rules that follow a
+value from place to place.
 """
 
 from __future__ import annotations
@@ -15,44 +15,52 @@ from typing import Any, Final
 
 import pytest
 
-from tests.architecture.test_architecture import ROOMS, ROOT, find_calls, list_sources, locate, name_of, parse_source
+from tests.architecture.test_architecture import (
+    ROOT,
+    SOURCE_FOLDERS,
+    find_calls,
+    list_sources,
+    locate,
+    name_of,
+    parse_source,
+)
 
-#: (file, bandit's rule) -> why it may stay. One that is found no more must go from here.
+#: (file, bandit's rule) -> why it may stay. Remove an entry that bandit does not find any more.
 ACCEPTED: Final = {
     ("pipeline/deliveries/retry_policy.py", "B311"): "jitter spreads load and keeps no secret",
     ("pipeline/workflow/sweeper.py", "B311"): "the same",
     ("tasks/sweeper.py", "B311"): "the same",
     ("pipeline/client/retry.py", "B311"): "the same",
-    ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose that a token is derived for, not a token",
-    ("pipeline/interfaces/cli/init.py", "B105"): "the comment that stands above a key in a file, not a key",
+    ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose of a derived token, not a token",
+    ("pipeline/interfaces/cli/init.py", "B105"): "the comment above a key in a file, not a key",
     (
         "pipeline/interfaces/cli/processes.py",
         "B104",
-    ): "what the Procfile's web has always listened on; `HOST` names another",
-    ("pipeline/interfaces/cli/server.py", "B104"): "an address that is told from others, not one to listen on",
+    ): "the default of the Procfile's web; `HOST` changes it",
+    ("pipeline/interfaces/cli/server.py", "B104"): "an address to compare with, not to listen on",
     (
         "pipeline/customs/reference/loader.py",
         "B506",
-    ): "the loader is a SafeLoader of ours that also refuses doubled keys",
+    ): "our loader is a SafeLoader that also rejects duplicate keys",
     (
         "pipeline/core/templating.py",
         "B701",
-    ): "autoescape is a function: on for all but plain text; test_house holds it",
+    ): "autoescape is a function: on for all but plain text; test_architecture checks it",
     (
         "pipeline/documents/pdf/supervisor.py",
         "B404",
-    ): "the PDF engine lives in a process of its own, so that it can be ended",
+    ): "the PDF engine has its own process, so that we can stop it",
     (
         "pipeline/documents/pdf/supervisor.py",
         "B603",
-    ): "our own Python and a module of ours; no text of a caller is in it",
-    ("pipeline/simulation/drill/load.py", "B311"): "a seed makes the same drill again: repeatable, not unguessable",
+    ): "our own Python and module; it contains no text of a caller",
+    ("pipeline/simulation/drill/load.py", "B311"): "the seed repeats a drill; it need not be secret",
     ("pipeline/simulation/drill/runner.py", "B311"): "the same",
-    ("pipeline/simulation/drill/processes.py", "B404"): "the drill starts the service's own processes, to kill them",
-    ("pipeline/simulation/drill/processes.py", "B603"): "our own Python and modules of ours, on a scratch instance",
+    ("pipeline/simulation/drill/processes.py", "B404"): "the drill starts our own processes and kills them",
+    ("pipeline/simulation/drill/processes.py", "B603"): "our own Python and modules, on a scratch installation",
     ("pipeline/ops/migrations/row_security.py", "B608"): "names of our own tables, from the models",
 }
-#: The import of Element, which is the name of a type; what parses is pipeline/ops/verification/parsers.py, and it refuses a DTD.
+#: The import of Element, a type's name. The parser is pipeline/ops/verification/parsers.py; it rejects a DTD.
 ELEMENT_ONLY: Final = "B405"
 
 
@@ -61,8 +69,8 @@ def run_semgrep(*paths: str) -> Any:
     return json.loads(subprocess.run(scan, cwd=ROOT, capture_output=True, text=True, check=False).stdout)
 
 
-def test_bandit_finds_nothing_that_has_no_reason() -> None:
-    report = run_semgrep(*ROOMS)
+def test_bandit_findings_all_have_a_reason() -> None:
+    report = run_semgrep(*SOURCE_FOLDERS)
     assert report["errors"] == []
     assert report["metrics"]["_totals"]["loc"] > 10_000
     found = {(each["filename"].removeprefix("./"), each["test_id"]): each for each in report["results"]}
@@ -72,25 +80,25 @@ def test_bandit_finds_nothing_that_has_no_reason() -> None:
         if key not in ACCEPTED and key[1] != ELEMENT_ONLY
     }
     assert unexplained == {}
-    assert ACCEPTED.keys() - found.keys() == set(), "these are found no more"
+    assert ACCEPTED.keys() - found.keys() == set(), "bandit does not find these any more"
 
 
-def test_bandit_sees_what_it_should(tmp_path: Path) -> None:
+def test_bandit_finds_an_injected_hole(tmp_path: Path) -> None:
     (tmp_path / "hole.py").write_text("import subprocess\nsubprocess.run(input(), shell=True)\n")
     assert "B602" in {each["test_id"] for each in run_semgrep(str(tmp_path / "hole.py"))["results"]}
 
 
-#: What may be handed a statement that is no literal, and why it holds no text of a caller.
+#: Files that may pass a statement that is not a literal, and why it contains no text of a caller.
 COMPOSED: Final = {
-    "pipeline/core/db.py": "BEGIN, and whose rows are seen, quoted by psycopg",
-    "pipeline/deliveries/outcomes.py": "a state of our own, written out for an index",
+    "pipeline/core/db.py": "BEGIN, and the account whose rows are visible, quoted by psycopg",
+    "pipeline/deliveries/outcomes.py": "one of our states, written out for an index",
     "pipeline/ops/migrations/row_security.py": "names of our own tables, from the models",
 }
 
 
-def test_no_statement_is_made_of_text() -> None:
+def test_statements_are_literals() -> None:
     seen = 0
-    for path in list_sources(*ROOMS):
+    for path in list_sources(*SOURCE_FOLDERS):
         if "versions" in path.parts:
             continue
         for called, node in find_calls(path):
@@ -101,7 +109,7 @@ def test_no_statement_is_made_of_text() -> None:
     assert seen > 3
 
 
-def test_nothing_is_run_loaded_or_trusted_that_came_from_outside() -> None:
+def test_dangerous_calls_and_flags_are_absent() -> None:
     forbidden = {
         "eval", "exec", "__import__", "os.system", "os.popen", "pickle.loads", "pickle.load", "marshal.loads",
         "yaml.unsafe_load", "yaml.full_load", "ssl._create_unverified_context", "tempfile.mktemp", "Markup",
@@ -109,7 +117,7 @@ def test_nothing_is_run_loaded_or_trusted_that_came_from_outside() -> None:
     }  # fmt: skip
     flags = (("shell", True), ("verify", False), ("follow_redirects", True), ("trust_env", True))
     checked = 0
-    for path in list_sources(*ROOMS):
+    for path in list_sources(*SOURCE_FOLDERS):
         for called, node in find_calls(path):
             checked += 1
             assert called not in forbidden, locate(path, node)
@@ -121,7 +129,7 @@ def test_nothing_is_run_loaded_or_trusted_that_came_from_outside() -> None:
     assert checked > 1_000
 
 
-#: What is compared character by character tells how much of it is right.
+#: A comparison that stops at the first difference reveals how much of the value is right.
 SECRETS: Final = {"signature", "secret", "token", "bearer", "mac", "password", "secret_hash"}
 
 
@@ -129,9 +137,9 @@ def _name(side: ast.expr) -> str:
     return side.id if isinstance(side, ast.Name) else side.attr if isinstance(side, ast.Attribute) else ""
 
 
-def test_secrets_are_compared_in_constant_time() -> None:
+def test_secrets_use_compare_digest() -> None:
     safely = 0
-    for path in list_sources(*ROOMS):
+    for path in list_sources(*SOURCE_FOLDERS):
         safely += sum(called.endswith("compare_digest") for called, _ in find_calls(path))
         for node in ast.walk(parse_source(path)):
             if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
@@ -142,7 +150,7 @@ def test_secrets_are_compared_in_constant_time() -> None:
 
 
 @pytest.mark.parametrize("template", sorted((ROOT / "templates").rglob("*.html")), ids=lambda path: path.name)
-def test_no_template_switches_escaping_off_or_runs_a_script(template: Path) -> None:
+def test_template_has_no_unescaped_value_or_script(template: Path) -> None:
     text = template.read_text()
     for hazard in ("|safe", "| safe", "autoescape", "Markup(", "<script", "javascript:", " onclick", " onload"):
         assert hazard not in text, hazard

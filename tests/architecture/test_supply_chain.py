@@ -1,4 +1,4 @@
-"""What the service is built of: locked by hashes, from one place, and none of it older than a known hole."""
+"""The service's packages: locked by hash, from one registry, and without known holes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FIXED_IN: Final = {
     "asyncssh": ("2.14.2", "CVE-2023-48795, CVE-2023-46445, CVE-2023-46446: sessions spliced and downgraded"),
     "celery": ("5.2.2", "CVE-2021-23727: code from the result backend"),
-    "certifi": ("2024.7.4", "CVE-2024-39689: roots that are trusted no more"),
+    "certifi": ("2024.7.4", "CVE-2024-39689: roots that are not trusted any more"),
     "cryptography": ("44.0.1", "CVE-2024-12797: the OpenSSL inside"),
     "h11": ("0.16.0", "CVE-2025-43859: requests smuggled in chunks"),
     "httpx": ("0.23.0", "CVE-2021-41945: addresses misread"),
-    "idna": ("3.7", "CVE-2024-3651: names that take for ever"),
+    "idna": ("3.7", "CVE-2024-3651: names that take too long"),
     "jinja2": ("3.1.6", "CVE-2025-27516, CVE-2024-56201, CVE-2024-56326: ways out of the sandbox"),
     "lxml": ("4.9.1", "CVE-2022-2309: a null pointer by XML"),
-    "mako": ("1.2.2", "CVE-2022-40023: an expression that takes for ever"),
-    "pydantic": ("2.4.0", "CVE-2024-3772: an address that takes for ever"),
+    "mako": ("1.2.2", "CVE-2022-40023: an expression that takes too long"),
+    "pydantic": ("2.4.0", "CVE-2024-3772: an address that takes too long"),
     "pyyaml": ("5.4", "CVE-2020-14343: code from YAML"),
-    "starlette": ("0.49.1", "CVE-2025-62727, CVE-2025-54121, CVE-2024-47874: ranges and forms that exhaust"),
+    "starlette": ("0.49.1", "CVE-2025-62727, CVE-2025-54121, CVE-2024-47874: ranges and forms that exhaust the server"),
     "uvicorn": ("0.11.7", "CVE-2020-7694, CVE-2020-7695: logs and answers split"),
 }
 
@@ -40,7 +40,7 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(each) for each in re.findall(r"[0-9]+", version)[:4])
 
 
-def test_every_file_of_every_package_is_locked_by_its_hash() -> None:
+def test_every_package_file_is_locked_by_hash() -> None:
     for package in read_locked():
         if package["source"] == {"editable": "."}:
             continue
@@ -49,12 +49,12 @@ def test_every_file_of_every_package_is_locked_by_its_hash() -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each["hash"]) for each in files), package["name"]
 
 
-def test_packages_come_from_one_registry_and_nowhere_else() -> None:
+def test_packages_come_from_one_registry() -> None:
     sources = {tuple(each["source"].items()) for each in read_locked() if each["source"] != {"editable": "."}}
     assert [kind for ((kind, _),) in sources] == ["registry"]
 
 
-def test_what_semgrep_is_made_of_is_locked_by_hash_too() -> None:
+def test_semgrep_packages_are_locked_by_hash() -> None:
     text = (ROOT / ".ci/semgrep/requirements.txt").read_text()
     pinned = re.findall(r"^[a-z0-9_.-]+==[^ ]+(?: ; [^\\\n]+)? \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
     assert len(pinned) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 50
@@ -62,7 +62,7 @@ def test_what_semgrep_is_made_of_is_locked_by_hash_too() -> None:
     assert "--require-hashes --only-binary :all: -r .ci/semgrep/requirements.txt" in (ROOT / "Makefile").read_text()
 
 
-def test_what_builds_the_environment_is_locked_by_hash_too() -> None:
+def test_setup_packages_are_locked_by_hash() -> None:
     lines = (ROOT / ".ci/uv.txt").read_text().splitlines()
     assert sum("--hash=sha256:" in line for line in lines) > 10
     makefile = (ROOT / "Makefile").read_text()
@@ -71,12 +71,12 @@ def test_what_builds_the_environment_is_locked_by_hash_too() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FIXED_IN))
-def test_no_package_is_older_than_a_known_hole(name: str) -> None:
-    mended, hole = FIXED_IN[name]
+def test_package_has_no_known_hole(name: str) -> None:
+    fixed_in, hole = FIXED_IN[name]
     versions = [each["version"] for each in read_locked() if each["name"] == name]
-    assert versions, f"{name} is not in the lock any more; take it out here"
+    assert versions, f"{name} is not in uv.lock any more; remove it from FIXED_IN"
     for version in versions:
-        assert numbers(version) >= numbers(mended), f"{name} {version}: {hole}"
+        assert numbers(version) >= numbers(fixed_in), f"{name} {version}: {hole}"
 
 
 def test_versions_are_compared_as_numbers() -> None:

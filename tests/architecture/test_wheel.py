@@ -1,4 +1,4 @@
-"""The wheel, installed into an empty environment: it works in a folder whose `config` and `tasks` are somebody else's."""
+"""The wheel in an empty environment works in a folder with foreign `config` and `tasks` modules."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.support.servers import poll
 
 SECONDS: Final = 240
 
-#: What other people's modules do here to whoever imports them.
+#: A foreign module: it ends the process that imports it.
 HOSTILE: Final = 'raise SystemExit("a module of the folder was imported")\n'
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built with what is locked."""
+    """The wheel of this checkout, built with the locked packages."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=SECONDS)
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `exports` command of an environment that holds the wheel alone, and the locked packages that it needs."""
+    """The `exports` command of an environment with only the wheel and the locked packages that it needs."""
     uv = shutil.which("uv") or shutil.which(ROOT / ".uv/bin/uv")
     if uv is None:
         skip_or_fail("uv is not installed; `make setup` installs it")
@@ -51,14 +51,15 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([uv, "venv", *alone, "--python", sys.executable, environment], check=True, timeout=SECONDS)
     subprocess.run([uv, "pip", "install", *alone, "--no-deps", "--python", python, wheel], check=True, timeout=SECONDS)
     (packages,) = environment.glob("lib/python*/site-packages")
-    # A folder that a .pth file names is searched, but the .pth files in it are not read: this checkout is not found by it.
+    # Python searches a folder that a .pth file names, but does not read the .pth files in it: it does not find this
+    # checkout.
     (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return environment / "bin" / "exports"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with nothing in it but a `config` package and a `tasks` module."""
+    """A folder with only a `config` package and a `tasks` module."""
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "__init__.py").write_text(HOSTILE, encoding="utf-8")
     (tmp_path / "tasks.py").write_text(HOSTILE, encoding="utf-8")
@@ -67,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def start_process(command: list[str | Path], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Give the process, which is killed if the block leaves it running."""
+    """Yield the process; kill it if it still runs after the block."""
     log = (folder / "log").open("w", encoding="utf-8")
     with (
         log,
@@ -88,11 +89,11 @@ def start_process(command: list[str | Path], folder: Path, **environment: str) -
 
 
 def read_output(folder: Path) -> str:
-    """Return what the process printed so far."""
+    """Return the process's output so far."""
     return (folder / "log").read_text(encoding="utf-8")
 
 
-def test_the_wheel_holds_the_example_plans_and_licenses_and_no_tests(wheel: Path) -> None:
+def test_wheel_holds_example_plans_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     plans = {Path(name).name for name in names if name.startswith("templates/plans/examples/")}
     assert plans == {path.name for path in (ROOT / "examples/plans").glob("*.json")}
@@ -106,7 +107,7 @@ def test_the_wheel_holds_the_example_plans_and_licenses_and_no_tests(wheel: Path
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_of_the_wheel_runs_with_other_modules_of_the_same_names(installed: Path, folder: Path) -> None:
+def test_demo_of_the_wheel_ignores_foreign_modules(installed: Path, folder: Path) -> None:
     for environment in ({}, {"PYTHONPATH": str(folder)}):
         with start_process([installed, "--version"], folder, **environment) as process:
             assert process.wait(SECONDS) == 0, read_output(folder)
@@ -127,14 +128,12 @@ def test_the_demo_of_the_wheel_runs_with_other_modules_of_the_same_names(install
 
 
 def build_offline_settings() -> dict[str, str]:
-    """The settings of a process alone, whose message broker does not answer."""
+    """Return the settings of a single process whose message broker does not answer."""
     return {"BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0", "EXPORTS_SECRET_KEY": "k" * 32}
 
 
 @pytest.mark.parametrize("searched", [False, True], ids=["beside", "on PYTHONPATH"])
-def test_the_api_of_the_wheel_serves_at_the_given_address_and_ends(
-    installed: Path, folder: Path, *, searched: bool
-) -> None:
+def test_api_of_the_wheel_listens_and_stops(installed: Path, folder: Path, *, searched: bool) -> None:
     port = free_port()
     environment = (
         build_offline_settings()
@@ -142,7 +141,7 @@ def test_the_api_of_the_wheel_serves_at_the_given_address_and_ends(
         | ({"PYTHONPATH": str(folder)} if searched else {})
     )
     with start_process([installed, "web"], folder, **environment) as process:
-        poll(lambda: accepts(port) or process.poll() is not None, SECONDS, "it does not listen")
+        poll(lambda: accepts(port) or process.poll() is not None, SECONDS, "the API does not listen")
         process.send_signal(signal.SIGTERM)
         # The server raises the signal again once it has shut down.
         assert process.wait(SECONDS) == -signal.SIGTERM, read_output(folder)
@@ -150,14 +149,12 @@ def test_the_api_of_the_wheel_serves_at_the_given_address_and_ends(
 
 
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
-def test_a_worker_of_the_wheel_starts_with_other_modules_of_the_same_names(
-    installed: Path, folder: Path, role: str
-) -> None:
+def test_worker_of_the_wheel_ignores_foreign_modules(installed: Path, folder: Path, role: str) -> None:
     with start_process([installed, role], folder, **build_offline_settings()) as process:
         poll(
             lambda: "refused" in read_output(folder) or process.poll() is not None,
             SECONDS,
-            "it does not look for messages",
+            "the worker does not look for messages",
         )
         assert process.poll() is None, read_output(folder)
     assert "a module of the folder" not in read_output(folder)

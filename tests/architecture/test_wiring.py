@@ -1,4 +1,4 @@
-"""What one file names, another has: task options, queues and their consumers, settings and their page, states and moves."""
+"""Names agree between files: task options, queues and consumers, settings and their page, states and transitions."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def list_tasks() -> dict[str, Task[Any, Any]]:
 
 
 @pytest.mark.parametrize("broker_url", BROKER_URLS)
-def test_every_celery_setting_is_one_that_celery_reads(broker_url: str) -> None:
+def test_celery_reads_every_setting(broker_url: str) -> None:
     known = {name.lower() for name, _ in flatten(NAMESPACES)}
     given = queues.celery_options(settings_for(broker_url))
     assert given
     assert given.keys() - known == set()
 
 
-def test_misspelt_celery_setting_would_be_noticed() -> None:
+def test_misspelt_celery_setting_is_unknown() -> None:
     known = {name.lower() for name, _ in flatten(NAMESPACES)}
     assert "task_ignore_result" in known
     assert "task_ignore_results" not in known
 
 
-def test_every_option_of_a_task_is_one_that_celery_reads() -> None:
+def test_celery_reads_every_task_option() -> None:
     for name, task in list_tasks().items():
         assert unknown_options(task) == set(), name
 
 
 def unknown_options(task: Task[Any, Any]) -> set[str]:
-    # app.task(**options) makes a class of its own whose attributes the options are, whatever their names.
+    # app.task(**options) makes a class of its own with the options as attributes, whatever their names.
     return set(vars(type(task))) - set(dir(Task)) - set(vars(type(build_task_message())))
 
 
@@ -73,17 +73,17 @@ def build_task_message(**options: object) -> Task[Any, Any]:
     return task.app.tasks["made"]
 
 
-def test_misspelt_task_option_would_be_noticed() -> None:
+def test_misspelt_task_option_is_unknown() -> None:
     assert unknown_options(build_task_message(ignore_result=True)) == set()
     assert unknown_options(build_task_message(ignore_results=True)) == {"ignore_results"}
 
 
-def test_every_step_has_one_task_and_every_task_a_step_or_a_purpose() -> None:
+def test_every_step_has_one_task() -> None:
     beside_the_steps = {"exports.deliver", "exports.poll_folder", "exports.poll_endpoint"}
     assert set(list_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
 
 
-def test_every_task_goes_to_a_queue_of_ours() -> None:
+def test_every_task_goes_to_a_task_queue() -> None:
     options = queues.celery_options(settings_for("memory://"))
     assert options["task_routes"].keys() <= list_tasks().keys()
     destinations = {route["queue"] for route in options["task_routes"].values()} | {options["task_default_queue"]}
@@ -99,7 +99,7 @@ def procfile() -> dict[str, list[str]]:
 
 
 def read_consumed_queues() -> set[str]:
-    """The queues that a worker of the Procfile names after -Q."""
+    """Return the queues that the Procfile's workers name after -Q."""
     found: set[str] = set()
     for _, role, *_ in procfile().values():
         for option, value in pairwise(WORKERS.get(role, ())):
@@ -109,7 +109,7 @@ def read_consumed_queues() -> set[str]:
     return found
 
 
-def test_procfile_has_the_processes_that_we_document() -> None:
+def test_procfile_has_the_documented_processes() -> None:
     assert list(procfile()) == ["release", "web", "worker", "deliveries", "intake"]
 
 
@@ -119,13 +119,13 @@ def test_every_task_message_has_a_consumer_in_the_procfile() -> None:
 
 
 @pytest.mark.parametrize("broker_url", BROKER_URLS)
-def test_every_queue_of_the_contract_is_declared_durable_and_bound(broker_url: str) -> None:
+def test_contract_queues_are_durable_and_bound(broker_url: str) -> None:
     declared: list[Queue] = queues.contract_queues(settings_for(broker_url))
     assert {queue.name for queue in declared} == {*queues.BINDINGS, queues.DEAD}
     assert all(queue.durable and queue.exchange.name for queue in declared)
 
 
-def test_every_queue_of_the_contract_is_documented() -> None:
+def test_contract_queues_are_documented() -> None:
     page = (ROOT / "docs" / "queues.md").read_text()
     assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"`{name}`" not in page] == []
 
@@ -139,7 +139,7 @@ def variables() -> Iterator[str]:
         yield str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"EXPORTS_{name.upper()}"
 
 
-def test_every_setting_is_documented_and_nothing_else_is() -> None:
+def test_documented_settings_are_the_settings() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     documented = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
     assert documented == set(variables())
@@ -173,7 +173,7 @@ MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[S
 
 
 @pytest.mark.parametrize(("kind", "moves", "first", "terminal"), MACHINES)
-def test_every_state_is_reached_and_is_terminal_or_has_a_move(
+def test_every_state_is_reachable_and_terminal_or_has_a_transition(
     kind: type[StrEnum], moves: Mapping[Any, frozenset[Any]], first: StrEnum, terminal: set[StrEnum]
 ) -> None:
     assert moves.keys() == set(kind)
@@ -186,7 +186,7 @@ def test_every_state_is_reached_and_is_terminal_or_has_a_move(
     assert all(state not in targets for state, targets in moves.items())
 
 
-def test_every_step_is_opened_by_exactly_one_other_and_the_last_open_nothing() -> None:
+def test_every_step_is_opened_by_one_step() -> None:
     opened = [name for spec in STEPS for name in spec.opens]
     assert sorted([*opened, STEPS[0].name]) == sorted(spec.name for spec in STEPS)
     assert [spec.name for spec in STEPS if not spec.opens] == ["notify_broker", "notify_warehouse", "notify_operator"]

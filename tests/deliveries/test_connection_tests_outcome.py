@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,23 +11,21 @@ from typing import Any, Literal
 import pytest
 from sqlmodel import col, select
 
-from pipeline.accounts import partners, secrets
+from pipeline.accounts import partners
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import ConnectionTest, Partner
 from pipeline.accounts.schemas import PartnerChanges, PartnerTested
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
-from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, PartnerNotLive
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import connection_tests, sender, streams
+from pipeline.deliveries import connection_tests, streams
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.channels.webhook import check_signature
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 from pipeline.workflow import preflight
 from tests.deliveries.conftest import Clock, OpenRuntime
-from tests.deliveries.support import exports, hooks
-from tests.deliveries.support.http_endpoint import Endpoint
+from tests.deliveries.support import exports
 from tests.deliveries.support.mail_server import MailServer
 from tests.deliveries.support.sftp_server import SftpServer
 from tests.support import factories
@@ -67,12 +64,6 @@ def read_state(runtime: Runtime) -> str:
 def set_channels(runtime: Runtime, *urls: str) -> None:
     channels = [{"channel": "webhook", "address": url} for url in urls]
     partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
-
-
-def list_valid_secrets(runtime: Runtime, partner_id: str = NAME) -> list[str]:
-    """Return the partner's valid signing secrets, newest first."""
-    with runtime.db.read() as session:
-        return secrets.load_valid_secrets(session, runtime.settings, factories.ACCOUNT, partner_id)
 
 
 # State changes by a test
@@ -343,57 +334,3 @@ def test_live_export_needs_live_partners_and_test_export_test_partners(
             f"the warehouse {NAME} {expected}",
             "/plan/warehouse/id",
         )
-
-
-# Secrets
-
-
-def test_both_secrets_are_valid_until_the_older_one_ends(runtime: Runtime, clock: Clock) -> None:
-    first = register_draft(runtime)
-    made = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 24)
-    assert made.secret.startswith("whsec_")
-    assert (made.previous_ends_at - clock.now).total_seconds() == 24 * 3600
-
-    assert list_valid_secrets(runtime) == [made.secret, first]
-    clock.pass_seconds(24 * 3600 - 1)
-    assert list_valid_secrets(runtime) == [made.secret, first]
-    clock.pass_seconds(1)
-    assert list_valid_secrets(runtime) == [made.secret]
-
-
-def test_second_rotation_extends_no_secret_and_zero_overlap_ends_all(runtime: Runtime, clock: Clock) -> None:
-    first = register_draft(runtime)
-    second = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 1).secret
-    third = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 168).secret
-
-    assert list_valid_secrets(runtime) == [third, second, first]
-    clock.pass_seconds(3600)
-    assert list_valid_secrets(runtime) == [third, second]
-    fourth = partners.rotate_secret(runtime, factories.ACCOUNT, NAME, 0).secret
-    assert list_valid_secrets(runtime) == [fourth]
-
-
-def test_webhook_is_signed_with_each_valid_secret_newest_first(
-    make_runtime: OpenRuntime, clock: Clock, endpoint: Callable[..., Endpoint]
-) -> None:
-    runtime, hook = make_runtime(), endpoint()
-    first = hooks.hand_off_by_webhook(runtime, hook.url, packages=1, batch="one")
-    name = first.plan.warehouse.id
-    (old,) = list_valid_secrets(runtime, name)
-    new = partners.rotate_secret(runtime, factories.ACCOUNT, name, 24).secret
-    hooks.deliver(runtime, first)
-    (sent,) = hook.requests
-    newest, older = sent.headers["webhook-signature"].split()
-    for secret, signature in ((new, newest), (old, older)):
-        check_signature(sent.body, {**sent.headers, "webhook-signature": signature}, [secret])
-    check_signature(sent.body, sent.headers, [old])
-
-    clock.pass_seconds(24 * 3600)
-    second = exports.prepare_export(runtime, factories.plan(packages=1, warehouse=name, batch="two"))
-    exports.hand_off(runtime, second)
-    sender.deliver_stream(runtime, second.export_id, name, "webhook")
-    assert len(hook.requests[1].headers["webhook-signature"].split()) == 1
-    check_signature(hook.requests[1].body, hook.requests[1].headers, [new])
-    with pytest.raises(InvalidApiKey):
-        check_signature(hook.requests[1].body, hook.requests[1].headers, [old])
-    assert json.loads(hook.requests[1].body)["type"] == "exports.package.recorded.v1"

@@ -219,7 +219,9 @@ def test_create_backup_lists_missing_and_damaged_documents(workflow: WorkflowHar
     taken = backup.create_backup(workflow.runtime, tmp_path / "copy")
     assert sorted(taken.missing, key=lambda each: each.filename != lost_file) == [
         backup.MissingDocument(export_id, lost_file, f"document {lost} is not in the store"),
-        backup.MissingDocument(export_id, rotten_file, f"document {rotten} has changed in the store; its hash does not fit"),
+        backup.MissingDocument(
+            export_id, rotten_file, f"document {rotten} has changed in the store; its hash does not fit"
+        ),
     ]
     copied = {path.name for path in (tmp_path / "copy" / backup.DOCUMENTS).rglob("*") if path.is_file()}
     assert (copied, taken.documents, taken.purged) == ({sha256 for sha256, _ in sound}, len(sound), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
 from pipeline.accounts import partners
-from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.deliveries import handoff_bundle, queries, sender, streams
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
@@ -23,7 +21,7 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.ops import audit, backup, legal_holds, retention
+from pipeline.ops import audit, legal_holds, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow import preflight
 from pipeline.workflow import read_model as inspection_view
@@ -345,35 +343,6 @@ def test_purged_export_can_only_be_inspected(workflow: WorkflowHarness, today: d
     )
 
 
-def test_backup_after_purge_copies_only_kept_documents(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
-    execute_export(workflow, plan("gone"))
-    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    taken = backup.create_backup(workflow.runtime, tmp_path / "copy")
-    assert taken.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
-
-
-class PurgedWhenAsked(ArtifactStore):
-    """A store that runs a purge when its first document is read."""
-
-    purge: Callable[[], object] = staticmethod(lambda: None)
-
-    def get(self, sha256: str) -> bytes:
-        purge, self.purge = self.purge, lambda: None
-        purge()
-        return super().get(sha256)
-
-
-def test_purge_during_backup_is_not_reported_as_missing(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
-    gone_id = execute_export(workflow, plan("gone"))
-    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
-    kept, gone = ({row.sha256 for row in rows(workflow, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
-    store = PurgedWhenAsked(workflow.runtime.store.url)
-    store.purge = lambda: retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    taken = backup.create_backup(replace(workflow.runtime, store=store), tmp_path / "copy")
-    assert (taken.documents, taken.purged, taken.missing) == (len(kept), len(gone - kept), [])
-
-
 def test_unreadable_plan_is_reported_and_kept_while_others_are_purged(workflow: WorkflowHarness, today: date) -> None:
     exports = [execute_export(workflow, plan(name)) for name in ("one", "two", "three")]
     with workflow.runtime.db.write() as session:
@@ -383,9 +352,9 @@ def test_unreadable_plan_is_reported_and_kept_while_others_are_purged(workflow: 
     day = date(2032, 11, 27)
     found = list(retention.find_expired(workflow.runtime, day))
     assert [(type(each).__name__, each.export_id) for each in found] == [
-        ("Unreadable", exports[0]),
-        ("Unreadable", exports[1]),
-        ("Due", exports[2]),
+        ("UnreadablePlan", exports[0]),
+        ("UnreadablePlan", exports[1]),
+        ("ExpiredRecord", exports[2]),
     ]
     purged = retention.purge_expired(workflow.runtime, day)
     assert (purged.exports, purged.unreadable) == (1, tuple(ids[:2]))

@@ -1,4 +1,4 @@
-"""Pages as Chromium lays them out: every word that is broken over two lines, and every page that is wider than its window."""
+"""Pages in Chromium's layout: words that are broken over two lines, and pages that are wider than the window."""
 
 from __future__ import annotations
 
@@ -44,47 +44,47 @@ function broken(frame) {
   return [...found];
 }
 addEventListener("load", () => {
-  const said = {};
+  const measured = {};
   for (const frame of document.querySelectorAll("iframe")) {
     const page = frame.contentDocument.documentElement;
-    said[frame.title] = { broken: broken(frame), wide: page.scrollWidth, words: page.innerText.length };
+    measured[frame.title] = { broken: broken(frame), wide: page.scrollWidth, words: page.innerText.length };
   }
-  document.getElementById("said").textContent = JSON.stringify(said);
+  document.getElementById("measured").textContent = JSON.stringify(measured);
 });
 """
 
 
 def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], folder: Path) -> dict[str, Any]:
-    """Return of each page at each width its broken words, its width, and how much text it shows; by `name at width`.
+    """Return for each `name at width` the broken words, the page's width and the length of its text.
 
-    What is marked as long, such as a digest, is no word.
+    Elements marked as long, such as a digest, do not count as words.
     """
     frames = []
     for name, page in pages.items():
         whole = re.sub(r"<link[^>]*>", lambda _: f"<style>{style}</style>", page)
-        # Folded parts are looked at, too.
+        # Open folded parts, to measure them too.
         whole = whole.replace("<details", "<details open")
         frames += [
             f'<iframe title="{name} at {width}" width="{width}" height="800" style="border: 0" srcdoc="{html.escape(whole)}"></iframe>'
             for width in widths
         ]
-    looked_at = folder / "pages.html"
-    looked_at.write_text(
-        f'<!DOCTYPE html><meta charset="utf-8"><pre id="said"></pre>{"".join(frames)}<script>{_MEASURE}</script>',
+    page_file = folder / "pages.html"
+    page_file.write_text(
+        f'<!DOCTYPE html><meta charset="utf-8"><pre id="measured"></pre>{"".join(frames)}<script>{_MEASURE}</script>',
         encoding="utf-8",
     )
     if BROWSER is None:
         skip_or_fail("Chromium is not installed; the package is chromium")
     shown = subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", looked_at.as_uri()],
+        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page_file.as_uri()],
         capture_output=True,
         text=True,
         timeout=240,
         check=True,
-        # A browser on a clock that is not the machine's waits for ever, and no page looks otherwise on another day.
+        # A browser on a fake clock waits for ever, and no page looks different on another day.
         env={name: value for name, value in os.environ.items() if name not in on_day.clock_environment()},
     ).stdout
-    measured_json = re.search(r'<pre id="said">(.*?)</pre>', shown, re.DOTALL)
+    measured_json = re.search(r'<pre id="measured">(.*?)</pre>', shown, re.DOTALL)
     assert measured_json is not None, shown[:2000]
     found: dict[str, Any] = json.loads(html.unescape(measured_json[1]))
     return found

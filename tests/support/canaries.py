@@ -1,4 +1,4 @@
-"""A word of its own in every text of a plan, to be looked for wherever it has no business."""
+"""Unique words ("canaries") for every text of a plan, to find the places that a text reaches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.support.hostile_inputs import iterate_texts
 
 _CANARY: Final = re.compile(r"canary\d{3}x", re.IGNORECASE)
 
-#: Names of whom and what the plan is about, which other tests are about.
+#: Pointers of names; other tests cover them.
 _NAMES: Final = re.compile(r"^/(accountId|batchId|planHash|(broker|warehouse|ruleset)/id)$")
 
 
 def find_canaries(text: str) -> set[str]:
-    """Return the canaries that stand in a text."""
+    """Return the canaries in a text."""
     return {each.lower() for each in _CANARY.findall(text)}
 
 
 def is_executable(made: factories.Json) -> bool:
-    """Whether the plan would be executed, as far as the plan itself can tell."""
+    """Return whether the plan would be executed, as far as the plan itself shows."""
     try:
         plan = parse_json(json.dumps(made).encode(), Plan, max_depth=32).model
     except Refused:
@@ -34,7 +34,7 @@ def is_executable(made: factories.Json) -> bool:
 
 
 def add_canaries(made: factories.Json) -> tuple[factories.Json, dict[str, str]]:
-    """Return the plan with a canary in every text that takes one, and canary -> place."""
+    """Return the plan with a canary in every text that accepts one, and canary -> pointer."""
     known: dict[str, str] = {}
     for number, place in enumerate(sorted(iterate_texts(made))):
         if _NAMES.search(place):

@@ -1,4 +1,4 @@
-"""The tables of docs/ that come from the code: `make docs` writes them, and the text around them is written by hand.
+"""The tables of docs/ that come from the code. `make docs` writes them; people write the text around them.
 
 A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
 
@@ -35,12 +35,12 @@ _TABLE: Final = re.compile(r"(?P<head><!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-
 
 
 def read(page: str) -> str:
-    """Return a page as it is."""
+    """Return a page's text."""
     return (FOLDER / page).read_text(encoding="utf-8")
 
 
 def with_tables(text: str) -> str:
-    """Return a page with the tables of today; raises LookupError for a name that the code does not have."""
+    """Return a page with current tables; raises LookupError for a name that the code does not have."""
     starts = names_of(text, "settings")
 
     def table(found: re.Match[str]) -> str:
@@ -55,14 +55,14 @@ def with_tables(text: str) -> str:
             case "open-questions":
                 lines = [format_markdown_table([row for row in all_rows() if row.status == "check"])]
             case unknown:
-                raise LookupError(f"there is no table {unknown}")
+                raise LookupError(f"unknown table: {unknown}")
         return "\n".join([found["head"], *lines, "", found["end"]])
 
     return _TABLE.sub(table, text)
 
 
 def names_of(text: str, kind: str) -> list[str]:
-    """Return the names that the page gives to its tables of a kind, in their order."""
+    """Return the names of the page's tables of a kind, in order."""
     return [name for found in _TABLE.finditer(text) if found["kind"] == kind for name in found["names"].split(",")]
 
 
@@ -71,14 +71,14 @@ def _settings(first: str, starts: Sequence[str]) -> list[str]:
     begins = [number for number, view in enumerate(views) if view.name in starts] + [len(views)]
     begin = next((number for number in begins[:-1] if views[number].name == first), None)
     if begin is None:
-        raise LookupError(f"there is no setting {first}")
+        raise LookupError(f"unknown setting: {first}")
     part = views[begin : begins[begins.index(begin) + 1]]
     rows = ((f"`{each.name}`", f"`{each.default}`" if each.default else "", each.description) for each in part)
     return _table(("setting", "default", "meaning"), rows)
 
 
 def command_names() -> list[str]:
-    """Return the commands and groups of `exports`, by the names that a table may give."""
+    """Return the commands and groups of `exports` that a table may name."""
     exports: Any = get_command(app)
     return [str(name) for name in exports.list_commands(None)]
 
@@ -88,7 +88,7 @@ def _commands(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         command = exports.get_command(None, name)
         if command is None:
-            raise LookupError(f"there is no command {name}")
+            raise LookupError(f"unknown command: {name}")
         yield from _rows(command, f"exports {name}")
 
 
@@ -109,7 +109,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write() -> int:
-    """Write the tables of today into the pages; return the exit code."""
+    """Write the current tables into the pages; return the exit code."""
     for page in PAGES:
         text = read(page)
         if (new := with_tables(text)) != text:

@@ -1,4 +1,4 @@
-"""Approved export plans for tests: valid and exact at any size, JSON-ready, the same on every call."""
+"""Approved export plans for tests: valid and exact at any size, JSON-ready, equal on every call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAREHOUSE = "wh_demo"
 OPERATOR = "op_demo"
 BATCH = "batch_2026_1124_01"
 
-#: The moment at which the plans are checked: they are approved by then, and their entries are two days ahead.
+#: The time at which tests check the plans: after the approval, two days before the entries.
 NOW: Final = datetime(2026, 11, 24, 16, tzinfo=UTC)
 TODAY: Final[date] = NOW.date()
 
@@ -38,7 +38,7 @@ def plan(
     invoice: str = "A",
     **changes: Any,
 ) -> Json:
-    """Return an approved plan of `units` alike units, each of `lines` invoice lines in `packages` cartons.
+    """Return an approved plan of `units` equal units, each with `lines` invoice lines in `packages` cartons.
 
     `invoice` begins every invoice number; its first letter picks the sandbox broker's answer. `changes` replace
     top-level fields, named as in the JSON.
@@ -61,7 +61,7 @@ def plan(
 
 def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "A") -> Json:
     """Return one unit; its refs, invoice number and package refs differ by `number`."""
-    # Line i lies in the cartons i, i + lines, ... where there are more cartons than lines, else all of it in one.
+    # If there are more cartons than lines, line i lies in the cartons i, i + lines, ...; else in one carton.
     cartons_of_line = [max(1, len(range(i, packages, lines))) for i in range(lines)]
     made_lines = [_line(i, PIECES * cartons) for i, cartons in enumerate(cartons_of_line)]
     contents: list[list[Json]] = [[] for _ in range(packages)]
@@ -132,9 +132,9 @@ def plan_hash(made: Json) -> str:
 def change_plan(made: Json, pointer: str, value: object) -> Json:
     """Return a copy of the plan with `value` at the JSON Pointer; a final `-` appends to a list."""
     copied = copy.deepcopy(made)
-    *way, last = pointer.lstrip("/").split("/")
+    *parents, last = pointer.lstrip("/").split("/")
     place: Any = copied
-    for step in way:
+    for step in parents:
         place = place[int(step)] if isinstance(place, list) else place[step]
     if isinstance(place, list) and last == "-":
         place.append(value)
@@ -146,7 +146,7 @@ def change_plan(made: Json, pointer: str, value: object) -> Json:
 
 
 def read_pointer(made: Json, pointer: str) -> Any:
-    """Return what lies at the JSON Pointer."""
+    """Return the value at the JSON Pointer."""
     place: Any = made
     for step in pointer.lstrip("/").split("/"):
         place = place[int(step)] if isinstance(place, list) else place[step]

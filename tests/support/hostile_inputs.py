@@ -1,4 +1,4 @@
-"""Texts that somebody might put into a plan to break it, and every place of a plan that takes a text."""
+"""Texts that could break a plan's readers or programs, and every place of a plan that takes a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.interfaces.cli.plans import strip_comments
 
-#: What tricks readers: characters that turn, hide or pile up.
+#: Texts that deceive readers: characters that reverse, hide or pile up.
 DECEIVING = {
     "turned around": "invoice \u202egnp.exe\u202c end",
     "isolated": "a \u2067b c\u2069 d",
@@ -20,7 +20,7 @@ DECEIVING = {
     "tags": "pan\U000e0041\U000e0042",
     "Hangul filler": "a\u3164b\u115fc\uffa0d",
 }
-#: What tricks programs: markup, formulas, templates, paths, queries, formats.
+#: Texts that break programs: markup, formulas, templates, paths, queries, formats.
 BREAKING = {
     "markup": "<script>alert(1)</script><!--<b a='\">&amp;]]>",
     "formula": '=HYPERLINK("http://x.example","y")',
@@ -36,7 +36,7 @@ BREAKING = {
     "format": "%s %n %(x)s {0.__class__} \\u0000 \\x00",
     "edi": "ISA*00*~GS*IN'UNH+1+INVOIC:D'",
 }
-#: What is odd, but meant.
+#: Odd but legitimate texts.
 ODD = {
     "emoji": "pan \U0001f373\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e8\U0001f1e6",
     "long word": "W" * 240,
@@ -46,7 +46,7 @@ ODD = {
     "full width": "\uff1d\uff33\uff35\uff2d\uff08\uff11\uff09",
     "looks like other letters": "\u0430\u0440\u0440le",
 }
-#: What no plan may hold.
+#: Texts that a plan must not contain.
 FORBIDDEN = {
     "line break": "a\r\nSubject: b",
     "zero": "a\x00b",
@@ -63,13 +63,13 @@ _TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"
 
 
 def build_whole_plan() -> dict[str, Any]:
-    """Return a plan with every field that there is."""
+    """Return a plan with every field of the schema."""
     loaded: dict[str, Any] = json.loads(strip_comments(_TEMPLATE.read_text(encoding="utf-8")))
     return loaded
 
 
 def iterate_texts(value: object, here: str = "") -> Iterator[str]:
-    """Yield the JSON Pointer of every string in `value`; the names of members that callers choose count, too."""
+    """Yield the JSON Pointer of every string in `value`, including the names of members that callers choose."""
     if isinstance(value, str):
         yield here
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Programs that have an interpreter of their own: to fork, to hang, or to have imported nothing yet."""
+"""Programs with an interpreter of their own: to fork, to hang, or to start without imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def run_interpreter(program: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Return how the program ended and what it said; it knows of this checkout, and of nothing else but `environment`."""
+    """Return how the program ended and its output. It sees only this checkout and the variables of `environment`."""
     return subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(ROOT), **environment},

@@ -1,4 +1,4 @@
-"""What work costs as its input grows, as a ratio within one run: a limit in seconds would measure the machine."""
+"""The cost of work as its input grows, as a ratio within one run: a limit in seconds would measure the machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def measure_cost_ratio(work: Callable[[T], object], less: T, more: T) -> float:
-    """Return what `work(more)` costs the processor, in multiples of `work(less)`: of each the cheapest of three."""
+    """Return the CPU time of `work(more)` in multiples of `work(less)`; each is the lowest of three runs."""
     collects = gc.isenabled()
-    gc.disable()  # what it walks is whatever the process holds
+    gc.disable()  # the collector would walk all objects of the process
     try:
         return min(_seconds(work, more) for _ in range(3)) / min(_seconds(work, less) for _ in range(3))
     finally:

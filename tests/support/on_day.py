@@ -1,6 +1,7 @@
-"""Run pytest as if it were another day: `python -m tests.support.on_day 2027-12-31T23:59 Etc/GMT-14 -m clock`.
+"""Run pytest as if on another day: `python -m tests.support.on_day 2027-12-31T23:59 Etc/GMT-14 -m clock`.
 
-The instant is local time of the zone. The processes that the tests start share the clock, and it goes on from there.
+The time is local time of the zone, and the clock runs on from there. The processes that the tests start use the same
+clock.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-#: What leaves the monotonic clock right, by which waits are measured.
+#: Leaves the monotonic clock right; waits are measured by it.
 _STEADY: Final[Mapping[str, str]] = {
     "DONT_FAKE_MONOTONIC": "1",
-    # A remedy of the library's for that clock, not needed then: with it sixteen threads take 25 times the processor.
+    # The library's workaround for that clock, not needed here: with it, 16 threads take 25 times the CPU time.
     "FAKETIME_FORCE_MONOTONIC_FIX": "0",
 }
 _CLOCK: Final = ("LD_PRELOAD", "FAKETIME", *_STEADY, "TZ")
 
 
 def clock_environment() -> Mapping[str, str]:
-    """Return what gives a child process the clock of this one; empty if this one has the machine's."""
+    """Return the variables that give a child process this one's clock; empty if that is the machine's clock."""
     return {name: os.environ[name] for name in _CLOCK if name in os.environ}
 
 
 def wrap_with_clock(wrapper: Sequence[str], command: Sequence[str]) -> list[str]:
-    """Return the command behind a wrapper that may change the user, so that it runs on the clock of this process."""
+    """Return the command with a wrapper that may change the user, on the clock of this process."""
     if not clock_environment():
         return [*wrapper, *command]
-    # The library shares memory under a name made of the pid. A fork of ours has taken it, and another user may not open it.
+    # The library names its shared memory by the pid. A fork of ours has used that name, and another user cannot open
+    # it.
     forget = ["sh", "-c", 'rm -f /dev/shm/*faketime_s*_$$; exec "$@"', "sh"]
     return [*forget, *wrapper, "env", *(f"{name}={value}" for name, value in clock_environment().items()), *command]
 
 
 def library() -> str:
-    """Return the path of the library that answers for the clock; ImportError if its package is not installed."""
+    """Return the path of libfaketime; ImportError if it is not installed."""
     found = importlib.util.find_spec("libfaketime")
     if found is None or not found.submodule_search_locations:
         raise ImportError("libfaketime is not installed; run make setup")
@@ -46,17 +48,17 @@ def library() -> str:
 
 
 def build_clock_environment(instant: datetime) -> Mapping[str, str]:
-    """Return what a process needs in its environment so that it starts at the instant."""
-    # An offset, not an instant: each process would begin at the instant again.
+    """Return the variables that make a process start at the instant."""
+    # Use an offset. With an instant, each process would start again at that instant.
     seconds = round((instant - datetime.now(UTC)).total_seconds())
     return {"LD_PRELOAD": library(), "FAKETIME": f"{seconds:+d}", **_STEADY}
 
 
 def main(instant: str, zone: str, *arguments: str) -> None:
-    """Become pytest on that day."""
+    """Run pytest on that day, in place of this process."""
     moment = datetime.fromisoformat(instant).replace(tzinfo=ZoneInfo(zone))
     environment = {**os.environ, **build_clock_environment(moment), "TZ": zone}
-    print(f"pytest as of {moment.isoformat()} ({zone})", flush=True)  # noqa: T201 - says which of the runs follows
+    print(f"pytest as of {moment.isoformat()} ({zone})", flush=True)  # noqa: T201 - names the run that follows
     os.execve(sys.executable, [sys.executable, "-m", "pytest", *arguments], environment)  # noqa: S606
 
 

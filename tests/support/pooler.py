@@ -1,4 +1,4 @@
-"""PgBouncer of the tests' own, before a PostgreSQL of the tests' own."""
+"""PgBouncer in front of a PostgreSQL, both only for the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.servers import ForeignServer, PostgreSQL, Server, find
 
 
 class PgBouncer(Server):
-    """A PgBouncer that pools transactions before a PostgreSQL of the tests; every other setting is its default."""
+    """A PgBouncer that pools transactions in front of a PostgreSQL of the tests; other settings are the defaults."""
 
     name, user = "pgbouncer", "postgres"
 
@@ -24,7 +24,7 @@ class PgBouncer(Server):
 
     @property
     def url(self) -> str:  # type: ignore[override]
-        """The SQLAlchemy URL of the administrator's database, by way of the pooler."""
+        """Return the SQLAlchemy URL of the administrator's database, through the pooler."""
         return self.url_through(self.behind.url)
 
     def command(self) -> Sequence[str]:
@@ -47,8 +47,8 @@ class PgBouncer(Server):
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=2) as connection:
             row = connection.execute("SHOW data_directory").fetchone()
         if row is None or Path(row[0]).resolve() != (self.behind.folder / "data").resolve():
-            raise ForeignServer("a pooler before another PostgreSQL answers")
+            raise ForeignServer("a pooler of another PostgreSQL answers")
 
     def url_through(self, url: str) -> str:
-        """The URL of a database of the PostgreSQL behind, by way of the pooler."""
+        """Return the URL of a database of the PostgreSQL, through the pooler."""
         return url.replace(f":{self.behind.port}/", f":{self.port}/")

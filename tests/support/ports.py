@@ -1,4 +1,4 @@
-"""Who listens on which port of this machine, and which are free."""
+"""Free ports of this machine, and which process listens on a port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 LOOPBACK = "127.0.0.1"
 
-#: Below the range that Linux gives to outgoing connections: a killed server's port is still free when it comes back.
+#: Below Linux's range for outgoing connections: a killed server's port is still free when it starts again.
 FIRST_PORT, PORTS = 20_000, 12_000
 
 #: Ports that `free_port` returned: the caller may not listen yet, or not at the moment.
@@ -18,9 +18,9 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now, another one each time.
+    """Return a loopback port on which no process listens now; each call returns another one.
 
-    It is chosen at random, not by the tests' own seed, so that two runs differ.
+    It is random and independent of the tests' seed, so that two runs differ.
     """
     while True:
         port = FIRST_PORT + secrets.randbelow(PORTS)
@@ -32,14 +32,14 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether anybody accepts a connection on a loopback port."""
+    """Return whether a process accepts a connection on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether the process itself, not another one, holds the listening socket of a port."""
+    """Return whether this process, and not another one, holds the listening socket of a port."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,4 +1,4 @@
-"""What is asked of a database."""
+"""The statements that a database receives, and their query plans."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from pipeline.core.db import Database
 
 @contextmanager
 def record_statements(database: Database) -> Iterator[list[str]]:
-    """Give the statements that are sent to the database while the block runs; many rows in one statement are one."""
-    heard: list[str] = []
+    """Yield the statements sent to the database during the block; a statement with many rows counts once."""
+    statements: list[str] = []
 
     def record_statement(_: Any, __: Any, statement: str, *___: Any) -> None:
-        heard.append(statement)
+        statements.append(statement)
 
     with _listen_first(database, record_statement):
-        yield heard
+        yield statements
 
 
 @contextmanager
 def record_plans(database: Database) -> Iterator[list[str]]:
-    """Give how each statement is carried out, line by line, by an index wherever one can be: with few rows none would be."""
+    """Yield the query plans, line by line. They use an index if possible; with few rows the planner would not."""
     plans: list[str] = []
 
     def explain(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
         if not statement.startswith(("UPDATE", "SELECT")):
             return
-        asks = cursor.connection.cursor()
+        explain_cursor = cursor.connection.cursor()
         if not database.is_sqlite:
-            asks.execute("SET LOCAL enable_seqscan = off")
-        asks.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
-        plans.extend(str(row[-1]) for row in asks.fetchall())
+            explain_cursor.execute("SET LOCAL enable_seqscan = off")
+        explain_cursor.execute(f"EXPLAIN {'QUERY PLAN' if database.is_sqlite else ''} {statement}", parameters)
+        plans.extend(str(row[-1]) for row in explain_cursor.fetchall())
 
     with _listen_first(database, explain):
         yield plans
@@ -52,7 +52,7 @@ def _listen_first(database: Database, listener: Callable[..., None]) -> Iterator
 
 
 def searches(plans: Sequence[str], index: str, border: str) -> bool:
-    """Tell whether an index is searched from or to a border (`due_at <=`), and not read whole."""
+    """Return whether an index is searched from or to a limit (`due_at <=`), and not read as a whole."""
     column, bound = border.split()
     sqlite = rf"INDEX {index} \(.*{column}{bound[0]}\?"
     postgresql = rf"\b{index}\b.*\n +Index Cond: .*\b{column} {bound} "

@@ -1,4 +1,4 @@
-"""Redis, RabbitMQ and PostgreSQL of the tests' own: on free loopback ports, in temporary folders, proven to be ours."""
+"""Redis, RabbitMQ and PostgreSQL for the tests: on free loopback ports, in temporary folders, checked to be ours."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ STOP_SECONDS = 20.0
 
 
 class MissingServer(Exception):
-    """A server program is not installed here; the sentence says which, and what to install."""
+    """A server program is not installed; the message says which, and what to install."""
 
 
 class ForeignServer(Exception):
-    """Something else listens where the server of the tests should; nothing may be sent to it."""
+    """Another process listens on the server's port; send nothing to it."""
 
 
 class Server(ABC):
-    """One server process that the tests own: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`.
+    """One server process of the tests: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`.
 
-    It keeps its port and its folder from start to start, so that a killed server comes back where its clients look.
+    It keeps its port and folder between starts, so that clients find a killed server again.
     """
 
     name: str
     url: str
-    user: str  #: The system's user that the server runs as when the tests run as root.
+    user: str  #: The user that runs the server if the tests run as root.
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -61,22 +61,22 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> Sequence[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     @abstractmethod
     def ping(self) -> None:
         """Raise unless the server answers a client."""
 
     def environment(self) -> Mapping[str, str]:
-        """What the program finds in its environment beside PATH and HOME."""
+        """Return the program's environment without PATH and HOME."""
         return {}
 
     def wrapped(self, command: Sequence[str]) -> Sequence[str]:
-        """The command, run as the server's user; a server whose clock matters overrides it."""
+        """Return the command, run as the server's user; a server whose clock matters overrides it."""
         return [*self.wrapper(), *command]
 
     def start(self) -> Self:
-        """Start the server and return once it answers and its socket is shown to be this process's own."""
+        """Start the server; return when it answers and its socket is known to belong to this process."""
         if self.process is not None:
             raise RuntimeError(f"{self.name} is already running")
         self.process = self.spawn(self.command(), self.environment())
@@ -84,7 +84,7 @@ class Server(ABC):
         return self
 
     def listens_and_answers(self) -> bool:
-        """Whether our own process listens on the port and a client gets an answer; NotOurs if another process does."""
+        """Return whether our process listens on the port and answers; ForeignServer if another process answers."""
         process = self.running()
         if process.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {process.returncode}\n{self.log()}")
@@ -97,20 +97,20 @@ class Server(ABC):
         return False
 
     def assert_own(self) -> None:
-        """Raise NotOurs unless the process that we started is the one that listens; ask before anything destructive."""
-        try:  # the table of sockets is no snapshot, and a child of one that was killed may hold its port for a moment
+        """Raise ForeignServer unless our process is the one that listens; call it before a destructive action."""
+        try:  # the socket table is not a snapshot; a killed server's child may hold its port for a moment
             poll(lambda: listens(self.running().pid, self.port), 10, f"port {self.port} is not held by our {self.name}")
         except TimeoutError as error:
             raise ForeignServer(str(error)) from error
 
     def running(self) -> subprocess.Popen[bytes]:
-        """The process, or RuntimeError when there is none."""
+        """Return the process; RuntimeError if there is none."""
         if self.process is None:
             raise RuntimeError(f"{self.name} is not running")
         return self.process
 
     def stop(self) -> None:
-        """End the server as its operator would; kill it if that takes too long."""
+        """Stop the server as an operator would; kill it if that takes too long."""
         process = self.running()
         process.send_signal(signal.SIGCONT)
         process.send_signal(self.stop_signal)
@@ -124,38 +124,38 @@ class Server(ABC):
     stop_signal = signal.SIGTERM
 
     def kill(self) -> None:
-        """End the server as a power cut would."""
+        """Stop the server as a power cut would."""
         process = self.running()
-        process.send_signal(signal.SIGSTOP)  # else it may begin a child after they were listed
+        process.send_signal(signal.SIGSTOP)  # else it may start a child after the listing
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        # A start before they have ended would find them on the port and in the shared memory.
+        # A start before their end would find them on the port and in the shared memory.
         poll(lambda: not any(map(lives, children)), STOP_SECONDS, f"a child of {self.name} does not end")
         self.process = None
 
     def freeze(self) -> None:
-        """Make it a black hole: connections open, nothing answers."""
+        """Make the server a black hole: it accepts connections and answers nothing."""
         process = self.running()
         process.send_signal(signal.SIGSTOP)
-        # The signal stops its threads one after another; until the last stands it may still answer.
-        poll(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "it does not stop")
+        # The signal stops its threads one after another; until the last one stops it may still answer.
+        poll(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, 10, "the server does not stop")
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         self.running().send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop whatever runs and remove the folder."""
+        """Stop the server if it runs, and remove the folder."""
         if self.process is not None:
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def own(self, path: Path) -> None:
-        """Give a file or folder to the user that the server runs as."""
+        """Give a file or folder to the user that runs the server."""
         if os.geteuid() == 0:
             shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
 
@@ -169,11 +169,11 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C is for the tests, which then stop their servers themselves
+                start_new_session=True,  # Ctrl-C is for the tests; they stop their servers
             )
 
     def wrapper(self) -> list[str]:
-        """What goes before the program: another user when we are root, and death with the parent where Linux has it."""
+        """Return the prefix of the command: another user if we are root, and death with the parent if Linux has it."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return []
@@ -181,12 +181,12 @@ class Server(ABC):
         return [setpriv, *identity, "--pdeathsig=KILL", "--"]
 
     def log(self) -> str:
-        """The last lines that the server wrote."""
+        """Return the last lines that the server wrote."""
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
 
 
 class Redis(Server):
-    """A Redis that keeps nothing on disk."""
+    """A Redis that stores nothing on disk."""
 
     name = "redis"
     user = "redis"
@@ -208,26 +208,26 @@ class Redis(Server):
                 raise ForeignServer("another Redis answers")
 
     def client(self) -> redis.Redis:
-        """A client of database 0."""
+        """Return a client of database 0."""
         return redis.Redis.from_url(self.url, socket_timeout=20)
 
     def fresh_url(self) -> str:
-        """The URL of a database number that nobody has used yet."""
+        """Return the URL of a database number that no test used yet."""
         return f"redis://{LOOPBACK}:{self.port}/{next(self.numbers) % self.databases}"
 
     def flush(self) -> None:
-        """Lose everything, as a restarted Redis without persistence does."""
+        """Delete everything, as a restart of a Redis without persistence does."""
         self.assert_own()
         with self.client() as client:
             client.flushall()
 
 
 class PostgreSQL(Server):
-    """A PostgreSQL cluster of its own, without fsync: few tests pull its plug, and those make one that has it."""
+    """A PostgreSQL cluster without fsync. The few tests that cut its power create one with fsync."""
 
     name, user = "postgresql", "postgres"
     fsync = "off"
-    stop_signal = signal.SIGINT  # "fast": a SIGTERM would wait for every client to leave
+    stop_signal = signal.SIGINT  # "fast"; SIGTERM would wait for every client to disconnect
 
     def __init__(self) -> None:
         places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
@@ -238,7 +238,7 @@ class PostgreSQL(Server):
         self.names = count(1)
 
     def wrapped(self, command: Sequence[str]) -> Sequence[str]:
-        # Leases and schedules go by this server's clock, so it must be the tests' own.
+        # Leases and schedules use this server's clock, so it must be the tests' clock.
         return wrap_with_clock(self.wrapper(), command)
 
     def start(self) -> Self:
@@ -266,17 +266,17 @@ class PostgreSQL(Server):
             raise ForeignServer("another PostgreSQL answers")
 
     def connection(self) -> psycopg.Connection[tuple[str]]:
-        """An administrator's connection, each statement its own transaction."""
+        """Return an administrator's connection; each statement is its own transaction."""
         return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True, connect_timeout=20)
 
     def database_url(self, name: str, role: str = "postgres") -> str:
-        """The SQLAlchemy URL of a database of this cluster."""
+        """Return the SQLAlchemy URL of a database of this cluster."""
         return f"postgresql+psycopg://{role}@{LOOPBACK}:{self.port}/{name}"
 
     def fresh_url(self, template: str = "template0", *, owner: str = "postgres") -> str:
-        """The URL of a new database, copied from `template` (nobody may be connected to that one).
+        """Return the URL of a new database, copied from `template`; no client may be connected to the template.
 
-        An `owner` other than the administrator is no superuser: what the database enforces holds it.
+        An `owner` other than the administrator is not a superuser, so row-level security applies to it.
         """
         name = f"test_{next(self.names)}"
         with self.connection() as connection:
@@ -288,13 +288,13 @@ class PostgreSQL(Server):
 
 
 class RabbitMQ(Server):
-    """A RabbitMQ node with its own epmd and its management API, which makes a virtual host in milliseconds."""
+    """A RabbitMQ node with its own epmd and management API; it makes a virtual host in milliseconds."""
 
     name = "rabbitmq"
     user = "rabbitmq"
 
     def __init__(self) -> None:
-        # Debian's wrapper on PATH changes the user and drops the environment: the node's own script comes first.
+        # Debian's wrapper on PATH changes the user and drops the environment, so the node's own script comes first.
         homes = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True)
         self.program = find("rabbitmq-server", homes, "rabbitmq-server")
         self.epmd_program = find("epmd", (), "rabbitmq-server (erlang-base)")
@@ -313,7 +313,7 @@ class RabbitMQ(Server):
             f"listeners.tcp.1 = {LOOPBACK}:{self.port}\n"
             f"management.tcp.ip = {LOOPBACK}\n"
             f"management.tcp.port = {self.management_port}\n"
-            # The limits speak of a production machine; a full test disk fails the tests by itself.
+            # The default limits are for production; a full test disk fails the tests by itself.
             "disk_free_limit.absolute = 1MB\n"
         )
         return {
@@ -325,13 +325,13 @@ class RabbitMQ(Server):
             "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
-            # Makes the script exec the node instead of waiting beside it: the process that we hold is the node.
+            # Makes the script exec the node instead of waiting for it: our process is the node.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput -rabbit channel_tick_interval 1000 -kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}}",
         }
 
     def start(self) -> Self:
-        # In the foreground and ours: the node would leave a daemon behind.
+        # In the foreground: the node would leave a daemon behind.
         if self.epmd is None:
             self.epmd = self.spawn([self.epmd_program, "-port", str(self.epmd_port), "-address", LOOPBACK], {})
             epmd = self.epmd
@@ -358,7 +358,7 @@ class RabbitMQ(Server):
         return response.raise_for_status()
 
     def fresh_url(self) -> str:
-        """The URL of a new, empty virtual host whose queues are quorum queues unless they say otherwise."""
+        """Return the URL of a new, empty virtual host; its queues are quorum queues unless they say otherwise."""
         vhost = f"test_{next(self.vhosts)}"
         self.manage("PUT", f"vhosts/{vhost}", {"default_queue_type": "quorum"})
         self.manage("PUT", f"permissions/{vhost}/guest", {"configure": ".*", "write": ".*", "read": ".*"})
@@ -366,7 +366,7 @@ class RabbitMQ(Server):
 
 
 def find(program: str, places: Sequence[Path], package: str) -> str:
-    """The path of a program, in `places` first; MissingServer with what to install when there is none."""
+    """Return the path of a program, `places` first; MissingServer, with the package to install, if there is none."""
     search = os.pathsep.join([*map(str, places), os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
     found = shutil.which(program, path=search)
     if found is None:
@@ -375,14 +375,14 @@ def find(program: str, places: Sequence[Path], package: str) -> str:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it has not ended; one that has may be a zombie."""
+    """Return whether the process has not ended; an ended one may be a zombie."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def poll(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Return as soon as the condition holds; TimeoutError with the sentence when it does not in time."""
+    """Return when the condition holds; TimeoutError with the message `otherwise` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The tables of docs/ are those that the code gives."""
+"""The tables of docs/ equal those of the code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support import doc_tables
 
 
 @pytest.mark.parametrize("page", doc_tables.PAGES)
-def test_tables_of_a_page_are_those_of_the_code(page: str) -> None:
+def test_tables_equal_those_of_the_code(page: str) -> None:
     text = doc_tables.read(page)
     assert text == doc_tables.with_tables(text), doc_tables.REMEDY
 
@@ -19,9 +19,9 @@ def test_every_command_is_in_one_table() -> None:
     assert sorted(names) == sorted(doc_tables.command_names())
 
 
-def test_a_name_that_the_code_does_not_have_is_refused() -> None:
+def test_unknown_name_is_rejected() -> None:
     for marker in ("settings:EXPORTS_NONE", "commands:none", "none"):
-        with pytest.raises(LookupError, match="there is no"):
+        with pytest.raises(LookupError, match="unknown"):
             doc_tables.with_tables(f"<!--{marker}-->\n<!--end-->")
 
 

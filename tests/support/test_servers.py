@@ -1,4 +1,4 @@
-"""The servers of the tests' own: each is shown to be ours, each test gets an empty part of it, a killed one comes back."""
+"""The test servers: each is shown to be ours, each test gets an empty part, a killed one comes back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_database_is_migrated_and_empty(database_url: str) -> None:
     database.dispose()
 
 
-def test_next_database_is_empty_again(database_url: str) -> None:
+def test_database_of_the_next_test_is_empty(database_url: str) -> None:
     test_database_is_migrated_and_empty(database_url)
 
 
@@ -40,11 +40,11 @@ def test_stack_carries_a_message(stack: Stack) -> None:
         assert queue.get(timeout=10).payload == {"n": 1}
 
 
-def test_next_stack_is_empty_again(stack: Stack) -> None:
+def test_stack_of_the_next_test_is_empty(stack: Stack) -> None:
     test_stack_carries_a_message(stack)
 
 
-def test_settings_of_a_stack_are_its_own(stack: Stack) -> None:
+def test_stack_has_its_own_settings(stack: Stack) -> None:
     settings = stack.settings
     assert (settings.database_url, settings.artifacts_url) == (stack.database_url, stack.artifacts_url)
     assert settings.broker_url.get_secret_value() == stack.environment["BROKER_URL"]
@@ -53,7 +53,7 @@ def test_settings_of_a_stack_are_its_own(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("kind", [Redis, PostgreSQL, RabbitMQ])
-def test_killed_server_comes_back_on_its_port(own_server: OwnServer, kind: type[Server]) -> None:
+def test_killed_server_restarts_on_its_port(own_server: OwnServer, kind: type[Server]) -> None:
     server = own_server(kind)
     url, first = server.url, server.running().pid
     server.kill()
@@ -63,7 +63,7 @@ def test_killed_server_comes_back_on_its_port(own_server: OwnServer, kind: type[
     assert (server.url, listens(second, server.port)) == (url, True)
 
 
-def test_closed_server_leaves_nothing(own_server: OwnServer) -> None:
+def test_closed_server_leaves_no_process(own_server: OwnServer) -> None:
     server = own_server(RabbitMQ)
     node = psutil.Process(server.running().pid)
     started = [node, *node.children(recursive=True), psutil.Process(server.epmd.pid if server.epmd else 0)]
@@ -82,26 +82,26 @@ def test_flushed_redis_is_empty(own_server: OwnServer) -> None:
         assert client.dbsize() == 0
 
 
-def test_stranger_on_the_port_is_not_ours(own_server: OwnServer) -> None:
+def test_foreign_server_on_the_port_is_rejected(own_server: OwnServer) -> None:
     server = own_server(Redis)
     server.kill()
     with socket.create_server((LOOPBACK, server.port)), pytest.raises((ForeignServer, RuntimeError)):
         server.start()
 
 
-def test_no_test_leaves_this_machine() -> None:
+def test_connection_to_another_machine_is_rejected() -> None:
     with socket.socket() as outside, pytest.raises(PermissionError, match="stay on this machine"):
         outside.connect(("192.0.2.1", 443))
 
 
 class Absent(Redis):
-    """A server that is installed nowhere."""
+    """A server that is not installed anywhere."""
 
     def __init__(self) -> None:
         find("no-such-program", (), "no-such-package")
 
 
-def test_missing_server_skips_where_nobody_promised_it(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_server_skips_outside_ci(own_server: OwnServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no-such-program is not installed; the package is no-such-package"):
         own_server(Absent)

@@ -97,18 +97,12 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [(f"{STACK}/1", heading("9903.81.91", "50"))],
         [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)],
     ),
-    "V11 232 before 301": (
-        [(STACK, [heading("9903.82.09"), FREE])],
-        [("V11", "warn", f"{STACK}/1/heading")],
-    ),
+    "V11 232 before 301": ([(STACK, [heading("9903.82.09"), FREE])], [("V11", "warn", f"{STACK}/1/heading")]),
     "V11 338 behind 232": (
         with_goods("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/2/heading")],
     ),
-    "V11 a rate of another day": (
-        [(f"{STACK}/1/ratePercent", "50")],
-        [("V11", "warn", f"{STACK}/1/ratePercent")],
-    ),
+    "V11 a rate of another day": ([(f"{STACK}/1/ratePercent", "50")], [("V11", "warn", f"{STACK}/1/ratePercent")]),
     "V11 338's carve-out without dairy": (
         with_goods("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
         [("V11", "warn", f"{STACK}/1/heading")],
@@ -128,14 +122,8 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
         [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
     ),
-    "V11 a part that may be one of a vehicle": (
-        with_goods("8708304000", TEN),
-        [("V11", "warn", STACK)],
-    ),
-    "V11 a medicament that may be a patented one": (
-        with_goods("3004909276", TEN),
-        [("V11", "warn", STACK)],
-    ),
+    "V11 a part that may be one of a vehicle": (with_goods("8708304000", TEN), [("V11", "warn", STACK)]),
+    "V11 a medicament that may be a patented one": (with_goods("3004909276", TEN), [("V11", "warn", STACK)]),
     "V11 two headings of pharmaceuticals": (
         with_goods("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
         [("V11", "warn", f"{STACK}/2/heading")],
@@ -156,18 +144,9 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
         [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
     ),
-    "V13 a listed candle without 338": (
-        with_goods("3406000000", TEN),
-        [("V13", "warn", STACK)],
-    ),
-    "V13 a mattress that came on the list in September": (
-        with_goods("9404210013", TEN),
-        [("V13", "warn", STACK)],
-    ),
-    "V13 whey": (
-        with_goods("0404101100", TEN, heading("9903.03.13", "50")),
-        [("V13", "warn", f"{PAN}/htsCode")],
-    ),
+    "V13 a listed candle without 338": (with_goods("3406000000", TEN), [("V13", "warn", STACK)]),
+    "V13 a mattress that came on the list in September": (with_goods("9404210013", TEN), [("V13", "warn", STACK)]),
+    "V13 whey": (with_goods("0404101100", TEN, heading("9903.03.13", "50")), [("V13", "warn", f"{PAN}/htsCode")]),
     "V13 a large motorcycle": (
         with_goods("8711500060", TEN, heading("9903.03.14", "50")),
         [("V13", "warn", f"{PAN}/htsCode")],

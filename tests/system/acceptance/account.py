@@ -1,4 +1,4 @@
-"""An account of one test's own, and what it does over HTTP with its key."""
+"""A test's own account, and its HTTP requests with its key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNNING_STATES = {"accepted", "executing"}
 WAITING_STATUSES = {"pending", "sent", "delivered", "received"}
 SECONDS = 180.0
 
-#: A test export goes to the sandbox broker; partners that are marked test are reached for real.
+#: A test export goes to the sandbox broker; the service really sends to partners that are marked test.
 PARTNERS: tuple[Json, ...] = (
     {
         "id": factories.BROKER,
@@ -44,7 +44,7 @@ PARTNERS: tuple[Json, ...] = (
 
 @dataclass(frozen=True)
 class AccountClient:
-    """An account with its partners and the key of an administrator, in test mode."""
+    """An account with its partners and an administrator's key, in test mode."""
 
     service: Service
     account_id: str
@@ -52,11 +52,11 @@ class AccountClient:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def as_own_plan(self, plan: Json) -> Json:
-        """Return the plan as this account's."""
+        """Return the plan with this account's ids."""
         return plan | {"accountId": self.account_id}
 
     def plan(self, units: int = 1, lines: int = 3, packages: int = 2, **changes: Any) -> Json:
-        """Return a plan of this account, in a batch that it has not used yet."""
+        """Return a plan of this account in a new batch."""
         batch = f"batch_{next(self.numbers):04d}"
         return factories.plan(units, lines, packages, **{"account": self.account_id, "batch": batch, **changes})
 
@@ -67,24 +67,24 @@ class AccountClient:
         return self.http.post("/api/exports/execute", json=body, headers=named)
 
     def execute_accepted(self, plan: Json, **headers: str) -> str:
-        """Post the plan, have it accepted, and return the export's id."""
+        """Post the plan, assert that it is accepted, and return the export's id."""
         answer = self.execute(plan, **headers)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["exportId"])
 
     def get(self, path: str) -> Json:
-        """Return the JSON that lies at the path."""
+        """Return the JSON at the path."""
         answer = self.http.get(path)
         assert answer.status_code == 200, answer.text
         found: Json = answer.json()
         return found
 
     def inspect(self, export_id: str) -> Json:
-        """Return the export as it is known now."""
+        """Return the export's current view."""
         return self.get(f"/api/exports/{export_id}")
 
     def events(self, export_id: str) -> list[Json]:
-        """Return the whole log, once its numbers are known to have no gap."""
+        """Return the whole log; assert that its numbers have no gap."""
         found: list[Json] = []
         while True:
             page = self.get(f"/api/exports/{export_id}/events?after={len(found)}&limit=1000")
@@ -99,7 +99,7 @@ class AccountClient:
         return [event for event in self.events(export_id) if event["type"] == event_type]
 
     def wait_until(self, export_id: str, condition: Callable[[Json], bool], seconds: float = SECONDS) -> Json:
-        """Return the export as soon as the condition holds of it."""
+        """Return the export when the condition holds for it."""
         deadline = time.monotonic() + seconds
         while True:
             began = time.monotonic()
@@ -109,27 +109,27 @@ class AccountClient:
             now = time.monotonic()
             last = [(event["seq"], event["type"], event["data"]) for event in view["events"][-8:]]
             assert now < deadline, f"after {seconds:g} s it is {view['state']}: {view['status']}\n{last}"
-            # A large view costs the service more: looking must not be what keeps it busy.
+            # A large view costs the service more; pause longer, so that the test's requests do not keep it busy.
             time.sleep(max(0.03, 4 * (now - began)))
 
     def wait_executed(self, export_id: str, seconds: float = SECONDS) -> Json:
-        """Return the export once it is executed, everybody was told, and the customs broker has answered."""
+        """Return the export when it is executed, all partners are notified, and the customs broker has answered."""
         view = self.wait_until(export_id, is_finished, seconds)
         assert view["state"] == "executed", (view["status"], view["events"][-3:])
         return view
 
     def received_messages(self, export_id: str, count: int) -> list[ReceivedMessage]:
-        """Return what partners have taken from their queues about the export, once that are `count` messages."""
+        """Return the messages about the export that partners took from their queues, when there are `count`."""
         poll(
             lambda: len(self.service.received_messages(export_id)) >= count,
             SECONDS,
-            f"{len(self.service.received_messages(export_id))} of {count} messages about {export_id} came",
+            f"{len(self.service.received_messages(export_id))} of {count} messages about {export_id} received",
         )
         return self.service.received_messages(export_id)
 
 
 def is_finished(view: Json) -> bool:
-    """Whether nothing more is to come of an export."""
+    """Return whether the export is finished, with its deliveries and answers."""
     if view["state"] in RUNNING_STATES:
         return False
     all_delivered = all(not each["pending"] and not each["waiting"] for each in view["notifications"])
@@ -140,7 +140,7 @@ def is_finished(view: Json) -> bool:
 
 @contextmanager
 def open_account(service: Service, partners: tuple[Json, ...] = PARTNERS) -> Iterator[AccountClient]:
-    """Open an account that no other test has, and give it with its partners registered."""
+    """Open a new account; yield it with its partners registered."""
     account = f"acc_{secrets.token_hex(6)}"
     account_service.create_account(service.runtime, account, "Maple Goods Ltd", gs1_prefix="0614141")
     key = api_keys.create_key(service.runtime, account, "acceptance", mode="test", roles=[ADMIN])

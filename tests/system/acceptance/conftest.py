@@ -1,4 +1,4 @@
-"""The service on each of the three stacks, started once and used by every test under an account of the test's own."""
+"""The service on each of the three stacks: started once, used by every test under the test's own account."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SERVICE = pytest.StashKey[Service]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what a stack has no part for."""
+    """Leave out tests that need a part which their stack does not have."""
     left_out = [item for item in items if not fits_stack(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
 def fits_stack(item: pytest.Item) -> bool:
-    """Whether the test asks for a kind of service that its stack is."""
+    """Return whether the test's stack is of the kind that the test asks for."""
     fixtures = set(getattr(item, "fixturenames", ()))
     if "on_rabbitmq" in fixtures and "postgres-rabbitmq" not in item.name:
         return False
@@ -42,7 +42,7 @@ def fits_stack(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", params=STACKS)
 def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service on one stack; its message broker is no other test's, so that it may be hurt."""
+    """The service on one stack. No other test uses its message broker, so tests may break it."""
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as end:
         if request.param == "sqlite-memory":
@@ -62,7 +62,7 @@ def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def service(request: pytest.FixtureRequest, running_service: Service) -> Service:
-    """The service, all of it running whatever the test before did to it."""
+    """The service with all processes running, whatever the test before did."""
     request.node.stash[SERVICE] = running_service
     running_service.start()
     return running_service
@@ -70,27 +70,27 @@ def service(request: pytest.FixtureRequest, running_service: Service) -> Service
 
 @pytest.fixture
 def distributed(service: Service) -> Distributed:
-    """The service where its message broker and its workers are processes of their own."""
+    """The service with its message broker and workers in processes of their own."""
     assert isinstance(service, Distributed)
     return service
 
 
 @pytest.fixture
 def on_rabbitmq(distributed: Distributed) -> Distributed:
-    """The same with RabbitMQ between its processes."""
+    """The same with RabbitMQ as its message broker."""
     return distributed
 
 
 @pytest.fixture
 def embedded(service: Service) -> Embedded:
-    """The service where everything is one process."""
+    """The service as one process."""
     assert isinstance(service, Embedded)
     return service
 
 
 @pytest.fixture
 def account(service: Service) -> Iterator[AccountClient]:
-    """An account of the test's own."""
+    """A new account for the test."""
     with open_account(service) as account:
         yield account
 
@@ -99,7 +99,7 @@ def account(service: Service) -> Iterator[AccountClient]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of the service beside a failure."""
+    """Add the logs of the service to a failure."""
     report = yield
     service = item.stash.get(SERVICE, None)
     if report.failed and service is not None:

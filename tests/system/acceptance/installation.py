@@ -1,4 +1,4 @@
-"""The whole service on one of the three stacks, as it runs in earnest, and the ways in which it may be hurt."""
+"""The whole service on one of the three stacks, as in production, and the faults that tests cause in it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.system.acceptance.queue_client import Files, ReceivedMessage
 
 START_SECONDS = 120.0
 
-#: Time runs faster here than in earnest: what was lost is owed again after seconds.
+#: Shorter than in production: a lost step or delivery becomes due again after seconds.
 FAST_SETTINGS: Mapping[str, str] = {
-    "EXPORTS_LEASE_SECONDS": "15",  # longer than a busy machine stands still
+    "EXPORTS_LEASE_SECONDS": "15",  # longer than a busy machine can stall
     "EXPORTS_STALLED_SECONDS": "4",
     "EXPORTS_SWEEP_SECONDS": "0.5",
     "EXPORTS_DELIVERY_SCHEDULE_SECONDS": "[1, 1, 2, 2, 2, 2, 2, 2, 2]",
@@ -34,7 +34,7 @@ FAST_SETTINGS: Mapping[str, str] = {
 
 
 class Service(ABC):
-    """A running service: its address, its database, and what partners find in their queues."""
+    """A running service: its address, its database, and the messages that partners receive."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
@@ -54,37 +54,37 @@ class Service(ABC):
 
     @abstractmethod
     def programs(self) -> list[Program]:
-        """Every process of the service, running or not."""
+        """Return every process of the service, running or not."""
 
     @abstractmethod
     def start(self) -> None:
-        """Start whatever does not run, and return once all of it is ready."""
+        """Start every process that does not run; return when all are ready."""
 
     @abstractmethod
     def kill_workers(self) -> None:
-        """End whoever makes steps, as a power cut would."""
+        """Kill the processes that run steps, as a power cut would."""
 
     def restart(self) -> None:
-        """End every process as its supervisor would, and start it again."""
+        """Stop every process as its supervisor would, and start it again."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """End every process; whatever they have told must be as published."""
+        """Stop every process; then check that every message matches its published schema."""
         self.stop()
         check_notifications(self.runtime)
         self.runtime.close()
 
     def stop(self) -> None:
-        """End every process as its supervisor would."""
+        """Stop every process as its supervisor would."""
         running = [program for program in self.programs() if program.process is not None]
         for program in running:
-            program.terminate()  # all at once: an idle worker may take seconds to notice
+            program.terminate()  # all at once; an idle worker may take seconds to notice
         for program in running:
             program.stop()
 
     def answers(self) -> bool:
-        """Whether the API says that it is ready."""
+        """Return whether the API says that it is ready."""
         for program in self.programs():
             if program.process is not None and program.process.poll() is not None:
                 raise RuntimeError(f"{program.name} ended with {program.process.returncode}\n{program.log()[-4000:]}")
@@ -93,7 +93,7 @@ class Service(ABC):
         return False
 
     def received_messages(self, export_id: str, queue: str | None = None) -> list[ReceivedMessage]:
-        """What partners have taken from their queues about the export, in order."""
+        """Return the messages about the export that partners took from their queues, in order."""
         return [
             each
             for each in self.files.received_messages()
@@ -101,12 +101,12 @@ class Service(ABC):
         ]
 
     def logs(self) -> str:
-        """The end of every program's log, for whoever must find out why a test failed."""
+        """Return the end of every program's log, to explain a failure."""
         return "\n".join(f"--- {program.name}\n{program.log()[-6000:]}" for program in self.programs())
 
 
 class Embedded(Service):
-    """SQLite and the message broker inside the process: `exports serve` is all of it."""
+    """SQLite and the message broker inside one process, `exports serve`."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         super().__init__(stack, folder)
@@ -127,7 +127,7 @@ class Embedded(Service):
 
 
 class Distributed(Service):
-    """PostgreSQL and a message broker of its own: a process for each line of the Procfile, and a second worker."""
+    """PostgreSQL and a separate message broker: a process for each line of the Procfile, and a second worker."""
 
     def __init__(self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ) -> None:
         super().__init__(stack, folder)
@@ -160,7 +160,7 @@ class Distributed(Service):
 
     @contextmanager
     def idle_workers(self) -> Iterator[None]:
-        """Have nobody make steps while the block runs."""
+        """Run no worker during the block."""
         for worker in self.workers:
             worker.kill()
         try:
@@ -169,7 +169,7 @@ class Distributed(Service):
             self.start()
 
     def drop_messages(self) -> int:
-        """Lose every message that waits for a worker; return how many that were."""
+        """Delete every message that waits for a worker; return their number."""
         count_waiting = sum(self.count_waiting(name) for name in TASK_QUEUES)
         if isinstance(self.message_broker, Redis):
             self.message_broker.flush()
@@ -180,17 +180,17 @@ class Distributed(Service):
         return count_waiting
 
     def count_waiting(self, queue: str) -> int:
-        """How many messages lie in a queue."""
+        """Return the number of messages in a queue."""
         with Connection(self.stack.broker_url) as connection:
             try:
                 return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
             except connection.channel_errors:
-                return 0  # there is no such queue yet, or no more
+                return 0  # the queue does not exist, or not any more
 
 
 @contextmanager
 def open_embedded(database_url: str, folder: Path) -> Iterator[Service]:
-    """Give the service on the embedded default."""
+    """Yield the service on the embedded default."""
     stack = Stack("sqlite-memory", database_url, "memory://", f"file:{folder / 'artifacts'}")
     with run_service(Embedded(stack, folder)) as service:
         yield service
@@ -198,7 +198,7 @@ def open_embedded(database_url: str, folder: Path) -> Iterator[Service]:
 
 @contextmanager
 def open_distributed(database_url: str, message_broker: Redis | RabbitMQ, folder: Path) -> Iterator[Service]:
-    """Give the service on PostgreSQL and the message broker, which is its alone to be killed and flushed."""
+    """Yield the service on PostgreSQL and its own message broker, which a test may kill and flush."""
     name = f"postgres-{message_broker.name}"
     stack = Stack(name, database_url, message_broker.fresh_url(), f"file:{folder / 'artifacts'}")
     with run_service(Distributed(stack, folder, message_broker)) as service:
@@ -207,7 +207,7 @@ def open_distributed(database_url: str, message_broker: Redis | RabbitMQ, folder
 
 @contextmanager
 def run_service(service: Service) -> Iterator[Service]:
-    """Start the service, and end it however the block ends."""
+    """Start the service; stop it at the end of the block, also after an error."""
     with ExitStack() as end:
         end.callback(service.close)
         service.start()

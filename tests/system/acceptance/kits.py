@@ -1,4 +1,4 @@
-"""The consumer kits of examples/consumers, run as a partner would run them: each a process, its lines, and what it keeps."""
+"""The consumer kits of examples/consumers, run as a partner would: each with its process, its output and its store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_ABOUT_EXPORTS = ("exports.connection.test.v1", "answered")
 
 @dataclass
 class Kit:
-    """A kit with its store: `start`, `kill` as a power cut would, `stop` politely; `lines` are all that it ever printed."""
+    """A kit and its store: `start`, `kill` like a power cut, `stop` politely. `lines` holds all its output."""
 
     program: str  # below examples/consumers
     arguments: tuple[str, ...]
@@ -41,7 +41,7 @@ class Kit:
     _readers: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start it, and return once it says that it takes messages."""
+        """Start the kit; return when it says that it takes messages."""
         path = KITS / self.program
         ready = self.lines.count("ready")
         self.process = subprocess.Popen(
@@ -58,10 +58,10 @@ class Kit:
         self._readers = [threading.Thread(target=_read, args=output, daemon=True) for output in outputs]
         for reader in self._readers:
             reader.start()
-        self.wait_until(lambda: self.lines.count("ready") > ready, "it did not start")
+        self.wait_until(lambda: self.lines.count("ready") > ready, "the kit did not start")
 
     def wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
-        """Return as soon as the callable holds; fail with what the kit said where it does not in time, or where it ends."""
+        """Return when the callable is true; fail with the kit's output if it is not in time, or if the kit ends."""
         process = self.running()
 
         def condition_holds() -> bool:
@@ -76,30 +76,30 @@ class Kit:
             raise AssertionError(f"{self.program}: {otherwise}\n{self.output()}") from error
 
     def running(self) -> subprocess.Popen[str]:
-        """The process, or RuntimeError where there is none."""
+        """Return the process; RuntimeError if there is none."""
         if self.process is None:
             raise RuntimeError(f"{self.program} is not running")
         return self.process
 
     def kill(self) -> None:
-        """End it at once: no handler runs, nothing is given back."""
+        """Kill the kit: no handler runs, and it releases nothing."""
         self._wait_end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it as its supervisor would; it has to end well."""
+        """Stop the kit as its supervisor would; its exit status must be 0."""
         status = self._wait_end(signal.SIGTERM)
         assert status == 0, f"{self.program} ended with {status}\n{self.output()}"
 
     def freeze(self) -> None:
-        """Let it do nothing, and hold what it holds."""
+        """Stop the kit's work; it keeps the messages that it holds."""
         self.running().send_signal(signal.SIGSTOP)
 
     def output(self) -> str:
-        """All that it printed, for whoever must find out why a test failed."""
+        """Return all output, to explain a failure."""
         return "\n".join(["--- printed", *self.lines[-30:], "--- complained", *self.error_lines[-30:]])
 
     def count_stored(self) -> Counter[str]:
-        """How often each message about an export is in the store, by its id."""
+        """Return the number of times each message about an export is in the store, by message id."""
         if self.store.suffix == ".jsonl":
             lines = self.store.read_text(encoding="utf-8").splitlines() if self.store.exists() else []
             found = [(entry["id"], entry["type"]) for entry in map(json.loads, lines)]
@@ -109,7 +109,7 @@ class Kit:
         return Counter(name for name, kind in found if kind not in NOT_ABOUT_EXPORTS)
 
     def lines_with(self, *words: str) -> list[str]:
-        """The lines that have all of the words, in the order of printing."""
+        """Return the lines that contain all of the words, in the order of printing."""
         return [line for line in self.lines if all(word in line for word in words)]
 
     def _wait_end(self, how: signal.Signals) -> int:
@@ -129,7 +129,7 @@ class Kit:
 
 @contextmanager
 def kit(program: str, *arguments: str, folder: Path, **environment: str) -> Iterator[Kit]:
-    """Give a kit that does not run yet; it ends with the block."""
+    """Yield a kit that does not run yet; it ends with the block."""
     store = folder / ("store.jsonl" if program.startswith("node/") else "store.db")
     made = Kit(program, arguments, store, environment)
     try:
@@ -140,18 +140,18 @@ def kit(program: str, *arguments: str, folder: Path, **environment: str) -> Iter
 
 
 def find_runtime(program: Path) -> str:
-    """Return what runs the program; where that is not installed the test is skipped, and in CI it fails."""
+    """Return the program's interpreter. If it is not installed, skip the test; in CI fail it."""
     if program.suffix == ".py":
         return sys.executable
     node = shutil.which("node")
     if node is None:
         skip_or_fail("Node.js is not installed; the Debian package is nodejs")
     if "amqplib" in program.read_text(encoding="utf-8") and not (program.parent / "node_modules" / "amqplib").is_dir():
-        skip_or_fail("what the Node.js kit needs is not installed; run `make kits`")
+        skip_or_fail("the packages of the Node.js kit are not installed; run `make kits`")
     return node
 
 
 def _read(stream: IO[str], into: list[str]) -> None:
     with stream:
         for line in stream:
-            into.append(line.rstrip("\n"))  # noqa: PERF401 - each is to be seen as it comes
+            into.append(line.rstrip("\n"))  # noqa: PERF401 - each line must be visible at once

@@ -1,4 +1,4 @@
-"""The boxes of a Markdown page: what each holds, running it as a reader would, and comparing what it shows with what came."""
+"""The code boxes of a Markdown page: parse them, run them as a reader would, compare shown and real output."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import psutil
 
 FENCE: Final = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
-#: What is another one in every run: ids, instants, addresses, digests of files and of documents that hold such.
+#: Values that differ in every run: ids, times, addresses, digests of files and of documents that contain such values.
 VOLATILE: Final = (
     (re.compile(r"\b(exp|sub|cpk|art|cmd|req|pln)_[0-9a-z]{20,}"), r"\1_*"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "uuid"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "instant"),
-    (re.compile(r"^\d{4}-\d\d-\d\d$"), "day"),  # the example plans are dated by the day of the run
+    (re.compile(r"^\d{4}-\d\d-\d\d$"), "day"),  # the example plans carry the day of the run
     (re.compile(r"https?://[A-Za-z0-9.-]+(:\d+)?"), "address"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "digest"),
     (re.compile(r"\b00614141\d{10}\b|\b0061414100\d{8}\b"), "sscc"),
@@ -34,7 +34,7 @@ LEFT_OUT: Final = "..."
 
 @dataclass(frozen=True)
 class Box:
-    """A fenced block: its language, whether it keeps running, and where it begins."""
+    """A fenced block: its language, its first line, and whether it keeps running."""
 
     language: str
     keeps_running: bool
@@ -43,12 +43,12 @@ class Box:
 
     @property
     def commands(self) -> str:
-        """What is typed: the text, without the prompts of a console."""
+        """Return the commands that a reader types: the text without console prompts."""
         return re.sub(r"^\$ ", "", self.text, flags=re.MULTILINE) if self.language == "console" else self.text
 
 
 def parse_boxes(page: str) -> list[Box]:
-    """Return the boxes of a page in their order; every fence of it must be one."""
+    """Return the boxes of a page in order; every fence of the page must be one."""
     found = [
         Box(
             match["info"].split()[0] if match["info"] else "",
@@ -63,20 +63,20 @@ def parse_boxes(page: str) -> list[Box]:
 
 
 class PageReader:
-    """Somebody who does what a page says, box by box, in one folder: what a shell exports, the next box finds."""
+    """A reader who runs a page's boxes in order, in one folder; variables that a shell exports stay for the next box."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, path: str | None = None) -> None:
-        """The programs of this environment are found first, unless another `path` is given."""
+        """Find this environment's programs first, unless `path` is given."""
         self._folder = folder
         self._environment = {"HOME": str(folder), "LANG": "C.UTF-8", **environment}
-        ours = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        self._environment["PATH"] = ours if path is None else path
+        own_path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        self._environment["PATH"] = own_path if path is None else path
         self._exported = folder / "exported.sh"
         self._exported.touch()
         self._running: list[subprocess.Popen[bytes]] = []
 
     def run_box(self, box: Box) -> str:
-        """Run the box to its end; return what it printed. It has to end well."""
+        """Run the box to its end and return its output. Its exit status must be 0."""
         if box.language == "python":
             script = self._folder / f"box_{box.line}.py"
             script.write_text(box.text, encoding="utf-8")
@@ -97,7 +97,7 @@ class PageReader:
         return done.stdout
 
     def start_box(self, box: Box) -> Path:
-        """Begin a box that keeps running; return the file that its output goes to."""
+        """Start a box that keeps running; return the file with its output."""
         output = self._folder / f"box_{box.line}.log"
         with output.open("wb") as log:
             process = subprocess.Popen(
@@ -113,7 +113,7 @@ class PageReader:
         return output
 
     def stop(self, seconds: float) -> None:
-        """Tell what keeps running to end, and return once all of it has ended; fails if some of it has not in time."""
+        """Stop the running boxes; return when all have ended. Fail if one does not end in time."""
         for process in self._running:
             programs = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, signal.SIGTERM)
@@ -124,26 +124,26 @@ class PageReader:
             process.wait(seconds)
 
     def end(self) -> None:
-        """End what keeps running."""
+        """Kill the running boxes."""
         for process in self._running:
-            # The group has the number of its first process, which was ours: nobody else's can be meant.
+            # The group id is the pid of our first process, so it cannot mean another's group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def find_differences(shown: str, actual: str) -> list[str]:
-    """Return where what a page shows is not what came, but for what is another in every run."""
+    """Return the differences between a page's output and the real output, without values that differ in every run."""
     try:
         real = json.loads(actual)
     except ValueError:
         expected, found = remove_volatile(shown).split("\n"), remove_volatile(actual).split("\n")
-        return [] if expected == found else [f"shown {expected}, came {found}"]
+        return [] if expected == found else [f"shown {expected}, got {found}"]
     return list(_differences(json.loads(shown), real, "$"))
 
 
 def remove_volatile(text: str) -> str:
-    """Return the text without what is another in every run."""
+    """Return the text without values that differ in every run."""
     for pattern, instead in VOLATILE:
         text = pattern.sub(instead, text)
     return text

@@ -1,4 +1,4 @@
-"""Processes of ours as they are run in earnest: by the Procfile's own commands, each with a log and a group of its own."""
+"""The service's processes with the commands of the Procfile; each has a log and a process group of its own."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ STOP_SECONDS = 30.0
 
 
 def read_procfile() -> dict[str, str]:
-    """The commands of the Procfile, by the name of the process."""
+    """Return the commands of the Procfile by the name of the process."""
     lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     return dict(line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#"))
 
 
 class Program:
-    """One process: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`; its log goes on from start to start."""
+    """One process: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`; all starts write to one log."""
 
     def __init__(self, name: str, command: str, environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Program:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, as a shell would; it dies with the tests even if those are killed."""
+        """Start it as a shell would; it dies with the tests even if those are killed."""
         if self.process is not None:
             raise RuntimeError(f"{self.name} is already running")
         wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
@@ -45,7 +45,7 @@ class Program:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*wrapper, "/bin/sh", "-c", f"exec {self.command}"],
-                cwd=self.folder,  # no .env of a developer lies here
+                cwd=self.folder,  # a folder without a developer's .env
                 env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -54,7 +54,7 @@ class Program:
             )
 
     def running(self) -> subprocess.Popen[bytes]:
-        """The process, or RuntimeError where there is none."""
+        """Return the process; RuntimeError if there is none."""
         if self.process is None:
             raise RuntimeError(f"{self.name} is not running")
         return self.process
@@ -66,25 +66,25 @@ class Program:
         return status
 
     def terminate(self) -> None:
-        """Tell it to end, as its supervisor would; `stop` then waits for it."""
+        """Send SIGTERM as its supervisor would; `stop` then waits for the end."""
         process = self.running()
         process.send_signal(signal.SIGCONT)
         process.terminate()
 
     def stop(self) -> None:
-        """End it as its supervisor would, then whatever it left in its group."""
+        """Stop it as its supervisor would, then kill the rest of its group."""
         self.terminate()
         process = self.running()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        # The group has the number of its first process, which was ours: nobody else's can be meant.
+        # The group id is the pid of our first process, so it cannot mean another's group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self.process = None
 
     def kill(self) -> None:
-        """End it as the system does when memory is short: no handler runs. What it started must end by itself."""
+        """Kill it as the kernel does when memory is short: no handler runs. Its children must end by themselves."""
         process = self.running()
         process.kill()
         process.wait()
@@ -92,15 +92,15 @@ class Program:
         self.process = None
 
     def freeze(self) -> None:
-        """Let it do nothing, and notice nothing."""
+        """Pause it: it does nothing and notices nothing."""
         self.running().send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self.running().send_signal(signal.SIGCONT)
 
     def resident_bytes(self) -> dict[int, int]:
-        """The resident memory of the process and of each of its children, by process id."""
+        """Return the resident memory of the process and each of its children, by process id."""
         if self.process is None:
             return {}
         found: dict[int, int] = {}
@@ -112,12 +112,12 @@ class Program:
         return found
 
     def log(self) -> str:
-        """What it wrote."""
+        """Return its log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
 
 def is_group_alive(number: int) -> bool:
-    """Whether any process of the group is left."""
+    """Return whether a process of the group still exists."""
     try:
         os.killpg(number, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""A partner at the queues: takes every message of the contract's queues into a file, and posts commands from another.
+"""A partner at the queues: writes every message of the contract's queues to a file, posts commands from another.
 
-Run by itself it is a process beside the service. Run as `serve` it is a thread beside `exports serve`, because the message
-broker of the embedded default is reached from no other process.
+Alone it is a process beside the service. As `serve` it is a thread inside `exports serve`, because no other process can
+reach the embedded message broker.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ReceivedMessage:
-    """A message as it was taken from a queue, with what the transport said about it."""
+    """A message from a queue, with its transport properties."""
 
     queue: str
     routing_key: str
@@ -40,12 +40,12 @@ class ReceivedMessage:
 
     @property
     def export_id(self) -> str:
-        """The id of the export that it is about."""
+        """Return the id of the message's export."""
         return str(self.body.get("subject"))
 
     @property
     def data(self) -> Json:
-        """What its CloudEvent says."""
+        """Return the data of its CloudEvent."""
         data: Json = self.body["data"]
         return data
 
@@ -60,19 +60,19 @@ class Files:
         self.taken.touch()
 
     def received_messages(self) -> list[ReceivedMessage]:
-        """Every message taken so far, in the order of taking."""
+        """Return every message received so far, in order."""
         lines = self.taken.read_text(encoding="utf-8").split("\n")
-        return [ReceivedMessage(**json.loads(line)) for line in lines[:-1]]  # the last one may be half written
+        return [ReceivedMessage(**json.loads(line)) for line in lines[:-1]]  # the last line may be incomplete
 
     def post(self, body: bytes, **properties: Any) -> None:
-        """Have a command published with the properties given."""
+        """Have a command published with the given properties."""
         line = json.dumps({"body": base64.b64encode(body).decode(), "properties": properties})
         with self.commands.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
 
 
 class QueueClient(ConsumerProducerMixin):
-    """Consumes as any partner may, and acknowledges what is written down."""
+    """Consumes like a partner, and acknowledges a message after writing it to the file."""
 
     def __init__(self, settings: Settings, files: Files) -> None:
         self.connection = Connection(
@@ -80,16 +80,16 @@ class QueueClient(ConsumerProducerMixin):
         )
         self._settings = settings
         self._files = files
-        # What an earlier queue client has posted is not posted again.
+        # Do not post the commands of an earlier queue client again.
         self._posted = files.commands.stat().st_size
 
     def get_consumers(self, consumer: Callable[..., Consumer], channel: Any) -> list[Consumer]:
-        """Consume the queues of the contract, which it declares as the service does."""
+        """Consume the queues of the contract; it declares them as the service does."""
         wanted = [queue for queue in queues.contract_queues(self._settings) if queue.name in READ]
         return [consumer(queues=[queue], on_message=self._build_handler(queue.name)) for queue in wanted]
 
     def on_iteration(self) -> None:
-        """Post what the tests have written meanwhile."""
+        """Post the commands that the tests have written since."""
         with self._files.commands.open("rb") as lines:
             lines.seek(self._posted)
             for line in lines:
@@ -101,7 +101,7 @@ class QueueClient(ConsumerProducerMixin):
     def consume(
         self, limit: Any = None, timeout: Any = None, safety_interval: Any = IDLE_SECONDS, **kwargs: Any
     ) -> Any:
-        """Look up from the queues often enough to post commands soon."""
+        """Return from the queues often, so that commands are posted soon."""
         return super().consume(limit, timeout, safety_interval, **kwargs)  # type: ignore[no-untyped-call]
 
     def _build_handler(self, name: str) -> Callable[[Message], None]:
@@ -137,12 +137,12 @@ class QueueClient(ConsumerProducerMixin):
 
 
 def main(folder: str, *serve: str) -> None:
-    """Run until told to end."""
+    """Run until SIGTERM."""
     settings = Settings()
     queue_client = QueueClient(settings, Files(Path(folder)))
     if serve:
         threading.Thread(target=queue_client.run, name="queue-client", daemon=True).start()
-        from pipeline.interfaces.cli.main import main as exports  # noqa: PLC0415 - only the embedded service runs in here
+        from pipeline.interfaces.cli.main import main as exports  # noqa: PLC0415 - only the embedded service needs it
 
         sys.argv = ["exports", *serve]
         exports()

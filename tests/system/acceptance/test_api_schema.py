@@ -1,7 +1,7 @@
-"""schemathesis against the running service: whatever the contract lets a caller send, and much that it does not.
+"""schemathesis against the running service: requests that the contract allows, and many that it does not.
 
-The short form runs every example and some of the made-up requests; the long one, `make fuzz`, goes on for half an hour,
-with sequences of calls that follow from each other.
+The short form runs every example and some generated requests. The long form, `make fuzz`, runs for half an hour, with
+sequences of dependent calls.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.core.runtime import open_runtime
 from tests.interfaces.api.conftest import RecordingPublisher, open_accounts, serve_api
 from tests.support import factories
 
-#: Business rules say no to much that the schema allows: an unknown partner, a total that is wrong.
+#: Business rules reject much that the schema allows: an unknown partner, a wrong total.
 LEFT_OUT = "positive_data_acceptance"
 
 
 @pytest.fixture
 def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
-    """The service on either database, and a key that may do everything."""
+    """The service on either database, and a key with every role."""
     as_before = structlog.get_config()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with ExitStack() as opened:
@@ -47,7 +47,7 @@ def attack_api(address_and_key: tuple[str, str], folder: Path, seconds: int, pha
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
             *("--header", f"Authorization: Bearer {key}", "--phases", phases, "--exclude-checks", LEFT_OUT),
-            # Nothing is executed here, so that after a minute the service says, rightly, that it is not ready.
+            # Nothing is executed here, so after a minute the service correctly says that it is not ready.
             *("--exclude-path", "/readyz", "--max-examples", str(examples), "--max-time", str(seconds)),
             *("--request-timeout", "60", "--continue-on-failure", "--warnings", "off", "--no-color"),
         ],
@@ -62,16 +62,16 @@ def attack_api(address_and_key: tuple[str, str], folder: Path, seconds: int, pha
     assert completed.returncode == 0, completed.stdout[-8000:] + completed.stderr[-2000:]
     assert "Tested: " in completed.stdout
     if "fuzzing" not in phases:
-        # Where the time ran out, calls are left unasked.
+        # If the time runs out, some calls are not made.
         assert "🚫" not in completed.stdout, completed.stdout[-2000:]
 
 
 @pytest.mark.timeout(900)
-def test_examples_and_what_is_made_of_them_trip_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
+def test_api_withstands_examples_and_variations(address_and_key: tuple[str, str], tmp_path: Path) -> None:
     attack_api(address_and_key, tmp_path, 400, "examples,coverage", 5)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_half_an_hour_of_everything_trips_nothing(address_and_key: tuple[str, str], tmp_path: Path) -> None:
+def test_api_withstands_half_an_hour_of_requests(address_and_key: tuple[str, str], tmp_path: Path) -> None:
     attack_api(address_and_key, tmp_path, 900, "examples,coverage,fuzzing,stateful", 200)

@@ -1,4 +1,4 @@
-"""Commands on the queue: the same body as over HTTP, executed once, and answered where they are refused."""
+"""Commands on the queue: the same body as over HTTP, executed once; a rejected command gets an answer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def command(account: AccountClient, plan: Json, key: str | None) -> bytes:
 
 
 def find_export(account: AccountClient, batch_id: str) -> str:
-    """Return the id of the batch's export once there is one."""
+    """Return the id of the batch's export when it exists."""
     poll(lambda: account.http.get(f"/api/exports/{batch_id}").is_success, 120, f"no export of {batch_id} appeared")
     return str(account.inspect(batch_id)["exportId"])
 
 
 def wait_for_refusals(account: AccountClient, *correlation_ids: str) -> list[ReceivedMessage]:
-    """Return the answers to refused commands once each has one."""
+    """Return the answers to rejected commands when each has one."""
 
     def found() -> list[ReceivedMessage]:
         return [
@@ -34,11 +34,11 @@ def wait_for_refusals(account: AccountClient, *correlation_ids: str) -> list[Rec
             if message.queue == "exports.execute.refused" and message.properties["correlation_id"] in correlation_ids
         ]
 
-    poll(lambda: len(found()) >= len(correlation_ids), 120, f"{found()} answers {correlation_ids}")
+    poll(lambda: len(found()) >= len(correlation_ids), 120, f"{found()} does not answer all of {correlation_ids}")
     return found()
 
 
-def test_command_is_executed_and_the_same_again_is_the_same_export(account: AccountClient) -> None:
+def test_repeated_command_is_one_export(account: AccountClient) -> None:
     plan, next_plan = account.plan(), account.plan()
     for _ in range(2):
         account.service.files.post(command(account, plan, "command-1"))
@@ -50,11 +50,11 @@ def test_command_is_executed_and_the_same_again_is_the_same_export(account: Acco
     assert {item["exportId"] for item in account.get("/api/exports")["items"]} == set(exports)
 
 
-def test_bad_command_is_answered_and_the_queue_goes_on(account: AccountClient) -> None:
+def test_bad_command_is_answered_and_the_next_is_executed(account: AccountClient) -> None:
     good, unapproved = account.plan(), account.plan(approval=None)
     prefix = account.account_id
     post = account.service.files.post
-    post(b"{ this is no JSON", correlation_id=f"{prefix}-1")
+    post(b"{ this is not JSON", correlation_id=f"{prefix}-1")
     post(command(account, unapproved, "command-1"), correlation_id=f"{prefix}-2")
     post(command(account, good, None), correlation_id=f"{prefix}-3")
     post(command(account, good | {"surprise": True}, "command-2"), correlation_id=f"{prefix}-4")
@@ -73,9 +73,7 @@ def test_bad_command_is_answered_and_the_queue_goes_on(account: AccountClient) -
     assert len(account.get("/api/exports")["items"]) == 1
 
 
-def test_commands_held_by_an_intake_that_is_stopped_are_taken_by_the_next(
-    account: AccountClient, distributed: Distributed
-) -> None:
+def test_commands_of_a_stopped_intake_are_taken_by_the_next(account: AccountClient, distributed: Distributed) -> None:
     plans = [account.plan() for _ in range(10)]
     distributed.intake.stop()
     for number, plan in enumerate(plans):

@@ -1,4 +1,4 @@
-"""`exports drill` on this machine: a service that is killed, and nothing of it left afterwards."""
+"""`exports drill` on this machine: it kills a service and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.servers import poll
 SECONDS = 250
 
 
-def test_drill_kills_a_service_and_finds_nothing_lost_and_nothing_doubled(tmp_path: Path) -> None:
+def test_drill_finds_nothing_lost_or_doubled(tmp_path: Path) -> None:
     here = {**ELSEWHERE, "TMPDIR": str(tmp_path)}
     process = exports(["drill", "--kills", "1", "--seed", "7", "--svg", "drill.svg", "--json"], here, tmp_path)
     output, errors = process.communicate(timeout=SECONDS)
@@ -31,17 +31,17 @@ def test_drill_kills_a_service_and_finds_nothing_lost_and_nothing_doubled(tmp_pa
     assert not [*tmp_path.glob("exports-drill-*")]
 
 
-def test_interrupted_drill_leaves_nothing_running(tmp_path: Path) -> None:
+def test_interrupted_drill_leaves_no_process(tmp_path: Path) -> None:
     process = exports(["drill", "--kills", "1000"], {**ELSEWHERE, "TMPDIR": str(tmp_path)}, tmp_path)
     assert process.stderr is not None
     next(line for line in process.stderr if "kill -9" in line)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     (database,) = tmp_path.glob("exports-drill-*/exports.db")
-    poll(lambda: check_database_notifications(f"sqlite:///{database}") > 0, SECONDS, "nobody is told anything")
+    poll(lambda: check_database_notifications(f"sqlite:///{database}") > 0, SECONDS, "no delivery was made")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert errors.strip().endswith("stopped; nothing is left running")
-    poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
+    poll(lambda: not any(child.is_running() for child in children), 20, "a child process still runs")
     assert not [*tmp_path.glob("exports-drill-*")]

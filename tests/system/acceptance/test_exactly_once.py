@@ -1,4 +1,4 @@
-"""Exactly once: however often and however parallel a plan is sent, it is one export and one set of messages."""
+"""Exactly once: a plan that is sent repeatedly and in parallel becomes one export with one set of messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_fifty_parallel_posts_are_one_export(account: AccountClient, key: Callab
             return http.post("/api/exports/execute", json=body, headers={"Idempotency-Key": key(number)})
 
         answers = list(pool.map(post, range(POSTS)))
-    # While the first is being answered its repetition may be told to come again; nobody may be told anything else.
+    # During the first request a repeated one may get "retry later"; no other error is allowed.
     refused = [answer.json()["errorCode"] for answer in answers if answer.status_code != 202]
     assert set(refused) <= {"IDEMPOTENCY_IN_PROGRESS", "NOT_READY"}
     (export_id,) = {answer.json()["exportId"] for answer in answers if answer.status_code == 202}
@@ -46,7 +46,7 @@ def test_fifty_parallel_posts_are_one_export(account: AccountClient, key: Callab
     assert len(account.events_of_type(export_id, "EXPORT_ACCEPTED")) == 1
 
 
-def test_key_is_answered_alike_and_refuses_another_plan(account: AccountClient) -> None:
+def test_repeated_key_gets_the_same_answer_and_rejects_another_plan(account: AccountClient) -> None:
     plan, other = account.plan(), account.plan()
     first = account.execute(plan, idempotency_key="key-1")
     account.wait_executed(first.json()["exportId"])

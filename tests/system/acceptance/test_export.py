@@ -24,7 +24,7 @@ from tests.system.acceptance.programs import ROOT
 
 PLANS = sorted((ROOT / "examples" / "plans").glob("*.json"))
 
-#: What the warehouse must not hear of: prices, values, and what customs is told.
+#: Fields that the warehouse must not get: prices, values and customs data.
 NOT_FOR_THE_WAREHOUSE = (
     "price value total amount currency charge discount invoice hts origin spi usmca pga chapter99 section232 importer"
 ).split()
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_example_plan_is_executed_to_the_end(account: AccountClient, path: Path) -> None:
+def test_example_plan_is_executed(account: AccountClient, path: Path) -> None:
     plan = account.as_own_plan(json.loads(path.read_text(encoding="utf-8")))
     units, packages = len(plan["units"]), sum(len(unit["packages"]) for unit in plan["units"])
     lines = sum(len(unit["lines"]) for unit in plan["units"])
@@ -95,7 +95,7 @@ def download(account: AccountClient, artifact: Json) -> bytes:
 
 
 def check_treatment(account: AccountClient, view: Json, lines: int) -> None:
-    """The digest of the whole export is on every document; where a document has lines, theirs are on them."""
+    """Every document carries the digest of the whole export, and its lines carry their own digests."""
     whole = view["treatment"]["digest"]
     assert view["treatment"]["lineCount"] == lines
     of_lines: dict[str, dict[str, str]] = {}
@@ -120,7 +120,7 @@ def check_treatment(account: AccountClient, view: Json, lines: int) -> None:
 
 
 def read_text(kind: str, body: bytes) -> str:
-    """What a document says, without the breaks that a printed page puts into long words."""
+    """Return a document's text without the breaks that a printed page puts into long words."""
     if kind == "cci_xlsx":
         book = openpyxl.load_workbook(io.BytesIO(body), read_only=True)
         return "\n".join(str(value) for sheet in book for row in sheet.iter_rows(values_only=True) for value in row)
@@ -180,7 +180,7 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
 
     parcels = by_queue["exports.warehouse"]
     assert {message.routing_key for message in parcels} == {f"{keys[plan['warehouse']['id']]}package.recorded.v1"}
-    # In the order of the plan, each package once, packed as the plan says.
+    # In the order of the plan, each package once, with the contents of the plan.
     assert [
         (
             message.data["unitRef"],
@@ -203,7 +203,7 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
 
 
 def names(value: Any) -> list[str]:
-    """Every member name in a JSON value."""
+    """Return every member name in a JSON value."""
     if isinstance(value, dict):
         return [*value, *(name for each in value.values() for name in names(each))]
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What is accepted is executed, whatever is killed, lost or down in between."""
+"""Accepted exports are executed although processes are killed, messages lost, or the message broker down."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.support.servers import poll
 from tests.system.acceptance.account import RUNNING_STATES, AccountClient, Json
 from tests.system.acceptance.installation import Distributed, Embedded, Service
 
-#: A published launch waits here for a worker.
+#: The queue of published task messages for steps.
 STEPS = "exports.steps"
 
 
 def check_once(account: AccountClient, export_id: str, units: int = 1, lines: int = 3) -> None:
-    """The export is executed, and everything that it is made of is there exactly once."""
+    """Assert that the export is executed, and that each of its parts exists exactly once."""
     account.wait_executed(export_id)
     events_of_type = Counter(event["type"] for event in account.events(export_id))
     assert events_of_type["PACKAGES_RECORDED"] == events_of_type["TREATMENT_ATTACHED"] == units
@@ -26,7 +26,7 @@ def check_once(account: AccountClient, export_id: str, units: int = 1, lines: in
     assert len(messages) == len({message.body["id"] for message in messages}) == 2 * units + 2
 
 
-def test_is_accepted_while_the_message_broker_is_down(account: AccountClient, distributed: Distributed) -> None:
+def test_export_is_accepted_while_the_message_broker_is_down(account: AccountClient, distributed: Distributed) -> None:
     message_broker = distributed.message_broker
     message_broker.kill()
     try:
@@ -40,7 +40,7 @@ def test_is_accepted_while_the_message_broker_is_down(account: AccountClient, di
         check_once(account, export_id)
 
 
-def test_losing_every_queued_message_loses_nothing(account: AccountClient, distributed: Distributed) -> None:
+def test_lost_task_messages_lose_no_export(account: AccountClient, distributed: Distributed) -> None:
     with distributed.idle_workers():
         exports = [account.execute_accepted(account.plan()) for _ in range(5)]
         poll(lambda: distributed.count_waiting(STEPS) >= 5, 60, "the task messages were not published")
@@ -50,8 +50,8 @@ def test_losing_every_queued_message_loses_nothing(account: AccountClient, distr
         check_once(account, export_id)
 
 
-def test_process_killed_with_exports_queued_loses_nothing(account: AccountClient, embedded: Embedded) -> None:
-    # They are so large that no partner is notified before the kill: what is in this process's own queues ends with it.
+def test_killed_process_loses_no_queued_export(account: AccountClient, embedded: Embedded) -> None:
+    # They are so large that no partner is notified before the kill. The queues inside the process end with it.
     exports = [account.execute_accepted(account.plan(units=4, lines=30)) for _ in range(5)]
     embedded.kill_workers()
     embedded.start()
@@ -60,9 +60,7 @@ def test_process_killed_with_exports_queued_loses_nothing(account: AccountClient
         check_once(account, export_id, units=4, lines=30)
 
 
-def test_worker_killed_in_the_middle_is_replaced_and_nothing_happens_twice(
-    account: AccountClient, service: Service
-) -> None:
+def test_killed_worker_is_replaced_and_nothing_is_done_twice(account: AccountClient, service: Service) -> None:
     units = 12
     export_id = account.execute_accepted(account.plan(units, lines=30))
     account.wait_until(export_id, has_begun)
@@ -75,11 +73,11 @@ def test_worker_killed_in_the_middle_is_replaced_and_nothing_happens_twice(
 
 
 def has_begun(view: Json) -> bool:
-    """Whether some step of the export is done."""
+    """Return whether a step of the export is done."""
     return any(step["state"] == "done" for unit in view["units"] for step in unit["steps"])
 
 
-def test_restart_of_everything_in_the_middle_loses_nothing(account: AccountClient, service: Service) -> None:
+def test_restart_of_all_processes_loses_nothing(account: AccountClient, service: Service) -> None:
     exports = [account.execute_accepted(account.plan(units=2)) for _ in range(4)]
     account.wait_until(exports[0], has_begun)
     service.restart()

@@ -1,4 +1,4 @@
-"""Following an export: live, with a resume where the stream broke, or by waiting for the answer."""
+"""Following an export: live, with a resume after the stream broke, or by waiting for the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 def stream(http: httpx.Client, export_id: str, limit: int | None = None, **headers: str) -> list[tuple[int, Json]]:
-    """Return the events of a live stream until it ends, or until `limit` of them have come."""
+    """Return the events of a live stream until it ends, or until there are `limit`."""
     wanted = {"accept": "text/event-stream", **{name.replace("_", "-"): value for name, value in headers.items()}}
     found: list[tuple[int, Json]] = []
     fields: dict[str, str] = {}
@@ -33,7 +33,7 @@ def stream(http: httpx.Client, export_id: str, limit: int | None = None, **heade
     return found
 
 
-def test_stream_breaks_and_goes_on_where_it_was(account: AccountClient) -> None:
+def test_broken_stream_resumes_after_its_last_event(account: AccountClient) -> None:
     export_id = account.execute_accepted(account.plan(units=2))
     before = stream(account.http, export_id, limit=5)
     assert [number for number, _ in before] == [1, 2, 3, 4, 5]
@@ -41,7 +41,7 @@ def test_stream_breaks_and_goes_on_where_it_was(account: AccountClient) -> None:
     received = before + after
     assert [number for number, _ in received] == list(range(1, len(received) + 1))
     assert all(number == event["seq"] for number, event in received)
-    # The stream ended by itself: it has told all, and as the log has it.
+    # The stream ended by itself, with all events as in the log.
     account.wait_executed(export_id, seconds=1)
     assert [event for _, event in received] == account.events(export_id)
     ended = account.http.get(
@@ -51,7 +51,7 @@ def test_stream_breaks_and_goes_on_where_it_was(account: AccountClient) -> None:
     assert (ended.status_code, ended.content) == (204, b"")
 
 
-def test_answer_may_be_waited_for(account: AccountClient) -> None:
+def test_request_waits_for_the_outcome(account: AccountClient) -> None:
     answer = account.execute(account.plan(), Prefer="wait=30")
     assert answer.status_code == 200
     assert answer.headers["preference-applied"] == "wait=30"
@@ -60,7 +60,7 @@ def test_answer_may_be_waited_for(account: AccountClient) -> None:
     assert answer.headers["location"] == view["links"]["self"]
 
 
-def test_unchanged_export_is_not_sent_again(account: AccountClient) -> None:
+def test_unchanged_export_is_not_modified(account: AccountClient) -> None:
     export_id = account.execute_accepted(account.plan())
     account.wait_executed(export_id)
     first = account.http.get(f"/api/exports/{export_id}")

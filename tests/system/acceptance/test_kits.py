@@ -1,4 +1,4 @@
-"""The consumer kits against the running service: killed and restarted midway, told twice, and lied to."""
+"""The consumer kits against the running service: killed and restarted midway, with repeated and forged messages."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ AMQP_KITS = ("python/queue_amqp.py", "node/queue.mjs")
 WEBHOOK_KITS = ("python/webhook.py", "node/webhook.mjs")
 
 
-def test_the_kombu_kit_counts_once_on_every_message_broker(distributed: Distributed, tmp_path: Path) -> None:
+def test_kombu_kit_counts_once_on_every_message_broker(distributed: Distributed, tmp_path: Path) -> None:
     check_counts_once(distributed, "python/queue_kombu.py", tmp_path)
 
 
 @pytest.mark.parametrize("program", AMQP_KITS)
-def test_the_amqp_kits_count_once(on_rabbitmq: Distributed, program: str, tmp_path: Path) -> None:
+def test_amqp_kits_count_once(on_rabbitmq: Distributed, program: str, tmp_path: Path) -> None:
     check_counts_once(on_rabbitmq, program, tmp_path)
 
 
 def check_counts_once(service: Distributed, program: str, folder: Path) -> None:
-    """Hold a warehouse's kit to its promise: killed while it holds messages, told twice, it keeps each package once."""
+    """Assert that a warehouse kit stores each package once, though killed with messages in hand and notified twice."""
     warehouse = new_id("wh")
     partner = {"id": warehouse, "kind": "warehouse", "name": "A warehouse", "test": True, "live": True}
     key = f"warehouse.{warehouse}.#"
@@ -56,39 +56,47 @@ def check_counts_once(service: Distributed, program: str, folder: Path) -> None:
     ):
         reader.start()
         first = execute_two_units(account, warehouse)
-        reader.wait_until(lambda: len(reader.lines_with(first)) == 4, "the packages did not come")
+        reader.wait_until(lambda: len(reader.lines_with(first)) == 4, "the packages did not arrive")
         with hold_messages(reader):
             second = execute_two_units(account, warehouse)
             poll(lambda: holds_messages(service, warehouse), 30, "the kit took no message")
             reader.kill()
         replay(account, warehouse, first, second)
-        none_of_ours = {"none of ours": warehouse}
-        publish(service, warehouse, none_of_ours)
+        foreign = {"foreign": warehouse}
+        publish(service, warehouse, foreign)
         reader.start()
-        reader.wait_until(lambda: len(reader.lines_with(second)) == 4, "what it held did not come again")
+        reader.wait_until(
+            lambda: len(reader.lines_with(second)) == 4, "the kit's unacknowledged messages did not come again"
+        )
         last = execute_two_units(account, warehouse)
-        reader.wait_until(lambda: len(reader.lines_with(last)) == 4, "it does not go on after what came twice")
-        poll(lambda: is_dead_letter(service, none_of_ours), 30, "what cannot be read is not among the dead letters")
+        reader.wait_until(
+            lambda: len(reader.lines_with(last)) == 4, "the kit does not continue after a repeated message"
+        )
+        poll(lambda: is_dead_letter(service, foreign), 30, "the unreadable message is not a dead letter")
         assert reader.count_stored() == Counter(ids(account, warehouse))
         assert reader.count_stored().total() == 12
         for export_id in (first, second, last):
             assert sorted(reader.lines_with(export_id)) == list_packages(account, export_id)
-        # On Redis what it held when it was killed comes back after a second, beside the copies that were sent again.
-        poll(lambda: count_left(service, warehouse) == 0, 30, "what it held did not come back, or is not acknowledged")
+        # On Redis the killed kit's messages come back after a second, together with the copies that were sent again.
+        poll(
+            lambda: count_left(service, warehouse) == 0,
+            30,
+            "the kit's messages did not come back, or are not acknowledged",
+        )
         reader.stop()
-        assert count_left(service, warehouse) == 0, "it ended with a message that it had not acknowledged"
+        assert count_left(service, warehouse) == 0, "the kit ended with an unacknowledged message"
         assert reader.count_stored().total() == 12
 
 
 def execute_two_units(account: AccountClient, warehouse: str) -> str:
-    """Execute two units of two packages each; return the export's id once everybody was told."""
+    """Execute two units of two packages each; return the export's id when all partners are notified."""
     export_id = account.execute_accepted(account.plan(units=2, packages=2, warehouse=warehouse))
     account.wait_executed(export_id)
     return export_id
 
 
 def list_packages(account: AccountClient, export_id: str) -> list[str]:
-    """Return the line that a kit prints of each package of the export."""
+    """Return the lines that a kit prints for the packages of the export."""
     found = []
     for unit in account.inspect(export_id)["units"]:
         held = account.get(f"/api/customs-packages/{unit['customs_package_id']}")["packages"]
@@ -101,13 +109,13 @@ def list_packages(account: AccountClient, export_id: str) -> list[str]:
 
 
 def ids(account: AccountClient, warehouse: str) -> list[str]:
-    """Return the ids of all messages that the warehouse was sent."""
+    """Return the ids of all messages sent to the warehouse."""
     return [each["notificationId"] for each in account.get(f"/api/deliveries?partnerId={warehouse}&limit=200")["items"]]
 
 
 @contextmanager
 def hold_messages(reader: Kit) -> Iterator[None]:
-    """Have the kit take messages, and come to an end with none of them."""
+    """Make the kit take messages and not finish any."""
     if reader.store.suffix == ".jsonl":
         reader.freeze()
         yield
@@ -118,19 +126,19 @@ def hold_messages(reader: Kit) -> Iterator[None]:
 
 
 def holds_messages(service: Distributed, warehouse: str) -> bool:
-    """Whether the kit, which runs, has taken messages and not acknowledged them; all were sent before."""
+    """Return whether the running kit holds unacknowledged messages; all were sent before."""
     if isinstance(service.message_broker, Redis):
         return count_unacknowledged(service, warehouse) > 0
     return service.count_waiting(warehouse) == 0
 
 
 def count_left(service: Distributed, warehouse: str) -> int:
-    """How many messages lie in the queue, or were taken from it and not acknowledged."""
+    """Return the number of messages in the queue, or taken and not acknowledged."""
     return count_unacknowledged(service, warehouse) + service.count_waiting(warehouse)
 
 
 def count_unacknowledged(service: Distributed, warehouse: str) -> int:
-    """How many messages Redis keeps that the kit took and did not acknowledge; RabbitMQ gives them back to the queue."""
+    """Return the number of the kit's unacknowledged messages in Redis. RabbitMQ puts them back into the queue."""
     if not isinstance(service.message_broker, Redis):
         return 0
     with redis.Redis.from_url(service.stack.broker_url) as client:
@@ -138,7 +146,7 @@ def count_unacknowledged(service: Distributed, warehouse: str) -> int:
 
 
 def publish(service: Distributed, queue: str, body: Json) -> None:
-    """Put something that is no message of the service into the queue."""
+    """Put a foreign message into the queue."""
     with Connection(service.stack.broker_url) as connection:
         connection.Producer().publish(
             json.dumps(body), routing_key=queue, content_type="application/json", content_encoding="utf-8"
@@ -146,12 +154,12 @@ def publish(service: Distributed, queue: str, body: Json) -> None:
 
 
 def is_dead_letter(service: Distributed, body: Json) -> bool:
-    """Whether the message lies among the dead letters."""
+    """Return whether the message is a dead letter."""
     return any(each.queue == queues.DEAD and each.body == body for each in service.files.received_messages())
 
 
 @pytest.mark.parametrize("program", WEBHOOK_KITS)
-def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
+def test_webhook_kits_count_once_answer_and_reject_forged_messages(
     distributed: Distributed, program: str, tmp_path: Path
 ) -> None:
     broker, port = new_id("br"), free_port()
@@ -183,7 +191,7 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
             assert receiver.count_stored() == Counter(ids(account, broker))
             receiver.kill()
             rotated = account.http.post(f"/api/partners/{broker}/rotate-secret", json={}).json()["secret"]
-            receiver.start()  # it knows the older secret alone, and both count for a day
+            receiver.start()  # it knows only the older secret; both are valid for a day
             replay(account, broker, first)
             second = hand_off(account, broker, receiver)
             receiver.kill()
@@ -206,26 +214,26 @@ def test_the_webhook_kits_count_once_answer_and_refuse_what_is_forged(
 
 
 def list_passed_stages(account: AccountClient, partner: str) -> dict[str, bool]:
-    """Test the connection; return which stages were passed."""
+    """Test the connection; return the passed stages."""
     answer = account.http.post(f"/api/partners/{partner}/test").json()
     assert answer["passed"], answer
     return {each["name"]: each["passed"] for endpoint in answer["endpoints"] for each in endpoint["stages"]}
 
 
 def hand_off(account: AccountClient, broker: str, receiver: Kit) -> str:
-    """Execute an export; return its id once the broker's kit has answered that it was received."""
+    """Execute an export; return its id when the broker's kit has sent the answer "received"."""
     export_id = account.execute_accepted(account.plan(broker=broker))
-    receiver.wait_until(lambda: bool(receiver.lines_with(export_id, "to file")), "the handoff did not come")
+    receiver.wait_until(lambda: bool(receiver.lines_with(export_id, "to file")), "the handoff did not arrive")
     account.wait_until(export_id, lambda view: view["broker_submission"]["submission_status"] == "received")
     submission = account.inspect(export_id)["broker_submission"]["id"]
     receiver.wait_until(
-        lambda: bool(receiver.lines_with(submission, "answered")), "it does not know that its answer was taken"
+        lambda: bool(receiver.lines_with(submission, "answered")), "the kit did not learn that its answer was accepted"
     )
     return export_id
 
 
 def replay(account: AccountClient, partner: str, *export_ids: str) -> None:
-    """Have all that the partner was sent sent again; return once it was."""
+    """Send all of the partner's messages again; return when they are sent."""
     since = {"since": "2026-01-01T00:00:00Z"}
     answer = account.http.post(f"/api/partners/{partner}/replay", json=since)
     assert answer.status_code == 202, answer.text
@@ -235,7 +243,7 @@ def replay(account: AccountClient, partner: str, *export_ids: str) -> None:
 
 
 def forge_messages(secret: str) -> list[tuple[str, Json, bytes]]:
-    """Return what somebody may try who has no secret, or has overheard a message: what it is, headers and body."""
+    """Return forged messages of a sender without the secret or with a recorded message: what it is, headers, body."""
     body = b'{"id": "msg-1", "type": "exports.handoff.ready.v1", "data": {}}'
     now = datetime.now(UTC)
     true = build_signature_headers("msg-1", body, secret)
@@ -255,7 +263,7 @@ def forge_messages(secret: str) -> list[tuple[str, Json, bytes]]:
 
 
 @pytest.mark.parametrize("program", WEBHOOK_KITS)
-def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: str, tmp_path: Path) -> None:
+def test_rejected_answer_is_sent_again_after_a_restart(program: str, tmp_path: Path) -> None:
     secret, port = generate_secret(), free_port()
     with (
         Endpoint((Script(503), Script(200))) as service,
@@ -272,10 +280,14 @@ def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: st
                 trust_env=False,
             )
             assert taken.status_code == 204
-        receiver.wait_until(lambda: "503" in "".join(receiver.error_lines), "it does not say what came of its answer")
+        receiver.wait_until(
+            lambda: "503" in "".join(receiver.error_lines), "the kit does not report the result of its answer"
+        )
         receiver.kill()
         receiver.start()
-        receiver.wait_until(lambda: bool(receiver.lines_with("sub_1", "answered")), "it does not answer again")
+        receiver.wait_until(
+            lambda: bool(receiver.lines_with("sub_1", "answered")), "the kit does not send its answer again"
+        )
         receiver.stop()
         assert receiver.lines == ["ready", "exp_1 sub_1 to file", "ready", "sub_1 answered"]
         assert [(each.headers["webhook-id"], each.body) for each in service.requests] == [
@@ -284,7 +296,7 @@ def test_an_answer_that_was_not_taken_is_given_again_after_a_restart(program: st
         assert json.loads(service.requests[0].body) == {"id": "msg-1:received", "status": "received"}
 
 
-def test_the_lock_of_the_node_kit_names_what_is_installed_and_no_registry() -> None:
+def test_node_lock_names_installed_packages_and_no_registry() -> None:
     text = (KITS / "node" / "package-lock.json").read_text(encoding="utf-8")
     installed = {name: each for name, each in json.loads(text)["packages"].items() if name}
     assert installed.keys() == {"node_modules/amqplib"}

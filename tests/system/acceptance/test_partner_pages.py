@@ -1,4 +1,4 @@
-"""docs/partners.md, done box by box against the running service as its readers would do it."""
+"""docs/partners.md, run box by box against the running service, as its readers would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOOLS = ("bash", "curl", "jq")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder that a reader works in: the examples lie there, and what the broker's SFTP server holds."""
+    """A reader's folder, with the examples and the files of the broker's SFTP server."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "files").mkdir()
     return tmp_path
@@ -38,11 +38,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page_reader(on_rabbitmq: Distributed, folder: Path) -> Iterator[PageReader]:
-    """Somebody with the service's own settings, and with an SFTP server."""
+    """A reader with the service's own settings and an SFTP server."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         skip_or_fail(f"{', '.join(missing)} is not installed; the Debian package has the same name")
     with on_rabbitmq.runtime.db.write() as session:
-        # The page's partners are the first of their ids, as with whoever follows it; here other tests' accounts came before.
+        # On the page the partner ids are unique. Here accounts of other tests may have the same ids, so prefix the
+        # account.
         named = col(Partner.account_id) + ":" + col(Partner.id)
         session.execute(update(Partner).where(col(Partner.routing_name).is_not(None)).values(routing_name=named))
     with SftpServer(folder / "files") as files:
@@ -57,21 +58,19 @@ def page_reader(on_rabbitmq: Distributed, folder: Path) -> Iterator[PageReader]:
 
 
 def has_started(output: Path) -> bool:
-    """Whether what keeps running says that it is ready."""
+    """Return whether the running box says that it is ready."""
     return "ready" in output.read_text(encoding="utf-8").splitlines()
 
 
 def count_packages(path: Path, export_id: str) -> int:
-    """How many packages of the export the warehouse keeps."""
+    """Return how many packages of the export the warehouse has stored."""
     with closing(sqlite3.connect(path)) as store:
         (found,) = store.execute("SELECT count(*) FROM packages WHERE export_id = ?", (export_id,)).fetchone()
         return int(found)
 
 
 @pytest.mark.timeout(600)
-def test_every_box_of_the_page_does_what_it_says(
-    page_reader: PageReader, on_rabbitmq: Distributed, folder: Path
-) -> None:
+def test_every_box_of_the_page_works(page_reader: PageReader, on_rabbitmq: Distributed, folder: Path) -> None:
     printed = ""
     wrong: list[str] = []
     read = parse_boxes(PAGE.read_text(encoding="utf-8"))
@@ -79,13 +78,13 @@ def test_every_box_of_the_page_does_what_it_says(
         match box.language:
             case "sh" if box.keeps_running:
                 output = page_reader.start_box(box)
-                poll(partial(has_started, output), 60, f"line {box.line} did not begin: {output.read_text()}")
+                poll(partial(has_started, output), 60, f"line {box.line} did not start: {output.read_text()}")
             case "sh" | "python":
                 printed = page_reader.run_box(box)
             case "json" | "text":
                 wrong += [f"line {box.line}: {each}" for each in find_differences(box.text, printed)]
             case other:
-                pytest.fail(f"line {box.line}: nobody can tell whether a box of {other or 'no language'} is right")
+                pytest.fail(f"line {box.line}: cannot check a box with {other or 'no language'}")
     assert wrong == []
     assert {"sh", "python", "json", "text"} == {box.language for box in read}
 
@@ -98,7 +97,7 @@ def test_every_box_of_the_page_does_what_it_says(
     assert not list((folder / "files" / "in").glob("*.json"))
     last = json.loads((folder / "inspect.json").read_bytes())["exportId"]
     poll(
-        lambda: count_packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not keep the packages"
+        lambda: count_packages(folder / "warehouse.db", last) == 5, 60, "the warehouse's kit did not store the packages"
     )
     with closing(sqlite3.connect(folder / "broker.db")) as store:
         assert store.execute("SELECT state, answered FROM handoffs").fetchall() == [("to file", 1)]
@@ -108,7 +107,7 @@ def test_every_box_of_the_page_does_what_it_says(
     ]
 
 
-def test_what_a_page_shows_is_held_to_what_came() -> None:
+def test_find_differences_compares_shown_and_real_output() -> None:
     actual = '{"id": "exp_01m8924t8yaznq1dncr1hrscjj", "n": [1, 2], "more": {"a": "x"}}'
     assert find_differences('{"id": "exp_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', actual) == []
     assert find_differences('{"id": "sub_01m893tx5yp5dtec4mncxctrfy", "n": [1, "..."], "...": "..."}', actual)
@@ -124,7 +123,7 @@ def test_what_a_page_shows_is_held_to_what_came() -> None:
     assert find_differences('{"date": "2026-11-24"}', '{"date": "24 November"}')
 
 
-def test_every_fence_of_a_page_is_a_box() -> None:
+def test_parse_boxes_finds_every_fence() -> None:
     assert [(box.language, box.keeps_running, box.line) for box in parse_boxes("a\n```sh keeps running\nb\n```\n")] == [
         ("sh", True, 2)
     ]

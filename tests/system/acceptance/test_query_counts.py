@@ -1,4 +1,4 @@
-"""The number of SQL statements of a step, and of an answer, does not grow with the lines and packages of a plan."""
+"""The number of SQL statements of a step or an answer does not grow with the lines and packages of a plan."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "re
 
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A migrated database with an account and its partners, all reached by the queue."""
-    # The first document of all makes the folder, and asks the database whether it is the first.
+    """A migrated database with an account and its partners, all on the queue channel."""
+    # The first document makes the folder, and asks the database whether it is the first.
     (tmp_path / "artifacts").mkdir()
     settings = Settings.model_validate(
-        # Renewing a lease would be counted as well: no lease is renewed meanwhile.
+        # A lease renewal would be counted too, so the lease is long.
         {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}", "lease_seconds": 3600}
     )
     opened = open_runtime(settings)
@@ -42,7 +42,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def count_statements(runtime: Runtime, lines: int, packages: int) -> dict[str, list[str]]:
-    """Execute a plan of that size and return what each part of it sent to the database."""
+    """Execute a plan of that size; return the statements of each part."""
     plan = factories.plan(1, lines, packages, batch=f"batch_{lines}")
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     parts: dict[str, list[str]] = {}
@@ -60,9 +60,9 @@ def count_statements(runtime: Runtime, lines: int, packages: int) -> dict[str, l
     return parts
 
 
-def test_number_of_statements_does_not_grow_with_the_plan(runtime: Runtime) -> None:
+def test_statement_count_does_not_grow_with_the_plan(runtime: Runtime) -> None:
     small, large = count_statements(runtime, 3, 2), count_statements(runtime, 300, 400)
     assert {name: len(sent) for name, sent in small.items()} == {name: len(sent) for name, sent in large.items()}
-    # What is small must also be few: a step is a claim, its facts, its rows, its events and its end; the most are of the
-    # three steps that are made in one go.
+    # The small plan's number is also limited. A step is a claim, its facts, its rows, its events and its end. The
+    # largest count is that of three steps that run in one transaction.
     assert max(len(sent) for sent in small.values()) <= 42

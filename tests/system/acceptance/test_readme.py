@@ -1,4 +1,4 @@
-"""README.md, "Run it": the paths of one process and of production, followed word for word in an empty folder."""
+"""README.md, "Run it": the paths of one process and of production, followed literally in an empty folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADDRESSES: Final = ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL", "EXPORTS_PUBL
 
 
 def find_path(name: str, following: str) -> list[Box]:
-    """Return the boxes of the path that begins with the bold `name`, up to the one of `following`."""
+    """Return the boxes of the path that begins with the bold `name`, up to the path `following`."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     return parse_boxes(page.split(f"\n**{name}.** ")[1].split(f"\n**{following}.** ")[0])
 
@@ -39,7 +39,7 @@ IN_PRODUCTION: Final = find_path("In production", "On many machines")
 
 @contextmanager
 def open_reader(folder: Path, environment: Mapping[str, str]) -> Iterator[PageReader]:
-    """Give somebody in a fresh clone after `make setup`, whose terminal knows none of its commands yet."""
+    """Yield a reader in a fresh clone after `make setup`; its terminal does not find the commands yet."""
     for name in ("Procfile", "examples"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
@@ -54,7 +54,7 @@ def open_reader(folder: Path, environment: Mapping[str, str]) -> Iterator[PageRe
 
 
 def answers(url: str) -> bool:
-    """Whether the API says that it is there."""
+    """Return whether the API is alive."""
     try:
         return httpx.get(f"{url}/livez", timeout=5, trust_env=False).is_success
     except httpx.HTTPError:
@@ -62,7 +62,7 @@ def answers(url: str) -> bool:
 
 
 def start_box(page_reader: PageReader, box: Box, url: str) -> None:
-    """Begin a box that keeps running, and return once the API answers."""
+    """Start a box that keeps running; return when the API answers."""
     output = page_reader.start_box(box)
     try:
         poll(partial(answers, url), SECONDS, "the API does not answer")
@@ -71,7 +71,7 @@ def start_box(page_reader: PageReader, box: Box, url: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_path_of_one_process(tmp_path: Path) -> None:
+def test_path_of_one_process(tmp_path: Path) -> None:
     prepare, serve, execute = ONE_PROCESS
     assert [box.keeps_running for box in ONE_PROCESS] == [False, True, False]
     port = str(free_port())
@@ -84,7 +84,7 @@ def test_the_path_of_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.servers
-def test_the_path_of_production(tmp_path: Path, postgres_server: PostgreSQL, own_server: OwnServer) -> None:
+def test_path_of_production(tmp_path: Path, postgres_server: PostgreSQL, own_server: OwnServer) -> None:
     prepare, start = IN_PRODUCTION
     assert [box.keeps_running for box in IN_PRODUCTION] == [False, True]
     port = free_port()
@@ -103,7 +103,7 @@ def test_the_path_of_production(tmp_path: Path, postgres_server: PostgreSQL, own
 
 
 def with_addresses(box: Box, own: Mapping[str, str]) -> Box:
-    """Return the box with the reader's own addresses in the line that leaves them open; the rest is word for word."""
+    """Return the box with the reader's own addresses in the line that leaves them open; the rest stays the same."""
     (line,) = [line for line in box.text.splitlines() if line.startswith("$ export DATABASE_URL=")]
     assert tuple(re.findall(r"(\w+)=", line)) == ADDRESSES
     exported = " ".join(f"{name}='{own[name]}'" for name in ADDRESSES)

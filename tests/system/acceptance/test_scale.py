@@ -1,4 +1,4 @@
-"""Many units at once, and one large unit: in parallel, to the end, and in bounded memory."""
+"""Many units at once and one large unit: executed in parallel, completely, and in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.system.acceptance.installation import Distributed, Embedded, Service
 from tests.system.faults.matrix import mark_own_stack
 
 MEBIBYTE = 1024 * 1024
-#: What a process may hold for a plan of 2,000 packages, and for the largest, in megabytes.
+#: The limits of a process's memory for a plan of 2,000 packages and for the largest plan, in megabytes.
 LARGE_RESIDENT, LARGEST_RESIDENT = 350, 500
 
 
 @contextmanager
 def watch_memory(service: Service) -> Iterator[dict[str, int]]:
-    """Give the highest resident memory of each process of the service, children told apart, while the block runs."""
+    """Yield the highest resident memory of each process and child process of the service during the block."""
     found: dict[str, int] = {}
     ended = threading.Event()
 
@@ -43,20 +43,20 @@ def watch_memory(service: Service) -> Iterator[dict[str, int]]:
         thread.join()
 
 
-def test_hundred_units_are_made_by_both_workers_at_once(account: AccountClient, distributed: Distributed) -> None:
+def test_hundred_units_are_shared_by_both_workers(account: AccountClient, distributed: Distributed) -> None:
     plan = account.plan(units=100)
     export_id = account.execute_accepted(plan)
     view = account.wait_executed(export_id)
     assert len(view["artifacts"]) == sum(len(list_kinds(unit)) for unit in plan["units"])
-    # Each process logs the steps that it made.
+    # Each process logs the steps that it ran.
     made = [count_steps(worker.log(), export_id) for worker in distributed.workers]
-    assert sum(made) == 401, "four steps a unit, and the handoff"
-    assert min(made) >= 40, "neither left it to the other"
+    assert sum(made) == 401, "not four steps for each unit and one handoff"
+    assert min(made) >= 40, "one worker ran almost all steps"
     assert count_overlapping(view) >= 2
     assert len(account.received_messages(export_id, 202)) == 202
 
 
-def test_twenty_units_are_made_in_one_process(account: AccountClient, embedded: Embedded) -> None:
+def test_twenty_units_are_executed_in_one_process(account: AccountClient, embedded: Embedded) -> None:
     plan = account.plan(units=20)
     export_id = account.execute_accepted(plan)
     view = account.wait_executed(export_id)
@@ -80,13 +80,13 @@ def test_largest_plan_is_executed_in_bounded_memory(
 ) -> None:
     began = time.monotonic()
     record_property("megabytes", check_large(account, service, 10_000, 5_000, 600, LARGEST_RESIDENT))
-    record_property("seconds until all is executed and told", round(time.monotonic() - began, 1))
+    record_property("seconds until executed and notified", round(time.monotonic() - began, 1))
 
 
 def check_large(
     account: AccountClient, service: Service, packages: int, lines: int, seconds: float, megabytes: int
 ) -> dict[str, int]:
-    """Have a plan of one unit executed; return the most megabytes that each process held meanwhile."""
+    """Execute a plan of one unit; return the highest memory of each process during it, in megabytes."""
     plan = account.plan(1, lines, packages)
     with watch_memory(service) as memory:
         export_id = account.execute_accepted(plan)
@@ -98,7 +98,7 @@ def check_large(
     assert len(view["artifacts"]) == len(list_kinds(plan["units"][0]))
     assert view["treatment"]["lineCount"] == lines
     assert len(messages) == len({message.body["id"] for message in messages}) == packages + 2
-    # Too many lines to be carried: a link leads to them.
+    # Too many lines for a message: it has a link to them.
     (handoff,) = [message.data for message in messages if message.queue == "exports.broker"]
     (unit,) = handoff["units"]
     assert (unit["lines"], unit["totals"]["lineCount"], unit["totals"]["packageCount"]) == (None, lines, packages)
@@ -108,13 +108,13 @@ def check_large(
 
 
 def count_steps(log: str, export_id: str) -> int:
-    """How many steps of the export a process says it has made."""
+    """Return the number of the export's steps in a process's log."""
     records = (json.loads(line) for line in log.splitlines() if line.startswith("{") and export_id in line)
     return sum(record["event"] == "step_done" for record in records)
 
 
 def count_overlapping(view: Json) -> int:
-    """How many units were having their documents made at the same moment, at most."""
+    """Return the highest number of units whose documents were being rendered at the same time."""
     moments: list[tuple[datetime, int]] = []
     for unit in view["units"]:
         (step,) = [step for step in unit["steps"] if step["name"] == "render_documents"]

@@ -1,4 +1,4 @@
-"""The byob path by webhook: the customs broker's own endpoint gets the handoff, signed, and answers over HTTP."""
+"""The byob path by webhook: the customs broker's endpoint gets the signed handoff, and answers over HTTP."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.system.acceptance.installation import Service
 from tests.system.acceptance.webhook_receiver import run_receiver
 
 
-def test_webhook_is_signed_tried_again_and_answered(service: Service) -> None:
+def test_webhook_is_signed_retried_and_answered(service: Service) -> None:
     with run_receiver() as endpoint, open_account(service, PARTNERS[1:]) as account:
         endpoint.statuses.append(503)
         broker = {
             "id": factories.BROKER,
             "kind": "customs_broker",
-            "name": "A broker with an endpoint of its own",
+            "name": "A broker with its own endpoint",
             "test": True,
             "path": "byob",
             "channels": [{"channel": "webhook", "address": endpoint.url}],

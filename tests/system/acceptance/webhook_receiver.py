@@ -1,4 +1,4 @@
-"""A partner's webhook endpoint, inside the tests: it keeps what comes and answers as it is told."""
+"""A partner's webhook endpoint inside the tests: it keeps requests and sends the answers that a test sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.ports import LOOPBACK
 
 @dataclass(frozen=True)
 class Request:
-    """One POST as it came."""
+    """One POST as received."""
 
     headers: dict[str, str]
     body: bytes
@@ -22,7 +22,7 @@ class Request:
 
 @dataclass
 class Receiver:
-    """What came, and how the next requests are answered: by `statuses` in turn, then with 204."""
+    """The requests received, and the answers to the next ones: `statuses` in turn, then 204."""
 
     url: str
     requests: list[Request] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Receiver:
 
 @contextmanager
 def run_receiver() -> Iterator[Receiver]:
-    """Give a receiver that listens on loopback."""
+    """Yield a receiver that listens on loopback."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -41,7 +41,7 @@ def run_receiver() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         receiver = Receiver(f"http://{LOOPBACK}:{server.server_port}/messages")

@@ -1,4 +1,4 @@
-"""Measures the project on this machine, as ratios within one run: `python -m tests.system.benchmarks` or `make bench`."""
+"""Measure the project here, as ratios within one run: `python -m tests.system.benchmarks` or `make bench`."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tests.system.benchmarks.environments import EMBEDDED, RABBITMQ, REDIS, Benc
 from tests.system.benchmarks.figures import Figure, Skipped
 from tests.system.benchmarks.large import Large
 
-PARTS: Final = ("statements", "accept", "exports", "steps", "dawdling", "large")
+PARTS: Final = ("statements", "accept", "exports", "steps", "slow-partner", "large")
 FEW_LINES, MANY_LINES = 3, 300
 LIBRARIES: Final = ("celery", "kombu", "sqlalchemy", "sqlmodel", "psycopg", "fastapi", "uvicorn", "pydantic", "typst")
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured."""
+    """How much to measure."""
 
     stacks: tuple[str, ...] = (EMBEDDED, REDIS, RABBITMQ)
     rounds: int = 5
     seconds: float = 2.0
     exports: int = 16
-    short_exports: int = 24  # those without documents
-    notified_exports: int = 60  # those whose partner is told beside one that dawdles
+    short_exports: int = 24  # exports without documents
+    notified_exports: int = 60  # exports whose partner is notified beside a slow one
     lines: int = 5_000
     packages: int = 10_000
 
 
-#: Enough to see that every part still runs: one short round, without a server.
+#: A check that every part still runs: one short round, without a server.
 QUICK: Final = Extent(
     (EMBEDDED,), rounds=1, seconds=0.3, exports=2, short_exports=2, notified_exports=4, lines=100, packages=200
 )
 
 
 class Report:
-    """What was found so far, shown as it comes."""
+    """The results so far; it prints each one at once."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -60,7 +60,7 @@ class Report:
         self.large: Large | None = None
 
     def compare(self, part: str, measure: Callable[[], list[Figure]]) -> None:
-        """Measure one comparison, unless its server is missing, and show it."""
+        """Measure and print one comparison; skip it if its server is missing."""
         try:
             found = measure()
         except MissingServer as missing:
@@ -77,7 +77,7 @@ class Report:
         self.console.print(shown)
 
     def count(self, servers: BenchmarkServers) -> None:
-        """Count the statements of an export of few lines and of one of many."""
+        """Count the statements of an export with few lines and of one with many."""
         few = statements.count_statements(servers.make_folder(), lines=FEW_LINES, packages=FEW_LINES)
         many = statements.count_statements(servers.make_folder(), lines=MANY_LINES, packages=MANY_LINES)
         self.statements = statements.table(few, many)
@@ -94,13 +94,13 @@ class Report:
         title = f"one plan of {found.lines} lines in {found.packages} packages, {found.body_bytes / 1e6:.1f} MB of JSON"
         shown = Table("measure", "value", title=title, title_justify="left")
         shown.add_row("answered after", f"{found.accept_seconds:.1f} s")
-        shown.add_row("executed and told after", f"{found.executed_seconds:.1f} s")
+        shown.add_row("executed and notified after", f"{found.executed_seconds:.1f} s")
         for kind, peak in found.peaks.items():
             shown.add_row(f"{kind}, highest resident memory of {found.processes[kind]}", f"{peak:.0f} MB")
         self.console.print(shown)
 
     def as_json(self) -> str:
-        """Return everything for a machine."""
+        """Return all results as JSON."""
         return json.dumps(
             {
                 "machine": machine(),
@@ -114,7 +114,7 @@ class Report:
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on, and nothing that tells whose machine it is."""
+    """Return what the figures depend on, without a hint at the machine's owner."""
     return {"cores": str(os.cpu_count()), "python": platform.python_version()} | {
         name: version(name) for name in LIBRARIES
     }
@@ -126,7 +126,7 @@ def run(extent: Extent, parts: list[str], report: Report) -> None:
         if "statements" in parts:
             report.count(servers)
         if "accept" in parts:
-            # Nobody executes here, so one message broker is as good as the other.
+            # Nothing is executed here, so the choice of message broker does not matter.
             for name in extent.stacks[:2]:
                 measure = partial(accepting.measure, servers, name, rounds=extent.rounds, seconds=extent.seconds)
                 report.compare(f"accept, {name}", measure)
@@ -139,13 +139,13 @@ def run(extent: Extent, parts: list[str], report: Report) -> None:
                     executing.measure_steps, servers, name, rounds=extent.rounds, exports=extent.short_exports
                 )
                 report.compare(f"steps, {name}", measure)
-        if "dawdling" in parts:
-            # Message brokers have no part in it.
+        if "slow-partner" in parts:
+            # It uses no message broker.
             for name in extent.stacks[:2]:
                 measure = partial(
                     slow_partner.measure, servers, name, rounds=extent.rounds, exports=extent.notified_exports
                 )
-                report.compare(f"dawdling, {name}", measure)
+                report.compare(f"slow partner, {name}", measure)
         if "large" in parts:
             report.measure_large(servers, extent)
 
@@ -153,9 +153,9 @@ def run(extent: Extent, parts: list[str], report: Report) -> None:
 def main() -> None:
     """Read the command line, measure and report."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round of everything, without a server")
+    parser.add_argument("--quick", action="store_true", help="run one short round of everything, without a server")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure these parts alone")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these parts")
     options = parser.parse_args()
     configure_logs(Settings.model_validate({"log_level": "ERROR"}))
     report = Report(Console(file=sys.stderr if options.json else sys.stdout))

@@ -1,4 +1,4 @@
-"""How fast plans are accepted over HTTP, against a route of the same process that only parses, validates and answers."""
+"""The speed of acceptance over HTTP, compared with a route of the same process that only parses and answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BATCH: Final = "batch-{:012d}"
 
 
 class Load:
-    """Posts plans over eight connections that stay open; each plan is a batch of its own, under a key of its own."""
+    """Posts plans over eight connections that stay open; each plan is a new batch with a new key."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -45,7 +45,7 @@ class Load:
         )
 
     def run_round(self, path: str, seconds: float) -> Mapping[str, float]:
-        """Post as fast as answers come, for so many seconds."""
+        """Post for that many seconds, each request as soon as the answer before it arrives."""
         before = read_processor_seconds()
         took = asyncio.run(self._post(path, seconds))
         took.sort()
@@ -79,7 +79,7 @@ class Load:
 
 
 def measure(servers: BenchmarkServers, name: str, *, rounds: int, seconds: float) -> list[Figure]:
-    """Compare acceptance with the floor, on the API as the Procfile starts it; nobody executes what is accepted."""
+    """Compare acceptance with the floor, on the API as the Procfile starts it; accepted plans are not executed."""
     stack = servers.stack(name)
     port = free_port()
     environment = {

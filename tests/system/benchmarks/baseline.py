@@ -1,7 +1,7 @@
-"""The side without a queue: one loop makes the same documents, rows, commits and publications, and trusts its luck.
+"""The side without a queue: one loop makes the same documents, rows, commits and publications, without protection.
 
-It claims nothing, holds no lease and guards against nobody. Where the chain commits a claim, it commits one small update,
-so that both commit equally often.
+It claims nothing and holds no lease. Where the chain commits a claim, it commits one small update, so that both commit
+equally often.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.system.benchmarks.interleave import run_rounds
 
 
 class Loop:
-    """Executes one export of one unit after another, in `commits` transactions each."""
+    """Executes exports of one unit one after another, in `commits` transactions each."""
 
     def __init__(self, runtime: Runtime, commits: int) -> None:
         self._runtime = runtime
@@ -48,8 +48,8 @@ class Loop:
             context = build_context(
                 export, unit_no=1 if spec.per_unit else EXPORT_LEVEL, step=spec.name, fence=1, attempt=1
             )
-            tells = spec.name in NOTIFY_STEPS
-            prepared = spec.prepare(self._runtime, context) if spec.prepare is not None and not tells else None
+            notifies = spec.name in NOTIFY_STEPS
+            prepared = spec.prepare(self._runtime, context) if spec.prepare is not None and not notifies else None
             with self._runtime.db.write() as session:
                 self._log(session, export_id, spec.name, spec.write(session, context, prepared))
             self._made += 1
@@ -67,11 +67,11 @@ class Loop:
                 .order_by(col(Delivery.audience), col(Delivery.position))
             ).all()
         for audience in dict.fromkeys(delivery.audience for delivery, _ in rows):
-            owed = [(delivery, notification) for delivery, notification in rows if delivery.audience == audience]
-            self._send(export, owed)
+            pending = [(delivery, notification) for delivery, notification in rows if delivery.audience == audience]
+            self._send(export, pending)
 
-    def _send(self, export: Export, owed: Sequence[tuple[Delivery, Notification]]) -> None:
-        runtime, first = self._runtime, owed[0][0]
+    def _send(self, export: Export, pending: Sequence[tuple[Delivery, Notification]]) -> None:
+        runtime, first = self._runtime, pending[0][0]
         with runtime.db.read() as session:
             target = recipients.find_sealed_target(
                 session, export.account_id, first.partner_id, first.channel, test_export=export.test
@@ -85,13 +85,13 @@ class Loop:
                 routing_key=f"{segment}.{delivery.partner_id}.{notification.event_type.removeprefix('exports.')}",
                 body=delivery_messages.build_cloud_event(runtime.settings, notification, None),
             )
-            for delivery, notification in owed
+            for delivery, notification in pending
         ]
         receipts = list(open_channels(runtime.settings)[first.channel].send(messages, target.unseal(runtime.settings)))
         with runtime.db.write() as session:
             session.execute(
                 update(Delivery)
-                .where(col(Delivery.id).in_([delivery.id for delivery, _ in owed]))
+                .where(col(Delivery.id).in_([delivery.id for delivery, _ in pending]))
                 .values(state=DeliveryState.DELIVERED.value, attempts=1, delivered_at=database_now())
                 .execution_options(synchronize_session=False)
             )
@@ -103,7 +103,7 @@ class Loop:
                     "status": receipt.status,
                     "duration_ms": 0,
                 }
-                for (delivery, _), receipt in zip(owed, receipts, strict=True)
+                for (delivery, _), receipt in zip(pending, receipts, strict=True)
             ]
             session.execute(insert(Attempt), tries)
         self._made += 1
@@ -126,7 +126,7 @@ class Loop:
                 "type": event.type.value,
                 "actor": actor,
                 "data": dict(event.data),
-                "hash": "",  # a bare log has no chain
+                "hash": "",  # a bare log has no hash chain
             }
             for n, event in enumerate(events, start=1)
         ]

@@ -1,7 +1,8 @@
-"""The chain as it is built, and what it is measured against: every step a hop of its own, and either without documents.
+"""The builds to compare: the normal chain, one task per step, and either without documents.
 
-A build is picked by the environment, for the worker as for whoever task messages. It changes the table of the steps in its
-own process alone: what runs is the same `run_step` over the same tables. Run as a module it is the `exports` command of the build.
+An environment variable selects the build, for workers and publishers alike. A build changes the table of steps only in
+its own process: it runs the same `run_step` over the same tables. Run as a module, this is the `exports` command of the
+build.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ WITHOUT_DOCUMENTS: Final = "without-documents"
 
 
 def publish_export(export_id: str) -> None:
-    """Send the chain of an export of one unit."""
+    """Publish the chain of an export of one unit."""
     if HOPS in _BUILD:
-        # Nobody carries on into the handoff, so the chain itself leads there.
+        # In this build no worker continues into the handoff, so the chain includes it.
         chain(dispatch.unit_chain(export_id, 1), dispatch.handoff_chain(export_id)).apply_async()
     else:
         dispatch.publish_export(export_id, 1)

@@ -1,4 +1,4 @@
-"""The side that goes by the chain: exports are launched as the API task messages them, and workers execute them."""
+"""The side with the chain: exports are published as the API publishes them, and workers execute them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.system.benchmarks.interleave import run_rounds
 
 
 def main(count: int) -> None:
-    """Launch `count` exports a round; on the embedded default the worker is in here."""
+    """Publish `count` exports a round; on the embedded default the worker runs in this process."""
     runtime = process_runtime()
     configure_logs(runtime.settings)
     if runtime.settings.embedded:

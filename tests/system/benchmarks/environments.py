@@ -1,4 +1,4 @@
-"""Where it is measured: servers of the benchmark's own, and on them databases with an account that may execute."""
+"""The benchmark's own servers, and databases on them with an account that may execute."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RABBITMQ: Final = "PostgreSQL, RabbitMQ"
 
 
 class BenchmarkServers:
-    """Starts each server when it is first needed, and ends all of them and every program at the end."""
+    """Starts each server at its first use; at the end stops all servers and programs."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
@@ -65,7 +65,7 @@ class BenchmarkServers:
 
 
 def prepare_database(runtime: Runtime) -> None:
-    """Bring the database up to date, and open the account of the plans with its partners, all reached by the queues."""
+    """Migrate the database; open the plans' account with its partners, all on the queue channel."""
     upgrade_database(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=factories.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)

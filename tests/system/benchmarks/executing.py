@@ -1,4 +1,4 @@
-"""How fast exports are executed by real workers: against a bare loop, and against a build with a hop for every step."""
+"""The speed of execution by real workers, compared with a bare loop and with a build of one task per step."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from tests.system.benchmarks.figures import Figure, Round, compare
 from tests.system.benchmarks.interleave import Side
 from tests.system.benchmarks.statements import count_statements
 
-#: What runs beside the publisher where the message broker is a server; a core each, and the deliveries'.
+#: The processes beside the publisher if the message broker is a server: two workers and one for deliveries.
 WORKERS = ("worker", "worker", "deliveries")
 
 
 def measure(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
-    """Compare whole exports, documents and all: a bare loop, the chain as built, and a hop for every step."""
+    """Compare whole exports with documents: a bare loop, the normal chain, and one task per step."""
     commits = count_statements(servers.make_folder(), lines=5, packages=5).after_acceptance
     with ExitStack() as running:
         sides = {
             "bare loop": _bare(running, servers, name, exports, commits),
             "as built": _chain(running, servers, name, exports, ""),
-            "a hop a step": _chain(running, servers, name, exports, HOPS),
+            "a task per step": _chain(running, servers, name, exports, HOPS),
         }
         return compare(f"whole exports, {name}", sides, rounds)
 
 
 def measure_steps(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
-    """Compare the steps alone, in exports whose documents are left out: a hop for every step, and the chain as built."""
+    """Compare only the steps, in exports without documents: one task per step, and the normal chain."""
     with ExitStack() as running:
         sides = {
-            "a hop a step": _chain(running, servers, name, exports, f"{HOPS} {WITHOUT_DOCUMENTS}"),
+            "a task per step": _chain(running, servers, name, exports, f"{HOPS} {WITHOUT_DOCUMENTS}"),
             "as built": _chain(running, servers, name, exports, WITHOUT_DOCUMENTS),
         }
         return compare(f"steps without documents, {name}", sides, rounds)
 
 
 def _bare(running: ExitStack, servers: BenchmarkServers, name: str, exports: int, commits: int) -> Round:
-    # As many processes as there are workers: on SQLite one, which is then the writer.
+    # As many processes as workers; on SQLite only one, because SQLite has one writer.
     processes = 1 if name == EMBEDDED else 2
     share = max(1, exports // processes)
     side = running.enter_context(

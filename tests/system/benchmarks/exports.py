@@ -1,4 +1,4 @@
-"""Exports to measure with: accepted straight into the database, and watched until everybody was told."""
+"""Exports to measure with: accepted directly into the database, and watched until all deliveries are made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT_SECONDS = 300.0
 
 
 def accept_exports(runtime: Runtime, count: int, *, lines: int = LINES, packages: int = PACKAGES) -> list[str]:
-    """Accept so many small plans of one unit and return the exports' ids; nothing is launched."""
+    """Accept that many small plans of one unit and return the exports' ids; publish no task."""
     return [_accept(runtime, factories.plan(1, lines, packages, batch=new_id("batch"))) for _ in range(count)]
 
 
@@ -34,7 +34,7 @@ def _accept(runtime: Runtime, plan: factories.Json) -> str:
 
 
 def wait_until_delivered(runtime: Runtime, export_ids: Sequence[str]) -> None:
-    """Return once every export is executed and every delivery is made; raises where one failed or it takes too long."""
+    """Return when all exports are executed and delivered; raise if one fails or it takes too long."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while not are_all_delivered(runtime, export_ids):
         if time.monotonic() > deadline:
@@ -43,14 +43,14 @@ def wait_until_delivered(runtime: Runtime, export_ids: Sequence[str]) -> None:
 
 
 def are_all_delivered(runtime: Runtime, export_ids: Sequence[str]) -> bool:
-    """Whether every export is executed and every delivery is made."""
+    """Return whether every export is executed and every delivery is made."""
     with runtime.db.read() as session:
         states = session.scalars(select(col(Export.state)).where(col(Export.id).in_(export_ids))).all()
         if ExportState.FAILED in states:
-            raise RuntimeError("an export failed; the log of its worker says why")
+            raise RuntimeError("an export failed; read its worker's log")
         if any(state != ExportState.EXECUTED for state in states):
             return False
-        owed = select(func.count()).where(
+        pending = select(func.count()).where(
             col(Delivery.export_id).in_(export_ids), col(Delivery.state) != DeliveryState.DELIVERED.value
         )
-        return session.scalar(owed) == 0
+        return session.scalar(pending) == 0

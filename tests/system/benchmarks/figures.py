@@ -1,4 +1,4 @@
-"""Figures: the sides of a comparison take turns, so that what the machine does meanwhile befalls all of them alike."""
+"""Figures of a comparison: its sides take turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Skipped:
 
 
 def compare(part: str, sides: Mapping[str, Round], rounds: int) -> list[Figure]:
-    """Let each side take a turn in every round, the order reversed from round to round; the first is the yardstick.
+    """Run each side once in every round, in alternating order; the first side is the yardstick.
 
-    A turn returns its measures by name. One round before the first is played and forgotten.
+    A run returns its measures by name. The first round is a warm-up and does not count.
     """
     played: dict[tuple[str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""The API, with one route more that does nothing but parse, validate and answer: what acceptance is measured against."""
+"""The API with one more route that only parses, validates and answers: the floor for acceptance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANSWER = b'{"exportId":"exp_0","state":"accepted"}'
 
 
 def app() -> FastAPI:
-    """Return the app of the Procfile with the floor beside it: `uvicorn --factory tests.system.benchmarks.floor:app`."""
+    """Return the Procfile's app with the floor route: `uvicorn --factory tests.system.benchmarks.floor:app`."""
     api = interfaces_app.app()
 
     async def floor(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A side in a process of its own: told over its standard input to prepare a round and to go, it answers with seconds."""
+"""A side in its own process: it reads "prepare" and "run" from standard input and answers with seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREPARE, RUN = "prepare\n", "run\n"
 
 
 def run_rounds(prepare: Callable[[], None], run: Callable[[], None]) -> None:
-    """Obey until the input ends, which it does with whoever started this process."""
+    """Obey each command; return when the input ends, as it does when the parent ends."""
     for word in sys.stdin:
         began = time.perf_counter()
         (prepare if word == PREPARE else run)()
@@ -72,7 +72,7 @@ class Side:
             _close(process.stdout)
 
     def run_round(self) -> tuple[float, float]:
-        """Prepare a round, play it and return the seconds until the last process was done, and the processor's."""
+        """Prepare and run a round; return its seconds until the last process was done, and its processor seconds."""
         self._send_command(PREPARE)
         before = read_processor_seconds()
         return self._send_command(RUN), read_processor_seconds() - before
@@ -98,6 +98,6 @@ def _close(stream: IO[str] | None) -> None:
 
 
 def build_environment(stack: Stack, more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process on the stack; none of a developer's own settings get in."""
+    """Return the environment of a process on the stack, without a developer's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTS_")}
     return {**kept, "PYTHONPATH": str(ROOT), **stack.environment, **more}

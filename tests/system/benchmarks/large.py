@@ -1,4 +1,4 @@
-"""One large plan end to end on the embedded default: how long it takes, and what each process holds at its height."""
+"""One large plan end to end on the embedded default: its duration, and each process's highest memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Large:
-    """What one plan took: `peaks` is the greatest resident memory of any process of each kind, in MB (10**6 bytes)."""
+    """The result for one plan: `peaks` has the highest resident memory of each kind of process, in MB (10**6 bytes)."""
 
     lines: int
     packages: int
@@ -38,7 +38,7 @@ class Large:
 
 
 def measure(servers: BenchmarkServers, *, lines: int, packages: int) -> Large:
-    """Execute a plan of one unit by `exports serve`, over HTTP, and look at its processes meanwhile."""
+    """Execute a plan of one unit by `exports serve`, over HTTP, and sample the memory of its processes."""
     stack = servers.stack(EMBEDDED)
     port = free_port()
     service = Program("service", f"exports serve --port {port}", stack.environment, servers.make_folder())

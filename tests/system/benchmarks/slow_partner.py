@@ -1,4 +1,4 @@
-"""How long the others wait while one partner never answers: the time from a task message to the record that all was taken."""
+"""How long other partners wait while one never answers: the time from a task message to the record of delivery."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.system.benchmarks.environments import BenchmarkServers
 from tests.system.benchmarks.figures import Figure, compare
 from tests.system.faults.bounds import share
 
-#: As many as a process for deliveries has.
+#: The threads of a process for deliveries.
 THREADS: Final = 16
-#: Exports that wait for the one who does not answer.
+#: Exports that wait for the silent partner.
 WAITING: Final = 12
-#: Between two task messages of the others: they are measured as they come, and not as a queue of their own.
+#: The pause between two task messages of the others, so that they do not queue behind each other.
 PACE_SECONDS: Final = 0.1
-FAST_PARTNER, SLOW_PARTNER = "wh_well", "wh_dawdles"
+FAST_PARTNER, SLOW_PARTNER = "wh_fast", "wh_slow"
 
 
 def measure(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) -> list[Figure]:
-    """Compare the deliveries of so many exports to one partner, alone and beside one who does not answer."""
+    """Compare the deliveries of that many exports to one partner, alone and beside a silent partner."""
     with ExitStack() as end:
         settings = servers.stack(name).settings.model_copy(
             update={"allow_private_destinations": True, "delivery_timeout_seconds": 120}
@@ -42,10 +42,10 @@ def measure(servers: BenchmarkServers, name: str, *, rounds: int, exports: int) 
         for partner, endpoint in ((FAST_PARTNER, well), (SLOW_PARTNER, slow_url)):
             _register(runtime, partner, endpoint.url)
         sides = {
-            "nobody dawdles": partial(_measure_alone, runtime, exports),
-            "one dawdles": partial(_measure_beside_slow, runtime, exports, slow_url, answers),
+            "no slow partner": partial(_measure_alone, runtime, exports),
+            "one slow partner": partial(_measure_beside_slow, runtime, exports, slow_url, answers),
         }
-        return compare(f"deliveries beside one that dawdles, {name}", sides, rounds)
+        return compare(f"deliveries beside a slow partner, {name}", sides, rounds)
 
 
 def _measure_alone(runtime: Runtime, count: int) -> Mapping[str, float]:

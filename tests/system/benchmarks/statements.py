@@ -1,4 +1,4 @@
-"""What one export asks of the database: statements and commits, step by step, and whether they grow with the lines."""
+"""What one export costs the database: statements and commits by step, and whether they grow with the lines."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ACCEPT, DELIVER = "accept", "deliver"
 
 @dataclass
 class StatementCounts:
-    """Statements and commits by the call that made them: a step's includes those of the steps that it carried on with."""
+    """Statements and commits by call. A step's numbers include the steps that it continued with."""
 
     statements: Counter[str] = field(default_factory=Counter)
     commits: Counter[str] = field(default_factory=Counter)
 
     def watch(self, engine: Engine, during: list[str]) -> None:
-        """Count from now on what the engine is asked, under the name that `during` ends with."""
+        """Count the engine's statements and commits from now on, under the last name in `during`."""
 
         @event.listens_for(engine, "before_cursor_execute")
         def _statement(_: Any, __: Any, statement: str, *___: Any) -> None:
@@ -45,12 +45,12 @@ class StatementCounts:
 
     @property
     def after_acceptance(self) -> int:
-        """How many transactions it takes from accepted to executed and told."""
+        """Return the number of transactions from acceptance until executed and notified."""
         return self.commits.total() - self.commits[ACCEPT]
 
 
 def count_statements(folder: Path, *, lines: int, packages: int) -> StatementCounts:
-    """Execute one export of one unit in this process, on SQLite, and return what it asked of the database."""
+    """Execute one export of one unit in this process, on SQLite; return its statements and commits."""
     settings = Settings.model_validate(
         {"database_url": f"sqlite:///{folder / 'exports.db'}", "artifacts_url": f"file:{folder / 'artifacts'}"}
     )
@@ -77,18 +77,18 @@ def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
             sender.deliver_stream(runtime, export_id, str(task.partner_id), str(task.channel))
             continue
         outcome = run_step(runtime, export_id, task.unit_no, task.step)
-        # As a chain does: the links that were done on the way are left out.
+        # As in a chain: leave out the links that the step has already done.
         tasks = [later for later in tasks if later.step not in outcome.completed] + list(outcome.tasks)
 
 
 def table(few: StatementCounts, many: StatementCounts) -> list[tuple[str, int, int, int]]:
-    """Return for each call its statements for few and for many lines, and its commits."""
+    """Return each call's statements for few and for many lines, and its commits."""
     rows = [(name, few.statements[name], many.statements[name], few.commits[name]) for name in few.statements]
     return [*rows, ("whole export", few.statements.total(), many.statements.total(), few.commits.total())]
 
 
 def as_json(rows: list[tuple[str, int, int, int]]) -> list[Mapping[str, Any]]:
-    """Return the table for a machine."""
+    """Return the rows as JSON objects."""
     return [
         {"call": name, "statementsFew": few, "statementsMany": many, "commits": commits}
         for name, few, many, commits in rows

@@ -1,4 +1,4 @@
-"""The benchmark still runs: one short round of what needs no server. How fast anything is, no test says."""
+"""The benchmark still runs: one short round of the parts without a server. Tests make no claim about speed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-#: The parts that reach deepest into the product; all of them take longer than an everyday test may.
-PARTS = ("statements", "exports", "dawdling")
+#: The parts that use most of the product; each takes longer than an everyday test may.
+PARTS = ("statements", "exports", "slow-partner")
 
 
-@pytest.mark.timeout(300)  # seconds on a machine that is busy with other tests as well
+@pytest.mark.timeout(300)  # seconds on a machine that also runs other tests
 def test_quick_round_measures_every_side() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "tests.system.benchmarks", "--quick", "--json", "--only", *PARTS],
@@ -28,8 +28,8 @@ def test_quick_round_measures_every_side() -> None:
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     sides = [
-        *product(("bare loop", "as built", "a hop a step"), ("exports/s", "processor ms")),
-        *product(("nobody dawdles", "one dawdles"), ("p50 ms", "p95 ms")),
+        *product(("bare loop", "as built", "a task per step"), ("exports/s", "processor ms")),
+        *product(("no slow partner", "one slow partner"), ("p50 ms", "p95 ms")),
     ]
     assert [(figure["side"], figure["measure"]) for figure in found["figures"]] == sides
     assert all(figure["median"] > 0 for figure in found["figures"])

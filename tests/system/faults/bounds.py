@@ -1,4 +1,4 @@
-"""How soon after a fault all is at rest again: what was aimed at, and what is asserted on a machine that is busy."""
+"""How soon all work must be done after a fault: the targets, and the bounds that a busy machine must keep."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: A recovery that hangs is slower than this by far (a lease that nobody takes up, a connection that nobody gives up on); a
+#: A recovery that hangs is slower than this by far: a lease without a new holder, a connection without a timeout. A
 #: slow machine is not.
 MARGIN: Final = 3
-#: What making one export takes there: how much work was waiting is no property of the recovery.
+#: The time for one export; the amount of waiting work does not count as part of the recovery.
 EXPORT_SECONDS: Final = 0.5
 
-#: Seconds from the end of a fault to the moment at which nothing is owed any more, by the rows of the matrix. The fault ends
-#: when the last process was killed, or when what was broken answers again.
+#: Seconds from the end of a fault until nothing is pending, by the rows of the matrix. A fault ends with the last kill,
+#: or when the broken part answers again.
 RECOVERY_TARGETS: Final[Mapping[str, float]] = {
     **dict.fromkeys(("F1", "F2", "F3"), 10.0),  # a lease of 1.5 s
     **dict.fromkeys(("F4", "F5"), 15.0),
@@ -23,13 +23,13 @@ RECOVERY_TARGETS: Final[Mapping[str, float]] = {
 }
 
 
-#: Seconds from the moment at which poison is set aside to that at which the next export is begun.
+#: Seconds from the quarantine of a poison plan until the next export begins.
 NEXT_TARGET: Final = 5.0
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """How long it took once, after the fault of which row, and how long it may have taken; all in seconds."""
+    """One measured recovery: the row of the fault, its duration, and its bound, both in seconds."""
 
     row: str
     seconds: float
@@ -37,12 +37,12 @@ class Recovery:
 
 
 def measure_load() -> float:
-    """Return how much slower than alone a process is on this machine now: how many each processor has, and at least 1."""
+    """Return the number of processes per processor now, at least 1: how much slower than alone a process is."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def recoveries(rows: tuple[str, ...], seconds: float, exports: int) -> list[Recovery]:
-    """Return a recovery for each of the rows that have a target, with so many exports to be made or looked after in it."""
+    """Return a recovery for each of the rows that have a target; `exports` are made or read during it."""
     slower = measure_load()
     return [
         Recovery(row, seconds, round((MARGIN * RECOVERY_TARGETS[row] + EXPORT_SECONDS * exports) * slower, 1))

@@ -1,4 +1,4 @@
-"""One test of a fault: an account on a site, what it was promised, and the judgement of what came of it."""
+"""One test of a fault: its account on a site, and the judgement at its end."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.system.faults.records import History, Snapshot
 from tests.system.faults.site import Site
 from tests.system.faults.snapshots import list_unfinished, release_pending, snapshot
 
-#: When to stop waiting and show the logs; how soon it must come to rest after a fault is in `bounds`, and told by the judge.
+#: When to stop waiting and show the logs. `bounds` has the recovery times; the judge reports a violation.
 SETTLE_SECONDS: Final = 300.0
 
-#: What no log may hold of a plan: who, where, how reached, what it cost.
+#: Personal data of the plans that no log may contain: names, addresses, contacts.
 PERSONAL: Final = ("Demo Housewares", "Maple Goods", "exports@maple.example", "+1 416")
 
 
 def ignore_note(name: str, value: object) -> None:
-    """Keep no figure."""
+    """Ignore the figure."""
 
 
 @dataclass
 class Case:
-    """An account, its client and its partner stub on a site, and the folder in which failpoints leave their marks.
+    """An account, its client and its partner stub on a site, and the folder with the failpoints' marks.
 
-    The partners in `by_queue` have their queues, the others are reached at the partner stub. `rows` are those of the matrix that the
-    test shows; `note` keeps a figure under its name, and all are printed after the tests.
+    The partners in `by_queue` have queues, the others receive at the partner stub. `rows` are the matrix rows that the
+    test shows. `note` stores a figure by name; all are printed after the tests.
     """
 
     site: Site
@@ -51,13 +51,13 @@ class Case:
     _measured_to: float = 0.0
 
     def arm(self, role: str, failpoints: str, **changes: str) -> None:
-        """Start the program of this role anew, with its failpoints set."""
+        """Restart the program of this role with these failpoints."""
         self.marks.mkdir(exist_ok=True)
         self.site[role].kill()
         self.site[role].start(failpoints=failpoints, failpoints_folder=str(self.marks), **changes)
 
     def accepted(self, plan: Json | None = None) -> str:
-        """Have a plan accepted, asking again with the same key as long as no answer comes or none but `later`."""
+        """Send a plan until it is accepted, with the same key; repeat after a 503 or without an answer."""
         wanted = plan or self.client.plan()
         answered: list[str] = []
 
@@ -67,13 +67,13 @@ class Case:
                 answered.append(export_id_of(answer))
             return bool(answered)
 
-        self.site.wait_until(accepted, SETTLE_SECONDS, "it was not accepted")
+        self.site.wait_until(accepted, SETTLE_SECONDS, "the plan was not accepted")
         return answered[0]
 
     def wait_until_finished(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
-        """Return once nothing is owed by the account any more, looking at the exports over HTTP meanwhile.
+        """Return when the account has no pending work; read the exports over HTTP meanwhile.
 
-        The first time after the end of a fault, how long that took is measured.
+        The first call after the end of a fault measures the recovery.
         """
 
         def is_finished() -> bool:
@@ -81,17 +81,17 @@ class Case:
                 self.client.inspect(export_id)
             return not self.list_unfinished()
 
-        self.site.wait_until(is_finished, seconds, "it did not come to rest")
+        self.site.wait_until(is_finished, seconds, "work is still pending")
         self._measure(time.time(), len(exports))
         for export_id in exports:
-            self.site.wait_until(lambda one=export_id: self.client.inspect(one), seconds, "nobody says how it ended")  # type: ignore[misc]
+            self.site.wait_until(lambda one=export_id: self.client.inspect(one), seconds, "the API has no export")  # type: ignore[misc]
 
     def mark_repaired(self) -> None:
-        """Say that what was broken answers again, which no failpoint tells."""
+        """Record that the broken part answers again; no failpoint shows that."""
         self._repaired_at = time.time()
 
     def _measure(self, now: float, exports: int) -> None:
-        """Note how long ago the last fault ended: when a failpoint acted last, or something was mended."""
+        """Record the time since the end of the last fault: the last action of a failpoint, or the repair."""
         ends = [mark.stat().st_mtime for mark in self.marks.glob("*.*.*")]
         ends += [self._repaired_at] if self._repaired_at else []
         if not ends or max(ends) <= self._measured_to:
@@ -99,10 +99,10 @@ class Case:
         self._measured_to = max(ends)
         for each in recoveries(self.rows, now - max(ends), exports):
             self.recoveries.append(each)
-            self.note(f"{each.row}: seconds to rest, at most {each.bound:g}", round(each.seconds, 1))
+            self.note(f"{each.row}: seconds to recover, at most {each.bound:g}", round(each.seconds, 1))
 
     def list_unfinished(self) -> list[str]:
-        """Return what is still owed; that the database does not answer counts as well."""
+        """Return the pending work; a database that does not answer counts too."""
         try:
             return list_unfinished(self.site.runtime, self.client.account)
         except DatabaseBusy as busy:
@@ -118,18 +118,18 @@ class Case:
         return [row["type"] for row in self.snapshot().tables["events"]]
 
     def lost_lease(self, role: str) -> bool:
-        """Return whether the program of this role found that what it held is another's."""
+        """Return whether the program of this role found that another worker has its lease."""
         return self.site[role].wrote("step_fenced", "Fenced")
 
     def snapshot(self, *, again: Sequence[str] = ()) -> Snapshot:
-        """Return what lies in the database and in the store."""
+        """Return the account's rows and the store's files."""
         return snapshot(self.site.runtime, self.client.account, self.site.store, again=again)
 
     def check(self, *, again: Sequence[str] = ()) -> History:
-        """Assert that no invariant is broken, and return the history; the documents of `again` are made once more."""
+        """Assert that no invariant is broken; return the history. The documents of `again` are rendered again."""
         check_notifications(self.site.runtime, self.client.account)
         unmeasured = {*self.rows} & RECOVERY_TARGETS.keys() - {each.row for each in self.recoveries}
-        assert not unmeasured, f"say when the fault was over: {unmeasured}"
+        assert not unmeasured, f"call mark_repaired() after the fault: {unmeasured}"
         history = History(
             replace(self.snapshot(again=again), processes_left=self.site.processes_left()),
             self.client.calls,
@@ -157,11 +157,11 @@ def open_case(
     rows: tuple[str, ...] = (),
     note: Callable[[str, object], None] = ignore_note,
 ) -> Iterator[Case]:
-    """Open an account on a site whose API answers; whatever works there is killed when the test ends."""
+    """Open an account on a site whose API answers; kill its workers when the test ends."""
     site.deaths.clear()
     try:
         site.start("web")
-        # An intake that a test before killed is missed by nobody.
+        # An intake that an earlier test killed is not missing here.
         heartbeats.forget(site.runtime, heartbeats.INTAKE)
         with site.account(by_queue=by_queue) as (client, kept):
             try:

@@ -1,4 +1,4 @@
-"""A caller over HTTP who keeps a log: it asks again with the same key until it is answered, and looks at what became of it."""
+"""A caller over HTTP that keeps a log: it repeats a request with the same key until answered, and reads the results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Client:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def plan(self, units: int = 1, lines: int = 2, packages: int = 1, **changes: Any) -> Json:
-        """Return a plan of this account, in a batch of its own."""
+        """Return a plan of this account in a new batch."""
         batch = f"batch_{next(self._numbers):04d}"
         return factories.plan(units, lines, packages, **{"account": self.account, "batch": batch, **changes})
 
     def post(self, path: str, body: Json, *, key: str | None = None, batch: str | None = None) -> httpx.Response | None:
-        """Post once; None where no answer came."""
+        """Post once; return None without an answer."""
         began = time.monotonic()
         headers = {} if key is None else {"idempotency-key": key}
         try:
@@ -44,17 +44,17 @@ class Client:
         return answer
 
     def execute(self, plan: Json) -> httpx.Response | None:
-        """Ask once for the plan's execution, under a key of its batch; None where no answer came."""
+        """Send the plan once, with its batch's key; return None without an answer."""
         body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
         return self.post("/api/exports/execute", body, key=f"key-{plan['batchId']}", batch=plan["batchId"])
 
     def amend(self, export_id: str, plan: Json) -> httpx.Response | None:
-        """Ask once for the plan to take the export's place."""
+        """Send the plan once as the export's replacement."""
         body = {"accountId": self.account, "batchId": plan["batchId"], "plan": plan}
         return self.post(f"/api/exports/{export_id}/amend", body, key=f"amend-{export_id}")
 
     def inspect(self, export_id: str) -> Json | None:
-        """Return the export as it is known now; None where no answer came, or none but `later`."""
+        """Return the export's current view; None after a 503 or without an answer."""
         began, path = time.monotonic(), f"/api/exports/{export_id}"
         try:
             answer = self.http.get(path)
@@ -84,6 +84,6 @@ class Client:
 
 def export_id_of(answer: httpx.Response | None) -> str:
     """Return the id of the export that an answer accepted."""
-    assert answer is not None, "no answer came"
+    assert answer is not None, "there was no answer"
     assert answer.status_code in {200, 202}, answer.text
     return str(answer.json()["exportId"])

@@ -1,4 +1,4 @@
-"""The three stacks, each with servers that belong to these tests alone, because they are killed, frozen and cut off."""
+"""The three stacks, with servers only for these tests, which kill, freeze and disconnect them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.system.faults.site import Site
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 900
-#: The fixtures that give a stack.
+#: The fixtures that yield a stack.
 STACKED = {"site", "own_site", "durable_site"}
 
 OpenCase = Callable[..., AbstractContextManager[Case]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests that break a stack the time that a busy machine needs."""
+    """Give tests that break a stack the time that a busy machine needs."""
     for item in items:
         if HERE in item.path.parents and STACKED & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
@@ -35,14 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """The process that all others are forked from."""
+    """The process from which all others are forked."""
     with start_fork_server(tmp_path_factory.mktemp("fork-server")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[PostgreSQL]:
-    """A PostgreSQL that may be killed."""
+    """A PostgreSQL that tests may kill."""
     with _start_own_server(PostgreSQL) as server:
         yield server
 
@@ -58,20 +58,20 @@ def site(
 
 @pytest.fixture
 def own_site(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
-    """A stack that no other test shares, for what would be left of it."""
+    """A stack for this test only, because of what the test would leave on it."""
     with _stack(request, parent, tmp_path) as made:
         yield made
 
 
 class Durable(PostgreSQL):
-    """A PostgreSQL that waits for the disk before it says that something is written, as it does in earnest."""
+    """A PostgreSQL that waits for the disk before it confirms a write, as in production."""
 
     fsync = "on"
 
 
 @pytest.fixture
 def durable_site(request: pytest.FixtureRequest, parent: ForkServer, tmp_path: Path) -> Iterator[Site]:
-    """A stack that no other test shares, whose database is as careful as in earnest."""
+    """A stack for this test only, whose database is as durable as in production."""
     with _start_own_server(Durable) as server, _stack(request, parent, tmp_path, server) as made:
         yield made
 
@@ -101,7 +101,7 @@ def _stack(
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]) -> OpenCase:
-    """Opens the test's account on its stack, held to the bounds of its rows."""
+    """Opens the test's account on its stack, with the bounds of its rows."""
     (on,) = STACKED & {*request.fixturenames}
     site: Site = request.getfixturevalue(on)
     return partial(open_case, site, tmp_path, rows=read_rows(request.node), note=record_property)

@@ -1,4 +1,4 @@
-"""A small history in which nothing went wrong, made by hand, and one way to tell a lie about it."""
+"""A small history by hand without a violation, and functions that forge one."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ RECEIPT = Receipt(MESSAGE, EXPORT, PARTNER, CHANNEL, NOW + timedelta(seconds=1),
 
 
 def history() -> History:
-    """Return the history of that export: posted, lost once, posted again, looked at, and told twice for two claims."""
+    """Return that export's history: two posts, the first unanswered; a read; and two receipts for two claims."""
     return History(
         Snapshot(rows(), {PATH: BODY}, {(EXPORT, 1, "cci_json"): BODY}),
         [
@@ -129,23 +129,23 @@ SUPERSEDES = NewEvent(EventType.EXPORT_AMENDED, {"supersedes": "exp_0"})
 FAILED = NewEvent(EventType.EXPORT_FAILED, {"step": "render_documents", "unitNo": 1})
 
 
-def put_off(step: str, unit_no: int) -> NewEvent:
-    """Return the event that a step is tried again later."""
+def build_retry_event(step: str, unit_no: int) -> NewEvent:
+    """Return the event of a step that is retried later."""
     return NewEvent(EventType.STEP_RETRIED, {"step": step, "unitNo": unit_no})
 
 
 def build_stopped_history(*happened: NewEvent, state: str = "failed") -> History:
-    """Return the history of an export that did not come to its end, after its acceptance and what happened then."""
+    """Return the history of an unfinished export: its acceptance, then these events."""
 
     def change(tables: Rows) -> None:
         rebuild_chain(tables, EVENTS[0], *happened)
-        tables["exports"][0].update(state=state, failure="render_documents: it is told here")
+        tables["exports"][0].update(state=state, failure="render_documents: a reason")
 
     base_history = with_rows(change)
     return replace(base_history, calls=[])
 
 
 def rebuild_chain(tables: Rows, *happened: NewEvent) -> None:
-    """Have the log say something else, in an unbroken chain."""
+    """Replace the events of the log, with a valid hash chain."""
     tables["events"] = chain_events(EXPORT, 1, "worker", NOW, happened)
     tables["exports"][0]["next_seq"] = len(happened) + 1

@@ -1,8 +1,8 @@
-"""Processes of ours forked from one that has imported everything: dying and coming back costs little, so it may be often.
+"""Processes forked from one with all imports done: a start costs little, so tests can kill often.
 
-Each is the whole program that the Procfile names, with its arguments and an environment of its own; only its libraries
-were read beforehand. Run as a module it is the parent: it takes one program a line and says of each, in a file named after
-its process id, how it ended.
+Each is the whole program of the Procfile, with its arguments and environment; only its libraries are imported before
+the fork. Run as a module it is the parent: it reads one program a line, and writes how each ended into a file named
+after its process id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 _DEATHSIG: Final = 1  # PR_SET_PDEATHSIG
 _LOOK_SECONDS: Final = 0.02
 
-#: What takes long to import and reads no settings: those are a child's own.
+#: Slow imports that read no settings: a child has settings of its own.
 LIBRARIES: Final = """
     amqp asyncssh billiard celery.bin.celery celery.bin.worker celery.concurrency.prefork celery.concurrency.solo
     celery.concurrency.thread celery.fixups.django celery.worker.consumer fastapi fontTools.ttLib httpcore httpx jinja2
@@ -49,7 +49,7 @@ LIBRARIES: Final = """
 
 @dataclass
 class ForkedProcess:
-    """A forked process: what `subprocess.Popen` offers of one, as far as it is needed."""
+    """A forked process: the needed part of `subprocess.Popen`."""
 
     pid: int
     ended: Path
@@ -63,19 +63,19 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, seconds: float = 30) -> int:
-        """Return its exit status once it has ended."""
+        """Return its exit status after its end."""
         poll(lambda: self.poll() is not None, seconds, f"process {self.pid} did not end in {seconds:g} s")
         return int(self.returncode or 0)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
+        """Send it a signal, if it still exists."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
 
 class ForkServer:
-    """The parent, from the side of the tests."""
+    """The parent, seen from the tests."""
 
     def __init__(self, parent: subprocess.Popen[bytes], folder: Path) -> None:
         self.pid = parent.pid
@@ -97,9 +97,9 @@ class ForkServer:
 def start_fork_server(
     folder: Path, *, module: str = "tests.system.faults.fork_server", root: Path = ROOT, **environment: str
 ) -> Iterator[ForkServer]:
-    """Give the parent of processes, which all end with it and find this in their environment; `module` calls `main`.
+    """Yield the parent of processes. They end with it, and have these variables; `module` calls `main`.
 
-    With another `root` they are those of the version that lies there.
+    With another `root` the processes belong to the version in that folder.
     """
     wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "fork_server.log").open("ab") as log:
@@ -125,14 +125,14 @@ def start_fork_server(
 
 
 def main(folder: Path) -> None:
-    """Fork what is asked for, and write down how each ended, until nobody asks any more; a child returns from here as well."""
+    """Fork on request and write how each child ended, until the input ends; a child returns from here too."""
     for name in LIBRARIES:
         importlib.import_module(name)
     if "config.celery" in sys.modules:
-        raise RuntimeError("the settings were read before there were any: take what read them out of LIBRARIES")
+        raise RuntimeError("a library read the settings at import; remove it from LIBRARIES")
     load_rules()
     open_transactions.start_reporting()
-    gc.freeze()  # what is never collected is never copied
+    gc.freeze()  # objects that are never collected are never copied
     _print_line("ready")
     living: set[int] = set()
     while True:
@@ -144,7 +144,7 @@ def main(folder: Path) -> None:
             if not pid:
                 _run_program(json.loads(line))
                 return
-            # The system gives a number again: how its last bearer ended says nothing of this one.
+            # The system reuses process ids: the status of the last process with this id is void.
             (folder / str(pid)).unlink(missing_ok=True)
             living.add(pid)
             _print_line(str(pid))
@@ -163,7 +163,7 @@ def _print_line(text: str) -> None:
 
 
 def _read_line() -> bytes:
-    # Unbuffered: what a buffer held would be lost to `select`, and be a child's as well.
+    # Unbuffered: `select` would miss what a buffer holds, and a child would inherit it.
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -174,7 +174,7 @@ def _read_line() -> bytes:
 
 
 def _run_program(asked: Mapping[str, Any]) -> None:
-    """Be the program that was asked for, from here to the end of this process."""
+    """Become the requested program, until the end of this process."""
     ctypes.CDLL(None).prctl(_DEATHSIG, signal.SIGKILL)
     os.setsid()
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

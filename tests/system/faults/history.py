@@ -1,4 +1,4 @@
-"""The one judge of every fault: a pure function that decides the invariants I1 to I10 of a history."""
+"""The judge of every fault: a pure function that checks the invariants I1 to I10 of a history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.states import ACTIVE_STATES
 from tests.system.faults.records import History, Receipt, Row
 
-#: What happens once, and what tells one from the next of its kind.
+#: Events that happen once, and the facts that distinguish two of a kind.
 ONCE: Final = {
     "EXPORT_ACCEPTED": (),
     "PACKAGES_RECORDED": ("unitNo",),
@@ -27,14 +27,13 @@ ONCE: Final = {
     "EXPORT_EXECUTED": (),
     "EXPORT_CANCELLED": (),
 }
-#: What a step writes into the log as it takes effect, by the claim that it may come of: who has made a step goes on to the
-#: cheap one after it under the same claim.
+#: The events of a step by its possible claim: a worker continues with the cheap next step under the same claim.
 FIRST_CLAIM: Final = frozenset({"PACKAGES_RECORDED", "TREATMENT_ATTACHED"})
 SECOND_CLAIM: Final = frozenset({"CUSTOMS_ARTIFACT_GENERATED", "CUSTOMS_PACKAGE_CLOSED"})
 OF_STEPS: Final = FIRST_CLAIM | SECOND_CLAIM | {"HANDED_OFF", "EXPORT_EXECUTED", "STEP_RETRIED", "EXPORT_FAILED"}
-#: What an export that is executed has in its log for each of its units.
+#: Events that an executed export has for each of its units.
 OF_EACH_UNIT: Final = ("PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED")
-#: States in the order in which a reader may see them; those of one rank end an export, or take up where it failed.
+#: The order of states for a reader. States of one rank end an export, or resume it after a failure.
 RANK: Final = {
     "accepted": 0,
     "executing": 1,
@@ -43,17 +42,17 @@ RANK: Final = {
     "cancelled": 2,
     "superseded": 3,
 }
-#: What is delivered, dead or let go of is at rest.
+#: The final states of deliveries.
 AT_REST: Final = frozenset({"delivered", "dead", "cancelled"})
-#: Where the artifact store keeps a document.
+#: The path of a document in the artifact store.
 KEPT_AT: Final = re.compile(r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<sha256>(?P=a)(?P=b)[0-9a-f]{60})")
-#: How far a database's clock and the partner stub's may be apart on one machine.
+#: The largest difference between the clocks of the database and the partner stub on one machine.
 SAME_INSTANT: Final = timedelta(seconds=0.05)
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One way in which a history breaks an invariant."""
+    """One violation of an invariant."""
 
     invariant: str
     about: str
@@ -63,7 +62,7 @@ class Violation:
 
 
 def violations(history: History) -> list[Violation]:
-    """Return every violation of I1 to I10, in their order; an empty list is the promise kept."""
+    """Return every violation of I1 to I10, in order; an empty list means that all promises are kept."""
     return [Violation(name, about) for name, check in INVARIANTS.items() for about in check(history)]
 
 
@@ -79,25 +78,25 @@ def _by_export(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def accepted_is_stored(history: History) -> Iterator[str]:
-    """I1: what was answered with 202 is stored, and a batch is one export whoever asks and how often."""
+    """I1: every export of a 202 is stored, and a batch is one export, however often it is sent."""
     stored = {row["id"] for row in _rows(history, "exports")}
     of_batch: dict[str, set[str]] = defaultdict(set)
     for call in history.calls:
         if call.method != "POST" or call.status not in {200, 202} or call.export_id is None:
             continue
         if call.export_id not in stored:
-            yield f"{call.export_id} was accepted and is not stored"
+            yield f"{call.export_id} was accepted but is not stored"
         if call.batch is not None:
             of_batch[call.batch].add(call.export_id)
     for batch, ids in of_batch.items():
         if len(ids) > 1:
-            yield f"batch {batch} was answered with {sorted(ids)}"
+            yield f"batch {batch} got the answers {sorted(ids)}"
     revisions = Counter((row["batch_id"], row["revision"]) for row in _rows(history, "exports"))
     yield from (f"{batch} has revision {revision} {n} times" for (batch, revision), n in revisions.items() if n > 1)
 
 
 def all_have_ended(history: History) -> Iterator[str]:
-    """I2: every export has ended, its steps agree, what failed says why, and it was all at rest in time."""
+    """I2: every export has ended, its steps agree, a failed one has a reason, and it recovered in time."""
     steps = _by_export(_rows(history, "steps"))
     for export in _rows(history, "exports"):
         name, state = export["id"], export["state"]
@@ -105,18 +104,18 @@ def all_have_ended(history: History) -> Iterator[str]:
             yield f"{name} is still {state}"
         undone = [step["name"] for step in steps[name] if step["state"] != "done"]
         if state == "executed" and undone:
-            yield f"{name} is executed but for {undone}"
+            yield f"{name} is executed without {undone}"
         if state == "executed" and export["units_closed"] != export["units_total"]:
             yield f"{name} closed {export['units_closed']} of {export['units_total']} units"
         if state == "failed" and not export["failure"]:
-            yield f"{name} has failed and does not say why"
+            yield f"{name} has failed without a reason"
     for each in history.recoveries:
         if each.seconds > each.bound:
-            yield f"it came to rest {each.seconds:.1f} s after the end of {each.row}, and may take {each.bound:g} s"
+            yield f"work was pending {each.seconds:.1f} s after the end of {each.row}; the bound is {each.bound:g} s"
 
 
 def log_is_whole(history: History) -> Iterator[str]:
-    """I3: an event is there once, its numbers have no gap, its hashes are one chain, no step is missing, and none came late."""
+    """I3: events are unique, numbers have no gap, hashes are one chain, no step is missing, and none is late."""
     logs = _by_export(_rows(history, "events"))
     for export in _rows(history, "exports"):
         log = sorted(logs[export["id"]], key=lambda event: int(event["seq"]))
@@ -142,10 +141,10 @@ def log_is_whole(history: History) -> Iterator[str]:
 
 
 def _find_late_steps(log: Sequence[Row]) -> Iterator[str]:
-    """Yield each event of a step that no claim can have led to: after the export was over, or had failed.
+    """Yield each event of a step without a possible claim: after the export's end, or after its failure.
 
-    Nobody claims a step of an export that has failed, until a person lets it go on. Of its other units the steps that were
-    held at that moment may still end; that is as much as one claim leads to.
+    A step of a failed export is not claimed until a person resumes the export. Steps of other units that were held at
+    the failure may still end: the events of one claim.
     """
     over, failed = None, None
     claims: dict[int | str, frozenset[str]] = {}
@@ -155,12 +154,12 @@ def _find_late_steps(log: Sequence[Row]) -> Iterator[str]:
         if over and kind in OF_STEPS:
             yield f"{what} after {over}"
         elif failed and kind in OF_STEPS:
-            whose = unit_no or str(event["data"].get("step"))
-            allowed = claims.get(whose, FIRST_CLAIM | SECOND_CLAIM | {"STEP_RETRIED"})
-            if whose == (failed["unitNo"] or failed["step"]) or kind not in allowed:
+            unit_or_step = unit_no or str(event["data"].get("step"))
+            allowed = claims.get(unit_or_step, FIRST_CLAIM | SECOND_CLAIM | {"STEP_RETRIED"})
+            if unit_or_step == (failed["unitNo"] or failed["step"]) or kind not in allowed:
                 yield f"{what} after {failed['step']} of unit {failed['unitNo']} had failed"
-            claims[whose] = next((claim for claim in (FIRST_CLAIM, SECOND_CLAIM) if kind in claim), frozenset())
-        # The event is in both logs: the older revision's names the one that took its place.
+            claims[unit_or_step] = next((claim for claim in (FIRST_CLAIM, SECOND_CLAIM) if kind in claim), frozenset())
+        # The event is in both logs; in the older revision's it names the replacement.
         if kind == "EXPORT_CANCELLED" or "supersededBy" in event["data"]:
             over = kind
         elif kind in {"EXPORT_FAILED", "EXPORT_RESUMED"}:
@@ -168,7 +167,7 @@ def _find_late_steps(log: Sequence[Row]) -> Iterator[str]:
 
 
 def documents_are_true(history: History) -> Iterator[str]:
-    """I4: a document has one row, its bytes are those of its hash, and they are what a run without a fault makes."""
+    """I4: a document has one row, and its bytes match its hash and those of a run without a fault."""
     snapshot = history.snapshot
     kept = {match["sha256"]: snapshot.files[path] for path in snapshot.files if (match := KEPT_AT.fullmatch(path))}
     rows = Counter((row["export_id"], row["unit_no"], row["artifact_type"]) for row in _rows(history, "artifacts"))
@@ -176,32 +175,34 @@ def documents_are_true(history: History) -> Iterator[str]:
     for row in _rows(history, "artifacts"):
         which = (row["export_id"], row["unit_no"], row["artifact_type"])
         if kept.get(row["sha256"]) != row["sha256"]:
-            yield f"{which} is not in the store as it was recorded"
+            yield f"{which} is not in the store as recorded"
         if which[0] in {name for name, _, _ in snapshot.reference} and snapshot.reference.get(which) != row["sha256"]:
-            yield f"{which} differs from what a run without a fault makes"
+            yield f"{which} differs from a run without a fault"
     yield from (f"{which} was not made" for which in snapshot.reference if which not in rows)
 
 
 def all_were_notified(history: History) -> Iterator[str]:
-    """I5: what is owed was taken under its own id, or is a dead letter that had its due; nothing else reached anybody."""
+    """I5: each message was taken under its id, or is a dead letter after all attempts; no other message was sent."""
     taken = {_was_taken(receipt) for receipt in history.receipts if receipt.taken}
-    owed = {(row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")}
+    deliveries = {
+        (row["notification_id"], row["partner_id"], row["channel"]): row for row in _rows(history, "deliveries")
+    }
     failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
-    for which, row in owed.items():
-        # What was to be said of a failed export once it is executed waits for whoever retries it.
+    for which, row in deliveries.items():
+        # A message that waits for the completion of a failed export becomes due if a person retries the export.
         if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
-            yield f"{which} is delivered and nobody has it"
-    for row, tries in find_early_dead_letters([*owed.values()], _rows(history, "attempts"), history.tries):
+            yield f"{which} is delivered but was not received"
+    for row, tries in find_early_dead_letters([*deliveries.values()], _rows(history, "attempts"), history.tries):
         yield f"{(row['notification_id'], row['partner_id'], row['channel'])} is dead after {tries} tries"
     for receipt in history.receipts:
-        if _was_taken(receipt) not in owed:
-            yield f"{_was_taken(receipt)} came and is owed by nobody"
+        if _was_taken(receipt) not in deliveries:
+            yield f"{_was_taken(receipt)} was received but has no delivery"
 
 
 def find_early_dead_letters(deliveries: Sequence[Row], attempts: Sequence[Row], most: int) -> Iterator[tuple[Row, int]]:
-    """Yield each dead letter that did not have its due, and how often it was tried; `most` is how often the schedule says."""
+    """Yield each dead letter without all its attempts, and their number; `most` is the schedule's number."""
     tries = defaultdict(list)
     for attempt in sorted(attempts, key=lambda each: int(each["number"])):
         tries[attempt["delivery_id"]].append(attempt)
@@ -212,10 +213,10 @@ def find_early_dead_letters(deliveries: Sequence[Row], attempts: Sequence[Row], 
 
 
 def _had_all_attempts(row: Row, tries: Sequence[Row], gave_up: set[tuple[str, str, str]], most: int) -> bool:
-    """Tell whether a dead letter had its due: it was refused for good, or tried as often as the schedule says.
+    """Return whether a dead letter was refused for good, or tried as often as the schedule says.
 
-    What waited behind a message that was, in the same stream, is tried once more and no oftener. A try that was cut off leaves no
-    row: it is counted among those of the schedule, and only a claim can have been.
+    A message behind such a one in the same stream is tried once and then given up. An interrupted attempt leaves no
+    row: it counts as one of the schedule, if there was a claim for it.
     """
     if not tries or tries[-1]["outcome"] == "delivered":
         return False
@@ -236,7 +237,7 @@ def _stream(row: Row) -> tuple[str, str, str]:
 
 
 def leases_are_exclusive(history: History) -> Iterator[str]:
-    """I6: whoever lost a claim had no effect afterwards: each claim sends a message once at most, and none after it was taken."""
+    """I6: a lost claim had no effect: each claim sends a message at most once, and none after it was taken."""
     receipts: dict[tuple[str, str, str], list[Receipt]] = defaultdict(list)
     for receipt in history.receipts:
         receipts[_was_taken(receipt)].append(receipt)
@@ -248,7 +249,7 @@ def leases_are_exclusive(history: History) -> Iterator[str]:
         which = (row["notification_id"], row["partner_id"], row["channel"])
         received, tries = receipts[which], sorted(attempts[row["id"]], key=lambda each: int(each["number"]))
         if len(received) > row["fence"]:
-            yield f"{which} came {len(received)} times of {row['fence']} claims"
+            yield f"{which} was received {len(received)} times under {row['fence']} claims"
         if [each["number"] for each in tries] != list(range(1, row["attempts"] + 1)):
             yield f"{which} has the tries {[each['number'] for each in tries]} of {row['attempts']}"
         if row["id"] in resent or row["delivered_at"] is None:
@@ -256,18 +257,18 @@ def leases_are_exclusive(history: History) -> Iterator[str]:
         if [each["outcome"] for each in tries].count("delivered") > 1:
             yield f"{which} was recorded as delivered more than once"
         late = [each for each in received if each.at is not None and each.at > row["delivered_at"] + SAME_INSTANT]
-        yield from (f"{which} came again at {each.at} after it was delivered" for each in late)
+        yield from (f"{which} was received again at {each.at} after its delivery" for each in late)
     for step in _rows(history, "steps"):
         if step["attempts"] > step["fence"]:
-            yield f"{step['export_id']} {step['unit_no']} {step['name']} was begun without a claim"
+            yield f"{step['export_id']} {step['unit_no']} {step['name']} began without a claim"
 
 
 def reads_are_monotonic(history: History) -> Iterator[str]:
-    """I7: nothing is answered with an error of ours but 503 with its time, and a reader never sees yesterday's state."""
+    """I7: the only server error is 503 with Retry-After, and a reader never sees an older state."""
     seen: dict[str, tuple[int, int]] = {}
     for call in history.calls:
         if call.status is not None and call.status >= 500 and (call.status != 503 or not call.retry_after):
-            yield f"{call.method} {call.path} was answered with {call.status}, Retry-After {call.retry_after}"
+            yield f"{call.method} {call.path} got {call.status}, Retry-After {call.retry_after}"
         if call.method != "GET" or call.export_id is None or call.seq is None or call.state is None:
             continue
         now = (call.seq, RANK[call.state])
@@ -278,16 +279,16 @@ def reads_are_monotonic(history: History) -> Iterator[str]:
 
 
 def no_transaction_is_open(history: History) -> Iterator[str]:
-    """I8: no transaction of the service is open while it waits for anybody outside."""
+    """I8: no transaction of the service is open while it waits for another system."""
     for receipt in history.receipts:
         if receipt.open_transactions is None:
-            yield f"nobody knows what was open when {_was_taken(receipt)} was sent"
+            yield f"unknown open transactions when {_was_taken(receipt)} was sent"
         elif receipt.open_transactions:
             yield f"{_was_taken(receipt)} was sent with {receipt.open_transactions} transactions open"
 
 
 def nothing_is_left(history: History) -> Iterator[str]:
-    """I9: afterwards no lease is held, no file is half written and no process is left, dead or alive."""
+    """I9: no lease is held, no file is incomplete, and no process or zombie is left."""
     for step in _rows(history, "steps"):
         if step["lease_until"] is not None:
             yield f"{step['export_id']} {step['unit_no']} {step['name']} is held until {step['lease_until']}"
@@ -295,11 +296,11 @@ def nothing_is_left(history: History) -> Iterator[str]:
         if row["lease_until"] is not None:
             yield f"{row['id']} is held until {row['lease_until']}"
     yield from (f"{path} lies in the store" for path in history.snapshot.files if not KEPT_AT.fullmatch(path))
-    yield from (f"process {each} is left" for each in history.snapshot.processes_left)
+    yield from (f"process {each} is left over" for each in history.snapshot.processes_left)
 
 
 def logs_are_discreet(history: History) -> Iterator[str]:
-    """I10: no log holds a secret or what is personal; the text itself is not repeated here either."""
+    """I10: no log holds a secret or personal data; this report does not repeat the text either."""
     for number, canary in enumerate(history.canaries):
         yield from (f"the log of {name} holds canary {number}" for name, log in history.logs.items() if canary in log)
 

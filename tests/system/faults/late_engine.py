@@ -1,4 +1,4 @@
-"""A PDF engine that is one answer late: what it gives was made for the request before."""
+"""A PDF engine that is one answer late: each answer belongs to the request before."""
 
 from __future__ import annotations
 

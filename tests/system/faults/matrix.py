@@ -1,4 +1,4 @@
-"""Which fault is shown on which stack: `fault` names the row of README.md that a test is about."""
+"""The stacks of each fault: `fault` names the row of README.md that a test shows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SERVED: Final = (REDIS, RABBITMQ)
 def fault(
     *rows: str, everyday: tuple[str, ...] = STACKS, long: tuple[str, ...] = (), on: str = "site"
 ) -> Callable[[F], F]:
-    """Have a test run every day on some stacks and in the long form on these and on others; `rows` are of the matrix.
+    """Run a test every day on some stacks and in the long form also on others; `rows` are rows of the matrix.
 
-    `on` is the fixture that gives the stack: one that many tests share, or the test's own, `own_site` or `durable_site`.
+    `on` is the fixture of the stack: a shared one, or the test's own, `own_site` or `durable_site`.
     """
     if not rows:
-        raise ValueError("name the row of the matrix")
+        raise ValueError("`rows` must name at least one row of the matrix")
     stacks = [stack for stack in STACKS if stack in {*everyday, *long}]
     params = [
         pytest.param(
@@ -47,9 +47,9 @@ def fault(
 
 
 def mark_own_stack(*rows: str) -> Callable[[F], F]:
-    """Say which rows a test shows that makes what it breaks itself."""
+    """Name the rows of a test that makes its own surroundings."""
     if not rows:
-        raise ValueError("name the row of the matrix")
+        raise ValueError("`rows` must name at least one row of the matrix")
 
     def mark(test: F) -> F:
         marked: F = pytest.mark.rows(*rows)(test)
@@ -59,25 +59,25 @@ def mark_own_stack(*rows: str) -> Callable[[F], F]:
 
 
 def read_rows(test: pytest.Item) -> tuple[str, ...]:
-    """Return the rows that a test says it shows."""
+    """Return the rows that a test shows."""
     mark = test.get_closest_marker("rows")
     return () if mark is None else mark.args
 
 
 def list_rows(folder: Path, *, everyday: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield every row that a test in the folder, or in a folder of it, says it shows, and the test; `everyday`: if it runs each day."""
+    """Yield every row that a test below the folder shows, with the test; `everyday`: only if it runs each day."""
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef) or (everyday and _is_long(node)):
                 continue
             for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in {"fault", "alone"}:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in {"fault", "mark_own_stack"}:
                     for row in decorator.args:
                         yield ast.literal_eval(row), f"{path.name}::{node.name}"
 
 
 def _is_long(test: ast.FunctionDef) -> bool:
-    """Tell whether all cases of a test wait for the long form; tests of a stack say on which they run every day."""
+    """Return whether all cases of a test wait for the long form."""
     for decorator in test.decorator_list:
         if ast.unparse(decorator) == "pytest.mark.long":
             return True

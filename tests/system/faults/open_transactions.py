@@ -1,7 +1,7 @@
-"""What each message to a partner tells of its sender: how many transactions its thread has open as it sends.
+"""A header in each message to a partner: the number of open transactions of the sending thread.
 
-Looked at from outside a transaction of another thread, or one that is about to end, seems to be open as well; the thread that
-sends knows. Processes that are forked for the tests tell it in a header of what they send, which no partner looks at.
+Seen from outside, a transaction of another thread or one that is about to end seems open too; only the sending thread
+knows. Processes that are forked for the tests send the number in a header that partners ignore.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sqlalchemy.pool import Pool
 
 HEADER: Final = "x-open-transactions"
 
-#: Who holds which connection. A session takes one when it begins its transaction, and gives it back when that has ended.
+#: Connection -> its thread. A session takes a connection at the start of its transaction and returns it at the end.
 _holders: dict[int, int] = {}
 
 
 def start_reporting() -> Callable[[], None]:
-    """Have this process tell it from now on, and the children that it forks; return how to end that."""
+    """Make this process and the children that it forks send the header; return a function that stops it."""
     pools: Any = httpcore.ConnectionPool
     producers: Any = kombu.Producer
     stream, publish = pools.stream, producers.publish
@@ -33,7 +33,7 @@ def start_reporting() -> Callable[[], None]:
 
     def publish_with_count(producer: Any, body: Any, *args: Any, **properties: Any) -> Any:
         headers = properties.get("headers") or {}
-        if "task" not in headers:  # what has a task wakes our own processes
+        if "task" not in headers:  # a message with a task goes to our own processes
             properties["headers"] = {**headers, HEADER: _count_open()}
         return publish(producer, body, *args, **properties)
 
@@ -41,7 +41,7 @@ def start_reporting() -> Callable[[], None]:
     listeners = (("checkout", _on_checkout), ("checkin", _on_checkin))
     for name, listener in listeners:
         event.listen(Pool, name, listener)
-    os.register_at_fork(after_in_child=_holders.clear)  # those of the parent's threads
+    os.register_at_fork(after_in_child=_holders.clear)  # entries of the parent's threads
 
     def end() -> None:
         pools.stream, producers.publish = stream, publish
@@ -52,7 +52,7 @@ def start_reporting() -> Callable[[], None]:
 
 
 def read_count(headers: Mapping[str, Any]) -> int | None:
-    """Return what a message tells; None where its sender tells nothing."""
+    """Return the number in a message's headers; None if there is none."""
     found = headers.get(HEADER)
     return None if found is None else int(found)
 

@@ -1,4 +1,4 @@
-"""The partners' end of every webhook: it keeps what came and when, and answers or dawdles as it is told."""
+"""The partners' webhook endpoint: it records requests, and gives the answers and pauses that a test sets."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.support.ports import LOOPBACK
 from tests.system.faults import open_transactions
 from tests.system.faults.records import Receipt
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is reset
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: closing resets the connection
 
 
-#: On SQLite one writer looks like the next: only who is there at each of so many looks was there all along.
+#: On SQLite all writers look alike: a transaction counts as open only if it is seen in each of these samples.
 _SAMPLES: Final = 10
 
 
 @dataclass
 class PartnerStub:
-    """What came, in order; `statuses` are answered in turn, then whatever `respond` say, each after `hold_seconds`.
+    """The requests in order; the answers are `statuses` in turn, then those of `respond`, each after `hold_seconds`.
 
-    `respond` return a status, or None to break the connection off; by default 204.
+    `respond` returns a status, or None to break the connection; by default 204.
 
-    What its sender tells of open transactions is kept with each. `open_transactions` is asked all through that pause for the
-    names of what is open in the database, whoever's it is; what was open each time was so all the while.
+    Each receipt has the sender's number of open transactions. During the pause the stub calls `open_transactions`
+    several times for the transactions in the database, of any process; one that is seen every time was open throughout.
     """
 
     url: str
@@ -43,7 +43,7 @@ class PartnerStub:
     open_transactions: Callable[[], set[str]] | None = None
 
     def address(self, partner_id: str) -> str:
-        """Return where the partner is reached."""
+        """Return the partner's address."""
         return f"{self.url}/{partner_id}"
 
     def receipts_of(self, message_id: str) -> list[Receipt]:
@@ -51,13 +51,13 @@ class PartnerStub:
         return [receipt for receipt in self.receipts if receipt.message_id == message_id]
 
     def count_repeats(self) -> int:
-        """Return how many receipts there are beyond the first of each message to each partner."""
+        """Return the number of receipts beyond the first of each message to each partner."""
         return len(self.receipts) - len({(each.message_id, each.partner_id) for each in self.receipts})
 
 
 @contextmanager
 def start_partner_stub() -> Iterator[PartnerStub]:
-    """Give a partner stub that listens on loopback."""
+    """Yield a partner stub that listens on loopback."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -91,13 +91,13 @@ def start_partner_stub() -> Iterator[PartnerStub]:
             sender_has = open_transactions.read_count(dict(self.headers))
             open_throughout = stub.open_transactions() if stub.open_transactions else set()
             for _ in range(_SAMPLES):
-                time.sleep(stub.hold_seconds / _SAMPLES)  # it is the fault itself: a partner that takes its time
+                time.sleep(stub.hold_seconds / _SAMPLES)  # the pause is the fault: a slow partner
                 if stub.open_transactions and open_throughout:
                     open_throughout &= stub.open_transactions()
             return sender_has if sender_has is None else max(sender_has, len(open_throughout))
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Every failpoint of the product, read from its source, and the crash that each of them is put through."""
+"""Every failpoint of the product, read from its source, and the tests that crash there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final
 from pipeline.workflow.steps import STEPS
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-ROOMS: Final = ("config", "pipeline", "tasks")
+SOURCE_FOLDERS: Final = ("config", "pipeline", "tasks")
 MOMENTS: Final = ("before", "mid", "after")
 
-#: Who has come to each point: made by `steps` and `delivery` whoever works, by the others the API, the sweep or the intake.
+#: The processes at each point: workers at `steps` and `delivery`; at the others the API, the sweeper or the intake.
 STEP_POINTS: Final = tuple(f"{spec.name}.{moment}" for spec in STEPS for moment in MOMENTS)
 DELIVERY_POINTS: Final = ("delivery.before", "delivery.between", "delivery.sent", "delivery.mid", "delivery.after")
 SWEEP_POINTS: Final = tuple(f"sweep.{moment}" for moment in MOMENTS)
@@ -32,8 +32,8 @@ POINTS: Final = (
 
 
 def find_points() -> Iterator[tuple[str, str]]:
-    """Yield every point that the product calls, and the file that does; one a step where it is named after the step."""
-    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    """Yield every failpoint that the product calls, and the file; one for each step if it is named after the step."""
+    for path in sorted(path for folder in SOURCE_FOLDERS for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoint":
                 (argument,) = node.args
@@ -48,4 +48,4 @@ def _read_argument(argument: ast.expr) -> list[str]:
         case str(text) if text.startswith("{spec.name}."):
             return [f"{spec.name}.{text.removeprefix('{spec.name}.')}" for spec in STEPS]
         case text:
-            raise AssertionError(f"a failpoint has a name of its own, or its step's: {text}")
+            raise AssertionError(f"a failpoint must have a literal name or its step's: {text}")

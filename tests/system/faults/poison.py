@@ -1,6 +1,6 @@
-"""Plans that are poison to a worker, by their invoice number, and the worker that takes the poison.
+"""Plans that are poison to a worker, selected by invoice number, and a worker that they break.
 
-To Celery it is the app; run as a module it is the `exports` command, with such a worker in it.
+For Celery this is the app; run as a module it is the `exports` command with such a worker.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.system.faults import poisoned_engine
 
 __all__ = ["app"]
 
-#: What an invoice number begins with, and so what becomes of the worker. The A is for the sandbox broker: it would accept.
+#: Prefixes of invoice numbers, and so the fate of the worker. With A the sandbox broker would accept.
 DIES, HANGS, RAISES = "AKILL", "AHANG", "ARAISE"
 
 ENGINE_SECONDS: Final = 2
 
 
 class UnforeseenError(Exception):
-    """What nobody foresaw."""
+    """An error that the product does not expect."""
 
 
 def render_or_break(invoice: Invoice) -> Iterator[Document]:
@@ -45,7 +45,7 @@ def render_or_break(invoice: Invoice) -> Iterator[Document]:
 
 
 def install_poison() -> None:
-    """Have the worker of this process break by such plans, and its PDF engine by others."""
+    """Make this process's worker break at such plans, and its PDF engine at others."""
     setattr(render_documents, registry.render_documents.__name__, render_or_break)
     RENDERER._limits = RendererLimits(cpu_seconds=ENGINE_SECONDS)
     RENDERER._engine = poisoned_engine.__name__

@@ -1,4 +1,4 @@
-"""The PDF engine's process with plans that are poison to it, by their invoice number; the poisoned worker starts it."""
+"""The PDF engine's process, with plans that break it, selected by invoice number; the poisoned worker starts it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 
 from pipeline.documents.pdf.worker import EngineMessage, TypstEngine, main
 
-#: What an invoice number begins with, and so what becomes of the engine.
+#: Prefixes of invoice numbers, and so the fate of the engine.
 CRASHES, LOOPS, EATS_MEMORY = "ASEGV", "ALOOP", "AEAT"
 
 _PIECE: Final = 64 * 1024**2
 
 
 def loop() -> None:
-    """Work for ever, within one call that gives the interpreter to no other thread."""
+    """Work for ever within one call that never releases the interpreter to another thread."""
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
 class PoisonedEngine(TypstEngine):
     """The PDF engine, unless the document is poison to it."""
 
-    def answer(self, asked: EngineMessage) -> EngineMessage:
+    def handle_request(self, asked: EngineMessage) -> EngineMessage:
         """Answer a request, or break."""
         facts = bytes(asked.bodies[0])
         if CRASHES.encode() in facts:

@@ -1,4 +1,4 @@
-"""What is left of processes: those that a program started and left behind, and the dead that it does not bury."""
+"""Leftover processes: those that an ended program left running, and zombies whose parent does not wait for them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _PATIENCE_SECONDS: Final = 10.0
 
 
 def find_left(ended: Collection[int], living: Collection[int]) -> list[str]:
-    """Return what the programs that have `ended` left behind, and each zombie whose parent is of a `living` one.
+    """Return the leftovers of the programs that have `ended`, and each zombie whose parent belongs to a `living` one.
 
-    A program is known by its session. A zombie whose parent has ended is the system's to bury, and no fault of ours. Whatever is to end by itself has ten
-    seconds for it, and its parent as long to notice.
+    A program is known by its session. A zombie whose parent has ended is the system's task. A process has ten seconds
+    to end by itself, and its parent as long to notice.
     """
 
     def found() -> list[str]:
         return [*_find_left(ended, living)]
 
     with contextlib.suppress(TimeoutError):
-        poll(lambda: not found(), _PATIENCE_SECONDS, "something is left")
+        poll(lambda: not found(), _PATIENCE_SECONDS, "a process is left over")
     return found()
 
 
@@ -35,6 +35,6 @@ def _find_left(ended: Collection[int], living: Collection[int]) -> Iterator[str]
             about = process.info
             zombie = about["status"] == psutil.STATUS_ZOMBIE
             if zombie and os.getsid(about["ppid"]) in living:
-                yield f"{about['pid']} is dead, and {about['ppid']} does not bury it"
+                yield f"{about['pid']} is a zombie; {about['ppid']} does not wait for it"
             if not zombie and process.pid not in ended and os.getsid(process.pid) in ended:
                 yield f"{about['pid']} {about['cmdline']}"

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that does to a connection what networks do: delay, swallow, reset and cut in mid-word."""
+"""A TCP proxy on loopback with the faults of networks: delay, swallow, reset and cut within a message."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from tests.support.ports import LOOPBACK
 
 _PIECE = 65_536
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: what is closed is reset
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: closing resets the connection
 
 
 @dataclass
 class Proxy:
-    """Where clients connect, and what befalls them: each fault holds from now on until it is taken back.
+    """A port for clients, and the faults of their connections; each fault lasts until it is withdrawn.
 
-    `cut_on` resets a connection once what its client has sent holds the pattern and was passed on; each time that is done
-    counts in `cuts`, and `cuts_left` says how often it still is. `cut_after_bytes` does the same after so many bytes.
+    `cut_on` resets a connection after it passed on data of the client that contains the pattern. `cuts` counts the
+    resets, and `cuts_left` says how many remain. `cut_after_bytes` does the same after that many bytes.
     """
 
     port: int
@@ -37,7 +37,7 @@ class Proxy:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass one connection on, both ways, until either side ends it or a fault does."""
+        """Pass one connection on, both ways, until either side or a fault ends it."""
         if self.refuse:
             _reset(writer)
             return
@@ -66,13 +66,13 @@ class Proxy:
         with suppress(OSError):
             while piece := await source.read(_PIECE):
                 await asyncio.sleep(self.latency_seconds)
-                while self.blackhole:  # noqa: ASYNC110 - it is set and taken back from another thread
+                while self.blackhole:  # noqa: ASYNC110 - another thread sets and clears it
                     await asyncio.sleep(0.02)
                 to.write(piece)
                 await to.drain()
                 passed, tail = passed + len(piece), (tail + piece)[-_PIECE:]
                 if watched and self._cuts(passed, tail):
-                    # What was sent on arrives: only the answer is lost.
+                    # The request arrives; only the answer is lost.
                     _reset(other)
                     break
         with suppress(OSError):
@@ -88,7 +88,7 @@ class Proxy:
         return True
 
     def reset_all(self) -> None:
-        """Reset every connection there is."""
+        """Reset every connection."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
     def _reset_all(self) -> None:
@@ -97,15 +97,15 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    ours = writer.get_extra_info("socket")
+    connection = writer.get_extra_info("socket")
     with suppress(OSError):
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()
 
 
 @contextmanager
 def proxy(target: int) -> Iterator[Proxy]:
-    """Give a proxy before the port `target`, on a port and a thread of its own."""
+    """Yield a proxy in front of the port `target`, with its own port and thread."""
     loop = asyncio.new_event_loop()
     listening = socket.create_server((LOOPBACK, 0))
     made = Proxy(listening.getsockname()[1], target, loop)

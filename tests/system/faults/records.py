@@ -1,4 +1,4 @@
-"""What is known after a test: what the client asked and was told, what the partner stub was sent, and what lies in the database."""
+"""The evidence after a test: the client's calls, the partner stub's receipts, and the database."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.system.faults.bounds import Recovery
 
 Row = Mapping[str, Any]
 
-#: The tables that the checker reads, each row as a mapping of its columns.
+#: The tables that the judge reads, each row as a mapping of its columns.
 TABLES = ("exports", "units", "steps", "events", "artifacts", "notifications", "deliveries", "attempts")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request of the client and what came of it; `status` is None where no answer came.
+    """One request of the client and its result; `status` is None if there was no answer.
 
-    `export_id`, `state` and `seq` (the number of events) are what the answer said, `batch` is what was asked to be executed.
+    `export_id`, `state` and `seq` (the number of events) come from the answer; `batch` is the requested one.
     """
 
     method: str
@@ -35,11 +35,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One message as it reached the partner stub, by `partner_id`'s `channel`.
+    """One message that the partner stub received, by `partner_id` and `channel`.
 
-    `at` is when it came, None where it lay in a queue before it was looked at. `taken` says whether the partner stub took it.
-    `open_transactions` counts those that its sender had open as it sent (see `telltale`) or, if they are more, those of the
-    service that were open all the while the partner stub held it up and looked; None: nobody knows.
+    `at` is the time of receipt; None if the message waited in a queue. `taken` says whether the partner stub accepted
+    it. `open_transactions` is the sender's own count (see `open_transactions.py`) or, if higher, the number that were
+    open during the whole pause of the stub; None if unknown.
     """
 
     message_id: str
@@ -53,10 +53,10 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of one account, and what lies beside the database, once everything has come to rest.
+    """The rows of one account and the store's files, after all work is done.
 
-    `files` are the artifact store's, SHA-256 of the bytes by path; `reference` is what a run without a fault makes of the
-    same plan, SHA-256 by export, unit and kind of document.
+    `files` has the SHA-256 of each file in the artifact store by path. `reference` has the SHA-256 of each document of
+    a run of the same plan without a fault, by export, unit and kind.
     """
 
     tables: Mapping[str, Sequence[Row]]
@@ -67,9 +67,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that the checker goes by; `canaries` are texts that no log may hold.
+    """All evidence for the judge; `canaries` are texts that no log may hold.
 
-    `tries` is how often a message is sent before it is a dead letter, `recoveries` how long it took to come to rest.
+    `tries` is the number of attempts before a message is a dead letter, `recoveries` are the measured recovery times.
     """
 
     snapshot: Snapshot

@@ -1,4 +1,4 @@
-"""A watch that is less patient than in earnest: a process tells what has been due for so many seconds, and not for a minute."""
+"""A shorter patience for readiness: a process reports due work after some seconds instead of a minute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENCE: Final = "TEST_PATIENCE_SECONDS"
 
 
 def shorten() -> None:
-    """Have this process wait only as long as the environment says, if it says so, before it calls anything overdue."""
+    """Report work as overdue after the seconds in the environment variable, if it is set."""
     if PATIENCE in os.environ:
         defaults = readiness.check_parts.__kwdefaults__
         assert defaults is not None

@@ -1,4 +1,4 @@
-"""A PDF engine that never says that it is ready, until its stdin ends."""
+"""A PDF engine that never becomes ready, until its stdin ends."""
 
 from __future__ import annotations
 

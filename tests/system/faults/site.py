@@ -1,4 +1,4 @@
-"""The whole service on one of the three stacks, made to be broken: its processes die often and are started again at once."""
+"""The whole service on one of the three stacks, made to be broken: its processes die often and restart at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 KILLED: Final = -SIGKILL
 
-#: Time runs faster here than in earnest, and nobody is given up: what is lost is owed again after a second or two.
+#: Shorter times than in production: lost work becomes due after a second or two. No attempt limit ends the tests early.
 FAST_SETTINGS: Final[Mapping[str, str]] = {
     "EXPORTS_LEASE_SECONDS": "1.5",
     "EXPORTS_STALLED_SECONDS": "1",
@@ -52,7 +52,7 @@ FAST_SETTINGS: Final[Mapping[str, str]] = {
 
 
 class Program:
-    """One process of the service; its log goes on from start to start."""
+    """One process of the service; all its starts write to one log."""
 
     def __init__(self, site: Site, name: str, command: str) -> None:
         self.name = name
@@ -67,13 +67,13 @@ class Program:
         self._changes: Mapping[str, str] = {}
 
     def start(self, **changes: str) -> None:
-        """Start it, with these settings changed until it is started otherwise."""
+        """Start it with these settings, which stay until the next `start`."""
         self._changes = {f"EXPORTS_{name.upper()}": value for name, value in changes.items()}
         self._log_begins = len(self.log())
         self.start_again()
 
     def start_again(self) -> None:
-        """Start it as it was started before."""
+        """Start it with the same settings as before."""
         environment = {**self._site.environment, **self._changes}
         self.child, self.terminating = (
             self.fork_server.fork(self.command, environment, self._site.folder, self.log_file),
@@ -83,22 +83,22 @@ class Program:
 
     @property
     def armed(self) -> bool:
-        """Whether it was started otherwise than its site says."""
+        """Return whether its settings differ from its site's."""
         return bool(self._changes)
 
     @property
     def running(self) -> bool:
-        """Whether it was started, and has not ended."""
+        """Return whether it was started and has not ended."""
         return self.child is not None and self.child.poll() is None
 
     @property
     def handles_signals(self) -> bool:
-        """Whether it has got so far as to say what it does when it is told to end."""
+        """Return whether it has installed its handler for SIGTERM."""
         if self.child is None:
             return False
         try:
             process_status = Path(f"/proc/{self.child.pid}/status").read_text()
-        except OSError:  # it is gone, and nobody has written down how
+        except OSError:  # it has ended, but its exit status is not written yet
             return False
         status = dict(line.split(":", 1) for line in process_status.splitlines())
         return bool(int(status["SigCgt"], 16) >> (SIGTERM - 1) & 1)
@@ -109,12 +109,12 @@ class Program:
         self.child.send(number)
 
     def terminate(self) -> None:
-        """Tell it to end, as its supervisor would; that it then ends is no error."""
+        """Send SIGTERM as its supervisor would; its end is then not an error."""
         self.terminating = True
         self.send(SIGTERM)
 
     def end_with(self, number: Signals, seconds: float = STOP_SECONDS) -> int:
-        """Send it a signal, and return how it ended."""
+        """Send it a signal; return how it ended."""
         if self.child is None:
             return 0
         self.child.send(SIGCONT)
@@ -129,24 +129,24 @@ class Program:
             self.child = None
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it, as a power cut would."""
         self.end_with(SIGKILL)
 
     def wrote(self, *words: str) -> bool:
-        """Whether it wrote one of these words since it was last started, but for being started again."""
+        """Return whether it logged one of these words since its last `start`, restarts not counted."""
         return any(map(self.count, words))
 
     def count(self, word: str) -> int:
-        """How often it wrote this word since then."""
+        """Return how often it logged this word since then."""
         return self.log()[self._log_begins :].count(word)
 
     def log(self) -> str:
-        """What it wrote."""
+        """Return its log."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
 
 class Site:
-    """A database, a message broker, an artifact store, and the programs that work on them."""
+    """A database, a message broker, an artifact store, and the programs that use them."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class Site:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.environment = {
-            # By their longer names, so that a program can be started on another address.
+            # By the longer names, so that a program can be started with another address.
             **{f"EXPORTS_{name.removeprefix('EXPORTS_')}": value for name, value in stack.environment.items()},
             **FAST_SETTINGS,
             "HOST": LOOPBACK,
@@ -182,7 +182,7 @@ class Site:
             "worker-2": Program(self, "worker-2", everything),
             "worker-3": Program(self, "worker-3", everything),
             "prefork": Program(self, "prefork", everything + " -P prefork -c 2"),
-            # As they are in earnest: one makes the steps, and of those that tell partners each has sixteen threads.
+            # As in production: one runs the steps; the processes that deliver have sixteen threads each.
             "steps": Program(self, "steps", commands["worker"]),
             "deliveries": Program(self, "deliveries", commands["deliveries"]),
             "deliveries-2": Program(self, "deliveries-2", commands["deliveries"]),
@@ -194,20 +194,20 @@ class Site:
 
     @property
     def embedded(self) -> bool:
-        """Whether one process is everything."""
+        """Return whether one process is the whole service."""
         return self.stack.embedded
 
     @property
     def tries(self) -> int:
-        """How often a message is sent before it is a dead letter: once, and once after each pause of the schedule."""
+        """Return a message's attempts before it is a dead letter: one, and one after each pause of the schedule."""
         return len(json.loads(self.environment["EXPORTS_DELIVERY_SCHEDULE_SECONDS"])) + 1
 
     def __getitem__(self, role: str) -> Program:
-        """Return the program that plays a role: web, worker, deliveries or intake, where not one is all of them."""
+        """Return the program of a role (web, worker, deliveries, intake), or the one that has all roles."""
         return self.programs["serve" if self.embedded else role]
 
     def start(self, *roles: str) -> None:
-        """Start the programs of these roles, where they do not run; return once the API answers, if it is one of them."""
+        """Start the programs of these roles if they do not run; return when the API answers, if it is one of them."""
         for role in roles:
             if not self[role].running:
                 self[role].start()
@@ -215,11 +215,11 @@ class Site:
             poll(self.answers, START_SECONDS, f"the API did not start\n{self.logs_end()}")
 
     def answers(self) -> bool:
-        """Whether the API is there."""
+        """Return whether the API is alive."""
         return answers(self.url)
 
     def stop(self) -> None:
-        """End every program as its supervisor would."""
+        """Stop every program as its supervisor would."""
         running = [program for program in self.programs.values() if program.running]
         for program in running:
             program.send(SIGCONT)
@@ -229,19 +229,19 @@ class Site:
                 program.end_with(SIGTERM)
 
     def stop_workers(self) -> None:
-        """Leave nobody working when a test has ended: only an API beside its workers goes on, if no test has armed it."""
+        """Stop all workers after a test; only a separate API without failpoints continues."""
         for program in self.programs.values():
             if program.name != "web" or program.armed or not program.running:
                 program.kill()
 
     def close(self) -> None:
-        """End everything, and let go of the database."""
+        """Stop everything and close the database."""
         for program in self.programs.values():
             program.kill()
         self.runtime.close()
 
     def restart_killed(self) -> None:
-        """Start again whatever was killed or told to end, as its supervisor would; what ended otherwise is an error."""
+        """Restart every killed or terminated program, as its supervisor would; any other end is an error."""
         for program in self.programs.values():
             status = None if program.child is None else program.child.poll()
             if status is None:
@@ -252,9 +252,9 @@ class Site:
             program.start_again()
 
     def wait_until(
-        self, condition: Callable[[], object], seconds: float, otherwise: str = "it did not come to hold"
+        self, condition: Callable[[], object], seconds: float, otherwise: str = "the condition did not hold"
     ) -> None:
-        """Return once the condition holds, reviving whoever is killed meanwhile; AssertionError with the logs if it never does."""
+        """Return when the condition holds; restart killed programs meanwhile. AssertionError with the logs if it fails."""
         deadline = time.monotonic() + seconds
         while not condition():
             self.restart_killed()
@@ -262,21 +262,21 @@ class Site:
             time.sleep(0.03)
 
     def logs(self) -> dict[str, str]:
-        """What every program wrote."""
+        """Return every program's log."""
         return {name: program.log() for name, program in self.programs.items() if program.sessions}
 
     def logs_end(self) -> str:
-        """The end of every log, for whoever must find out why."""
+        """Return the end of every log, to explain a failure."""
         return "\n".join(f"--- {name}\n{log[-5000:]}" for name, log in self.logs().items())
 
     def processes_left(self) -> list[str]:
-        """Return what is left of programs that have ended, and the dead that those which run do not bury."""
+        """Return the leftovers of ended programs, and the zombies of running ones."""
         living = {program.child.pid for program in self.programs.values() if program.child and program.running}
         started = {session for program in self.programs.values() for session in program.sessions}
         return find_left(started - living, living)
 
     def waiting(self, queue: str) -> int:
-        """Return how many messages lie in a queue of the message broker, or are held by whoever took them."""
+        """Return how many messages are in a queue of the message broker, or unacknowledged."""
         if isinstance(self.message_broker, RabbitMQ):
             vhost = self.stack.broker_url.rsplit("/", 1)[1]
             found = self.message_broker.manage("GET", f"queues/{vhost}/{queue}").json()
@@ -286,7 +286,7 @@ class Site:
             return int(client.llen(queue)) + int(client.hlen("unacked"))
 
     def open_transactions(self) -> set[str]:
-        """Return names for the transactions that are open in the database now; of SQLite's only who writes can be seen."""
+        """Return names of the open transactions in the database; on SQLite only the writer is visible."""
         if self.database is None:
             with contextlib.closing(sqlite3.connect(self.folder / "exports.db", isolation_level=None)) as connection:
                 connection.execute("PRAGMA busy_timeout=0")
@@ -306,7 +306,7 @@ class Site:
         return {row[0] for row in rows}
 
     def take_from_queues(self, account_id: str) -> list[Receipt]:
-        """Take what lies in the partners' queues, and return what there ever was of the account's."""
+        """Take all messages from the partners' queues; return all that the account's partners ever got."""
         read = (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR)
         with Connection(self.stack.broker_url, transport_options={"socket_timeout": 5}) as connection:
             for queue in queues.contract_queues(self.stack.settings):
@@ -320,7 +320,7 @@ class Site:
 
     @contextmanager
     def account(self, *, by_queue: tuple[str, ...] = ()) -> Iterator[tuple[Client, PartnerStub]]:
-        """Open an account of one test's own, whose partners are reached at a partner stub of its own, or `by_queue`."""
+        """Open an account for one test; its partners receive at its own partner stub, or `by_queue`."""
         name = f"acc_{secrets.token_hex(6)}"
         service.create_account(self.runtime, name, "Maple Goods Ltd", gs1_prefix="0614141")
         key = api_keys.create_key(self.runtime, name, "faults", mode="test", roles=[ADMIN])
@@ -328,8 +328,9 @@ class Site:
         headers = {"authorization": f"Bearer {key.bearer}"}
         with ExitStack() as end:
             kept = end.enter_context(start_partner_stub())
-            # Patient: two hundred callers may ask an API that waits for a lock. A connection each: none of them waits for
-            # another, nor has httpx close as one too many what another thread has just taken ("Bad file descriptor").
+            # A long timeout: two hundred callers may use an API that waits for a lock. A connection each: no caller
+            # waits for another, and httpx does not close a connection that another thread has just taken ("Bad file
+            # descriptor").
             http = end.enter_context(
                 httpx.Client(
                     base_url=self.url, headers=headers, timeout=120, limits=ENOUGH_CONNECTIONS, trust_env=False
@@ -355,7 +356,7 @@ PARTNERS: Final[tuple[Mapping[str, Any], ...]] = (
 
 
 def answers(url: str) -> bool:
-    """Return whether an API is there."""
+    """Return whether an API is alive."""
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"{url}/livez", timeout=5, trust_env=False).is_success
     return False
@@ -364,7 +365,8 @@ def answers(url: str) -> bool:
 def _from_queue(message: Any) -> tuple[str, Receipt]:
     body = json.loads(message.body)
     segment, partner, *_ = message.delivery_info["routing_key"].split(".")
-    # Each test's account has partners of the same ids: all but the first have theirs after the account's.
+    # Each test's account has partners with the same ids: after the first account the routing name has the account's id
+    # as prefix.
     partner_id = "op_demo" if segment == "operator" else partner.rpartition(":")[2]
     return body["source"].removeprefix("/accounts/"), Receipt(
         body["id"],

@@ -1,4 +1,4 @@
-"""What lies in the database and in the artifact store of one account, as the checker wants it."""
+"""The rows and files of one account, as the judge needs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.faults.records import TABLES, Row, Snapshot
 
 
 def snapshot(runtime: Runtime, account_id: str, store: Path, *, again: Sequence[str] = ()) -> Snapshot:
-    """Return the account's rows and the store's files; the documents of the exports in `again` are made again, to compare."""
+    """Return the account's rows and the store's files; render documents of the exports in `again` to compare."""
     tables: dict[str, Sequence[Row]] = {}
     with runtime.db.read() as session:
         of_account: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def _render_again(runtime: Runtime, export_id: str, units: int) -> Mapping[tuple
 def _files(store: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for path in store.rglob("*"):
-        # A worker renames a file once it is whole. What stays half written stays to be found.
+        # A worker renames a complete file. An incomplete one stays and will be found.
         with suppress(FileNotFoundError):
             if path.is_file():
                 found[path.relative_to(store).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -68,14 +68,14 @@ def _files(store: Path) -> Mapping[str, str]:
 
 
 def list_unfinished(runtime: Runtime, account_id: str) -> list[str]:
-    """Return what the account's exports still owe to anybody, in words."""
+    """Return the pending work of the account's exports, in words."""
     exports, steps, deliveries = (SQLModel.metadata.tables[name].c for name in ("exports", "steps", "deliveries"))
     with runtime.db.read() as session:
         running = session.execute(
             select(exports.id, exports.state).where(exports.account_id == account_id, exports.state.in_(ACTIVE_STATES))
         )
-        # What waits for an export to complete is owed by one that runs, and by one that failed to whoever retries it.
-        owed = session.execute(
+        # A running export's waiting messages are pending; those of a failed one wait for a retry by a person.
+        pending = session.execute(
             select(deliveries.id, deliveries.state).where(
                 deliveries.account_id == account_id, deliveries.state == "pending"
             )
@@ -85,11 +85,11 @@ def list_unfinished(runtime: Runtime, account_id: str) -> list[str]:
             .join(SQLModel.metadata.tables["exports"], exports.id == steps.export_id)
             .where(exports.account_id == account_id, steps.lease_until.is_not(None))
         )
-        return [f"{about} {how}" for about, how in (*running, *owed, *held)]
+        return [f"{about} {how}" for about, how in (*running, *pending, *held)]
 
 
 def release_pending(runtime: Runtime, account_id: str) -> None:
-    """Have nobody try any more what a test that failed has left owed: the next test's failpoints are not meant for it."""
+    """Cancel the pending work of a failed test: the next test's failpoints are not meant for it."""
     exports, steps, deliveries = (SQLModel.metadata.tables[name] for name in ("exports", "steps", "deliveries"))
     with runtime.db.write() as session:
         session.execute(

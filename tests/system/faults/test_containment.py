@@ -1,4 +1,4 @@
-"""What breaks is contained: the PDF engine's process dies for its document, and a worker that hangs ends by itself."""
+"""Faults are contained: the PDF engine's process dies only for its document, and a worker that hangs ends itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.faults.matrix import mark_own_stack
 
 @pytest.fixture
 def renderer(request: pytest.FixtureRequest) -> Iterator[Renderer]:
-    """A renderer whose engine takes poison, with a second of the processor unless the test names another bound."""
+    """A renderer whose engine takes poison, with one second of CPU unless the test names another limit."""
     renderer = Renderer(RendererLimits(cpu_seconds=getattr(request, "param", 1)), engine=poisoned_engine.__name__)
     yield renderer
     renderer.close()
@@ -38,12 +38,12 @@ def facts(number: str = "A-1") -> bytes:
     [
         (1, poisoned_engine.CRASHES, "died of SIGSEGV"),
         (1, poisoned_engine.LOOPS, "used more than 1 s of processor time and was stopped"),
-        # Filling the memory up to its bound is work, too, and takes a slow machine more than a second of it.
+        # Filling the memory is work too, and takes a slow machine more than a second of CPU.
         (60, poisoned_engine.EATS_MEMORY, "died with code 1"),
     ],
     indirect=["renderer"],
 )
-def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer, poison: str, end: str) -> None:
+def test_engine_crash_fails_only_its_document(renderer: Renderer, poison: str, end: str) -> None:
     sound = renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     with pytest.raises(RendererCrashed, match=f"^the PDF engine {end} at commercial_customs_invoice.typ$"):
         renderer.set_document(TEMPLATE.name, facts(f"{poison}-1"), WHOLE, 0)
@@ -51,19 +51,19 @@ def test_document_that_breaks_the_engine_breaks_nothing_else(renderer: Renderer,
 
 
 @mark_own_stack("F28")
-def test_engine_is_bounded(renderer: Renderer) -> None:
+def test_engine_has_resource_limits(renderer: Renderer) -> None:
     renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
     engine = psutil.Process(renderer.pid)
     assert engine.rlimit(psutil.RLIMIT_AS) == (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)
-    assert engine.rlimit(psutil.RLIMIT_CORE) == (0, 0), "its memory holds invoices"
+    assert engine.rlimit(psutil.RLIMIT_CORE) == (0, 0), "a core dump would hold invoices"
     allowed, _ = engine.rlimit(psutil.RLIMIT_CPU)
     used = engine.cpu_times()
     assert 0 < allowed - (used.user + used.system) <= 2
     assert Path(f"/proc/{engine.pid}/oom_score_adj").read_text().strip() == "1000"
 
 
-def test_bound_on_the_processor_is_of_one_document_and_not_of_all(renderer: Renderer) -> None:
+def test_cpu_limit_is_per_document(renderer: Renderer) -> None:
     renderer.set_document(TEMPLATE.name, facts(), WHOLE, 0)
     assert renderer.pid is not None
     engine = psutil.Process(renderer.pid)
@@ -80,7 +80,7 @@ with WATCHDOG.limit(3600):
     with WATCHDOG.limit(3):
         print("in time", flush=True)
     time.sleep(3.5)
-    print("not ended by a bound that was kept", flush=True)
+    print("not ended by a limit that was kept", flush=True)
     with WATCHDOG.limit(0.3):
         loop()
 print("never", flush=True)
@@ -88,8 +88,8 @@ print("never", flush=True)
 
 
 @mark_own_stack("F28")
-def test_process_that_hangs_ends_itself_and_says_where_it_was(tmp_path: Path) -> None:
+def test_hanging_process_ends_itself_and_logs_the_place(tmp_path: Path) -> None:
     ended = run_interpreter(HANGS, tmp_path)
     assert ended.returncode == -signal.SIGALRM
-    assert ended.stdout.splitlines() == ["in time", "not ended by a bound that was kept"]
+    assert ended.stdout.splitlines() == ["in time", "not ended by a limit that was kept"]
     assert "in loop" in ended.stderr

@@ -1,4 +1,4 @@
-"""Killed at any point, however often: what was accepted ends once, and nobody hears anything that is not so."""
+"""Killed at any point, however often: accepted exports end once, and partners get no false message."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tests.system.faults.points import (
 from tests.system.faults.site import KILLED, Site
 
 WORKER_POINTS = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS)
-#: Those that a process for deliveries comes by.
+#: The failpoints that a process for deliveries reaches.
 NOTIFY_POINTS = (*(f"{name}.{moment}" for name in NOTIFY_STEPS for moment in MOMENTS), *DELIVERY_POINTS)
-#: Where a message has left and is not recorded: whoever takes over must send it again.
+#: Failpoints after the send and before the record: the next worker must send the message again.
 SENT_AND_NOT_RECORDED = ("delivery.between", "delivery.sent", "delivery.mid")
-#: A sweep that dies takes a worker with it that is anywhere, also there.
+#: A sweep that dies takes its worker with it, wherever that is, so also at these points.
 MAY_REPEAT = (*SENT_AND_NOT_RECORDED, *SWEEP_POINTS)
-#: In the transaction that writes all of a large unit at once, and with some of its messages sent.
+#: Failpoints in the transaction that writes a whole large unit, and after some of its messages are sent.
 LARGE = ("record_packages.mid", "attach_customs.mid", "render_documents.mid", "hand_off.mid", "delivery.between")
-#: No lease runs out because the machine is busy, so that what comes twice has one cause alone.
+#: No lease expires on a busy machine, so a repetition can have only one cause.
 LONG_LEASE = {"lease_seconds": "6"}
 
 
@@ -46,8 +46,8 @@ def set_kills(*points: str, times: int = 1) -> str:
 
 def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
     assert one.count_fired() == dict.fromkeys(sorted(points), times)
-    # The sweep has a thread of its own: two points that fire at once are one death. The last may not have been seen yet.
-    one.site.wait_until(lambda: one.site.deaths, 60, "none of those that fired has died")
+    # The sweep has its own thread: two points that fire together are one death. The last death may not be noticed yet.
+    one.site.wait_until(lambda: one.site.deaths, 60, "no program died at the failpoints that fired")
     assert {status for _, status in one.site.deaths} == {KILLED}
     assert len(one.site.deaths) <= len(points) * times
 
@@ -57,7 +57,7 @@ def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
 
 @fault("F1", everyday=STACKS)
 def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
-    """Nothing comes twice but what may: what it had sent and not recorded."""
+    """Nothing is repeated except messages that were sent and not recorded."""
     with case(by_queue=() if site.embedded else (factories.WAREHOUSE,)) as one:
         one.arm("worker", set_kills(*MAY_REPEAT))
         first = one.accepted()
@@ -68,8 +68,8 @@ def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
         check_all_killed(one, WORKER_POINTS, 1)
         assert one.list_states() == ["executed"] * 4
         history = one.check(again=[first])
-        # The embedded worker has more in its hands than the step at which it dies; and a lease of a second and a half runs
-        # out where the machine stands still for so long, which whoever held it says.
+        # The embedded worker holds more than the step at which it dies. On a machine that stalls, a lease of 1.5 s can
+        # expire; the worker that lost it logs that.
         if not site.embedded and not one.lost_lease("worker"):
             received = Counter(
                 (each.message_id, each.partner_id) for each in history.receipts if each.export_id in exports
@@ -80,15 +80,13 @@ def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
 
 @fault("F1", everyday=(), long=STACKS)
 @pytest.mark.parametrize("point", WORKER_POINTS)
-def test_worker_killed_at_one_point_repeats_nothing_but_what_was_not_recorded(
-    site: Site, case: OpenCase, point: str
-) -> None:
+def test_worker_killed_at_one_point_repeats_only_unrecorded_messages(site: Site, case: OpenCase, point: str) -> None:
     check_repeats(site, case, point)
 
 
 @fault("F1", everyday=(REDIS,))
 @pytest.mark.parametrize("point", ["delivery.sent"])
-def test_worker_killed_between_sending_and_recording_sends_once_more(site: Site, case: OpenCase, point: str) -> None:
+def test_worker_killed_between_send_and_record_sends_again(site: Site, case: OpenCase, point: str) -> None:
     check_repeats(site, case, point)
 
 
@@ -103,21 +101,19 @@ def check_repeats(site: Site, case: OpenCase, point: str) -> None:
         history = one.check(again=[export_id])
         begun = {row["name"]: row["attempts"] for row in history.snapshot.tables["steps"]}
         assert max(begun.values()) <= 2
-        # The embedded worker has several steps in hand, and they all end with it.
+        # The embedded worker holds several steps, and they all end with it.
         assert sum(begun.values()) <= len(begun) + (len(NOTIFY_STEPS) if site.embedded else 1)
 
 
 def check_repeated(one: Case, times: int, *, deaths: int) -> None:
-    """Hold what came again to what was sent and not recorded; the embedded worker sends to all partners beside each other."""
+    """Compare repeated messages with those sent and not recorded; the embedded worker sends to all partners in parallel."""
     most = deaths * len(NOTIFY_STEPS) if one.site.embedded else times
     assert times <= one.partner_stub.count_repeats() <= most
 
 
 @fault("F1", everyday=SERVED)
-def test_process_for_deliveries_killed_at_every_point_with_several_messages_in_its_hands(
-    site: Site, case: OpenCase
-) -> None:
-    """It sends to many at once: each of its deaths lets go of all of them."""
+def test_deliveries_process_killed_at_every_point_while_sending_several(site: Site, case: OpenCase) -> None:
+    """It sends many messages in parallel: each death drops all of them."""
     with case() as one:
         one.arm("deliveries", set_kills(*NOTIFY_POINTS))
         site.start("steps")
@@ -130,7 +126,7 @@ def test_process_for_deliveries_killed_at_every_point_with_several_messages_in_i
 
 
 @fault("F3", everyday=(RABBITMQ,))
-def test_worker_killed_twice_at_a_step_a_message_and_a_sweep(site: Site, case: OpenCase) -> None:
+def test_worker_killed_twice_at_step_message_and_sweep(site: Site, case: OpenCase) -> None:
     check_killed_twice(case, ("render_documents.mid", "delivery.sent", "sweep.mid"))
 
 
@@ -150,13 +146,13 @@ def check_killed_twice(case: OpenCase, points: tuple[str, ...]) -> None:
 
 
 @fault("F3", everyday=(RABBITMQ,), long=STACKS)
-def test_plan_that_kills_six_workers_is_set_aside_and_the_next_is_executed(site: Site, case: OpenCase) -> None:
+def test_plan_that_kills_workers_is_quarantined_and_the_next_is_executed(site: Site, case: OpenCase) -> None:
     check_quarantined(case, "render_documents.before")
 
 
 @fault("F3", everyday=(), long=STACKS)
 @pytest.mark.parametrize("point", [point for point in STEP_POINTS if not point.endswith(".after")])
-def test_step_that_kills_six_workers_is_set_aside(site: Site, case: OpenCase, point: str) -> None:
+def test_step_that_kills_workers_is_quarantined(site: Site, case: OpenCase, point: str) -> None:
     check_quarantined(case, point)
 
 
@@ -165,7 +161,7 @@ def check_quarantined(case: OpenCase, point: str) -> None:
         one.arm("worker", set_kills(point, times=6), step_max_attempts="5")
         poison = one.accepted()
         one.wait_until_finished([poison])
-        assert one.count_fired() == {point: 5}, "five tries, and never a sixth"
+        assert one.count_fired() == {point: 5}, "not exactly five attempts"
         view = one.client.inspect(poison)
         assert view is not None
         assert (view["state"], view["quarantined"]) == ("failed", True)
@@ -179,7 +175,7 @@ def check_quarantined(case: OpenCase, point: str) -> None:
 
 
 @fault("F3", everyday=(REDIS,), long=STACKS)
-def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCase) -> None:
+def test_delivery_is_made_after_six_killed_workers(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.arm("worker", set_kills("delivery.between", times=6))
         export_id = one.accepted()
@@ -191,19 +187,19 @@ def test_delivery_that_kills_six_workers_is_still_made(site: Site, case: OpenCas
 
 @fault("F3", everyday=(), long=STACKS)
 @pytest.mark.parametrize("point", [*DELIVERY_POINTS, *SWEEP_POINTS])
-def test_worker_killed_six_times_where_no_step_is_to_blame_does_all(site: Site, case: OpenCase, point: str) -> None:
+def test_worker_killed_six_times_outside_a_step_completes_the_export(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         one.arm("worker", set_kills(point, times=6))
         exports = [one.accepted() for _ in range(3)]
         one.wait_until_finished(exports)
-        site.wait_until(lambda: one.count_fired() == {point: 6}, 60, "it was not killed so often")
+        site.wait_until(lambda: one.count_fired() == {point: 6}, 60, "the worker was not killed six times")
         check_all_killed(one, (point,), 6)
         assert one.list_states() == ["executed"] * 3
         one.check()
 
 
 @fault("F30", everyday=(REDIS,), long=STACKS)
-def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
+def test_worker_killed_in_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.arm("worker", set_kills(*LARGE), **LONG_LEASE)
         export_id = one.accepted(one.client.plan(lines=400, packages=1_000))
@@ -222,7 +218,7 @@ def test_worker_killed_in_the_middle_of_a_large_plan_records_nothing_twice(site:
 
 
 @fault("F2", everyday=(REDIS,), long=SERVED)
-def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, case: OpenCase) -> None:
+def test_killed_pool_child_is_replaced_at_every_point(site: Site, case: OpenCase) -> None:
     points = (*STEP_POINTS, *DELIVERY_POINTS)
     with case() as one:
         one.arm("prefork", set_kills(*points))
@@ -235,7 +231,7 @@ def test_pool_child_killed_at_every_point_is_replaced_by_its_parent(site: Site, 
 
 
 @fault("F2", everyday=(REDIS,), long=SERVED)
-def test_step_whose_pool_child_was_killed_is_begun_twice_and_no_other_is(site: Site, case: OpenCase) -> None:
+def test_killed_pool_child_repeats_only_its_step(site: Site, case: OpenCase) -> None:
     killed = ("attach_customs", "hand_off")
     with case() as one:
         one.arm("prefork", set_kills("attach_customs.before", "hand_off.mid"), **LONG_LEASE)
@@ -255,15 +251,13 @@ def test_step_whose_pool_child_was_killed_is_begun_twice_and_no_other_is(site: S
 
 @fault("F4", everyday=STACKS)
 @pytest.mark.parametrize("point", ACCEPT_POINTS)
-def test_api_killed_while_it_accepts_answers_the_same_key_with_one_export(
-    site: Site, case: OpenCase, point: str
-) -> None:
+def test_api_killed_in_acceptance_makes_one_export(site: Site, case: OpenCase, point: str) -> None:
     check_accepted_once(site, case, point, 1)
 
 
 @fault("F4", everyday=(), long=STACKS)
 @pytest.mark.parametrize("point", [point for point in ACCEPT_POINTS if not point.endswith(".after")])
-def test_api_killed_six_times_while_it_accepts_answers_at_the_seventh(site: Site, case: OpenCase, point: str) -> None:
+def test_api_killed_six_times_in_acceptance_makes_one_export(site: Site, case: OpenCase, point: str) -> None:
     check_accepted_once(site, case, point, 6)
 
 
@@ -283,7 +277,7 @@ def check_accepted_once(site: Site, case: OpenCase, point: str, times: int) -> N
 
 @fault("F4", everyday=(REDIS,), long=STACKS)
 @pytest.mark.parametrize("point", AMEND_POINTS)
-def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCase, point: str) -> None:
+def test_api_killed_in_amendment_makes_one_revision(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         site.start("worker")
         plan = one.client.plan()
@@ -301,7 +295,7 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
                 answers.append(export_id_of(answer))
             return bool(answers)
 
-        site.wait_until(answered, 300, "it was not amended")
+        site.wait_until(answered, 300, "the export was not amended")
         assert one.count_fired() == {point: 1}
         one.wait_until_finished([old, answers[0]])
         assert one.list_states() == ["superseded", "executed"]
@@ -312,7 +306,7 @@ def test_api_killed_while_it_amends_makes_one_revision(site: Site, case: OpenCas
 
 
 def send_command(one: Case, plan: Json | None = None) -> None:
-    """Have a plan executed by queue."""
+    """Send a plan by queue."""
     plan = plan or one.client.plan()
     batch = plan["batchId"]
     body = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
@@ -325,15 +319,13 @@ def send_command(one: Case, plan: Json | None = None) -> None:
 
 @fault("F4", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("point", INTAKE_POINTS)
-def test_intake_killed_with_a_command_in_hand_takes_it_again_and_accepts_it_once(
-    site: Site, case: OpenCase, point: str
-) -> None:
+def test_intake_killed_with_a_command_accepts_it_once(site: Site, case: OpenCase, point: str) -> None:
     check_commanded_once(site, case, point, 1)
 
 
 @fault("F4", everyday=(), long=(RABBITMQ,))
 @pytest.mark.parametrize("point", INTAKE_POINTS)
-def test_intake_killed_six_times_with_a_command_in_hand_accepts_it_once(site: Site, case: OpenCase, point: str) -> None:
+def test_intake_killed_six_times_with_a_command_accepts_it_once(site: Site, case: OpenCase, point: str) -> None:
     check_commanded_once(site, case, point, 6)
 
 
@@ -343,11 +335,11 @@ def check_commanded_once(site: Site, case: OpenCase, point: str, times: int) -> 
         one.arm("intake", set_kills(point, times=times))
         send_command(one)
         site.wait_until(lambda: one.count_fired() and one.list_states(), 300, "the command was not accepted")
-        one.mark_repaired()  # when it is given back is up to the message broker
+        one.mark_repaired()  # the message broker decides when to redeliver it
         one.wait_until_finished([])
-        # The message itself is given back, on Redis after its visibility timeout, and changes nothing.
+        # The message itself comes back, on Redis after its visibility timeout, and changes nothing.
         site.wait_until(
-            lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command still lies there"
+            lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command is still queued"
         )
         assert one.count_fired() == {point: times}
         assert one.list_states() == ["executed"]

@@ -1,4 +1,4 @@
-"""The database restarted, killed, locked or cut off, even in the middle of a commit: an answer is true, or it is `later`."""
+"""The database is restarted, killed, locked or disconnected, even during a commit: an answer is true, or a 503."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import proxy
 from tests.system.faults.site import FAST_SETTINGS, Site
 
-#: What a request may take where the database does not answer: as long as its settings say, and a busy machine's while.
+#: The longest request while the database does not answer: its settings' limits and time for a busy machine.
 ANSWER_SECONDS = 30.0
 TIMEOUT_SECONDS = float(FAST_SETTINGS["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
 AT_ONCE = 8
-#: What a request may take in a crowd of two hundred: each has three seconds for a thread, a connection and locks together,
-#: and the two processors have two hundred refusals to say; three times of what is aimed at.
+#: The longest of two hundred parallel requests. Each waits three seconds in all for a thread, a connection and locks,
+#: and two processors must send two hundred refusals: three times the target.
 CROWD_SECONDS = 3 * 5
-#: Who asks all the while the database is killed.
+#: Callers during the kills of the database.
 CALLERS = 3
 
 
@@ -60,7 +60,7 @@ def killed(server: PostgreSQL) -> None:
 def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None], times: int) -> None:
     server = postgres(site)
     with case() as one:
-        # As few attempts as in earnest: an outage is none.
+        # As few attempts as in production: an outage does not count as one.
         site["worker"].start(step_max_attempts="5")
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(2)]
         for _ in range(times):
@@ -81,28 +81,28 @@ def check_restarted(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None
 
 @fault("F9", everyday=(REDIS,), long=SERVED)
 @pytest.mark.parametrize("end", [fast, immediate, killed])
-def test_restarted_under_exports_that_are_made(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None]) -> None:
+def test_database_restarted_during_exports(site: Site, case: OpenCase, end: Callable[[PostgreSQL], None]) -> None:
     check_restarted(site, case, end, 1)
 
 
 @fault("F9", everyday=(), long=SERVED)
-def test_killed_twenty_times(site: Site, case: OpenCase) -> None:
+def test_database_killed_twenty_times(site: Site, case: OpenCase) -> None:
     check_restarted(site, case, killed, 20)
 
 
 def keep_asking(one: Case, ended: threading.Event) -> None:
-    """Have one plan after another accepted, each asked for until it is, and the last one as well."""
+    """Send plans one after another, each until accepted, also the last one."""
     while not ended.is_set():
         plan = one.client.plan()
         while (answer := one.client.execute(plan)) is None or answer.status_code != 202:
             assert answer is None or answer.status_code == 503, answer.text
-            time.sleep(0.05)  # whoever is told `later` comes later
+            time.sleep(0.05)  # a caller that gets a 503 retries later
 
 
 def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
     server = postgres(site)
     with case() as one:
-        # Task messages that are sent again sooner than they can be taken are a load of their own.
+        # Task messages that are sent again before workers can take them are additional load.
         site["worker"].start(stalled_seconds="10")
         ended = threading.Event()
 
@@ -115,15 +115,15 @@ def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
             try:
                 for _ in range(kills):
                     before = accepted()
-                    site.wait_until(lambda these=before: accepted() - these, 120, "nothing is accepted")  # type: ignore[misc]
+                    site.wait_until(lambda these=before: accepted() - these, 120, "no plan is accepted")  # type: ignore[misc]
                     server.kill()
                     server.start()
             finally:
                 ended.set()
         for caller in callers:
             caller.result()
-        struck = [call for call in one.client.calls if call.method == "POST" and call.status in {None, 503}]
-        assert len(struck) >= kills, "the kills struck nobody who asked"
+        interrupted = [call for call in one.client.calls if call.method == "POST" and call.status in {None, 503}]
+        assert len(interrupted) >= kills, "no kill met a request"
         exports = sorted(accepted())
         one.note(f"exports accepted around {kills} kills", len(exports))
         check_executed(one, exports)
@@ -132,18 +132,18 @@ def check_killed_under_load(site: Site, case: OpenCase, kills: int) -> None:
 
 
 @fault("F40", everyday=(REDIS,), long=(RABBITMQ,), on="durable_site")
-def test_killed_five_times_while_callers_go_on(durable_site: Site, case: OpenCase) -> None:
-    """Every answer of 202 is of an export that is there, whatever was under way as the database was killed."""
+def test_database_killed_five_times_under_requests(durable_site: Site, case: OpenCase) -> None:
+    """Every 202 has its export, whatever was in progress when the database was killed."""
     check_killed_under_load(durable_site, case, 5)
 
 
 @fault("F40", everyday=(), long=SERVED, on="durable_site")
-def test_killed_twenty_times_while_callers_go_on(durable_site: Site, case: OpenCase) -> None:
+def test_database_killed_twenty_times_under_requests(durable_site: Site, case: OpenCase) -> None:
     check_killed_under_load(durable_site, case, 20)
 
 
 def terminate(site: Site) -> int:
-    """End every connection to the site's database; return how many there were."""
+    """End every connection to the site's database; return their number."""
     name = site.stack.database_url.rsplit("/", 1)[1]
     with postgres(site).connection() as connection:
         ended = connection.execute(
@@ -154,12 +154,12 @@ def terminate(site: Site) -> int:
 
 @fault("F10", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("point", ["record_packages.mid", "hand_off.mid", "delivery.mid"])
-def test_connection_ended_in_the_middle_of_a_transaction(site: Site, case: OpenCase, point: str) -> None:
+def test_connection_ended_within_a_transaction(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         opened = one.marks / "open"
         one.arm("worker", f"{point}=barrier:{opened}")
         export_id = one.accepted()
-        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the failpoint was not reached")
         assert terminate(site) > 0
         opened.touch()
         check_executed(one, [export_id])
@@ -168,7 +168,7 @@ def test_connection_ended_in_the_middle_of_a_transaction(site: Site, case: OpenC
 
 @fault("F10", everyday=(REDIS,), long=SERVED)
 def test_connection_cut_in_every_commit(site: Site, case: OpenCase) -> None:
-    """The commit arrives and its answer does not: whoever asks again finds what was written, and does not write it twice."""
+    """The commit arrives and its answer does not: a repeated request finds the rows, and does not write them twice."""
     port = postgres(site).port
     with proxy(port) as between, case() as one:
         url = site.stack.database_url.replace(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{between.port}")
@@ -184,7 +184,7 @@ def test_connection_cut_in_every_commit(site: Site, case: OpenCase) -> None:
 
 
 @fault("F10", everyday=(REDIS,), long=SERVED)
-def test_acceptance_whose_commit_is_not_answered_is_found_by_its_key(site: Site, case: OpenCase) -> None:
+def test_unanswered_commit_of_an_acceptance_is_found_by_its_key(site: Site, case: OpenCase) -> None:
     port = postgres(site).port
     with proxy(port) as between, case() as one:
         site["web"].kill()
@@ -217,9 +217,9 @@ def test_sqlite_locked_by_another_writer(site: Site, case: OpenCase) -> None:
             later = [answer and (answer.status_code, answer.headers["retry-after"]) for answer in answers]
             assert later == [(503, "2")] * AT_ONCE
             slowest = max(call.seconds for call in one.client.calls[-AT_ONCE:])
-            # One after another, the last would wait AT_ONCE times as long on any machine.
-            assert slowest < (AT_ONCE - 1) * TIMEOUT_SECONDS, "they wait beside each other, not for each other"
-            assert one.client.inspect(exports[0]) is not None, "who reads is not kept waiting by who writes"
+            # In sequence, the last request would wait AT_ONCE times as long on any machine.
+            assert slowest < (AT_ONCE - 1) * TIMEOUT_SECONDS, "the requests waited in sequence"
+            assert one.client.inspect(exports[0]) is not None, "a writer blocked a reader"
         finally:
             other.execute("ROLLBACK")
             other.close()
@@ -229,7 +229,7 @@ def test_sqlite_locked_by_another_writer(site: Site, case: OpenCase) -> None:
 
 
 @fault("F41", everyday=(RABBITMQ,), long=SERVED)
-def test_two_hundred_at_once_on_a_pool_that_is_exhausted(site: Site, case: OpenCase) -> None:
+def test_two_hundred_requests_on_an_exhausted_pool(site: Site, case: OpenCase) -> None:
     with case() as one:
         site["web"].kill()
         site["web"].start(database_pool="2")

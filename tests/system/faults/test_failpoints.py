@@ -1,4 +1,4 @@
-"""Failpoints: there is one before, in and after everything that counts, each acts as it is told, and none does in earnest."""
+"""Failpoints: one before, in and after every important action. Each acts as set; none is active in production."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.workflow.publisher import Publisher
 from pipeline.workflow.steps import STEPS
-from tests.system.faults.points import MOMENTS, POINTS, ROOMS, ROOT, find_points
+from tests.system.faults.points import MOMENTS, POINTS, ROOT, SOURCE_FOLDERS, find_points
 
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - nothing is to listen there
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - no server listens there
 
 
 @pytest.fixture(autouse=True)
 def restore_failpoints() -> Iterator[None]:
-    """Leave this process as it was."""
+    """Restore the failpoints of this process."""
     yield
     arm(Settings.model_validate({}))
 
@@ -47,7 +47,7 @@ def set_failpoints(text: str, marks: Path) -> None:
     arm(Settings.model_validate({"failpoints": text, "failpoints_folder": str(marks)}))
 
 
-# There is one wherever it counts
+# Every important action has one
 
 
 def test_every_step_has_a_point_before_in_and_after() -> None:
@@ -55,14 +55,14 @@ def test_every_step_has_a_point_before_in_and_after() -> None:
     assert {f"{spec.name}.{moment}" for spec in STEPS for moment in MOMENTS} <= called
 
 
-def test_every_point_of_the_product_is_put_through_a_crash_and_no_other_is_named() -> None:
+def test_every_failpoint_has_a_crash_test() -> None:
     assert Counter(point for point, _ in find_points()) == Counter(POINTS)
 
 
-def test_product_knows_its_tests_by_that_one_call_alone() -> None:
-    """Nobody but the one who arms them asks whether they are, and nobody imports a test or asks for one."""
+def test_product_uses_only_the_failpoint_call() -> None:
+    """Only the caller that arms them uses their state, and the product imports no test."""
     arming, odd = [], []
-    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    for path in sorted(path for folder in SOURCE_FOLDERS for path in (ROOT / folder).rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("failpoints"):
@@ -74,31 +74,31 @@ def test_product_knows_its_tests_by_that_one_call_alone() -> None:
     assert (arming, odd) == ([("pipeline/core/runtime.py", "arm")], [])
 
 
-# Each acts as it is told
+# Each acts as set
 
 
-def test_error_that_nobody_foresaw(tmp_path: Path) -> None:
+def test_raise_action_raises_an_unexpected_error(tmp_path: Path) -> None:
     set_failpoints("hand_off.mid=raise", tmp_path)
     failpoint("hand_off.before")
     with pytest.raises(FailpointError, match="hand_off"):
         failpoint("hand_off.mid")
 
 
-def test_database_that_does_not_answer(tmp_path: Path) -> None:
+def test_raise_db_action_raises_database_busy(tmp_path: Path) -> None:
     set_failpoints("hand_off.mid=raise_db", tmp_path)
     with pytest.raises(DatabaseBusy):
         failpoint("hand_off.mid")
 
 
-def test_full_disk(tmp_path: Path) -> None:
+def test_enospc_action_raises_a_full_disk_error(tmp_path: Path) -> None:
     set_failpoints("hand_off.mid=enospc", tmp_path)
     with pytest.raises(OSError, match="No space left") as full:
         failpoint("hand_off.mid")
     assert full.value.errno == errno.ENOSPC
 
 
-def test_point_acts_once_or_as_often_as_set_in_any_process(tmp_path: Path) -> None:
-    for _ in range(2):  # as a process that was started again
+def test_point_acts_as_often_as_set_across_processes(tmp_path: Path) -> None:
+    for _ in range(2):  # like a restarted process
         set_failpoints("accept.mid=raise*2 accept.after=raise", tmp_path)
         with pytest.raises(FailpointError):
             failpoint("accept.mid")
@@ -106,14 +106,14 @@ def test_point_acts_once_or_as_often_as_set_in_any_process(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accept.mid.1", "accept.mid.2"]
 
 
-def test_sleep_holds_up(tmp_path: Path) -> None:
+def test_sleep_action_delays(tmp_path: Path) -> None:
     set_failpoints("sweep.mid=sleep:50", tmp_path)
     began = time.monotonic()
     failpoint("sweep.mid")
     assert time.monotonic() - began >= 0.05
 
 
-def test_barrier_holds_until_the_file_is_there(tmp_path: Path) -> None:
+def test_barrier_waits_for_its_file(tmp_path: Path) -> None:
     set_failpoints(f"sweep.mid=barrier:{tmp_path / 'open'}", tmp_path / "marks")
     waiting = threading.Thread(target=failpoint, args=("sweep.mid",))
     waiting.start()
@@ -125,10 +125,10 @@ def test_barrier_holds_until_the_file_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("action", "status"), [("kill", -9), ("exit", 70)])
-def test_death(action: str, status: int, tmp_path: Path) -> None:
+def test_kill_and_exit_actions_end_the_process(action: str, status: int, tmp_path: Path) -> None:
     code = (
         "from config.settings import Settings; from pipeline.core.failpoints import arm, failpoint\n"
-        "arm(Settings()); failpoint('sweep.after'); failpoint('delivery.between'); print('lives')"
+        "arm(Settings()); failpoint('sweep.after'); failpoint('delivery.between'); print('alive')"
     )
     environment = {
         **os.environ,
@@ -143,13 +143,13 @@ def test_death(action: str, status: int, tmp_path: Path) -> None:
     assert (tmp_path / "delivery.between.1").exists()
 
 
-# None does in earnest
+# None is active in production
 
 
 @pytest.mark.parametrize(
     "text", ["hand_off.mid", "hand_off.mid=explode", "sweep.mid=sleep", "sweep.mid=kill:1", "x=kill"]
 )
-def test_what_cannot_be_understood_stops_the_start(text: str, tmp_path: Path) -> None:
+def test_unknown_failpoints_stop_the_start(text: str, tmp_path: Path) -> None:
     with pytest.raises(UnsafeSettings, match="give POINT=ACTION"):
         set_failpoints(text, tmp_path)
 
@@ -161,27 +161,27 @@ def test_what_cannot_be_understood_stops_the_start(text: str, tmp_path: Path) ->
         *({"host": host} for host in (EVERYWHERE, "::", "", "10.0.0.7", "exports.maple.example")),
     ],
 )
-def test_no_process_starts_with_them_where_others_reach_it(elsewhere: dict[str, str]) -> None:
+def test_failpoints_are_rejected_on_a_reachable_address(elsewhere: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="breaks the service on purpose"):
         Settings.model_validate({"failpoints": "hand_off.mid=kill", **elsewhere})
     assert Settings.model_validate(elsewhere).failpoints == ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "::1"])
-def test_on_loopback_they_may_be_set(host: str) -> None:
+def test_failpoints_are_allowed_on_loopback(host: str) -> None:
     public_url = f"http://{f'[{host}]' if ':' in host else host}:8000"
     Settings.model_validate({"failpoints": "hand_off.mid=kill", "host": host, "public_url": public_url})
 
 
 @pytest.mark.parametrize("given", [{}, {"EXPORTS_PUBLIC_URL": "http://127.0.0.1:8000"}])
-def test_serve_refuses_them_at_an_address_that_its_command_line_gives(
+def test_serve_rejects_failpoints_at_a_reachable_host_option(
     given: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     alike = {
         "EXPORTS_FAILPOINTS": "hand_off.mid=kill",
         "EXPORTS_LOG_LEVEL": "ERROR",
-        "EXPORTS_SECRET_KEY": "k" * 32,  # whoever is reached from elsewhere needs one of its own
+        "EXPORTS_SECRET_KEY": "k" * 32,  # a server that others reach needs its own key
     }
     for name, value in (given | alike).items():
         monkeypatch.setenv(name, value)
@@ -195,17 +195,15 @@ def test_serve_refuses_them_at_an_address_that_its_command_line_gives(
     assert failpoints._armed == {}
 
 
-@pytest.mark.parametrize(("came_by", "status"), [("127.0.0.1", 200), ("[::1]", 200), ("10.0.0.7", 503), ("[::]", 503)])
-def test_api_that_listens_everywhere_answers_with_them_only_who_came_by_loopback(
-    came_by: str, status: int, tmp_path: Path
-) -> None:
-    """No setting says where uvicorn listens: it does so where its own command line says."""
+@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("[::1]", 200), ("10.0.0.7", 503), ("[::]", 503)])
+def test_api_with_failpoints_answers_only_loopback_requests(address: str, status: int, tmp_path: Path) -> None:
+    """No setting says where uvicorn listens; its own command line does."""
     database_url = f"sqlite:///{tmp_path / 'exports.db'}"
     runtime = open_runtime(Settings.model_validate({"failpoints": "hand_off.mid=kill", "database_url": database_url}))
     transport = httpx.ASGITransport(create_app(runtime, Publisher(1)))
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url=f"http://{came_by}:8000") as http:
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{address}:8000") as http:
             return await http.get("/livez")
 
     answer = asyncio.run(ask())
@@ -213,7 +211,7 @@ def test_api_that_listens_everywhere_answers_with_them_only_who_came_by_loopback
     assert (answer.status_code, "for this machine alone" in answer.text) == (status, status == 503)
 
 
-def test_point_that_is_not_set_costs_nothing_that_counts() -> None:
+def test_unset_point_costs_little() -> None:
     assert failpoints._armed == {}
     rounds = 20_000
     assert min(timeit.repeat(lambda: failpoint("hand_off.mid"), number=rounds, repeat=5)) / rounds < 2e-6

@@ -1,4 +1,4 @@
-"""PostgreSQL's disk is full: who asks is told `later`, nothing is half written, and all goes on once there is room."""
+"""PostgreSQL's disk is full: requests get 503, no write is partial, and all continues when there is space."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.system.faults.matrix import REDIS, mark_own_stack
 from tests.system.faults.site import Site
 from tests.system.faults.test_limits import fill_disk, mount_small_disk, needs_mount
 
-#: A cluster and a database of ours, and room for some exports.
+#: Space for a cluster, our database and some exports.
 POSTGRES_KILOBYTES: Final = 160 * 1024
-#: From the moment when there is room, and PostgreSQL runs, until all is at rest; a busy machine's while.
+#: From the time when there is space and PostgreSQL runs until all work is done, on a busy machine.
 RECOVERY_SECONDS: Final = 90.0
 
 
 class SmallPostgreSQL(PostgreSQL):
-    """A PostgreSQL that keeps its write-ahead log short, so that it fits its disk."""
+    """A PostgreSQL with a short write-ahead log, to fit its disk."""
 
     def command(self) -> list[str]:
         settings = {"max_wal_size": "32MB", "min_wal_size": "32MB", "autovacuum": "off"}
@@ -39,8 +39,8 @@ class SmallPostgreSQL(PostgreSQL):
 @SERVERS
 @mark_own_stack("F12")
 @pytest.mark.timeout(900)
-def test_no_room_for_postgresql(parent: ForkServer, own_server: OwnServer, tmp_path: Path) -> None:
-    """First its tables cannot grow, then its log cannot, which ends it; what was accepted meanwhile is all there."""
+def test_full_disk_of_postgresql(parent: ForkServer, own_server: OwnServer, tmp_path: Path) -> None:
+    """First its tables cannot grow; then its log cannot, and it ends. All accepted exports are there."""
     server = SmallPostgreSQL()
     try:
         with mount_small_disk(server.folder / "data", POSTGRES_KILOBYTES) as disk:
@@ -70,12 +70,12 @@ def check_no_room_for(server: PostgreSQL, disk: Path, one: Case) -> None:
     exports += under_way
     with fill_disk(disk):
         exports += accepted_until_full(server, one)
-        assert one.client.inspect(exports[0]) is not None, "whoever reads is served"
+        assert one.client.inspect(exports[0]) is not None, "a read failed"
         fill_log(server)
         answer = one.client.execute(one.client.plan())
         assert answer is not None
         assert (answer.status_code, answer.json()["errorCode"]) == (503, "NOT_READY")
-    poll(lambda: is_running_again(server), 60, "it does not recover")
+    poll(lambda: is_running_again(server), 60, "PostgreSQL does not recover")
     began = time.monotonic()
     exports.append(one.accepted())
     one.wait_until_finished(exports, RECOVERY_SECONDS)
@@ -86,7 +86,7 @@ def check_no_room_for(server: PostgreSQL, disk: Path, one: Case) -> None:
 
 
 def accepted_until_full(server: PostgreSQL, one: Case) -> list[str]:
-    """Ask until what the tables have left is used up; return the exports that were accepted up to then."""
+    """Send plans until the tables have no space; return the accepted exports."""
     exports: list[str] = []
     while "could not extend file" not in log(server):
         answer = one.client.execute(one.client.plan(units=8, lines=20))
@@ -95,12 +95,12 @@ def accepted_until_full(server: PostgreSQL, one: Case) -> list[str]:
             assert int(answer.headers["retry-after"]) > 0
         else:
             exports.append(export_id_of(answer))
-        assert len(exports) < 200, "there is room all the same"
+        assert len(exports) < 200, "the disk is not full"
     return exports
 
 
 def fill_log(server: PostgreSQL) -> None:
-    """Have PostgreSQL begin new files of its log until it cannot, and ends all that it does."""
+    """Make PostgreSQL switch log files until it has no space and ends."""
 
     def ended() -> bool:
         try:
@@ -110,20 +110,20 @@ def fill_log(server: PostgreSQL) -> None:
             return True
         return False
 
-    poll(ended, 120, "its log finds room")
+    poll(ended, 120, "the log still has space")
     assert "PANIC" in log(server)
 
 
 def is_running_again(server: PostgreSQL) -> bool:
-    """Whether it answers; where it could not even recover, it is started again."""
+    """Return whether it answers; start it again if it could not even recover."""
     if server.running().poll() is not None:
         server.process = None
         server.start()
-    with suppress(RuntimeError, ForeignServer):  # it ends just now
+    with suppress(RuntimeError, ForeignServer):  # it may end at this moment
         return server.listens_and_answers()
     return False
 
 
 def log(server: PostgreSQL) -> str:
-    """Return all that it wrote; the log lies on another disk than its data."""
+    """Return its whole log, which is on another disk than its data."""
     return (server.folder / "log").read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""The judge is awake: a history without a fault breaks nothing, and each lie about it breaks the invariant that it should."""
+"""The judge works: a history without a fault has no violation, and each forgery breaks its invariant."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tests.system.faults.forged import (
     SUPERSEDED,
     SUPERSEDES,
     Rows,
+    build_retry_event,
     build_stopped_history,
     history,
-    put_off,
     rebuild_chain,
     with_more,
     with_rows,
@@ -49,16 +49,16 @@ def change_rows(table: str, **values: object) -> History:
     return with_rows(change)
 
 
-def build_dead_letter(*outcomes: str, forgiven: int = 0, cut_off: int = 0) -> History:
-    """Return the history with a message that was given up after these tries, and so many claims that left none."""
+def build_dead_letter(*outcomes: str, not_counted: int = 0, workers_lost: int = 0) -> History:
+    """Return the history with a message that was given up after these attempts, and claims without an attempt."""
 
     def change(tables: Rows) -> None:
         tables["deliveries"][0].update(
             state="dead",
             delivered_at=None,
-            fence=len(outcomes) + cut_off,
+            fence=len(outcomes) + workers_lost,
             attempts=len(outcomes),
-            attempts_not_counted=forgiven,
+            attempts_not_counted=not_counted,
         )
         tables["attempts"] = [
             {"delivery_id": "del_1", "number": number, "outcome": outcome}
@@ -68,17 +68,17 @@ def build_dead_letter(*outcomes: str, forgiven: int = 0, cut_off: int = 0) -> Hi
     return replace(with_rows(change), receipts=[])
 
 
-def build_dead_with_sender(*, cut_off: int) -> History:
-    """Return the history with a message that ended its sender so many times before it was given up."""
-    with_dead_letter = build_dead_letter("failed", forgiven=-cut_off, cut_off=cut_off)
+def build_dead_with_sender(*, workers_lost: int) -> History:
+    """Return the history with a message that killed its sender that many times before it was given up."""
+    with_dead_letter = build_dead_letter("failed", not_counted=-workers_lost, workers_lost=workers_lost)
     tables = {name: [dict(row) for row in rows] for name, rows in with_dead_letter.snapshot.tables.items()}
     tables["attempts"][0]["error_class"] = "WorkerLost"
     return replace(with_dead_letter, snapshot=replace(with_dead_letter.snapshot, tables=tables))
 
 
 def build_dead_in_stream(*outcomes: str) -> History:
-    """Return the history of a message that was given up after one try, in a stream in which another had these."""
-    with_dead_letter = build_dead_letter("failed", forgiven=-1)
+    """Return the history of a message that was given up after one attempt; another in its stream had these attempts."""
+    with_dead_letter = build_dead_letter("failed", not_counted=-1)
     tables = {name: [*rows] for name, rows in with_dead_letter.snapshot.tables.items()}
     tables["notifications"].append({"id": "msg_2", "export_id": EXPORT})
     tables["deliveries"].append(
@@ -117,9 +117,9 @@ def resend_message(tables: Rows) -> None:
     deliver_again(tables)
 
 
-LIES: dict[str, list[tuple[str, History]]] = {
+FORGERIES: dict[str, list[tuple[str, History]]] = {
     "I1": [
-        ("accepted and gone", with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_2", export_id="exp_2")])),
+        ("accepted and not stored", with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_2", export_id="exp_2")])),
         (
             "one batch, two exports",
             with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_1", export_id="exp_2")]),
@@ -128,68 +128,74 @@ LIES: dict[str, list[tuple[str, History]]] = {
     ],
     "I2": [
         ("never ended", change_rows("exports", state="executing")),
-        ("a step that is still ready", change_rows("steps", state="ready")),
-        ("a unit that is not closed", change_rows("exports", units_closed=0)),
-        ("failed for no reason", change_rows("exports", state="failed")),
-        ("at rest too late", with_more(recoveries=[Recovery("F9", 30.1, 30.0)])),
+        ("a step is still ready", change_rows("steps", state="ready")),
+        ("a unit is not closed", change_rows("exports", units_closed=0)),
+        ("failed without a reason", change_rows("exports", state="failed")),
+        ("recovered too late", with_more(recoveries=[Recovery("F9", 30.1, 30.0)])),
     ],
     "I3": [
-        ("a number left out", with_rows(lambda tables: tables["events"].pop(3))),
-        ("a number promised", change_rows("exports", next_seq=len(EVENTS) + 2)),
-        ("an event changed", with_rows(lambda tables: tables["events"][1]["data"].update(unitNo=2))),
-        ("a hash changed", change_rows("events", hash="v1:0")),
+        ("a number is missing", with_rows(lambda tables: tables["events"].pop(3))),
+        ("a number too many", change_rows("exports", next_seq=len(EVENTS) + 2)),
+        ("an event was changed", with_rows(lambda tables: tables["events"][1]["data"].update(unitNo=2))),
+        ("a hash was changed", change_rows("events", hash="v1:0")),
         ("executed twice", with_rows(lambda tables: rebuild_chain(tables, *EVENTS, EVENTS[-1]))),
-        ("a document made twice", with_rows(lambda tables: rebuild_chain(tables, EVENTS[3], *EVENTS))),
-        ("a step left out", with_rows(lambda tables: rebuild_chain(tables, *EVENTS[:2], *EVENTS[3:]))),
-        ("a step of what was cancelled", build_stopped_history(EVENTS[1], CANCELLED, EVENTS[2], state="cancelled")),
+        ("a document was made twice", with_rows(lambda tables: rebuild_chain(tables, EVENTS[3], *EVENTS))),
+        ("a step is missing", with_rows(lambda tables: rebuild_chain(tables, *EVENTS[:2], *EVENTS[3:]))),
+        ("a step after the cancellation", build_stopped_history(EVENTS[1], CANCELLED, EVENTS[2], state="cancelled")),
         (
-            "a try of what was cancelled",
-            build_stopped_history(CANCELLED, put_off("record_packages", 1), state="cancelled"),
+            "an attempt after the cancellation",
+            build_stopped_history(CANCELLED, build_retry_event("record_packages", 1), state="cancelled"),
         ),
-        ("failed after it was cancelled", build_stopped_history(CANCELLED, FAILED, state="cancelled")),
-        ("a step of what was superseded", build_stopped_history(FAILED, SUPERSEDED, RECORDED, state="superseded")),
-        ("the step that had failed", build_stopped_history(FAILED, EVENTS[3])),
-        ("another try of it", build_stopped_history(FAILED, put_off("render_documents", 1))),
+        ("failed after the cancellation", build_stopped_history(CANCELLED, FAILED, state="cancelled")),
+        ("a step after a newer revision", build_stopped_history(FAILED, SUPERSEDED, RECORDED, state="superseded")),
+        ("the failed step had an effect", build_stopped_history(FAILED, EVENTS[3])),
+        ("another attempt of the failed step", build_stopped_history(FAILED, build_retry_event("render_documents", 1))),
         ("failed twice", build_stopped_history(FAILED, FAILED)),
-        ("executed though it failed", build_stopped_history(FAILED, EVENTS[-1])),
-        ("handed off though it failed", build_stopped_history(FAILED, EVENTS[5])),
+        ("executed although failed", build_stopped_history(FAILED, EVENTS[-1])),
+        ("handed off although failed", build_stopped_history(FAILED, EVENTS[5])),
         (
-            "a step of another unit that was begun afterwards",
+            "a step of another unit began afterwards",
             build_stopped_history(FAILED, RECORDED, ATTACHED, RENDERED),
         ),
-        ("one that was begun again afterwards", build_stopped_history(FAILED, put_off("record_packages", 2), RECORDED)),
-        ("failed again and gone on", build_stopped_history(FAILED, RESUMED, EVENTS[1], FAILED, EVENTS[2])),
+        (
+            "a retry of another unit afterwards",
+            build_stopped_history(FAILED, build_retry_event("record_packages", 2), RECORDED),
+        ),
+        ("continued after the second failure", build_stopped_history(FAILED, RESUMED, EVENTS[1], FAILED, EVENTS[2])),
         ("no handoff", with_rows(lambda tables: rebuild_chain(tables, *EVENTS[:5], *EVENTS[6:]))),
     ],
     "I4": [
         ("lost", with_more(files={})),
         ("torn", with_more(files={PATH: "0" * 64})),
         ("other bytes than without a fault", with_more(reference={(EXPORT, 1, "cci_json"): "0" * 64})),
-        ("one never made", with_more(reference={(EXPORT, 1, "cci_json"): BODY, (EXPORT, 1, "manifest"): BODY})),
+        (
+            "a document was never made",
+            with_more(reference={(EXPORT, 1, "cci_json"): BODY, (EXPORT, 1, "manifest"): BODY}),
+        ),
         ("two rows", with_rows(lambda tables: duplicate_row(tables, "artifacts"))),
     ],
     "I5": [
-        ("owed for ever", change_rows("deliveries", state="pending", delivered_at=None)),
-        ("said to be delivered", replace(history(), receipts=[])),
-        ("delivered to one who refused it", replace(history(), receipts=[replace(RECEIPT, taken=False)])),
-        ("under an id that nobody owes", with_more(receipts=[replace(RECEIPT, message_id="msg_2")])),
-        ("to one who is owed nothing", with_more(receipts=[replace(RECEIPT, partner_id="wh_2")])),
+        ("pending for ever", change_rows("deliveries", state="pending", delivered_at=None)),
+        ("delivered but not received", replace(history(), receipts=[])),
+        ("delivered but refused", replace(history(), receipts=[replace(RECEIPT, taken=False)])),
+        ("received under an unknown id", with_more(receipts=[replace(RECEIPT, message_id="msg_2")])),
+        ("received by the wrong partner", with_more(receipts=[replace(RECEIPT, partner_id="wh_2")])),
         (
-            "dead without a try",
+            "dead without an attempt",
             with_rows(remove_attempts),
         ),
-        ("dead though it was taken", build_dead_letter("failed", "delivered")),
-        ("given up before its tries were spent", build_dead_letter("failed")),
-        ("given up before they were since it was resent", build_dead_letter("failed", "failed", "failed", forgiven=2)),
-        ("given up behind one that was not", build_dead_in_stream("failed")),
-        ("said to have been cut off, and was not", build_dead_letter("failed", forgiven=-1)),
-        ("given up at the first end of its sender", build_dead_with_sender(cut_off=1)),
+        ("dead although delivered", build_dead_letter("failed", "delivered")),
+        ("given up too early", build_dead_letter("failed")),
+        ("given up too early after a resend", build_dead_letter("failed", "failed", "failed", not_counted=2)),
+        ("given up behind a message that was not", build_dead_in_stream("failed")),
+        ("interrupted attempt without a claim", build_dead_letter("failed", not_counted=-1)),
+        ("given up after the first killed sender", build_dead_with_sender(workers_lost=1)),
     ],
     "I6": [
-        ("more often than it was claimed", with_more(receipts=[RECEIPT, RECEIPT])),
-        ("after it was delivered", with_more(receipts=[replace(RECEIPT, at=NOW + timedelta(seconds=3))])),
-        ("a try that is not recorded", change_rows("deliveries", attempts=2)),
-        ("a try twice", with_rows(lambda tables: duplicate_row(tables, "attempts"))),
+        ("received more often than claimed", with_more(receipts=[RECEIPT, RECEIPT])),
+        ("received after the delivery", with_more(receipts=[replace(RECEIPT, at=NOW + timedelta(seconds=3))])),
+        ("an attempt is not recorded", change_rows("deliveries", attempts=2)),
+        ("an attempt is recorded twice", with_rows(lambda tables: duplicate_row(tables, "attempts"))),
         (
             "delivered twice",
             with_rows(deliver_again),
@@ -197,44 +203,48 @@ LIES: dict[str, list[tuple[str, History]]] = {
         ("a step without a claim", change_rows("steps", fence=0)),
     ],
     "I7": [
-        ("an error of ours", with_more(calls=[Call("GET", INSPECT, 500)])),
-        ("busy and no word of when", with_more(calls=[Call("POST", EXECUTE, 503)])),
+        ("a server error", with_more(calls=[Call("GET", INSPECT, 500)])),
+        ("503 without Retry-After", with_more(calls=[Call("POST", EXECUTE, 503)])),
         ("fewer events", with_more(calls=[Call("GET", INSPECT, 200, export_id=EXPORT, state="executed", seq=7)])),
         ("an earlier state", with_more(calls=[Call("GET", INSPECT, 200, export_id=EXPORT, state="executing", seq=8)])),
     ],
     "I8": [
-        ("a transaction open", with_more(receipts=[replace(RECEIPT, open_transactions=1)])),
+        ("an open transaction", with_more(receipts=[replace(RECEIPT, open_transactions=1)])),
         ("nobody looked", with_more(receipts=[replace(RECEIPT, open_transactions=None)])),
     ],
     "I9": [
-        ("a step held", change_rows("steps", lease_until=NOW)),
-        ("a delivery held", change_rows("deliveries", lease_until=NOW)),
-        ("half a file", with_more(files={PATH: BODY, f"{PATH}#1": "0" * 64})),
-        ("a file under another name", with_more(files={PATH: BODY, f"sha256/00/00/{BODY}": BODY})),
+        ("a step is leased", change_rows("steps", lease_until=NOW)),
+        ("a delivery is leased", change_rows("deliveries", lease_until=NOW)),
+        ("an incomplete file", with_more(files={PATH: BODY, f"{PATH}#1": "0" * 64})),
+        ("a file with a wrong name", with_more(files={PATH: BODY, f"sha256/00/00/{BODY}": BODY})),
         ("a process", with_more(processes_left=("4711",))),
     ],
-    "I10": [("a secret", with_more(logs={"worker": "Authorization: Bearer exp_live_secret"}))],
+    "I10": [("a secret in a log", with_more(logs={"worker": "Authorization: Bearer exp_live_secret"}))],
 }
 
 
-def test_history_without_a_fault_breaks_nothing() -> None:
+def test_history_without_a_fault_has_no_violation() -> None:
     assert violations(history()) == []
 
 
-def test_each_invariant_is_lied_about() -> None:
-    assert list(LIES) == list(INVARIANTS) == [f"I{number}" for number in range(1, 11)]
+def test_each_invariant_has_forgeries() -> None:
+    assert list(FORGERIES) == list(INVARIANTS) == [f"I{number}" for number in range(1, 11)]
 
 
 @pytest.mark.parametrize(
-    ("invariant", "lie"),
-    [pytest.param(name, lie, id=f"{name} {lie_name}") for name, lies in LIES.items() for lie_name, lie in lies],
+    ("invariant", "forgery"),
+    [
+        pytest.param(name, forgery, id=f"{name} {forgery_name}")
+        for name, forgeries in FORGERIES.items()
+        for forgery_name, forgery in forgeries
+    ],
 )
-def test_lie_breaks_its_invariant(invariant: str, lie: History) -> None:
-    """Some lies break others too, as a missing event does the chain; none goes unnoticed where it belongs."""
-    assert invariant in {violation.invariant for violation in violations(lie)}
+def test_forgery_breaks_its_invariant(invariant: str, forgery: History) -> None:
+    """Some forgeries break other invariants too, as a missing event breaks the hash chain."""
+    assert invariant in {violation.invariant for violation in violations(forgery)}
 
 
-def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
+def test_resent_message_may_be_received_again() -> None:
     again = with_rows(resend_message)
     assert violations(replace(again, receipts=[*again.receipts, replace(RECEIPT, at=NOW + timedelta(seconds=9))])) == []
 
@@ -242,48 +252,50 @@ def test_what_a_person_resent_may_come_again_after_it_was_delivered() -> None:
 @pytest.mark.parametrize(
     "given_up",
     [
-        pytest.param(build_dead_letter("failed", "failed"), id="its tries are spent"),
+        pytest.param(build_dead_letter("failed", "failed"), id="all attempts were made"),
         pytest.param(build_dead_letter("refused"), id="it was refused for good"),
         pytest.param(
-            build_dead_letter("delivered", "failed", "failed", forgiven=1), id="they are spent since it was resent"
+            build_dead_letter("delivered", "failed", "failed", not_counted=1), id="all attempts since the resend"
         ),
-        pytest.param(build_dead_letter("failed", forgiven=-1, cut_off=1), id="they are, with one that was cut off"),
-        pytest.param(build_dead_in_stream("failed", "failed"), id="those of one before it in its stream are"),
-        pytest.param(build_dead_with_sender(cut_off=3), id="it ended its sender as often as it may"),
+        pytest.param(
+            build_dead_letter("failed", not_counted=-1, workers_lost=1), id="all attempts, one of them interrupted"
+        ),
+        pytest.param(build_dead_in_stream("failed", "failed"), id="all attempts of a message before it in its stream"),
+        pytest.param(build_dead_with_sender(workers_lost=3), id="it killed its sender at every attempt"),
     ],
 )
-def test_dead_letter_is_an_end(given_up: History) -> None:
+def test_dead_letter_after_all_attempts_is_no_violation(given_up: History) -> None:
     assert [each for each in violations(given_up) if each.invariant == "I5"] == []
 
 
 @pytest.mark.parametrize(
     "happened",
     [
-        pytest.param([FAILED, RECORDED, ATTACHED], id="two under the first claim"),
-        pytest.param([RECORDED, FAILED, ATTACHED], id="one of them"),
-        pytest.param([RECORDED, ATTACHED, FAILED, RENDERED, CLOSED], id="two under the second"),
-        pytest.param([RECORDED, FAILED, put_off("attach_customs", 2)], id="a try that came to nothing"),
-        pytest.param([FAILED, RESUMED, *EVENTS[3:]], id="all after somebody let it go on"),
-        pytest.param([SUPERSEDES, *EVENTS[1:]], id="all of what took the place of another"),
+        pytest.param([FAILED, RECORDED, ATTACHED], id="two events of the first claim"),
+        pytest.param([RECORDED, FAILED, ATTACHED], id="one of the two events"),
+        pytest.param([RECORDED, ATTACHED, FAILED, RENDERED, CLOSED], id="two events of the second claim"),
+        pytest.param([RECORDED, FAILED, build_retry_event("attach_customs", 2)], id="a failed attempt"),
+        pytest.param([FAILED, RESUMED, *EVENTS[3:]], id="all after a retry by a person"),
+        pytest.param([SUPERSEDES, *EVENTS[1:]], id="all of a newer revision"),
     ],
 )
-def test_steps_that_a_claim_led_to_are_no_late_ones(happened: list[NewEvent]) -> None:
+def test_steps_of_a_claim_are_not_late(happened: list[NewEvent]) -> None:
     assert [each for each in violations(build_stopped_history(*happened)) if each.invariant == "I3"] == []
 
 
-def test_messages_that_are_sent_side_by_side_may_each_be_put_off_after_one_failed() -> None:
+def test_parallel_messages_may_each_be_retried_after_a_failure() -> None:
     failed = NewEvent(EventType.EXPORT_FAILED, {"step": "notify_broker", "unitNo": 0})
-    held = [put_off(step, 0) for step in ("notify_warehouse", "notify_operator")]
+    held = [build_retry_event(step, 0) for step in ("notify_warehouse", "notify_operator")]
     assert [each for each in violations(build_stopped_history(failed, *held)) if each.invariant == "I3"] == []
     assert {each.invariant for each in violations(build_stopped_history(failed, held[0], held[0]))} >= {"I3"}
 
 
-def test_violation_says_what_and_of_whom() -> None:
+def test_violation_names_the_invariant_and_the_message() -> None:
     found = violations(replace(history(), receipts=[]))
-    assert found == [Violation("I5", f"{(MESSAGE, PARTNER, CHANNEL)} is delivered and nobody has it")]
+    assert found == [Violation("I5", f"{(MESSAGE, PARTNER, CHANNEL)} is delivered but was not received")]
     assert str(found[0]).startswith("I5: ('msg_1', 'wh_1', 'webhook') is delivered")
 
 
-def test_text_of_a_canary_is_not_repeated() -> None:
-    (found,) = violations(LIES["I10"][0][1])
+def test_violation_does_not_repeat_the_canary() -> None:
+    (found,) = violations(FORGERIES["I10"][0][1])
     assert str(found) == "I10: the log of worker holds canary 0"

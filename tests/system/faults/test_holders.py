@@ -1,4 +1,4 @@
-"""Two who hold the same: whoever was stopped past the lease finds it gone, and does nothing more."""
+"""Two holders of one lease: a worker that paused past its lease finds it lost, and does nothing more."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.system.faults.fork_server import ForkServer, start_fork_server
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.system.faults.site import Site
 
-#: So many partners' messages one process holds at once: of each of two exports the customs broker's and the warehouse's.
+#: The messages that one process holds: for each of two exports the customs broker's and the warehouse's.
 STREAMS = 4
 
 
 @fault("F17", everyday=(REDIS,), long=SERVED)
 @pytest.mark.parametrize("point", ["render_documents.before", "hand_off.before", "delivery.before", "delivery.between"])
-def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenCase, point: str) -> None:
+def test_worker_paused_past_its_lease_has_no_effect(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         opened = one.marks / "open"
         export_id = one.accepted(one.client.plan(lines=3, packages=3))
-        # Only the warehouse is told as yet: a message a package, so that there is more to send when it wakes up.
+        # Only the warehouse is notified yet: one message for each package, so it still has messages to send afterwards.
         assert one.client.post(f"/api/partners/{factories.BROKER}/pause", {}) is not None
         one.arm("worker", f"{point}=barrier:{opened}")
-        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the failpoint was not reached")
         site["worker"].send(SIGSTOP)
         site["worker-2"].start()
         one.client.post(f"/api/partners/{factories.BROKER}/resume", {})
@@ -39,26 +39,24 @@ def test_worker_stopped_past_its_lease_does_nothing_more(site: Site, case: OpenC
         received = len(one.partner_stub.receipts)
         opened.touch()
         site["worker"].send(SIGCONT)
-        site.wait_until(lambda: one.lost_lease("worker"), 300, "it did not find that its lease was gone")
-        assert len(one.partner_stub.receipts) == received, "it sent a message that was no longer its own"
+        site.wait_until(lambda: one.lost_lease("worker"), 300, "the worker did not notice that its lease was lost")
+        assert len(one.partner_stub.receipts) == received, "the worker sent a message without its lease"
         assert one.list_states() == ["executed"]
         one.check(again=[export_id])
 
 
 @fault("F17", everyday=SERVED)
 @pytest.mark.parametrize("point", ["delivery.before", "delivery.between"])
-def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
-    site: Site, case: OpenCase, point: str
-) -> None:
-    """It holds several partners' messages at once, each with a lease of its own and more to send."""
+def test_deliveries_process_paused_past_its_leases_sends_nothing(site: Site, case: OpenCase, point: str) -> None:
+    """It holds several partners' messages, each with its own lease and with more messages to send."""
     with case() as one:
         opened = one.marks / "open"
         site.start("steps")
-        # Patient, so that none of these partners is taken to be unhealthy, and left to one thread.
+        # A long timeout, so that no partner counts as unhealthy and is limited to one thread.
         # No lease expires before all are held: another thread of this process would take the stream again.
         one.arm("deliveries", f"{point}=barrier:{opened}*{STREAMS}", delivery_timeout_seconds="60", lease_seconds="10")
         exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
-        site.wait_until(lambda: one.count_fired().get(point) == STREAMS, 60, "it does not hold so many")
+        site.wait_until(lambda: one.count_fired().get(point) == STREAMS, 60, "the process does not hold all streams")
         rows = one.snapshot().tables["deliveries"]
         held = {(row["export_id"], row["partner_id"]) for row in rows if row["lease_until"] is not None}
         assert len(held) == STREAMS
@@ -71,9 +69,9 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
         site.wait_until(
             lambda: site["deliveries"].count("notifying_failed") == STREAMS,
             300,
-            "it did not find that its leases were gone",
+            "the process did not notice that its leases were lost",
         )
-        assert len(one.partner_stub.receipts) == received, "it sent a message that was no longer its own"
+        assert len(one.partner_stub.receipts) == received, "the process sent a message without its lease"
         assert one.list_states() == ["executed"] * 2
         one.check(again=exports)
 
@@ -82,13 +80,13 @@ def test_process_for_deliveries_stopped_past_all_its_leases_sends_nothing_more(
 def fork_with_wrong_clock(
     folder: Path, shift: Path, module: str = "tests.system.faults.fork_server"
 ) -> Iterator[ForkServer]:
-    """Give the parent of processes whose wall clock is off by what stands in the file; their monotonic clock is right."""
+    """Yield the parent of processes with a wrong wall clock, off by the value in the file, and a right monotonic clock."""
     with start_fork_server(
         folder,
         module=module,
         LD_PRELOAD=library(),
         FAKETIME_TIMESTAMP_FILE=str(shift),
-        # Looked at each second: at each question for the time it would take a third of a processor.
+        # Read the file once a second: reading it on each call would take a third of a processor.
         FAKETIME_CACHE_DURATION="1",
         DONT_FAKE_MONOTONIC="1",
     ) as parent:
@@ -96,8 +94,8 @@ def fork_with_wrong_clock(
 
 
 @fault("F26", everyday=(REDIS,), long=SERVED)
-def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: OpenCase, tmp_path: Path) -> None:
-    """Leases go by the database's clock, so that nobody takes what is held, and nothing waits for an hour."""
+def test_worker_with_a_wrong_clock_keeps_leases(site: Site, case: OpenCase, tmp_path: Path) -> None:
+    """Leases use the database's clock: a held lease is not taken, and no work waits for an hour."""
     shift = tmp_path / "shift"
     shift.write_text("+1h")
     with fork_with_wrong_clock(tmp_path, shift) as parent, case() as one:
@@ -105,7 +103,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
         try:
             site["worker-2"].start(lease_seconds="6")
             exports = [one.accepted(one.client.plan(units=2))]
-            one.wait_until_finished(exports)  # by it alone, so that it has worked for certain
+            one.wait_until_finished(exports)  # it is the only worker, so it did the work
             site["worker"].start(lease_seconds="6")
             exports += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
             one.wait_until_finished(exports)
@@ -118,7 +116,7 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
         log = site["worker-2"].log()
         assert "step_done" in log
         latest = max(datetime.fromisoformat(at) for at in re.findall(r'"timestamp": "([^"]+)"', log))
-        assert latest > datetime.now(UTC) + timedelta(minutes=30), "its clock was right"
+        assert latest > datetime.now(UTC) + timedelta(minutes=30), "the worker's clock was not wrong"
         history = one.check(again=exports[:1])
         assert {row["attempts"] for row in history.snapshot.tables["steps"]} == {1}
         assert one.partner_stub.count_repeats() == 0
@@ -128,12 +126,12 @@ def test_clock_of_one_worker_is_an_hour_ahead_and_then_behind(site: Site, case: 
 
 @fault("F42", everyday=(REDIS,), long=STACKS)
 @pytest.mark.parametrize(("point", "ends"), [("hand_off.before", "cancelled"), ("hand_off.after", "executed")])
-def test_cancellation_races_completion_and_one_of_them_wins(site: Site, case: OpenCase, point: str, ends: str) -> None:
+def test_cancellation_races_completion(site: Site, case: OpenCase, point: str, ends: str) -> None:
     with case() as one:
         opened = one.marks / "open"
         one.arm("worker", f"{point}=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
-        site.wait_until(lambda: point in one.count_fired(), 300, "the point was not reached")
+        site.wait_until(lambda: point in one.count_fired(), 300, "the failpoint was not reached")
         answer = one.client.post(f"/api/exports/{export_id}/cancel", {})
         assert answer is not None
         assert answer.status_code == (200 if ends == "cancelled" else 409), answer.text
@@ -146,13 +144,13 @@ def test_cancellation_races_completion_and_one_of_them_wins(site: Site, case: Op
 
 
 @fault("F42", everyday=(RABBITMQ,), long=STACKS)
-def test_resending_races_delivery(site: Site, case: OpenCase) -> None:
-    """What is being sent cannot be resent; once it is delivered, it is sent once more under the same id."""
+def test_resend_races_delivery(site: Site, case: OpenCase) -> None:
+    """A message in flight cannot be resent; after its delivery it is sent again under the same id."""
     with case() as one:
         opened = one.marks / "open"
         one.arm("worker", f"delivery.sent=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
-        site.wait_until(lambda: "delivery.sent" in one.count_fired(), 300, "the point was not reached")
+        site.wait_until(lambda: "delivery.sent" in one.count_fired(), 300, "the failpoint was not reached")
         held = next(row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None)
         refused = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
         assert refused is not None

@@ -1,4 +1,4 @@
-"""What is outside gives way: the disk is full, a partner dawdles, the supervisor wants an end; what was promised holds."""
+"""External limits: a full disk, a slow partner, a supervisor that stops processes; the promises hold."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.system.faults.fork_server import ForkServer
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, fault, mark_own_stack
 from tests.system.faults.site import Site
 
-#: How long a program may take to end when it is told to, with one task at hand; `worker_soft_shutdown_timeout` and a while.
+#: The time that a program may take to end with one task in progress; `worker_soft_shutdown_timeout` and some more.
 END_SECONDS = 40.0
-#: How many exports wait for a worker, how late the watch may be on a busy machine, and how much slower a worker may be
-#: after nobody worked for a while than before, by chance.
+#: The exports that wait for a worker; how late readiness may be on a busy machine; and how much slower a worker may be
+#: after a time without workers.
 WAITING, LATE_SECONDS, SLOWDOWN = 8, 15.0, 3
-#: No lease runs out because the machine is busy.
+#: No lease expires because the machine is busy.
 LONG_LEASE = {"lease_seconds": "10"}
 
 
@@ -41,7 +41,7 @@ LONG_LEASE = {"lease_seconds": "10"}
 
 @contextmanager
 def mount_small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """Give a file system of its own that holds no more."""
+    """Yield a small file system."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
     try:
@@ -52,7 +52,7 @@ def mount_small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 @contextmanager
 def fill_disk(folder: Path) -> Iterator[None]:
-    """Leave no room on the disk while the block runs."""
+    """Fill the disk during the block."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as out:
         for size in (65_536, 4_096, 512):
@@ -67,25 +67,25 @@ def fill_disk(folder: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-#: In CI, where all is there that the tests need, it is tried all the same.
+#: In CI, which has everything that the tests need, run it anyway.
 needs_mount = pytest.mark.skipif(
-    os.geteuid() != 0 and not os.environ.get("CI"), reason="only root can mount a small disk; the rest needs none"
+    os.geteuid() != 0 and not os.environ.get("CI"), reason="only root can mount a small disk; the other tests need none"
 )
 
 
 @needs_mount
 @fault("F11", everyday=(REDIS,), long=SERVED)
-def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
-    """The step is put off and says why, no torn file stays, and it is made once there is room."""
+def test_full_disk_of_documents(site: Site, case: OpenCase) -> None:
+    """The step is retried with a reason, no partial file stays, and it completes when there is space."""
     with mount_small_disk(site.folder / "artifacts-small", 1024) as disk, case() as one:
-        # As few tries as in earnest, each of which would count.
+        # As few attempts as in production; each of these failures would count.
         site["worker"].start(artifacts_url=f"file:{disk}", step_max_attempts="5")
         exports = [one.accepted()]
         one.wait_until_finished(exports)
         with fill_disk(disk):
             exports.append(one.accepted())
-            # The 1st, 2nd, 4th and 8th put-off are told: more than a step has attempts.
-            site.wait_until(lambda: one.list_event_types().count("STEP_RETRIED") == 4, 300, "it was not put off")
+            # The 1st, 2nd, 4th and 8th retry are logged: more than a step has attempts.
+            site.wait_until(lambda: one.list_event_types().count("STEP_RETRIED") == 4, 300, "the step was not retried")
             view = one.client.inspect(exports[1])
             assert view is not None
             assert view["state"] == "executing"
@@ -100,10 +100,10 @@ def test_no_room_for_documents(site: Site, case: OpenCase) -> None:
 @needs_mount
 @mark_own_stack("F12")
 @pytest.mark.timeout(900)
-def test_no_room_for_the_database(
+def test_full_disk_of_the_database(
     parent: ForkServer, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """SQLite: who asks is told `later`, nothing is half written, and all goes on once there is room."""
+    """SQLite: requests get 503, no write is partial, and all continues when there is space."""
     with mount_small_disk(tmp_path / "disk", 8 * 1024) as disk:
         database = disk / "exports.db"
         stack = Stack(EMBEDDED, f"sqlite:///{database}", "memory://", f"file:{tmp_path / 'artifacts'}")
@@ -131,11 +131,11 @@ def test_no_room_for_the_database(
             site.close()
 
 
-# What is outside
+# Partners
 
 
 @fault("F20", everyday=(REDIS, EMBEDDED), long=STACKS)
-def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> None:
+def test_no_transaction_is_open_during_a_slow_delivery(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.partner_stub.hold_seconds, one.partner_stub.open_transactions = 2, site.open_transactions
         site.start("worker")
@@ -149,14 +149,14 @@ def test_nothing_is_open_while_a_partner_dawdles(site: Site, case: OpenCase) -> 
 
 
 @fault("F35", everyday=(RABBITMQ,), long=STACKS)
-def test_stopped_during_each_step(site: Site, case: OpenCase) -> None:
-    """The step at hand is finished, nothing is begun twice, and the program ends within its time."""
+def test_worker_stopped_during_each_step(site: Site, case: OpenCase) -> None:
+    """The current step completes, nothing begins twice, and the program ends in time."""
     with case() as one:
         exports = []
         for spec in STEPS:
             one.arm("worker", f"{spec.name}.mid=sleep:700", **LONG_LEASE)
             exports.append(one.accepted())
-            site.wait_until(lambda point=f"{spec.name}.mid": point in one.count_fired(), 300, "the step was not begun")  # type: ignore[misc]
+            site.wait_until(lambda point=f"{spec.name}.mid": point in one.count_fired(), 300, "the step did not begin")  # type: ignore[misc]
             assert site["worker"].end_with(SIGTERM, END_SECONDS) == 0
         site["worker"].start(**LONG_LEASE)
         one.wait_until_finished(exports)
@@ -167,14 +167,14 @@ def test_stopped_during_each_step(site: Site, case: OpenCase) -> None:
 
 
 @fault("F35", everyday=(REDIS,), long=SERVED)
-def test_workers_are_replaced_one_after_another_under_load(site: Site, case: OpenCase) -> None:
+def test_workers_replaced_in_turn_under_load(site: Site, case: OpenCase) -> None:
     roles = ("worker", "worker-2", "worker-3")
     with case() as one:
         for role in roles:
             site[role].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(units=2)) for _ in range(4)]
         for role in roles:
-            site.wait_until(lambda role=role: site[role].handles_signals, 300, "it did not start")  # type: ignore[misc]
+            site.wait_until(lambda role=role: site[role].handles_signals, 300, "the program did not start")  # type: ignore[misc]
             assert site[role].end_with(SIGTERM, END_SECONDS) == 0
             site[role].start_again()
         one.wait_until_finished(exports)
@@ -189,7 +189,7 @@ def test_workers_are_replaced_one_after_another_under_load(site: Site, case: Ope
 
 @contextmanager
 def watch_readiness(site: Site, patience_seconds: float) -> Iterator[None]:
-    """Have the API say that it is not ready when due work has lain for so long."""
+    """Make the API report that it is not ready when due work has waited that long."""
     web = site["web"]
     web.kill()
     site.environment[short_timeouts.PATIENCE] = f"{patience_seconds:g}"
@@ -203,16 +203,16 @@ def watch_readiness(site: Site, patience_seconds: float) -> Iterator[None]:
 
 
 def list_not_ready(site: Site) -> list[str]:
-    """Return the parts that `/readyz` says are not ready."""
+    """Return the parts that `/readyz` reports as not ready."""
     answer = httpx.get(f"{site.url}/readyz", timeout=30, trust_env=False)
     assert answer.status_code in {200, 503}
     return [part["name"] for part in answer.json().get("details", {}).get("parts", [])]
 
 
 def measure_drain(one: Case, exports: list[str]) -> float:
-    """Start a worker, and return how long it takes to make all that lies there."""
+    """Start a worker; return the seconds until it has done all waiting work."""
     began = time.monotonic()
-    # Task messages that are sent again sooner than they can be taken are a load of their own.
+    # Task messages that are sent again before workers can take them are additional load.
     one.site["worker"].start(stalled_seconds="5")
     one.wait_until_finished(exports)
     return time.monotonic() - began
@@ -230,25 +230,25 @@ def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
         site.wait_until(
             lambda: list_not_ready(site) == ["sweep", "steps"],
             patience_seconds + LATE_SECONDS * measure_load(),
-            "it says it is ready",
+            "the API says it is ready",
         )
         red = time.monotonic() - began
         drained = measure_drain(one, exports)
-        one.note(f"red after, with a patience of {patience_seconds:g} s", f"{red:.1f}")
+        one.note(f"seconds until red, with a patience of {patience_seconds:g} s", f"{red:.1f}")
         one.note(f"seconds to make {WAITING} exports, before and after", f"{baseline:.1f} {drained:.1f}")
         assert red >= patience_seconds - 1
         assert drained <= SLOWDOWN * baseline * measure_load()
-        site.wait_until(lambda: list_not_ready(site) == [], 300, "it does not say that it is ready again")
+        site.wait_until(lambda: list_not_ready(site) == [], 300, "the API does not say that it is ready again")
         assert one.list_states() == ["executed"] * 2 * WAITING
         one.check(again=exports[:1])
 
 
 @fault("F33", everyday=(RABBITMQ,), long=(REDIS,))
-def test_all_workers_gone_and_back(site: Site, case: OpenCase) -> None:
-    """Who watches is told, and what has piled up is made as fast as ever once there is a worker."""
+def test_all_workers_missing_and_back(site: Site, case: OpenCase) -> None:
+    """Readiness reports it, and a worker then does the waiting work as fast as before."""
     check_gone(site, case, 6)
 
 
 @fault("F33", everyday=(), long=SERVED)
-def test_all_workers_gone_for_more_than_a_minute(site: Site, case: OpenCase) -> None:
+def test_all_workers_missing_for_over_a_minute(site: Site, case: OpenCase) -> None:
     check_gone(site, case, readiness.STALLED_AFTER_SECONDS)

@@ -1,4 +1,4 @@
-"""The matrix is what the tests show: no row of the document without a test, no test without a row, and each every day."""
+"""The matrix equals the tests: no row without a test, no test without a row, and each row runs every day."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from tests.system.faults.points import POINTS, ROOT
 from tests.system.faults.test_crashes import WORKER_POINTS
 
 TESTS = Path(__file__).parents[2]
-#: How many faults there are; their numbers have no gap.
+#: The number of faults; their numbers have no gap.
 ROWS = 42
 MATRIX = (ROOT / "tests" / "system" / "faults" / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_row_of_the_matrix_is_shown_and_nothing_else_is() -> None:
+def test_rows_of_the_matrix_are_those_of_the_tests() -> None:
     rows = [row for first in re.findall(r"^\| (F\d[^|]*) \|", MATRIX, re.MULTILINE) for row in first.split(", ")]
     assert rows == [f"F{number}" for number in range(1, ROWS + 1)]
     assert {*rows} == {row for row, _ in list_rows(TESTS)}
 
 
-def test_every_row_is_shown_every_day() -> None:
-    """What waits for the long form alone is broken for weeks before anybody knows."""
+def test_every_row_runs_every_day() -> None:
+    """A fault that runs only in the long form could be broken for weeks without notice."""
     rows = {f"F{number}" for number in range(1, ROWS + 1)}
     assert rows - {row for row, _ in list_rows(TESTS, everyday=True)} == set()
 
 
-def test_what_is_long_alone_is_not_shown_every_day(tmp_path: Path) -> None:
+def test_long_tests_do_not_count_as_everyday(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(
         """
 @fault("F1", everyday=(), long=STACKS)
 def test_a(): ...
-@alone("F2")
+@mark_own_stack("F2")
 @pytest.mark.long
 def test_b(): ...
 @fault("F3", "F4", everyday=(REDIS,))
 def test_c(): ...
 @fault("F5")
 def test_d(): ...
-@alone("F6")
+@mark_own_stack("F6")
 @pytest.mark.timeout(9)
 def test_e(): ...
 """
@@ -52,7 +52,7 @@ def test_e(): ...
     assert {row for row, _ in list_rows(tmp_path, everyday=True)} == {"F3", "F4", "F5", "F6"}
 
 
-def test_files_that_a_row_names_have_a_test_of_it() -> None:
+def test_files_named_by_a_row_have_a_test_of_it() -> None:
     shows = {(row, test.split("::", 1)[0]) for row, test in list_rows(TESTS)}
     named = 0
     for rows, words in re.findall(r"^\| (F\d[^|]*) \| (.*) \|$", MATRIX, re.MULTILINE):
@@ -62,7 +62,7 @@ def test_files_that_a_row_names_have_a_test_of_it() -> None:
     assert named > 10
 
 
-def test_every_failpoint_is_in_some_test_of_crashes() -> None:
+def test_every_failpoint_is_in_a_crash_test() -> None:
     named = {
         node.id
         for node in ast.walk(ast.parse((Path(__file__).parent / "test_crashes.py").read_text(encoding="utf-8")))
@@ -73,8 +73,8 @@ def test_every_failpoint_is_in_some_test_of_crashes() -> None:
     assert {*WORKER_POINTS, *rest} == set(POINTS)
 
 
-def test_bounds_of_recovery_are_the_documents() -> None:
-    table = MATRIX.split("### How soon", 1)[1].split("Of other rows:", 1)[0]
+def test_recovery_bounds_equal_the_document() -> None:
+    table = MATRIX.split("### How soon", 1)[1].split("Other rows:", 1)[0]
     documented = {
         row: (float(target), float(bound))
         for rows, target, bound in re.findall(r"\((F\d[^)]*)\) \| (\d+) s \| (\d+) s \|", table)
@@ -83,11 +83,11 @@ def test_bounds_of_recovery_are_the_documents() -> None:
     assert documented == {row: (target, MARGIN * target) for row, target in RECOVERY_TARGETS.items()}
 
 
-def test_number_of_points_is_the_documents() -> None:
+def test_number_of_failpoints_equals_the_document() -> None:
     assert f"each of its {len(WORKER_POINTS)} failpoints" in MATRIX
 
 
-def test_fault_has_a_row_and_only_what_is_long_waits_for_the_long_form() -> None:
+def test_fault_needs_a_row_and_marks_long_stacks() -> None:
     with pytest.raises(ValueError, match="row"):
         fault()
 

@@ -1,4 +1,4 @@
-"""The message broker flushed, killed, frozen or cut off, and every message doubled, shuffled, stale or broken: nothing is lost."""
+"""The message broker loses, doubles or delays messages, is killed, frozen or disconnected: no work is lost."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.system.faults.site import Site
 from tests.system.faults.test_crashes import send_command
 from tests.system.faults.upstream import await_heartbeat, check_intake
 
-#: What a request may take while the message broker does not answer: half of them what is aimed at for 99 %, and 99 % what a
-#: slow machine needs.
+#: The longest requests while the message broker does not answer: half of them keep the target for 99 %, and 99 % keep
+#: what a slow machine needs.
 HALF_SECONDS, MOST_SECONDS = 0.5, 2.0
 
 
@@ -44,7 +44,7 @@ def check_executed(one: Case, exports: list[str]) -> None:
 
 
 def accepted_at_once(one: Case, count: int) -> list[str]:
-    """Return exports that were each accepted by the first request, without waiting for the message broker."""
+    """Return exports that were each accepted by the first request, without a wait for the message broker."""
     before = len(one.client.calls)
     exports = [one.accepted() for _ in range(count)]
     calls = one.client.calls[before:]
@@ -54,7 +54,7 @@ def accepted_at_once(one: Case, count: int) -> list[str]:
 
 
 def check_quick(one: Case, how: str, seconds: list[float]) -> None:
-    """Assert that requests took no longer than they may, and note how long they took."""
+    """Assert that requests kept their limits, and record their times."""
     half, most = share(seconds, 0.5), share(seconds, 0.99)
     one.note(f"{len(seconds)} requests {how}: p50 and p99 in seconds", f"{half:.3f} {most:.3f}")
     # Of one or two it would be the slower, perhaps the first request of an API that has just started.
@@ -82,17 +82,17 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
 
 
 @fault("F5", everyday=SERVED)
-def test_flushed_with_exports_queued(site: Site, case: OpenCase) -> None:
+def test_flushed_message_broker_loses_no_export(site: Site, case: OpenCase) -> None:
     check_flushed(site, case, 10)
 
 
 @fault("F5", everyday=(), long=SERVED)
-def test_flushed_with_a_hundred_queued(site: Site, case: OpenCase) -> None:
+def test_flushed_message_broker_loses_none_of_a_hundred_exports(site: Site, case: OpenCase) -> None:
     check_flushed(site, case, 100)
 
 
 def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callable[[], None], seconds: float) -> None:
-    """Accept before, while and after the message broker does not answer, for as long as it takes and at least `seconds`."""
+    """Send plans before, during and after an outage of the message broker of at least `seconds`."""
     with case() as one:
         site.start("worker", "intake")
         exports = accepted_at_once(one, 2)
@@ -103,7 +103,7 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
             while time.monotonic() - began < seconds:
                 one.client.inspect(exports[-1])
                 exports.append(one.accepted())
-                time.sleep(min(2.0, seconds / 4))  # it is the fault itself: it lasts
+                time.sleep(min(2.0, seconds / 4))  # the pause is the fault: the outage lasts
             meanwhile = [call for call in one.client.calls[before:] if call.method == "POST"]
             assert {call.status for call in meanwhile} == {202}
             check_quick(one, "without a message broker", [call.seconds for call in meanwhile])
@@ -116,35 +116,35 @@ def check_down(site: Site, case: OpenCase, down: Callable[[], None], up: Callabl
 
 
 @fault("F6", everyday=SERVED)
-def test_killed_and_started_again(site: Site, case: OpenCase) -> None:
+def test_killed_message_broker_loses_no_export(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.kill, server.start, 0)  # type: ignore[arg-type]
 
 
 @fault("F6", everyday=SERVED)
-def test_killed_with_a_command_in_the_intakes_hands_and_others_in_its_queue(site: Site, case: OpenCase) -> None:
-    """It is away as the command is done. Who has no answer sends its command again, as Redis may have lost it."""
+def test_message_broker_killed_while_the_intake_holds_a_command(site: Site, case: OpenCase) -> None:
+    """The message broker is away when the command is done; a sender without an answer repeats its command."""
     server = message_broker(site)
     with case() as one:
         site.start("worker")
         first = one.accepted()
         one.wait_until_finished(
             [first]
-        )  # so that the queues are there: one that is being made as it is killed is RabbitMQ's own trouble
+        )  # the queues must exist: a queue that RabbitMQ is declaring when killed is a known bug of RabbitMQ
         plans = [one.client.plan() for _ in range(3)]
         one.arm("intake", "intake.mid=sleep:2000")
         for plan in plans:
             send_command(one, plan)
-        site.wait_until(one.count_fired, 120, "no command was taken")
+        site.wait_until(one.count_fired, 120, "the intake took no command")
         server.kill()
-        time.sleep(4)  # it is the fault itself: it lasts longer than the command
+        time.sleep(4)  # the pause is the fault: it lasts longer than the command
         server.start()
         one.mark_repaired()
         for plan in plans:
             send_command(one, plan)
         site.wait_until(lambda: len(one.list_states()) == 1 + len(plans), 300, "a command was not accepted")
         one.wait_until_finished([first])
-        site.wait_until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command still lies there")
+        site.wait_until(lambda: site.waiting(queues.EXECUTE) == 0, 300, "a command is still queued")
         assert site["intake"].running
         assert site.deaths == []
         assert one.list_states() == ["executed"] * (1 + len(plans))
@@ -152,25 +152,25 @@ def test_killed_with_a_command_in_the_intakes_hands_and_others_in_its_queue(site
 
 
 @fault("F7", everyday=(RABBITMQ,), long=(REDIS,))
-def test_stopped_for_a_while(site: Site, case: OpenCase) -> None:
+def test_stopped_message_broker_loses_no_export(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.stop, server.start, 4)  # type: ignore[arg-type]
 
 
 @fault("F7", everyday=(), long=SERVED)
-def test_stopped_for_a_minute(site: Site, case: OpenCase) -> None:
+def test_message_broker_stopped_for_a_minute_loses_no_export(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.stop, server.start, 60)  # type: ignore[arg-type]
 
 
 @fault("F8", everyday=SERVED)
-def test_frozen_for_a_while(site: Site, case: OpenCase) -> None:
+def test_frozen_message_broker_loses_no_export(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.freeze, server.thaw, 4)
 
 
 @fault("F8", everyday=(), long=SERVED)
-def test_frozen_for_a_minute_and_a_half(site: Site, case: OpenCase) -> None:
+def test_message_broker_frozen_for_a_minute_and_a_half_loses_no_export(site: Site, case: OpenCase) -> None:
     server = message_broker(site)
     check_down(site, case, server.freeze, server.thaw, 90)
 
@@ -189,7 +189,7 @@ def refuse_connections(between: Proxy, server: Redis | RabbitMQ) -> None:
 
 
 def cut_at_each_acknowledgement(between: Proxy, server: Redis | RabbitMQ) -> None:
-    # What takes a message off kombu's list of those in hand, and what AMQP calls basic.ack.
+    # The commands that acknowledge: ZREM on kombu's set of unacknowledged messages, and AMQP's basic.ack.
     between.cuts_left, between.cut_on = 4, b"ZREM" if isinstance(server, Redis) else b"\x00\x3c\x00\x50"
 
 
@@ -208,7 +208,9 @@ def cut_in_mid_word(between: Proxy, server: Redis | RabbitMQ) -> None:
         cut_at_each_acknowledgement,
     ],
 )
-def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[Proxy, Redis | RabbitMQ], None]) -> None:
+def test_network_faults_lose_no_export(
+    site: Site, case: OpenCase, harm: Callable[[Proxy, Redis | RabbitMQ], None]
+) -> None:
     server = message_broker(site)
     port = server.port
     with proxy(port) as between, case() as one:
@@ -229,7 +231,7 @@ def test_network_between_us_and_it(site: Site, case: OpenCase, harm: Callable[[P
 
 @fault("F38", everyday=(REDIS,))
 @pytest.mark.parametrize("harm", ["memory", "demoted"])
-def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> None:
+def test_redis_refusing_writes_loses_no_export(site: Site, case: OpenCase, harm: str) -> None:
     server = message_broker(site)
     assert isinstance(server, Redis)
     files: list[int] = []
@@ -250,12 +252,12 @@ def test_redis_that_takes_no_writes(site: Site, case: OpenCase, harm: str) -> No
             client.replicaof("NO", "ONE")
 
         check_down(site, case, down, up, 6)
-    # Some twenty and what a reconnection needs; with what each connection that is refused half begun leaves open, a hundred.
+    # Some twenty and those of a reconnection; a leak of half-open connections would make it a hundred.
     assert files[0] < 50
 
 
 def all_tasks(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
-    """Return every message that could ever be about an export: its steps, and its streams."""
+    """Return every possible task message of an export: its steps and its streams."""
     steps = [
         (f"exports.{spec.name}", [export_id, unit])
         for spec in STEPS
@@ -266,9 +268,9 @@ def all_tasks(export_id: str, units: int) -> list[tuple[str, list[Any]]]:
 
 
 @fault("F14", "F15", "F32", everyday=(RABBITMQ,), long=SERVED)
-def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case: OpenCase) -> None:
+def test_repeated_shuffled_and_old_messages_change_nothing(site: Site, case: OpenCase) -> None:
     with case() as one:
-        for role in ("worker", "worker-2", "worker-3"):  # and with each a sweep
+        for role in ("worker", "worker-2", "worker-3"):  # each also sweeps
             site[role].start(lease_seconds="6")
         ended = one.accepted(one.client.plan(units=2))
         one.wait_until_finished([ended])
@@ -282,7 +284,7 @@ def test_every_message_five_times_in_any_order_and_of_long_ago(site: Site, case:
         sender.close()
         one.wait_until_finished(exports)
         site.wait_until(
-            lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "they still lie there"
+            lambda: site.waiting(queues.STEPS) == site.waiting(queues.DELIVERIES) == 0, 300, "messages are still queued"
         )
         assert one.list_states() == ["executed"] * 4
         assert one.partner_stub.count_repeats() == 0
@@ -295,7 +297,7 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "no JSON": (b"{", {}),
     "JSON of another kind": (b"7", {}),
     "no task": (b'[["exp_1", 1], {}, {}]', {"headers": {}}),
-    "a task that nobody knows": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.of_tomorrow"}}),
+    "an unknown task": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.of_tomorrow"}}),
     "no id": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": "exports.record_packages"}}),
     "headers of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": {"task": 7, "id": "7"}}),
     "a pause of another kind": (b'[["exp_1", 1], {}, {}]', {"headers": HEADERS | {"eta": "soon"}}),
@@ -313,18 +315,18 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "another encoding": (b"\xff\xfe\x00", {"content_encoding": "utf-16"}),
     "five megabytes": (b'[["' + b"x" * 5_000_000 + b'", 1], {}, {}]', {}),
 }
-#: What any client of Redis may push into a list.
+#: Bytes that any client of Redis may push into a list.
 FOREIGN: Final = (b"\xff\xfe", b"{", b"7", b'[["exp_1", 1], {}, {}]', b'{"body": "", "headers": {}, "properties": {}}')
-#: Those that look like a task message: they are taken, and wake nothing.
+#: Messages that look like a task message: workers accept them, but they start nothing.
 IN_FORM = {"links of another kind", "too few arguments", "arguments of another kind", "five megabytes"}
 
 
 @fault("F16", everyday=(REDIS, RABBITMQ))
-def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, case: OpenCase) -> None:
+def test_malformed_messages_are_dropped(site: Site, case: OpenCase) -> None:
     with case() as one:
         site.start("worker")
         exports = [one.accepted()]
-        one.wait_until_finished(exports)  # so that its queues are there: RabbitMQ drops what is for a queue that is not
+        one.wait_until_finished(exports)  # its queues must exist: RabbitMQ drops messages for a missing queue
         with Connection(site.stack.broker_url) as connection:
             producer = Producer(connection)
             message_properties: dict[str, Any] = {
@@ -339,10 +341,16 @@ def test_messages_that_are_none_are_dropped_and_the_worker_lives(site: Site, cas
                 connection.default_channel.client.lpush(queues.STEPS, item)
         exports.append(one.accepted())
         one.wait_until_finished(exports)
-        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message still lies there")
+        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message is still queued")
         dropped = len(BROKEN) - len(IN_FORM)
-        site.wait_until(lambda: site["worker"].count('"message_dropped"') == dropped, 60, "each is told once")
-        site.wait_until(lambda: site["worker"].count('"message_unreadable"') == len(foreign), 60, "each is told once")
+        site.wait_until(
+            lambda: site["worker"].count('"message_dropped"') == dropped, 60, "a dropped message is not in the log"
+        )
+        site.wait_until(
+            lambda: site["worker"].count('"message_unreadable"') == len(foreign),
+            60,
+            "a dropped message is not in the log",
+        )
         assert site["worker"].running
         assert site.deaths == []
         assert one.list_states() == ["executed"] * 2

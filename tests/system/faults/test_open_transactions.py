@@ -1,4 +1,4 @@
-"""What a message tells of its sender is so: by webhook and by queue, of its own thread, and of nobody else's."""
+"""The header with the sender's open transactions is right, by webhook and by queue, for its own thread only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
 
 @pytest.fixture(autouse=True)
 def report_transactions() -> Iterator[None]:
-    """Have this process tell it."""
+    """Make this process send the header."""
     end = open_transactions.start_reporting()
     yield
     end()
 
 
 def post_webhook(to: PartnerStub) -> int | None:
-    """Return what a webhook told that was sent by this thread now."""
+    """Return the number in a webhook that this thread sends now."""
     body = json.dumps({"subject": "exp_1"}).encode()
     with open_http_session(private=True, seconds=10) as poster:
         poster.post(to.address("br_1"), body, {"webhook-id": "msg_1"})
@@ -35,11 +35,11 @@ def post_webhook(to: PartnerStub) -> int | None:
 
 
 def publish_message(**headers: str) -> Any:
-    """Return what a message in a queue told that was sent by this thread now."""
-    with Connection("memory://telltale") as connection:
-        queue = Queue("told")(connection.default_channel)
+    """Return the number in a queue message that this thread sends now."""
+    with Connection("memory://open-transactions") as connection:
+        queue = Queue("counts")(connection.default_channel)
         queue.declare()
-        Producer(connection).publish({}, routing_key="told", headers=headers)
+        Producer(connection).publish({}, routing_key="counts", headers=headers)
         message = queue.get(no_ack=True)
         assert message is not None
         return open_transactions.read_count(message.headers)
@@ -54,7 +54,7 @@ def opened(database_url: str) -> Iterator[Database]:
 
 
 @pytest.mark.parametrize("how", ["read", "write"])
-def test_message_states_what_its_sender_has_open(opened: Database, how: str) -> None:
+def test_message_states_the_open_transactions_of_its_sender(opened: Database, how: str) -> None:
     begun: Callable[[], Any] = getattr(opened, how)
     with start_partner_stub() as kept, ThreadPoolExecutor(1) as another:
         assert (post_webhook(kept), publish_message()) == (0, 0)
@@ -68,8 +68,8 @@ def test_message_states_what_its_sender_has_open(opened: Database, how: str) -> 
         assert (post_webhook(kept), publish_message()) == (0, 0)
 
 
-def test_transaction_that_was_refused_is_not_reported_forever(sqlite_url: str) -> None:
-    """SQLite says no to a second writer as it begins."""
+def test_refused_transaction_is_not_reported_afterwards(sqlite_url: str) -> None:
+    """SQLite refuses a second writer at its start."""
     first, second = (Database(sqlite_url, timeout_seconds=0.1) for _ in range(2))
 
     def write(database: Database) -> None:
@@ -85,9 +85,9 @@ def test_transaction_that_was_refused_is_not_reported_forever(sqlite_url: str) -
     second.dispose()
 
 
-def test_task_messages_tell_nothing() -> None:
+def test_task_messages_have_no_count() -> None:
     assert publish_message(task="exports.deliver") is None
 
 
-def test_a_sender_without_a_count_is_not_taken_for_one_with_none_open() -> None:
+def test_missing_count_is_none() -> None:
     assert open_transactions.read_count({}) is None

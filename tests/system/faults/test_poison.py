@@ -1,4 +1,4 @@
-"""Poison plans in earnest: workers of their own, killed, hanging and started again, while sound plans go on beside them."""
+"""Poison plans with real workers that are killed, hang and restart, while other plans are executed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.system.faults.matrix import mark_own_stack
 TRIES: Final = 5
 SECONDS: Final = 400.0
 
-#: Crashes are noticed sooner here than in earnest, and the pauses between tries are short.
+#: Crashes are noticed sooner than in production, and the pauses between attempts are short.
 FAST_SETTINGS: Final = {
     "EXPORTS_LEASE_SECONDS": "6",
     "EXPORTS_STALLED_SECONDS": "2",
@@ -52,7 +52,7 @@ DIED: Final = (
     "render_documents was started {} times, and its worker died each time without recording a reason: it was killed,"
     " crashed, or ran out of memory or time; see the workers' logs of that time"
 )
-#: The poison, and what is said of it when it is set aside.
+#: The poison, and the reason in the quarantine.
 REASONS: Final = {
     poisoned_engine.CRASHES: "the PDF engine died of SIGSEGV at commercial_customs_invoice.typ",
     poisoned_engine.LOOPS: "the PDF engine used more than 2 s of processor time and was stopped at commercial_customs_invoice.typ",
@@ -66,7 +66,7 @@ CALLER: Final = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execut
 
 @pytest.fixture
 def runtime(stack: Stack) -> Iterator[Runtime]:
-    """What the service has open, furnished with an account and its partners."""
+    """The service's runtime, with an account and its partners."""
     runtime = open_runtime(stack.settings)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
     for partner_id, kind in ((factories.BROKER, "customs_broker"), (factories.WAREHOUSE, "warehouse")):
@@ -80,7 +80,7 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
 
 
 def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) -> list[Program]:
-    """Return the processes that work: two workers, or the embedded service."""
+    """Return the programs that run steps: two workers, or the embedded service."""
     environment = {**stack.environment, **FAST_SETTINGS, **settings}
     if stack.embedded:
         module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
@@ -94,7 +94,7 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
 
 @contextmanager
 def supervise(programs: Sequence[Program]) -> Iterator[list[int]]:
-    """Run the programs, and start again what ends; gives how each ended."""
+    """Run the programs and restart those that end; yield the list of their exit statuses."""
     ended: list[int] = []
     over = threading.Event()
 
@@ -119,7 +119,7 @@ def supervise(programs: Sequence[Program]) -> Iterator[list[int]]:
 
 
 def submit_plan(runtime: Runtime, name: str) -> str:
-    """Have a plan accepted that is known by its name, which its invoice number begins with; return the export's id."""
+    """Send a plan named by the prefix of its invoice number; return the export's id."""
     plan = factories.plan(batch=f"batch_{name}", invoice=name)
     body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
     return accept_plan(
@@ -128,7 +128,7 @@ def submit_plan(runtime: Runtime, name: str) -> str:
 
 
 def publish_export(stack: Stack, export_id: str) -> None:
-    """Have the workers woken for a new export, as the API does; the embedded one has no message broker that others reach."""
+    """Publish a new export's tasks as the API does; other processes cannot reach the embedded message broker."""
     if not stack.embedded:
         sent = "import sys; from pipeline.workflow import dispatch; dispatch.publish_export(sys.argv[1], 1)"
         subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
@@ -151,20 +151,20 @@ def are_at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     [pytest.param("sqlite-memory", marks=pytest.mark.long), pytest.param("postgres-redis", marks=SERVERS)],
     indirect=True,
 )
-def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
+def test_poison_is_quarantined_after_five_attempts_and_others_complete(
     stack: Stack, runtime: Runtime, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     programs = workers(stack, tmp_path, takes_poison=True)
     with supervise(programs) as ended:
-        # One embedded worker, and all of it starts again at each death: two kinds are enough of a load.
+        # The embedded service has one worker, and every death restarts all of it: two kinds are enough load.
         kinds = (poison.RAISES, poison.DIES) if stack.embedded else (*REASONS,)
         poisoned = {submit_plan(runtime, name): REASONS[name] for name in kinds}
         sound = [submit_plan(runtime, f"A{number}") for number in range(3)]
         (dies,) = [each for each, reason in poisoned.items() if reason == REASONS[poison.DIES]]
-        poll(lambda: are_at_rest(runtime, [dies]), SECONDS, "it was not set aside")
+        poll(lambda: are_at_rest(runtime, [dies]), SECONDS, "the plan was not quarantined")
         following = submit_plan(runtime, "A9")
         publish_export(stack, following)
-        poll(lambda: are_at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "they did not come to rest")
+        poll(lambda: are_at_rest(runtime, [*poisoned, *sound, following]), SECONDS, "exports are still pending")
 
     views = {each: read_export(runtime, each) for each in [*poisoned, *sound, following]}
     for export_id, reason in poisoned.items():
@@ -174,7 +174,7 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         assert [event.data["attempts"] for event in view.events if event.type == "EXPORT_FAILED"] == [TRIES]
         assert view.artifacts == []
     assert {views[each].state for each in [*sound, following]} == {"executed"}
-    if not stack.embedded:  # with another worker beside the one that breaks, nobody waits until the poison is gone
+    if not stack.embedded:  # a second worker executes the others meanwhile
         ends = {each: view.events[-1].at for each, view in views.items()}
         assert max(ends[each] for each in sound) < max(ends[each] for each in poisoned)
     set_aside = views[dies].events[-1].at
@@ -188,10 +188,10 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
         aside = workflow_queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
-    with supervise(workers(stack, tmp_path, takes_poison=False)):  # the cause is mended
+    with supervise(workers(stack, tmp_path, takes_poison=False)):  # the cause is repaired
         for export_id in poisoned:
             retry_export(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
-        poll(lambda: are_at_rest(runtime, [*poisoned]), SECONDS, "they did not go on")
+        poll(lambda: are_at_rest(runtime, [*poisoned]), SECONDS, "the retried exports did not complete")
     for export_id in poisoned:
         view = read_export(runtime, export_id)
         assert (view.state, view.quarantined, len(view.artifacts)) == (
@@ -205,16 +205,14 @@ def test_poison_is_set_aside_after_five_tries_and_sound_plans_go_on(
 @mark_own_stack("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stack", ["sqlite-memory"], indirect=True)
-def test_worker_that_hangs_ends_itself_and_what_it_hung_on_is_set_aside(
-    stack: Stack, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_hanging_worker_ends_itself_and_its_plan_is_quarantined(stack: Stack, runtime: Runtime, tmp_path: Path) -> None:
     haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "3", "EXPORTS_LEASE_SECONDS": "3"}
     programs = workers(stack, tmp_path, takes_poison=True, **haste)
     with supervise(programs) as ended:
         export_id, sound = submit_plan(runtime, poison.HANGS), submit_plan(runtime, "A1")
-        poll(lambda: are_at_rest(runtime, [export_id, sound]), SECONDS, "they did not come to rest")
+        poll(lambda: are_at_rest(runtime, [export_id, sound]), SECONDS, "exports are still pending")
     view = read_export(runtime, export_id)
     assert (view.quarantined, view.failure) == (True, f"render_documents: {DIED.format(3)}")
     assert read_export(runtime, sound).state == "executed"
     assert ended == [-signal.SIGALRM] * 3
-    assert "poisoned_engine.py" in programs[0].log(), "it says where it hung"
+    assert "poisoned_engine.py" in programs[0].log(), "the log does not show where the worker hung"

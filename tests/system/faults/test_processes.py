@@ -1,4 +1,4 @@
-"""What is left of a program is found: a child that outlives it, and a dead one that it does not bury."""
+"""Leftovers of a program are found: a child that outlives it, and a zombie that it does not wait for."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from tests.support.servers import poll
 from tests.system.faults import processes
 
-#: Each says which child it has, and ends when it is told to.
+#: Each prints the id of its child, and ends on command.
 LEAVES_A_CHILD = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=0)
 print(child.pid, flush=True)
 """
-BURIES_NOBODY = """
+LEAVES_A_ZOMBIE = """
 import os
 if not (child := os.fork()):
     os._exit(0)
@@ -24,7 +24,7 @@ os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 print(child, flush=True)
 input()
 os.waitpid(child, 0)
-print("buried", flush=True)
+print("reaped", flush=True)
 input()
 """
 
@@ -44,24 +44,24 @@ def start_program(program: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is given the time to end."""
+    """Give processes no time to end."""
     monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.2)
 
 
-def test_dead_child_that_nobody_buries_is_left() -> None:
-    parent, child = start_program(BURIES_NOBODY)
+def test_zombie_is_left_over() -> None:
+    parent, child = start_program(LEAVES_A_ZOMBIE)
     with parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
         living = {parent.pid}
-        assert processes.find_left((), living) == [f"{child} is dead, and {parent.pid} does not bury it"]
+        assert processes.find_left((), living) == [f"{child} is a zombie; {parent.pid} does not wait for it"]
         parent.stdin.write("\n")
         parent.stdin.flush()
-        assert parent.stdout.readline() == "buried\n"
+        assert parent.stdout.readline() == "reaped\n"
         assert processes.find_left((), living) == []
 
 
-def test_child_that_outlives_its_program_is_left() -> None:
+def test_child_that_outlives_its_program_is_left_over() -> None:
     parent, child = start_program(LEAVES_A_CHILD)
     with parent:
         assert parent.wait(30) == 0
@@ -69,4 +69,4 @@ def test_child_that_outlives_its_program_is_left() -> None:
         assert found.startswith(f"{child} ")
         assert parent.stdin is not None
         parent.stdin.close()
-        poll(lambda: processes.find_left({parent.pid}, ()) == [], 30, "it is still said to be left")
+        poll(lambda: processes.find_left({parent.pid}, ()) == [], 30, "the child is still reported")

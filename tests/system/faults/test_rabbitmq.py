@@ -1,4 +1,4 @@
-"""What RabbitMQ alone does to messages: it takes a consumer away, gives a message up, and ends with confirmations under way."""
+"""Faults that only RabbitMQ has: it cancels a consumer, drops a message, and ends while it confirms."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.system.faults.site import PARTNERS, Site
 from tests.system.faults.test_limits import END_SECONDS
 from tests.system.faults.upstream import check_intake
 
-#: RabbitMQ gives a message up that came back more often; where nobody says otherwise it is twenty times.
+#: RabbitMQ drops a message that was returned more often; its default is twenty times.
 DELIVERY_LIMIT = 20
-#: How long a consumer may hold a message without a word. RabbitMQ looks once in `channel_tick_interval`.
+#: The time that a consumer may hold a message unacknowledged. RabbitMQ checks once per `channel_tick_interval`.
 CONSUMER_SECONDS = 1.5
-#: No lease runs out because the machine is busy.
+#: No lease expires because the machine is busy.
 LONG_LEASE = {"lease_seconds": "20"}
 
 
@@ -34,15 +34,15 @@ def rabbitmq(site: Site) -> RabbitMQ:
 
 
 def queue_tasks(one: Case, count: int) -> list[str]:
-    """Have plans accepted until so many task messages wait for a worker; the first may be lost on a connection of before."""
+    """Send plans until that many task messages wait for a worker; an old connection may lose the first."""
     exports: list[str] = []
 
     def wait() -> bool:
-        with suppress(httpx.HTTPStatusError):  # there is no such queue yet
+        with suppress(httpx.HTTPStatusError):  # the queue does not exist yet
             return one.site.waiting(queues.STEPS) >= count
         return False
 
-    # What lies there of tests before is worth nothing.
+    # Delete the messages of earlier tests.
     with Connection(one.site.stack.broker_url) as connection, suppress(NotFound):
         connection.default_channel.queue_purge(queues.STEPS)
     while len(exports) < count or not wait():
@@ -50,13 +50,13 @@ def queue_tasks(one: Case, count: int) -> list[str]:
         assert len(exports) < 10 * count, "the task messages are not published"
         if len(exports) >= count:
             with suppress(TimeoutError):
-                poll(wait, 5, "not yet")
+                poll(wait, 5, "too few task messages are queued")
     return exports
 
 
 @fault("F37", everyday=(RABBITMQ,))
-def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, case: OpenCase) -> None:
-    """Somebody takes each task message and gives it back until it is dropped, as workers do that die with it in their hands."""
+def test_task_messages_dropped_by_rabbitmq_are_published_again(site: Site, case: OpenCase) -> None:
+    """A consumer takes and returns each task message until it is dropped, like workers that die with it."""
     with case() as one:
         exports = queue_tasks(one, 3)
         returned = 0
@@ -65,9 +65,9 @@ def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, ca
             while (message := channel.basic_get(queues.STEPS)) is not None:
                 channel.basic_reject(message.delivery_tag, requeue=True)
                 returned += 1
-                assert returned <= 10 * len(exports) * DELIVERY_LIMIT, "it is never given up"
+                assert returned <= 10 * len(exports) * DELIVERY_LIMIT, "RabbitMQ never drops it"
         assert returned >= 3 * DELIVERY_LIMIT
-        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "they are still there")
+        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "messages are still queued")
         site.start("worker")
         one.wait_until_finished(exports)
         assert one.list_states() == ["executed"] * len(exports)
@@ -75,8 +75,8 @@ def test_task_messages_that_rabbitmq_gives_up_are_published_again(site: Site, ca
 
 
 @fault("F37", everyday=(RABBITMQ,))
-def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase) -> None:
-    """A message waits, unacknowledged, behind a step that takes longer than RabbitMQ lets a consumer hold one."""
+def test_worker_continues_after_a_cancelled_consumer(site: Site, case: OpenCase) -> None:
+    """A message waits, unacknowledged, behind a step that takes longer than RabbitMQ's consumer timeout."""
     server = rabbitmq(site)
     control(server, "eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
     try:
@@ -85,7 +85,7 @@ def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase)
             one.arm("worker", "render_documents.before=sleep:8000", **LONG_LEASE)
             exports = [one.accepted() for _ in range(4)]
             one.wait_until_finished(exports)
-            assert count_timeouts(server) > before, "no consumer was taken away"
+            assert count_timeouts(server) > before, "no consumer was cancelled"
             assert "render_documents.before" in one.count_fired()
             assert one.list_states() == ["executed"] * len(exports)
             more = one.accepted()
@@ -96,14 +96,14 @@ def test_worker_whose_consumer_is_taken_away_goes_on(site: Site, case: OpenCase)
 
 
 def count_timeouts(server: RabbitMQ) -> int:
-    """Return how often a consumer was taken away, by RabbitMQ's own log."""
+    """Return the number of cancelled consumers in RabbitMQ's log."""
     logs = (server.folder / "logs").glob("*.log")
     return sum(log.read_text(errors="replace").count("has timed out waiting") for log in logs)
 
 
 @fault("F25", everyday=(RABBITMQ,))
-def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site, case: OpenCase) -> None:
-    """Its alarm is on: what is queued is given out, and whoever publishes is not heard."""
+def test_worker_continues_and_stops_during_a_rabbitmq_alarm(site: Site, case: OpenCase) -> None:
+    """RabbitMQ's alarm is on: it delivers queued messages, but does not read what publishers send."""
     server = rabbitmq(site)
     with case() as one:
         site.start("intake")
@@ -114,7 +114,7 @@ def test_worker_goes_on_and_ends_in_time_while_rabbitmq_reads_no_more(site: Site
             site.wait_until(
                 lambda: one.list_event_types().count("TREATMENT_ATTACHED") == len(exports),
                 120,
-                "it waits for the alarm to end",
+                "the worker waits for the end of the alarm",
             )
             ended = site["worker"].end_with(SIGTERM, END_SECONDS)
             assert ended == 0, site.logs_end()
@@ -136,7 +136,7 @@ def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> No
         for _ in range(kills):
             newest = [one.accepted(one.client.plan(lines=2, packages=packages)) for _ in range(3)]
             exports += newest
-            # In the middle of it: some messages are confirmed, and some are on their way.
+            # In the middle of it: some messages are confirmed, others are in flight.
             site.wait_until(lambda these=newest: "delivered" in deliveries(one, these), 300, "nothing was delivered")  # type: ignore[misc]
             rabbitmq(site).kill()
             rabbitmq(site).start()
@@ -151,11 +151,11 @@ def deliveries(one: Case, exports: Collection[str]) -> set[str]:
 
 
 @fault("F39", everyday=(RABBITMQ,))
-def test_killed_while_it_confirms(site: Site, case: OpenCase) -> None:
-    """Whatever it confirmed lies in a queue afterwards, and what it did not confirm was sent again."""
+def test_rabbitmq_killed_while_it_confirms_loses_nothing(site: Site, case: OpenCase) -> None:
+    """Confirmed messages are in a queue afterwards; unconfirmed ones were sent again."""
     check_confirmed(site, case, kills=2, packages=6)
 
 
 @fault("F39", everyday=(), long=(RABBITMQ,))
-def test_killed_ten_times_while_it_confirms(site: Site, case: OpenCase) -> None:
+def test_rabbitmq_killed_ten_times_while_it_confirms_loses_nothing(site: Site, case: OpenCase) -> None:
     check_confirmed(site, case, kills=10, packages=20)

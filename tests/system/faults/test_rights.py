@@ -1,4 +1,4 @@
-"""A user of the message broker with the rights of docs/security.md and no others: all is done, and nothing else can be."""
+"""A message broker user with the rights of docs/security.md: the service works, and everything else is denied."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_user_url(site: Site, password: str) -> str:
 
 
 def make_user(site: Site) -> str:
-    """Make the user that the document describes, and return the message broker's address for it."""
+    """Create the documented user; return the message broker's address for it."""
     password = secrets.token_hex(16)
     if isinstance(site.message_broker, Redis):
         (line,) = re.findall(r"^ACL SETUSER exports .*$", DOCUMENT, re.MULTILINE)
@@ -52,7 +52,7 @@ def make_user(site: Site) -> str:
 
 
 def send_command(one: Case, url: str) -> None:
-    """Have a plan executed by queue, and see the answer."""
+    """Send a plan by queue, and wait for the answer."""
     plan = one.client.plan()
     body = {"accountId": one.client.account, "batchId": plan["batchId"], "idempotencyKey": "command-1", "plan": plan}
     replies = Queue(REPLIES, queue_arguments=queues.queue_arguments(one.site.stack.settings))
@@ -70,12 +70,12 @@ def send_command(one: Case, url: str) -> None:
             correlation_id="c-1",
             serializer="json",
         )
-        poll(lambda: bound.get(no_ack=True) is not None, 60, f"no answer came\n{one.site.logs_end()}")
+        poll(lambda: bound.get(no_ack=True) is not None, 60, f"there was no answer\n{one.site.logs_end()}")
 
 
 @SERVERS
 @pytest.mark.parametrize("own_site", SERVED, indirect=True)
-def test_service_needs_no_more_rights_than_the_document_says(own_site: Site, tmp_path: Path) -> None:
+def test_documented_rights_are_sufficient_and_minimal(own_site: Site, tmp_path: Path) -> None:
     url = make_user(own_site)
     own_site.environment = {**own_site.environment, "EXPORTS_BROKER_URL": url}
     with open_case(own_site, tmp_path, by_queue=tuple(str(partner["id"]) for partner in PARTNERS)) as one:

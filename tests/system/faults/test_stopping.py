@@ -1,4 +1,4 @@
-"""Every process of ours ends soon after it is told to, with nothing to do as in the middle of something that does not end."""
+"""Every process of the service ends soon after SIGTERM, idle or in the middle of work that does not end."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from tests.system.faults.test_poison import are_at_rest, runtime, submit_plan
 
 __all__ = ["runtime"]
 
-#: What docs/deployment.md says: one message to each partner at hand; requests and task messages; the embedded service; one
-#: command, and where the database does not answer so long.
+#: The limits of docs/deployment.md: one message to each partner in progress; requests and task messages; the embedded
+#: service; one command, and a database that does not answer.
 TRY_SECONDS: Final = float(FAST_SETTINGS["EXPORTS_DELIVERY_TIMEOUT_SECONDS"])
 WEB_SECONDS: Final = 5.0 + 6.0
 SERVE_SECONDS: Final = 3.0
 INTAKE_SECONDS: Final = 3 * float(FAST_SETTINGS["EXPORTS_DATABASE_TIMEOUT_SECONDS"])
-#: What fails is tried again within half a second here, and its lease runs on until then.
+#: A failure is retried within half a second here; its lease lasts until then.
 NEXT_TRY: Final = timedelta(seconds=5)
-#: No lease runs out because the machine is busy, or because somebody has ended who should have let go of it.
+#: No lease expires on a busy machine, or hides a holder that ended without releasing it.
 LONG_LEASE: Final = {"lease_seconds": "120"}
-#: Of which the loop's share is a quarter of a second; the rest is what a busy machine takes to let go of everything.
+#: The loop takes a quarter of a second of it; a busy machine needs the rest to release everything.
 BOUND_SECONDS: Final = 8.0
 
 
 def is_consumed(stack: Stack) -> bool:
-    """Whether the intake has come as far as its queue; Redis does not say."""
+    """Return whether the intake consumes its queue; Redis does not show it."""
     if stack.settings.message_broker == "redis":
         return True
     with Connection(stack.broker_url) as connection:
@@ -66,7 +66,7 @@ def is_consumed(stack: Stack) -> bool:
     [pytest.param("postgres-redis", marks=SERVERS), pytest.param("postgres-rabbitmq", marks=SERVERS)],
     indirect=True,
 )
-def test_processes_end_on_request_though_they_are_idle(stack: Stack, runtime: Runtime, tmp_path: Path) -> None:
+def test_idle_processes_stop(stack: Stack, runtime: Runtime, tmp_path: Path) -> None:
     commands = read_procfile()
     programs = [
         Program(name, commands[name], stack.environment, tmp_path)
@@ -76,7 +76,7 @@ def test_processes_end_on_request_though_they_are_idle(stack: Stack, runtime: Ru
         program.start()
     try:
         export_id = submit_plan(runtime, "A1")
-        poll(lambda: are_at_rest(runtime, [export_id]) and is_consumed(stack), 90, "they did not begin to work")
+        poll(lambda: are_at_rest(runtime, [export_id]) and is_consumed(stack), 90, "the processes did not start work")
         began = time.monotonic()
         for program in programs:
             program.running().send_signal(signal.SIGTERM)
@@ -92,9 +92,9 @@ def test_processes_end_on_request_though_they_are_idle(stack: Stack, runtime: Ru
 
 
 def list_held(one: Case) -> list[str]:
-    """Return the steps and deliveries that somebody has not let go of, other than what failed and waits for its next try."""
+    """Return the steps and deliveries that are still held, without failed ones that wait for a retry."""
     tables = one.snapshot().tables
-    # Another process makes the other steps, and goes on.
+    # Another process runs the other steps, and continues.
     notifying = [row for row in tables["steps"] if row["name"] in NOTIFY_STEPS]
     later = datetime.now(UTC) + NEXT_TRY
     return [
@@ -105,15 +105,15 @@ def list_held(one: Case) -> list[str]:
 
 
 @fault("F35", everyday=SERVED)
-def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: OpenCase) -> None:
-    """It waits for one try, and lets go of all that it holds."""
+def test_deliveries_process_stops_while_partners_hang(site: Site, case: OpenCase) -> None:
+    """It waits for one attempt, and releases everything that it holds."""
     with case() as one:
         one.partner_stub.hold_seconds = 600
         site["steps"].start(**LONG_LEASE)
         site["deliveries"].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
         site.wait_until(
-            lambda: len({row["partner_id"] for row in list_under_way(one)}) >= 2, 300, "nobody is waited for"
+            lambda: len({row["partner_id"] for row in list_under_way(one)}) >= 2, 300, "no partner is being waited for"
         )
         assert site["deliveries"].end_with(SIGTERM, TRY_SECONDS + BOUND_SECONDS * measure_load()) == 0
         assert list_held(one) == []
@@ -126,21 +126,21 @@ def test_process_for_deliveries_ends_though_its_partners_hang(site: Site, case: 
 
 
 def list_under_way(one: Case) -> list[Row]:
-    """Return the deliveries that are under way."""
+    """Return the deliveries in progress."""
     return [row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None]
 
 
 @fault("F35", everyday=(REDIS,), long=SERVED)
-def test_process_for_deliveries_stopped_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
+def test_deliveries_process_stopped_between_messages_sends_none_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.partner_stub.hold_seconds = 0.7
         site["steps"].start(**LONG_LEASE)
         site["deliveries"].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(packages=6)) for _ in range(2)]
-        site.wait_until(lambda: len(one.partner_stub.receipts) >= 3, 300, "nothing was sent")
+        site.wait_until(lambda: len(one.partner_stub.receipts) >= 3, 300, "no message was sent")
         assert site["deliveries"].end_with(SIGTERM, TRY_SECONDS + BOUND_SECONDS * measure_load()) == 0
         assert list_held(one) == []
-        assert one.list_unfinished(), "there was nothing left to send"
+        assert one.list_unfinished(), "no message was left to send"
         one.partner_stub.hold_seconds = 0
         site["deliveries"].start(**LONG_LEASE)
         one.wait_until_finished(exports)
@@ -151,12 +151,12 @@ def test_process_for_deliveries_stopped_between_messages_sends_none_twice(site: 
 
 @fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("ends", [True, False], ids=["slow request", "request without an end"])
-def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
+def test_api_stops_during_a_request_and_unsent_task_messages(
     site: Site,
     case: OpenCase,
     ends: bool,  # noqa: FBT001
 ) -> None:
-    """Between it and the message broker is a black hole; a request that does not end is told to ask again."""
+    """The message broker is a black hole; a request that does not end gets 503."""
     port = message_broker(site).port
     with proxy(port) as between, case() as one, ThreadPoolExecutor(1) as caller:
         opened = one.marks / "open"
@@ -169,11 +169,11 @@ def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
         between.blackhole = True
         plan = one.client.plan()
         asked = caller.submit(one.client.execute, plan)
-        site.wait_until(one.count_fired, 60, "the request is not under way")
+        site.wait_until(one.count_fired, 60, "the request is not in progress")
         exports = [one.accepted() for _ in range(3)]
         if ends:
             threading.Timer(1.0, opened.touch).start()
-        # Once all is done, uvicorn ends itself by the signal that it was told to end with.
+        # After a clean shutdown uvicorn raises the signal that stopped it.
         assert site["web"].end_with(SIGTERM, WEB_SECONDS + BOUND_SECONDS * measure_load()) == -SIGTERM
         answer = asked.result(60)
         assert answer is not None
@@ -189,18 +189,18 @@ def test_api_ends_with_a_request_under_way_and_task_messages_that_nobody_takes(
 
 @fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("point", ["intake.before", "intake.mid"])
-def test_intake_ends_after_the_command_in_its_hands(site: Site, case: OpenCase, point: str) -> None:
+def test_intake_stops_after_its_current_command(site: Site, case: OpenCase, point: str) -> None:
     with case() as one:
         one.arm("intake", f"{point}=sleep:2000")
         send_command(one)
-        site.wait_until(one.count_fired, 300, "it was not taken")
+        site.wait_until(one.count_fired, 300, "the intake did not take the command")
         assert site["intake"].end_with(SIGTERM, 2.0 + BOUND_SECONDS * measure_load()) == 0
         check_commands_done_once(site, one, 1)
 
 
 @fault("F35", everyday=(RABBITMQ,), long=SERVED)
 @pytest.mark.parametrize("harm", ["refuse", "blackhole"])
-def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site, case: OpenCase, harm: str) -> None:
+def test_intake_releases_a_command_if_the_database_is_down(site: Site, case: OpenCase, harm: str) -> None:
     port = postgres(site).port
     with proxy(port) as between, case() as one:
         opened = one.marks / "open"
@@ -211,16 +211,17 @@ def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site,
         )
         opened.touch()
         send_command(one)
-        site.wait_until(lambda: len(one.list_states()) == 1, 300, "the first was not accepted")
+        site.wait_until(lambda: len(one.list_states()) == 1, 300, "the first command was not accepted")
         opened.unlink()
         send_command(one)
-        # It holds the command before the database goes: what it notes between two commands would wait as well.
-        site.wait_until(lambda: one.count_fired() == {"intake.before": 2}, 300, "it was not taken")
+        # The intake holds the command before the database goes; else its own bookkeeping between two commands would
+        # wait too.
+        site.wait_until(lambda: one.count_fired() == {"intake.before": 2}, 300, "the intake did not take the command")
         between.blackhole, between.refuse = harm == "blackhole", harm == "refuse"
         if between.refuse:
             between.reset_all()
         opened.touch()
-        time.sleep(1)  # it is the fault itself: it waits for the database
+        time.sleep(1)  # the pause is the fault: the intake waits for the database
         ended = site["intake"].end_with(SIGTERM, INTAKE_SECONDS + BOUND_SECONDS * measure_load())
         assert ended == (0 if harm == "refuse" else -SIGALRM)
         assert len(one.list_states()) == 1
@@ -229,25 +230,25 @@ def test_intake_gives_back_a_command_that_the_database_does_not_take(site: Site,
 
 
 def check_commands_done_once(site: Site, one: Case, count: int) -> None:
-    """Assert that one export came of each command, whoever took it."""
+    """Assert that each command became one export, whichever intake took it."""
     site["intake"].start()
     site.start("worker")
     site.wait_until(
         lambda: len(one.list_states()) == count and not one.list_unfinished(), 300, "a command was not executed"
     )
-    site.wait_until(lambda: site.waiting(EXECUTE) == 0, 300, "a command still lies there")
+    site.wait_until(lambda: site.waiting(EXECUTE) == 0, 300, "a command is still queued")
     assert one.list_states() == ["executed"] * count
     one.check()
 
 
 @fault("F35", everyday=(EMBEDDED,))
-def test_embedded_service_ends_in_the_middle_of_a_step(site: Site, case: OpenCase) -> None:
+def test_embedded_service_stops_during_a_step(site: Site, case: OpenCase) -> None:
     with case() as one:
         opened = one.marks / "open"
         one.arm("serve", f"render_documents.before=barrier:{opened}")
-        site.wait_until(site.answers, 120, "it did not start")
+        site.wait_until(site.answers, 120, "the service did not start")
         export_id = one.accepted()
-        site.wait_until(one.count_fired, 300, "the step was not begun")
+        site.wait_until(one.count_fired, 300, "the step did not begin")
         assert site["serve"].end_with(SIGTERM, SERVE_SECONDS + BOUND_SECONDS * measure_load()) == 0
         site["serve"].start()
         one.wait_until_finished([export_id])

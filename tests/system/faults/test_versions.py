@@ -1,4 +1,4 @@
-"""An older and a newer version side by side, as in every upgrade: each does what it knows, and leaves the other what it does not."""
+"""An older and a newer version side by side, as in every upgrade: each runs only the steps that it knows."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.system.faults.fork_server import ROOT, ForkServer, start_fork_server
 from tests.system.faults.matrix import REDIS, SERVED, fault
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 
-#: No lease runs out because the machine is busy.
+#: No lease expires because the machine is busy.
 LONG_LEASE = {"lease_seconds": "20"}
 
-#: The step that the newer version has beside those of this one, in the middle of a unit's chain.
+#: The step that only the newer version has, in the middle of a unit's chain.
 NEW = "screen_parties"
 
 STEP = f"""
-    StepSpec("attach_customs", True, treatment.attach, opens=("{NEW}",)),
-    StepSpec("{NEW}", True, _nothing, opens=("render_documents",)),
+    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("{NEW}",)),
+    StepSpec("{NEW}", True, _write_nothing, opens=("render_documents",)),
 """
 TASK = f"""
 
 @app.task(name="exports.{NEW}", bind=True)
 def {NEW}(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    _advance(self, export_id, unit_no, "{NEW}")
+    _run_step(self, export_id, unit_no, "{NEW}")
 """
 MIGRATION = """
 import sqlalchemy as sa
@@ -56,8 +56,8 @@ def upgrade():
 def newer_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The processes of a version with one more step, task and migration."""
     root = tmp_path_factory.mktemp("newer")
-    for room in ("config", "pipeline", "tasks", "templates", "tests"):
-        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("config", "pipeline", "tasks", "templates", "tests"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     steps = root / "pipeline/workflow/steps.py"
     before = steps.read_text()
     (row,) = re.findall(r"^    StepSpec\(\"attach_customs\".*\n", before, re.MULTILINE)
@@ -79,7 +79,7 @@ def start_beside(site: Site, newer_version: ForkServer, role: str, command: str,
 
 
 def list_made(program: Program) -> set[str]:
-    """Return the exports of which a program made steps."""
+    """Return the exports whose steps a program ran."""
     records = [json.loads(line) for line in program.log().splitlines() if line.startswith("{")]
     return {record["export_id"] for record in records if record["event"] == "step_done"}
 
@@ -89,7 +89,7 @@ def list_steps(one: Case, export_id: str) -> Counter[str]:
 
 
 @fault("F36", everyday=(REDIS,), long=SERVED, on="own_site")
-def test_upgrade_of_one_process_after_another(own_site: Site, newer_version: ForkServer, tmp_path: Path) -> None:
+def test_rolling_upgrade(own_site: Site, newer_version: ForkServer, tmp_path: Path) -> None:
     site = own_site
     port = free_port()
     with open_case(site, tmp_path) as one:
@@ -97,7 +97,7 @@ def test_upgrade_of_one_process_after_another(own_site: Site, newer_version: For
         olds = [one.accepted()]
         one.wait_until_finished(olds)
 
-        # The newer version's tables, and nobody yet who knows them: this version is ready, and works on.
+        # The schema is newer, but no program of that version runs yet: this version is ready and continues.
         release = start_beside(site, newer_version, "release", "exports migrate")
         assert release.child is not None
         assert release.child.wait(120) == 0, release.log()
@@ -107,7 +107,7 @@ def test_upgrade_of_one_process_after_another(own_site: Site, newer_version: For
         olds += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
         one.wait_until_finished(olds)
 
-        # Both, and each takes what comes.
+        # Both versions run, and each takes its own work.
         web = start_beside(site, newer_version, "web", f"{site['web'].command} --port {port}")
         url = f"http://{LOOPBACK}:{port}"
         poll(lambda: answers(url), START_SECONDS, f"the newer API did not start\n{web.log()}")
@@ -123,16 +123,14 @@ def test_upgrade_of_one_process_after_another(own_site: Site, newer_version: For
                 olds.append(one.accepted(one.client.plan(units=2)))
             one.wait_until_finished([*olds, *news])
 
-            # What is left of the older version ends; the newer goes on alone.
+            # The older version's programs end; the newer version continues.
             for role in ("web", "worker"):
                 site[role].kill()
             more = new.accepted(theirs.plan())
             new.wait_until_finished([more])
             news.append(more)
 
-        assert list_made(site["worker"]) == {*olds}, (
-            "this version made a step of what it does not know, or not all of its own"
-        )
+        assert list_made(site["worker"]) == {*olds}, "this version ran an unknown step, or not all of its own"
         assert list_made(worker) == {*news}
         assert {list_steps(one, each)[NEW] for each in olds} == {0}
         assert {list_steps(one, each)[NEW] for each in news[:-1]} == {2}

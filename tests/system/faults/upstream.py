@@ -1,4 +1,4 @@
-"""Who works by queue while the service is broken: it sends commands and answers, and declares no queue of the service's."""
+"""A sender by queue while the service is broken: it sends commands and answers, and declares no service queue."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from tests.support import factories
 from tests.system.faults.case import SETTLE_SECONDS, Case
 from tests.system.faults.site import Site
 
-#: How soon a command or an answer is taken once the intake has had a heartbeat.
+#: The intake takes a command or an answer within this time after its heartbeat.
 TAKEN_SECONDS = 60.0
 
 
 def check_intake(one: Case) -> None:
-    """Assert that the intake has a heartbeat again, and that a command and an answer that are sent then are taken."""
+    """Assert that the intake has a heartbeat again, and that it takes a new command and a new answer."""
     site, plan = one.site, one.client.plan()
     await_heartbeat(site, SETTLE_SECONDS)
     batch = plan["batchId"]
     command = {"accountId": one.client.account, "batchId": batch, "idempotencyKey": f"command-{batch}", "plan": plan}
     send(site, "execute", json.dumps(command).encode())
-    site.wait_until(lambda: batch in batches(one), TAKEN_SECONDS, "the command was not taken")
+    site.wait_until(lambda: batch in batches(one), TAKEN_SECONDS, "the intake did not take the command")
     one.wait_until_finished([])
     submission_id = find_submission(one, batch)
     answer = json.dumps({"submissionId": submission_id, "id": f"answer-{batch}", "status": "received"}).encode()
     send(site, "acknowledgement", answer, headers=dict(build_signature_headers("msg-1", answer, find_secret(one))))
-    site.wait_until(lambda: is_answered(one, submission_id), TAKEN_SECONDS, "the answer was not taken")
+    site.wait_until(lambda: is_answered(one, submission_id), TAKEN_SECONDS, "the intake did not take the answer")
 
 
 def await_heartbeat(site: Site, seconds: float) -> None:
-    """Return once a heartbeat has reached the intake: the row alone says only since when one is waited for."""
+    """Return when the intake has received a heartbeat; the row only says since when it waits for one."""
     site.wait_until(lambda: heartbeat(site) is not None, seconds, "no intake waits for heartbeats")
     before = heartbeat(site)
     site.wait_until(lambda: heartbeat(site) != before, seconds, "no heartbeat reaches the intake")
 
 
 def heartbeat(site: Site) -> datetime | None:
-    """Return when the intake had its last heartbeat, or began to wait for its first."""
+    """Return the time of the intake's last heartbeat, or the time at which it began to wait for the first."""
     with site.runtime.db.read() as session:
         return session.scalar(select(Heartbeat.arrived_at).where(col(Heartbeat.name) == heartbeats.INTAKE))
 
 
 def send(site: Site, routing_key: str, body: bytes, **properties: Any) -> None:
-    """Publish to the exchange, as who knows of no queue."""
+    """Publish to the exchange, as a sender that knows no queue."""
     with Connection(site.stack.broker_url) as connection:
         Producer(connection).publish(
             body,
@@ -88,7 +88,7 @@ def is_answered(one: Case, submission_id: str) -> bool:
 
 
 def find_secret(one: Case) -> str:
-    """Return what the customs broker signs with."""
+    """Return the customs broker's signing secret."""
     with one.site.runtime.db.read() as session:
         (sealed,) = secrets.load_sealed_secrets(session, one.client.account, factories.BROKER)
     return secrets.unseal_secret(one.site.runtime.settings, one.client.account, factories.BROKER, sealed)

@@ -1,4 +1,4 @@
-"""The partners' ends in the model: each answers as it is told to, and holds whoever sends to what a claim allows."""
+"""The partners' endpoints in the model: each gives the answers that a test sets, and checks its senders."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pipeline.exports.states import DeliveryState
 
 @dataclass
 class Endpoints:
-    """Every partner's end: what each answers, what each has taken, and in `broken` what no sender may do.
+    """All partners' endpoints: their answers, the messages that they took, and in `broken` the senders' violations.
 
-    That is only noted here: whoever sends takes any error for one of the channel's.
+    A violation is only recorded here, because a sender treats an exception as an error of the channel.
     """
 
     carries_documents: ClassVar[bool] = False
@@ -35,10 +35,10 @@ class Endpoints:
     answers: dict[str, str] = field(default_factory=dict)
     taken: Counter[tuple[str, str]] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
-    _sent: set[tuple[str, str, int]] = field(default_factory=set)  # by each claim
+    _sent: set[tuple[str, str, int]] = field(default_factory=set)  # per claim
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
-        """Take the messages, or not."""
+        """Take the messages, or refuse them."""
         for place, message in enumerate(messages):
             target.check_lease()
             self._check_sender(target.partner_id, message.id)
@@ -48,19 +48,19 @@ class Endpoints:
                 case "refuses":
                     raise ChannelRefused("not this one", status="400")
                 case "stumbles" if place == 1:
-                    raise ChannelUnavailable("it broke off", status="500")
+                    raise ChannelUnavailable("the connection broke", status="500")
             self.taken[target.partner_id, message.id] += 1
             yield DeliveryReceipt(status="200")
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Any]:
-        """Nobody tests here."""
-        raise AssertionError("nobody tests here")
+        """Not used in the model."""
+        raise AssertionError("the model has no connection tests")
 
     def _check_sender(self, partner_id: str, message_id: str) -> None:
-        """I6: it is sent once for each claim, by whoever holds it; and I8: with no transaction open."""
+        """I6: a message is sent once for each claim, by the claim's holder; I8: with no transaction open."""
         pool: Any = self.runtime.db.engine.pool
         if pool.checkedout():
-            self.broken.append(f"a transaction is open while {message_id} is sent")
+            self.broken.append(f"a transaction is open while sending {message_id}")
         with self.runtime.db.read() as session:
             ((state, fence),) = session.execute(
                 select(col(Delivery.state), col(Delivery.fence)).where(
@@ -68,34 +68,34 @@ class Endpoints:
                 )
             ).all()
         if state != DeliveryState.PENDING.value:
-            self.broken.append(f"{message_id} is sent though it is owed no more")
+            self.broken.append(f"{message_id} is sent although it is not pending any more")
         if (partner_id, message_id, fence) in self._sent:
-            self.broken.append(f"{message_id} is sent twice of one claim")
+            self.broken.append(f"{message_id} is sent twice under one claim")
         self._sent.add((partner_id, message_id, fence))
 
 
 @dataclass(eq=False)
 class ModelLease(Lease):
-    """A lease that runs out on the clock of the model, and that nobody renews."""
+    """A lease on the model's clock; it is not renewed."""
 
     now: Callable[[], float] = field(kw_only=True)
 
     def runs(self) -> bool:
-        """Tell whether nobody else can have taken it."""
+        """Return whether no other worker can have taken the lease."""
         return self.now() < self.since + self.seconds
 
 
 @dataclass
 class Keeper:
-    """Keeps leases in the place of the thread that does so in earnest."""
+    """Stands in for the thread that renews leases."""
 
     now: Callable[[], float]
 
     @contextmanager
     def kept(self, seconds: float, renew: Callable[[], bool], *, since: float, **about: str) -> Iterator[Lease]:
-        """Give the lease that was taken at `since`."""
+        """Yield the lease that was taken at `since`."""
         yield ModelLease(renew, seconds, since, inf, about, now=self.now)
 
     def monotonic(self) -> float:
-        """Return the time that leases go by."""
+        """Return the time on the model's clock."""
         return self.now()

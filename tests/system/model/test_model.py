@@ -1,4 +1,4 @@
-"""Thousands of lives of exports, each with crashes, losses, doubles and refusals, and every promise held after each of them."""
+"""Thousands of random scenarios with crashes, losses, duplicates and refusals; every promise holds after each step."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ PLANS = {
     for batch in BATCHES
     for n in (1, 2, 3)
 }
-#: Where a process dies; what is sent outwards is as likely as all of the steps.
+#: Failpoints at which a process dies; the points of deliveries are as likely as those of all steps.
 POINTS = st.one_of(
     *(st.sampled_from(each) for each in (STEP_POINTS, DELIVERY_POINTS, ACCEPT_POINTS, AMEND_POINTS, SWEEP_POINTS))
 )
-#: Where a worker can be held up: no transaction is open there, which would hold up everybody else as well.
+#: Failpoints at which a worker can pause: no transaction is open there, which would block the others too.
 PAUSES = st.one_of(
     st.sampled_from([point for point in STEP_POINTS if point.endswith(".before")]),
     st.sampled_from(("delivery.before", "delivery.between", "delivery.sent")),
@@ -62,7 +62,7 @@ _CURRENT: list[World] = []
 
 
 class Exports(RuleBasedStateMachine):
-    """Whatever may happen to exports, in any order."""
+    """All that may happen to exports, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,14 +73,14 @@ class Exports(RuleBasedStateMachine):
 
     @property
     def account(self) -> str:
-        """Whose exports they are."""
+        """The account of the exports."""
         return factories.ACCOUNT
 
     # Callers
 
     @initialize(numbers=st.lists(st.integers(1, 3), min_size=1, max_size=3))
     def begin(self, numbers: list[int]) -> None:
-        """Every life begins with an export or three."""
+        """Begin each scenario with one to three exports."""
         for batch, number in zip(BATCHES, numbers, strict=False):
             self.submit(batch, number, with_key=True, reaches_broker=True)
 
@@ -88,7 +88,7 @@ class Exports(RuleBasedStateMachine):
         batch=st.sampled_from(BATCHES), number=st.integers(1, 3), with_key=st.booleans(), reaches_broker=st.booleans()
     )
     def submit(self, batch: str, number: int, *, with_key: bool, reaches_broker: bool) -> None:
-        """A caller asks for an execution; `told` says that the launch reaches the message broker."""
+        """A caller sends an execution; `reaches_broker` says whether the task messages reach the message broker."""
         world, plan = self.world, PLANS[batch, number]
         request = ExecuteRequest.model_validate({"accountId": self.account, "batchId": batch, "plan": plan})
         key = f"{batch}/{number}" if with_key else None
@@ -97,7 +97,8 @@ class Exports(RuleBasedStateMachine):
                 lambda: accept_plan(world.runtime, world.caller, request, raw_plan=plan, idempotency_key=key)
             )
         except AlreadyExecuted:
-            # Only a batch that is there, with another plan, is refused; a caller who died may not have heard of it.
+            # Only an existing batch with another plan is rejected. If the caller's process died, it may not know the
+            # batch.
             assert self._newest(batch) is not None
             return
         if accepted is None:
@@ -117,7 +118,7 @@ class Exports(RuleBasedStateMachine):
     @precondition(lambda self: self.world.batches)
     @rule(data=st.data(), number=st.integers(1, 3))
     def amend(self, data: st.DataObject, number: int) -> None:
-        """A caller sends a changed plan in the place of an export."""
+        """A caller replaces an export's plan."""
         world = self.world
         batch = data.draw(st.sampled_from(sorted(world.batches)))
         plan, newest = PLANS[batch, number], self._newest(batch)
@@ -140,13 +141,13 @@ class Exports(RuleBasedStateMachine):
     @precondition(lambda self: self.world.messages)
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
-        """Any message reaches a worker, in whatever order."""
+        """A worker receives any of the messages, in any order."""
         self.world.deliver(self._place(data))
 
     @precondition(lambda self: self.world.messages)
     @rule(most=st.integers(2, 12))
     def workers_work(self, most: int) -> None:
-        """Workers take one message after another, as on most days."""
+        """Workers take one message after another, as normally."""
         for _ in range(most):
             if self.world.messages:
                 self.world.deliver(0)
@@ -167,25 +168,25 @@ class Exports(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1.0, 11.0, 31.0, 400.0, 90_000.0)))
     def time_passes(self, seconds: float) -> None:
-        """The clock goes on."""
+        """Time passes."""
         self.world.clock.pass_seconds(seconds)
 
     @rule()
     def sweep(self) -> None:
-        """A worker looks for what has stalled."""
+        """A worker sweeps."""
         self.world.sweep()
 
     # Faults
 
     @rule(point=POINTS)
     def crash_at(self, point: str) -> None:
-        """The next process to come by the failpoint dies there, while others work."""
+        """The next process at the failpoint dies there, while others work."""
         self.world.arm(point, self.world.crash)
         self.world.work_until_hit()
 
     @rule(point=PAUSES)
     def delay_at(self, point: str) -> None:
-        """The next worker to come by is held up until others have done its work."""
+        """The next worker at the failpoint pauses until others have done its work."""
         self.world.arm(point, self.world.delay_worker)
         self.world.work_until_hit()
 
@@ -194,17 +195,17 @@ class Exports(RuleBasedStateMachine):
         answer=st.sampled_from(("takes", "down", "refuses", "stumbles")),
     )
     def endpoint_answers(self, partner: str, answer: str) -> None:
-        """A partner's endpoint answers otherwise from now on."""
+        """A partner's endpoint changes its answer."""
         self.world.endpoints.answers[partner] = answer
 
     @rule(full=st.booleans())
     def store_is_full(self, *, full: bool) -> None:
-        """The store takes nothing, or takes documents again."""
+        """The store becomes full, or takes documents again."""
         self.world.store.full = full
 
     @rule(broken=st.booleans())
     def renderer_breaks(self, *, broken: bool) -> None:
-        """What makes documents breaks with each, or makes them again."""
+        """The renderer fails on each document, or works again."""
         self.world.store.broken = broken
 
     # People
@@ -212,7 +213,7 @@ class Exports(RuleBasedStateMachine):
     @precondition(lambda self: self.world.batches)
     @rule(data=st.data(), what=st.sampled_from((cancel_export, retry_export)))
     def intervene(self, data: st.DataObject, what: Any) -> None:
-        """An operator cancels or retries, and is refused where there is nothing to cancel or retry, and nowhere else."""
+        """An operator cancels or retries; rejected only if there is nothing to cancel or retry."""
         export_id = data.draw(st.sampled_from(sorted(self.world.batches.values())))
         state, happened = self.world.read_history(export_id)
         repeated = what is cancel_export and state is ExportState.CANCELLED
@@ -241,13 +242,13 @@ class Exports(RuleBasedStateMachine):
         try:
             sender.resend_delivery(self.world.runtime, self.account, chosen, "key_test")
         except InvalidState:
-            assert self._is_replaced(chosen), "what it says holds"
+            assert self._is_replaced(chosen), "a resend was rejected for an export without a newer revision"
             return
         self.world.resent += 1
 
     @rule(partner=st.sampled_from((factories.BROKER, factories.WAREHOUSE)))
     def replay(self, partner: str) -> None:
-        """An operator replays everything to a partner."""
+        """An operator replays all messages to a partner."""
         request = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
         report, _ = delivery_replay.replay_messages(self.world.runtime, self.account, partner, request, "key_test")
         self.world.resent += report.messages
@@ -270,11 +271,11 @@ class Exports(RuleBasedStateMachine):
 
     @invariant()
     def every_promise_holds(self) -> None:
-        """Hold everything to what was promised."""
+        """Check every promise."""
         self.world.check()
 
     def teardown(self) -> None:
-        """Mend everything: then all of it comes to its end, and everybody was told."""
+        """Repair everything; then all exports must end and all deliveries be made."""
         try:
             self.world.repair_all()
             self.world.check()
@@ -300,7 +301,7 @@ class Exports(RuleBasedStateMachine):
 
 @pytest.fixture
 def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give every life the same beginning, and endpoints and documents that cost nothing."""
+    """Give every scenario the same start, with fast endpoints and documents."""
     template(tmp_path / "template.db")
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
     monkeypatch.setattr("pipeline.core.ids.time", ids)
@@ -319,7 +320,7 @@ def _now() -> float:
 
 
 class _Everything(dict[Any, Any]):
-    """Every channel leads to the same endpoints: those of the world that is looked at."""
+    """Every channel leads to the same endpoints, those of the current world."""
 
     def __missing__(self, _: Any) -> Any:
         return _CURRENT[-1].endpoints
@@ -327,7 +328,7 @@ class _Everything(dict[Any, Any]):
 
 @pytest.fixture
 def random_source(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> int:
-    """What the lives are drawn from: as `--hypothesis-seed` says, in CI the same every time, else as it comes; it is printed."""
+    """Return the seed of the scenarios: `--hypothesis-seed`, in CI always the same, else random; it is printed."""
     given = request.config.getoption("--hypothesis-seed")
     drawn = 0 if settings().derandomize else secrets.randbits(32)
     chosen = drawn if given is None else int(given)
@@ -335,7 +336,7 @@ def random_source(request: pytest.FixtureRequest, record_property: Callable[[str
     return chosen
 
 
-def run_lives(examples: int, steps: int, random_source: int) -> None:
+def run_scenarios(examples: int, steps: int, random_source: int) -> None:
     run_state_machine_as_test(
         seed(random_source)(Exports),
         settings=settings(
@@ -350,12 +351,12 @@ def run_lives(examples: int, steps: int, random_source: int) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("prepare_world")
-def test_every_promise_holds_in_any_life_of_exports(random_source: int) -> None:
-    run_lives(examples=30, steps=40, random_source=random_source)
+def test_promises_hold_in_random_scenarios(random_source: int) -> None:
+    run_scenarios(examples=30, steps=40, random_source=random_source)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(6 * 3600)
 @pytest.mark.usefixtures("prepare_world")
-def test_every_promise_holds_in_thousands_of_lives(random_source: int) -> None:
-    run_lives(examples=2_000, steps=60, random_source=random_source)
+def test_promises_hold_in_thousands_of_random_scenarios(random_source: int) -> None:
+    run_scenarios(examples=2_000, steps=60, random_source=random_source)

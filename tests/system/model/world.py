@@ -1,4 +1,4 @@
-"""The real state code in one process, on a clock, a message broker and endpoints that do as they are told, crashes among it."""
+"""The real state code in one process with a simulated clock, message broker and endpoints, and with crashes."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ from tests.system.faults.history import find_early_dead_letters
 from tests.system.model.endpoints import Endpoints
 
 PER_UNIT: Final = [spec.name for spec in STEPS if spec.per_unit]
-#: What may happen once an export, or once a unit of it.
+#: Events that may occur once per export, or once per unit.
 ONCE: Final = frozenset(
     {"EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED", "HANDED_OFF"}
     | {"EXPORT_EXECUTED", "EXPORT_CANCELLED"}
 )
-#: Where a message has left and is not recorded: it is sent again after a crash, and after its sender lost the lease.
+#: Failpoints after the send and before the record: the message is sent again after a crash or a lost lease.
 IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid"})
 LEASE_SECONDS: Final = 30.0
-#: Short, so that messages die of it in a life.
+#: Short, so that messages become dead letters within a scenario.
 SCHEDULE_SECONDS: Final = (5.0, 300.0)
 DAY_SECONDS: Final = 86_400.0
 
 
 class Crash(BaseException):
-    """The process is gone: no handler of the product sees this."""
+    """The process died; no handler of the product catches this."""
 
 
 @dataclass
 class Armed:
-    """What happens when the product comes by a failpoint: once, then no more."""
+    """An action at a failpoint; it runs once."""
 
     world: World
     point: str
     act: Callable[[], None]
 
     def hit(self) -> None:
-        """Act."""
+        """Run the action."""
         self.world.disarm()
         self.world.hits[self.point] += 1
         self.act()
@@ -71,12 +71,12 @@ class Armed:
 
 @dataclass
 class Clock:
-    """Time passes only when it is told to."""
+    """A clock on which time passes only by `pass_seconds`."""
 
     now: datetime = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
-        # Each look is a little later than the one before, as real ones are.
+        # Each reading is a little later than the one before, as on a real clock.
         self.now += timedelta(microseconds=1)
         return self.now
 
@@ -86,13 +86,13 @@ class Clock:
 
 
 class Store(ArtifactStore):
-    """Takes documents unless it is full, or what makes them breaks."""
+    """Takes documents, unless it is full or the renderer fails."""
 
     full = False
     broken = False
 
     def put(self, body: bytes) -> str:
-        """Keep the bytes."""
+        """Store the bytes."""
         if self.full:
             raise StoreUnavailable("the store is full")
         if self.broken:
@@ -101,12 +101,12 @@ class Store(ArtifactStore):
 
 
 class Ids:
-    """Makes each id greater than the one before it, and every life the same ones: what fails can be led again."""
+    """Makes increasing ids, equal in every scenario, so that a failed one can be repeated."""
 
     made = 0
 
     def restart(self) -> None:
-        """Begin at the first id again."""
+        """Start again at the first id."""
         self.made = 0
 
     def randbits(self, _: int) -> int:
@@ -115,7 +115,7 @@ class Ids:
         return self.made
 
     def time_ns(self) -> int:
-        """Return one instant, always."""
+        """Return a fixed instant."""
         return 1_795_618_800_000_000_000
 
 
@@ -123,7 +123,7 @@ ids: Final = Ids()
 
 
 def documents(invoice: Invoice) -> list[Document]:
-    """Return two small documents in place of the real ones, which have tests of their own."""
+    """Return two small documents in place of the real ones, which have their own tests."""
     return [
         Document("cci_json", "invoice.json", "application/json", "1", invoice.model_dump_json().encode()),
         Document("cci_csv", "invoice.csv", "text/csv", "1", str(len(invoice.lines)).encode()),
@@ -131,7 +131,7 @@ def documents(invoice: Invoice) -> list[Document]:
 
 
 def template(path: Path) -> None:
-    """Make the database that every world begins with."""
+    """Make the database with which every world starts."""
     runtime = _runtime(path, Clock())
     upgrade_database(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
@@ -161,7 +161,7 @@ def _runtime(path: Path, clock: Clock) -> Runtime:
 
 
 class World:
-    """One database, the task messages under way, and what was seen."""
+    """One database, the task messages in the queue, and the observations."""
 
     def __init__(self, folder: Path, made: Path) -> None:
         shutil.copy(made, folder / "world.db")
@@ -171,7 +171,7 @@ class World:
         self.messages: list[TaskMessage] = []
         self.hits: Counter[str] = Counter()
         self.caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
-        self.batches: dict[str, str] = {}  # batch -> the newest export that a caller was told of
+        self.batches: dict[str, str] = {}  # batch -> the newest export that a caller knows
         self.resent = 0
         self._states: dict[str, ExportState] = {}
 
@@ -182,27 +182,27 @@ class World:
         return self.runtime.store
 
     def close(self) -> None:
-        """End."""
+        """Close the runtime."""
         self.disarm()
         self.runtime.close()
 
     # What goes wrong
 
     def arm(self, point: str, act: Callable[[], None]) -> None:
-        """Let something happen at the failpoint."""
+        """Run `act` at the failpoint."""
         failpoints._armed.clear()
-        failpoints._armed[point] = Armed(self, point, act)  # type: ignore[assignment]  # it is hit, as any other
+        failpoints._armed[point] = Armed(self, point, act)  # type: ignore[assignment]  # it has `hit`, like any other
 
     def disarm(self) -> None:
-        """Let nothing happen any more."""
+        """Remove all actions at failpoints."""
         failpoints._armed.clear()
 
     def crash(self) -> None:
-        """End the process that came by."""
+        """End the process at the failpoint."""
         raise Crash
 
     def delay_worker(self) -> None:
-        """Hold up the worker that came by until its lease has run out and others have done its work."""
+        """Pause the worker at the failpoint until its lease has expired and others have done its work."""
         self.clock.pass_seconds(LEASE_SECONDS + 1)
         self.sweep()
         for _ in range(20):
@@ -213,14 +213,14 @@ class World:
     # What happens
 
     def run_process(self, act: Callable[[], Any]) -> Any:
-        """Do what a process does; return None where it did not live to see the end of it."""
+        """Run `act` as a process; return None if the process died."""
         try:
             return act()
         except Crash:
             return None
 
     def deliver(self, place: int) -> None:
-        """Let a worker take the task message, and follow its chain."""
+        """Let a worker take the task message and follow its chain."""
         task = self.messages.pop(place)
         self.run_process(lambda: self._work(task))
 
@@ -243,7 +243,7 @@ class World:
             self.messages += _next_link(task, outcome.completed[-1])
 
     def work_until_hit(self) -> None:
-        """Let workers work until one comes by what is armed, or there is nothing to do for a while; what is armed stays."""
+        """Let workers run until one reaches an armed failpoint or the work ends for a while; the failpoint stays armed."""
         for _ in range(40):
             if not failpoints._armed:
                 return
@@ -255,13 +255,13 @@ class World:
             self.deliver(0)
 
     def sweep(self) -> None:
-        """Owe again what has stalled."""
+        """Sweep: publish due work again."""
 
         def look() -> None:
             failpoints.failpoint("sweep.before")
-            owed = find_due(self.runtime)
+            due = find_due(self.runtime)
             failpoints.failpoint("sweep.after")
-            self.messages += owed
+            self.messages += due
             self.messages += [
                 TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
                 for stream in overdue.notify_overdue(self.runtime)
@@ -270,7 +270,7 @@ class World:
         self.run_process(look)
 
     def repair_all(self) -> None:
-        """Mend everything, and let time pass until nothing moves any more."""
+        """Repair everything, and let time pass until all work is done."""
         self.disarm()
         self.endpoints.answers.clear()
         self.store.full = self.store.broken = False
@@ -278,18 +278,18 @@ class World:
         for _ in range(60):
             self.clock.pass_seconds(DAY_SECONDS)
             self.sweep()
-            # A sweep that finds a step which ended with its worker twice owes nothing of it; the next one does.
+            # If a step ended twice with its worker, one sweep skips it; the next one publishes it.
             idle = 0 if self.messages else idle + 1
             if idle == 2:
                 return
             while self.messages:
                 self.deliver(0)
-        raise AssertionError("it does not come to rest")
+        raise AssertionError("the work does not end")
 
     # What is known
 
     def read_history(self, export_id: str) -> tuple[ExportState, set[str]]:
-        """Return the state of an export, and the kinds of events that its log has."""
+        """Return an export's state and the kinds of events in its log."""
         with self.runtime.db.read() as session:
             happened = session.scalars(select(Event.type).where(col(Event.export_id) == export_id)).all()
             return ExportState(session.get_one(Export, export_id).state), {*happened}
@@ -297,10 +297,10 @@ class World:
     # What must hold
 
     def check(self) -> None:
-        """Hold every export to what was promised."""
+        """Check every promise for every export."""
         with self.runtime.db.read() as session:
             exports = session.scalars(select(Export).order_by(col(Export.id))).all()
-            # I1: what somebody was told of is there.
+            # I1: every export that a caller knows exists.
             assert set(self.batches.values()) <= {export.id for export in exports}
             for export in exports:
                 self._check_export(
@@ -309,7 +309,7 @@ class World:
                         select(Event).where(col(Event.export_id) == export.id).order_by(col(Event.seq))
                     ).all(),
                 )
-                # Every table is what the log says, and the log is as it was written.
+                # Every table agrees with the log, and the log is unchanged.
                 found = rebuild_service.compare_export(session, export.id)
                 assert found.intact, found
             kinds = Counter(
@@ -328,7 +328,7 @@ class World:
                     )
                 )
             ]
-            # I5: what is dead had its due.
+            # I5: a dead letter had all its attempts.
             deliveries, attempts = session.scalars(select(Delivery)), session.scalars(select(Attempt))
             too_soon = [*find_early_dead_letters(_rows(deliveries), _rows(attempts), len(SCHEDULE_SECONDS) + 1)]
             assert not too_soon, too_soon
@@ -340,31 +340,31 @@ class World:
         happened = Counter((event.type, event.data.get("unitNo")) for event in log)
         doubled = [kind for kind, count in happened.items() if kind[0] in ONCE and count > 1]
         assert not doubled, doubled
-        # I7: a state leads only where it may.
+        # I7: every change of state is a legal transition.
         state, before = ExportState(export.state), self._states.get(export.id, ExportState.ACCEPTED)
         assert _can_lead(before, state), (before, state)
         self._states[export.id] = state
 
     def _check_notified(self, notified: set[str], delivered: Sequence[tuple[str, str]]) -> None:
         assert not self.endpoints.broken, self.endpoints.broken
-        # I5: what counts as delivered was taken, and nothing was taken that nobody said.
+        # I5: every delivered message was taken, and only existing messages were taken.
         assert {message for _, message in self.endpoints.taken} <= notified
         missing = [delivery_id for delivery_id in delivered if self.endpoints.taken[delivery_id] == 0]
         assert not missing, missing
         doubled = sum(count - 1 for count in self.endpoints.taken.values())
         in_flight = sum(count for point, count in self.hits.items() if point in IN_FLIGHT)
-        # Each stretch that was in flight holds at most so many messages as are claimed at once.
+        # Each time in flight has at most as many messages as one claim takes.
         assert doubled <= in_flight * self.runtime.settings.delivery_batch + self.resent
 
     def read_end_states(self) -> Mapping[str, ExportState]:
-        """Return the state of each export, once all have ended and everybody was told."""
+        """Return the state of each export, after all have ended and all deliveries are made."""
         with self.runtime.db.read() as session:
             states = {row.id: ExportState(row.state) for row in session.scalars(select(Export))}
-            owed = session.scalars(
+            pending = session.scalars(
                 select(Delivery.state).where(col(Delivery.state).in_([DeliveryState.PENDING.value]))
             ).all()
         assert not [name for name, state in states.items() if state.value in ACTIVE_STATES], states
-        assert not owed
+        assert not pending
         return states
 
 
@@ -380,7 +380,7 @@ def _next_link(task: TaskMessage, done: str) -> list[TaskMessage]:
 
 
 def _can_lead(before: ExportState, now: ExportState) -> bool:
-    """Tell whether legal moves lead from one state to the other."""
+    """Return whether legal transitions lead from one state to the other."""
     seen, open_states = {before}, [before]
     while open_states:
         for state in EXPORT_TRANSITIONS[open_states.pop()]:

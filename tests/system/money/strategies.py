@@ -1,4 +1,4 @@
-"""Random approved plans that are right to the last digit: any currency's digits, fractions, charges, cartons and pallets."""
+"""Random approved plans, exact to the last digit: any currency, fractions, charges, cartons and pallets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from tests.support import factories
 from tests.support.factories import Json
 
-#: Currency to digits after its point, by ISO 4217; written here again, so that the product's own table is tested.
+#: Currency -> digits after the point, by ISO 4217; repeated here to test the product's own table.
 CURRENCIES = {"USD": 2, "CAD": 2, "EUR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "CLF": 4}
 
 CHARGES = ("freight", "insurance", "packing", "handling", "commission", "inland_freight", "other")
 
-#: No line is worth more, in whole units of its currency: nine lines of it, with charges, are an amount of the schema.
+#: The highest value of a line, in whole units of its currency: the sum of nine lines with charges still fits the
+#: schema.
 LARGEST = Decimal(10**11)
 
 
 def money(units: int, digits: int) -> str:
-    """Return `units` of the smallest coin as an amount with `digits` digits after its point."""
+    """Return `units` of the smallest coin as an amount with `digits` digits after the point."""
     return f"{Decimal(units).scaleb(-digits):f}"
 
 
@@ -31,7 +32,7 @@ def kg(grams: int) -> str:
 
 @st.composite
 def plans(draw: st.DrawFn, *, most_units: int = 2, most_lines: int = 5, most_cartons: int = 4) -> Json:
-    """Return an approved plan, JSON-ready, that no check refuses."""
+    """Return an approved, JSON-ready plan that passes every check."""
     made = factories.plan(units=draw(st.integers(1, most_units)), lines=1, packages=1)
     made["units"] = [draw(_units(place, most_lines, most_cartons)) for place in range(len(made["units"]))]
     return made
@@ -48,7 +49,7 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
     lines: list[Json] = []
     count = draw(st.integers(1, most_lines))
     for number in range(count):
-        # A carton that nothing was put into yet gets its goods from the last line.
+        # The last line fills the cartons that are still empty.
         due = [at for at in range(cartons) if not contents[at]] if number == count - 1 else []
         line, portions = draw(_lines(number, cartons, due, digits))
         lines.append(line)
@@ -90,13 +91,13 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
 def _lines(
     draw: st.DrawFn, number: int, cartons: int, due: list[int], digits: int
 ) -> tuple[Json, list[tuple[int, str, int]]]:
-    """Return a line, and its portions: carton, quantity and grams."""
+    """Return a line and its portions: carton, quantity and grams."""
     held = sorted({*due, *draw(st.lists(st.integers(0, cartons - 1), min_size=1, max_size=cartons, unique=True))})
-    places = draw(st.integers(0, 3))  # digits of the quantity after its point
+    places = draw(st.integers(0, 3))  # digits of the quantity after the point
     shares = [draw(st.integers(1, 5_000)) for _ in held]
     grams = [draw(st.integers(10, 50_000)) for _ in held]
     quantity = Decimal(sum(shares)).scaleb(-places)
-    # A price may be finer than the currency's coin; the line is rounded to it, once.
+    # A price may have more digits than the currency; the line value is rounded once.
     finer = draw(st.integers(0, min(2, 6 - digits)))
     most = int((LARGEST / max(quantity, Decimal(1))).scaleb(digits + finer))
     price = Decimal(draw(st.integers(1, 10**6) | st.integers(1, most))).scaleb(-digits - finer)
@@ -134,7 +135,7 @@ def _lines(
 
 @st.composite
 def _packages(draw: st.DrawFn, place: int, contents: list[list[Json]], weights: list[int]) -> list[Json]:
-    """Return the cartons, the first of them perhaps on a pallet, which weighs them and itself."""
+    """Return the cartons; the first of them may be on a pallet, whose weight includes them."""
     palletised = draw(st.integers(0, len(contents)))
     sides = st.integers(1, 2_000).map(lambda tenths: money(tenths, 1))
     boxes = [

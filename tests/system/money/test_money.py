@@ -1,4 +1,4 @@
-"""Whatever is invoiced: no digit is lost, made up or rounded twice, in any document."""
+"""No document loses a digit of an invoice, makes one up or rounds twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LONG = settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow
 
 @EVERY_DAY
 @given(plans(most_units=1))
-def test_every_digit_of_a_random_invoice_is_the_plans(made: factories.Json) -> None:
+def test_documents_of_random_plans_keep_every_digit(made: factories.Json) -> None:
     check_plan(made)
 
 
@@ -48,12 +48,12 @@ def test_every_digit_of_a_random_invoice_is_the_plans(made: factories.Json) -> N
 @pytest.mark.timeout(7200)
 @LONG
 @given(plans(most_units=1, most_lines=8, most_cartons=6))
-def test_every_digit_of_ten_thousand_random_invoices_is_the_plans(made: factories.Json) -> None:
+def test_documents_of_ten_thousand_random_plans_keep_every_digit(made: factories.Json) -> None:
     check_plan(made)
 
 
 def check_plan(made: factories.Json) -> None:
-    """Assert everything that is promised of money, weight and quantity, of one plan."""
+    """Assert all promises on money, weight and quantity of one plan."""
     plan = Plan.model_validate_json(json.dumps(made))
     found = [*packages.check_plan(plan), *run.check_plan(plan, on=TODAY)]
     assert [finding for finding in found if finding.severity == "block"] == []
@@ -69,7 +69,7 @@ def check_plan(made: factories.Json) -> None:
 
 
 def assert_refused(plan: Plan) -> None:
-    """Assert that one coin or one grain too many in the first unit is noticed."""
+    """Assert that one coin or one gram too many in the first unit is rejected."""
     unit, *others = plan.units
     line, *lines = unit.lines
     digits = CURRENCIES[unit.invoice.currency]
@@ -83,7 +83,7 @@ def assert_refused(plan: Plan) -> None:
                 "lines": [line.model_copy(update={"quantity": line.quantity + grain}), *lines],
             },
             "/units/0/lines/0/lineValue": {
-                # One coin may be where another rounds to.
+                # One coin may be within the rounding of a value.
                 "lines": [line.model_copy(update={"line_value": line.line_value + 2 * coin}), *lines],
             },
         }
@@ -133,7 +133,7 @@ def sum_values(values_of: Iterable[Decimal]) -> Decimal:
 
 
 def assert_exact(tree: list[Any], currency: str) -> None:
-    assert not [value for value in tree if isinstance(value, float)], "a binary float is on the way"
+    assert not [value for value in tree if isinstance(value, float)], "a value is a binary float"
     assert currency in CURRENCIES
 
 
@@ -178,7 +178,7 @@ def assert_packed(unit: Unit, invoice: Invoice) -> None:
 
 
 def assert_merged(invoice: Invoice) -> None:
-    """Merged lines are all the lines, once each, and nothing of them is lost."""
+    """Merged lines contain all lines, once each."""
     merged = invoice.consolidation
     if merged is None:
         return
@@ -243,17 +243,17 @@ def assert_written(unit: Unit, invoice: Invoice, documents: dict[str, bytes]) ->
 
 
 def ubl_path(name: str) -> str:
-    """Return the path of an element of UBL below a line."""
+    """Return the path of a UBL element below a line."""
     *outer, last = name.split("/")
     return "/".join([*(AGGREGATE + each for each in outer), BASIC + last])
 
 
 def no_float(text: str) -> NoReturn:
-    raise AssertionError(f"{text} is a number that readers take for a binary float")
+    raise AssertionError(f"{text} is a JSON number; readers make it a binary float")
 
 
 @given(st.sampled_from([*CURRENCIES]), st.integers(0, 10**15))
-def test_an_amount_is_shown_with_the_digits_of_its_currency(currency: str, coins: int) -> None:
+def test_amount_has_the_digits_of_its_currency(currency: str, coins: int) -> None:
     amount = Decimal(coins).scaleb(-CURRENCIES[currency])
     assert money.fits_minor_unit(amount, currency)
     assert money.round_amount(amount, currency) == amount
@@ -262,8 +262,8 @@ def test_an_amount_is_shown_with_the_digits_of_its_currency(currency: str, coins
     assert not money.fits_minor_unit(finer, currency)
 
 
-def test_the_strategy_makes_what_it_should() -> None:
-    """Plans of every currency, merged lines, pallets and fractions do turn up."""
+def test_strategy_makes_every_kind_of_plan() -> None:
+    """The strategy makes plans of every currency, merged lines, pallets and fractions."""
     seen: Counter[str] = Counter()
 
     @settings(max_examples=120, database=None, suppress_health_check=[HealthCheck.too_slow])

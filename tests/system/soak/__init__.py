@@ -1,1 +1,1 @@
-"""The soak: half an hour of load on the whole service while everything around it breaks, and what must hold all the same."""
+"""The soak: half an hour of load and faults on the whole service, and checks of every promise."""

@@ -1,4 +1,7 @@
-"""Holds a soak and says what came of it: `python -m tests.system.soak --minutes 30 --seed 4` or `make soak`; exit code 1 if a target is missed."""
+"""Run a soak and report: `python -m tests.system.soak --minutes 30 --seed 4` or `make soak`.
+
+The exit code is 1 if a target is missed.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ _SHOWN: Final = 40
 
 
 class ProgressPrinter:
-    """Says every half minute how far it is."""
+    """Reports the progress every half minute."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._due = console, _REPORT_SECONDS
 
     def __call__(self, record: Record) -> None:
-        """Say it, if it is time."""
+        """Print the progress, if it is time."""
         if record.now() >= self._due:
             self._due += _REPORT_SECONDS
             self._console.print(
@@ -41,12 +44,12 @@ class ProgressPrinter:
 
 
 def main() -> int:
-    """Hold it; return the exit code."""
+    """Run the soak; return the exit code."""
     parser = argparse.ArgumentParser(
-        description="Hold a soak: load and faults for so long, and every promise afterwards."
+        description="Run a soak: load and faults for a time, then a check of every promise."
     )
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--seed", type=int, default=None, help="even: Redis, odd: RabbitMQ")
+    parser.add_argument("--seed", type=int, default=None, help="even: Redis; odd: RabbitMQ")
     parser.add_argument(
         "--pause",
         type=float,
@@ -55,7 +58,7 @@ def main() -> int:
         metavar=("LEAST", "MOST"),
         help="seconds between two faults",
     )
-    parser.add_argument("--folder", type=Path, default=None, help="where history.jsonl, figures.json and soak.svg go")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for history.jsonl, figures.json and soak.svg")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     least, most = given.pause
@@ -92,14 +95,14 @@ def main() -> int:
 
 
 def show(found: SoakResult, console: Console) -> None:
-    """Print the figures beside their targets, and what was broken."""
+    """Print the figures beside their targets, and the violations."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("", "figure", "value", "target"):
         made.add_column(name)
     for figure in found.figures:
         value = figure.value if not isinstance(figure.value, float) else f"{figure.value:.3g}"
         made.add_row(
-            _MARKS[figure.reached], figure.name, "too little to tell" if value is None else str(value), figure.target
+            _MARKS[figure.reached], figure.name, "too few samples" if value is None else str(value), figure.target
         )
     console.print(made)
     for violation in found.violations[:_SHOWN]:

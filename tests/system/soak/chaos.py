@@ -1,4 +1,4 @@
-"""What happens to the service every second or two: one fault of the matrix at random, mended after its time."""
+"""The faults of a soak: every second or two one fault of the matrix at random, repaired after its time."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ from tests.system.faults.site import Program, Site
 from tests.system.faults.test_message_broker import BROKEN
 from tests.system.soak.history import Fault, Record
 
-#: The programs that are killed, and those that are only frozen: what these pile up in the whole time can be seen.
+#: The programs that are killed or frozen. Others run the whole time, so that a leak in them is visible.
 WORKER, POOL, DELIVERIES, API = "worker", "prefork", "deliveries", "web"
 SPARED: Final = ("worker-2", "web-2")
-#: Between the end of one fault and the next, at least and at most, where nobody says otherwise.
+#: The default pause between the end of one fault and the next, at least and at most.
 PAUSE_SECONDS: Final = (1.0, 3.0)
 _CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
 _TOO_LARGE: Final = 1_000_000
-#: What a process may take that is told to end.
+#: The time that a terminated process may take to end.
 _END_SECONDS: Final = 60.0
-#: What Celery says where a child of its pool was killed while the pool began, and the worker ends: its supervisor begins anew.
+#: Celery's message if a child of its pool was killed during the pool's start. The worker ends, and its supervisor
+#: restarts it.
 _POOL_LOST: Final = "Could not start worker processes"
 _UNREACHABLE: Final = (OSError, RedisError, KombuError, AMQPError, psycopg.OperationalError)
 
@@ -47,11 +48,11 @@ Injection = Callable[[], tuple[str, Repair]]
 
 
 def _repair_nothing() -> None:
-    """Nothing is to be mended: a supervisor does that."""
+    """No repair is needed: a supervisor restarts the process."""
 
 
 class Chaos:
-    """One fault after the other, each with the same chance of its kind's weight; the thread that calls `tick` does it all."""
+    """One fault after another, at random by the weight of its kind; the thread that calls `tick` does everything."""
 
     def __init__(self, site: Site, record: Record, shift: Path, exports: list[str], pause: tuple[float, float]) -> None:
         assert site.database is not None
@@ -62,9 +63,10 @@ class Chaos:
         self._shift, self._exports, self._pause = shift, exports, pause
         self._chance = random.Random(f"{record.seed}/nemesis")
         self._due = 1.0
-        self._owed: tuple[Fault, float, Repair] | None = None
-        self._told: dict[str, float] = {}  # which programs were told to end, and when
-        #: weight, rows of the matrix, harm, longest time until it is mended, whether it is an outage, and for requests too
+        self._pending_repair: tuple[Fault, float, Repair] | None = None
+        self._terminated: dict[str, float] = {}  # programs that got SIGTERM, and when
+        #: weight, rows of the matrix, fault, longest time until its repair, whether it is an outage, and for requests
+        #: too
         self._kinds: list[tuple[int, str, Injection, float, bool, bool]] = [
             (8, "F1", self._kill_worker, 0, False, False),
             (5, "F2", self._kill_pool_child, 0, False, False),
@@ -86,22 +88,22 @@ class Chaos:
         ]  # fmt: skip
 
     def tick(self) -> None:
-        """Mend what is to be mended by now, or do the next harm if it is time."""
-        if self._owed is not None:
-            fault, until, repair = self._owed
+        """Repair the fault that is due for repair, or cause the next one if it is time."""
+        if self._pending_repair is not None:
+            fault, until, repair = self._pending_repair
             if self.record.now() >= until:
                 repair()
-                fault.until, self._owed = self.record.now(), None
+                fault.until, self._pending_repair = self.record.now(), None
         elif self.record.now() >= self._due:
             self._inject()
         self._restart_killed()
 
     def repair_all(self) -> float:
-        """Mend everything at once, and return when that was."""
-        if self._owed is not None:
-            fault, _, repair = self._owed
+        """Repair everything at once, and return the time."""
+        if self._pending_repair is not None:
+            fault, _, repair = self._pending_repair
             repair()
-            fault.until, self._owed = self.record.now(), None
+            fault.until, self._pending_repair = self.record.now(), None
         self._shift.write_text("+0")
         self._restart_killed()
         return self.record.now()
@@ -112,7 +114,7 @@ class Chaos:
         began = self.record.now()
         try:
             what, repair = harm()
-        except _UNREACHABLE:  # what was to be harmed has not come back from the last time
+        except _UNREACHABLE:  # the target has not recovered from an earlier fault
             self._due = self.record.now() + 1
             return
         fault = Fault(rows, what, began, self.record.now(), outage, requests)
@@ -120,24 +122,24 @@ class Chaos:
         lasts = self._chance.uniform(longest / 3, longest)
         self._due = self.record.now() + lasts + self._chance.uniform(*self._pause)
         if repair is not _repair_nothing:
-            self._owed = fault, self.record.now() + lasts, repair
+            self._pending_repair = fault, self.record.now() + lasts, repair
 
     def _restart_killed(self) -> None:
-        """Start again whatever was killed; a pool's children end with it, as they do where it is the first in its container."""
-        for name, since in [*self._told.items()]:
+        """Restart every killed program; a pool's children end with it, as if it were a container's first process."""
+        for name, since in [*self._terminated.items()]:
             program = self.site.programs[name]
             if not program.terminating:
-                del self._told[name]
+                del self._terminated[name]
             elif program.running and self.record.now() > since + _END_SECONDS:
                 self.record.ended.append(f"{name} did not end within {_END_SECONDS:g} s\n{program.log()[-6000:]}")
                 program.send(SIGKILL)
-                del self._told[name]
+                del self._terminated[name]
         pool = self.site.programs[POOL]
         if pool.child is not None and pool.child.poll() is not None:
             _end_group(pool.child.pid)
         try:
             self.site.restart_killed()
-        except AssertionError as ended:  # by itself, not by us: the soak goes on, and tells of it
+        except AssertionError as ended:  # it ended by itself: the soak continues and reports it
             if _POOL_LOST not in str(ended):
                 self.record.ended.append(str(ended))
             for program in self.site.programs.values():
@@ -189,15 +191,15 @@ class Chaos:
 
     def _terminate(self) -> tuple[str, Repair]:
         programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]
-        # Told twice it would end at once, and before it heeds the signal it is killed by it.
-        heeding = [
+        # A second SIGTERM ends a program at once. Before its handler is installed, SIGTERM kills it.
+        candidates = [
             program for program in programs if program.running and not program.terminating and program.handles_signals
         ]
-        if not heeding:
-            return "nobody heeds SIGTERM yet", _repair_nothing
-        program = self._chance.choice(heeding)
+        if not candidates:
+            return "no program handles SIGTERM yet", _repair_nothing
+        program = self._chance.choice(candidates)
         program.terminate()
-        self._told[program.name] = self.record.now()
+        self._terminated[program.name] = self.record.now()
         return f"SIGTERM {program.name}", _repair_nothing
 
     def _move_clock(self) -> tuple[str, Repair]:
@@ -214,7 +216,7 @@ class Chaos:
             with Connection(self.site.stack.broker_url) as connection:
                 for queue in queues.TASK_QUEUES:
                     connection.default_channel.queue_purge(queue)
-        return "every queue is emptied", _repair_nothing
+        return "all queues are emptied", _repair_nothing
 
     def _kill_message_broker(self) -> tuple[str, Repair]:
         self._message_broker.kill()
@@ -254,7 +256,7 @@ class Chaos:
                 sender.send_task("exports.deliver", args=[export_id, partner, "webhook"])
         finally:
             sender.close()
-        return "forty task messages of long ago", _repair_nothing
+        return "forty old task messages", _repair_nothing
 
     def _send_broken_messages(self) -> tuple[str, Repair]:
         with Connection(self.site.stack.broker_url) as connection:
@@ -263,7 +265,7 @@ class Chaos:
             for body, properties in self._chance.sample([*BROKEN.values()], 5):
                 if len(body) < _TOO_LARGE:
                     producer.publish(body, routing_key=queues.STEPS, exchange="", **message_properties | properties)
-        return "five messages that are none", _repair_nothing
+        return "five malformed messages", _repair_nothing
 
     # The database
 
@@ -284,7 +286,7 @@ class Chaos:
             connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (self._name,)
             )
-        return "every connection to PostgreSQL is cut", _repair_nothing
+        return "all connections to PostgreSQL are cut", _repair_nothing
 
     def _lock_table(self) -> tuple[str, Repair]:
         url = self._database.url.replace("+psycopg", "").rsplit("/", 1)[0]

@@ -1,4 +1,4 @@
-"""The targets of a soak, and the figures that are held to them."""
+"""The targets of a soak, and its figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEASE_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class Targets:
-    """What a soak is to reach."""
+    """The targets of a soak."""
 
     executions: int = 5_000
     faults: int = 300
@@ -33,7 +33,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure beside its target; `reached` is None where there was too little to tell."""
+    """One figure and its target; `reached` is None if there were too few samples."""
 
     name: str
     value: float | str | None
@@ -44,7 +44,7 @@ class Figure:
 def figures(
     record: Record, exports: Sequence[Row], broken: Sequence[Violation], rest_seconds: float, targets: Targets
 ) -> list[Figure]:
-    """Return every figure; `exports` are their rows, `rest_seconds` is from the last mending until nothing was owed."""
+    """Return every figure; `exports` are rows, `rest_seconds` runs from the last repair until nothing is pending."""
     ended = [row for row in exports if row["finished_at"] is not None]
     accepts = [
         each.seconds
@@ -66,11 +66,11 @@ def figures(
         _at_most("exports that failed", len([row for row in exports if row["state"] == "failed"]), 0),
         _at_most("accept p95 outside outages, s", _share(accepts, 0.95), targets.accept_p95_seconds),
         _at_most("time to terminal p99 outside outages, s", _share(calm, 0.99), targets.terminal_p99_seconds),
-        _at_most("all terminal after the last heal, s", rest_seconds, targets.rest_seconds),
+        _at_most("all terminal after the last repair, s", rest_seconds, targets.rest_seconds),
     ]
     megabytes, files = find_maximum(record.samples)
     made += [
-        _at_most("most resident memory of a process, MB", megabytes, targets.resident_megabytes),
+        _at_most("highest resident memory of a process, MB", megabytes, targets.resident_megabytes),
         _at_most("most open files of a process", files, targets.files),
     ]
     for program in dict.fromkeys(sample.program for sample in record.samples):
@@ -86,7 +86,7 @@ def figures(
 
 
 def extras(record: Record, exports: Sequence[Row], receipts: int) -> dict[str, Any]:
-    """Return what else is worth knowing of a soak."""
+    """Return further facts about a soak."""
     rows = sorted({fault.rows for fault in record.faults}, key=lambda name: int(name[1:]))
     return {
         "exports": len(exports),
@@ -103,7 +103,7 @@ def extras(record: Record, exports: Sequence[Row], receipts: int) -> dict[str, A
 
 
 def as_json(found: Sequence[Figure]) -> list[dict[str, Any]]:
-    """Return the figures for programs."""
+    """Return the figures as JSON objects."""
     return [asdict(figure) for figure in found]
 
 

@@ -1,4 +1,4 @@
-"""What every process holds while a soak runs, and whether that grows."""
+"""Samples of every process during a soak, and whether its memory or files grow."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.system.faults.site import Site
 from tests.system.soak.history import Record, Sample
 
 EVERY_SECONDS: Final = 2.0
-#: What a process loads in its first minute it keeps.
+#: A process keeps what it loads in its first minute.
 WARM_SECONDS: Final = 60.0
 #: A level needs as many samples of warm processes as two minutes have.
 FEWEST: Final = 60
-#: A slope needs as many of one and the same process as five minutes have: until then a worker still comes by what it keeps,
-#: so that whoever is killed every few minutes would seem to grow for ever.
+#: A slope needs as many samples of one process as five minutes have. Until then a worker still fills its caches, so a
+#: process that is killed every few minutes would seem to grow for ever.
 FEWEST_OF_ONE: Final = 150
 _MEGABYTE: Final = 1_000_000
 
 
 class Gauges:
-    """Looks at every process every two seconds, when it is asked to."""
+    """Samples every process every two seconds, if `tick` is called."""
 
     def __init__(self, site: Site, record: Record) -> None:
         self._site, self._record = site, record
@@ -51,7 +51,7 @@ class Gauges:
 
 
 def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
-    """Return how the program's resident memory grows, by least squares within each of its lives; None where all are short."""
+    """Return the growth of the program's memory by least squares within each process; None if all are short."""
     lives: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.program == program and sample.age_seconds >= WARM_SECONDS:
@@ -68,7 +68,7 @@ def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
 
 
 def find_maximum(samples: Sequence[Sample]) -> tuple[float, int]:
-    """Return the most memory that a process had at any time, in megabytes, and the most open files."""
+    """Return the highest memory of a process at any time, in megabytes, and the highest number of open files."""
     return (
         max((each.resident / each.processes / _MEGABYTE for each in samples), default=0.0),
         max((each.files for each in samples), default=0),
@@ -76,7 +76,7 @@ def find_maximum(samples: Sequence[Sample]) -> tuple[float, int]:
 
 
 def open_files(samples: Sequence[Sample], program: str) -> tuple[int, int] | None:
-    """Return the median number of the program's open files in the first and in the last third of the time, once it is warm."""
+    """Return the median open files of the warm program in the first and in the last third of the time."""
     found = [each for each in samples if each.program == program and each.age_seconds >= WARM_SECONDS]
     if len(found) < FEWEST:
         return None

@@ -1,4 +1,4 @@
-"""What is written down while a soak runs: faults with their ends, requests with their times, and samples of every process."""
+"""The record of a soak: faults with their ends, requests with their times, and samples of every process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-#: What is felt of an outage after it is over: connections are made again, and what was put off comes due.
+#: The effect of an outage after its end: clients reconnect, and retries become due.
 AFTERMATH_SECONDS: Final = 3.0
 
 
 @dataclass
 class Fault:
-    """One thing that was done to the service: rows of the matrix, when, and until when it lasted.
+    """One fault: its rows of the matrix, its start and its end.
 
-    `outage` says that nobody can be served meanwhile: the database, or with `accepts` only the message broker, is away.
+    `outage` says that the service cannot work meanwhile: the database is away, or only the message broker if `accepts`.
     """
 
     rows: str
@@ -26,13 +26,13 @@ class Fault:
     accepts: bool = True
 
     def overlaps(self, begin: float, end: float) -> bool:
-        """Whether a span of time was touched by it or by its aftermath."""
+        """Return whether a time span overlaps the fault or its aftermath."""
         return begin <= self.until + AFTERMATH_SECONDS and self.at <= end
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """One request that was answered with an export: when it began, and how long its answer took."""
+    """One request that got an export as its answer: its start, and the time until the answer."""
 
     at: float
     seconds: float
@@ -40,7 +40,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process: its resident memory with its children's in bytes, its open files, and how many processes that is."""
+    """One sample of a process: resident memory in bytes, open files, processes; each with its children's."""
 
     at: float
     program: str
@@ -53,14 +53,14 @@ class Sample:
 
 @dataclass
 class Record:
-    """Everything of one soak; threads share it, and all instants are seconds since it began."""
+    """The record of one soak. Threads share it; all times are seconds since its start."""
 
     seed: int
     faults: list[Fault] = field(default_factory=list)
     acceptances: list[Acceptance] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)  # programs that came to an end by themselves
+    ended: list[str] = field(default_factory=list)  # programs that ended by themselves
     began: float = field(default_factory=time.monotonic)
     began_at: float = field(default_factory=time.time)
     lock: Lock = field(default_factory=Lock)

@@ -1,4 +1,4 @@
-"""Callers who have plans executed through either API all the while, ask again until they are answered, and look at what became of it."""
+"""Callers that execute plans through either API the whole time, retry until answered, and check the results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.system.faults.client import Client
 from tests.system.soak.history import Acceptance, Record
 
 CALLERS: Final = 4
-#: So many exports of one caller are under way at a time.
+#: The number of unfinished exports of one caller at a time.
 UNDER_WAY: Final = 5
-#: Each caller looks at one of its exports so often; looking costs the machine as much as making them does.
+#: The pause between a caller's reads of one export; a read costs the machine as much as an export.
 _LOOK_SECONDS: Final = 0.4
 _PAUSE_SECONDS: Final = 0.25
 _LATER: Final = frozenset({409, 429, 503})
@@ -21,7 +21,7 @@ _ENDED: Final = frozenset({"executed", "failed", "cancelled", "superseded"})
 
 
 class Load(ClientThreads):
-    """Ask until they are told to `finish`, and look at what was begun until it has ended; each looks after its own exports."""
+    """Sends plans until `finish`, and reads each export until it ends; each thread reads its own exports."""
 
     def __init__(self, clients: Sequence[Client], record: Record) -> None:
         super().__init__(range(CALLERS))
@@ -29,7 +29,7 @@ class Load(ClientThreads):
         self._clients, self._record = clients, record
 
     def run_client(self, number: int) -> None:
-        """Have one plan after another executed, with a chance of its own."""
+        """Execute one plan after another, with the thread's own random numbers."""
         chance = random.Random(f"{self._record.seed}/caller/{number}")
         own: list[str] = []
         while not self._stopped.is_set() and (own or not self._finished.is_set()):
@@ -37,12 +37,12 @@ class Load(ClientThreads):
                 accepted = self._accepted(chance)
                 own += [accepted] if accepted else []
             if own:
-                looked_at = own.pop(0)
-                own += [] if self._has_ended(looked_at, chance) else [looked_at]
+                export_id = own.pop(0)
+                own += [] if self._has_ended(export_id, chance) else [export_id]
             self._stopped.wait(_LOOK_SECONDS)
 
     def _accepted(self, chance: random.Random) -> str | None:
-        """Return the id of a new export, once some API has accepted it; None where the soak is given up."""
+        """Return the id of a new export that either API accepted; None if the soak is aborted."""
         plan = self._clients[0].plan(units=1 + (chance.random() < 0.1))
         while not self._stopped.is_set():
             began = self._record.now()

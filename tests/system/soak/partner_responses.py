@@ -1,4 +1,4 @@
-"""Partners' endpoints as they are: most take what comes, some fail, some dawdle, some redirect, some hang up."""
+"""Realistic answers of partners' endpoints: most accept, some fail, some are slow, some redirect, some hang up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STALL_SECONDS: Final = 2.0
 
 
 class RandomResponses:
-    """How each request is answered; the threads of the endpoint each have a chance of their own."""
+    """The answers to requests; each thread of the endpoint has its own random numbers."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -30,5 +30,5 @@ class RandomResponses:
                 return answer
             drawn -= share
         if drawn < STALLS:
-            time.sleep(STALL_SECONDS)  # it is the fault itself
+            time.sleep(STALL_SECONDS)  # the pause is the fault
         return 204

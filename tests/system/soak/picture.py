@@ -1,4 +1,4 @@
-"""Draws a soak: exports over time, every fault and how long it lasted, and how long exports took to their end meanwhile."""
+"""Draws a soak: exports over time, every fault with its duration, and the exports' times to the end."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.system.soak.history import Fault, Record
 
 OUTAGE: Final = "#c9d1db"
 SLOW: Final = "#c2410c"
-#: Into so many stretches of equal length the soak is cut, to tell how long exports took.
+#: The number of equal intervals for the exports' times.
 INTERVALS: Final = 120
 
 Span = tuple[float, float]
 
 
 def draw_soak(record: Record, exports: Sequence[Row], *, stack: str, violations: int, figures: dict[str, Any]) -> str:
-    """Return the soak as a picture; `figures` are by their names."""
+    """Return the soak as an SVG picture; `figures` are by name."""
     spans = [
         (row["accepted_at"].timestamp() - record.began_at, row["finished_at"].timestamp() - record.began_at)
         for row in exports
@@ -92,7 +92,7 @@ def _exports(svg: Element, faults: Sequence[Fault], spans: Sequence[Span], end: 
             }
             SubElement(svg, "rect", box)
         else:
-            # Ticks at the foot: a line through the field for each of a thousand would be all that one sees.
+            # Ticks at the foot: a thousand lines through the field would hide everything else.
             line = {
                 "x1": format_number(x),
                 "x2": format_number(x),
@@ -131,7 +131,7 @@ def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
 
 
 def _split_intervals(spans: Sequence[Span], end: float) -> Iterator[tuple[float, float, float]]:
-    """Yield the middle of each stretch of time in which exports ended, and the median and the longest of their times."""
+    """Yield the middle of each interval with ended exports, and the median and the maximum of their times."""
     length = end / INTERVALS
     by_stretch: dict[int, list[float]] = {}
     for began, ended in spans:

@@ -1,4 +1,4 @@
-"""The course of a soak: everything is started, loaded and broken for so long, mended, and judged."""
+"""The course of a soak: start everything, apply load and faults for a time, repair, and judge."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ from tests.system.soak.partner_responses import RandomResponses
 from tests.system.soak.picture import draw_soak
 
 FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
-#: Time is less pressed here than in the tests of single faults: task messages that are sent again sooner than they can be taken
-#: are a load of their own.
+#: Longer than in the tests of single faults: task messages that are sent again before workers can take them are
+#: additional load.
 LONG_LEASE: Final = {
     "lease_seconds": f"{LEASE_SECONDS:g}",
     "stalled_seconds": "4",
     "sweep_seconds": "1",
     "log_level": "WARNING",
 }
-#: Nothing is waited for any longer once everything is mended: what has not ended by then is told by the judge.
+#: The longest wait after the last repair; the judge reports exports that have not ended by then.
 REST_SECONDS: Final = 600.0
-#: Documents of so many exports are made again, to compare.
+#: The number of exports whose documents are rendered again, to compare.
 MAX_RENDERED_AGAIN: Final = 10
 _LOOK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
 class SoakResult:
-    """How a soak went."""
+    """The result of a soak."""
 
     record: Record
     stack: str
@@ -68,7 +68,7 @@ class SoakResult:
 
     @property
     def missed_figures(self) -> list[Figure]:
-        """The figures that are not what they are to be."""
+        """Return the figures that miss their targets."""
         return [figure for figure in self.figures if figure.reached is False]
 
 
@@ -80,11 +80,11 @@ def run_soak(
     report: Callable[[Record], None],
     pause: tuple[float, float] = PAUSE_SECONDS,
 ) -> SoakResult:
-    """Hold a soak and return how it went; `told` is called now and then. Its history is written into the folder.
+    """Run a soak and return the result; it calls `report` now and then, and writes its history into the folder.
 
-    Between two faults lies a pause of so many seconds, at least and at most.
+    The pause between two faults is between the two numbers of `pause`, in seconds.
 
-    Raises MissingServer where a server is not installed. An even seed is on Redis, an odd one on RabbitMQ.
+    Raises MissingServer if a server is not installed. An even seed uses Redis, an odd one RabbitMQ.
     """
     record = Record(seed)
     with ExitStack() as end:
@@ -125,7 +125,7 @@ def run_soak(
             client.inspect(export_id)
         chosen = random.Random(seed).sample(load.exports, min(MAX_RENDERED_AGAIN, len(load.exports)))
         found = snapshot(site.runtime, client.account, site.store, again=chosen)
-        # Its own connections are still open: what ends by itself is to end, what does not is left.
+        # The service's own connections are still open. What ends by itself must end; other connections are left open.
         history = History(
             replace(found, processes_left=site.processes_left()),
             client.calls,
@@ -153,9 +153,9 @@ def run_soak(
 
 
 def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
-    """Give the service: three workers, one of them a pool and one with a clock of its own, one for deliveries, and two APIs.
+    """Yield the service: three workers (one a pool, one with its own clock), one process for deliveries, and two APIs.
 
-    The pool makes steps alone; of the others each tells partners as well, so that most is told by the one that does nothing else.
+    The pool runs only steps. The other workers also deliver, but the process for deliveries delivers most.
     """
     parent = end.enter_context(
         start_fork_server(_make_folder(folder / "fork-server"), module=FORK_SERVER_MODULE, SOAK_SEED=str(seed))
@@ -183,7 +183,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     site.programs[WORKER].fork_server = wrong_clock_server
     site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
-    # How long six programs take to start on two cores is not what is measured.
+    # The start of six programs on two cores is not part of the measurement.
     second, others = (
         f"http://{LOOPBACK}:{port}",
         [site.programs[each] for each in (WORKER, SPARED[0], POOL, DELIVERIES)],
@@ -205,7 +205,7 @@ def _ticks(seconds: float) -> Iterator[None]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
-        time.sleep(_LOOK_SECONDS)  # the clock of all that happens in this thread
+        time.sleep(_LOOK_SECONDS)  # sets the pace of everything in this thread
 
 
 def _list_unfinished(site: Site, client: Client) -> bool:
@@ -216,7 +216,7 @@ def _list_unfinished(site: Site, client: Client) -> bool:
 
 
 def _write(path: Path, record: Record, history: History) -> None:
-    """Write what happened, a line each: what was done, asked, sent and measured, and the rows that are left of it."""
+    """Write the record, a line each: faults, requests, messages, samples, and the remaining rows."""
     with path.open("w", encoding="utf-8") as file:
 
         def write(kind: str, row: Any) -> None:

@@ -1,4 +1,4 @@
-"""A parent of processes whose task messages are unreliable: one in ten is never sent, and all others are sent twice."""
+"""A parent of processes with unreliable task messages: one in ten is never sent, and all others are sent twice."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _chances: dict[int, random.Random] = {}
 
 
 def _publish_unreliably(*args: Any, **kwargs: Any) -> Any:
-    """Publish as ever what is meant for partners; what wakes our own processes twice, or not at all."""
+    """Publish partners' messages normally, and task messages twice or not at all."""
     if not (kwargs.get("headers") or {}).get("task"):
         return _publish(*args, **kwargs)
-    # Each process has a chance of its own: one that is inherited would be the same in all of them.
+    # Each process has its own random numbers; inherited ones would be equal in all of them.
     if (pid := os.getpid()) not in _chances:
         _chances[pid] = random.Random(f"{os.environ.get('SOAK_SEED')}/{pid}")
     if _chances[pid].random() < LOST:

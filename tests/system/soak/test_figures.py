@@ -1,4 +1,4 @@
-"""The figures of a soak, from records that are known: each target can be missed, and is told when it is."""
+"""The figures of a soak, from known records: each target can be missed, and a miss is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGETS = Targets(executions=2, faults=1, terminal_p99_seconds=18)
 
 
 def build_good_record() -> tuple[Record, list[dict[str, Any]]]:
-    """A record in which every target is reached, and its exports."""
+    """Return a record that reaches every target, and its exports."""
     record = Record(1, began_at=1_000_000.0)
     record.faults.append(Fault("F9", "PostgreSQL ends", 100.0, 102.0, outage=True))
     record.acceptances += [Acceptance(10.0, 0.02), Acceptance(101.0, 9.0), Acceptance(200.0, 0.03)]
@@ -55,7 +55,7 @@ def find_missed(
     return {figure.name: figure for figure in figures(record, exports, broken, rest, TARGETS)}
 
 
-def test_picture_says_what_was_found_within_its_edges() -> None:
+def test_picture_shows_the_figures_within_its_edges() -> None:
     record, exports = build_good_record()
     record.faults.append(Fault("F1", "kill -9 worker", 150.0, 150.0))
     values = {name: figure.value for name, figure in find_missed().items()}
@@ -83,12 +83,12 @@ def test_picture_says_what_was_found_within_its_edges() -> None:
             assert 0 <= y <= HEIGHT
 
 
-def test_picture_of_a_soak_that_came_to_nothing_is_drawn_all_the_same() -> None:
+def test_picture_of_an_empty_soak_is_drawn() -> None:
     values = dict.fromkeys(find_missed())
     assert "none" in draw_soak(Record(1), [], stack="postgres-redis", violations=0, figures=values)
 
 
-def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count() -> None:
+def test_good_record_reaches_every_target_and_outages_do_not_count() -> None:
     found = find_missed()
     assert {name: figure.value for name, figure in found.items()} == {
         "executions": 3,
@@ -99,8 +99,8 @@ def test_every_target_is_reached_where_nothing_is_wrong_and_outages_do_not_count
         "exports that failed": 0,
         "accept p95 outside outages, s": 0.03,
         "time to terminal p99 outside outages, s": 3.0,
-        "all terminal after the last heal, s": 5.0,
-        "most resident memory of a process, MB": pytest.approx(200.2, abs=0.01),
+        "all terminal after the last repair, s": 5.0,
+        "highest resident memory of a process, MB": pytest.approx(200.2, abs=0.01),
         "most open files of a process": 40,
         "resident memory of worker, MB/min": pytest.approx(0.03),
         "open files of worker, first and last third": "40 40",
@@ -130,7 +130,7 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
     ),
     "much memory": (
         lambda record, _: record.samples.append(Sample(5.0, "prefork", 9, 5.0, 1_500_000_000, 40, 3)),
-        {"most resident memory of a process, MB"},
+        {"highest resident memory of a process, MB"},
     ),
     "many files": (
         lambda record, _: record.samples.append(Sample(5.0, "worker", 7, 5.0, 1_000_000, 200)),
@@ -149,7 +149,7 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
 
 
 @pytest.mark.parametrize("name", MISSED)
-def test_target_that_is_missed_is_reported(name: str) -> None:
+def test_missed_target_is_reported(name: str) -> None:
     change, missed_figures = MISSED[name]
     assert {figure.name for figure in find_missed(change).values() if figure.reached is False} == missed_figures
 
@@ -157,17 +157,17 @@ def test_target_that_is_missed_is_reported(name: str) -> None:
 def test_violation_and_late_rest_are_reported() -> None:
     found = find_missed(broken=(Violation("I3", "exp_1 has HANDED_OFF 2 times"),), rest=61)
     missed_figures = {figure.name for figure in found.values() if figure.reached is False}
-    assert missed_figures == {"violations of I1 to I10", "all terminal after the last heal, s"}
+    assert missed_figures == {"violations of I1 to I10", "all terminal after the last repair, s"}
 
 
-def test_what_is_too_short_to_judge_is_not_reported_as_reached() -> None:
+def test_figure_of_too_few_samples_is_not_reached() -> None:
     found = find_missed(lambda record, _: record.samples.__delitem__(slice(20, None)))
     slope = found["resident memory of worker, MB/min"]
     assert (slope.value, slope.reached) == (None, None)
     assert "open files of worker, first and last third" not in found
 
 
-def test_process_that_starts_again_begins_at_its_own_level() -> None:
+def test_restarted_process_has_its_own_level() -> None:
     def restarts(record: Record, _: object) -> None:
         last = record.samples[-1].at
         record.samples += [
@@ -178,8 +178,8 @@ def test_process_that_starts_again_begins_at_its_own_level() -> None:
     assert find_missed(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
 
 
-def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
-    """Each comes by what it keeps: five megabytes in its first minutes, as it was seen."""
+def test_memory_of_short_lived_processes_does_not_grow() -> None:
+    """As observed, each process fills five megabytes of caches in its first minutes."""
 
     def short_lives(record: Record, _: object) -> None:
         record.samples = [
@@ -192,7 +192,7 @@ def test_what_is_killed_every_few_minutes_does_not_grow() -> None:
     assert (slope.value, slope.reached) == (None, None)
 
 
-def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
+def test_fault_overlaps_its_aftermath() -> None:
     fault = Fault("F9", "PostgreSQL ends", 100.0, 102.0)
     assert fault.overlaps(90, 100)
     assert fault.overlaps(102 + AFTERMATH_SECONDS, 110)
@@ -200,7 +200,7 @@ def test_outage_is_felt_a_little_longer_than_it_lasts() -> None:
     assert not fault.overlaps(102.1 + AFTERMATH_SECONDS, 110)
 
 
-def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partner_responses_have_the_documented_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     dawdled: list[float] = []
     monkeypatch.setattr(partner_responses, "time", type("Clock", (), {"sleep": dawdled.append}))
     asked = RandomResponses(3)
@@ -216,7 +216,7 @@ def test_partners_have_each_their_manners_in_the_shares_that_are_said(monkeypatc
     assert others != [again() for _ in range(100)]
 
 
-def test_task_messages_are_lost_or_doubled_and_partners_messages_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_task_messages_are_lost_or_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(task_messages, "_publish", lambda body, **_: sent.append(body))
     for number in range(5_000):
@@ -230,6 +230,6 @@ def test_task_messages_are_lost_or_doubled_and_partners_messages_are_not(monkeyp
     assert sent == [f"message {number}" for number in range(100)]
 
 
-def test_record_counts_from_its_beginning() -> None:
+def test_record_counts_from_its_start() -> None:
     record = Record(1)
     assert 0 <= record.now() <= time.monotonic() - record.began

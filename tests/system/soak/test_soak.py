@@ -1,4 +1,4 @@
-"""A minute of the soak on each message broker, every day: everything breaks under load, no promise does, and nothing is slower by far."""
+"""A minute of the soak on each message broker, every day: faults under load break no promise and slow nothing much."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.system.soak.figures import Targets
 from tests.system.soak.runner import run_soak
 
 SECONDS = 60
-#: Even: on Redis. The chances are the same each day; the moments at which they strike are not.
+#: Even: Redis; odd: RabbitMQ. The random numbers are the same each day, the moments of the faults are not.
 ON_REDIS, ON_RABBITMQ = 20261124, 20261125
-#: What a minute on two cores with others' work beside it (a load of five to ten) is from by far: only what has become slower
-#: by that much misses it. A minute is too short for the slopes of memory and of files: their most is looked at.
+#: Loose targets for a minute on two busy cores (a load of five to ten): only a large slowdown misses them. A minute is
+#: too short for the slopes of memory and files, so only their maxima count.
 ANY_MACHINE = Targets(
-    executions=20,  # 107 and 114
-    faults=10,  # 21 and 25: after each there is a pause of three seconds at most, and the harm lasts five at most
-    resident_megabytes=450,  # 293: what a worker keeps, and half as much again; a pool's children are ended at 400
-    files=150,  # 35, when all connections are made again
-    accept_p95_seconds=2,  # 0.15 and 0.26; whoever waits three seconds for anything is answered with 503 instead
-    terminal_p99_seconds=150,  # 17 to 35: a lease of 3 s, task messages again after 4, and what a crowded machine adds
-    rest_seconds=120,  # 13 to 24
+    executions=20,  # measured: 107 and 114
+    faults=10,  # measured: 21 and 25; a fault lasts five seconds at most, the pause after it three
+    resident_megabytes=450,  # measured: 293, plus half; a pool's children are ended at 400
+    files=150,  # measured: 35, after all reconnects
+    accept_p95_seconds=2,  # measured: 0.15 and 0.26; a request that waits three seconds gets a 503
+    terminal_p99_seconds=150,  # measured: 17 to 35; a lease of 3 s, task messages again after 4, a busy machine
+    rest_seconds=120,  # measured: 13 to 24
 )
 
 
 @SERVERS
 @pytest.mark.timeout(1_500)
 @pytest.mark.parametrize("seed", [ON_REDIS, ON_RABBITMQ], ids=["redis", "rabbitmq"])
-def test_minute_of_faults_under_load_breaks_no_promise(
+def test_minute_of_faults_under_load_keeps_every_promise(
     tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
     try:
