@@ -1,4 +1,4 @@
-# What the rules beside this must find (ruleid), and what they must leave alone (ok). Nothing here is ever run.
+# Code that the rules in this folder must find (ruleid) or must not find (ok). It never runs.
 
 
 @router.get("/files/{name}")

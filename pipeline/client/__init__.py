@@ -1,4 +1,4 @@
-"""A typed client of the HTTP API, for those who build on it and for the command line: `Exports`, and `AsyncExports` to await."""
+"""A typed client of the HTTP API, for programs and for the command line: `Exports`, and `AsyncExports` for asyncio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two clients: the same calls over a connection pool, one waiting for the answers and one awaiting them."""
+"""The two clients: the same calls over a connection pool, one blocking and one for asyncio."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MAX_PORT: Final = 65_535
 
 
 class Exports(ApiMethods, ApiTransport):
-    """The API at `url`, called with `key`; one connection pool, to be closed. Threads may share it.
+    """The API at `url`, called with `key`; close it to close its connection pool. Threads may share it.
 
-    Every call raises ApiProblem where the API refuses and ApiUnreachable where nobody answers in time. What cannot be sent,
-    also as `url` or `key`, raises InvalidArgument.
+    Every call raises ApiProblem if the API rejects it, and ApiUnreachable if the API does not respond in time. A value
+    that cannot be sent, also `url` or `key`, raises InvalidArgument.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Exports(ApiMethods, ApiTransport):
         self._http.close()
 
     def perform(self, call: Call[T]) -> T:
-        """Make the call, again where that may help, and return what its answer becomes."""
+        """Make the call, with retries if they may help, and return the parsed answer."""
         retry_state = RetryState(call, self._retries)
         while True:
             try:
@@ -67,17 +67,17 @@ class Exports(ApiMethods, ApiTransport):
             time.sleep(pause)
 
     def iterate(self, page: ResultPage[T]) -> Iterator[T]:
-        """Yield the items of a long answer, making a call for more where they end."""
+        """Yield the items of all pages, calling for each next page."""
         yield from page.items
         while page.next_call is not None:
             page = self.perform(page.next_call)
             yield from page.items
 
     def follow(self, export: str, *, after: int = 0, timeout_seconds: float | None = None) -> Iterator[EventView]:
-        """Yield each event as it happens, the past ones first; a broken stream goes on where it broke.
+        """Yield each event as it happens, past ones first; a broken stream continues after the last event.
 
-        It ends once the export has ended, everybody was told and the customs broker has answered or is overdue. Raises
-        StillRunning once `timeout_seconds` are over.
+        It ends when the export has ended, its deliveries are done and the customs broker has answered or is overdue. Raises
+        StillRunning after `timeout_seconds`.
         """
         follower = EventFollower(export, after, timeout_seconds)
         while True:
@@ -97,16 +97,16 @@ class Exports(ApiMethods, ApiTransport):
             time.sleep(follower.next_pause())
 
     def save(self, export: ExportView, folder: Path, *, with_bundle: bool = False) -> list[Path]:
-        """Write the export's documents into `folder`, one folder a customs package, and return where they are.
+        """Write the export's documents into `folder`, one folder a customs package, and return their paths.
 
-        Raises Corrupted, before anything of that document is written, where the bytes are not those promised, and OSError
-        where the folder does not take them.
+        Raises Corrupted if a document's bytes do not have the expected hash; that document is not written. Raises OSError
+        if the folder cannot be written.
         """
         found = self.iterate(export_requests.files(export, with_bundle=with_bundle))
         return [write_file(folder / file.path, file.content) for file in found]
 
     def ready(self) -> bool:
-        """Whether the service answers and says that it is ready."""
+        """Return whether the service responds and says that it is ready."""
         try:
             self.perform(operator_requests.readiness())
         except (ApiProblem, ApiUnreachable):
@@ -115,7 +115,7 @@ class Exports(ApiMethods, ApiTransport):
 
 
 class AsyncExports(ApiMethods, AsyncApiTransport):
-    """The same for asyncio: calls are awaited, and lists and events read with `async for`."""
+    """The same client for asyncio: await calls, and read lists and events with `async for`."""
 
     def __init__(
         self, url: str, key: str | None, *, timeout_seconds: float = 30, retries: Retries | None = None
@@ -137,7 +137,7 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
         await self._http.aclose()
 
     async def perform(self, call: Call[T]) -> T:
-        """Make the call, again where that may help, and return what its answer becomes."""
+        """Make the call, with retries if they may help, and return the parsed answer."""
         retry_state = RetryState(call, self._retries)
         while True:
             try:
@@ -153,7 +153,7 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
             await anyio.sleep(pause)
 
     async def iterate(self, page: ResultPage[T]) -> AsyncIterator[T]:
-        """Yield the items of a long answer, making a call for more where they end."""
+        """Yield the items of all pages, calling for each next page."""
         for item in page.items:
             yield item
         while page.next_call is not None:
@@ -164,7 +164,7 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
     async def follow(
         self, export: str, *, after: int = 0, timeout_seconds: float | None = None
     ) -> AsyncIterator[EventView]:
-        """Yield each event as it happens, as Exports.follow does; whoever leaves early closes it with contextlib.aclosing."""
+        """Yield each event as it happens, as Exports.follow does; to leave early, close it with contextlib.aclosing."""
         follower = EventFollower(export, after, timeout_seconds)
         while True:
             try:
@@ -188,7 +188,7 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
         return [await anyio.to_thread.run_sync(write_file, folder / file.path, file.content) async for file in found]
 
     async def ready(self) -> bool:
-        """Whether the service answers and says that it is ready."""
+        """Return whether the service responds and says that it is ready."""
         try:
             await self.perform(operator_requests.readiness())
         except (ApiProblem, ApiUnreachable):
@@ -201,7 +201,7 @@ def _http_options(url: str, key: str | None) -> dict[str, Any]:
     return {
         "base_url": base,
         "headers": {"Authorization": f"Bearer {check_header('key', key)}"} if key else {},
-        # A proxy of the environment cannot reach this machine's own addresses.
+        # A proxy from the environment cannot reach this machine's own addresses.
         "trust_env": base.host not in _LOOPBACK,
     }
 
@@ -212,8 +212,8 @@ def _parse_base_url(url: str) -> httpx.URL:
     except httpx.InvalidURL:
         found = httpx.URL()
     if found.scheme not in _SCHEMES or not found.host or not 0 <= (found.port or 0) <= _MAX_PORT:
-        raise InvalidArgument("url", "is no address such as http://127.0.0.1:8000")
+        raise InvalidArgument("url", "must be an address such as http://127.0.0.1:8000")
     if found.userinfo:
-        # It would be sent in the key's place, and named wherever the address is.
-        raise InvalidArgument("url", "holds a user or a password; the key is all that the API asks for")
+        # It would replace the key in the request, and appear in messages with the address.
+        raise InvalidArgument("url", "must not hold a user or a password; the API only needs the key")
     return found

@@ -1,12 +1,12 @@
-"""What a call may end in besides its answer; each error says what its caller should do.
+"""The errors of a call; each says what the caller should do.
 
 ClientError
-├── ApiProblem       the API refused: branch on `code`
-├── ApiUnreachable   nobody answers, or something that is not our API: try again later
-├── Corrupted        a document's bytes are not those that the export promises: do not use them
-├── StillRunning     the time was up before what was waited for came: it goes on by itself
-├── InvalidArgument  something was given that cannot be sent: correct it
-└── InvalidWebhook   a webhook that is not from the service: answer it with `status` and do nothing
+├── ApiProblem       the API rejected the call: branch on `code`
+├── ApiUnreachable   the API does not respond, or something else responds: try again later
+├── Corrupted        a document's bytes do not have the export's hash: do not use them
+├── StillRunning     the time is up, but the export continues by itself: look again later
+├── InvalidArgument  an argument cannot be sent: correct it
+└── InvalidWebhook   a request is not a webhook of the service: answer it with `status` and do nothing
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.core.problems import Problem
 
 
 class ClientError(Exception):
-    """The root: everything that this client raises on purpose."""
+    """The base of all errors that this client raises on purpose."""
 
 
 class ApiProblem(ClientError):
-    """The API refused, and `problem` says why; `retry_after_seconds` is when it may be asked again, where it said so."""
+    """The API rejected the call; `problem` says why, and `retry_after_seconds` when to retry, if the API said so."""
 
     def __init__(self, problem: Problem, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(problem.message)
@@ -38,21 +38,21 @@ class ApiProblem(ClientError):
 
 
 class ApiUnreachable(ClientError):
-    """Nobody answers at the address, or something answers that is not our API."""
+    """The API does not respond at the address, or something else responds."""
 
 
 class Corrupted(ClientError):
-    """A document's bytes are not those that the export promises."""
+    """A document's bytes do not have the hash that the export names."""
 
 
 class StillRunning(ClientError):
-    """The time was up before what was waited for came."""
+    """The time was up before the export was done."""
 
 
 class InvalidArgument(ClientError, ValueError):
-    """Something was given that cannot be sent, and nothing was: `argument` names it, `why` goes on from its name.
+    """An argument cannot be sent, and nothing was sent: `argument` names it, `reason` continues the sentence.
 
-    What was given is not repeated: it may be a secret.
+    The value is not repeated: it may be a secret.
     """
 
     def __init__(self, argument: str, reason: str) -> None:
@@ -62,7 +62,7 @@ class InvalidArgument(ClientError, ValueError):
 
 
 class InvalidWebhook(ClientError):
-    """A request that is no webhook of the service: answer it with `status`, and do nothing of what it says."""
+    """A request is not a webhook of the service: answer it with `status`, and do nothing else."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The calls about exports: execute, amend, look, change, and fetch what came of them."""
+"""The calls about exports: execute, amend, inspect, change, and download documents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOT_MODIFIED: Final = 304
 
 @dataclass(frozen=True)
 class Execution:
-    """The answer to an execute or amend call; `replayed` tells that it is the first answer to the same key again."""
+    """The answer to an execute or amend call; `replayed` if it repeats the first answer to the same key."""
 
     export: ExportView
     replayed: bool
@@ -42,7 +42,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class ExportVersion:
-    """An export as it was at one moment, and the entity tag that tells this version from any other."""
+    """An export at one moment, and the entity tag of this version."""
 
     export: ExportView
     etag: str
@@ -50,7 +50,7 @@ class ExportVersion:
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A document and its bytes; `path` is a place for it, below one folder a customs package."""
+    """A document and its bytes; `path` is a relative path with one folder a customs package."""
 
     path: PurePosixPath
     content: bytes
@@ -64,9 +64,9 @@ def _parse_version(response: httpx.Response) -> ExportVersion:
 
 
 def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None) -> Call[Execution]:
-    """Ask for the execution of an approved plan; the same plan again is the same export, whatever the key.
+    """Execute an approved plan; the same plan always gives the same export, whatever the key.
 
-    With `wait_seconds` the answer comes when the export has ended, at the latest after so long.
+    With `wait_seconds` the answer comes when the export has ended, or after that time.
     """
     return _submit_call("api/exports/execute", _inline_plan(plan), idempotency_key, wait_seconds)
 
@@ -79,7 +79,7 @@ def execute_registered(
     idempotency_key: str | None = None,
     wait_seconds: float | None = None,
 ) -> Call[Execution]:
-    """Ask for the execution of the plan that was registered for `batch`; only of the one with `plan_hash`, where given."""
+    """Execute the plan that was registered for `batch`; with `plan_hash`, only if the plan has that hash."""
     body = drop_none(accountId=account, batchId=batch, planHash=plan_hash)
     return _submit_call("api/exports/execute", body, idempotency_key, wait_seconds)
 
@@ -92,9 +92,9 @@ def amend(
     if_match: str | None = None,
     wait_seconds: float | None = None,
 ) -> Call[Execution]:
-    """Have a changed plan take an export's place; `if_match` is the entity tag of the version it is a change to."""
+    """Replace an export with a changed plan; `if_match` is the entity tag of the version that is replaced."""
     path = f"api/exports/{encode_segment(export)}/amend"
-    # Without a key the second of two same calls would find another version than `if_match` names.
+    # Without a key, a repeated call would find another version than `if_match` names.
     retry_when = RetryWhen.ALWAYS if idempotency_key else RetryWhen.NOT_SENT
     return _submit_call(
         path, _inline_plan(plan), idempotency_key, wait_seconds, _if_match_headers(if_match), retry_when
@@ -102,27 +102,27 @@ def amend(
 
 
 def register_plan(plan: Plan) -> Call[PlanReceipt]:
-    """Keep an approved plan for a later execution; it is never changed."""
+    """Store an approved plan for a later execution; it never changes."""
     return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, retry_when=RetryWhen.ALWAYS)
 
 
 def preflight(plan: Plan) -> Call[PreflightReport]:
-    """Ask what execution would say, without any effect."""
+    """Check a plan as execution would, without executing it."""
     return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, retry_when=RetryWhen.ALWAYS)
 
 
 def inspect(export: str) -> Call[ExportView]:
-    """Return an export by its own id or by its batch's."""
+    """Return an export, by its id or its batch's id."""
     return get(_export_path(export), _parse_export)
 
 
 def inspect_version(export: str) -> Call[ExportVersion]:
-    """Return an export with its entity tag, to change only this version of it or to ask whether it has changed."""
+    """Return an export with its entity tag, for a change of only this version or a check for changes."""
     return get(_export_path(export), _parse_version)
 
 
 def inspect_if_changed(export: str, etag: str) -> Call[ExportVersion | None]:
-    """Return an export with its entity tag; None where it is still the version of `etag`."""
+    """Return an export with its entity tag; None if it still has the tag `etag`."""
 
     def parse(response: httpx.Response) -> ExportVersion | None:
         return None if response.status_code == _NOT_MODIFIED else _parse_version(response)
@@ -150,7 +150,7 @@ def export_page(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Call[ExportPage]:
-    """Return one page of the account's exports, newest first, from behind `cursor` on."""
+    """Return one page of the account's exports, newest first, after `cursor`."""
     return get(
         "api/exports",
         parse_as(ExportPage),
@@ -177,7 +177,7 @@ def exports(
     quarantined: bool | None = None,
     page_size: int = 200,
 ) -> ResultPage[ExportSummary]:
-    """Yield the account's exports, newest first, page after page."""
+    """Yield the account's exports, newest first, from all pages."""
 
     def page_call(cursor: str | None) -> Call[ResultPage[ExportSummary]]:
         call = export_page(
@@ -199,7 +199,7 @@ def exports(
 
 
 def events(export: str, *, after: int = 0, page_size: int = 1000) -> ResultPage[EventView]:
-    """Yield what has happened so far, in order, from behind the event whose `seq` is `after` on."""
+    """Yield the events so far, in order, after the event with the `seq` `after`."""
 
     def page_call(after: int) -> Call[ResultPage[EventView]]:
         call = get(f"{_export_path(export)}/events", parse_as(EventPage), after=after, limit=page_size)
@@ -211,37 +211,37 @@ def events(export: str, *, after: int = 0, page_size: int = 1000) -> ResultPage[
 
 
 def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Stop an export that was not handed off yet."""
+    """Cancel an export that was not handed off yet."""
     return Call("POST", f"{_export_path(export)}/cancel", _parse_export, headers=_if_match_headers(if_match))
 
 
 def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Let a failed export go on from where it failed."""
+    """Continue a failed export from the step that failed."""
     return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
 
 
 def customs_package(package: str) -> Call[CustomsPackageView]:
-    """Return a customs package: its documents, its handling units and its treatment, all of them."""
+    """Return a customs package with all of its documents, packages and treatment."""
     return get(f"api/customs-packages/{encode_segment(package)}", parse_as(CustomsPackageView))
 
 
 def download(artifact: ArtifactView) -> Call[bytes]:
     """Return a document's bytes.
 
-    Raises Corrupted where they are not those whose hash the export names.
+    Raises Corrupted if they do not have the hash that the export names.
     """
 
     def parse(response: httpx.Response) -> bytes:
         if hashlib.sha256(response.content).hexdigest() != artifact.sha256:
-            raise Corrupted(f"{artifact.filename} ({artifact.id}) arrived with other bytes than the export names")
+            raise Corrupted(f"{artifact.filename} ({artifact.id}) arrived with another hash than the export names")
         return response.content
 
-    # By its id, not by the address in the answer: the key goes nowhere else than to the API.
+    # By its id, not by the address in the answer: the key must go only to the API.
     return get(f"api/artifacts/{encode_segment(artifact.id)}", parse)
 
 
 def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
-    """Return an address where the document can be fetched without a key, for some minutes."""
+    """Return a link to the document that works without a key for some minutes."""
     return Call(
         "POST",
         f"api/artifacts/{encode_segment(artifact.id)}/links",
@@ -251,12 +251,12 @@ def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
 
 
 def bundle(export: str) -> Call[bytes]:
-    """Return the whole handoff as one zip file; `exports verify` proves it."""
+    """Return the whole handoff as one zip file; `exports verify` checks it."""
     return get(f"{_export_path(export)}/bundle", lambda response: response.content)
 
 
 def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[ExportFile]:
-    """Yield the export's documents with their bytes, each checked as `download` checks it, and then the bundle."""
+    """Yield the export's documents with their bytes, each checked as in `download`, and then the bundle."""
     names = {package.id: safe_name(package.package_number or package.id) for package in export.customs_packages}
     calls = [
         download(artifact).map(

@@ -1,4 +1,4 @@
-"""The methods of both clients, each named once: what is called is a value, and a carrier carries it out."""
+"""The methods of both clients, each named once: a call is a value, and a transport performs it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ T = TypeVar("T")
 
 
 class ApiTransport(ABC):
-    """Carries calls out and returns when their answers are there."""
+    """Performs calls and returns their answers."""
 
     @abstractmethod
     def perform(self, call: Call[T]) -> T:
-        """Make the call, again where that may help, and return what its answer becomes."""
+        """Make the call, with retries if they may help, and return the parsed answer."""
 
     @abstractmethod
     def iterate(self, page: ResultPage[T]) -> Iterator[T]:
-        """Yield the items of a long answer, making a call for more where they end."""
+        """Yield the items of all pages, calling for each next page."""
 
 
 class AsyncApiTransport(ABC):
-    """Carries calls out while others go on."""
+    """Performs calls for asyncio."""
 
     @abstractmethod
     async def perform(self, call: Call[T]) -> T:
-        """Make the call, again where that may help, and return what its answer becomes."""
+        """Make the call, with retries if they may help, and return the parsed answer."""
 
     @abstractmethod
     def iterate(self, page: ResultPage[T]) -> AsyncIterator[T]:
-        """Yield the items of a long answer, making a call for more where they end."""
+        """Yield the items of all pages, calling for each next page."""
 
 
 class Operation(Generic[P, T]):
-    """A call as a method: of a Carrier it returns the answer, of an AsyncCarrier something to await."""
+    """A call as a method: on a ApiTransport it returns the answer, on an AsyncApiTransport an awaitable."""
 
     def __init__(self, describe: Callable[P, Call[T]]) -> None:
         self._describe = describe
@@ -64,7 +64,7 @@ class Operation(Generic[P, T]):
 
 
 class Listing(Generic[P, T]):
-    """A long answer as a method: of a Carrier it gives an iterator, of an AsyncCarrier an asynchronous one."""
+    """A list of pages as a method: on a ApiTransport it gives an iterator, on an AsyncApiTransport an asynchronous one."""
 
     def __init__(self, describe: Callable[P, ResultPage[T]]) -> None:
         self._describe = describe
@@ -89,7 +89,7 @@ class Listing(Generic[P, T]):
 
 
 class ApiMethods:
-    """Everything that the API can be asked; `pipeline/client/export_requests.py` and its neighbours say what each call is."""
+    """All calls of the API; `pipeline/client/export_requests.py` and `operator_requests.py` describe each."""
 
     execute: Final = Operation(export_requests.execute)
     execute_registered: Final = Operation(export_requests.execute_registered)

@@ -1,4 +1,4 @@
-"""The calls about what partners are told and what they answer: deliveries, replays, acknowledgements, the sandbox broker."""
+"""The calls about partners, their messages and answers, waivers, and the service's health."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def delivery_page(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Call[DeliveryPage]:
-    """Return one page of the delivery log, newest first, from behind `cursor` on."""
+    """Return one page of the delivery log, newest first, after `cursor`."""
     return get(
         "api/deliveries",
         parse_as(DeliveryPage),
@@ -53,7 +53,7 @@ def delivery_page(
 def deliveries(
     *, export: str | None = None, partner: str | None = None, state: str | None = None, page_size: int = 200
 ) -> ResultPage[DeliveryView]:
-    """Yield the messages to partners, newest first, each with its latest tries, page after page."""
+    """Yield the deliveries, newest first, each with its latest attempts, from all pages."""
 
     def page_call(cursor: str | None) -> Call[ResultPage[DeliveryView]]:
         call = delivery_page(export=export, partner=partner, state=state, cursor=cursor, limit=page_size)
@@ -65,28 +65,28 @@ def deliveries(
 
 
 def delivery(delivery: str) -> Call[DeliveryView]:
-    """Return one delivery with its latest tries."""
+    """Return one delivery with its latest attempts."""
     return get(_delivery_path(delivery), parse_as(DeliveryView))
 
 
 def trace(message: str) -> Call[NotificationTrace]:
-    """Return what became of one message, by its CloudEvent id: each delivery, each try, and what came back."""
+    """Return what became of one message, by its CloudEvent id: each delivery, each attempt, and each response."""
     return get(f"api/notifications/{encode_segment(message)}", parse_as(NotificationTrace))
 
 
 def document_links(submission: str) -> Call[DocumentLinks]:
-    """Return new links to all documents of a handoff, each good without a key for some minutes."""
+    """Return new links to all documents of a handoff; each works without a key for some minutes."""
     path = f"api/broker-submissions/{encode_segment(submission)}/links"
     return Call("POST", path, parse_as(DocumentLinks), retry_when=RetryWhen.ALWAYS)
 
 
 def resend(delivery: str) -> Call[DeliveryView]:
-    """Owe a delivered or dead message once more, under the same id, and return its delivery."""
+    """Send a delivered or dead message again, with the same id, and return its delivery."""
     return Call("POST", f"{_delivery_path(delivery)}/resend", parse_as(DeliveryView))
 
 
 def replay(partner: str, request: ReplayRequest) -> ResultPage[ReplayReport]:
-    """Owe a partner's messages of a span of time again, page after page; yield what became of each page."""
+    """Send a partner's messages of a time span again, one page a call; yield the report of each page."""
 
     def page_call(page_request: ReplayRequest) -> Call[ResultPage[ReplayReport]]:
         call = Call(
@@ -108,7 +108,7 @@ def replay(partner: str, request: ReplayRequest) -> ResultPage[ReplayReport]:
 
 
 def acknowledge(submission: str, answer: AcknowledgementBody) -> Call[AcknowledgementReceipt]:
-    """Record the customs broker's answer to a handoff; it counts once by its `id`, however often it is sent."""
+    """Record the customs broker's answer to a handoff, once by its `id`, however often it is sent."""
     path = f"api/broker-submissions/{encode_segment(submission)}/acknowledgements"
     return Call(
         "POST", path, parse_as(AcknowledgementReceipt), json=to_request_body(answer), retry_when=RetryWhen.ALWAYS
@@ -116,7 +116,7 @@ def acknowledge(submission: str, answer: AcknowledgementBody) -> Call[Acknowledg
 
 
 def sandbox_handoffs(*, page_size: int = 200) -> ResultPage[SandboxHandoffView]:
-    """Yield what the built-in sandbox broker received, newest first, page after page."""
+    """Yield what the built-in sandbox broker received, newest first, from all pages."""
 
     def page_call(cursor: str | None) -> Call[ResultPage[SandboxHandoffView]]:
         call = get("sandbox/handoffs", parse_as(SandboxPage), cursor=cursor, limit=page_size)
@@ -131,7 +131,7 @@ def _delivery_path(delivery: str) -> str:
     return f"api/deliveries/{encode_segment(delivery)}"
 
 
-#: A connection test tries every endpoint of a partner, each with a time limit of its own.
+#: A connection test covers every endpoint of a partner, each with its own time limit.
 _TEST_SECONDS = 120
 
 _parse_partner = parse_as(PartnerView)
@@ -148,29 +148,29 @@ def partner(partner: str) -> Call[PartnerView]:
 
 
 def create_partner(new: NewPartner) -> Call[CreatedPartner]:
-    """Register a partner; its signing secret is in this answer and in no other."""
+    """Register a partner; only this answer has its signing secret."""
     return Call("POST", "api/partners", parse_as(CreatedPartner), json=to_request_body(new))
 
 
 def change_partner(partner: str, changes: PartnerChanges) -> Call[PartnerView]:
-    """Change what `changes` names; the rest, and the signing secret, stay."""
+    """Change the fields that `changes` sets; all others, and the signing secret, stay."""
     return Call(
         "PATCH", _partner_path(partner), _parse_partner, json=to_request_body(changes), retry_when=RetryWhen.ALWAYS
     )
 
 
 def test_partner(partner: str) -> Call[PartnerTested]:
-    """Try every endpoint of a partner stage by stage; `passed` says whether all went well, and each stage what to do."""
+    """Test every endpoint of a partner in stages; `passed` says whether all passed, and each stage has its remedy."""
     return Call("POST", f"{_partner_path(partner)}/test", parse_as(PartnerTested), extra_seconds=_TEST_SECONDS)
 
 
 def activate_partner(partner: str) -> Call[PartnerView]:
-    """Have live exports reach a partner whose test has passed."""
+    """Let live exports reach a partner whose test has passed."""
     return Call("POST", f"{_partner_path(partner)}/activate", _parse_partner)
 
 
 def rotate_secret(partner: str, *, overlap_hours: int | None = None) -> Call[RotatedSecret]:
-    """Give a partner a new signing secret, in this answer and in no other; the older ones still count for the overlap."""
+    """Give a partner a new signing secret; only this answer has it. The older ones stay valid during the overlap."""
     rotation = SecretRotation() if overlap_hours is None else SecretRotation(overlap_hours=overlap_hours)
     return Call(
         "POST", f"{_partner_path(partner)}/rotate-secret", parse_as(RotatedSecret), json=to_request_body(rotation)
@@ -178,12 +178,12 @@ def rotate_secret(partner: str, *, overlap_hours: int | None = None) -> Call[Rot
 
 
 def pause_partner(partner: str) -> Call[PartnerView]:
-    """Send a partner nothing until it is resumed; what it is owed stays owed."""
+    """Stop sending to a partner until it is resumed. Pending messages are kept."""
     return Call("POST", f"{_partner_path(partner)}/pause", _parse_partner)
 
 
 def resume_partner(partner: str) -> Call[PartnerView]:
-    """Send a partner what it is owed, from now on."""
+    """Send a partner its pending and new messages again."""
     return Call("POST", f"{_partner_path(partner)}/resume", _parse_partner)
 
 
@@ -192,25 +192,25 @@ def _partner_path(partner: str) -> str:
 
 
 def waivers() -> Call[Sequence[WaiverView]]:
-    """Return the account's waivers, oldest first, the revoked ones among them."""
+    """Return the account's waivers, oldest first, including revoked ones."""
     return get("api/waivers", parse_as(WaiverList)).map(lambda found: found.items)
 
 
 def waive(new: NewWaiver) -> Call[WaiverView]:
-    """Take a warning upon the account from now on; findings that block cannot be waived."""
+    """Accept a warning for the account from now on; blocking findings cannot be waived."""
     return Call("POST", "api/waivers", parse_as(WaiverView), json=to_request_body(new))
 
 
 def revoke_waiver(waiver: str) -> Call[WaiverView]:
-    """End a waiver now; what was accepted under it stays accepted."""
+    """End a waiver now; exports accepted under it stay accepted."""
     return Call("DELETE", f"api/waivers/{encode_segment(waiver)}", parse_as(WaiverView))
 
 
 def health() -> Call[Health]:
-    """Return how every part of the service is."""
+    """Return the state of every part of the service."""
     return get("api/system/health", parse_as(Health))
 
 
 def readiness() -> Call[None]:
-    """Return where the service is ready; asked once, without patience."""
+    """Succeed if the service is ready; the call is made once, without retries."""
     return Call("GET", "readyz", lambda _: None, retry_when=RetryWhen.NEVER)

@@ -1,4 +1,4 @@
-"""Calls as values: what is sent, whether it may be sent twice, and what the answer becomes; nothing here touches a network."""
+"""Calls as values: what is sent, whether it may be sent twice, and how the answer is parsed; this module sends nothing."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class RetryWhen(Enum):
-    """When a call that failed may be made again."""
+    """When a failed call may be retried."""
 
-    ALWAYS = auto()  # twice is as good as once
-    NOT_SENT = auto()  # only where it is sure that nothing was done
+    ALWAYS = auto()  # a repeat has no further effect
+    NOT_SENT = auto()  # only if the service certainly did nothing
     NEVER = auto()
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call of the API; `parse` makes of a good answer what the caller gets.
+    """One call of the API; `parse` turns a successful answer into the caller's result.
 
-    `also` are statuses that are good besides 2xx. The answer may take `extra_seconds` longer than others.
+    `accepted_statuses` are successful in addition to 2xx. The answer may take `extra_seconds` longer than others.
     """
 
     method: str
@@ -45,13 +45,13 @@ class Call(Generic[T]):
     extra_seconds: float = 0
 
     def request_options(self, timeout_seconds: float) -> dict[str, Any]:
-        """Return what httpx is called with."""
+        """Return the options for httpx."""
         body = {} if self.json is None else {"json": self.json}
         timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.extra_seconds)
         return {"params": dict(self.params), "headers": dict(self.headers), "timeout": timeout, **body}
 
     def map(self, transform: Callable[[T], U]) -> Call[U]:
-        """Return the same call, with what it gives made into something else."""
+        """Return the same call with its result transformed."""
         parse = self.parse
         return Call(
             self.method,
@@ -66,32 +66,32 @@ class Call(Generic[T]):
         )
 
     def accepts(self, response: httpx.Response) -> bool:
-        """Whether the answer is one that `parse` understands."""
+        """Return whether `parse` understands the answer."""
         return response.is_success or response.status_code in self.accepted_statuses
 
 
 @dataclass(frozen=True)
 class ResultPage(Generic[T]):
-    """Some of a long answer, and the call that brings more of it."""
+    """Some items of a list, and the call for the next page; None after the last page."""
 
     items: Sequence[T] = ()
     next_call: Call[ResultPage[T]] | None = None
 
 
 def parse_as(model: type[M]) -> Callable[[httpx.Response], M]:
-    """Return what reads an answer as `model`; members of later versions are left alone."""
+    """Return a function that parses an answer as `model`; it ignores members of later versions."""
 
     def parse(response: httpx.Response) -> M:
         try:
             return model.model_validate_json(response.content, extra="ignore")
         except ValidationError as error:
-            raise ApiUnreachable(f"{response.url} answers something else than this version's API") from error
+            raise ApiUnreachable(f"{response.url} answers with something other than this version's API") from error
 
     return parse
 
 
 def get(path: str, parse: Callable[[httpx.Response], T], **params: str | int | list[str] | None) -> Call[T]:
-    """Return a call that only looks; a parameter that is None is left out."""
+    """Return a read-only call; parameters that are None are left out."""
     return Call("GET", path, parse, params=drop_none(**params), retry_when=RetryWhen.ALWAYS)
 
 
@@ -101,7 +101,7 @@ def drop_none(**params: str | int | list[str] | None) -> dict[str, str | int | l
 
 
 def to_request_body(model: BaseModel) -> Any:
-    """Return what is said of a model: only what was set, so that the service's defaults stay its own, and secrets in clear."""
+    """Return a model as JSON: only fields that were set, so that the service's defaults apply, and secrets in clear."""
     return to_jsonable_python(_reveal_secrets(model.model_dump(by_alias=True, include=set(model.model_fields_set))))
 
 
@@ -114,27 +114,27 @@ def _reveal_secrets(value: Any) -> Any:
 
 
 def encode_segment(value: str) -> str:
-    """Return `value` as one part of a path: an id that holds a slash must not become another path.
+    """Return `value` as one segment of a path: an id with a slash must not become another path.
 
-    Raises InvalidArgument where it is none.
+    Raises InvalidArgument if it cannot be one.
     """
     if not value.strip("."):
-        raise InvalidArgument("id", "is empty, or made of dots alone; give the whole id")
+        raise InvalidArgument("id", "must not be empty or only dots; give the whole id")
     try:
         return quote(value, safe="")
     except UnicodeEncodeError:
-        raise InvalidArgument("id", "is not UTF-8 text") from None
+        raise InvalidArgument("id", "must be UTF-8 text") from None
 
 
 def check_header(argument: str, value: str) -> str:
     """Return `value`, given as `argument`, for a header: printable ASCII without space around it (RFC 9110, 5.5).
 
-    Raises InvalidArgument where it is something else.
+    Raises InvalidArgument if it is anything else.
     """
     if value != value.strip():
         raise InvalidArgument(
-            argument, "has a space or a line break around it; a file with Windows line ends leaves one"
+            argument, "must not begin or end with a space or a line break; a file with Windows line ends leaves one"
         )
     if not (value.isascii() and value.isprintable()):
-        raise InvalidArgument(argument, "holds a character that no HTTP header may; write printable ASCII")
+        raise InvalidArgument(argument, "must be printable ASCII; an HTTP header takes no other characters")
     return value

@@ -1,4 +1,4 @@
-"""Webhooks of the service, for whoever receives them: believed only with a signature, and read as typed messages."""
+"""Webhooks of the service, for their receivers: verifies the signature and parses the message."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MODELS: Final[Mapping[str, type[BaseModel]]] = {
 class Message:
     """A message of the service; dedupe by `id`.
 
-    `data` is what it says, by its type, such as HandoffReady; None of a type that this version does not know, whose facts
-    are in `event.data` as they came.
+    `data` is the typed message, such as HandoffReady. It is None for a type that this version does not know; then
+    `event.data` has the facts as they came.
     """
 
     event: CloudEventEnvelope
@@ -32,25 +32,25 @@ class Message:
 
     @property
     def id(self) -> str:
-        """The CloudEvent id, the same on every try and on every channel."""
+        """The CloudEvent id, the same on every attempt and channel."""
         return self.event.id
 
     @property
     def type(self) -> str:
-        """The CloudEvent type; leave alone what you do not know."""
+        """The CloudEvent type; ignore types that you do not know."""
         return self.event.type
 
 
 def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Sequence[str]) -> Message:
-    """Return the message of a webhook that one of the partner's secrets signs, at most five minutes ago.
+    """Return the message of a webhook that one of the partner's secrets signed, at most five minutes ago.
 
-    `body` are the exact bytes that came, before anybody parses them, and the case of the headers' names does not matter.
-    While a secret is being replaced give both, the newer first. Raises InvalidWebhook, whose `status` is what to answer,
-    and ValueError where a secret is none.
+    `body` must be the exact bytes as received, before parsing; the case of the headers' names does not matter. While a
+    secret is being replaced, give both, the newer first. Raises InvalidWebhook, with the `status` to answer, and
+    ValueError if a secret is not valid.
     """
     keys = [_parse_secret(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
     if not keys:
-        raise ValueError("there is no secret to verify with; give the one that was shown for the partner")
+        raise ValueError("secrets must not be empty; give the partner's signing secret")
     lower = {name.lower(): value for name, value in headers.items()}
     missing = [name for name in SIGNATURE_HEADERS if not lower.get(name)]
     if missing:
@@ -62,9 +62,9 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Seque
 
 
 def read_message(body: bytes | str) -> Message:
-    """Return the message that `body` is, as it comes by webhook or from a queue; nothing proves who sent it.
+    """Return the message in `body`, from a webhook or a queue; this does not verify the sender.
 
-    Raises InvalidWebhook where it is no CloudEvent of the service.
+    Raises InvalidWebhook if it is not a CloudEvent of the service.
     """
     try:
         event = CloudEventEnvelope.model_validate_json(body)
@@ -73,15 +73,17 @@ def read_message(body: bytes | str) -> Message:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "/".join(map(str, first["loc"])) or "the body"
-        raise InvalidWebhook(f"the body is no message of the service: {where}: {first['msg']}", status=400) from error
+        raise InvalidWebhook(
+            f"the body is not a message of the service: {where}: {first['msg']}", status=400
+        ) from error
 
 
 def _parse_secret(secret: str) -> Webhook:
     try:
         return Webhook(secret)
     except Exception as error:
-        # The library raises whatever its input makes it trip over.
-        raise ValueError("a secret is not what was shown for the partner: whsec_ and base64") from error
+        # The library raises various errors for malformed input.
+        raise ValueError("a secret must be whsec_ and base64; give the partner's signing secret") from error
 
 
 def _find_rejection(key: Webhook, body: bytes, headers: Mapping[str, str]) -> str | None:
@@ -92,8 +94,8 @@ def _find_rejection(key: Webhook, body: bytes, headers: Mapping[str, str]) -> st
         if "timestamp" not in text and "no matching" not in text:
             return "the webhook's signature cannot be read"
         if "timestamp" in text:
-            return "the webhook was signed more than five minutes ago or ahead; see that the clock is right"
-        return "no signature of the webhook fits its body; verify the exact bytes with the partner's newest secret"
-    except Exception:  # noqa: BLE001 - a malformed header makes the library raise whatever it trips over
+            return "the webhook was signed more than five minutes ago or ahead; check your clock"
+        return "the webhook's signature does not fit its body; verify the exact bytes with the partner's newest secret"
+    except Exception:  # noqa: BLE001 - the library raises various errors for a malformed header
         return "the webhook's signature cannot be read"
     return None

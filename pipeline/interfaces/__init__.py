@@ -1,1 +1,1 @@
-"""The faces of the service: API, console, command line and published contracts."""
+"""The interfaces of the service: API, console, command line and published contracts."""

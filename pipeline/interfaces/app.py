@@ -1,4 +1,4 @@
-"""From settings to an ASGI app: what the Procfile starts."""
+"""Builds the ASGI app from the settings; the Procfile starts it."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ ROUTERS = (
     api_reference.router,
 )
 
-#: What tells of the contract, and of nothing else; served with /openapi.json or not at all.
+#: Describe only the contract; served together with /openapi.json or not at all.
 _CONTRACT_ROUTERS = (system.contract_router, api_reference.router)
 
 
 def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
-    """Return the app on what is open; its lifespan starts and stops the publisher."""
+    """Return the app for an open runtime; its lifespan starts and stops the publisher."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +81,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if runtime.settings.docs else None,
-        # It would name the host that the caller calls itself, and http where a proxy speaks TLS.
+        # A redirect would name the host of the request, and http even behind a proxy that speaks TLS.
         redirect_slashes=False,
         dependencies=[Depends(check_query)],
     )
@@ -115,8 +115,8 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
 
 
 def app() -> FastAPI:
-    """Return the app of this process, which `exports web` serves."""
-    load_rules()  # bad rules stop the program, not a plan
+    """Return the app of this process; `exports web` serves it."""
+    load_rules()  # bad rules must stop the program, not a plan
     runtime = process_runtime()
     configure_logs(runtime.settings)
     return create_app(runtime, Publisher(runtime.settings.publish_backlog))

@@ -1,4 +1,4 @@
-"""The service in one process: the API in a thread and, where the message broker is in the process too, a worker."""
+"""The service in one process: the API in a thread and, if the message broker is in the process, a worker."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.core.runtime import Runtime
 from pipeline.interfaces import app
 from pipeline.workflow.publisher import EmbeddedWorker, Publisher
 
-#: Long, because a machine that has to start everything at once is slow: who gave up here would only be started again.
+#: Long, because a machine that starts everything at once is slow; a shorter wait would only restart the process.
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 1.5
 
-#: How uvicorn serves the API as a process of its own.
+#: The options with which uvicorn serves the API as a process of its own.
 WEB_OPTIONS: Final = (
     "--http",
     "pipeline.interfaces.server:BoundedHead",
@@ -35,17 +35,17 @@ WEB_OPTIONS: Final = (
     "--timeout-graceful-shutdown",
     "5",
 )
-#: Bytes of a request line and its headers, or of the trailers behind a body; what arrives in one piece may be more by that piece.
+#: Bytes of a request line and its headers, or of the trailers behind a body; exceeded by at most one received piece.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 class NotServing(ExportsError):
-    """The API did not begin to answer, or the worker to work."""
+    """The API or the worker did not start in time."""
 
 
 def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
-    """Serve the API until the process is told to end; `options` are uvicorn's and come after our own."""
-    # Without the folder uvicorn would look for modules where it was started first.
+    """Serve the API until the process is stopped; uvicorn's `options` come after ours."""
+    # Without the folder, uvicorn would look for modules in the current directory.
     listening = ("--app-dir", str(HOME), "--host", host, "--port", str(port))
     uvicorn.main(
         ["--factory", *listening, *WEB_OPTIONS, *options, "pipeline.interfaces.app:app"], prog_name="exports web"
@@ -53,10 +53,10 @@ def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
 
 
 class BoundedHead(HttpToolsProtocol):
-    """The protocol of uvicorn, which ends a connection that sends more than MAX_HEAD_BYTES of anything but a body.
+    """uvicorn's protocol, with a bound: it ends a connection that sends more than MAX_HEAD_BYTES outside of a body.
 
-    The parser keeps a header until it ends, and copies what it has with each piece that arrives: without a bound, one
-    connection takes the time of all others.
+    The parser keeps an unfinished header and copies it with each piece that arrives. Without a bound, one connection
+    could use the time of all others.
     """
 
     _unfinished = 0
@@ -72,7 +72,7 @@ class BoundedHead(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """Note that a piece of a body begins, of which the last is empty."""
+        """Reset the count: a piece of a body begins."""
         self._unfinished = 0
 
     def on_body(self, body: bytes) -> None:
@@ -84,29 +84,29 @@ class BoundedHead(HttpToolsProtocol):
         super().on_message_complete()
 
     def _refuse(self) -> None:
-        # While another request of the connection is answered, this would stand in the midst of that answer.
+        # While another request of the connection is answered, these bytes would land inside that answer.
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # None before the first
             refused = HeadTooLarge(f"the request line and headers have more than {MAX_HEAD_BYTES} bytes; send fewer")
-            told = (
+            content = (
                 problem_document(refused, ids.safe_request_id("", "req"))
                 .model_dump_json(by_alias=True, exclude_none=True)
                 .encode()
             )
             head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-                told
+                content
             )
-            self.transport.write(STATUS_LINE[refused.status] + head + told)
+            self.transport.write(STATUS_LINE[refused.status] + head + content)
         self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at the address; port 0 takes a free one. Raises OSError where it is taken."""
+    """Return a socket that listens at the address; port 0 takes a free one. Raises OSError if the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
 class Service:
-    """The API on the open socket `listener`, and with `worker` what it accepts is executed here as well."""
+    """The API on the open socket `listener`; with `worker`, this process also executes what the API accepts."""
 
     def __init__(self, runtime: Runtime, listener: socket.socket, *, worker: bool) -> None:
         publisher = Publisher(runtime.settings.publish_backlog)
@@ -137,7 +137,7 @@ class Service:
     def start(self) -> None:
         """Return once the API answers and the worker consumes.
 
-        Raises NotServing, with everything stopped again.
+        Raises NotServing if one of them does not start; both are stopped then.
         """
         try:
             self._thread.start()
@@ -153,7 +153,7 @@ class Service:
             raise
 
     def stop(self) -> None:
-        """End both: requests and the task at hand are given a moment; what was not begun stays owed in the database."""
+        """Stop both. Requests and the running task get a moment to finish; tasks that did not begin stay ready in the database."""
         self._server.should_exit = True
         if self._worker is not None and self._working:
             self._worker.stop(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""A server that answers as it is told, and each client in front of it."""
+"""A server with scripted answers, and each client connected to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.interfaces.cli.conftest import service  # noqa: F401 - fixtures of ot
 
 Json = dict[str, Any]
 
-#: As often as by default, and hardly a pause between.
+#: As many attempts as by default, with very short pauses.
 QUICK = Retries(tries=4, first_pause_seconds=0.001, max_pause_seconds=0.002, total_seconds=20)
 
 
@@ -37,7 +37,7 @@ class ScriptedAnswer:
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request that the scripted server was sent."""
+    """One request that the scripted server received."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class ReceivedRequest:
 
 @dataclass
 class ScriptedServer:
-    """A server that gives one answer after another, the last one for ever, and remembers what it was asked."""
+    """A server that gives one answer after another, repeats the last one, and records the requests."""
 
     url: str = ""
     answers: list[ScriptedAnswer] = field(default_factory=list)
@@ -84,7 +84,7 @@ def server() -> Iterator[ScriptedServer]:
         do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     script.url = f"http://127.0.0.1:{http.server_port}"
@@ -107,11 +107,11 @@ class Client(ABC):
     def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Return what a method yields, or the first `most` of it."""
+        """Return what a method yields, or its first `most` items."""
 
 
 class SyncClient(Client):
-    """The client that waits."""
+    """The blocking client."""
 
     def call(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
@@ -121,7 +121,7 @@ class SyncClient(Client):
     def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Return what a method yields, or the first `most` of it."""
+        """Return what a method yields, or its first `most` items."""
         with Exports(url, key, retries=QUICK) as api:
             found: list[Any] = []
             for item in getattr(api, name)(*args, **kwargs):
@@ -132,7 +132,7 @@ class SyncClient(Client):
 
 
 class AsyncClient(Client):
-    """The client that is awaited."""
+    """The client for asyncio."""
 
     def call(self, url: str, name: str, *args: Any, key: str = "key", retries: Retries = QUICK, **kwargs: Any) -> Any:
         """Make a call and return its answer."""
@@ -146,7 +146,7 @@ class AsyncClient(Client):
     def collect(
         self, url: str, name: str, *args: Any, key: str = "key", most: int | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Return what a method yields, or the first `most` of it."""
+        """Return what a method yields, or its first `most` items."""
 
         async def run() -> list[Any]:
             found: list[Any] = []
@@ -166,8 +166,8 @@ class AsyncClient(Client):
 @pytest.fixture(params=[SyncClient, AsyncClient], ids=["Exports", "AsyncExports"])
 def client(request: pytest.FixtureRequest) -> Client:
     """Each of the two clients."""
-    made: Client = request.param()
-    return made
+    created: Client = request.param()
+    return created
 
 
 def json_answer(value: Any, status: int = 200, **headers: str) -> ScriptedAnswer:
@@ -178,7 +178,7 @@ def json_answer(value: Any, status: int = 200, **headers: str) -> ScriptedAnswer
 
 
 def problem(status: int, code: str, **headers: str) -> ScriptedAnswer:
-    """Return a refusal."""
+    """Return an error answer."""
     document = {
         "type": "about:blank",
         "title": code,

@@ -1,4 +1,4 @@
-"""Both clients against the real API: every call that there is, and what it leaves behind."""
+"""Both clients against the real API: every call and its effects."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support import factories
 @pytest.fixture(params=[SyncClient, AsyncClient], ids=["Exports", "AsyncExports"])
 def client(request: pytest.FixtureRequest) -> Client:
     """Each of the two clients."""
-    made: Client = request.param()
-    return made
+    created: Client = request.param()
+    return created
 
 
 class ClientAtHarness:
-    """A client at the API harness, with a key that may do everything."""
+    """A client of the API harness, with a key that has all roles."""
 
     def __init__(self, harness: ApiHarness, client: Client) -> None:
         self._url, self._client = harness.url, client
@@ -45,18 +45,18 @@ class ClientAtHarness:
 
 @pytest.fixture
 def api(harness: ApiHarness, client: Client) -> ClientAtHarness:
-    """Each client at the API harness."""
+    """Each client of the API harness."""
     return ClientAtHarness(harness, client)
 
 
 def run_executed_export(harness: ApiHarness, api: ClientAtHarness, batch: str) -> Execution:
-    """Have a plan of the batch executed, as a worker would."""
-    made: Execution = api.call("execute", factories.plan(batch=batch), idempotency_key=batch)
-    harness.run(made.export.export_id)
-    return made
+    """Execute a plan of the batch, with a worker's steps."""
+    created: Execution = api.call("execute", factories.plan(batch=batch), idempotency_key=batch)
+    harness.run(created.export.export_id)
+    return created
 
 
-def test_plan_is_executed_once_and_its_documents_are_what_the_export_names(
+def test_execute_repeated_gives_one_export_and_its_documents_match_their_hashes(
     harness: ApiHarness, api: ClientAtHarness, tmp_path: Path
 ) -> None:
     plan = factories.plan()
@@ -86,26 +86,26 @@ def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, api: Clie
     with pytest.raises(ApiProblem) as refused:
         api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
     assert refused.value.code == "NOT_FOUND"
-    made = api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
-    assert (made.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
+    created = api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
+    assert (created.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
 
 
-def test_version_is_identified_by_its_tag_and_guards_a_change(harness: ApiHarness, api: ClientAtHarness) -> None:
-    made = api.call("execute", factories.plan())
-    before = api.call("inspect_version", made.export.export_id)
-    assert api.call("inspect_if_changed", made.export.export_id, before.etag) is None
-    harness.run(made.export.export_id)
-    after = api.call("inspect_if_changed", made.export.export_id, before.etag)
+def test_etag_identifies_a_version_and_guards_a_change(harness: ApiHarness, api: ClientAtHarness) -> None:
+    created = api.call("execute", factories.plan())
+    before = api.call("inspect_version", created.export.export_id)
+    assert api.call("inspect_if_changed", created.export.export_id, before.etag) is None
+    harness.run(created.export.export_id)
+    after = api.call("inspect_if_changed", created.export.export_id, before.etag)
     assert (after.export.state, after.etag != before.etag) == ("executed", True)
     changed = factories.change_plan(factories.plan(), "/units/0/entry/exportDate", "2026-11-27")
     with pytest.raises(ApiProblem) as refused:
-        api.call("amend", made.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
+        api.call("amend", created.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
     assert refused.value.code == "PRECONDITION_FAILED"
-    amended = api.call("amend", made.export.export_id, changed, idempotency_key="a-2", if_match=after.etag)
-    assert (amended.export.revision, amended.export.supersedes) == (2, made.export.export_id)
+    amended = api.call("amend", created.export.export_id, changed, idempotency_key="a-2", if_match=after.etag)
+    assert (amended.export.revision, amended.export.supersedes) == (2, created.export.export_id)
 
 
-def test_lists_are_walked_to_their_end(harness: ApiHarness, api: ClientAtHarness) -> None:
+def test_lists_yield_all_pages(harness: ApiHarness, api: ClientAtHarness) -> None:
     ids = [run_executed_export(harness, api, f"batch-{number}").export.export_id for number in range(3)]
     assert [each.export_id for each in api.collect("exports", page_size=1)] == ids[::-1]
     assert api.collect("exports", state="failed") == api.collect("exports", quarantined=True) == []
@@ -122,29 +122,29 @@ def test_lists_are_walked_to_their_end(harness: ApiHarness, api: ClientAtHarness
     assert api.collect("sandbox_handoffs") == []
 
 
-def test_followed_log_is_the_whole_log(harness: ApiHarness, api: ClientAtHarness) -> None:
-    made = run_executed_export(harness, api, "batch-1")
-    followed = api.collect("follow", made.export.export_id, timeout_seconds=20, most=len(
-        api.collect("events", made.export.export_id)))  # fmt: skip
-    assert followed == api.collect("events", made.export.export_id)
+def test_follow_yields_the_whole_log(harness: ApiHarness, api: ClientAtHarness) -> None:
+    created = run_executed_export(harness, api, "batch-1")
+    followed = api.collect("follow", created.export.export_id, timeout_seconds=20, most=len(
+        api.collect("events", created.export.export_id)))  # fmt: skip
+    assert followed == api.collect("events", created.export.export_id)
 
 
-def test_export_is_cancelled_and_what_cannot_be_done_says_why(harness: ApiHarness, api: ClientAtHarness) -> None:
-    made = api.call("execute", factories.plan())
+def test_cancel_succeeds_and_invalid_changes_raise(harness: ApiHarness, api: ClientAtHarness) -> None:
+    created = api.call("execute", factories.plan())
     with pytest.raises(ApiProblem) as refused:
-        api.call("retry", made.export.export_id)
+        api.call("retry", created.export.export_id)
     assert refused.value.code == "INVALID_STATE"
     with pytest.raises(ApiProblem) as refused:
-        api.call("cancel", made.export.export_id, if_match='"another"')
+        api.call("cancel", created.export.export_id, if_match='"another"')
     assert refused.value.code == "PRECONDITION_FAILED"
-    assert api.call("cancel", made.export.export_id).state == "cancelled"
+    assert api.call("cancel", created.export.export_id).state == "cancelled"
 
 
-def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(
-    harness: ApiHarness, api: ClientAtHarness
-) -> None:
-    made = api.call("create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()]))
-    assert (made.state, bool(made.secret)) == ("draft", True)
+def test_partner_calls_register_test_change_and_rotate(harness: ApiHarness, api: ClientAtHarness) -> None:
+    created = api.call(
+        "create_partner", NewPartner(id="wh_new", kind="warehouse", name="New", channels=[QueueEndpoint()])
+    )
+    assert (created.state, bool(created.secret)) == ("draft", True)
     with pytest.raises(ApiProblem) as refused:
         api.call("activate_partner", "wh_new")
     assert refused.value.code == "INVALID_STATE"
@@ -153,17 +153,17 @@ def test_partner_is_registered_tried_out_changed_and_given_a_new_secret(
     assert api.call("change_partner", "wh_new", PartnerChanges(name="Newer")).name == "Newer"
     assert api.call("pause_partner", "wh_new").state == "paused"
     assert api.call("resume_partner", "wh_new").state == "live"
-    assert api.call("rotate_secret", "wh_new", overlap_hours=1).secret != made.secret
+    assert api.call("rotate_secret", "wh_new", overlap_hours=1).secret != created.secret
     assert api.call("partner", "wh_new").name == "Newer"
     assert "wh_new" in [each.id for each in api.call("partners")]
 
 
-def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, api: ClientAtHarness) -> None:
+def test_messages_are_resent_and_the_broker_answers(harness: ApiHarness, api: ClientAtHarness) -> None:
     export = run_executed_export(harness, api, "batch-1").export.export_id
     sent = next(each for each in api.collect("deliveries", export=export, state="delivered"))
     assert (api.call("resend", sent.id).state, api.call("delivery", sent.id).state) == ("pending", "pending")
-    wanted = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})
-    pages = api.collect("replay", factories.WAREHOUSE, wanted)
+    replay_request = ReplayRequest.model_validate({"since": "2020-01-01T00:00:00Z"})
+    pages = api.collect("replay", factories.WAREHOUSE, replay_request)
     assert (len(pages), pages[-1].next, pages[-1].partner_id) == (1, None, factories.WAREHOUSE)
     submission = api.call("inspect", export).broker_submission.id
     answer = AcknowledgementBody(id="a-1", status="accepted", reference="REF-1")
@@ -172,9 +172,9 @@ def test_messages_are_sent_again_and_the_broker_answers(harness: ApiHarness, api
 
 
 def test_waivers_and_health(api: ClientAtHarness) -> None:
-    made = api.call("waive", NewWaiver(rule="V17", reason="known to the broker"))
-    assert [each.id for each in api.call("waivers")] == [made.id]
-    assert api.call("revoke_waiver", made.id).revoked_at is not None
+    created = api.call("waive", NewWaiver(rule="V17", reason="known to the broker"))
+    assert [each.id for each in api.call("waivers")] == [created.id]
+    assert api.call("revoke_waiver", created.id).revoked_at is not None
     health = api.call("health")
     assert {part.name for part in health.parts} >= {"database"}
     assert api.call("ready") is (health.status == "ok")

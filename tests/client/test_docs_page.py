@@ -1,4 +1,4 @@
-"""docs/client.md, run as its readers would run it."""
+"""docs/client.md: its snippets run."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ def test_every_snippet_runs_one_after_another(
 
 def test_every_method_is_on_the_page() -> None:
     listed = set(re.findall(r"`(\w+)`", PAGE.partition("## Every call")[2].partition("How it is made")[0]))
-    assert listed == {name for name in dir(Exports) if not name.startswith("_")} - {"perform", "walk"}
+    assert listed == {name for name in dir(Exports) if not name.startswith("_")} - {"perform", "iterate"}

@@ -1,4 +1,4 @@
-"""Following the log: a stream that breaks goes on where it broke, and waiting has an end."""
+"""Following the log: a broken stream continues after the last event, and waiting has an end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stream(*numbers: int, cut: bytes = b"") -> ScriptedAnswer:
     return ScriptedAnswer(200, b": hello\n\n" + "".join(lines).encode() + cut, "text/event-stream; charset=utf-8")
 
 
-def test_broken_stream_goes_on_where_it_broke(server: ScriptedServer, client: Client) -> None:
+def test_broken_stream_continues_after_the_last_event(server: ScriptedServer, client: Client) -> None:
     server.answer_with(
         stream(1, 2, cut=b'id: 3\ndata: {"id": "ev'), ScriptedAnswer(cut=True), stream(3), NO_MORE_EVENTS
     )
@@ -35,13 +35,13 @@ def test_broken_stream_goes_on_where_it_broke(server: ScriptedServer, client: Cl
     assert server.requests[0].headers["Authorization"] == "Bearer key"
 
 
-def test_reader_that_has_seen_some_asks_for_the_rest(server: ScriptedServer, client: Client) -> None:
+def test_follow_after_an_event_asks_for_the_rest(server: ScriptedServer, client: Client) -> None:
     server.answer_with(stream(8), NO_MORE_EVENTS)
     assert [event.seq for event in client.collect(server.url, "follow", "exp_1", after=7)] == [8]
     assert [each.headers["Last-Event-ID"] for each in server.requests] == ["7", "8"]
 
 
-def test_reader_may_leave_in_the_middle(server: ScriptedServer, client: Client) -> None:
+def test_follow_may_stop_early(server: ScriptedServer, client: Client) -> None:
     server.answer_with(stream(1, 2, 3))
     assert [event.seq for event in client.collect(server.url, "follow", "exp_1", most=2)] == [1, 2]
 
@@ -53,15 +53,13 @@ def test_event_over_several_lines_is_one(server: ScriptedServer, client: Client)
     assert [event.seq for event in client.collect(server.url, "follow", "exp_1")] == [1]
 
 
-def test_following_gives_up_when_the_time_is_over(server: ScriptedServer, client: Client) -> None:
+def test_follow_raises_after_its_timeout(server: ScriptedServer, client: Client) -> None:
     server.answer_with(stream(1), stream())
     with pytest.raises(StillRunning, match=r"exp_1 was still running after 0\.2 s"):
         client.collect(server.url, "follow", "exp_1", timeout_seconds=0.2)
 
 
-def test_following_does_not_wait_longer_than_its_time_because_it_is_asked_to(
-    server: ScriptedServer, client: Client
-) -> None:
+def test_follow_with_a_long_retry_after_raises_at_once(server: ScriptedServer, client: Client) -> None:
     server.answer_with(problem(503, "NOT_READY", Retry_After="3600"))
     with pytest.raises(StillRunning):
         client.collect(server.url, "follow", "exp_1", timeout_seconds=5)
@@ -71,12 +69,14 @@ def test_following_does_not_wait_longer_than_its_time_because_it_is_asked_to(
 @pytest.mark.parametrize(
     "passing", [problem(503, "NOT_READY"), problem(429, "RATE_LIMITED"), ScriptedAnswer(502, b"<html>")]
 )
-def test_stream_outlives_what_passes(server: ScriptedServer, client: Client, passing: ScriptedAnswer) -> None:
+def test_follow_continues_after_transient_errors(
+    server: ScriptedServer, client: Client, passing: ScriptedAnswer
+) -> None:
     server.answer_with(passing, passing, stream(1), NO_MORE_EVENTS)
     assert [event.seq for event in client.collect(server.url, "follow", "exp_1")] == [1]
 
 
-def test_refusal_for_good_ends_it(server: ScriptedServer, client: Client) -> None:
+def test_follow_raises_a_permanent_error(server: ScriptedServer, client: Client) -> None:
     server.answer_with(stream(1), problem(404, "NOT_FOUND"))
     with pytest.raises(ApiProblem) as refused:
         client.collect(server.url, "follow", "exp_1")
@@ -86,7 +86,7 @@ def test_refusal_for_good_ends_it(server: ScriptedServer, client: Client) -> Non
 @pytest.mark.parametrize(
     "wrong", [ScriptedAnswer(200, b"<html>Welcome</html>", "text/html"), replace(stream(), body=b"data: {}\n\n")]
 )
-def test_something_else_at_the_address_is_said_after_some_tries(
+def test_follow_raises_after_repeated_answers_without_events(
     server: ScriptedServer, client: Client, wrong: ScriptedAnswer
 ) -> None:
     server.answer_with(wrong)

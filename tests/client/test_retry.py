@@ -1,4 +1,4 @@
-"""What the clients make of refusals, breaks and servers that misbehave: what is made again, when, and what is raised."""
+"""Retries of the clients after errors, broken connections and misbehaving servers: which, when, and what is raised."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAN = {"accountId": "acc_1", "batchId": "batch_1"}
 DISCONNECTED = ScriptedAnswer(cut=True)
 EXPORT = read_example("export")
 
-#: Each call that changes something, and what it answers.
+#: Each call that changes something, and its answer.
 CHANGING: dict[str, tuple[tuple[Any, ...], str]] = {
     "cancel": (("exp_1",), "export"),
     "retry": (("exp_1",), "export"),
@@ -38,7 +38,7 @@ CHANGING: dict[str, tuple[tuple[Any, ...], str]] = {
     "rotate_secret": (("wh_1",), "rotated-secret"),
     "revoke_waiver": (("wvr_1",), "waiver"),
 }
-#: Each call that changes something and that twice is as good as once.
+#: Each call that may be repeated without further effect, and its answer.
 REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "execute": ((PLAN,), "export"),
     "execute_registered": (("acc_1", "batch_1"), "export"),
@@ -61,9 +61,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     ids=["cut", "503", "500", "429", "502"],
 )
 @pytest.mark.parametrize("name", ["inspect", *REPEATABLE])
-def test_call_that_may_be_made_twice_is_made_again(
-    server: ScriptedServer, client: Client, name: str, failure: ScriptedAnswer
-) -> None:
+def test_repeatable_call_is_retried(server: ScriptedServer, client: Client, name: str, failure: ScriptedAnswer) -> None:
     args, answer = REPEATABLE.get(name, (("exp_1",), "export"))
     server.answer_with(failure, failure, json_answer(read_example(answer)))
     client.call(server.url, name, *args)
@@ -73,7 +71,7 @@ def test_call_that_may_be_made_twice_is_made_again(
 
 @pytest.mark.parametrize("failure", [DISCONNECTED, problem(503, "NOT_READY"), problem(500, "INTERNAL_ERROR")], ids=str)
 @pytest.mark.parametrize("name", CHANGING)
-def test_call_that_may_have_been_carried_out_is_made_once(
+def test_changing_call_is_not_retried_after_it_was_sent(
     server: ScriptedServer, client: Client, name: str, failure: ScriptedAnswer
 ) -> None:
     args, answer = CHANGING[name]
@@ -84,17 +82,17 @@ def test_call_that_may_have_been_carried_out_is_made_once(
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_call_that_was_turned_away_unread_is_made_again(server: ScriptedServer, client: Client, name: str) -> None:
+def test_changing_call_is_retried_after_rate_limiting(server: ScriptedServer, client: Client, name: str) -> None:
     args, answer = CHANGING[name]
     server.answer_with(problem(429, "RATE_LIMITED", Retry_After="0"), json_answer(read_example(answer)))
     client.call(server.url, name, *args)
     assert len(server.requests) == 2
 
 
-def test_amendment_is_made_again_under_a_key_alone(server: ScriptedServer, client: Client) -> None:
+def test_amendment_is_retried_only_with_an_idempotency_key(server: ScriptedServer, client: Client) -> None:
     server.answer_with(DISCONNECTED, json_answer(EXPORT, Idempotent_Replayed="true"))
-    made = client.call(server.url, "amend", "exp_1", PLAN, idempotency_key="k-1", if_match='"tag"')
-    assert made.replayed
+    result = client.call(server.url, "amend", "exp_1", PLAN, idempotency_key="k-1", if_match='"tag"')
+    assert result.replayed
     assert [each.headers["Idempotency-Key"] for each in server.requests] == ["k-1", "k-1"]
     assert server.requests[0].headers["If-Match"] == '"tag"'
     server.answer_with(DISCONNECTED)
@@ -103,7 +101,7 @@ def test_amendment_is_made_again_under_a_key_alone(server: ScriptedServer, clien
     assert len(server.requests) == 3
 
 
-def test_first_request_with_the_same_key_is_waited_for(server: ScriptedServer, client: Client) -> None:
+def test_request_in_progress_with_the_same_key_is_retried(server: ScriptedServer, client: Client) -> None:
     server.answer_with(problem(409, "IDEMPOTENCY_IN_PROGRESS"), json_answer(EXPORT, 202))
     assert client.call(server.url, "execute", PLAN, idempotency_key="k-1").export.export_id == EXPORT["exportId"]
     server.answer_with(problem(409, "EXPORT_ALREADY_EXECUTED"))
@@ -112,7 +110,7 @@ def test_first_request_with_the_same_key_is_waited_for(server: ScriptedServer, c
     assert len(server.requests) == 3
 
 
-def test_tries_are_bounded_and_the_last_refusal_is_raised(server: ScriptedServer, client: Client) -> None:
+def test_attempts_are_bounded_and_the_last_error_is_raised(server: ScriptedServer, client: Client) -> None:
     server.answer_with(problem(503, "NOT_READY"))
     with pytest.raises(ApiProblem) as refused:
         client.call(server.url, "inspect", "exp_1")
@@ -120,9 +118,9 @@ def test_tries_are_bounded_and_the_last_refusal_is_raised(server: ScriptedServer
     assert (refused.value.code, refused.value.status, refused.value.problem.request_id) == ("NOT_READY", 503, "req_1")
 
 
-def test_an_unreachable_host_is_tried_again_and_reported(client: Client) -> None:
+def test_unreachable_host_is_retried_and_reported(client: Client) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(ApiUnreachable, match=f"{url}/ does not answer"):
+    with pytest.raises(ApiUnreachable, match=f"{url}/ does not respond"):
         client.call(url, "cancel", "exp_1")
     assert client.call(url, "ready") is False
 
@@ -139,13 +137,13 @@ def answer(scripted: ScriptedAnswer) -> Any:
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
-def test_pauses_double_up_to_a_bound_each_of_any_length_below(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
+def test_pauses_double_up_to_a_bound_with_full_jitter(monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: least + chance * (most - least))
-    made = start_retries(Retries(tries=6, first_pause_seconds=0.5, max_pause_seconds=3))
-    pauses = [made.on_response(answer(problem(503, "NOT_READY"))) for _ in range(5)]
+    result = start_retries(Retries(tries=6, first_pause_seconds=0.5, max_pause_seconds=3))
+    pauses = [result.on_response(answer(problem(503, "NOT_READY"))) for _ in range(5)]
     assert pauses == [chance * each for each in (0.5, 1, 2, 3, 3)]
     with pytest.raises(ApiProblem):
-        made.on_response(answer(problem(503, "NOT_READY")))
+        result.on_response(answer(problem(503, "NOT_READY")))
 
 
 def retry_after(seconds: str) -> ScriptedAnswer:
@@ -153,22 +151,22 @@ def retry_after(seconds: str) -> ScriptedAnswer:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds"),
+    ("requested", "seconds"),
     [("7", 7), ("0", 0), ("Tue, 24 Nov 2026 15:00:09 GMT", 9), ("Tue, 24 Nov 2026 14:00:00 GMT", 0)],
 )
-def test_pause_is_no_shorter_than_the_service_asks(monkeypatch: pytest.MonkeyPatch, asked: str, seconds: float) -> None:
+def test_pause_is_at_least_the_retry_after(monkeypatch: pytest.MonkeyPatch, requested: str, seconds: float) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: most)
-    assert start_retries(Retries(first_pause_seconds=0.5)).on_response(answer(retry_after(asked))) == seconds + 0.5
+    assert start_retries(Retries(first_pause_seconds=0.5)).on_response(answer(retry_after(requested))) == seconds + 0.5
 
 
-@pytest.mark.parametrize("asked", ["soon", "", "-1", "1.5", "9" * 400])
-def test_wish_that_cannot_be_read_is_none(asked: str) -> None:
-    refusal = parse_refusal(answer(retry_after(asked)))
+@pytest.mark.parametrize("requested", ["soon", "", "-1", "1.5", "9" * 400])
+def test_malformed_retry_after_is_ignored(requested: str) -> None:
+    refusal = parse_refusal(answer(retry_after(requested)))
     assert isinstance(refusal, ApiProblem)
     assert refusal.retry_after_seconds is None
 
 
-def test_wish_beyond_the_total_time_is_told_at_once(server: ScriptedServer, client: Client) -> None:
+def test_retry_after_beyond_the_total_time_raises_at_once(server: ScriptedServer, client: Client) -> None:
     server.answer_with(problem(429, "RATE_LIMITED", Retry_After="3600"))
     with pytest.raises(ApiProblem) as refused:
         client.call(server.url, "inspect", "exp_1")
@@ -176,7 +174,7 @@ def test_wish_beyond_the_total_time_is_told_at_once(server: ScriptedServer, clie
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 413, 422])
-def test_refusal_for_good_is_not_asked_again(server: ScriptedServer, client: Client, status: int) -> None:
+def test_permanent_error_is_not_retried(server: ScriptedServer, client: Client, status: int) -> None:
     server.answer_with(problem(status, "OF_A_TEST"))
     with pytest.raises(ApiProblem) as refused:
         client.call(server.url, "inspect", "exp_1")
@@ -186,7 +184,7 @@ def test_refusal_for_good_is_not_asked_again(server: ScriptedServer, client: Cli
 @pytest.mark.parametrize(
     ("status", "body"), [(404, b"<html>Nothing here</html>"), (200, b"<html>Welcome</html>"), (200, b"{}"), (302, b"")]
 )
-def test_something_else_at_the_address_is_unreachable(
+def test_answer_of_another_service_raises_unreachable(
     server: ScriptedServer, client: Client, status: int, body: bytes
 ) -> None:
     server.answer_with(
@@ -197,27 +195,27 @@ def test_something_else_at_the_address_is_unreachable(
     assert len(server.requests) == 1
 
 
-def test_members_of_later_versions_are_unchanged(server: ScriptedServer, client: Client) -> None:
+def test_members_of_later_versions_are_ignored(server: ScriptedServer, client: Client) -> None:
     later = {**EXPORT, "unheard": {"of": 1}, "units": [{**unit, "unheard": 1} for unit in EXPORT["units"]]}
     server.answer_with(json_answer(later))
     assert client.call(server.url, "inspect", "exp_1") == client.call(server.url, "inspect", "exp_1")
     assert client.call(server.url, "inspect", "exp_1").units[0].unit_ref == EXPORT["units"][0]["unitRef"]
 
 
-def test_page_of_a_replay_is_never_asked_for_twice(server: ScriptedServer, client: Client) -> None:
+def test_replay_page_is_not_retried(server: ScriptedServer, client: Client) -> None:
     first = {**read_example("replay-report"), "next": "exp_2"}
     server.answer_with(json_answer(first), problem(503, "NOT_READY"))
-    wanted = ReplayRequest.model_validate({"since": "2026-11-24T15:00:00Z"})
+    replay_request = ReplayRequest.model_validate({"since": "2026-11-24T15:00:00Z"})
     with pytest.raises(ApiProblem):
-        client.collect(server.url, "replay", "wh_1", wanted)
-    asked = [json.loads(each.body) for each in server.requests]
-    assert asked == [
+        client.collect(server.url, "replay", "wh_1", replay_request)
+    requested = [json.loads(each.body) for each in server.requests]
+    assert requested == [
         {"since": "2026-11-24T15:00:00Z"},
         {"since": "2026-11-24T15:00:00Z", "until": first["until"], "after": "exp_2"},
     ]
 
 
-def test_partner_is_sent_as_it_was_given_its_secrets_too(server: ScriptedServer, client: Client) -> None:
+def test_partner_body_has_the_given_fields_and_clear_secrets(server: ScriptedServer, client: Client) -> None:
     server.answer_with(*(json_answer(read_example(name)) for name in ("created-partner", "rotated-secret", "partner")))
     key = "ssh-ed25519 AAAA"
     sftp = SftpEndpoint(address="sftp://us@broker.example/in", host_keys=[key], password=SecretStr("p-1"))
@@ -246,7 +244,7 @@ def test_partner_is_sent_as_it_was_given_its_secrets_too(server: ScriptedServer,
     ]
 
 
-def test_changed_document_is_not_taken_and_its_address_is_our_own(server: ScriptedServer, client: Client) -> None:
+def test_changed_document_raises_and_its_url_is_ignored(server: ScriptedServer, client: Client) -> None:
     server.answer_with(ScriptedAnswer(200, b"%PDF-1.7 changed", "application/pdf"))
     artifact = ArtifactView.model_validate(
         {**EXPORT["artifacts"][0], "download_url": "https://elsewhere.example/api/artifacts/art_1"}
@@ -260,21 +258,21 @@ def test_changed_document_is_not_taken_and_its_address_is_our_own(server: Script
     ("name", "safe"),
     [("../../etc/passwd", "_.._etc_passwd"), (".ssh", "ssh"), ("...", "_"), ("a/b", "a_b"), ("CP-1", "CP-1")],
 )
-def test_name_from_outside_stays_in_its_folder(name: str, safe: str, tmp_path: Path) -> None:
+def test_unsafe_file_name_stays_in_its_folder(name: str, safe: str, tmp_path: Path) -> None:
     assert safe_name(name) == safe
     assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "..", "\udcff"])
-def test_what_is_no_id_asks_for_nothing_else(server: ScriptedServer, wrong: str) -> None:
-    with Exports(server.url, "key") as api, pytest.raises(InvalidArgument, match=r"^id is "):
+def test_invalid_id_sends_no_request(server: ScriptedServer, wrong: str) -> None:
+    with Exports(server.url, "key") as api, pytest.raises(InvalidArgument, match=r"^id must "):
         api.cancel(wrong)
     assert server.requests == []
     assert encode_segment("a/../b?c") == "a%2F..%2Fb%3Fc"
 
 
 @pytest.mark.parametrize("value", ["k-7\r", "k-\u00e97", "k-\n7", " k-7", "k-\udcff7"])
-def test_what_no_header_may_hold_is_named_and_not_repeated(client: Client, server: ScriptedServer, value: str) -> None:
+def test_invalid_header_value_is_named_and_not_shown(client: Client, server: ScriptedServer, value: str) -> None:
     calls: Mapping[str, Callable[[], Any]] = {
         "key": lambda: client.call(server.url, "inspect", "exp_1", key=value),
         "idempotency_key": lambda: client.call(server.url, "execute", PLAN, idempotency_key=value),
@@ -289,7 +287,7 @@ def test_what_no_header_may_hold_is_named_and_not_repeated(client: Client, serve
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[::1", "ftp://host", "http://", "http://h:99999", "http://u:p@h"])
-def test_what_is_no_address_is_refused_before_anything_is_sent(client: Client, url: str) -> None:
+def test_invalid_url_sends_no_request(client: Client, url: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^url "):
         client.call(url, "inspect", "exp_1")
 

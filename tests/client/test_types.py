@@ -1,4 +1,4 @@
-"""What a type checker knows of the two clients; mypy reads this file, and the test only shows that it runs."""
+"""The clients' types as a type checker sees them; mypy checks this file, and the test only shows that it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.client.conftest import ScriptedServer, json_answer
 
 
 def check_sync_types(api: Exports, plan: dict[str, object]) -> None:
-    """Say what each kind of call gives."""
+    """Assert the type of each kind of call."""
     export = assert_type(api.inspect("exp_1"), ExportView)
     assert_type(api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
     assert_type(api.inspect_if_changed("exp_1", '"tag"'), ExportVersion | None)
@@ -28,7 +28,7 @@ def check_sync_types(api: Exports, plan: dict[str, object]) -> None:
 
 
 async def check_async_types(api: AsyncExports, plan: dict[str, object]) -> None:
-    """Say what each kind of call gives to be awaited."""
+    """Assert the type of each kind of asynchronous call."""
     assert_type(await api.inspect("exp_1"), ExportView)
     assert_type(api.trace("m-1"), Awaitable[NotificationTrace])
     assert_type(await api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
@@ -38,7 +38,7 @@ async def check_async_types(api: AsyncExports, plan: dict[str, object]) -> None:
     await api.inspect(1)  # type: ignore[arg-type]
 
 
-def test_checked_types_are_those_that_come(server: ScriptedServer) -> None:
+def test_checked_types_match_the_answers(server: ScriptedServer) -> None:
     server.answer_with(json_answer(read_example("export")))
     with Exports(server.url, "key") as api:
         assert type(api.inspect("exp_1")) is ExportView

@@ -1,4 +1,4 @@
-"""How `exports serve` begins, and what it says where it cannot."""
+"""How `exports serve` starts, and its errors."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ publisher.EmbeddedWorker(1).start()
 """
 
 
-def test_every_embedded_worker_knows_what_it_is_to_do_before_it_begins() -> None:
-    """Left to Celery, those that begin while the first one imports the tasks have neither the sweep nor the intake."""
+def test_every_embedded_worker_has_its_boot_steps_before_it_starts() -> None:
+    """Left to Celery, workers that start during the first import of the tasks have neither sweeper nor intake."""
     begun = run_interpreter(BEGIN)
     assert (begun.returncode, begun.stderr) == (0, "")
     assert begun.stdout.splitlines() == ["['EmbeddedIntake', 'ShutdownPoll', 'Sweeper'] True"] * 3
 
 
-def test_worker_that_does_not_start_in_time_is_reported_in_a_sentence_and_everything_is_stopped(
+def test_worker_that_does_not_start_in_time_is_reported_and_everything_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = []

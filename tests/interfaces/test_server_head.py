@@ -1,4 +1,4 @@
-"""The bound of a request's line and headers: one connection cannot take the time of all others."""
+"""The bound on a request's line and headers: one connection cannot use the time of all others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.architecture.test_wiring import procfile
 from tests.interfaces.api.conftest import ApiHarness
 
 KILOBYTE: Final = 1024
-#: What the system takes into its buffers on both sides, and what of it is read before the bound is noticed.
+#: What the system buffers on both sides, and what is read before the bound is noticed.
 UNNOTICED: Final = 8 * 1024 * KILOBYTE
 SENT: Final = 4 * UNNOTICED
 
@@ -32,7 +32,7 @@ ENDLESS: Final = {
     "a header of a second request": (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nX-Long: ", b"a"),
     "a trailer": (BEGUN + b"1\r\n{\r\n0\r\nX-Long: ", b"a"),
     "trailers": (BEGUN + b"1\r\n{\r\n0\r\n", b"X-Short: a\r\n"),
-    "what stands beside the length of a piece": (BEGUN + b"1;x=", b"a"),
+    "an extension of a chunk": (BEGUN + b"1;x=", b"a"),
 }
 
 
@@ -44,7 +44,7 @@ def open_connection(harness: ApiHarness) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_a_connection_that_does_not_end_its_headers_is_ended(harness: ApiHarness, what: str) -> None:
+def test_connection_with_unfinished_headers_is_closed(harness: ApiHarness, what: str) -> None:
     begin, each = ENDLESS[what]
     piece = each * (64 * KILOBYTE // len(each))
     key = harness.key("read").bearer.encode()
@@ -58,7 +58,7 @@ def test_a_connection_that_does_not_end_its_headers_is_ended(harness: ApiHarness
     assert harness.client_with_key(None).get("/livez").status_code == 200
 
 
-def test_headers_that_are_too_large_are_refused_in_words(harness: ApiHarness) -> None:
+def test_large_headers_are_rejected_with_a_problem(harness: ApiHarness) -> None:
     with open_connection(harness) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * MAX_HEAD_BYTES)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -70,7 +70,7 @@ def test_headers_that_are_too_large_are_refused_in_words(harness: ApiHarness) ->
     assert problem["message"] == "the request line and headers have more than 65536 bytes; send fewer"
 
 
-def test_many_requests_of_one_connection_and_a_body_in_many_pieces_are_no_long_header(harness: ApiHarness) -> None:
+def test_many_requests_and_chunked_bodies_do_not_count_as_headers(harness: ApiHarness) -> None:
     client = harness.client("read")
     for _ in range(3):
         assert client.get("/livez", headers={"X-Long": "a" * 50_000}).status_code == 200
@@ -79,7 +79,7 @@ def test_many_requests_of_one_connection_and_a_body_in_many_pieces_are_no_long_h
     assert answer.json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_the_web_process_starts_with_that_bound() -> None:
+def test_web_process_uses_the_header_bound() -> None:
     assert procfile()["web"] == ["exports", "web"]
     web = WEB_OPTIONS
     assert web[web.index("--http") + 1] == "pipeline.interfaces.server:BoundedHead"

@@ -1,4 +1,4 @@
-// A warehouse at its queue on RabbitMQ: does the work of each message once, and acknowledges it after that.
+// A warehouse's reader of a RabbitMQ queue: does the work of each message once, then acknowledges it.
 //
 //   node queue.mjs amqp://user:password@mq.example// --queue wh_123 --bind 'warehouse.wh_123.#'
 
@@ -10,7 +10,7 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     queue: { type: 'string', default: 'exports.warehouse' },
-    bind: { type: 'string' }, // makes the queue if need be, and binds it with this key
+    bind: { type: 'string' }, // creates the queue if it is missing, and binds it with this key
     store: { type: 'string', default: 'warehouse.jsonl' },
   },
 });
@@ -31,21 +31,21 @@ async function consume(connection) {
       line = store.keep(JSON.parse(message.content.toString('utf8')));
     } catch (error) {
       if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error; // a full disk, not a bad message
-      console.error('put aside a message that cannot be read');
+      console.error('rejected a message that cannot be read');
       channel.reject(message, false); // into the queue exports.dead
       return;
     }
     if (line) console.log(line);
-    channel.ack(message); // only now: what is not acknowledged comes again
+    channel.ack(message); // only now: the broker delivers an unacknowledged message again
   });
   console.log('ready');
 }
 
-// A connection that breaks is made again, and the queue read again.
+// A broken connection is opened again, and reading continues.
 const connection = await amqp.connect(positionals[0], { recovery: { setup: consume } });
 connection.on('error', (error) => console.error(`the connection broke: ${error.message}`));
 connection.on('handler-error', (error) => {
   console.error(error);
-  process.exit(1); // whoever starts it again finds what was not acknowledged in the queue
+  process.exit(1); // unacknowledged messages stay in the queue for the next start
 });
 process.on('SIGTERM', () => connection.close().finally(() => process.exit(0)));

@@ -1,27 +1,27 @@
-// What a partner keeps of its messages, in a file of lines: each message counts once, and is on the disk before it is acknowledged.
-// For one process; with several, use the database in which the work is done, and put the message's id into the same transaction.
+// A partner's store of messages in a file of lines: each message counts once, and is on disk before it is acknowledged.
+// For one process; with several, use the database of the work, and write the message's id in the same transaction.
 
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
 
 export class Store {
   #file;
   #seen = new Set();
-  #handoffs = new Map(); // those that are not answered yet, by the id of their message
+  #handoffs = new Map(); // handoffs without an answer, by the id of their message
 
   constructor(path) {
     if (existsSync(path)) {
       const bytes = readFileSync(path);
       const whole = bytes.lastIndexOf(0x0a) + 1;
-      truncateSync(path, whole); // a line that was half written when the power went was never acknowledged
+      truncateSync(path, whole); // an incomplete last line, as after a power failure, was never acknowledged
       for (const line of bytes.subarray(0, whole).toString('utf8').split('\n')) if (line) this.#remember(JSON.parse(line));
     }
     this.#file = openSync(path, 'a');
   }
 
-  // Does what the message asks for; returns a line about it, or null where that was done before or there is nothing to do.
-  // Throws, and keeps nothing, where the message is none of ours.
+  // Does the message's work; returns a line about it, or null if that was done before or there is nothing to do.
+  // Throws, and stores nothing, if it is not a message of the service.
   keep(event) {
-    if (typeof event.id !== 'string' || typeof event.data !== 'object') throw new TypeError('no CloudEvent');
+    if (typeof event.id !== 'string' || typeof event.data !== 'object') throw new TypeError('not a CloudEvent');
     if (this.#seen.has(event.id)) return null;
     const entry = { id: event.id, type: event.type, ...work(event.type, event.data) };
     this.#write(entry);
@@ -65,6 +65,6 @@ function work(type, data) {
     case 'exports.handoff.superseded.v1':
       return { line: about(data.submissionId, 'superseded') };
     default:
-      return {}; // connection tests, and what later versions of the service add
+      return {}; // connection tests, and messages of later versions of the service
   }
 }

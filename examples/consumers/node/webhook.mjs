@@ -1,5 +1,5 @@
-// A customs broker's webhook address: refuses what is not signed, keeps a handoff once, and answers that it was received.
-// Needs nothing but Node.js.
+// A customs broker's webhook receiver: rejects unsigned requests, stores a handoff once, and answers that it was received.
+// Needs only Node.js.
 //
 //   EXPORTS_WEBHOOK_SECRETS='whsec_new whsec_old' node webhook.mjs --port 8080
 
@@ -13,15 +13,15 @@ const TOLERANCE_SECONDS = 300;
 
 const { values } = parseArgs({
   options: {
-    port: { type: 'string', default: '8080' }, // on loopback: let a web server with TLS stand before it
+    port: { type: 'string', default: '8080' }, // on loopback: put a web server with TLS in front of it
     store: { type: 'string', default: 'broker.jsonl' },
-    'retry-seconds': { type: 'string', default: '30' }, // how soon an answer that failed is given again
+    'retry-seconds': { type: 'string', default: '30' }, // seconds until a failed answer is sent again
   },
 });
-// The newest first; beside it the one before, until that ends.
+// The newest secret first, then the previous one until it ends.
 const secrets = (process.env.EXPORTS_WEBHOOK_SECRETS ?? '').split(/\s+/).filter(Boolean);
 if (secrets.length === 0) {
-  console.error('set EXPORTS_WEBHOOK_SECRETS to the secret that was shown when the partner was registered');
+  console.error('set EXPORTS_WEBHOOK_SECRETS to the secret shown at the partner's registration');
   process.exit(1);
 }
 const store = new Store(values.store);
@@ -31,7 +31,7 @@ function signature(secret, id, timestamp, body) {
   return createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest();
 }
 
-// Whether one of the secrets signed these very bytes, at most five minutes ago. Takes as long for a near miss as for any other.
+// Returns whether one of the secrets signed exactly these bytes, at most five minutes ago. Compares in constant time.
 function isSigned(body, headers) {
   const id = headers['webhook-id'];
   const timestamp = headers['webhook-timestamp'];
@@ -55,7 +55,7 @@ async function read(request) {
     if (size > MAX_BYTES) return null;
     parts.push(part);
   }
-  return Buffer.concat(parts); // the bytes as they came: a body that was parsed and written again is signed by nobody
+  return Buffer.concat(parts); // the exact bytes as received: a body that was parsed and written again does not fit its signature
 }
 
 async function take(request) {
@@ -78,7 +78,7 @@ async function take(request) {
   return 204;
 }
 
-// Answers every handoff that has no answer. One that is not taken is given again later, and after the next start.
+// Answers every handoff that has no answer. A failed answer is sent again later, and after the next start.
 async function answerAll() {
   for (const { id, submissionId, answerTo } of store.unanswered()) {
     if (!(await answer(answerTo, `${id}:received`)) || !store.unanswered().some((each) => each.id === id)) continue;
@@ -87,7 +87,7 @@ async function answerAll() {
   }
 }
 
-// Says that we could read the handoff; whether it is accepted is for a person to say. The same id counts once.
+// Answers that the handoff was received; a person decides whether to accept it. The same id counts once.
 async function answer(url, id) {
   const body = JSON.stringify({ id, status: 'received' });
   const timestamp = Math.floor(Date.now() / 1000);
@@ -100,9 +100,9 @@ async function answer(url, id) {
   try {
     const answered = await fetch(url, { method: 'POST', body, headers, redirect: 'error', signal: AbortSignal.timeout(20_000) });
     if (answered.ok) return true;
-    console.error(`the answer ${id} was not taken: ${answered.status} ${(await answered.text()).slice(0, 300)}`);
+    console.error(`the answer ${id} was not accepted: ${answered.status} ${(await answered.text()).slice(0, 300)}`);
   } catch (error) {
-    console.error(`the answer ${id} was not taken: ${error.message}`);
+    console.error(`the answer ${id} was not accepted: ${error.message}`);
   }
   return false;
 }
@@ -110,7 +110,7 @@ async function answer(url, id) {
 const server = createServer((request, response) => {
   take(request)
     .catch((error) => {
-      console.error(error); // such as a full disk: the service sends it again
+      console.error(error); // such as a full disk: the service sends the message again
       return 500;
     })
     .then((status) => response.writeHead(status, status === 413 ? { connection: 'close' } : {}).end());

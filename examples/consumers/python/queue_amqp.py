@@ -1,4 +1,4 @@
-"""A warehouse at its queue on RabbitMQ, with py-amqp and nothing else: works each message once, acknowledges it then.
+"""A warehouse's reader of a RabbitMQ queue, with only py-amqp: does each message's work once, then acknowledges it.
 
 python queue_amqp.py amqp://user:password@mq.example// --queue wh_123 --bind 'warehouse.wh_123.#'
 """
@@ -18,11 +18,11 @@ from store import keep, opened
 
 HEARTBEAT_SECONDS = 20
 ARGUMENTS = {"x-queue-type": "quorum", "x-delivery-limit": 10, "x-dead-letter-exchange": "exports.dead"}
-PAUSES = (1, 2, 5, 10, 30)  # after a connection that broke
+PAUSES = (1, 2, 5, 10, 30)  # seconds before a broken connection is opened again
 
 
 def connection_to(url: str) -> amqp.Connection:
-    """Return a connection to the address, not yet open."""
+    """Return a connection to the URL, not open yet."""
     parts = urlsplit(url)
     host, secured = parts.hostname or "localhost", parts.scheme == "amqps"
     return amqp.Connection(
@@ -37,7 +37,7 @@ def connection_to(url: str) -> amqp.Connection:
 
 
 class Warehouse:
-    """Reads one queue, over one connection after the other."""
+    """Reads one queue; a broken connection is opened again."""
 
     def __init__(self, url: str, queue: str, bind: str | None, store: sqlite3.Connection) -> None:
         self._url = url
@@ -46,7 +46,7 @@ class Warehouse:
         self._store = store
 
     def run(self) -> None:
-        """Read for ever; a connection that breaks is made again, after a pause that grows while that fails."""
+        """Read forever; a broken connection is opened again after a pause that grows with each failure."""
         failures = 0
         while True:
             try:
@@ -78,11 +78,11 @@ class Warehouse:
             connection.heartbeat_tick()
 
     def take(self, channel: amqp.Channel, message: amqp.Message) -> None:
-        """Do the work, then say that it is done: what is not acknowledged comes again."""
+        """Do the work, then acknowledge: the broker delivers an unacknowledged message again."""
         try:
             line = keep(self._store, json.loads(message.body))
         except (ValueError, KeyError, TypeError):
-            print("put aside a message that cannot be read", file=sys.stderr, flush=True)
+            print("rejected a message that cannot be read", file=sys.stderr, flush=True)
             channel.basic_reject(message.delivery_tag, requeue=False)  # into the queue exports.dead
             return
         if line:
@@ -91,16 +91,16 @@ class Warehouse:
 
 
 def ended(*_: Any) -> None:
-    """End; what is not acknowledged goes back into the queue."""
+    """Stop; unacknowledged messages go back into the queue."""
     raise SystemExit
 
 
 def main() -> None:
-    """Read until told to end."""
+    """Read until SIGTERM."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("url", help="RabbitMQ: amqp:// or amqps://")
     options.add_argument("--queue", default="exports.warehouse")
-    options.add_argument("--bind", help="makes the queue if need be, and binds it with this key")
+    options.add_argument("--bind", help="creates the queue if it is missing, and binds it with this key")
     options.add_argument("--store", default="warehouse.db")
     given = options.parse_args()
     signal.signal(signal.SIGTERM, ended)

@@ -1,4 +1,4 @@
-"""A warehouse at its queue on RabbitMQ or Redis: does the work of each message once, and acknowledges it after that.
+"""A warehouse's reader of a queue on RabbitMQ or Redis: does each message's work once, then acknowledges it.
 
 python queue_kombu.py amqp://user:password@mq.example// --queue wh_123 --bind 'warehouse.wh_123.#'
 """
@@ -15,12 +15,12 @@ from kombu.mixins import ConsumerProducerMixin
 from store import keep, opened
 
 EXCHANGE = Exchange("exports", type="topic", durable=True)
-#: What RabbitMQ needs to keep the queue on several machines, and to put aside what was rejected; Redis leaves it alone.
+#: For RabbitMQ: a queue on several machines, and a queue for rejected messages. Redis ignores them.
 ARGUMENTS = {"x-queue-type": "quorum", "x-delivery-limit": 10, "x-dead-letter-exchange": "exports.dead"}
 
 
 class Warehouse(ConsumerProducerMixin):
-    """Reads one queue; a connection that breaks is made again."""
+    """Reads one queue; a broken connection is opened again."""
 
     def __init__(self, connection: Connection, queue: Queue, store: sqlite3.Connection) -> None:
         self.connection = connection
@@ -28,27 +28,27 @@ class Warehouse(ConsumerProducerMixin):
         self._store = store
 
     def get_consumers(self, consumer: type[Consumer], channel: Any) -> list[Consumer]:
-        """Read the queue, holding ten messages at most."""
+        """Read the queue and hold at most ten messages."""
         return [consumer([self._queue], on_message=self.take, prefetch_count=10)]
 
     def on_consume_ready(self, *_: Any, **__: Any) -> None:
-        """Say that messages are taken from now on."""
+        """Print that reading has begun."""
         print("ready", flush=True)
 
     def take(self, message: Message) -> None:
-        """Do the work, then say that it is done: what is not acknowledged comes again."""
+        """Do the work, then acknowledge: the broker delivers an unacknowledged message again."""
         try:
             line = keep(self._store, json.loads(message.body))
         except (ValueError, KeyError, TypeError):
-            self.put_aside(message)
+            self.reject(message)
             return
         if line:
             print(line, flush=True)
         message.ack()
 
-    def put_aside(self, message: Message) -> None:
-        """Put what cannot be read among the dead letters, so that it does not come for ever."""
-        print("put aside a message that cannot be read", file=sys.stderr, flush=True)
+    def reject(self, message: Message) -> None:
+        """Move an unreadable message to the dead letters, so that it is not delivered forever."""
+        print("rejected a message that cannot be read", file=sys.stderr, flush=True)
         if self.connection.transport.driver_type == "amqp":
             message.reject()
             return
@@ -64,24 +64,27 @@ class Warehouse(ConsumerProducerMixin):
 
 
 def main() -> None:
-    """Read until told to end."""
+    """Read until SIGTERM."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("url", help="the message broker: amqp://, amqps://, redis:// or rediss://")
     options.add_argument("--queue", default="exports.warehouse")
-    options.add_argument("--bind", help="makes the queue if need be, and binds it with this key")
+    options.add_argument("--bind", help="creates the queue if it is missing, and binds it with this key")
     options.add_argument("--store", default="warehouse.db")
     options.add_argument(
-        "--hold-seconds", type=float, default=60, help="Redis: when what a dead reader held comes back"
+        "--hold-seconds",
+        type=float,
+        default=60,
+        help="Redis: seconds until the messages of a dead reader are delivered again",
     )
     given = options.parse_args()
     queue = Queue(given.queue, no_declare=True)
     if given.bind:
         queue = Queue(given.queue, EXCHANGE, routing_key=given.bind, durable=True, queue_arguments=ARGUMENTS)
     held = {"visibility_timeout": given.hold_seconds, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
-    # Kombu keeps what readers hold in one place for all queues: with places of its own, nobody else gives back or strikes out
-    # what a reader of this queue holds.
-    held |= {f"{place}_key": f"{place}.{given.queue}" for place in ("unacked", "unacked_index", "unacked_mutex")}
-    # Without a word about it, the certificate of amqps:// would be checked, but not the name that it is for.
+    # Kombu keeps unacknowledged messages under the same keys for all queues. With keys of its own, readers of other queues
+    # can neither release nor delete the messages of this one.
+    held |= {f"{name}_key": f"{name}.{given.queue}" for name in ("unacked", "unacked_index", "unacked_mutex")}
+    # Without this, the certificate of amqps:// would be checked, but not its host name.
     secured = {"ssl": {"server_hostname": None}} if given.url.startswith("amqps:") else {}
     with Connection(given.url, transport_options=held if "redis" in given.url[:6] else {}, **secured) as connection:
         warehouse = Warehouse(connection, queue, opened(given.store))

@@ -1,4 +1,4 @@
-"""What a partner keeps of its messages, in SQLite: each message counts once, in the transaction that does its work."""
+"""A partner's store of messages in SQLite: each message counts once, in the transaction of its work."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ CREATE TABLE IF NOT EXISTS handoffs (
 
 
 def opened(path: str) -> sqlite3.Connection:
-    """Open the store, made where there is none; a commit is on the disk before it returns."""
+    """Open the store, or create it; a commit returns when it is on disk."""
     store = sqlite3.connect(path, timeout=30)
     store.executescript(TABLES)
     return store
 
 
 def keep(store: sqlite3.Connection, event: Mapping[str, Any]) -> str | None:
-    """Do what the message asks for; return a line about it, or None where that was done before or there is nothing to do.
+    """Do the message's work; return a line about it, or None if that was done before or there is nothing to do.
 
-    Raises KeyError and the like, and keeps nothing, where the message is none of ours.
+    Raises KeyError or a similar error, and stores nothing, if it is not a message of the service.
     """
     data = event["data"]
     with store:
@@ -43,12 +43,12 @@ def keep(store: sqlite3.Connection, event: Mapping[str, Any]) -> str | None:
             case "exports.handoff.superseded.v1":
                 return _handoff_superseded(store, data)
             case _:
-                return None  # connection tests, and what later versions of the service add
+                return None  # connection tests, and messages of later versions of the service
 
 
 def _recorded(store: sqlite3.Connection, data: Mapping[str, Any]) -> str:
     label, name = data["sscc"] or data["lpn"], data["shipTo"]["name"]
-    # Where a newer revision was heard of first, the row is there and stays superseded.
+    # If the retraction came first, the row exists and stays superseded.
     store.execute(
         "INSERT OR IGNORE INTO packages VALUES (?, ?, ?, ?, ?, 'to pack')",
         (data["exportId"], data["unitRef"], data["packageRef"], label, name),

@@ -1,4 +1,4 @@
-"""A customs broker's webhook address: refuses what is not signed, keeps a handoff once, and answers that it was received.
+"""A customs broker's webhook receiver: rejects unsigned requests, stores a handoff once, answers that it was received.
 
 EXPORTS_WEBHOOK_SECRETS='whsec_new whsec_old' python webhook.py --port 8080
 """
@@ -21,35 +21,35 @@ from store import keep, opened
 MAX_BYTES = 40_000_000
 
 options = argparse.ArgumentParser(description=__doc__)
-options.add_argument("--port", type=int, default=8080, help="on loopback: let a web server with TLS stand before it")
+options.add_argument("--port", type=int, default=8080, help="on loopback: put a web server with TLS in front of it")
 options.add_argument("--store", default="broker.db")
-options.add_argument("--retry-seconds", type=float, default=30, help="how soon an answer that failed is given again")
+options.add_argument("--retry-seconds", type=float, default=30, help="seconds until a failed answer is sent again")
 given = options.parse_args()
-# The newest first; beside it the one before, until that ends.
+# The newest secret first, then the previous one until it ends.
 secrets = os.environ.get("EXPORTS_WEBHOOK_SECRETS", "").split()
 if not secrets:
-    sys.exit("set EXPORTS_WEBHOOK_SECRETS to the secret that was shown when the partner was registered")
-news = threading.Event()
+    sys.exit("set EXPORTS_WEBHOOK_SECRETS to the secret shown at the partner's registration")
+arrived = threading.Event()
 
 
 def is_signed(body: bytes, headers: Mapping[str, str]) -> bool:
-    """Tell whether one of the secrets signed these very bytes, at most five minutes ago."""
+    """Return whether one of the secrets signed exactly these bytes, at most five minutes ago."""
     for secret in secrets:
         try:
             Webhook(secret).verify(body, dict(headers), json_parse=False)
-        except Exception:  # noqa: BLE001, S112 - whatever the headers make the library trip over, they are not good
+        except Exception:  # noqa: BLE001, S112 - the library raises various errors for malformed headers
             continue
         return True
     return False
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes one message a POST."""
+    """Accepts one message for each POST."""
 
     timeout = 30
 
     def do_POST(self) -> None:
-        """Answer 204 once the message is safe, 401 where it is not from the service."""
+        """Answer 204 when the message is stored, 401 if it is not from the service."""
         length = self.headers.get("content-length", "")
         if not length.isdigit() or int(length) > MAX_BYTES:
             self.answer(413)
@@ -58,7 +58,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.answer(self.take(body) if is_signed(body, self.headers) else 401)
 
     def take(self, body: bytes) -> int:
-        """Keep a message that is signed; return the status to answer with."""
+        """Store a signed message; return the status to answer with."""
         store = opened(given.store)
         try:
             line = keep(store, json.loads(body))
@@ -68,7 +68,7 @@ class Receiver(BaseHTTPRequestHandler):
             store.close()
         if line:
             print(line, flush=True)
-            news.set()
+            arrived.set()
         return 204
 
     def answer(self, status: int) -> None:
@@ -78,13 +78,13 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: what counts is printed."""
+        """Log nothing: the program prints what matters."""
 
 
 def answer_all() -> None:
-    """Answer every handoff that has no answer: as soon as it came, and again until the service has taken the answer."""
+    """Answer every handoff that has no answer: at once, and again until the service accepts the answer."""
     while True:
-        news.clear()
+        arrived.clear()
         store = opened(given.store)
         unanswered = "SELECT submission_id, message_id, answer_to FROM handoffs WHERE NOT answered"
         for submission_id, message_id, url in store.execute(unanswered).fetchall():
@@ -93,11 +93,11 @@ def answer_all() -> None:
                     store.execute("UPDATE handoffs SET answered = 1 WHERE submission_id = ?", (submission_id,))
                 print(submission_id, "answered", flush=True)
         store.close()
-        news.wait(given.retry_seconds)
+        arrived.wait(given.retry_seconds)
 
 
 def answered(url: str, answer_id: str) -> bool:
-    """Say that we could read the handoff; whether it is accepted is for a person to say. The same id counts once."""
+    """Answer that the handoff was received; a person decides whether to accept it. The same id counts once."""
     now, body = datetime.now(UTC), json.dumps({"id": answer_id, "status": "received"})
     headers = {
         "content-type": "application/json",
@@ -108,13 +108,13 @@ def answered(url: str, answer_id: str) -> bool:
     try:
         httpx.post(url, content=body, headers=headers, timeout=20).raise_for_status()
     except httpx.HTTPError as error:
-        print(f"the answer {answer_id} was not taken: {error}", file=sys.stderr, flush=True)
+        print(f"the answer {answer_id} was not accepted: {error}", file=sys.stderr, flush=True)
         return False
     return True
 
 
 def ended(*_: Any) -> None:
-    """End; what was not answered is answered after the next start."""
+    """Stop; unanswered handoffs are answered after the next start."""
     raise SystemExit
 
 

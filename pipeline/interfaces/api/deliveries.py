@@ -1,4 +1,4 @@
-"""The delivery log, and sending what was delivered or given up once more: one message, or all of a span of time."""
+"""The delivery log; resending one message, and replaying a partner's messages of a time span."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def list_deliveries(
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DeliveryPage:
-    """List the account's deliveries, newest first, each with its latest tries."""
+    """List the account's deliveries, newest first, each with its latest attempts."""
     return queries.list_deliveries(
         runtime,
         caller.account_id,
@@ -45,7 +45,7 @@ def list_deliveries(
 
 @router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=READ_REFUSALS)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
-    """Return one delivery with its latest tries."""
+    """Return one delivery with its latest attempts."""
     return queries.get_delivery(runtime, caller.account_id, id)
 
 
@@ -58,7 +58,7 @@ def resend_delivery(
     publisher: PublisherDep,
     caller: Operator,
 ) -> DeliveryView:
-    """Owe a delivered or dead message once more, with the same id."""
+    """Send a delivered or dead message again, with the same id."""
     delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
     publisher.publish([TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)])
     return delivery
@@ -78,9 +78,9 @@ async def replay_messages(
     caller: Operator,
     body: Annotated[Parsed[ReplayRequest], json_body(ReplayRequest)],
 ) -> ReplayReport:
-    """Owe a partner's messages of a span of time once more, with the same ids, and nobody else's; one page a call.
+    """Send one partner's messages of a time span again, with the same ids; one page a call.
 
-    Where `next` is not null there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
+    If `next` is not null, there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
     """
     report, streams = await run_in_threadpool(
         delivery_replay.replay_messages,
@@ -102,5 +102,5 @@ notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"
 
 @notifications_router.get("/{id}", response_model=NotificationTrace, responses=READ_REFUSALS)
 def trace_message(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
-    """Return what became of a message by its CloudEvent id: each delivery, each try, and what came back."""
+    """Return what became of a message, by its CloudEvent id: each delivery, each attempt, and each response."""
     return queries.trace_notification(runtime, caller.account_id, id)

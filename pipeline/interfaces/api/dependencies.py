@@ -1,4 +1,4 @@
-"""What every route asks for: the runtime, who calls, and what the key allows."""
+"""The dependencies of the routes: the runtime, the caller, and what the caller's key allows."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.limits import COUNT
 from pipeline.workflow.steps import TaskMessage
 
-#: How long a key that was found good is believed; a revoked one works no longer than this.
+#: How long a valid key is cached; a revoked key works no longer than this.
 _CACHE_SECONDS: Final = 1.0
 _MAX_KEYS: Final = 10_000
 
-#: The loop itself holds its tasks by weak references alone.
+#: Strong references: the event loop holds its tasks only by weak ones.
 _TOUCH_TASKS: Final[set[asyncio.Task[None]]] = set()
 
 Monotonic = Callable[[], float]
 
 
 class TaskPublisher(Protocol):
-    """Sends what wakes the workers, off the request path; what it cannot send, the sweep owes."""
+    """Publishes task messages off the request path; the sweeper publishes what this cannot."""
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start publishing."""
 
     def stop(self) -> None:
-        """End, for good."""
+        """Stop for good."""
 
     def publish_export(self, export_id: str, units: int) -> None:
-        """Have the task messages of a new export published soon; return at once."""
+        """Schedule the task messages of a new export and return at once."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
-        """Have messages sent soon for what is owed; return at once."""
+        """Schedule task messages and return at once."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class _CachedCaller:
 
 @dataclass
 class ApiKeyCache:
-    """The keys seen in the last second, and how much each may still ask for."""
+    """The valid keys of the last second, and the request tokens left to each key."""
 
     per_minute: int
     clock: Monotonic = time.monotonic
@@ -79,13 +79,13 @@ class ApiKeyCache:
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, bearer: str) -> Caller | None:
-        """Return who holds the key, if it was found good within the last second."""
+        """Return the key's caller, or None if the key was not found valid within the last second."""
         with self._lock:
             cached = self._callers.get(bearer)
             return cached.caller if cached is not None and cached.until > self.clock() else None
 
     def put(self, bearer: str, caller: Caller) -> None:
-        """Remember for a second that the key is good."""
+        """Cache for a second that the key is valid."""
         with self._lock:
             self._callers[bearer] = _CachedCaller(caller, self.clock() + _CACHE_SECONDS)
             self._callers.move_to_end(bearer)
@@ -93,7 +93,7 @@ class ApiKeyCache:
                 self._callers.popitem(last=False)
 
     def should_touch(self, key_id: str) -> bool:
-        """Whether it is time to write down that the key is used: once a minute."""
+        """Return whether the use of the key must be recorded now: once a minute."""
         with self._lock:
             now = self.clock()
             if now < self._touched.get(key_id, -math.inf) + LAST_USED_PRECISION_SECONDS:
@@ -105,7 +105,10 @@ class ApiKeyCache:
             return True
 
     def take_token(self, key_id: str) -> tuple[int, float]:
-        """Take one request from the key's bucket; return how many are left, and the seconds until there is one again."""
+        """Take one request token from the key's bucket.
+
+        Return how many are left and, if there was none, the seconds until there is one again (otherwise 0).
+        """
         per_second = self.per_minute / 60
         with self._lock:
             now = self.clock()
@@ -120,19 +123,19 @@ class ApiKeyCache:
 
 
 def get_runtime(request: Request) -> Runtime:
-    """Return what the process has open."""
+    """Return the runtime of the process."""
     return cast("Runtime", request.app.state.runtime)
 
 
 def get_publisher(request: Request) -> TaskPublisher:
-    """Return what publishes task messages."""
+    """Return the publisher of task messages."""
     return cast("TaskPublisher", request.app.state.publisher)
 
 
 async def get_caller(request: Request) -> Caller:
-    """Return who makes the request.
+    """Return the caller of the request.
 
-    Raises InvalidApiKey, and RateLimited where the key has asked too often.
+    Raises InvalidApiKey, and RateLimited if the key has made too many requests.
     """
     caller = await authenticate(request, _bearer(request))
     count_request(request, caller)
@@ -140,7 +143,7 @@ async def get_caller(request: Request) -> Caller:
 
 
 async def is_still_authorized(request: Request) -> bool:
-    """Tell whether the key of a request that is being answered for long is still good."""
+    """Return whether the key of a long-running request is still valid."""
     try:
         await authenticate(request, _bearer(request))
     except InvalidApiKey:
@@ -159,7 +162,7 @@ def _bearer(request: Request) -> str:
 
 
 async def authenticate(request: Request, bearer: str) -> Caller:
-    """Return who holds the key; raises InvalidApiKey."""
+    """Return the caller that the key identifies; raises InvalidApiKey."""
     keys: ApiKeyCache = request.app.state.keys
     caller = keys.get(bearer)
     if caller is None:
@@ -172,7 +175,7 @@ async def authenticate(request: Request, bearer: str) -> Caller:
             ) from None
         keys.put(bearer, caller)
         if keys.should_touch(caller.key_id):
-            # Nobody waits for it.
+            # The request does not wait for it.
             task = asyncio.create_task(run_in_threadpool(record_key_use, get_runtime(request), caller))
             _TOUCH_TASKS.add(task)
             task.add_done_callback(_TOUCH_TASKS.discard)
@@ -182,9 +185,9 @@ async def authenticate(request: Request, bearer: str) -> Caller:
 
 
 def count_request(request: Request, caller: Caller) -> None:
-    """Count the request against the key, and have the answer say what is left; raises RateLimited.
+    """Count the request against the key, and add to the answer how many are left; raises RateLimited.
 
-    Also where the key's account has as many requests under way as it may.
+    Also raises it if the key's account has its maximum of requests in progress.
     """
     keys: ApiKeyCache = request.app.state.keys
     left, wait = keys.take_token(caller.key_id)
@@ -197,13 +200,13 @@ def count_request(request: Request, caller: Caller) -> None:
 
 
 def rate_limited(what: str, wait: float) -> RateLimited:
-    """Return the refusal of whoever has to wait so many seconds; `what` says why."""
+    """Return the error for a caller that must wait `wait` seconds; `what` says why."""
     headers = retry_after_header(wait)
     return RateLimited(f"{what}; try again in {headers['Retry-After']} s", headers=headers)
 
 
 def retry_after_header(wait: float) -> dict[str, str]:
-    """Return the header that tells when to ask again, in whole seconds."""
+    """Return the header that says when to try again, in whole seconds."""
     return {"Retry-After": str(max(1, int(wait + 0.999)))}
 
 
@@ -211,23 +214,23 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 PublisherDep = Annotated[TaskPublisher, Depends(get_publisher)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
-#: Says in the OpenAPI document that a call needs a key; the key itself is read above.
+#: Declares in the OpenAPI document that a call needs a key; get_caller reads the key itself.
 BEARER_SCHEME: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
 
 
-#: A key of the partner that the thing was handed to.
+#: The role of a key of the partner that received the handoff.
 PARTNER: Final = "partner"
 
 _ROLES_OF: Final[dict[object, tuple[str, ...]]] = {}
 
 
 def roles_of(dependency: object) -> tuple[str, ...] | None:
-    """Return the roles that a dependency lets in, those that bring one of them along included; None where it asks for no key."""
+    """Return the roles that a dependency allows, implied ones included; None if it needs no key."""
     return _ROLES_OF.get(dependency)
 
 
 def roles_allowing(*roles: str) -> tuple[str, ...]:
-    """Return every role that is one of these, or brings one along."""
+    """Return every role that is one of these or implies one."""
     return tuple(
         candidate
         for candidate in (*ROLES, PARTNER)
@@ -235,8 +238,8 @@ def roles_allowing(*roles: str) -> tuple[str, ...]:
     )
 
 
-def require(*roles: str) -> Any:  # what FastAPI's Depends returns is declared as Any
-    """Return the dependency that gives the caller, and refuses one whose key has none of the roles."""
+def require(*roles: str) -> Any:  # FastAPI declares that Depends returns Any
+    """Return the dependency that gives the caller and rejects a key with none of the roles."""
 
     async def caller_with_role(caller: CallerDep, _: Annotated[object, Depends(BEARER_SCHEME)] = None) -> Caller:
         caller.require(*roles)
@@ -252,7 +255,7 @@ async def _caller_with_any_role(caller: CallerDep, _: Annotated[object, Depends(
 
 _ROLES_OF[_caller_with_any_role] = roles_allowing(READ, PARTNER)
 
-#: Any key will do; what it may see is decided by the thing itself.
+#: Any key; the resource itself decides what the key may see.
 KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]
 Executor = Annotated[Caller, require(EXECUTE)]
 Reader = Annotated[Caller, require(READ)]

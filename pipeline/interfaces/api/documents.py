@@ -1,4 +1,4 @@
-"""Customs packages, their documents, and the whole handoff as one zip."""
+"""Customs packages, their documents, and the whole handoff as one zip file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 
 @router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_MODIFIED, **READ_REFUSALS})
 def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
-    """Return a customs package: its documents, its handling units and its treatment, all of them."""
+    """Return a customs package with all of its documents, packages and treatment."""
     with runtime.db.read() as session:
         view = inspection_view.read_customs_package(session, caller.account_id, id)
     return conditional_response(request, view.model_dump_json(by_alias=True).encode(), "application/json")
@@ -35,7 +35,7 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
     responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_MODIFIED, **READ_REFUSALS},
 )
 def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
-    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read what was handed to it."""
+    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read its handoffs' documents."""
     with runtime.db.read() as session:
         access = repository.find_artifact(session, caller.account_id, id)
     links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
@@ -57,7 +57,7 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
     responses={200: {"content": {"application/zip": {}}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
 def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
-    """Return plan, broker message and all documents of an export as one zip; the same export, the same bytes."""
+    """Return an export's plan, broker message and documents as one zip file; its bytes are always the same."""
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, id, test=caller.test)
         links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")

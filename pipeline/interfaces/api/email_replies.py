@@ -1,4 +1,4 @@
-"""The page behind the link in an e-mail: one handoff and a form to answer it, without an account and without a script."""
+"""The page behind the link in an e-mail: a handoff and a form to answer it, without account or script."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADERS: Final = {
     "X-Robots-Tag": "noindex, nofollow",
 }
 
-#: How often one link may be asked for in a minute: people and the scanners of their mail need a few.
+#: Maximum requests a minute for one link: a person and the scanners of a mail program need a few.
 REQUESTS_PER_MINUTE: Final = 60
 
 MAX_FORM_BYTES: Final = 16 * 1024
@@ -63,13 +63,13 @@ class _ShownAnswer:
 
 @router.get("/style.css")
 def read_style() -> Response:
-    """Return what the page's look adds to the console's."""
+    """Return the styles that this page adds to the console's."""
     return Response((TEMPLATES / "email_replies" / "style.css").read_bytes(), media_type="text/css")
 
 
 @router.get("/{token}")
 def show_form(token: str, request: Request, runtime: RuntimeDep) -> Response:
-    """Show the handoff and its form; nothing is changed by looking, whoever or whatever looks."""
+    """Show the handoff and its form; viewing changes nothing."""
     found = _open_handoff(request, runtime, token)
     if isinstance(found, Response):
         return found
@@ -79,10 +79,12 @@ def show_form(token: str, request: Request, runtime: RuntimeDep) -> Response:
 
 @router.post("/{token}")
 async def submit_reply(token: str, request: Request, runtime: RuntimeDep) -> Response:
-    """Take the answer, once; a second one is told what the first said."""
+    """Record the answer once; a second answer gets a page that shows the first."""
     body = await read_body_up_to(request, MAX_FORM_BYTES)
     if body is None:
-        return _message_page("That is too long", "The answer is too long. Go back, shorten it, and send it again.", 413)
+        return _message_page(
+            "The answer is too long", "It has too many characters. Go back, shorten it, and send it again.", 413
+        )
     return await run_in_threadpool(_record_reply, token, request, runtime, body)
 
 
@@ -106,20 +108,20 @@ def _record_reply(token: str, request: Request, runtime: Runtime, body: bytes) -
 
 
 def _open_handoff(request: Request, runtime: Runtime, token: str) -> tuple[ReplyLink, Handoff] | Response:
-    """Return the handoff that the token leads to, or the page that says why there is none."""
+    """Return the link and the handoff that the token leads to, or the page that says why there is none."""
     try:
         link = email_replies.parse_reply_link(runtime.settings, token)
         links: ApiKeyCache = request.app.state.links
         _, wait = links.take_token(link.notification_id)
         if wait:
             return _message_page(
-                "Too often", "This page was asked for too often. Wait a minute.", 429, retry_after_header(wait)
+                "Too many requests", "This page was requested too often. Wait a minute.", 429, retry_after_header(wait)
             )
         if utc_now() >= link.ends_at:
             return _message_page(
-                "This link has ended",
-                "The time to answer by this link is over. Answer the sender's e-mail instead, or ask for the handoff to be"
-                " sent again.",
+                "This link has expired",
+                "You can no longer answer by this link. Answer the sender's e-mail instead, or ask the sender to send the handoff"
+                " again.",
                 410,
             )
         return link, email_replies.load_handoff(runtime, link)
@@ -128,15 +130,15 @@ def _open_handoff(request: Request, runtime: Runtime, token: str) -> tuple[Reply
     except NotFound:
         return _message_page(
             "There is nothing here",
-            "This link leads nowhere. Copy it from the e-mail as a whole: a mail program may have broken it in two.",
+            "This link is not valid. Copy the whole link from the e-mail: a mail program may have split it.",
             404,
         )
 
 
 def _purged_page() -> Response:
     return _message_page(
-        "This is not kept any more",
-        "The time for which this handoff had to be kept is over. Nothing is left to be answered, and nothing was recorded.",
+        "This handoff was deleted",
+        "The retention period of this handoff is over. It can no longer be answered; no answer was recorded.",
         410,
     )
 
@@ -165,7 +167,7 @@ def _form_page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None,
         replaced=handoff.replaced,
         again=status == 409,
         final=None if handoff.final_reply is None else _show_answer(handoff.final_reply, names),
-        said=[_show_answer(each, names) for each in handoff.previous_replies],
+        previous=[_show_answer(each, names) for each in handoff.previous_replies],
         open=open_now,
         choices=[
             _Choice(choice, words, choice == form.status)

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one shape for whatever was refused, late or broken."""
+"""Errors as RFC 9457 problem documents: one format for every rejected, unavailable or failed request."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class MethodNotAllowed(Refused):
-    """The address is right, the method is not."""
+    """The address exists, but does not take the method."""
 
     code, status, title = "METHOD_NOT_ALLOWED", 405, "The method is not allowed"
 
 
 class InternalError(Refused):
-    """A fault of ours; the log has it under the request's id."""
+    """A defect of the service; the log has it under the request's id."""
 
     code, status, title = "INTERNAL_ERROR", 500, "Something went wrong on our side"
 
 
 def get_request_id(scope: Scope) -> str:
-    """Return the id of the request, given to it before anything else."""
+    """Return the id of the request; the outermost middleware sets it."""
     return str(scope.get("exports.request_id", ""))
 
 
 def problem_response(scope: Scope, refused: Refused) -> Response:
-    """Return the answer that tells of `refused`."""
+    """Return the response that describes `refused`."""
     return Response(
         problem_document(refused, get_request_id(scope)).model_dump_json(by_alias=True, exclude_none=True),
         refused.status,
@@ -61,18 +61,18 @@ def problem_response(scope: Scope, refused: Refused) -> Response:
 
 
 _CANNOT_DECRYPT: Final = (
-    "a secret that this takes was sealed under a key that the service was not given; whoever runs it finds more in its log."
-    " Try again later"
+    "a partner secret cannot be decrypted with the configured keys; try again later, or ask the operator, who finds more"
+    " in the service log"
 )
 
 
 def internal_error() -> InternalError:
-    """Return what is told of a fault of ours: nothing but where to look."""
-    return InternalError("the request failed on our side; try again, and give the requestId if it goes on failing")
+    """Return the error for a defect of the service; it gives no details."""
+    return InternalError("the request failed in the service; try again, and report the requestId if it fails again")
 
 
 def to_refusal(error: Exception) -> Refused:
-    """Return the refusal that a foreign or internal exception amounts to."""
+    """Return the refusal that stands for an exception of a library or of ours."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, RequestValidationError):
@@ -80,15 +80,17 @@ def to_refusal(error: Exception) -> Refused:
     if isinstance(error, HTTPException):
         return _from_http_exception(error)
     if isinstance(error, Retryable):
-        part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(type(error), "a part of it")
-        return NotReady(f"{part} does not answer now; try again in 2 s", headers={"Retry-After": "2"})
+        part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(
+            type(error), "a part of the service"
+        )
+        return NotReady(f"{part} does not respond; try again in 2 s", headers={"Retry-After": "2"})
     if isinstance(error, SecretUnreadable):
         return NotReady(_CANNOT_DECRYPT, headers={"Retry-After": "60"})
     return internal_error()
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Have every expected exception answered as a problem document; the rest is caught by the outermost middleware."""
+    """Register handlers that turn every expected exception into a problem document; the outermost middleware catches others."""
 
     async def answer(request: Request, error: Exception) -> Response:
         refused = to_refusal(error)
@@ -115,14 +117,14 @@ def _has_trailing_slash(path: str) -> bool:
 
 
 def _is_reserved_path(request: Request) -> bool:
-    """Tell whether the address is a name of its own, such as plans, that was looked for as if it were an id."""
+    """Return whether the address is a reserved name, such as plans, that was looked up as an id."""
     operations = request.app.openapi()["paths"].get(request.url.path)
     return operations is not None and request.method.lower() not in operations
 
 
 def _method_not_allowed(request: Request) -> MethodNotAllowed:
-    # Each method of an address is a route of its own, and the framework names the methods of the first alone.
-    # An address with a name of its own, such as plans, is no export's, though an export's would match it too.
+    # Each method of an address is a route of its own, and the framework names only the methods of the first.
+    # A reserved address, such as plans, also matches the route of an export's id: only its own methods count.
     operations = request.app.openapi()["paths"].get(request.url.path)
     allowed = ", ".join(
         method
@@ -152,7 +154,7 @@ def _from_http_exception(error: HTTPException) -> Refused:
     return internal_error()
 
 
-def _to_issue(each: Any) -> Issue:  # FastAPI's errors are of any shape
+def _to_issue(each: Any) -> Issue:  # FastAPI's errors have no fixed type
     location, *path_parts = each["loc"]
     inside = path_parts if location == "body" else [location, *path_parts]
     message = "is required; add it" if each["type"] == "missing" else error_phrase(str(each["msg"]))

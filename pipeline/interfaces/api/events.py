@@ -1,4 +1,4 @@
-"""The log of an export: by pages, or live as server-sent events."""
+"""The log of an export: in pages, or live as server-sent events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PAGE_SIZE: Final = 500
     response_model=EventPage,
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
-        204: {"description": "All was told to the reader of the stream, and nothing more is to come"},
+        204: {"description": "The reader of the stream has every event, and no more will follow"},
         **refusal_responses(400, 404),
     },
 )
@@ -44,17 +44,22 @@ async def read_events(
     request: Request,
     runtime: RuntimeDep,
     caller: Reader,
-    after: Annotated[int, Query(ge=0, le=2**31, description="Only what came after this `seq`")] = 0,
+    after: Annotated[int, Query(ge=0, le=2**31, description="Only events after this `seq`")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     last_event_id: Annotated[
         int | None,
-        Header(alias="Last-Event-ID", ge=0, le=2**31, description="Where a broken stream goes on; wins over `after`"),
+        Header(
+            alias="Last-Event-ID",
+            ge=0,
+            le=2**31,
+            description="The `seq` after which a broken stream continues; overrides `after`",
+        ),
     ] = None,
 ) -> Response:
     """Return the log in order, or follow it live with `Accept: text/event-stream`.
 
-    The stream ends once the export has ended, everybody was told, and the customs broker has answered or is overdue; and
-    with its key.
+    The stream ends when the export has ended, all deliveries are done, and the customs broker has answered or is
+    overdue. It also ends when the key stops being valid.
     """
     live = EVENT_STREAM in request.headers.get("accept", "")
     last_seq = last_event_id if live and last_event_id is not None else after
@@ -70,7 +75,7 @@ async def read_events(
         body = EventPage(items=list(page.events), next_after=last)
         return Response(body.model_dump_json(by_alias=True), media_type="application/json")
     if page.settled and not page.events and last_event_id is not None:
-        # What stops a browser from asking for ever.
+        # 204 stops a browser from reconnecting forever.
         return Response(status_code=204)
     return EventSourceResponse(
         _stream_events(request, runtime, export_id, last_seq, page),
@@ -81,7 +86,7 @@ async def read_events(
 async def _stream_events(
     request: Request, runtime: Runtime, export_id: str, last_seq: int, page: workflow_queries.EventBatch
 ) -> AsyncIterator[bytes]:
-    """Yield what happens, for as long as the key is good; between looks neither a thread nor a connection is held."""
+    """Yield the events while the key is valid; between reads it holds neither a thread nor a connection."""
 
     def read_page() -> workflow_queries.EventBatch:
         with runtime.db.read() as session:

@@ -68,7 +68,7 @@ _IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
     "/execute",
     status_code=202,
     response_model=ExportView,
-    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **EXECUTE_REFUSALS},
+    responses={200: {"model": ExportView, "description": "The export ended within the wait"}, **EXECUTE_REFUSALS},
     openapi_extra=describe_body(ExecuteRequest),
 )
 async def execute_export(
@@ -79,15 +79,16 @@ async def execute_export(
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+        Header(description="A repeat with the same key and body gets the same answer; up to 255 printable characters"),
     ] = None,
     prefer: Annotated[
-        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
+        str | None,
+        Header(alias="Prefer", description="`wait=N`: answer when the export has ended, after at most N seconds"),
     ] = None,
 ) -> Response:
     """Execute an approved plan, exactly once for each account and batch.
 
-    The answer is the export as it is known now: 202 while it runs, 200 where it ended within `Prefer: wait`.
+    The answer is the export as it is now: 202 while it runs, 200 if it ended within `Prefer: wait`.
     """
     requested = body.model
     accepted = await run_in_threadpool(
@@ -106,7 +107,7 @@ async def execute_export(
     "/{id}/amend",
     status_code=202,
     response_model=ExportView,
-    responses={200: {"model": ExportView, "description": "It ended within the wait"}, **AMEND_REFUSALS},
+    responses={200: {"model": ExportView, "description": "The export ended within the wait"}, **AMEND_REFUSALS},
     openapi_extra=describe_body(ExecuteRequest),
 )
 async def amend_export(
@@ -118,17 +119,18 @@ async def amend_export(
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="Repeats with the same key and body answer alike; up to 255 printable characters"),
+        Header(description="A repeat with the same key and body gets the same answer; up to 255 printable characters"),
     ] = None,
     prefer: Annotated[
-        str | None, Header(alias="Prefer", description="`wait=N`: answer when it has ended, at most N seconds later")
+        str | None,
+        Header(alias="Prefer", description="`wait=N`: answer when the export has ended, after at most N seconds"),
     ] = None,
 ) -> Response:
-    """Have a changed plan of the same batch take the place of an executed or failed export: a new revision.
+    """Replace an executed or failed export with a changed plan of the same batch: a new revision.
 
-    The old export is superseded, and everybody who was told of it hears so. The answer is the new export. The plan that
-    the newest revision was made of answers with that revision. While an export runs it cannot be amended: wait for its
-    end, or cancel it; after a cancelled one nothing follows.
+    The old export is superseded, and its recipients are notified. The answer is the new export. If the plan is the one
+    of the newest revision, the answer is that revision. A running export cannot be amended: wait for its end, or
+    cancel it. A cancelled export cannot be amended either.
     """
     requested = body.model
     accepted = await run_in_threadpool(
@@ -172,13 +174,13 @@ async def _accepted_response(
     "/plans",
     status_code=201,
     response_model=PlanReceipt,
-    responses={200: {"model": PlanReceipt, "description": "It was registered before"}, **EXECUTE_REFUSALS},
+    responses={200: {"model": PlanReceipt, "description": "The plan was already registered"}, **EXECUTE_REFUSALS},
     openapi_extra=describe_body(Plan),
 )
 async def register_plan(
     response: Response, runtime: RuntimeDep, caller: Executor, body: Annotated[Parsed[Plan], json_body(Plan)]
 ) -> PlanReceipt:
-    """Keep an approved plan for a later execution; it is never changed, and registering it again is harmless."""
+    """Store an approved plan for a later execution; it never changes, and registering it again has no effect."""
 
     def register() -> export_plans.RegisteredPlan:
         with _point_into_plan():
@@ -200,7 +202,7 @@ async def register_plan(
 async def preflight_plan(
     runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], json_body(Plan)]
 ) -> PreflightReport:
-    """Check a plan exactly as `execute` would, and do nothing."""
+    """Check a plan exactly as `execute` would, without executing it."""
 
     def check() -> PreflightReport:
         with _point_into_plan():
@@ -218,17 +220,17 @@ def list_exports(
     state: Annotated[ExportState | None, Query()] = None,
     outcome: Annotated[
         list[Outcome],
-        Query(max_length=len(Outcome), description="What became of it; any of them, where it is given again"),
+        Query(max_length=len(Outcome), description="Only exports with this outcome; repeat it for any of several"),
     ] = [],  # noqa: B006 - never changed
     broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
     warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
     accepted_after: Annotated[
-        BoundedInstant | None, Query(alias="acceptedAfter", description="With its offset")
+        BoundedInstant | None, Query(alias="acceptedAfter", description="An instant with its offset")
     ] = None,
     accepted_before: Annotated[
-        BoundedInstant | None, Query(alias="acceptedBefore", description="With its offset")
+        BoundedInstant | None, Query(alias="acceptedBefore", description="An instant with its offset")
     ] = None,
-    quarantined: Annotated[bool | None, Query(description="Whether it was set aside for breaking its workers")] = None,
+    quarantined: Annotated[bool | None, Query(description="Only exports that are, or are not, quarantined")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExportPage:
@@ -254,7 +256,7 @@ def cancel_export(
     publisher: PublisherDep,
     caller: Operator,
 ) -> Response:
-    """Stop an export that was not handed off yet, and tell whoever must know; a repeat gets the same answer."""
+    """Cancel an export that was not handed off yet, and notify its recipients; a repeat gets the same answer."""
     export_id = _find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.cancel_export(
@@ -272,7 +274,7 @@ def retry_export(
     publisher: PublisherDep,
     caller: Operator,
 ) -> Response:
-    """Let a failed export go on from where it failed."""
+    """Continue a failed export from the step that failed."""
     export_id = _find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.retry_export(
@@ -291,7 +293,7 @@ def _find_for_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) 
 
 
 def _precondition(request: Request) -> Callable[[ExportView], None]:
-    """Return what refuses an export that is another version than `If-Match` names; looked at in the transaction itself."""
+    """Return a check, run in the transaction itself, that rejects an export whose version `If-Match` does not name."""
     return lambda view: check_if_match(request, compute_etag(view.model_dump_json(by_alias=True).encode()))
 
 
@@ -307,7 +309,10 @@ def _read_export_body(runtime: Runtime, caller: Caller, export_or_batch_id: str)
 
 
 async def _wait_until_ended(runtime: Runtime, export_id: str, seconds: float) -> bool:
-    """Wait until the export has ended, holding neither a thread nor a connection between looks."""
+    """Wait until the export has ended and return True, or False after `seconds`.
+
+    Between reads it holds neither a thread nor a connection.
+    """
 
     def has_ended() -> bool:
         with runtime.db.read() as session:
@@ -327,7 +332,7 @@ async def _wait_until_ended(runtime: Runtime, export_id: str, seconds: float) ->
 
 @contextmanager
 def _point_into_plan() -> Iterator[None]:
-    """Have refusals point into a body that is the plan itself, not into one that holds it."""
+    """Make the pointers of refusals relative to the plan, because the body is the plan itself."""
     try:
         yield
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""Headers of answers and requests: entity tags (RFC 9110), `Prefer: wait` (RFC 7240), and what keeps a download to itself."""
+"""Headers of requests and answers: entity tags (RFC 9110), `Prefer: wait` (RFC 7240), and headers of downloads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def compute_etag(content: bytes) -> str:
 
 
 def download_headers(filename: str) -> dict[str, str]:
-    """Return what a document is sent with: a file under a name of harmless characters, never a page."""
+    """Return the headers of a document: it downloads as a file with a safe name, and never acts as a page."""
     return {
         "Content-Disposition": f'attachment; filename="{safe_filename(filename)}"',
-        # A document may hold what somebody typed: it must not act as a page of ours.
+        # A document may hold text that a user typed: it must not act as a page of ours.
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
 
@@ -37,7 +37,7 @@ def conditional_response(
     etag: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the content with its entity tag, or 304 where the caller has it already."""
+    """Return the content with its entity tag, or 304 if the caller already has it."""
     tag = etag or compute_etag(content)
     all_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
     if has_current_version(request, tag):
@@ -46,12 +46,12 @@ def conditional_response(
 
 
 def has_current_version(request: Request, etag: str) -> bool:
-    """Whether `If-None-Match` names the tag; the comparison is the weak one, as RFC 9110 asks for."""
+    """Return whether `If-None-Match` names the tag, by the weak comparison of RFC 9110."""
     return _lists_etag(request.headers.getlist("if-none-match"), etag, weak=True)
 
 
 def check_if_match(request: Request, etag: str) -> None:
-    """Raise PreconditionFailed where `If-Match` names another version than `etag`."""
+    """Raise PreconditionFailed if `If-Match` names another version than `etag`."""
     if_match = request.headers.getlist("if-match")
     if if_match and not _lists_etag(if_match, etag, weak=False):
         raise PreconditionFailed(
@@ -60,7 +60,7 @@ def check_if_match(request: Request, etag: str) -> None:
 
 
 def parse_preferred_wait(request: Request, longest_seconds: float) -> float | None:
-    """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None where not asked."""
+    """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None if it does not."""
     for line in request.headers.getlist("prefer"):
         for preference in line.split(","):
             match = _WAIT_PREFERENCE.match(preference.partition(";")[0].strip())

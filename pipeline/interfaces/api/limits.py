@@ -1,4 +1,4 @@
-"""The bounds of what a process takes on: requests at a time, how long each waits, the bytes of bodies, and from where."""
+"""Limits of one process: requests in progress, how long each waits, bytes of bodies, and the callers' addresses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pipeline.core import deadline
 from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 from pipeline.interfaces.api.errors import problem_response
 
-#: Whether the process lives is asked most urgently when it has most to do.
+#: Probes must get an answer even when the process is busy.
 _UNLIMITED_PATHS: Final = frozenset({"/livez", "/readyz"})
 
 _STREAM: Final = "text/event-stream"
 
-#: The part of all requests that those without a key may be, beside them: a twentieth, and at least four.
+#: Requests without a key have separate places: one twentieth of the maximum, and at least four.
 _WITHOUT_KEY_PART: Final = 20
 _WITHOUT_KEY_MIN: Final = 4
-#: Where a key, or the sandbox's token, is looked at before a body is read or more is answered than that it is wrong.
+#: Paths that check a key, or the sandbox's token, before they read a body or return data.
 _KEYED_PATHS: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
 _KEYLESS_PATHS: Final = "/api/schemas/"
 
-#: Where the scope of a request holds what counts it for its account, which is known only once its key was read.
+#: The scope's member that counts the request for its account, which is known only when the key was read.
 COUNT: Final = "exports.count"
 
-#: Who calls is to hear soon that the database is busy: the work that is done besides takes its time, too.
+#: Short, so that a caller learns soon that the database is busy; the request's own work takes time as well.
 REQUEST_WAIT_SECONDS: Final = 3.0
 
 
 class RequestLimit:
-    """Answers so many requests at a time and no more, and follows as many live streams beside them.
+    """Limits the requests in progress, and separately the live streams.
 
-    One account has `each` of them at the most, so that there is room for others however long it waits for its own. Requests
-    that bring no key have a small room of their own: strangers cannot take that of callers with keys.
+    One account has at most `max_per_account` of each, so that others have room even if its requests wait long. Requests
+    without a key have a small limit of their own: they cannot take the places of callers with keys.
     """
 
     def __init__(self, app: ASGIApp, max_requests: int, max_per_account: int) -> None:
@@ -59,7 +59,7 @@ class RequestLimit:
         what = "requests without a key" if not has_key else "live streams" if live else "requests"
         max_requests = self.max_requests if has_key else self.max_without_key
         if self._under_way[what] >= max_requests:
-            await problem_response(scope, _busy_refusal(f"this process has {max_requests} {what} under way"))(
+            await problem_response(scope, _busy_refusal(f"this process has {max_requests} {what} in progress"))(
                 scope, receive, send
             )
             return
@@ -68,7 +68,7 @@ class RequestLimit:
         def count(account_id: str) -> None:
             if self._under_way_by_account[live, account_id] >= self.max_per_account:
                 kind = "live streams" if live else "requests"
-                why = f"account {account_id} has {self.max_per_account} {kind} under way here, as many as one may"
+                why = f"account {account_id} has {self.max_per_account} {kind} in progress here, its maximum"
                 raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
             self._under_way_by_account[live, account_id] += 1
             receive_counted.append((live, account_id))
@@ -83,16 +83,16 @@ class RequestLimit:
 
 
 def _has_key(scope: Scope, headers: Headers) -> bool:
-    """Tell whether a key is brought to where it is looked at first: a wrong one holds its place for a moment only."""
+    """Return whether the request brings a key to a path that checks it first; a wrong key holds its place only briefly."""
     path = scope["path"]
     if path.startswith("/console"):
-        # A page for nobody is short; a form is read before it is known whose it is.
+        # A page without a session is short. A form is read before its sender is known.
         return scope["method"] == "GET" and "cookie" in headers
     return path.startswith(_KEYED_PATHS) and not path.startswith(_KEYLESS_PATHS) and "authorization" in headers
 
 
 class RequestDeadline:
-    """Has a request wait for others no longer than REQUEST_WAIT_SECONDS in all; what its caller took to send it does not count."""
+    """Limits the waits of a request to REQUEST_WAIT_SECONDS in all; the time that its caller takes to send it does not count."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -103,9 +103,9 @@ class RequestDeadline:
             return
 
         async def receive_message() -> Message:
-            asked = time.monotonic()
+            started_at = time.monotonic()
             message = await receive()
-            deadline.extend(time.monotonic() - asked)
+            deadline.extend(time.monotonic() - started_at)
             return message
 
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
@@ -113,9 +113,9 @@ class RequestDeadline:
 
 
 class LoopbackOnly:
-    """Answers whoever came by a loopback address, and turns everybody else away.
+    """Answers callers on a loopback address and rejects all others.
 
-    Only the open connection tells: the address that uvicorn is told to listen on is no setting of ours.
+    It looks at the open connection: uvicorn's listening address is not one of our settings.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -126,17 +126,17 @@ class LoopbackOnly:
             await self.app(scope, receive, send)
             return
         refused = NotReady(
-            "EXPORTS_FAILPOINTS is set here, which is for this machine alone; call from it, or unset them",
+            "EXPORTS_FAILPOINTS is set, so only this machine may call; call from this machine, or unset it",
             headers={"Connection": "close"},
         )
         await problem_response(scope, refused)(scope, receive, send)
 
 
 class BodyLimit:
-    """Counts bodies while they stream, whatever Content-Length says; takes no compressed one, and no zero characters.
+    """Counts the bytes of bodies as they arrive, whatever Content-Length says; rejects compressed ones and zero characters.
 
-    `together` bounds the bytes of all that are held at one time: what many callers send at once must fit into memory, too.
-    A body that has not arrived `seconds` after it was first waited for is cut off.
+    `max_bytes` limits one body. `max_total_bytes` limits all bodies that are held at one time, because they must fit
+    into memory together. A body that is not complete `seconds` after the first wait for it is rejected.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_total_bytes: int, seconds: float) -> None:
@@ -177,7 +177,7 @@ class BodyLimit:
             return message
 
         async def send_or_refuse(message: Message) -> None:
-            # Whatever was made of the interrupted body, the caller hears the one true reason.
+            # Whatever the app made of the interrupted body, the caller gets the true reason.
             if refusal is None:
                 await send(message)
             elif message["type"] == "http.response.start":
@@ -190,7 +190,7 @@ class BodyLimit:
 
     def _refuse_by_headers(self, headers: Headers) -> Refused | None:
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            return InvalidRequest("a compressed body is not taken; send it without Content-Encoding")
+            return InvalidRequest("the body must not be compressed; send it without Content-Encoding")
         length = headers.get("content-length", "")
         if length.isdigit() and int(length[:20]) > self.max_bytes:
             return self._too_large()
@@ -205,25 +205,25 @@ class BodyLimit:
         )
 
     def _too_many(self) -> NotReady:
-        return _busy_refusal("this process holds as many bytes of bodies as it may")
+        return _busy_refusal("this process holds its maximum of bytes of request bodies")
 
 
 def _receive_within(receive: Receive, seconds: float) -> Receive:
-    """Return what receives a body; it raises BodyTooSlow where that has not arrived `seconds` after it was first waited for."""
+    """Return what receives a body; it raises BodyTooSlow if the body is not complete `seconds` after the first wait for it."""
     until: float | None = None
     arrived = False
 
     async def receive_message() -> Message:
         nonlocal until, arrived
         if arrived:
-            return await receive()  # when the caller leaves, which has no deadline
+            return await receive()  # returns when the caller disconnects, which has no deadline
         until = until or time.monotonic() + seconds
         try:
             with anyio.fail_after(until - time.monotonic()):
                 message = await receive()
         except TimeoutError:
             raise BodyTooSlow(
-                f"the body did not arrive within {seconds:g} s; send it faster, or split the plan",
+                f"the body must arrive within {seconds:g} s; send it faster, or split the plan",
                 headers={"Connection": "close"},
             ) from None
         arrived = not message.get("more_body", False)
@@ -237,9 +237,9 @@ def _busy_refusal(why: str) -> NotReady:
 
 
 def _refuse_zero_characters(scope: Scope) -> Refused | None:
-    # PostgreSQL keeps no zero character, so that nothing can be called by one.
+    # PostgreSQL stores no zero character, so no stored name has one.
     if "\x00" in scope["path"]:
-        return NotFound("there is nothing at this address: a name holds no zero character")
+        return NotFound("there is nothing at this address; remove the zero character")
     if b"%00" in scope["query_string"]:
-        return InvalidRequest("a parameter holds a zero character; leave %00 out")
+        return InvalidRequest("a parameter must not hold a zero character; remove %00")
     return None

@@ -1,4 +1,4 @@
-"""Links to documents: made for those who may read, and followed by whoever holds one."""
+"""Links to documents: callers that may read a document create them, and a link's holder follows it without a key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PAGE: Final = {
 
 @router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=READ_REFUSALS)
 def create_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
-    """Return a link to a document that works without a key for some minutes, and no longer than the key that asks."""
+    """Return a link to a document; it works without a key for some minutes, and no longer than the caller's key."""
     with runtime.db.read() as session:
         access = repository.find_artifact(session, caller.account_id, id)
     links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
@@ -58,15 +58,15 @@ def create_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink
     openapi_extra={"x-roles": list(roles_allowing(READ, PARTNER))},
 )
 async def renew_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
-    """Return new links to the documents of a handoff, for whoever reads its message after the links in it have ended.
+    """Return new links to the documents of a handoff, for a reader of its message whose links have expired.
 
-    The call has no body. It carries a key that may read them, or the three Standard Webhooks headers made with the
-    partner's secret over no bytes.
+    The call has no body. It carries a key that may read the documents, or the three Standard Webhooks headers made with
+    the partner's secret over an empty body.
     """
     caller = await get_caller(request) if "authorization" in request.headers else None
     if await read_body_up_to(request, 0) is None:
-        # Nor does the signature under an answer open anything.
-        raise InvalidRequest("this call has no body; send it without one, and sign no bytes")
+        # A signature over an answer's body must not open documents.
+        raise InvalidRequest("the body must be empty; send none, and sign an empty one")
     return await run_in_threadpool(_renew_links, runtime, id, caller, dict(request.headers.items()))
 
 
@@ -87,7 +87,7 @@ def _renew_links(runtime: Runtime, submission_id: str, caller: Caller | None, he
 
 @router.api_route("/documents/{token}", methods=_ANY_METHOD, include_in_schema=False)
 def open_link(token: str, request: Request, runtime: RuntimeDep) -> Response:
-    """Return the document that the link leads to; whatever is wrong with it, there is nothing here."""
+    """Return the document that the link leads to; every invalid link gets the same 404."""
     try:
         claim = links.verify_token(runtime.settings, token, utc_now())
         if request.method not in (links.METHOD, "HEAD"):
@@ -109,8 +109,8 @@ def open_link(token: str, request: Request, runtime: RuntimeDep) -> Response:
 
 
 _DEAD_LINK: Final = (
-    "This link leads nowhere, or its time is over. Copy it as a whole: a mail program may have broken it in two. Or ask the"
-    " sender for the document."
+    "This link is not valid, or has expired. Copy the whole link: a mail program may have split it. Or ask the sender for"
+    " the document."
 )
 
 
@@ -118,4 +118,4 @@ def _count_request(request: Request, what: str) -> None:
     limits: ApiKeyCache = request.app.state.links
     _, wait = limits.take_token(what)
     if wait:
-        raise rate_limited("this link was followed too often", wait)
+        raise rate_limited("this link was used too often", wait)

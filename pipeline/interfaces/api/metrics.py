@@ -1,4 +1,4 @@
-"""What the database knows of the work, counted when Prometheus asks."""
+"""Metrics of the work in the database, counted when Prometheus asks."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = structlog.get_logger(__name__)
 
 
 class WorkCollector(Collector):
-    """Exports, steps and deliveries by state, circuit breakers that are open, handoffs that are late."""
+    """Counts exports, steps and deliveries by state, open circuit breakers, and overdue handoffs."""
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
-        # Counting reads all rows, and whoever reaches the port may ask for it.
+        # Counting reads all rows, and every caller that reaches the port can ask for it.
         self._counts = SingleFlight(self._count_rows, clock=clock)
 
     def describe(self) -> Sequence[GaugeMetricFamily]:
-        """Return nothing, so that registering asks no database."""
+        """Return nothing, so that registering the collector reads no database."""
         return ()
 
     def collect(self) -> Sequence[GaugeMetricFamily]:
-        """Return the counts; without a database, none."""
+        """Return the counts; none if the database does not respond."""
         try:
             return self._counts.get()
         except DatabaseBusy:

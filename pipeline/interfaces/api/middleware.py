@@ -1,4 +1,4 @@
-"""Around every request: its id, its measure, and an answer even where the code broke."""
+"""The outermost middleware: each request's id and metrics, and an answer if the code failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.interfaces.api.errors import internal_error, problem_response
 
 log = structlog.get_logger(__name__)
 
-#: What every answer says of itself, unless it says otherwise: it is no page, and no cache keeps it.
+#: Headers of every answer that does not set them: the answer is not a page, and no cache stores it.
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -34,7 +34,7 @@ _SECURITY: Final = {
 
 
 class RequestMetrics:
-    """What is counted of requests."""
+    """The metrics of requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -50,7 +50,7 @@ class RequestMetrics:
 
 
 class RequestContext:
-    """Gives every request an id that its logs and its answer carry, and answers 500 where nothing else did, or `later` where it is cut off."""
+    """Gives every request an id for its logs and its answer; answers 500 after an error, and 503 at a shutdown."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app = app
@@ -81,13 +81,13 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            # Nobody's rows are seen until a credential has said whose.
+            # No account's rows are visible until a credential names the account.
             with tenancy.account_scope(NO_ACCOUNT), events.request_id_bound(request_id):
                 await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("client_disconnected", method=scope["method"], route=_route(scope))
         except CancelledError:
-            # The process ends before this is done. Left to the server, it would be answered with 500.
+            # The process ends before the request is done. Without this, the server would answer 500.
             log.warning("request_interrupted", method=scope["method"], route=_route(scope))
             if status:
                 raise
@@ -109,7 +109,7 @@ class RequestContext:
 
 def _shutdown_refusal() -> NotReady:
     return NotReady(
-        "this process was told to end before the request was done; try again in 1 s",
+        "this process stopped before the request was done; try again in 1 s",
         headers={"Retry-After": "1", "Connection": "close"},
     )
 
@@ -118,5 +118,5 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 def _route(scope: Scope) -> str:
-    # The template, never the address: ids would make a series each.
+    # The template, not the address: each id would create a time series.
     return str(getattr(scope.get("route"), "path", "unknown"))

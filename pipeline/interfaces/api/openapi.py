@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI knows of the routes, and the bodies that we read ourselves."""
+"""The OpenAPI document: FastAPI's description of the routes, and the bodies that our code reads itself."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DESCRIPTION: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
 broker, and messages to brokers, warehouses and operators. It files no entry.
 
-Clients branch on `errorCode`; every refusal says its remedy. Decimals are strings.
+Clients branch on `errorCode`; every error message says what to do. Decimals are strings.
 """
 
 
 def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Have /openapi.json tell of everything; `x-roles` names the roles of keys that a call is open to."""
+    """Add the complete document as /openapi.json; `x-roles` names the roles of keys that may make a call."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             openapi = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
             schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
-            # Bodies are read by our own hands, and so unknown to FastAPI.
+            # Our code reads the bodies, so FastAPI does not know them.
             models: list[type[BaseModel]] = [Problem]
             models += [each.model for each in PUBLISHED.values() if not each.outbound]
             _, definitions = models_json_schema(
@@ -42,7 +42,7 @@ def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             )
             for name, schema in definitions["$defs"].items():
                 schemas.setdefault(name, schema)
-            # FastAPI's own shape of errors, which nothing here answers with.
+            # FastAPI's own error format; no route answers with it.
             for operation in _operations(openapi):
                 answer = operation["responses"].get("422", {})
                 if "HTTPValidationError" in str(answer):
@@ -61,7 +61,7 @@ _SCHEMA_NAMES: Final = {published.model.__name__: name for name, published in PU
 
 
 def _add_examples(operation: dict[str, Any]) -> None:
-    """Put the published example beside each JSON body and answer."""
+    """Add the published example to each JSON body and answer."""
     for part in (operation.get("requestBody", {}), *operation["responses"].values()):
         content = part.get("content", {}).get("application/json", {})
         name = _SCHEMA_NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
@@ -78,7 +78,7 @@ def _add_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
             roles = next((each for each in role_sets if each is not None), None)
             for method in route.methods or ():
                 operation = document["paths"][route.path][method.lower()]
-                # Open to nobody's key in particular, where a route reads its own credential or needs none.
+                # Empty if the route reads a credential of its own or needs none.
                 operation.setdefault("x-roles", list(roles or ()))
 
 
@@ -116,10 +116,10 @@ _REFUSALS_BY_CODE: Final[dict[str, type[Refused]]] = {
 
 
 def refusal_responses(*statuses: int) -> Responses:
-    """Return what the OpenAPI document says of these statuses, and of those that every call may answer.
+    """Return the description of these statuses, and of those that every call may answer, for the OpenAPI document.
 
-    Each refuses parameters that it does not know.
-    A call that has a body, and so a largest one, has also one that is too slow.
+    Every call rejects unknown parameters with 400. A call with a body has a size limit (413), and so also a time limit
+    (408).
     """
     slow = {408} if 413 in statuses else set[int]()
     return {
@@ -140,7 +140,7 @@ def refusal_responses(*statuses: int) -> Responses:
 
 def _example_problem(code: str) -> dict[str, Any]:
     kind = _REFUSALS_BY_CODE[code]
-    # The class's own sentence: a refusal's message has the facts of its request in place of it.
+    # The class's own sentence; the message of a real refusal has the facts of its request instead.
     refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
     problem = problem_document(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
     return problem | {

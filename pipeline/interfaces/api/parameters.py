@@ -1,4 +1,4 @@
-"""The parameters of a call's address: one that it does not know is refused, because a filter that is not applied shows too much."""
+"""Query parameters: a call rejects unknown ones, because an ignored filter would show too much."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fastapi.routing import APIRoute
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 
-#: Links in e-mails: a mail program may add parameters of its own.
+#: Links in e-mails: a mail program may add its own parameters.
 _LINK_PREFIXES: Final = ("/answers/", "/documents/", "/console/exports/")
-#: A suggestion costs 0.1 ms, and an address has room for thousands of names.
+#: A suggestion costs 0.1 ms, and a URL can hold thousands of names.
 _MAX_ISSUES: Final = 10
 
 
 async def check_query(request: Request) -> None:
-    """Raise ValidationFailed where the address has a parameter that the call does not know."""
+    """Raise ValidationFailed if the URL has a parameter that the call does not know."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or request.url.path.startswith(_LINK_PREFIXES):
         return
@@ -46,5 +46,5 @@ def _remedy(name: str, known: Sequence[str]) -> str:
     close_matches = get_close_matches(name[:64].lower(), by_lower_name, 1)
     if close_matches:
         return f"is not a parameter of this call; did you mean {by_lower_name[close_matches[0]]}?"
-    accepted = f"it takes {', '.join(known)}" if known else "it takes none"
+    accepted = f"it takes {', '.join(known)}" if known else "it takes no parameters"
     return f"is not a parameter of this call; {accepted}"

@@ -1,4 +1,4 @@
-"""Partners: create, list, read, change, test, activate, give a new secret, pause and resume."""
+"""Partners: create, list, read, change, test, activate, rotate the secret, pause and resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/api/partners", tags=["partners"])
 async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], json_body(NewPartner)]
 ) -> CreatedPartner:
-    """Register a customs broker, warehouse or operator; its signing secret is in this answer and in no other."""
+    """Register a customs broker, warehouse or operator; only this answer shows its signing secret."""
     created = await run_in_threadpool(
         partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test
     )
@@ -70,7 +70,7 @@ async def change_partner(
     caller: Admin,
     body: Annotated[Parsed[PartnerChanges], json_body(PartnerChanges)],
 ) -> PartnerView:
-    """Change what the body names; the rest, and the signing secret, stay."""
+    """Change the fields that the body names; all others, and the signing secret, stay."""
     return await run_in_threadpool(
         partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test
     )
@@ -78,9 +78,9 @@ async def change_partner(
 
 @router.post("/{id}/test", response_model=PartnerTested, responses=READ_REFUSALS)
 def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
-    """Try every endpoint of the partner stage by stage; it answers 200 whether they pass, and `passed` says so.
+    """Test every endpoint of the partner in stages; the status is always 200, and `passed` says whether all passed.
 
-    Where all pass the partner is verified, and can be activated.
+    If all pass, the partner is verified and can be activated.
     """
     return connection_tests.run_connection_test(
         runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test
@@ -89,7 +89,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
-    """Have live exports reach a partner that is verified."""
+    """Let live exports reach a verified partner."""
     return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test)
 
 
@@ -106,7 +106,7 @@ async def rotate_secret(
     caller: Admin,
     body: Annotated[Parsed[SecretRotation], json_body(SecretRotation)],
 ) -> RotatedSecret:
-    """Give the partner a new signing secret, which is in this answer and in no other; the older ones still count a while."""
+    """Give the partner a new signing secret; only this answer shows it. The older ones stay valid during the overlap."""
     response.headers["Cache-Control"] = "no-store"
     return await run_in_threadpool(
         partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours, test_only=caller.test
@@ -115,11 +115,11 @@ async def rotate_secret(
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
-    """Send the partner nothing until it is resumed; what it is owed stays owed."""
+    """Stop sending to the partner until it is resumed. Pending messages are kept."""
     return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
-    """Send the partner what it is owed, from now on."""
+    """Send the partner its pending and new messages again."""
     return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test)

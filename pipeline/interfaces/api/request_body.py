@@ -1,4 +1,4 @@
-"""Request bodies: read once the caller is known, and validated off the event loop where they are large."""
+"""Request bodies: read after the caller is known, and validated off the event loop if large."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline.interfaces.api.dependencies import CallerDep, RuntimeDep
 
 M = TypeVar("M", bound=BaseModel)
 
-#: A body of this many bytes is validated in well under the time that a hop to a thread costs.
+#: Validating a body of this size takes less time than handing it to a thread.
 _INLINE_BYTES: Final = 16 * 1024
 
 
-def json_body(model: type[M]) -> Any:  # what FastAPI's Depends returns is declared as Any
-    """Return the dependency that gives the body as `Parsed[model]`; the caller is known before a byte is read."""
+def json_body(model: type[M]) -> Any:  # FastAPI declares that Depends returns Any
+    """Return the dependency that gives the body as `Parsed[model]`; it checks the caller before it reads a byte."""
 
     async def read(request: Request, runtime: RuntimeDep, _: CallerDep) -> Parsed[M]:
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -35,7 +35,7 @@ def json_body(model: type[M]) -> Any:  # what FastAPI's Depends returns is decla
 
 
 async def read_body_up_to(request: Request, max_bytes: int) -> bytes | None:
-    """Return the body of a call that needs no key; None as soon as it is longer than `max_bytes` bytes."""
+    """Return the body of a call that needs no key; None if it is longer than `max_bytes` bytes."""
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -45,6 +45,6 @@ async def read_body_up_to(request: Request, max_bytes: int) -> bytes | None:
 
 
 def describe_body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a body that `json_body` reads."""
+    """Return the OpenAPI description of a body that `json_body` reads."""
     content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}

@@ -1,4 +1,4 @@
-"""The built-in sandbox broker at its two doors: the borderbuddy contract, and webhooks."""
+"""The built-in sandbox broker's two endpoints: the borderbuddy contract, and webhooks."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
 
 class _UnverifiedBodies:
-    """The bodies that are read before their signature can be known: together no larger than the largest of all bodies.
+    """Limits the bodies that are read before their signature is checked: together at most `max_body_bytes`.
 
-    Strangers can send them, and the room for bodies is everybody's.
+    Callers without a key can send them, and all callers share the memory for bodies.
     """
 
     def __init__(self) -> None:
         self._held_bytes = 0
 
     async def read(self, request: Request, max_bytes: int) -> bytes:
-        """Return the body; raises NotReady where too many others are being read."""
+        """Return the body; raises NotReady if too many others are being read."""
         body = bytearray()
         try:
             async for part in request.stream():
@@ -45,7 +45,7 @@ class _UnverifiedBodies:
                 self._held_bytes += len(part)
                 if self._held_bytes > max_bytes:
                     raise NotReady(
-                        "the sandbox broker reads as much as it may; try again in 1 s",
+                        "the sandbox broker reads its maximum of bytes; try again in 1 s",
                         headers={"Retry-After": "1", "Connection": "close"},
                     )
         finally:
@@ -59,12 +59,12 @@ _UNVERIFIED_BODIES: Final = _UnverifiedBodies()
 @router.post(
     "/borderbuddy/handoffs",
     response_model=HandoffAnswer,
-    responses={202: {"description": "Taken; an answer may follow"}, **refusal_responses(400, 404)},
+    responses={202: {"description": "Accepted; an answer may follow"}, **refusal_responses(400, 404)},
 )
 async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
-    """Take a handoff as the borderbuddy contract describes; the invoice number's first letter picks the answer."""
+    """Accept a handoff as the borderbuddy contract describes; the invoice number's first letter selects the answer."""
     _check_sandbox_token(request, runtime)
-    # The sandbox broker is a party of its own, and serves every account.
+    # The sandbox broker is a party of its own and serves every account.
     tenancy.set_account(ALL_ACCOUNTS)
     answer = await run_in_threadpool(sandbox_broker.take_message, runtime, await request.body(), "borderbuddy")
     if answer is None:
@@ -78,7 +78,7 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     responses=refusal_responses(404),
 )
 async def list_handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
-    """Say what was answered to a handoff so far, as the borderbuddy contract describes."""
+    """Return the answers to a handoff so far, as the borderbuddy contract describes."""
     _check_sandbox_token(request, runtime)
     tenancy.set_account(ALL_ACCOUNTS)
     return await run_in_threadpool(sandbox_broker.list_answers, runtime, handoff_id)
@@ -91,7 +91,7 @@ async def list_handoff_answers(handoff_id: str, request: Request, runtime: Runti
     responses=refusal_responses(400, 404),
 )
 async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
-    """Take a webhook that the partner's secret signs; answers to a handoff follow as acknowledgements."""
+    """Accept a webhook signed with the partner's secret; answers to a handoff follow as acknowledgements."""
     secrets = await run_in_threadpool(_find_secrets, runtime, account_id, partner_id)
     headers = dict(request.headers.items())
     if not (secrets and headers.keys() >= {*SIGNATURE_HEADERS}):
@@ -108,16 +108,16 @@ def list_handoffs(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> SandboxPage:
-    """List what the sandbox broker received of the account, newest first."""
+    """List what the sandbox broker received from the account, newest first."""
     return sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=limit)
 
 
 def _check_sandbox_token(request: Request, runtime: Runtime) -> None:
     given = request.headers.get("authorization", "").encode()
-    # A process that has yet to hear of a new secret key sends the token of the one before.
+    # A process that has not loaded a new secret key yet sends the token of the previous one.
     tokens = secrets.build_secret_box(runtime.settings).tokens(SANDBOX_TOKEN)
     if not any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in tokens):
-        raise InvalidApiKey("the sandbox broker takes handoffs of this installation only")
+        raise InvalidApiKey("the sandbox broker only takes handoffs of this installation")
 
 
 def _find_secrets(runtime: Runtime, account_id: str, partner_id: str) -> list[str]:

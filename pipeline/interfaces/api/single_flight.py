@@ -1,4 +1,4 @@
-"""What was found a moment ago: a question that anybody may ask costs the database no more for being asked more often."""
+"""A cached value with one loader at a time: more frequent calls cost the database no more."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: An answer is told again for so many times as long as finding it took, so that it has a fifth of one connection's time at
-#: the most.
+#: A value is cached this many times as long as loading it took, so loading uses at most a fifth of one connection's time.
 CACHE_TIME_FACTOR: Final = 4
 
 
 class SingleFlight(Generic[T]):
-    """The answer to one question: found by one thread at a time, and told again for a while.
+    """A value that one thread at a time loads, cached for a while.
 
-    Who asks meanwhile is told the last answer, and waits only where there is none.
+    During a load, other callers get the cached value; they wait only if there is none.
     """
 
     def __init__(
         self, load: Callable[[], T], *, max_seconds: float = math.inf, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`load` finds the answer, which is kept for `most_seconds` at the utmost."""
+        """`load` returns the value, which is cached for at most `max_seconds`."""
         self._load, self._max_seconds, self._clock = load, max_seconds, clock
         self._lock = threading.Lock()
         self._cached: Future[T] | None = None
@@ -33,7 +32,7 @@ class SingleFlight(Generic[T]):
         self._expires_at = -math.inf
 
     def get(self) -> T:
-        """Return the answer; raises what finding it did, of which nothing is kept: who asks after that has it found anew."""
+        """Return the cached value, or load it. If the load fails, raise its error; errors are not cached."""
         with self._lock:
             if self._cached is not None and (self._pending is not None or self._clock() < self._expires_at):
                 return self._cached.result()
@@ -50,7 +49,7 @@ class SingleFlight(Generic[T]):
         started_at = self._clock()
         try:
             future.set_result(self._load())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told as well
+        except BaseException as error:  # noqa: BLE001 - waiting callers get the error, too
             future.set_exception(error)
         finished_at = self._clock()
         with self._lock:

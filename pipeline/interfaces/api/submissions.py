@@ -1,4 +1,4 @@
-"""The customs broker's answers to a handoff: with a key, or signed by the partner's own secret."""
+"""The customs broker's answers to a handoff, authenticated by a key or by the partner's signature."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_BYTES: Final = 64 * 1024
     openapi_extra=describe_body(AcknowledgementBody) | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
 )
 async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
-    """Record the broker's answer, once by its `id`, and advance the submission's status; repeats are harmless.
+    """Record the customs broker's answer, once by its `id`, and advance the submission's status; repeats have no effect.
 
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
     the partner's secret.
@@ -40,9 +40,9 @@ async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> Acknowl
     caller = await get_caller(request) if "authorization" in request.headers else None
     body = await read_body_up_to(request, MAX_BYTES)
     if body is None:
-        # What is left of it is not read, so the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot be used again.
         raise PayloadTooLarge(
-            f"an answer has at most {MAX_BYTES} bytes; send fewer fields", headers={"Connection": "close"}
+            f"an answer must have at most {MAX_BYTES} bytes; send fewer fields", headers={"Connection": "close"}
         )
     headers = dict(request.headers.items())
     return await run_in_threadpool(_record_answer, runtime, id, caller, body, headers)
@@ -66,10 +66,10 @@ def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> s
     if submission.partner_id not in caller.partner_ids and not caller.has_role(OPERATE):
         role = f"partner:{submission.partner_id}"
         raise InsufficientRole(
-            f"answering this needs a key with the role {role} or operate. {caller.describe_key_creation(role)}"
+            f"this answer needs a key with the role {role} or operate. {caller.describe_key_creation(role)}"
         )
     if caller.test and not _is_test(runtime, submission.export_id):
-        raise InsufficientRole("this is of a live export; answer it with a live key")
+        raise InsufficientRole("the submission belongs to a live export; answer it with a live key")
     return caller.key_id
 
 
@@ -79,7 +79,7 @@ def _is_test(runtime: Runtime, export_id: str) -> bool:
 
 
 def authenticate_signature(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
-    """Return the partner who signed the body, and act for its account from here on; raises InvalidApiKey."""
+    """Return the partner that signed the body, and act for its account from now on; raises InvalidApiKey."""
     if "webhook-signature" not in headers:
         raise InvalidApiKey(
             "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
@@ -91,6 +91,6 @@ def authenticate_signature(runtime: Runtime, submission_id: str, body: bytes, he
 
 
 def find_submission(runtime: Runtime, submission_id: str) -> SubmissionOwner:
-    """Return whose the submission is; raises NotFound."""
+    """Return the submission's owner; raises NotFound."""
     with runtime.db.read() as session:
         return submissions.find_submission(session, submission_id)

@@ -1,4 +1,4 @@
-"""Whether the service lives, is ready, and what it counts; and the contracts of what is said to it and by it."""
+"""Liveness, readiness, health and metrics, and the published contracts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.ops import readiness
 from pipeline.ops.readiness import ServicePart
 from pipeline.ops.schemas import Health, PartView
 
-#: For how long `/readyz`, which needs no key, may be answered with what was found before.
+#: How long `/readyz`, which needs no key, may answer from its cache.
 READY_SECONDS: Final = 1.0
 
 router = APIRouter(tags=["system"])
@@ -28,13 +28,13 @@ contract_router = APIRouter(tags=["system"])
 
 @router.get("/livez", include_in_schema=False)
 async def read_liveness() -> dict[str, str]:
-    """Answer: the process takes requests."""
+    """Answer that the process takes requests."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses=refusal_responses())
 def check_ready(request: Request) -> dict[str, str]:
-    """Answer whether work put here now is done: 503 names the part that fails."""
+    """Answer whether the service makes progress on due work; 503 names the part that fails."""
     parts: SingleFlight[list[ServicePart]] = request.app.state.parts
     failing = [part for part in parts.get() if not part.ok]
     if failing:
@@ -48,7 +48,7 @@ def check_ready(request: Request) -> dict[str, str]:
 
 @router.get("/api/system/health", response_model=Health, responses=refusal_responses())
 def read_health(runtime: RuntimeDep, _: Reader) -> Health:
-    """Tell how every part of the service is."""
+    """Return the state of every part of the service."""
     parts = readiness.check_parts(runtime)
     return Health(
         status="ok" if all(part.ok for part in parts) else "degraded",
@@ -59,15 +59,15 @@ def read_health(runtime: RuntimeDep, _: Reader) -> Health:
 
 @router.get("/metrics", include_in_schema=False)
 def read_metrics(request: Request) -> Response:
-    """Return what is counted, for Prometheus."""
+    """Return the metrics in the Prometheus format."""
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/api/schemas/{name}.json", responses={status: refusal_responses(404)[status] for status in (400, 404)})
 def read_schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema of a document, for its senders and readers."""
+    """Return the JSON Schema of a published document."""
     if name not in PUBLISHED:
-        raise NotFound(f"there is no schema {name}; there are {', '.join(PUBLISHED)}")
+        raise NotFound(f"there is no schema {name}; use one of {', '.join(PUBLISHED)}")
     return build_json_schema(name)
 
 

@@ -1,4 +1,4 @@
-"""Waivers: put on record, list, revoke."""
+"""Waivers: record, list, revoke."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/api/waivers", tags=["waivers"])
 async def create_waiver(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewWaiver], json_body(NewWaiver)]
 ) -> WaiverView:
-    """Take a warning upon the account from now on; findings that block cannot be waived."""
+    """Accept a warning for the account from now on; blocking findings cannot be waived."""
 
     def grant() -> WaiverView:
         return waivers.grant_waiver(
@@ -47,5 +47,5 @@ def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
 
 @router.delete("/{id}", response_model=WaiverView, responses=READ_REFUSALS)
 def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:  # noqa: A002 - the contract's name
-    """End a waiver now; what was accepted under it stays accepted."""
+    """End a waiver now; exports accepted under it stay accepted."""
     return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test)

@@ -1,1 +1,1 @@
-"""The commands of `exports`, one file a noun; pipeline/interfaces/cli/main.py puts them together."""
+"""The commands of `exports`, one file a noun; pipeline/interfaces/cli/main.py combines them."""

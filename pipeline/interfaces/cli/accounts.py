@@ -1,4 +1,4 @@
-"""`exports accounts` and `exports keys`: who may call; straight on the database, because somebody must be first."""
+"""`exports accounts` and `exports keys`: accounts and their keys; on the database directly, because the first key needs no key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="Th
 
 
 class KeyRole(StrEnum):
-    """What a key may be for; `partner:ID` comes by --partner."""
+    """The roles of a key; `--partner` gives `partner:ID`."""
 
     EXECUTE = api_keys.EXECUTE
     READ = api_keys.READ
@@ -45,20 +45,20 @@ class KeyRole(StrEnum):
 @report_errors
 def create_account(
     account: AccountId,
-    name: Annotated[str, typer.Option(help="What people call it.")],
+    name: Annotated[str, typer.Option(help="Its name for people.")],
     gs1_prefix: Annotated[
-        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, from which SSCCs are issued.")
+        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, the base of its SSCCs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Open an account."""
+    """Create an account."""
     with open_current_runtime() as runtime:
         service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
     if as_json:
         print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
     else:
         stdout_console().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
-        stderr_console().print(f"[dim]exports keys create --account {escape(account)}   makes its first key[/]")
+        stderr_console().print(f"[dim]exports keys create --account {escape(account)}   creates its first key[/]")
 
 
 @app.command("mail-domains")
@@ -66,15 +66,18 @@ def create_account(
 def mail_domains(
     account: AccountId,
     domains: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Such as broker.example; none at all: no mail.")
+        list[str] | None,
+        typer.Argument(metavar="[DOMAIN]...", help="Such as broker.example; without any, no mail is sent."),
     ] = None,
-    any_domain: Annotated[bool, typer.Option("--any", help="Mail may go anywhere, as at first.")] = False,
+    any_domain: Annotated[bool, typer.Option("--any", help="Allow mail to any domain, the default.")] = False,
     as_json: Json = False,
 ) -> None:
     """Set the domains to which an account may send mail."""
     if any_domain and domains:
         raise Failure(
-            "--any names every domain already", code=ExitCode.USAGE, remedy="Leave out --any, or the domains."
+            "--any must stand without domains: it allows every domain",
+            code=ExitCode.USAGE,
+            remedy="Leave out --any or the domains.",
         )
     with open_current_runtime() as runtime:
         kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
@@ -87,7 +90,7 @@ def mail_domains(
 
 
 def _describe_mail_domains(domains: list[str] | None) -> str:
-    return "any domain" if domains is None else ", ".join(domains) or "nobody"
+    return "any domain" if domains is None else ", ".join(domains) or "no domain"
 
 
 @app.command("skip-numbers")
@@ -95,9 +98,9 @@ def _describe_mail_domains(domains: list[str] | None) -> str:
 def skip_numbers(
     account: AccountId,
     packages: Annotated[
-        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many customs package numbers to leave out.")
+        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many customs package numbers to skip.")
     ] = 0,
-    ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to leave out.")] = 0,
+    ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to skip.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Skip numbers after a restore or a failover; this cannot be undone."""
@@ -134,7 +137,7 @@ def list_accounts(as_json: Json = False) -> None:
             ]
         )
         return
-    listing = build_table("account", "name", "GS1 prefix", "mail to", "opened")
+    listing = build_table("account", "name", "GS1 prefix", "mail to", "created")
     for row in rows:
         mail, opened_on = _describe_mail_domains(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
         listing.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
@@ -145,18 +148,20 @@ def list_accounts(as_json: Json = False) -> None:
 @report_errors
 def create_key(
     account: OfAccount,
-    role: Annotated[list[KeyRole] | None, typer.Option(help="May be given more than once. [default: execute]")] = None,
-    partner: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="A partner that the key may answer for; more than once.")
+    role: Annotated[
+        list[KeyRole] | None, typer.Option(help="What the key may do; repeatable. [default: execute]")
     ] = None,
-    name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
+    partner: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="A partner that the key may answer for; repeatable.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "command line",
     test: Annotated[bool, typer.Option("--test", help="A test key: its exports never reach a live partner.")] = False,
     days: Annotated[
-        int | None, typer.Option(min=1, max=_MAX_DAYS, help="After so many days it ends; without, it does not.")
+        int | None, typer.Option(min=1, max=_MAX_DAYS, help="Days until the key expires; without it, it does not.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and show it once."""
+    """Create a key and show it once."""
     roles = [*(role or ([] if partner else [KeyRole.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
     ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
@@ -177,7 +182,7 @@ def create_key(
         return
     stdout_console().print(result.bearer, soft_wrap=True, markup=False)
     stderr_console().print(
-        f"[dim]Keep it now: only its hash stays here. It is key {result.id} of {escape(account)}, {mode}, "
+        f"[dim]Store it now: the service keeps only its hash. It is key {result.id} of {escape(account)}, {mode}, "
         f"for {', '.join(str(each) for each in roles)}.[/]"
     )
 
@@ -210,7 +215,7 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
             ]
         )
         return
-    listing = build_table("key", "name", "mode", "roles", "made", "last used", "state")
+    listing = build_table("key", "name", "mode", "roles", "created", "last used", "state")
     for key in known:
         roles, used = ", ".join(sorted(key.roles)), key.last_used_at
         listing.add_row(
@@ -230,7 +235,7 @@ def _key_state(key: api_keys.ApiKeyRecord) -> str:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at:
         return f"{'expired' if key.expires_at <= utc_now() else 'until'} {key.expires_at:%Y-%m-%d}"
-    return "good"
+    return "valid"
 
 
 @keys_app.command("rotate")
@@ -238,16 +243,16 @@ def _key_state(key: api_keys.ApiKeyRecord) -> str:
 def rotate_key(
     key: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `exports keys list` shows it, or the whole key.")],
     account: OfAccount,
-    overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="How long the older key still works.")] = 24,
+    overlap_hours: Annotated[int, typer.Option(min=0, max=720, help="Hours that the older key stays valid.")] = 24,
     days: Annotated[
         int | None,
         typer.Option(
-            min=1, max=_MAX_DAYS, help="After so many days the new one ends; without, when the older one was to."
+            min=1, max=_MAX_DAYS, help="Days until the new key expires; without it, when the older one would."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key with the same rights, shown once; the older key works until the overlap ends."""
+    """Create a key with the same rights, shown once; the older key stays valid during the overlap."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         result = api_keys.rotate_key(
@@ -267,8 +272,8 @@ def rotate_key(
         return
     stdout_console().print(result.bearer, soft_wrap=True, markup=False)
     stderr_console().print(
-        f"[dim]Keep it now: only its hash stays here. It {f'ends on {ends_at:%Y-%m-%d}' if ends_at else 'does not end'}."
-        f" Key {escape(key_id)} still works for {overlap_hours} h, if it does not end sooner.[/]"
+        f"[dim]Store it now: the service keeps only its hash. It {f'expires on {ends_at:%Y-%m-%d}' if ends_at else 'does not expire'}."
+        f" Key {escape(key_id)} stays valid for {overlap_hours} h, if it does not expire sooner.[/]"
     )
 
 
@@ -279,7 +284,7 @@ def revoke_key(
     account: OfAccount,
     as_json: Json = False,
 ) -> None:
-    """End a key now."""
+    """Revoke a key now."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         api_keys.revoke_key(runtime, account, key_id)

@@ -1,4 +1,4 @@
-"""`exports artifacts`: the documents of an export, and the store held against the database."""
+"""`exports artifacts`: the documents of an export, and the check of the store against the database."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pipeline.interfaces.cli.progress import format_size
 if TYPE_CHECKING:
     from pipeline.ops.store_check import DamagedDocument, StoreReport
 
-#: How many documents are shown in the table; all are counted, and `--json` has them all.
+#: How many documents the table shows; all are counted, and `--json` prints all.
 MAX_SHOWN: Final = 20
 
-#: How long after a line of progress the next one comes, where standard error is no terminal.
+#: Seconds between lines of progress if standard error is not a terminal.
 _LINE_INTERVAL_SECONDS: Final = 10
 
-#: What `exports artifacts ID` is short for.
+#: The command that `exports artifacts ID` stands for.
 DEFAULT_COMMAND: Final = "list"
 
 
 class _ListByDefault(TyperGroup):
-    """Takes what is none of its commands for the id of an export."""
+    """Takes an argument that is not one of its commands as the id of an export."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in {*self.commands, "--help"}:
@@ -42,17 +42,15 @@ class _ListByDefault(TyperGroup):
 app = typer.Typer(
     cls=_ListByDefault,
     no_args_is_help=True,
-    help="The documents of an export, and the store that keeps all of them. `exports artifacts ID` is short for `list ID`.",
+    help="The documents of an export, and the store of all documents. `exports artifacts ID` means `list ID`.",
 )
 app.command(DEFAULT_COMMAND)(exports.list_artifacts)
 
 JsonLines = Annotated[
     bool,
-    typer.Option(
-        "--json", help="Print JSON: a line for each document that is not as recorded, then one with the counts."
-    ),
+    typer.Option("--json", help="Print JSON: a line for each bad document, then one with the counts."),
 ]
-ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")]
+ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's.")]
 
 
 @app.command()
@@ -65,13 +63,13 @@ def check(export: ExportOption = None, as_json: JsonLines = False) -> None:
 @app.command()
 @report_errors
 def restore(export: ExportOption = None, as_json: JsonLines = False) -> None:
-    """Make missing and damaged documents again; writes only bytes with the recorded hash."""
+    """Restore missing and damaged documents; writes only bytes with the recorded hash."""
     _check_store(export, restore=True, as_json=as_json)
 
 
 def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
     from pipeline.interfaces.cli.session import open_current_runtime  # noqa: PLC0415
-    from pipeline.ops import store_check  # noqa: PLC0415 - the documents of an export are listed without the database
+    from pipeline.ops import store_check  # noqa: PLC0415 - listing an export's documents needs no database
 
     shown: list[DamagedDocument] = []
 
@@ -82,37 +80,37 @@ def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
             shown.append(bad)
 
     with open_current_runtime(must_exist=True) as runtime, _open_progress() as report_progress:
-        survey = store_check.check_store(runtime, report_bad, report_progress, export_id=export, restore=restore)
+        report = store_check.check_store(runtime, report_bad, report_progress, export_id=export, restore=restore)
     if as_json:
-        typer.echo(json.dumps(_count_conditions(survey)))
+        typer.echo(json.dumps(_count_conditions(report)))
     else:
-        _print_result(survey, shown, restore=restore)
-    if survey.unrestored:
+        _print_result(report, shown, restore=restore)
+    if report.unrestored:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @contextmanager
 def _open_progress() -> Iterator[Callable[[StoreReport], None]]:
-    """Give what shows on standard error how far it is: in one place of a terminal, else in a line now and then."""
+    """Give a function that shows progress on standard error: in one place on a terminal, else as a line at intervals."""
     console = stderr_console()
     last = time.monotonic()
 
-    def format_progress(survey: StoreReport) -> str:
-        bad = f", {survey.conditions.total()} are not as recorded" if survey.conditions else ""
-        restored = f", {survey.restored} restored" if survey.restored else ""
-        return f"{survey.documents} documents ({format_size(survey.size)}) looked at{bad}{restored}"
+    def format_progress(report: StoreReport) -> str:
+        bad = f", {report.conditions.total()} are not as recorded" if report.conditions else ""
+        restored = f", {report.restored} restored" if report.restored else ""
+        return f"{report.documents} documents ({format_size(report.size)}) checked{bad}{restored}"
 
-    def print_line(survey: StoreReport) -> None:
+    def print_line(report: StoreReport) -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_INTERVAL_SECONDS:
             last = time.monotonic()
-            console.print(format_progress(survey), soft_wrap=True)
+            console.print(format_progress(report), soft_wrap=True)
 
     if not console.is_terminal:
         yield print_line
         return
-    with console.status("looking at the first documents") as status:
-        yield lambda survey: status.update(format_progress(survey))
+    with console.status("checking the first documents") as status:
+        yield lambda report: status.update(format_progress(report))
 
 
 def _to_json(bad: DamagedDocument) -> dict[str, Any]:
@@ -128,37 +126,37 @@ def _to_json(bad: DamagedDocument) -> dict[str, Any]:
     }
 
 
-def _count_conditions(survey: StoreReport) -> dict[str, int]:
-    conditions = {name: survey.conditions[name] for name in ("missing", "damaged", "unreadable")}
+def _count_conditions(report: StoreReport) -> dict[str, int]:
+    conditions = {name: report.conditions[name] for name in ("missing", "damaged", "unreadable")}
     return (
-        {"documents": survey.documents, "bytes": survey.size}
+        {"documents": report.documents, "bytes": report.size}
         | conditions
         | {
-            "restored": survey.restored,
-            "left": survey.unrestored,
+            "restored": report.restored,
+            "left": report.unrestored,
         }
     )
 
 
-def _print_result(survey: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
+def _print_result(report: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = stdout_console()
     if shown:
         rows = build_table("export", "unit", "document", "is", "because")
         for bad in shown:
             state = "[green]restored[/]" if bad.restored else f"[bold red]{bad.condition}[/]"
             rows.add_row(escape(bad.export_id), str(bad.unit_no), escape(bad.filename), state, escape(bad.reason or ""))
-        if survey.conditions.total() > len(shown):
-            rows.add_row("", "", "", "", f"and {survey.conditions.total() - len(shown)} more; --json has all")
+        if report.conditions.total() > len(shown):
+            rows.add_row("", "", "", "", f"and {report.conditions.total() - len(shown)} more; --json prints all")
         console.print(rows)
-    looked_at = f"{survey.documents} documents ({format_size(survey.size)})"
-    if survey.restored:
+    looked_at = f"{report.documents} documents ({format_size(report.size)})"
+    if report.restored:
         console.print(
-            f"[green]✓[/] {survey.restored} documents are restored, each with its recorded hash", soft_wrap=True
+            f"[green]✓[/] {report.restored} documents are restored, each with its recorded hash", soft_wrap=True
         )
-    if not survey.unrestored:
+    if not report.unrestored:
         console.print(f"[green]✓[/] {looked_at} are in the store as recorded", soft_wrap=True)
         return
-    remedy = "" if restore else "; `exports artifacts restore` makes again what can be proven"
+    remedy = "" if restore else "; `exports artifacts restore` restores documents whose hash it can reproduce"
     console.print(
-        f"[bold red]✗[/] {survey.unrestored} of {looked_at} are not in the store as recorded{remedy}", soft_wrap=True
+        f"[bold red]✗[/] {report.unrestored} of {looked_at} are not in the store as recorded{remedy}", soft_wrap=True
     )

@@ -1,4 +1,4 @@
-"""`exports audit`: whether the log is as it was written, and signed statements that tell later whether any of it is gone."""
+"""`exports audit`: the proof that the log is unchanged, and signed checkpoints that show later whether events are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, 
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import audit
 
-app = typer.Typer(no_args_is_help=True, help="The log as evidence: proven, and stated under a signature.")
+app = typer.Typer(no_args_is_help=True, help="Prove that the log is unchanged; sign checkpoints of it.")
 
 Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's exports.")]
 
@@ -26,26 +26,28 @@ def verify(
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="A checkpoint of before that the log must still fit."),
+        typer.Option("--checkpoint", metavar="FILE", help="An earlier checkpoint that the log must still fit."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove every export's hash chain; name the first event of each that does not fit."""
+    """Verify every export's hash chain; name the first event of each that does not fit."""
     if export is not None and checkpoint is not None:
-        raise Failure("a checkpoint speaks of many exports; leave --export out", code=ExitCode.USAGE)
-    signed_head = None if checkpoint is None else _read_head(checkpoint)
+        raise Failure(
+            "--checkpoint must stand without --export: it covers many exports; leave --export out", code=ExitCode.USAGE
+        )
+    signed = None if checkpoint is None else _read_checkpoint(checkpoint)
     with open_current_runtime(must_exist=True) as runtime:
-        if signed_head is None:
+        if signed is None:
             found, mismatch = audit.verify_chains(runtime, export_id=export), None
         else:
-            if not audit.is_own_signature(runtime.settings, signed_head):
+            if not audit.is_own_signature(runtime.settings, signed):
                 raise Failure(
-                    f"{checkpoint} is signed by none of our keys, or was changed",
-                    remedy="Name the secret key of then in EXPORTS_SECRET_KEYS_PREVIOUS, if it was replaced.",
+                    f"{checkpoint} must be signed by one of the configured keys and unchanged",
+                    remedy="If the secret key was replaced, put the previous one into EXPORTS_SECRET_KEYS_PREVIOUS.",
                 )
-            until = datetime.fromisoformat(signed_head.until)
-            found = audit.verify_chains(runtime, account_id=signed_head.account, until=until)
-            mismatch = audit.find_mismatch(signed_head, found)
+            until = datetime.fromisoformat(signed.until)
+            found = audit.verify_chains(runtime, account_id=signed.account, until=until)
+            mismatch = audit.find_mismatch(signed, found)
     intact = found.intact and mismatch is None
     if as_json:
         print_json(
@@ -66,24 +68,24 @@ def verify(
 
 @app.command("checkpoint")
 @report_errors
-def print_head(account: Account = None, as_json: Json = False) -> None:
-    """Print a signed checkpoint of the log as of five minutes ago; keep one a day where nobody who can change the database can reach it."""
+def print_checkpoint(account: Account = None, as_json: Json = False) -> None:
+    """Print a signed checkpoint of the log as of five minutes ago; keep one a day out of reach of the database's users."""
     with open_current_runtime(must_exist=True) as runtime:
         try:
-            signed_head = audit.sign_checkpoint(runtime, account)
+            signed = audit.sign_checkpoint(runtime, account)
         except audit.BrokenLog as error:
-            raise Failure(f"{error}; nothing is stated of them", remedy="`exports audit verify` names them.") from error
-    print_json(signed_head.model_dump(by_alias=True))
+            raise Failure(f"{error}; no checkpoint was signed", remedy="`exports audit verify` names them.") from error
+    print_json(signed.model_dump(by_alias=True))
 
 
-def _read_head(path: Path) -> audit.SignedCheckpoint:
+def _read_checkpoint(path: Path) -> audit.SignedCheckpoint:
     try:
         return audit.SignedCheckpoint.model_validate_json(path.read_text())
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise Failure(
-            f"{path} is no checkpoint: give what `exports audit checkpoint` printed", code=ExitCode.USAGE
+            f"{path} is not a checkpoint; give the output of `exports audit checkpoint`", code=ExitCode.USAGE
         ) from error
 
 
@@ -100,4 +102,4 @@ def _print_result(found: audit.AuditReport, mismatch: str | None) -> None:
     if found.broken:
         console.print(f"[bold red]✗[/] {found.broken} chains are broken: {counted}", soft_wrap=True)
     else:
-        console.print(f"[green]✓[/] every chain holds: {counted}", soft_wrap=True)
+        console.print(f"[green]✓[/] every chain is intact: {counted}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`exports backup`: a copy of the database and the documents, taken while the service works."""
+"""`exports backup`: a copy of the database and the documents, made while the service runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.ops import backup
 
 app = typer.Typer()
 
-#: How many documents that the copy lacks are shown; all are counted, and `--json` has them all.
+#: How many uncopied documents are shown; all are counted, and `--json` prints all.
 MAX_SHOWN = 20
 
 
 @app.command("backup")
 @report_errors
 def take(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copy goes: a new or an empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for the copy, new or empty.")],
     as_json: Json = False,
 ) -> None:
     """Copy the SQLite database and its documents into a folder while the service runs."""
@@ -52,11 +52,11 @@ def _print_result(report: backup.Backup) -> None:
         for each in report.missing[:MAX_SHOWN]:
             shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
         if len(report.missing) > MAX_SHOWN:
-            shown.add_row("", "", f"and {len(report.missing) - MAX_SHOWN} more; --json has all")
+            shown.add_row("", "", f"and {len(report.missing) - MAX_SHOWN} more; --json prints all")
         console.print(shown)
     mark = "[bold red]✗[/]" if report.missing else "[green]✓[/]"
-    missing = f"; {len(report.missing)} that exports name could not be copied" if report.missing else ""
-    purged = f"; {report.purged} were purged meanwhile" if report.purged else ""
+    missing = f"; {len(report.missing)} documents of exports could not be copied" if report.missing else ""
+    purged = f"; {report.purged} were purged during the backup" if report.purged else ""
     console.print(
         f"{mark} {report.exports} exports and {report.documents} documents ({format_size(report.size)}) are in "
         f"{escape(str(report.folder))}{missing}{purged}",

@@ -1,4 +1,4 @@
-"""`exports config`: every setting, where its value comes from, and what it means; secrets masked."""
+"""`exports config`: every setting with its value, source and meaning; secrets are masked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="The settings of this process.")
 
 @dataclass(frozen=True)
 class SettingView:
-    """One setting as it is shown: the variable's name, its value with secrets masked, where from, and what it means."""
+    """One setting as it is shown: variable, value with secrets masked, default, source and meaning."""
 
     name: str
     value: str
@@ -37,7 +37,7 @@ class SettingView:
 @app.command("show")
 @report_errors
 def show(as_json: Json = False) -> None:
-    """Print every setting with its value, origin and meaning."""
+    """Print every setting with its value, source and meaning."""
     views = list(build_setting_views(get_settings()))
     if as_json:
         print_json([asdict(view) for view in views])
@@ -51,7 +51,7 @@ def show(as_json: Json = False) -> None:
 
 
 def build_setting_views(settings: Settings) -> Iterator[SettingView]:
-    """Yield every setting in the order of its definition; no secret in any of them."""
+    """Yield every setting in the order of its definition, with secrets masked."""
     in_environment = _set_by(EnvSettingsSource(Settings)())
     in_file = _set_by(DotEnvSettingsSource(Settings)())
     for name, field in Settings.model_fields.items():
@@ -72,13 +72,13 @@ def variable_name(name: str, field: FieldInfo) -> str:
 
 
 def _set_by(source: Mapping[str, Any]) -> set[str]:
-    # A source names a value by the alias that it was found under, in whatever case the system gave it.
+    # A source names a value by the alias under which it was found, in the case that the system gave it.
     found = {key.lower() for key in source}
     return {name for name in Settings.model_fields if {name, f"exports_{name}"} & found}
 
 
 def mask_value(value: object) -> str:
-    """Return a setting's value as text, without what must not be read over a shoulder."""
+    """Return a setting's value as text, with secrets masked."""
     if value is None:
         return ""
     if isinstance(value, SecretStr):

@@ -1,4 +1,4 @@
-"""How the commands reach the API: by option, else by settings."""
+"""How the commands reach the API: by options, else by settings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from pipeline.interfaces.cli.output import ExitCode, Failure
 ApiUrl = Annotated[str | None, typer.Option("--api-url", metavar="URL", help="The API's address. [EXPORTS_API_URL]")]
 ApiKey = Annotated[
     str | None,
-    typer.Option("--api-key", metavar="KEY", help="The key; better set EXPORTS_API_KEY, which no process list shows."),
+    typer.Option(
+        "--api-key", metavar="KEY", help="The API key; EXPORTS_API_KEY is safer, because process lists do not show it."
+    ),
 ]
 
-#: argument of the client -> option and setting that it comes from
+#: argument of the client -> option and setting that supply it
 _OPTION_NAMES: Final = {"url": ("--api-url", "EXPORTS_API_URL"), "key": ("--api-key", "EXPORTS_API_KEY")}
 
-#: Somebody waits at a terminal: a service that is not there is soon said to be not there.
+#: Short: a person waits at a terminal and should soon see that the service does not respond.
 _RETRIES: Final = Retries(tries=3, first_pause_seconds=0.2, max_pause_seconds=1, total_seconds=15)
 
 
 def connect(api_url: str | None, api_key: str | None) -> Exports:
-    """Return a client of the API that the options name, or the settings where they are silent; raises Failure where it cannot be."""
+    """Return a client of the API from the options, else the settings; raises Failure if the URL or key is not valid."""
     settings = get_settings()
     key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
     try:

@@ -1,4 +1,4 @@
-"""`exports consume`: what partners read from their queues, shown to a person; taken off, or only looked at."""
+"""`exports consume`: prints the messages in partners' queues, and removes them or only looks."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from pipeline.interfaces.cli.output import (
 
 app = typer.Typer()
 
-#: So many ids are remembered, to leave out what comes again.
+#: How many ids are remembered to skip repeated messages.
 MAX_REMEMBERED_IDS: Final = 100_000
 
 
 class QueueOwner(StrEnum):
-    """Whose queue."""
+    """The reader of a queue."""
 
     BROKER = "broker"
     WAREHOUSE = "warehouse"
@@ -49,7 +49,7 @@ _QUEUES: Final = {QueueOwner.BROKER: CUSTOMS_BROKER, QueueOwner.WAREHOUSE: WAREH
 
 @dataclass
 class _MessageView:
-    """What was shown so far: each message once, however often it comes."""
+    """Prints each message once, however often it arrives."""
 
     as_json: bool
     shown: int = 0
@@ -57,7 +57,7 @@ class _MessageView:
     _ids: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def show(self, entry: QueueEntry) -> None:
-        """Print a message, unless it was printed before; it is with its reader when this returns."""
+        """Print a message unless it was printed before; it is written out when this returns."""
         event = _parse_event(entry.body)
         identity = str(event.get("id", "")) if event is not None else ""
         if identity and identity in self._ids:
@@ -77,20 +77,18 @@ class _MessageView:
 @app.command()
 @report_errors
 def consume(
-    reads: Annotated[QueueOwner, typer.Argument(help="Whose messages.")],
+    reads: Annotated[QueueOwner, typer.Argument(help="Whose queue to read.")],
     queue: Annotated[
-        str | None, typer.Option("--queue", metavar="NAME", help="Another queue, such as a partner's own.")
+        str | None, typer.Option("--queue", metavar="NAME", help="Read this queue instead, such as a partner's own.")
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after this many messages.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Without --follow: end when so many seconds have brought no message.")
+        float, typer.Option(min=0, help="Without --follow: end after this many seconds without a message.")
     ] = 1,
     peek: Annotated[
         bool,
-        typer.Option(
-            "--peek", help="Take nothing: on Redis look at what lies there, on RabbitMQ at copies of what comes."
-        ),
+        typer.Option("--peek", help="Remove nothing: on Redis show waiting messages, on RabbitMQ copies of new ones."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -98,11 +96,11 @@ def consume(
     settings = get_settings()
     if settings.embedded:
         raise Failure(
-            "the queues of memory:// live inside the process that serves, and nobody else can read them",
+            "BROKER_URL must not be memory://: only the serving process can read its queues",
             code=ExitCode.USAGE,
-            remedy="Set BROKER_URL to the redis:// or amqp:// that the service runs on. What a service on memory:// has sent is told by"
-            " `exports deliveries list` and `exports trace MESSAGE_ID`; `exports demo` reads its own queues, and keeps every"
-            " message in var/demo/out/messages.jsonl.",
+            remedy="Set BROKER_URL to the service's redis:// or amqp://. For a service on memory://, use"
+            " `exports deliveries list` and `exports trace MESSAGE_ID`; `exports demo` reads its own queues, and writes every"
+            " message to var/demo/out/messages.jsonl.",
         )
     view = _MessageView(as_json)
     looked_at = peek and settings.message_broker == "redis"
@@ -117,7 +115,7 @@ def consume(
         finally:
             _print_summary(view, settings, peek=peek)
     if count is not None and view.shown < count:
-        raise Failure(f"{view.shown} of {count} messages came in time", code=ExitCode.TIMED_OUT)
+        raise Failure(f"only {view.shown} of {count} messages arrived in time", code=ExitCode.TIMED_OUT)
 
 
 @contextmanager
@@ -133,14 +131,14 @@ def _open_entries(
             yield look() if quiet_seconds is not None else queue_reader.watch_messages(look)
     elif queue is not None:
         raise Failure(
-            f"on RabbitMQ --peek shows copies of all that is published for the {reads}, not what lies in {queue}",
+            f"--peek must stand without --queue on RabbitMQ: it shows copies of new messages for the {reads}, not those in {queue}",
             code=ExitCode.USAGE,
-            remedy="Leave --queue out, or leave --peek out and take the messages.",
+            remedy="Leave --queue out, or leave --peek out and remove the messages.",
         )
     else:
         (binding,) = BINDINGS[name]
         with queue_reader.open_copy_queue(settings, binding) as reader:
-            # Its own queue: what is taken from it is a copy.
+            # The queue belongs to this command: a message taken from it is a copy.
             yield queue_reader.take_messages(reader, quiet_seconds)
 
 
@@ -159,7 +157,7 @@ def _format_entry(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
     except InvalidWebhook:
         text = shorten(entry.body.decode(errors="replace") if event is None else event, width - 4)
         return Text.from_markup(
-            f"[yellow]no message of the service[/]  [dim]{escape(entry.routing_key)}[/]\n    {escape(text)}"
+            f"[yellow]not a message of the service[/]  [dim]{escape(entry.routing_key)}[/]\n    {escape(text)}"
         )
     return Text.from_markup(
         f"[dim]{message.time:%Y-%m-%d %H:%M:%S}[/]  [bold]{escape(message.type)}[/]  {escape(message.id)}  {escape(message.subject)}"
@@ -168,6 +166,6 @@ def _format_entry(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
 
 
 def _print_summary(view: _MessageView, settings: Settings, *, peek: bool) -> None:
-    done = "taken" if not peek else "looked at" if settings.message_broker == "redis" else "copied since it looked"
-    repeated = f"; {view.repeated} came again and were not shown twice" if view.repeated else ""
+    done = "removed" if not peek else "looked at" if settings.message_broker == "redis" else "copied"
+    repeated = f"; {view.repeated} repeated ones were not shown" if view.repeated else ""
     stderr_console().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")

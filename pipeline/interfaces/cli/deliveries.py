@@ -1,4 +1,4 @@
-"""`exports deliveries`: the delivery log, and sending again one message or all of a partner's of a span of time."""
+"""`exports deliveries`: the delivery log; resending one message, and replaying a partner's messages of a time span."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def deliveries(
 @app.command("list")
 @report_errors
 def list_deliveries(
-    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only of this export.")] = None,
+    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's.")] = None,
     partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
     state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
     api_url: ApiUrl = None,
@@ -50,7 +50,7 @@ def list_deliveries(
     if as_json:
         print_json(page.model_dump_json(by_alias=True, indent=2))
         return
-    listing = build_table("delivery", "to", "by", "message", "state", "tries", "last error, and what to do")
+    listing = build_table("delivery", "to", "by", "message", "state", "attempts", "last error, and what to do")
     for row in page.items:
         listing.add_row(
             row.id,
@@ -63,7 +63,7 @@ def list_deliveries(
         )
     stdout_console().print(listing)
     if page.next_cursor:
-        stdout_console().print("[dim]There are more; narrow it by --export, --partner or --state.[/]")
+        stdout_console().print("[dim]There are more; filter by --export, --partner or --state.[/]")
 
 
 @app.command("show")
@@ -89,7 +89,7 @@ def show_delivery(
         console.print(f"  {escape(row.error)}", soft_wrap=True)
     if row.remedy:
         console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
-    listing = build_table("try", "outcome", "status", "what was said", "took", "at")
+    listing = build_table("attempt", "outcome", "status", "response", "time", "at")
     for each in row.tries:
         listing.add_row(
             str(each.number),
@@ -112,26 +112,30 @@ def resend(
 ) -> None:
     """Send a delivery again under the same message id."""
     with connect(api_url, api_key) as api:
-        owed = api.resend(delivery)
+        requeued = api.resend(delivery)
     if as_json:
-        print_json(owed.model_dump_json(by_alias=True, indent=2))
+        print_json(requeued.model_dump_json(by_alias=True, indent=2))
     else:
-        stdout_console().print(f"[green]✓[/] {escape(owed.id)} to {escape(owed.partner_id)} is {owed.state} again")
+        stdout_console().print(
+            f"[green]✓[/] {escape(requeued.id)} to {escape(requeued.partner_id)} is {requeued.state} again"
+        )
 
 
 @app.command()
 @report_errors
 def replay(
-    partner: Annotated[str, typer.Option("--partner", metavar="ID", help="Whose messages; nobody else is sent any.")],
+    partner: Annotated[str, typer.Option("--partner", metavar="ID", help="The partner; no other receives messages.")],
     since: Annotated[
-        str, typer.Option("--since", metavar="INSTANT", help="From then on, such as 2026-11-24T15:00:00Z.")
+        str, typer.Option("--since", metavar="INSTANT", help="Start of the span, such as 2026-11-24T15:00:00Z.")
     ],
-    until: Annotated[str | None, typer.Option("--until", metavar="INSTANT", help="Up to then; else now.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="INSTANT", help="End of the span; now if left out.")
+    ] = None,
     state: Annotated[
-        list[DeliveryState] | None, typer.Option(help="`delivered` or `dead`; both where left out. May be repeated.")
+        list[DeliveryState] | None, typer.Option(help="`delivered` or `dead`, by default both; repeatable.")
     ] = None,
     message: Annotated[
-        list[MessageType] | None, typer.Option("--type", help="Only this kind of message. May be repeated.")
+        list[MessageType] | None, typer.Option("--type", help="Only this type of message; repeatable.")
     ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -145,9 +149,7 @@ def replay(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        remedy = (
-            "An instant has its offset, such as 2026-11-24T15:00:00Z; only what is delivered or dead is sent again."
-        )
+        remedy = "Give an instant with its offset, such as 2026-11-24T15:00:00Z; only delivered or dead messages are sent again."
         raise Failure(
             f"--{first['loc'][0]} {error_phrase(first['msg'])}", code=ExitCode.USAGE, remedy=remedy
         ) from error
@@ -157,5 +159,5 @@ def replay(
     if as_json:
         print_json({"partnerId": partner, "messages": messages, "exports": exports})
     else:
-        owed = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} owed"
-        stdout_console().print(f"[green]✓[/] {owed} to {escape(partner)} again")
+        counted = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} pending"
+        stdout_console().print(f"[green]✓[/] {counted} to {escape(partner)} again")

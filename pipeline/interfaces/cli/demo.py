@@ -1,4 +1,4 @@
-"""`exports demo`: the demo, told in a terminal."""
+"""`exports demo`: runs example plans through the service and prints what happens."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PICTURE_WIDTH: Final = 132
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What came of one plan: the export as it ended, and where its documents lie."""
+    """The result of one plan: the ended export, and the paths of its documents."""
 
     name: str
     export: ExportView
@@ -70,20 +70,22 @@ class ExportResult:
 
     @property
     def invoices(self) -> list[Path]:
-        """The printed invoices."""
+        """The invoices as PDF files."""
         return [path for path in self.files if path.name == "commercial_customs_invoice.pdf"]
 
     @property
     def bundle(self) -> Path:
-        """The whole handoff."""
+        """The zip file of the whole handoff."""
         return self.files[-1]
 
 
 @app.command()
 @report_errors
 def demo(
-    home: Annotated[Path, typer.Option(metavar="DIR", help="Where it keeps everything.")] = Path("var/demo"),
-    serve: Annotated[bool, typer.Option("--serve", help="Leave it serving afterwards, until Ctrl-C.")] = False,
+    home: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that the demo writes.")] = Path(
+        "var/demo"
+    ),
+    serve: Annotated[bool, typer.Option("--serve", help="Serve afterwards until Ctrl-C.")] = False,
     picture: Annotated[Path | None, typer.Option(hidden=True, help="Save what the terminal shows as SVG.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -105,9 +107,9 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
     home.mkdir(parents=True, exist_ok=True)
     listener = stack.enter_context(closing(socket.create_server((HOST, 0))))
     settings = _use_demo_settings(home, listener.getsockname()[1])
-    # Closed by the end of the process alone: threads that end later may still have something to say.
+    # Only the end of the process closes it: threads that end later may still write to the log.
     configure_logs(settings, (home / "demo.log").open("a", encoding="utf-8"))
-    console.print("[bold]Three approved plans, through every part of the service, on this machine[/]\n")
+    console.print("[bold]Runs three approved plans through every part of the service on this machine[/]\n")
     console.print(f"  in this process  API at {settings.public_url}, worker, message broker")
     console.print(f"  in {escape(str(home)):<14}database, documents, log\n", soft_wrap=True)
     from pipeline.interfaces import server  # noqa: PLC0415
@@ -195,14 +197,14 @@ def _print_messages(console: Console, messages: Sequence[ReceivedMessage], file:
 
 def _print_next_steps(console: Console, home: Path, seconds: float) -> None:
     console.print(f"\n[green]✓[/] done in {seconds:.1f} s")
-    console.print("  batch ids         end in the time of the run: each run makes exports of its own")
+    console.print("  batch ids         end in the time of the run: each run creates new exports")
     console.print(f"  again             {escape(_find_command_name())} demo", soft_wrap=True)
     console.print(f"  leave it serving  {escape(_find_command_name())} demo --serve", soft_wrap=True)
     console.print(f"  its log           {escape(str(home / 'demo.log'))}", soft_wrap=True)
 
 
 def _find_command_name() -> str:
-    """Return how this command was called, so that it can be called again."""
+    """Return the name or path by which the user can call this command again."""
     program = Path(sys.argv[0])
     return "exports" if program.name != "exports" or shutil.which("exports") == str(program) else str(program)
 
@@ -256,12 +258,12 @@ _POLL_SECONDS: Final = 0.05
 
 
 class DemoFailed(ExportsError):
-    """The demo cannot be given, or did not end as it should."""
+    """The demo cannot start, or did not end as expected."""
 
 
 @dataclass(frozen=True)
 class ExamplePlan:
-    """A bundled plan under the name of its file."""
+    """A bundled plan with the name of its file."""
 
     name: str
     plan: dict[str, Any]
@@ -276,7 +278,7 @@ class StartedExport:
 
 
 def build_settings(home: Path, host: str, port: int) -> Settings:
-    """Return the settings of a demo whose home is the folder `home`; the environment has no part in them."""
+    """Return the settings of a demo in the folder `home`; environment variables do not change them."""
     return Settings.model_construct(
         database_url=f"sqlite:///{home / 'exports.db'}",
         broker_url=SecretStr("memory://"),
@@ -285,13 +287,13 @@ def build_settings(home: Path, host: str, port: int) -> Settings:
         port=port,
         public_url=f"http://{host}:{port}",
         log_format="text",
-        # The sandbox broker is this very process.
+        # The sandbox broker is this process.
         allow_private_destinations=True,
     )
 
 
 def prepare_account(runtime: Runtime) -> str:
-    """Bring the database up to date, see to the demo's account and partners, and return a new key of the account."""
+    """Migrate the database, create the demo's account and partners if they are missing, and return a new key."""
     upgrade_database(runtime.db)
     if service.find_account(runtime, ACCOUNT) is None:
         service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
@@ -303,7 +305,7 @@ def prepare_account(runtime: Runtime) -> str:
 
 
 def load_plans(now: datetime) -> list[ExamplePlan]:
-    """Return the bundled plans, smallest first, dated by `now`, which also makes their batches unlike those of other runs.
+    """Return the bundled plans, smallest first, dated by `now`; the time also makes their batch ids unique.
 
     Raises DemoFailed if there are none.
     """
@@ -318,16 +320,16 @@ def load_plans(now: datetime) -> list[ExamplePlan]:
 
 
 def submit_plan(api: Exports, plan: ExamplePlan) -> StartedExport:
-    """Have the plan executed over HTTP."""
+    """Execute the plan over HTTP."""
     return StartedExport(plan.name, api.execute(plan.plan, idempotency_key=f"demo-{plan.plan['batchId']}").export)
 
 
 def watch(
     api: Exports, started: Sequence[StartedExport], timeout_seconds: float
 ) -> Iterator[tuple[StartedExport, EventView]]:
-    """Yield what happens to the exports, until each has ended, everybody was told and the customs broker has answered.
+    """Yield the exports' events until each export has ended, its deliveries are done and the customs broker has answered.
 
-    Raises DemoFailed once the time is up.
+    Raises DemoFailed after `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     seen = {each.export.export_id: 0 for each in started}
@@ -358,6 +360,6 @@ def _is_finished(export: ExportView) -> bool:
 
 
 def consume_messages(settings: Settings, started: Sequence[StartedExport]) -> list[ReceivedMessage]:
-    """Take what lies in the partners' queues, as they would, and return what is about these exports."""
+    """Take the messages from the partners' queues, and return those about these exports."""
     ids = {each.export.export_id for each in started}
     return [message for message in queue_reader.drain_queues(settings, QUEUES) if message.event.get("subject") in ids]

@@ -1,4 +1,4 @@
-"""`exports drill`: kills a scratch instance at random under load, and says whether anything was lost or duplicated."""
+"""`exports drill`: kills a scratch instance at random under load, and reports whether anything was lost or duplicated."""
 
 from __future__ import annotations
 
@@ -40,26 +40,28 @@ _MAX_SHOWN: Final = 20
 @app.command()
 @report_errors
 def drill(
-    kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 50,
-    seed: Annotated[int | None, typer.Option(help="Repeats the chances of another drill.")] = None,
-    lease: Annotated[float, typer.Option(min=0.5, help="EXPORTS_LEASE_SECONDS of the instance; 30 in earnest.")] = 2,
+    kills: Annotated[int, typer.Option(min=1, help="Number of kills.")] = 50,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random choices; repeats another drill.")] = None,
+    lease: Annotated[
+        float, typer.Option(min=0.5, help="EXPORTS_LEASE_SECONDS of the instance; the service's default is 30.")
+    ] = 2,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it: exports over time, kills, recoveries.")
+        Path | None, typer.Option(metavar="FILE", help="Draw exports over time, kills and recoveries to this file.")
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="A PostgreSQL where a scratch database may be made; with --broker-url.")
+        str | None, typer.Option(help="PostgreSQL for a scratch database; needs --broker-url.")
     ] = None,
     broker_url: Annotated[str | None, typer.Option(help="An empty Redis database or RabbitMQ virtual host.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Kill a scratch instance at random under load; exit code 1 if anything is lost or doubled."""
-    from pipeline.simulation.drill import runner  # noqa: PLC0415 - it reads the customs rules, which `--help` need not wait for
+    """Kill a scratch instance at random under load; exit code 1 if anything is lost or duplicated."""
+    from pipeline.simulation.drill import runner  # noqa: PLC0415 - loads the customs rules, which `--help` does not need
 
     console = stderr_console()
     seed = secrets.randbelow(_MAX_SEED) if seed is None else seed
     if (database_url is None) != (broker_url is None):
         remedy = "Give both for PostgreSQL and a message broker, or neither for SQLite and the embedded one."
-        raise Failure("--database-url and --broker-url go together", code=ExitCode.USAGE, remedy=remedy)
+        raise Failure("--database-url and --broker-url must be given together", code=ExitCode.USAGE, remedy=remedy)
     if svg is not None:
         _ensure_writable(svg)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -110,7 +112,7 @@ def _ensure_writable(svg: Path) -> None:
 
 
 def _write_svg(report: DrillReport, svg: Path) -> bool:
-    """Draw the report, and tell whether it could be written: by then the figures are told, and nothing may take them back."""
+    """Draw the report and return whether it could be written; a failure must not hide the figures, which are already printed."""
     try:
         svg.write_text(draw_report(report), encoding="utf-8")
     except OSError as error:
@@ -132,15 +134,18 @@ def _print_result(console: Console, report: DrillReport) -> None:
     rows.show_header = False
     for name, value in (
         ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_count_by_process(report)}"),
-        ("exports", f"{len(report.history.submissions)} submitted, {report.executed} executed, all notified"),
+        (
+            "exports",
+            f"{len(report.history.submissions)} submitted, {report.executed} executed with all recipients notified",
+        ),
         ("lost", f"{mark} {judgement.exports_lost}"),
         ("duplicated", f"{mark} {judgement.exports_duplicated}"),
         (
             "recovery",
             f"p50 {_format_recovery(report, 0.5)}, p99 {_format_recovery(report, 0.99)}, longest {_format_recovery(report, 1)}",
         ),
-        ("requests", f"{report.repeated_requests} had no answer, and were made again under the same key"),
-        ("messages", f"{report.messages} arrived; {judgement.redelivered} of them again, under the same id"),
+        ("requests", f"{report.repeated_requests} had no answer and were repeated with the same key"),
+        ("messages", f"{report.messages} arrived; {judgement.redelivered} of them were repeats with the same id"),
         (
             "again",
             f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
@@ -153,7 +158,7 @@ def _print_result(console: Console, report: DrillReport) -> None:
         for finding in findings[:_MAX_SHOWN]:
             console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)
         if len(findings) > _MAX_SHOWN:
-            console.print(f"  [red]{title}[/]  and {len(findings) - _MAX_SHOWN} more; --json has all")
+            console.print(f"  [red]{title}[/]  and {len(findings) - _MAX_SHOWN} more; --json prints all")
 
 
 def _count_by_process(report: DrillReport) -> str:
@@ -163,4 +168,4 @@ def _count_by_process(report: DrillReport) -> str:
 
 def _format_recovery(report: DrillReport, share: float) -> str:
     value = round_seconds(report.recovery_percentile(share))
-    return "without end" if value is None else f"{value:.2f} s"
+    return "never" if value is None else f"{value:.2f} s"

@@ -1,4 +1,4 @@
-"""An export, and what is said of it, as a person reads it in a terminal."""
+"""Exports, their messages and their events, formatted for a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OUTCOME_STYLES: Final = {
 
 
 def format_headline(export: ExportView) -> Text:
-    """Return the one line that matters: mark, state and outcome, batch, id, and what it is doing."""
+    """Return the headline: mark, state and outcome, batch and id, and the status."""
     state = _format_state(export.state, export.outcome, quarantined=export.quarantined)
     return Text.from_markup(
         f"{state}  [bold]{escape(export.batch_id)}[/]  {escape(export.export_id)}\n  {escape(export.status)}"
@@ -43,13 +43,13 @@ def format_headline(export: ExportView) -> Text:
 
 def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) -> str:
     mark, style = _OUTCOME_STYLES[outcome]
-    # Of an export that was not executed, its state says it all.
+    # For an export that was not executed, the state says everything.
     words = [state.value, *([outcome.value.replace("_", " ")] if state is ExportState.EXECUTED else [])]
     return f"[{style}]{mark} {', '.join([*words, *(['quarantined'] if quarantined else [])])}[/]"
 
 
 def build_exports_table(found: Iterable[ExportSummary]) -> Table:
-    """Return exports, one a row: batch, outcome, units, partners, acceptance and id."""
+    """Return a table of exports, one a row: batch, outcome, units, partners, acceptance and id."""
     listing = build_table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
     for each in found:
         listing.add_row(
@@ -65,13 +65,13 @@ def build_exports_table(found: Iterable[ExportSummary]) -> Table:
 
 
 def render_export(export: ExportView) -> Iterator[RenderableType]:
-    """Yield everything that the export's view holds, part by part."""
+    """Yield all parts of the export's view."""
     yield format_headline(export)
     yield Text.from_markup(
         f"  [dim]accepted {export.accepted_at:%Y-%m-%d %H:%M:%S} UTC, revision {export.revision}, {escape(export.plan_hash)}[/]"
     )
     if export.supersedes is not None:
-        yield Text.from_markup(f"  [dim]in the place of {escape(export.supersedes)}[/]")
+        yield Text.from_markup(f"  [dim]supersedes {escape(export.supersedes)}[/]")
     if export.superseded_by is not None:
         yield Text.from_markup(f"  [yellow]superseded by {escape(export.superseded_by)}[/]")
     yield ""
@@ -122,7 +122,7 @@ def _format_step_mark(state: StepState) -> str:
 
 
 def build_artifacts_table(export: ExportView) -> Table:
-    """Return the documents: customs package, file name, kind, size and id."""
+    """Return a table of the documents: customs package, file name, kind, size and id."""
     names = {package.id: package.package_number or package.id for package in export.customs_packages}
     listing = build_table("customs package", "document", "kind", "size", "id")
     for artifact in export.artifacts:
@@ -137,8 +137,8 @@ def build_artifacts_table(export: ExportView) -> Table:
 
 
 def build_notifications_table(export: ExportView) -> Table:
-    """Return the messages, counted by recipient, channel and kind."""
-    listing = build_table("told", "by", "with", "messages", "delivered", "pending", "dead")
+    """Return a table of the messages, counted by recipient, channel and type."""
+    listing = build_table("recipient", "by", "message", "messages", "delivered", "pending", "dead")
     for tally in export.notifications:
         listing.add_row(
             f"{escape(tally.partner_id)} ({tally.audience.replace('_', ' ')})",
@@ -174,14 +174,14 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
 
 
 def format_event(event: EventView) -> Text:
-    """Return an event: its number, its time, its type, who and the facts."""
+    """Return an event as one line: number, time, type, actor and facts."""
     facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
     return Text.from_markup(
         f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(make_legible(facts))}"
     )
 
 
-#: What stands in every message, or is long; the sample is to show what differs.
+#: Members of every message, and long ones; the sample must show what differs.
 _OMITTED: Final = frozenset(
     "exportId batchId revision test planHash treatmentDigest submissionId acknowledgementUrl ruleset version unitRef "
     "customsPackageId inspect parties parentRef".split()
@@ -189,7 +189,7 @@ _OMITTED: Final = frozenset(
 
 
 def shorten(data: Any, width: int) -> str:
-    """Return what a message says on one line of `width`, what stands in every message left out."""
+    """Return a message as one line of `width`, without the members that every message has."""
     text = json.dumps(_omit_repeated(data), ensure_ascii=False)
     return text if len(text) <= width else text[: max(width - 1, 20)] + "…"
 

@@ -40,14 +40,12 @@ def execute(
     plan: PlanFile,
     wait: Annotated[
         bool,
-        typer.Option(
-            "--wait", help="Show each step as it happens, until the export has ended and the handoff was delivered."
-        ),
+        typer.Option("--wait", help="Show each step until the export has ended and the handoff is delivered."),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="The idempotency key; by default made of the plan, so that a repeat is safe."),
+        typer.Option("--key", help="The idempotency key; by default computed from the plan, so a repeat is safe."),
     ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -69,19 +67,23 @@ def amend(
         bool,
         typer.Option(
             "--wait",
-            help="Show each step as it happens, until the new revision has ended and its handoff was delivered.",
+            help="Show each step until the new revision has ended and its handoff is delivered.",
         ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
         str | None,
         typer.Option(
-            "--key", help="The idempotency key; by default made of plan and export, so that a repeat is safe."
+            "--key", help="The idempotency key; by default computed from plan and export, so a repeat is safe."
         ),
     ] = None,
     if_match: Annotated[
         str | None,
-        typer.Option("--if-match", metavar="TAG", help="Only if the export is still as `exports inspect --etag` said."),
+        typer.Option(
+            "--if-match",
+            metavar="TAG",
+            help="Only if the export still has the tag that `exports inspect --etag` printed.",
+        ),
     ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -90,7 +92,7 @@ def amend(
     """Replace an executed or failed export with a changed plan and notify its recipients."""
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
-        # Of the export's own id: a batch's would lead elsewhere once the amendment is made.
+        # By the export's own id: a batch's id leads to the new revision once the amendment is made.
         old = api.inspect(export).export_id
         execution = api.amend(
             old, body, idempotency_key=key or f"amend-{old}-{compute_idempotency_key(body)}", if_match=if_match
@@ -99,7 +101,7 @@ def amend(
 
 
 def _print_execution(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
-    """Print the export, once it has ended where there is a `timeout`, and exit by what became of it."""
+    """Print the export, with a `timeout` after it has ended; exit with the code for its outcome."""
     export = execution.export
     if timeout is not None:
         if not as_json:
@@ -110,9 +112,11 @@ def _print_execution(api: Exports, execution: Execution, timeout: float | None, 
     else:
         stdout_console().print(export_view.format_headline(export), soft_wrap=True)
         if execution.replayed:
-            stderr_console().print("[dim]This was asked for before with the same key: the first answer is repeated.[/]")
+            stderr_console().print(
+                "[dim]The service already has a request with this key: this is its first answer again.[/]"
+            )
         if timeout is None:
-            stderr_console().print(f"[dim]exports events {escape(export.export_id)} --follow   shows what happens[/]")
+            stderr_console().print(f"[dim]exports events {escape(export.export_id)} --follow   shows its progress[/]")
     if timeout is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
     if timeout is not None and export.outcome in NEEDS_PERSON:
@@ -143,9 +147,9 @@ def _print_export(export: ExportView, *, as_json: bool) -> None:
 
 
 def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
-    """Show what happens until the export has ended and its handoff was delivered or given up; return it as it is then.
+    """Show the export's progress until it has ended and its handoff is delivered or given up; return it as it is then.
 
-    Raises Failure with TIMED_OUT where that has not happened in time; it goes on all the same.
+    Raises Failure with TIMED_OUT if that takes longer than `timeout_seconds`; the export continues.
     """
     reporter = ProgressReporter(export)
     console = stderr_console()
@@ -159,21 +163,21 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
                 if not ended and event.type not in FINAL_EVENTS:
                     continue
                 export = api.inspect(export.export_id)
-                ended = export.state not in ACTIVE_STATES  # an end of before may have been followed by a retry
+                ended = export.state not in ACTIVE_STATES  # a retry may have followed an earlier end
                 if ended and not _is_handoff_pending(export):
                     return export
     except StillRunning as error:
         export = api.inspect(export.export_id)
         if ended and not _is_handoff_pending(export):
             return export
-        said = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
-        remedy = f"It goes on by itself. `exports inspect {export.export_id}` says how far it is."
-        raise Failure(said if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
+        message = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
+        remedy = f"It continues by itself. `exports inspect {export.export_id}` shows its progress."
+        raise Failure(message if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
     return api.inspect(export.export_id)
 
 
 def _is_handoff_pending(export: ExportView) -> bool:
-    """Return whether an executed export's handoff is neither delivered nor given up; an overdue one is known to be late."""
+    """Return whether an executed export's handoff is neither delivered, given up nor overdue."""
     return export.state is ExportState.EXECUTED and any(
         handoff.submission_status in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
         for handoff in export.broker_submissions
@@ -193,13 +197,11 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
 @report_errors
 def list_exports(
     outcome: Annotated[
-        list[Outcome] | None, typer.Option(help="Only what has become so. May be repeated: any of them.")
+        list[Outcome] | None, typer.Option(help="Only exports with this outcome; repeatable, for any of several.")
     ] = None,
-    needs_person: Annotated[
-        bool, typer.Option("--needs-person", help="Only what waits for a person, whatever the reason.")
-    ] = False,
-    broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only of this customs broker.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 50,
+    needs_person: Annotated[bool, typer.Option("--needs-person", help="Only exports that wait for a person.")] = False,
+    broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only this customs broker's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of exports.")] = 50,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -213,16 +215,14 @@ def list_exports(
         return
     stdout_console().print(export_view.build_exports_table(page.items))
     if page.next_cursor:
-        stderr_console().print("[dim]There are more; narrow it by --outcome or --broker, or raise --limit.[/]")
+        stderr_console().print("[dim]There are more; filter by --outcome or --broker, or raise --limit.[/]")
 
 
 @app.command()
 @report_errors
 def inspect(
     export: ExportId,
-    etag: Annotated[
-        bool, typer.Option("--etag", help="Print what `exports amend --if-match` takes, and no more.")
-    ] = False,
+    etag: Annotated[bool, typer.Option("--etag", help="Print only the tag for `exports amend --if-match`.")] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -249,10 +249,8 @@ def inspect(
 @report_errors
 def events(
     export: ExportId,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with each event as it happens, until Ctrl-C.")
-    ] = False,
-    after: Annotated[int, typer.Option(min=0, help="Begin after this sequence number.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new events, too, until Ctrl-C.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="Start after this sequence number.")] = 0,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -273,16 +271,16 @@ def events(
 def list_artifacts(
     export: ExportId,
     folder: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Download all of them into this folder.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Download all documents into this folder.")
     ] = None,
-    bundle: Annotated[bool, typer.Option("--bundle", help="Download the handoff as one zip file, too.")] = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Also download the handoff as one zip file.")] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """List or download an export's documents; every hash is checked."""
     if bundle and folder is None:
-        raise Failure("--bundle needs --out DIR", code=ExitCode.USAGE)
+        raise Failure("--bundle needs a folder; give --out DIR", code=ExitCode.USAGE)
     with connect(api_url, api_key) as api:
         found = api.inspect(export)
         if folder is not None:
@@ -290,7 +288,7 @@ def list_artifacts(
                 paths = api.save(found, folder, with_bundle=bundle)
             except Corrupted as error:
                 raise Failure(
-                    str(error), remedy="Nothing was written for it. Tell whoever runs the service."
+                    str(error), remedy="The document was not written. Tell the operator of the service."
                 ) from error
             except OSError as error:
                 raise Failure(f"{folder} cannot be written: {error.strerror}") from error

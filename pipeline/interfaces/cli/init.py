@@ -1,4 +1,4 @@
-"""`exports init`: an account that can execute at once, with partners of the sandbox, a key and a `.env` file."""
+"""`exports init`: creates an account, sandbox partners, a test key and a `.env` file."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ ENV_FILE: Final = Path(".env")
 ROLES: Final = (api_keys.EXECUTE, api_keys.READ, api_keys.OPERATE)
 
 _ENV_FILE_HEADER: Final = """\
-# Made by `exports init`; every `exports` command that is started in this folder reads it.
+# Created by `exports init`; every `exports` command that starts in this folder reads it.
 # Keep it secret.
 """
 _COMMENTS: Final = {
-    "secret_key": "# The secrets of partners are encrypted with this key. Keep a copy.\n",
+    "secret_key": "# This key encrypts the partners' secrets. Keep a copy.\n",
 }
 
 
 @app.command()
 @report_errors
 def init(
-    account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The id of the account.")] = "acc_1",
-    name: Annotated[str | None, typer.Option(help="What people call it. [default: its id]")] = None,
+    account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account's id.")] = "acc_1",
+    name: Annotated[str | None, typer.Option(help="Its name for people. [default: its id]")] = None,
     gs1_prefix: Annotated[
-        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, from which SSCCs are issued.")
+        str | None, typer.Option(metavar="DIGITS", help="Its GS1 company prefix, the base of its SSCCs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make an account, sandbox partners, a test key and `.env`; keep what exists."""
+    """Create an account, sandbox partners, a test key and `.env`; keep what exists."""
     settings = get_settings()
     first = not ENV_FILE.exists()
     new_settings = _missing_settings(settings) if first else {}
     reject_weak_credentials(settings.model_copy(update=new_settings))
     with open_current_runtime() as runtime:
         if _has_accounts(runtime):
-            # What is sealed under the key of before could not be opened with another.
+            # A new secret key could not decrypt what the previous one encrypted.
             new_settings.pop("secret_key", None)
             reject_weak_credentials(settings.model_copy(update=new_settings))
         if first:
-            # Before anything is made: a second run takes accounts for a sign that a secret key is in use.
+            # Before anything is created: a second run takes existing accounts as the sign of a secret key in use.
             _create_env_file(new_settings)
         try:
             created = _ensure_account(runtime, account, name or account, gs1_prefix)
@@ -81,7 +81,7 @@ def init(
 
 
 def _missing_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings that this installation needs and nobody has given, by their names."""
+    """Return the settings that this installation needs and the user did not set, by name."""
     new_settings: dict[str, Any] = {}
     given = settings.model_fields_set
     if "secret_key" not in given:
@@ -95,7 +95,7 @@ def _has_accounts(runtime: Runtime) -> bool:
 
 
 def _ensure_account(runtime: Runtime, account: str, name: str, gs1_prefix: str | None) -> list[str]:
-    """Make the account unless it is there; return what was made."""
+    """Create the account if it is missing; return what was created."""
     if service.find_account(runtime, account) is not None:
         return []
     service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
@@ -103,7 +103,7 @@ def _ensure_account(runtime: Runtime, account: str, name: str, gs1_prefix: str |
 
 
 def _ensure_partners(runtime: Runtime, account: str) -> list[str]:
-    """Make the partners of the sandbox, each unless it is there; return what was made."""
+    """Create the missing partners of the sandbox; return what was created."""
     known = {partner.id for partner in partners.list_partners(runtime, account)}
     missing = [partner for partner in demo.PARTNERS if partner.id not in known]
     for partner in missing:
@@ -116,7 +116,7 @@ def _create_env_file(new_settings: dict[str, Any]) -> None:
         ENV_FILE.touch(0o600, exist_ok=False)
         ENV_FILE.write_text(_ENV_FILE_HEADER, encoding="utf-8")
     except OSError as error:
-        raise Failure(f"{ENV_FILE.absolute()} cannot be made: {error.strerror}", code=ExitCode.REFUSED) from error
+        raise Failure(f"{ENV_FILE.absolute()} cannot be created: {error.strerror}", code=ExitCode.REFUSED) from error
     _append_settings(new_settings)
 
 
@@ -132,15 +132,15 @@ def _print_result(account: str, created: list[str], key: str | None) -> None:
     for each in created:
         console.print(f"[green]✓[/] {escape(each)}")
     if not created:
-        console.print(f"[green]✓[/] account [bold]{escape(account)}[/] and its partners are there already")
+        console.print(f"[green]✓[/] account [bold]{escape(account)}[/] and its partners already exist")
     if key is None:
-        console.print(f"  {ENV_FILE} is there already and was left as it is, and no key was made. This makes one:")
+        console.print(f"  {ENV_FILE} already exists and was not changed; no key was created. This command creates one:")
         roles = " ".join(f"--role {role}" for role in ROLES)
         console.print(f"  exports keys create --account {escape(account)} --test {roles}", soft_wrap=True)
         return
-    console.print(f"[green]✓[/] {ENV_FILE} with the settings of this folder and a test key, which is shown this once:")
+    console.print(f"[green]✓[/] {ENV_FILE} with the settings of this folder and a test key, shown only now:")
     console.print(f"  {key}", soft_wrap=True, markup=False)
-    console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and it signs you in at /console.")
+    console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and signs you in at /console.")
     stderr_console().print(
         "[dim]  Next: `exports serve`, then in another terminal"
         f" `exports plans new --account {escape(account)} --broker {demo.PARTNERS[0].id} > plan.json`"

@@ -1,4 +1,4 @@
-"""The `exports` command, put together from pipeline/interfaces/cli; a command's module is loaded when it is asked for."""
+"""The `exports` command, combined from pipeline/interfaces/cli; a command's module loads when it is called."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ _NOUNS: Final = {
 
 
 class _LazyGroup(TyperGroup):
-    """Loads a command's module when it is asked for: `exports inspect` need not wait for the database's libraries."""
+    """Loads a command's module when it is called: `exports inspect` must not wait for the database libraries."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         for number, argument in enumerate(args, start=1):
             if any("\ud800" <= character <= "\udfff" for character in argument):
-                # Not shown: it may be a key. Nothing that it could be compared with, sent to or printed on would take it.
-                raise typer.BadParameter(f"argument {number} is not UTF-8 text", ctx=ctx)
+                # The argument is not shown: it may be a key. It could not be compared, sent or printed.
+                raise typer.BadParameter(f"argument {number} must be UTF-8 text", ctx=ctx)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -92,8 +92,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(*, asked: bool) -> None:
-    if asked:
+def _print_version(*, requested: bool) -> None:
+    if requested:
         typer.echo(f"exports {version('exports')}")
         raise typer.Exit
 
@@ -102,14 +102,14 @@ def _print_version(*, asked: bool) -> None:
 def _exports(
     *,
     _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Make an approved export plan real: packages, customs documents, handoff and messages, exactly once."""
+    """Execute approved export plans exactly once: packages, customs documents, handoff and messages."""
 
 
 def main() -> None:
     """Run the command line."""
-    # First, before anything of ours is imported: PYTHONPATH may name a folder that has a `config` or `tasks` of its own.
+    # Before anything of ours is imported: PYTHONPATH may name a folder with its own `config` or `tasks`.
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     app()

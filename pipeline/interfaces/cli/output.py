@@ -1,4 +1,4 @@
-"""What every command shares: where it prints, how it fails, and the meaning of its exit codes."""
+"""What all commands share: output, errors, and exit codes."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ R = TypeVar("R")
 
 
 class ExitCode(IntEnum):
-    """What the exit code of a command says, with its meaning; `make docs` copies them to docs/cli.md."""
+    """The exit codes of a command with their meanings; `make docs` copies them to docs/cli.md."""
 
     meaning: str
 
     OK = 0, "done"
     REFUSED = 1, "refused, a check failed, or the export failed"
     USAGE = 2, "the command line, the plan file or a setting is wrong"
-    NOT_FOUND = 3, "there is no such export, account, document, key, database or file"
-    UNREACHABLE = 4, "the API, the database or the message broker does not answer, or is not ready"
-    TIMED_OUT = 5, "not finished in time; it goes on by itself"
+    NOT_FOUND = 3, "the export, account, document, key, database or file does not exist"
+    UNREACHABLE = 4, "the API, the database or the message broker does not respond, or is not ready"
+    TIMED_OUT = 5, "not finished in time; it continues by itself"
     NEEDS_PERSON = 6, "executed, and a person must look: rejected, queried, held, overdue or not delivered"
     INTERRUPTED = 130, "ended by Ctrl-C"
 
     def __new__(cls, value: int, meaning: str) -> Self:
-        """Make a code that is its number and knows its meaning."""
+        """Create a code from its number and meaning."""
         code = int.__new__(cls, value)
         code._value_ = value
         code.meaning = meaning
         return code
 
 
-#: argument of the client -> option that it comes from; an id is an argument here, too
+#: argument of the client -> option that supplies it; an id is an argument of the command, too
 _OPTION_OF_ARGUMENT: Final = {"idempotency_key": "--key", "if_match": "--if-match"}
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 
-#: Where nobody looks at a terminal, tables need not be folded into one.
+#: Columns if the output is not a terminal, so that tables need not be folded.
 _PIPED_WIDTH: Final = 200
 
 
 def stdout_console() -> Console:
-    """Return the console of what was asked for."""
+    """Return the console of standard output, for results."""
     return _console(sys.stdout)
 
 
 def stderr_console() -> Console:
-    """Return the console of progress and of errors: standard error, so that a pipe gets the answer alone."""
+    """Return the console of standard error, for progress and errors, so that a pipe gets only the result."""
     return _console(sys.stderr)
 
 
@@ -71,7 +71,7 @@ def _console(file: TextIO) -> Console:
 
 
 def print_json(value: object) -> None:
-    """Print `value` as JSON: indented, in its own order, as it is where it is text already."""
+    """Print `value` as JSON: indented, in its own order; text is printed unchanged."""
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -88,7 +88,7 @@ class Failure(Exception):
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn every expected error of a command into a readable one and an exit code; a defect keeps its traceback."""
+    """Turn every expected error of a command into a message and an exit code; a defect keeps its traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -102,7 +102,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
                 as_json,
             )
         except ApiUnreachable as error:
-            remedy = "Start the service with `exports serve`, or name it by --api-url or EXPORTS_API_URL."
+            remedy = "Start the service with `exports serve`, or give its address by --api-url or EXPORTS_API_URL."
             _exit_with_problem(ExitCode.UNREACHABLE, _build_problem("UNREACHABLE", str(error), remedy), as_json)
         except InvalidArgument as error:
             argument_name = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
@@ -132,7 +132,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
                 for item in error.errors()
             ]
             problem = _build_problem(
-                "USAGE", f"invalid {error.title}", "Correct or unset it: docs/configuration.md has every setting."
+                "USAGE", f"invalid {error.title}", "Correct or unset it; docs/configuration.md lists every setting."
             )
             _exit_with_problem(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
 
@@ -144,7 +144,7 @@ def _format_location(location: tuple[int | str, ...]) -> str:
 
 
 def _build_problem(error_code: str, message: str, remedy: str | None = None) -> dict[str, Any]:
-    # The members of a problem document that a command can fill in, so that callers parse one shape.
+    # The members of a problem document that a command knows, so that callers parse one format.
     return {"errorCode": error_code, "message": message} | ({"remedy": remedy} if remedy else {})
 
 
@@ -166,7 +166,7 @@ def _exit_with_problem(code: ExitCode, problem: dict[str, Any], as_json: bool) -
 
 
 def format_problem(problem: dict[str, Any]) -> list[str]:
-    """Return a problem document as lines for a person: what, where, each detail, and the remedy."""
+    """Return a problem document as lines for a person: message, field, details and remedy."""
     lines = [f"[bold red]error[/] {escape(str(problem['message']))} [dim]({escape(str(problem['errorCode']))})[/]"]
     if problem.get("field"):
         lines.append(f"  at {escape(str(problem['field']))}")
@@ -184,7 +184,7 @@ def format_problem(problem: dict[str, Any]) -> list[str]:
 
 
 def format_finding(finding: dict[str, Any]) -> list[str]:
-    """Return a finding as lines: severity, rule and place, the sentence, the remedy."""
+    """Return a finding as lines: severity, rule and pointer; message; remedy."""
     colour = {"block": "red", "warn": "yellow"}.get(str(finding["severity"]), "cyan")
     return [
         f"  [{colour}]{finding['severity']:<5}[/] {escape(str(finding['rule']))} {escape(str(finding['pointer']))}",
@@ -202,6 +202,6 @@ SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", _RICH_SVG_FORMAT, flags=re
 
 
 def save_picture(console: Console, path: Path) -> None:
-    """Write what `console` recorded to `path`."""
+    """Write the console's recording to `path` as SVG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(console.export_svg(title="make demo", code_format=SVG_FORMAT, unique_id="demo"), encoding="utf-8")

@@ -49,58 +49,54 @@ from pipeline.simulation.partners.smtp import MailFault, MailReceiver
 
 app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
 
-#: How deep the JSON of a profile may be nested.
+#: Maximum depth of a profile's JSON.
 MAX_DEPTH: Final = 8
 
 OfAccount = Annotated[
     str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
 ]
 
-Partner = Annotated[str, typer.Argument(metavar="ID", help="What plans call it.")]
+Partner = Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans.")]
 
 
 @app.command("add")
 @report_errors
 def add(
-    partner: Annotated[str, typer.Argument(metavar="ID", help="What plans call it, such as br_123 or wh_123.")],
+    partner: Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans, such as br_123 or wh_123.")],
     account: OfAccount,
-    kind: Annotated[PartnerKind, typer.Option(help="What it is.")],
-    name: Annotated[str, typer.Option(help="What people call it.")],
-    path: Annotated[HandoffPath | None, typer.Option(help="Of a customs broker. [default: byob]")] = None,
-    queue: Annotated[bool, typer.Option("--queue", help="Reached by the queues of the contract, the default.")] = False,
-    webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Reached by signed webhooks at this address.")
-    ] = None,
+    kind: Annotated[PartnerKind, typer.Option(help="Kind of partner.")],
+    name: Annotated[str, typer.Option(help="Its name for people.")],
+    path: Annotated[HandoffPath | None, typer.Option(help="Handoff path of a customs broker. [default: byob]")] = None,
+    queue: Annotated[bool, typer.Option("--queue", help="Deliver to the contract's queues, the default.")] = False,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Deliver signed webhooks to this address.")] = None,
     email: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="Reached by e-mail; repeat it for more on each mail.")
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Deliver by e-mail to this address; repeatable.")
     ] = None,
     sftp: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Reached by files on this server, such as sftp://user@host/folder."),
+        typer.Option(metavar="URL", help="Deliver files to this server, such as sftp://user@host/folder."),
     ] = None,
     host_key: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="The SFTP server's public key in OpenSSH form, quoted; repeatable."),
+        typer.Option(metavar="KEY", help="The SFTP server's public key in OpenSSH format, quoted; repeatable."),
     ] = None,
     credential: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the password or the private key for the SFTP server.")
+        Path | None, typer.Option(metavar="FILE", help="File with the password or private key for the SFTP server.")
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.json", help="Of a customs broker: its import template; see docs/broker-profiles.md."
-        ),
+        typer.Option(metavar="FILE.json", help="A customs broker's import template; see docs/broker-profiles.md."),
     ] = None,
-    test: Annotated[bool, typer.Option("--test", help="A stand-in that test exports may reach.")] = False,
-    live: Annotated[
-        bool, typer.Option("--live", help="It is known to work: live exports reach it without a connection test.")
-    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="A test partner that test exports may reach.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Let live exports reach it without a connection test.")] = False,
     as_json: Json = False,
 ) -> None:
     """Register a partner; its signing secret is shown once."""
     for option, given in (("--webhook", webhook), ("--sftp", sftp)):
-        if given == "":  # as of a variable that is not set: without it the partner would be reached by queue alone
-            raise Failure(f"{option} is empty", code=ExitCode.USAGE, remedy="Give an address, or leave it out.")
+        if given == "":  # as from an unset variable; ignored, it would leave the partner only the queue
+            raise Failure(
+                f"{option} must not be empty", code=ExitCode.USAGE, remedy="Give an address or leave the option out."
+            )
     channels: list[Endpoint] = [BorderBuddyEndpoint()] if path == "borderbuddy" else []
     channels += [QueueEndpoint()] if queue else []
     channels += [WebhookEndpoint(address=webhook)] if webhook else []
@@ -121,8 +117,8 @@ def add(
     )
     stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
     if QueueEndpoint() in result.channels:
-        stdout_console().print(f"  a queue of its own is bound with {escape(result.queue_binding)}", soft_wrap=True)
-    stderr_console().print("[dim]  Give the secret to the partner now: it is not shown again.[/]")
+        stdout_console().print(f"  bind its own queue with {escape(result.queue_binding)}", soft_wrap=True)
+    stderr_console().print("[dim]  Give the secret to the partner now; it is not shown again.[/]")
     if result.state == PartnerState.DRAFT:
         steps = partners.describe_activation(account, result.id, result.state)
         stderr_console().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
@@ -130,14 +126,12 @@ def add(
 
 def _read_sftp_options(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
     if credential is None:
-        raise Failure(
-            "files on an SFTP server need a credential", code=ExitCode.USAGE, remedy="Give a file by --credential."
-        )
-    # A private key ends with its last line; a password's file may have one, which is no part of it.
+        raise Failure("--sftp needs a credential", code=ExitCode.USAGE, remedy="Give a file by --credential.")
+    # A private key ends with its last line break; a password's file may end with one that is not part of the password.
     try:
         text = _read_text(credential).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise Failure(f"--credential {credential} is not UTF-8 text", code=ExitCode.USAGE) from error
+        raise Failure(f"--credential {credential} must be UTF-8 text", code=ExitCode.USAGE) from error
     if text.lstrip().startswith("-----BEGIN"):
         return SftpEndpoint(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
     return SftpEndpoint(address=address, host_keys=host_keys, password=SecretStr(text))
@@ -204,8 +198,8 @@ def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
         for endpoint in result.endpoints:
             for at, stage in enumerate(endpoint.stages):
                 mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
-                said = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
-                shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", said)
+                details = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
+                shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", details)
         stdout_console().print(shown)
         stdout_console().print(
             f"{escape(result.partner_id)} {'passed' if result.passed else 'did not pass'}, and is {result.state}"
@@ -251,7 +245,7 @@ def rotate_secret(
     partner: Partner,
     account: OfAccount,
     overlap: Annotated[
-        int, typer.Option(min=0, max=168, metavar="HOURS", help="How long the older secret still counts.")
+        int, typer.Option(min=0, max=168, metavar="HOURS", help="Hours that the older secret stays valid.")
     ] = 24,
     as_json: Json = False,
 ) -> None:
@@ -264,7 +258,7 @@ def rotate_secret(
     stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret")
     stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
     stderr_console().print(
-        f"[dim]  Give it to the partner now: it is not shown again. The older one counts until"
+        f"[dim]  Give it to the partner now; it is not shown again. The older one is valid until"
         f" {result.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
         soft_wrap=True,
     )
@@ -279,13 +273,13 @@ def receiver(
     token: Annotated[
         str | None, typer.Option(metavar="TOKEN", help="The bearer token of the borderbuddy path, instead.")
     ] = None,
-    bad: Annotated[WebhookFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    bad: Annotated[WebhookFault | None, typer.Option(help="The fault that it shows. [default: none]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a test endpoint of a partner on loopback; Ctrl-C ends it."""
     if not secret and token is None:
-        raise Failure("a receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
+        raise Failure("the receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
 
     def print_request(request: ReceivedRequest) -> None:
         if as_json:
@@ -302,7 +296,7 @@ def receiver(
             print_json(json.dumps({"address": result.url}))
         else:
             stdout_console().print(
-                f"[green]{GOOD}[/] receiving at [bold]{result.url}[/]{f', and does wrong: {bad}' if bad else ''}"
+                f"[green]{GOOD}[/] receiving at [bold]{result.url}[/]{f', with the fault {bad}' if bad else ''}"
             )
             stderr_console().print(
                 "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
@@ -313,9 +307,10 @@ def receiver(
 @report_errors
 def file_receiver(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where its files lie; out/ and in/.")
+        Path,
+        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Folder for its files, with out/ and in/."),
     ],
-    bad: Annotated[FileFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    bad: Annotated[FileFault | None, typer.Option(help="The fault that it shows. [default: none]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -325,7 +320,7 @@ def file_receiver(
             print_json(json.dumps({"address": result.address, "hostKey": result.host_key, "password": result.password}))
         else:
             stdout_console().print(
-                f"[green]{GOOD}[/] files at [bold]{result.address}[/]{f', and does wrong: {bad}' if bad else ''}"
+                f"[green]{GOOD}[/] files at [bold]{result.address}[/]{f', with the fault {bad}' if bad else ''}"
             )
             stdout_console().print(f"  host key {result.host_key}\n  password {result.password}", soft_wrap=True)
             stderr_console().print(
@@ -338,9 +333,9 @@ def file_receiver(
 def mail_receiver(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where mails and its certificate lie."),
+        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Folder for mails and its certificate."),
     ],
-    bad: Annotated[MailFault | None, typer.Option(help="What it does wrong. [default: nothing]")] = None,
+    bad: Annotated[MailFault | None, typer.Option(help="The fault that it shows. [default: none]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -350,9 +345,9 @@ def mail_receiver(
             print_json(json.dumps({"url": result.url, "certificate": str(result.certificate)}))
         else:
             stdout_console().print(
-                f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', and does wrong: {bad}' if bad else ''}"
+                f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', with the fault {bad}' if bad else ''}"
             )
-            stderr_console().print("[dim]  These settings of the service lead to it:[/]")
+            stderr_console().print("[dim]  These settings make the service use it:[/]")
             stdout_console().print(
                 f"EXPORTS_SMTP_URL={result.url}\nSSL_CERT_FILE={result.certificate}", soft_wrap=True, markup=False
             )
@@ -363,12 +358,12 @@ _ReceiverT = TypeVar("_ReceiverT", bound=WebhookReceiver | FileReceiver | MailRe
 
 @contextmanager
 def _run_receiver(make: Callable[[], _ReceiverT]) -> Iterator[_ReceiverT]:
-    """Have a receiver stand until the process is told to end; what it is for is said meanwhile."""
+    """Run a receiver until the process is stopped; the body of `with` prints how to use it."""
     try:
         result = make()
     except OSError as error:
-        remedy = "Give another by --port; --port 0 takes a free one."
-        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+        remedy = "Give another port by --port; --port 0 takes a free one."
+        raise Failure(f"cannot listen on the address: {error.strerror}", remedy=remedy) from error
     shutdown = shutdown_event()
     with result:
         yield result

@@ -1,4 +1,4 @@
-"""A plan in a file: JSON, or JSON with comments, as `exports plans new` prints it."""
+"""`exports plans`, and reading a plan from a file: JSON, or JSON with comments."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from pipeline.core.json_input import check_shape
 from pipeline.exports import examples
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors
 
-#: A string, or a comment: whichever begins first, so that `//` inside a string is none.
+#: A string or a comment, whichever begins first: `//` inside a string is not a comment.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 _LONE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Return the plan in the file `path`, or on standard input where that is `-`.
+    """Return the plan in the file `path`, or on standard input if that is `-`.
 
-    Raises Failure where there is none, or where it is no JSON object, or one nested too deep; its fields are for the API to judge.
+    Raises Failure if it cannot be read, is not a JSON object, or is nested too deep. The API checks the fields.
     """
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except UnicodeDecodeError as error:
-        raise Failure(f"{path} is not UTF-8 text", code=ExitCode.USAGE) from error
+        raise Failure(f"{path} must be UTF-8 text", code=ExitCode.USAGE) from error
     try:
         plan = _load_plan(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise Failure(f"{path} is not JSON: {error.msg} at {where}", code=ExitCode.USAGE) from error
+        raise Failure(f"{path} must be JSON: {error.msg} at {where}", code=ExitCode.USAGE) from error
     except PayloadTooLarge as error:
         raise Failure(f"{path} cannot be sent: {error.message}", code=ExitCode.USAGE) from error
     except UnicodeEncodeError as error:
-        remedy = "Such as \\ud800 are written in pairs."
-        raise Failure(f"{path} escapes half a character", code=ExitCode.USAGE, remedy=remedy) from error
+        remedy = "Write escapes such as \\ud800 in pairs."
+        raise Failure(f"{path} holds half of an escaped character", code=ExitCode.USAGE, remedy=remedy) from error
     if not isinstance(plan, dict):
-        raise Failure(f"{path} holds no JSON object", code=ExitCode.USAGE)
+        raise Failure(f"{path} must hold a JSON object", code=ExitCode.USAGE)
     return cast("dict[str, Any]", plan)
 
 
 def _load_plan(text: str) -> object:
     try:
-        plan = _parse_json(text)  # as most plans are; to look for comments first takes longer than to read
+        plan = _parse_json(text)  # most plans have no comments, and looking for them takes longer than parsing
     except (json.JSONDecodeError, PayloadTooLarge):
-        plan = _parse_json(strip_comments(text))  # whose brackets and quotes count for nothing
+        plan = _parse_json(strip_comments(text))  # brackets and quotes in comments do not count
     if _LONE_SURROGATE.search(text):
         json.dumps(plan, ensure_ascii=False).encode()
     return plan
@@ -67,7 +67,7 @@ def _parse_json(text: str) -> object:
 
 
 def strip_comments(text: str) -> str:
-    """Return JSON text with its comments blanked out, so that every error keeps its line and column."""
+    """Return JSON text with its comments replaced by spaces, so that errors keep their line and column."""
 
     def blank(match: re.Match[str]) -> str:
         found = match[0]
@@ -77,7 +77,7 @@ def strip_comments(text: str) -> str:
 
 
 def compute_idempotency_key(plan: dict[str, Any]) -> str:
-    """Return the idempotency key of a plan: the same file always has the same one, another approval has another."""
+    """Return a plan's idempotency key; the same file always has the same key, another approval has another."""
     try:
         return "plan-" + hashlib.sha256(rfc8785.dumps(plan)).hexdigest()
     except rfc8785.CanonicalizationError as error:
@@ -90,20 +90,22 @@ app = typer.Typer(no_args_is_help=True, help="Export plans.")
 @app.command()
 @report_errors
 def new(
-    account: Annotated[str | None, typer.Option(metavar="ACCOUNT", help="For this account, in a new batch.")] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="The plan's account; the plan gets a new batch id.")
+    ] = None,
     broker: Annotated[str | None, typer.Option(metavar="ID", help="Its customs broker.")] = None,
     warehouse: Annotated[str | None, typer.Option(metavar="ID", help="Its warehouse.")] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="ID", help="Your name for the plan. [default: by the time, with --account]")
+        str | None, typer.Option(metavar="ID", help="The plan's batch id. [default with --account: from the time]")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print an example plan with comments, to be filled in; with --json without comments."""
+    """Print an example plan with comments to fill in; with --json without comments."""
     now = utc_now()
     text = examples.read_text(examples.COMMENTED_PLAN, now.date())
     if account is not None:
         batch = batch or f"batch_{now:%Y%m%d_%H%M%S_%f}"
-        # A label number is never used twice: the account issues its own, if it has a GS1 prefix.
+        # A label number must never be used twice: an account with a GS1 prefix issues its own.
         text = re.sub(r'"sscc": "[0-9]+"', '"sscc": null', text)
     for field, value in (("accountId", account), ("batchId", batch)):
         text = _fill_in(text, rf'"{field}": ', value)
@@ -121,15 +123,15 @@ def example(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
     _to_json: Json = False,
 ) -> None:
-    """Print an example plan of the demo's account; its goods cross the border from tomorrow on."""
+    """Print an example plan of the demo's account; its goods cross the border tomorrow or later."""
     if name not in examples.list_names():
         known = ", ".join(examples.list_names())
-        raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Name one of: {known}.")
+        raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Use one of: {known}.")
     print_json(examples.load_plan(name, utc_now().date()))
 
 
 def _fill_in(text: str, field: str, value: str | None) -> str:
-    """Return the text with the value, if there is one, in the one place where the pattern `field` stands."""
+    """Return the text with `value`, unless None, in the one place that the pattern `field` matches."""
     if value is None:
         return text
     return re.sub(rf'({field})"[^"]*"', lambda found: found[1] + json.dumps(value), text, count=1)

@@ -1,4 +1,4 @@
-"""`exports preflight`: whether a plan can be executed, as a table by line and agency."""
+"""`exports preflight`: checks whether a plan can be executed, as a table by line and agency."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pipeline.workflow import preflight as workflow_preflight
 
 app = typer.Typer()
 
-#: Up to so many rows everything is shown, above only what is open.
+#: Up to this many rows all are shown; if there are more, only the incomplete ones.
 _MAX_ROWS: Final = 80
 _MAX_FINDINGS: Final = 40
 
@@ -48,24 +48,22 @@ def preflight(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan; `-` reads standard input.")],
     offline: Annotated[
         bool,
-        typer.Option(
-            "--offline", help="Check here, without a service: partners, labels in use and waivers are left out."
-        ),
+        typer.Option("--offline", help="Check without the service; leaves out partners, labels in use and waivers."),
     ] = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Show the rows that are complete, too, however many.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also show complete rows, however many.")] = False,
     on: Annotated[
         datetime | None,
-        typer.Option("--on", formats=["%Y-%m-%d"], help="With --offline: check as of this day instead of today, UTC."),
+        typer.Option(
+            "--on", formats=["%Y-%m-%d"], help="With --offline: check as of this day (UTC), by default today."
+        ),
     ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Check a plan without any effect: what is present, what is missing, what needs a person."""
+    """Check a plan without executing it: what is present, missing, or needs a person."""
     if on is not None and not offline:
-        raise Failure("--on goes with --offline: the service checks as of today", code=ExitCode.USAGE)
+        raise Failure("--on needs --offline: the service checks as of today", code=ExitCode.USAGE)
     body = read_plan(plan)
     if offline:
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
@@ -82,14 +80,16 @@ def preflight(
         hashed = None
         with connect(api_url, api_key) as api:
             report = api.preflight(body)
-    # What the service has read fits the schema.
+    # A plan that the service has accepted fits the schema.
     rows = plan_overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
     if as_json:
         print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_row_to_json(row) for row in rows]})
     else:
         _print_result(stdout_console(), rows, report, everything=everything)
         if offline:
-            stdout_console().print("[dim]Not asked: partners, labels in use, waivers; only the service knows them.[/]")
+            stdout_console().print(
+                "[dim]Not checked: partners, labels in use and waivers; only the service knows them.[/]"
+            )
     if not report.executable:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -131,8 +131,10 @@ def _build_table(rows: Sequence[AgencyStatus]) -> Table:
 
 def _print_summary(console: Console, rows: Sequence[AgencyStatus], shown: int, omitted: int) -> None:
     if omitted:
-        # Where findings are only counted, a row without one is not known to be complete.
-        console.print(f"[dim]{shown} of {len(rows)} rows are shown; {omitted} findings are counted, not placed[/]")
+        # Some findings are only counted, so a row without one may still be incomplete.
+        console.print(
+            f"[dim]{shown} of {len(rows)} rows are shown; {omitted} findings are counted without their row[/]"
+        )
         return
     complete = sum(1 for row in rows if row.complete)
     hidden = "; --all shows them" if shown < len(rows) else ""

@@ -1,4 +1,4 @@
-"""The commands that run one process of the service each: web, worker and intake; `exports deliveries` runs the fourth."""
+"""The commands that each run one process of the service: web, worker and intake; `exports deliveries` runs the fourth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def web(
     port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on.")] = 8000,
 ) -> None:
     """Run only the API; takes options of uvicorn."""
-    from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings
+    from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings
 
     _ensure_message_broker(get_settings().model_copy(update={"host": host}))
     server.run_web(host, port, context.args)
@@ -42,24 +42,24 @@ def worker(context: typer.Context) -> None:
 def intake() -> None:
     """Run the process that receives commands and answers from queues."""
     _ensure_message_broker(get_settings())
-    # By its name: the carriers stand above the pipeline.
+    # By name: the pipeline must not import `tasks`.
     import_module("tasks.intake").main()
 
 
 def run_worker(role: str, options: list[str]) -> None:
-    """Run a Celery worker of the role until it is told to end; `options` come after the role's own."""
+    """Run a Celery worker of the role until the process is stopped; `options` come after the role's own."""
     _ensure_message_broker(get_settings())
-    from pipeline.workflow import dispatch  # noqa: PLC0415 - what it imports reads the settings
+    from pipeline.workflow import dispatch  # noqa: PLC0415 - its imports read the settings
 
     dispatch.run_worker(role, options)
 
 
 def _ensure_message_broker(settings: Settings) -> None:
-    """Refuse what a process alone cannot do: what it puts into memory:// reaches no other."""
+    """Reject memory:// for a single process: other processes cannot read its messages."""
     reject_weak_credentials(settings)
     if settings.embedded:
         raise Failure(
-            "BROKER_URL is memory://, a message broker that lives inside one process",
+            "BROKER_URL must not be memory://: that message broker works inside one process only",
             code=ExitCode.USAGE,
             remedy="Run the whole service by `exports serve`, or set BROKER_URL to a Redis or RabbitMQ server.",
         )

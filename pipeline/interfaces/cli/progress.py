@@ -1,4 +1,4 @@
-"""What happens to an export, told line by line as its events arrive."""
+"""The progress of an export, line by line from its events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.exports.states import ExportState, SubmissionState
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
 _STYLES: Final = {GOOD: "green", BAD: "bold red", NEUTRAL: "dim", ATTENTION: "yellow"}
 
-#: After these an export does nothing more by itself.
+#: After these events an export does nothing more by itself.
 FINAL_EVENTS: Final = {
     "EXPORT_EXECUTED": ExportState.EXECUTED,
     "EXPORT_FAILED": ExportState.FAILED,
@@ -28,7 +28,7 @@ _DOCUMENT: Final = "CUSTOMS_ARTIFACT_GENERATED"
 
 @dataclass(frozen=True)
 class ProgressLine:
-    """One line of the story: when (seconds since acceptance), how it went, of which unit, what."""
+    """One line of progress: seconds since acceptance, mark, unit and text."""
 
     seconds: float
     mark: str
@@ -37,12 +37,12 @@ class ProgressLine:
 
     @property
     def plain(self) -> str:
-        """The line for people without a terminal."""
+        """The line without colour."""
         return f"{self.seconds:7.2f} s  {self.mark} {self.unit}{self.text}"
 
     @property
     def styled(self) -> Text:
-        """The line for a terminal; it reads the same without colour."""
+        """The line with colour; the text is the same."""
         style = _STYLES[self.mark]
         return Text.from_markup(
             f"[dim]{self.seconds:7.2f} s[/]  [{style}]{self.mark}[/] [bold]{escape(self.unit)}[/]{escape(self.text)}"
@@ -50,17 +50,17 @@ class ProgressLine:
 
 
 class ProgressReporter:
-    """Turns the events of one export into lines; a unit's documents, told of one by one, become one line."""
+    """Turns the events of one export into lines; the documents of a unit become one line."""
 
     def __init__(self, export: ExportView) -> None:
         self._accepted_at = export.accepted_at
-        # One unit needs no name on every line.
+        # With one unit, its name is not repeated on every line.
         units = export.units if len(export.units) > 1 else []
         self._units = {number: f"{unit.unit_ref}  " for number, unit in enumerate(units, start=1)}
         self._documents: dict[int, list[EventView]] = {}
 
     def report(self, events: Iterable[EventView]) -> Iterator[ProgressLine]:
-        """Yield the lines of `events`, which follow those told before."""
+        """Yield the lines of `events`, which follow those reported before."""
         for event in events:
             number = int(event.data.get("unitNo") or 0)
             if event.type == _DOCUMENT:
@@ -105,7 +105,7 @@ def _describe_packages(data: Facts) -> str:
 def _describe_notified(audience: str) -> Callable[[Facts], str]:
     def describe(data: Facts) -> str:
         sent = f": {count_noun(int(data['messages']), 'message')}" if data.get("messages") else ""
-        return f"{audience} {data.get('partnerId', '')} told{sent}"
+        return f"{audience} {data.get('partnerId', '')} notified{sent}"
 
     return describe
 
@@ -117,7 +117,7 @@ def _describe_answer(data: Facts) -> str:
 
 def _describe_amendment(data: Facts) -> str:
     if data.get("supersedes"):
-        return f"revision {data.get('revision')}, in the place of {data['supersedes']}"
+        return f"revision {data.get('revision')}, supersedes {data['supersedes']}"
     return f"superseded by {data.get('supersededBy')}, revision {data.get('revision')}"
 
 
@@ -150,7 +150,7 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
     "EXPORT_AMENDED": (NEUTRAL, _describe_amendment),
     "STEP_RETRIED": (
         ATTENTION,
-        lambda data: f"{data.get('step')} put off after attempt {data.get('attempt')}{_describe_reason(data)}",
+        lambda data: f"{data.get('step')} will be retried after attempt {data.get('attempt')}{_describe_reason(data)}",
     ),
     "DELIVERY_FAILED": (ATTENTION, "delivery failed"),
     "DELIVERY_DEAD": (BAD, "delivery given up"),
@@ -159,10 +159,10 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[Facts], str]]]] = {
 
 
 def count_noun(number: int, noun: str) -> str:
-    """Return a number of things for people."""
+    """Return a number with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_size(size: int) -> str:
-    """Return a size for people."""
+    """Return a size with its unit."""
     return f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -1,4 +1,4 @@
-"""`exports rebuild`: the tables derived once more from the log, compared, and restored where they are damaged."""
+"""`exports rebuild`: derives the tables from the log, compares them, and restores damaged rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
 
-#: How many differences of one export are shown; all are counted, and `--json` has them all.
+#: How many differences of one export are shown; all are counted, and `--json` prints all.
 MAX_SHOWN = 20
 
 
@@ -24,7 +24,7 @@ app = typer.Typer()
 @report_errors
 def rebuild(
     apply: Annotated[
-        bool, typer.Option("--apply/--check", help="Restore what is damaged; without it nothing is written.")
+        bool, typer.Option("--apply/--check", help="Restore damaged rows; without it nothing is written.")
     ] = False,
     export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export.")] = None,
     as_json: Json = False,
@@ -60,7 +60,7 @@ def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
             _format_rows(shown, one)
         console.print(shown)
     if found.intact:
-        console.print(f"[green]✓[/] every table holds what the log says: {found.exports} exports", soft_wrap=True)
+        console.print(f"[green]✓[/] every table agrees with the log: {found.exports} exports", soft_wrap=True)
         return
     restored = len(found.damaged) - left
     if restored:
@@ -69,9 +69,9 @@ def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
         restorable = any(
             one.refusal is None and any(each.restorable for each in one.differences) for one in found.damaged
         )
-        remedy = "what is left cannot be made again from log and plan"
+        remedy = "the rest cannot be restored from log and plan"
         if not applied:
-            remedy = "`exports rebuild --apply` restores what can be" if restorable else "nothing of it can be restored"
+            remedy = "`exports rebuild --apply` restores what it can" if restorable else "nothing can be restored"
         console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`exports retention`: records whose time is over, legal holds, and the purge."""
+"""`exports retention`: expired records, legal holds, and the purge."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ app = typer.Typer(no_args_is_help=True, help="How long records are kept.")
 
 _FIRST_YEAR: Final = 1970
 
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is recorded.")]
 
 
 @app.command()
 @report_errors
 def purge(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is due, and take nothing away.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is due.")] = False,
     on: Annotated[
         datetime | None,
-        typer.Option("--on", formats=["%Y-%m-%d"], help="With --dry-run: as of this day instead of today, UTC."),
+        typer.Option("--on", formats=["%Y-%m-%d"], help="With --dry-run: as of this day (UTC), by default today."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -49,10 +49,12 @@ def purge(
     Hashes and log stay.
     """
     if on is not None and not dry_run:
-        raise Failure("--on goes with --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
+        raise Failure("--on needs --dry-run: nothing is purged before its day", code=ExitCode.USAGE)
     today = utc_now().date() if on is None else on.date()
     if today.year < _FIRST_YEAR:
-        raise Failure(f"--on {today} is before any record; give a day such as 2032-11-27", code=ExitCode.USAGE)
+        raise Failure(
+            f"--on must be {_FIRST_YEAR} or later, not {today}; give a day such as 2032-11-27", code=ExitCode.USAGE
+        )
     with open_current_runtime(must_exist=True) as runtime:
         if dry_run:
             found = list(retention.find_expired(runtime, today))
@@ -64,14 +66,14 @@ def purge(
         print_json(vars(result))
     else:
         stdout_console().print(
-            f"[green]✓[/] {result.exports} exports and {result.plans} plans without one purged, {result.documents} documents deleted"
+            f"[green]✓[/] {result.exports} exports and {result.plans} plans without an export purged, {result.documents} documents deleted"
         )
     _warn_of_unreadable(result.unreadable)
 
 
 def _warn_of_unreadable(plans: Sequence[str]) -> None:
     for plan_id in plans:
-        why = "cannot be read, so that nobody can say whether it is due; it is kept. Only a backup has it as it was"
+        why = "cannot be read, so it is unknown whether it is due; it is kept. Restore it from a backup"
         stderr_console().print(f"[bold red]✗[/] plan {escape(plan_id)} {why}", soft_wrap=True)
     if plans:
         raise typer.Exit(int(ExitCode.REFUSED))
@@ -93,7 +95,7 @@ def _print_due(found: list[ExpiredRecord], today: date, *, as_json: bool) -> Non
     held = sum(each.held_by is not None for each in found)
     free = Counter(each.export_id is not None for each in found if each.held_by is None)
     stdout_console().print(
-        f"{free[True]} exports and {free[False]} plans without one would be purged on {today}, {held} are held"
+        f"{free[True]} exports and {free[False]} plans without an export would be purged on {today}, {held} are held"
     )
 
 
@@ -104,17 +106,17 @@ def _to_plain_value(value: object) -> object:
 @app.command("hold")
 @report_errors
 def place_hold(
-    account: Annotated[str, typer.Option("--account", metavar="ID", help="Whose records.")],
-    reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
+    account: Annotated[str, typer.Option("--account", metavar="ID", help="The account whose records are held.")],
+    reason: Annotated[str, typer.Option(help="The reason; it is recorded.")],
     by: By,
     export: Annotated[
-        str | None, typer.Option("--export", metavar="ID", help="Only this export's, with all of its batch.")
+        str | None, typer.Option("--export", metavar="ID", help="Only this export's records and its batch's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep records until the hold is released, whatever their age."""
+    """Keep records, whatever their age, until the hold is released."""
     if not (reason.strip() and by.strip()):
-        raise Failure("a hold goes on record: give --reason and --by", code=ExitCode.USAGE)
+        raise Failure("a hold needs a reason and a name; give --reason and --by", code=ExitCode.USAGE)
     with open_current_runtime(must_exist=True) as runtime:
         try:
             result = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)

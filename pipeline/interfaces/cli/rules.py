@@ -1,4 +1,4 @@
-"""`exports rules`: the dated rules read aloud, what they have for a line and why, and what changes between two days."""
+"""`exports rules`: lists the dated rules, explains them for a line, and compares days."""
 
 from __future__ import annotations
 
@@ -34,36 +34,38 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 
-app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans are held to.")
+app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans must follow.")
 
 _STATUSES: Final = get_args(Status)
 _METALS: Final = get_args(Metal)
 _DAY: Final = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _HUNDRED: Final = to_decimal("100")
 _UNKNOWN: Final = "OTH"
-_ANSWERS: Final = "Answer by --metal, --net, --us-percent and --metal-country, or by --claim HEADING."
+_ANSWERS: Final = "Give --metal, --net, --us-percent and --metal-country, or --claim HEADING."
 _COLOURS: Final = {"yes": "green", "no": "dim", "needs_person": "cyan", "unknown": "yellow"}
 
-On = Annotated[str | None, typer.Option("--on", metavar="DAY", help="The day of entry, such as 2026-11-24; today.")]
+On = Annotated[
+    str | None, typer.Option("--on", metavar="DAY", help="Day of entry, such as 2026-11-24; by default today.")
+]
 
 
 @app.command("list")
 @report_errors
 def list_rows(
-    status: Annotated[str | None, typer.Option("--status", help="confirmed, probable or check.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only confirmed, probable or check rows.")] = None,
     program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
-    on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only what is in force on the day.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Of the entry and the agencies too.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/customs-open-questions.md has them.")] = False,
+    on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only rows in force on this day.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also rows of the entry and the agencies.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print as in docs/customs-open-questions.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the rows of chapter 99; with --all or --status also of the entry and the agencies."""
     programs = sorted(ruleset().programs_by_id)
     if status is not None and status not in _STATUSES:
-        raise Failure(f"{status} is no status", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
+        raise Failure(f"unknown status {status}", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(_STATUSES)}.")
     program = program.upper() if program else None
     if program is not None and program not in programs:
-        raise Failure(f"{program} is no program", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
+        raise Failure(f"unknown program {program}", code=ExitCode.USAGE, remedy=f"Use one of {', '.join(programs)}.")
     rows = all_rows() if status or every else chapter99_rows()
     rows = tuple(row for row in rows if status is None or row.status == status)
     rows = tuple(row for row in rows if program is None or row.program == program)
@@ -137,7 +139,7 @@ def why(
 ) -> None:
     """Show which headings a line takes and why, with the source of each rule.
 
-    A heading that hangs on a fact which was not given is not taken: what each value of the fact leads to is said instead.
+    A heading that depends on a fact that was not given is not taken; the result of each value of the fact is shown.
     """
     code, origin = _parse_code(hts), _parse_country(origin)
     spi = spi.upper() if spi else None
@@ -154,7 +156,9 @@ def why(
     )
     if facts.net_kg is not None and sum_exact(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
         raise Failure(
-            "the metal weighs more than the goods", code=ExitCode.USAGE, remedy="Both are for the whole line."
+            "the metals must not weigh more than the goods",
+            code=ExitCode.USAGE,
+            remedy="Give both weights for the whole line.",
         )
     stack = decide_headings(facts, only_given=True)
     bans = ruleset().find_bans(code, origin, facts.on)
@@ -255,7 +259,7 @@ def _load_rules(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
     try:
         return load_rules(path)
     except RecursionError as error:
-        raise Failure(f"{path}, or a file that it names, is nested too deep; flatten it") from error
+        raise Failure(f"{path}, or a file that it names, is nested too deep; reduce its depth") from error
 
 
 def _find_manifest(file: str) -> Path:
@@ -263,13 +267,13 @@ def _find_manifest(file: str) -> Path:
     try:
         path = path / MANIFEST if path.is_dir() else path
         exists = path.is_file()
-    except OSError:  # of a name that is too long
+    except OSError:  # the name is too long
         exists = False
     if not exists:
         raise Failure(
             f"there is no file {path}",
             code=ExitCode.NOT_FOUND,
-            remedy=f"Give a {MANIFEST} or its folder; `diff` takes two days such as 2026-11-24 as well.",
+            remedy=f"Give a {MANIFEST} or its folder; `diff` also takes two days such as 2026-11-24.",
         )
     return path
 
@@ -277,32 +281,30 @@ def _find_manifest(file: str) -> Path:
 def _parse_heading(text: str) -> str:
     digits = re.sub(r"[.\s]", "", text)
     if not re.fullmatch(r"99\d{6}", digits):
-        remedy = "For goods of chapters 1 to 97 ask `exports rules why HTS --origin CA`."
-        raise Failure(f"{text} is no heading of chapter 99 such as 9903.82.09", code=ExitCode.USAGE, remedy=remedy)
+        remedy = "For goods of chapters 1 to 97 use `exports rules why HTS --origin CA`."
+        raise Failure(f"{text} is not a heading of chapter 99 such as 9903.82.09", code=ExitCode.USAGE, remedy=remedy)
     return f"{digits[:4]}.{digits[4:6]}.{digits[6:]}"
 
 
 def _parse_code(text: str) -> str:
     code = re.sub(r"[.\s]", "", text)
     if not re.fullmatch(r"\d{10}", code):
-        remedy = "Lists name some provisions by their last digits: all ten are needed to decide."
-        raise Failure(f"{text} is no tariff number of ten digits", code=ExitCode.USAGE, remedy=remedy)
+        remedy = "Give all ten: some lists name provisions by their last digits."
+        raise Failure(f"{text} is not a tariff number of ten digits", code=ExitCode.USAGE, remedy=remedy)
     if code[:2] not in CHAPTERS:
-        remedy = (
-            "Give the number of the goods themselves; `exports rules show HEADING` tells of headings of chapter 99."
-        )
-        raise Failure(f"there are no goods of chapter {code[:2]}", code=ExitCode.USAGE, remedy=remedy)
+        remedy = "Give the number of the goods themselves; `exports rules show HEADING` shows headings of chapter 99."
+        raise Failure(f"chapter {code[:2]} has no goods", code=ExitCode.USAGE, remedy=remedy)
     return code
 
 
 def _parse_country(text: str) -> str:
     country = text.upper()
     if not re.fullmatch(r"[A-Z]{2}", country):
-        remedy = "Write two letters, such as CA for Canada; where metal of unknown origin is meant, write OTH for --metal-country."
-        raise Failure(f"{text} is no country", code=ExitCode.USAGE, remedy=remedy)
+        remedy = "Write two letters, such as CA for Canada; for metal of unknown origin, give --metal-country OTH."
+        raise Failure(f"{text} is not a country code", code=ExitCode.USAGE, remedy=remedy)
     if country not in entry_rules().countries.codes:
         remedy = country_finding("", country).remedy
-        raise Failure(f"{text} is the code of no country", code=ExitCode.USAGE, remedy=remedy)
+        raise Failure(f"{text} is not the code of a country", code=ExitCode.USAGE, remedy=remedy)
     return country
 
 
@@ -312,17 +314,17 @@ def _parse_day(text: str | None) -> date:
     try:
         return date.fromisoformat(text if _DAY.match(text) else "")
     except ValueError:
-        raise Failure(f"{text} is no day such as 2026-11-24", code=ExitCode.USAGE) from None
+        raise Failure(f"{text} is not a day such as 2026-11-24", code=ExitCode.USAGE) from None
 
 
 def _parse_number(text: str, maximum: Decimal | None = None) -> Decimal:
     try:
         figure = to_decimal(text)
     except ValueError as error:
-        raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a figure such as 0.8.") from None
+        raise Failure(str(error), code=ExitCode.USAGE, remedy="Write a number such as 0.8.") from None
     if figure < ZERO or (maximum is not None and figure > maximum):
         limits = f"from 0 to {format_plain(maximum)}" if maximum is not None else "of 0 or more"
-        raise Failure(f"{text} is no figure {limits}", code=ExitCode.USAGE)
+        raise Failure(f"{text} is not a number {limits}", code=ExitCode.USAGE)
     return figure
 
 
@@ -330,7 +332,7 @@ def _parse_metal(text: str, us_percent: Decimal | None, country: str | None) -> 
     name, _, weight = text.partition("=")
     if name not in _METALS or not weight:
         raise Failure(
-            f"{text} is no weight such as steel=0.8", code=ExitCode.USAGE, remedy=f"Metals: {', '.join(_METALS)}."
+            f"{text} is not a weight such as steel=0.8", code=ExitCode.USAGE, remedy=f"Metals: {', '.join(_METALS)}."
         )
     steel = name == "steel"
     return MetalFacts(
@@ -372,12 +374,12 @@ def _build_table(rows: Sequence[DatedRow]) -> None:
 
 
 def format_markdown_table(rows: Sequence[DatedRow]) -> str:
-    """Return the rows as a table in Markdown: a line for each source, with the rows that rest on it."""
+    """Return the rows as a Markdown table: one line for each source, with the rows that rest on it."""
     by_source: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         days = (("from", row.effective_from), ("to", row.effective_to))
         kind = " ".join([row.kind, *(f"{word} {day}" for word, day in days if day)])
-        # A row without a source is a source itself: its text says which.
+        # A row without a source is itself a source: its text names it.
         named = f"{row.name} ({row.says})" if row.source and row.says else row.name
         by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(named)
     lines = ["| source | rows that rest on it |", "|---|---|"]

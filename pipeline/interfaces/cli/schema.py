@@ -1,4 +1,4 @@
-"""`exports schema`: the JSON Schemas of what is said to the service and by it, and the AsyncAPI document."""
+"""`exports schema`: the published JSON Schemas and the AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ ASYNCAPI: Final = "asyncapi"
 @app.command()
 @report_errors
 def schema(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without it, the names are listed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The schema's name; without it, the names are listed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print a JSON Schema of the API, or with `asyncapi` the AsyncAPI document."""
@@ -28,7 +30,7 @@ def schema(
         print_json(asyncapi.build_document(version("exports")))
     elif name is not None:
         if name not in PUBLISHED:
-            raise NotFound(f"there is no schema {name}; there are {', '.join([*PUBLISHED, ASYNCAPI])}")
+            raise NotFound(f"there is no schema {name}; use one of {', '.join([*PUBLISHED, ASYNCAPI])}")
         print_json(build_json_schema(name))
     elif as_json:
         print_json([*PUBLISHED, ASYNCAPI])

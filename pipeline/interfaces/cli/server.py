@@ -31,7 +31,7 @@ from pipeline.ops.migrations.runner import SchemaStatus, upgrade_database
 
 app = typer.Typer()
 
-#: What an external message broker needs beside `exports serve`: the processes of the Procfile.
+#: The processes of the Procfile that must run beside `exports serve` on an external message broker.
 WORKERS = ("exports worker", "exports deliveries", "exports intake")
 
 
@@ -43,22 +43,22 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."""
-    from pipeline.interfaces import server  # noqa: PLC0415 - what it imports reads the settings, which are chosen here
+    from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings, which are set here
 
-    load_rules()  # bad rules stop the program, not a plan
+    load_rules()  # bad rules must stop the program, not a plan
     settings = get_settings()
     reject_weak_credentials(settings.model_copy(update={"host": host or settings.host}))
     try:
         listener = server.listen(host or settings.host, settings.port if port is None else port)
     except OSError as error:
-        remedy = "Give another by --port; --port 0 takes a free one."
-        raise Failure(f"the address cannot be listened on: {error.strerror}", remedy=remedy) from error
+        remedy = "Give another port by --port; --port 0 takes a free one."
+        raise Failure(f"cannot listen on the address: {error.strerror}", remedy=remedy) from error
     with closing(listener):
         settings = _with_listening_address(settings, *listener.getsockname()[:2])
         use_settings(settings)
         configure_logs(settings)
         shutdown = shutdown_event()
-        # The worker's own, which must be this one: on SQLite the writers of a process take turns in it.
+        # The worker's runtime must be this one: on SQLite all writers of a process share one lock.
         runtime = process_runtime()
         ensure_current(runtime)
         with closing(runtime), server.Service(runtime, listener, worker=settings.embedded):
@@ -72,13 +72,13 @@ def serve(
 
 
 def _with_listening_address(settings: Settings, host: str, port: int) -> Settings:
-    """Return the settings with the address that is really listened on, which is the public one unless that is given.
+    """Return the settings with the actual listening address; it is also the public URL if none is set.
 
-    Raises ValidationError where they do not allow that address.
+    Raises ValidationError if the settings do not allow that address.
     """
     changes: dict[str, Any] = {"host": host, "port": port}
     if "public_url" not in settings.model_fields_set:
-        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - that is no address to call
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a client cannot call that address
         changes["public_url"] = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
     return type(settings)(**settings.model_dump(exclude_unset=True) | changes)
 
@@ -89,13 +89,13 @@ def _print_addresses(settings: Settings) -> None:
     if settings.embedded:
         console.print("  The worker runs in this process, on " + escape(settings.database_url.split("://", 1)[0]) + ".")
         return
-    console.print("  The message broker is a server of its own: this process is the API alone. Start beside it")
+    console.print("  The message broker is a separate server: this process runs only the API. Also start")
     for command in WORKERS:
         console.print(f"    {command}", soft_wrap=True)
 
 
 def shutdown_event() -> threading.Event:
-    """Return what is set once this process is told to end, by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
+    """Return the event that is set when the process is stopped by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
     stop_requested = threading.Event()
 
     def request_stop(number: int, _: object) -> None:
@@ -109,8 +109,8 @@ def shutdown_event() -> threading.Event:
 
 _MIGRATION_RESULTS: Final = {
     SchemaStatus.BEHIND: "is now at the newest revision",
-    SchemaStatus.CURRENT: "was at the newest revision",
-    SchemaStatus.AHEAD: "is at a newer version's revision, and was left alone",
+    SchemaStatus.CURRENT: "was already at the newest revision",
+    SchemaStatus.AHEAD: "is at a newer version's revision, and was not changed",
 }
 
 
@@ -119,7 +119,7 @@ _MIGRATION_RESULTS: Final = {
 def migrate(as_json: Json = False) -> None:
     """Migrate the database to this version; safe to repeat."""
     settings = get_settings()
-    reject_weak_credentials(settings)  # no process would start on the database that is made here
+    reject_weak_credentials(settings)  # with weak ones no process would start on this database
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
         before = upgrade_database(database)
@@ -134,7 +134,7 @@ def migrate(as_json: Json = False) -> None:
 @app.command("doctor")
 @report_errors
 def run_doctor(as_json: Json = False) -> None:
-    """Test everything that the service needs, with a remedy for each failure."""
+    """Check everything that the service needs; print a remedy for each failure."""
     console = stdout_console()
     checks = []
     for check in doctor.run_checks(get_settings()):

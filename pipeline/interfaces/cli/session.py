@@ -1,4 +1,4 @@
-"""How the commands reach the database: with the tables of today, or with a word on how to get them."""
+"""How the commands open the database: at this version's revision, or with a message on how to get there."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from pipeline.exports.models import Account
 from pipeline.interfaces.cli.output import ExitCode, Failure
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status, upgrade_database
 
-_REMEDY: Final = (
-    "Name the service's own by DATABASE_URL, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
-)
+_REMEDY: Final = "Set DATABASE_URL to the service's database, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
 
 
 @contextmanager
 def open_current_runtime(*, must_exist: bool = False) -> Iterator[Runtime]:
-    """Give a runtime of the settings, its database at this version's revision or a newer one's; raises Failure where it is not.
+    """Open a runtime whose database is at this version's revision or a newer one; raises Failure if it is not.
 
-    A SQLite database is made where there is none, unless the command is about one that `must_exist`: of a new one it would say
+    A missing SQLite database is created, unless `must_exist`: on a new database such a command would always report
     that all is well.
     """
     settings = get_settings()
@@ -36,7 +34,7 @@ def open_current_runtime(*, must_exist: bool = False) -> Iterator[Runtime]:
     try:
         runtime = open_runtime(settings)
     except OSError as error:
-        raise Failure(f"the database cannot be made: {error}", code=ExitCode.UNREACHABLE, remedy=_REMEDY) from error
+        raise Failure(f"the database cannot be created: {error}", code=ExitCode.UNREACHABLE, remedy=_REMEDY) from error
     try:
         ensure_current(runtime)
         yield runtime
@@ -48,14 +46,14 @@ def _check_database_file(database_url: str, *, must_exist: bool) -> None:
     try:
         file = sqlite_file(make_url(database_url))
     except ArgumentError as error:
-        raise Failure("DATABASE_URL is no address of a database", code=ExitCode.USAGE, remedy=_REMEDY) from error
+        raise Failure("DATABASE_URL must be the address of a database", code=ExitCode.USAGE, remedy=_REMEDY) from error
     if file is None:
         return
     header = _read_header(file)
     if must_exist and not header:
         raise Failure(f"there is no database {file.absolute()}", code=ExitCode.NOT_FOUND, remedy=_REMEDY)
     if header not in {b"", _SQLITE_HEADER}:
-        raise Failure(f"{file.absolute()} is no SQLite database", code=ExitCode.USAGE, remedy=_REMEDY)
+        raise Failure(f"{file.absolute()} is not a SQLite database", code=ExitCode.USAGE, remedy=_REMEDY)
 
 
 def _read_header(file: Path) -> bytes:
@@ -69,17 +67,17 @@ def _read_header(file: Path) -> bytes:
 
 
 def ensure_account(runtime: Runtime, account: str) -> None:
-    """Raise NotFound where there is no such account: a misspelt one has nothing, which is no answer."""
+    """Raise NotFound for an unknown account, so that a typo does not look like an empty account."""
     with runtime.db.read() as session:
         if session.get(Account, account) is None:
             raise NotFound(f"there is no account {account}")
 
 
 def ensure_current(runtime: Runtime) -> None:
-    """See to it that the database is at this version's revision, or a newer one's.
+    """Ensure that the database is at this version's revision or a newer one.
 
-    A SQLite file is nobody else's, so it is brought there; on PostgreSQL that is for the release step alone, and a
-    Failure says so.
+    Only this service uses a SQLite file, so it is migrated here. PostgreSQL is migrated by the release step only;
+    until then this raises Failure.
     """
     if schema_status(runtime.db) is not SchemaStatus.BEHIND:
         return

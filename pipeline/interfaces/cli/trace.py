@@ -1,4 +1,4 @@
-"""`exports trace`: one message over all of its channels, from what is said to what was answered."""
+"""`exports trace`: one message on all of its channels, with attempts and responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdo
 
 app = typer.Typer()
 
-#: How much of an endpoint's answer a line of the table holds; --json has all that is kept.
+#: How many characters of a response the table shows; --json prints all that is kept.
 MAX_ANSWER_CHARACTERS: Final = 60
 
 
@@ -26,7 +26,7 @@ MAX_ANSWER_CHARACTERS: Final = 60
 @report_errors
 def trace(
     message: Annotated[
-        str, typer.Argument(metavar="MESSAGE_ID", help="The CloudEvent's id: on every try and channel the same.")
+        str, typer.Argument(metavar="MESSAGE_ID", help="The CloudEvent's id, the same on every attempt and channel.")
     ],
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -52,7 +52,7 @@ def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
     if found.deliveries:
         yield _build_deliveries_table(found.deliveries)
     else:
-        yield Text("it is owed to nobody: there was no recipient of its kind when it was written")
+        yield Text("it has no deliveries: there was no such recipient when it was written")
     if found.sandbox is not None:
         yield _format_handoff(found.sandbox)
     if found.broker_submission is not None:
@@ -62,7 +62,7 @@ def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
 
 
 def _build_deliveries_table(deliveries: list[DeliveryView]) -> Table:
-    listing = build_table("to", "by", "state", "try", "at", "took", "status", "error", "answer")
+    listing = build_table("to", "by", "state", "attempt", "at", "time", "status", "error", "response")
     for delivery in deliveries:
         head = [escape(delivery.partner_id), delivery.channel, _format_state(delivery)]
         for attempt in reversed(delivery.tries):
@@ -96,5 +96,5 @@ def _format_handoff(handoff: SandboxHandoffView) -> Text:
     at_once = "nothing at once" if handoff.answer is None else f"{handoff.answer.status} at once"
     return Text.from_markup(
         f"\nsandbox broker received it {handoff.received_at:%Y-%m-%d %H:%M:%S} by {handoff.path}, invoice {escape(numbers)}:"
-        f" told to say [bold]{handoff.outcome}[/], said {at_once}"
+        f" requested answer [bold]{handoff.outcome}[/], answered {at_once}"
     )

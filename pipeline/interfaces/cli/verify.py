@@ -1,4 +1,4 @@
-"""`exports verify`: whether a bundle is whole, and every format in it carries the plan's treatment."""
+"""`exports verify`: checks that a bundle is complete and that every format in it carries the plan's treatment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROOFS = {"treatment": "treatment", "digests": "stated digests", "bytes": "byte
 @report_errors
 def verify(
     bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="The zip file of `exports artifacts ID --out DIR --bundle`.")
+        Path, typer.Argument(metavar="BUNDLE", help="The zip file from `exports artifacts ID --out DIR --bundle`.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -32,7 +32,7 @@ def verify(
     except OSError as error:
         raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except verifier.UnreadableBundle as error:
-        raise Failure(f"{bundle} is no bundle: {error}", remedy="Download it again.") from error
+        raise Failure(f"{bundle} is not a bundle: {error}", remedy="Download it again.") from error
     if as_json:
         print_json(_to_json(report))
     else:
@@ -56,7 +56,7 @@ def _to_json(report: verifier.BundleReport) -> dict[str, object]:
 
 
 def _print_result(report: verifier.BundleReport) -> None:
-    shown = build_table("", "file", "held to the plan by", "lines", "digest", "what differs")
+    shown = build_table("", "file", "verified by", "lines", "digest", "difference")
     for check in report.checks:
         digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]
         shown.add_row(
@@ -72,7 +72,7 @@ def _print_result(report: verifier.BundleReport) -> None:
     if report.container is not None:
         console.print(f"[bold red]✗[/] {escape(report.container)}", soft_wrap=True)
     failing = sum(check.failure is not None for check in report.checks) + (report.container is not None)
-    verdict = "[green]✓[/] the bundle is whole" if report.intact else f"[bold red]✗[/] {failing} checks fail"
+    verdict = "[green]✓[/] the bundle is intact" if report.intact else f"[bold red]✗[/] {failing} checks fail"
     console.print(f"{verdict}: batch {escape(str(report.batch_id))}", soft_wrap=True)
     console.print(f"  plan      {escape(str(report.plan_hash))}", soft_wrap=True)
     console.print(f"  treatment {escape(str(report.treatment_digest))}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`exports waivers`: the warnings that an account takes upon itself."""
+"""`exports waivers`: the warnings that an account accepts."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
-app = typer.Typer(no_args_is_help=True, help="The warnings that an account takes upon itself, on record.")
+app = typer.Typer(no_args_is_help=True, help="The warnings that an account accepts, with a record.")
 
 OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that waives.")]
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says so; it goes on record.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is recorded.")]
 
 
 @app.command("add")
 @report_errors
 def add(
-    rule: Annotated[str, typer.Argument(metavar="RULE", help="Of the findings that are waived, such as V17.")],
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="The rule whose findings are waived, such as V17.")],
     account: OfAccount,
-    reason: Annotated[str, typer.Option(help="Why; it goes on record.")],
+    reason: Annotated[str, typer.Option(help="The reason; it is recorded.")],
     by: By,
     until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day, UTC; without it until it is revoked.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day (UTC); without it, until it is revoked.")
     ] = None,
     pointer: Annotated[
-        str | None, typer.Option(metavar="POINTER", help="Only there, such as '/units/*/invoice'; * is any one part.")
+        str | None,
+        typer.Option(metavar="POINTER", help="Only at this pointer, such as '/units/*/invoice'; * is any one part."),
     ] = None,
     partner: Annotated[
         str | None, typer.Option(metavar="ID", help="Only for this customs broker or warehouse.")

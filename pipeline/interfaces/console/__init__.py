@@ -1,1 +1,1 @@
-"""The operator's pages."""
+"""The console: web pages for operators."""

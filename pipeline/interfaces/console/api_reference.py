@@ -1,4 +1,4 @@
-"""The reference of the API as a page, made of its OpenAPI document; it loads nothing from elsewhere."""
+"""The API reference as a page, built from the OpenAPI document; it loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DocumentedCall:
 
 @dataclass(frozen=True)
 class Chapter:
-    """The calls about one thing."""
+    """The calls of one tag."""
 
     name: str
     calls: list[DocumentedCall]
@@ -59,7 +59,7 @@ class Chapter:
 
 @router.get("/docs")
 def read_reference(request: Request) -> Response:
-    """Show every call, what it takes and what it answers."""
+    """Show every call with its parameters, body and answers."""
     app: FastAPI = request.app
     document = app.openapi()
     html = render(
@@ -106,7 +106,7 @@ def _document_call(method: str, path: str, operation: Mapping[str, Any]) -> Docu
 
 
 def _strip_markdown(text: str) -> str:
-    # The document speaks Markdown, of which it uses nothing but marks for code.
+    # The document is Markdown, but only uses its marks for code.
     return text.strip().replace("`", "")
 
 

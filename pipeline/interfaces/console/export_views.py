@@ -1,4 +1,4 @@
-"""Views become what a page prints: times, sizes and counts in words, so that no template reckons."""
+"""Views of exports for the pages: times, sizes and counts as text, so that templates compute nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class ShownHandoff:
-    """A handoff in the sandbox broker's hands."""
+    """A handoff that the sandbox broker received."""
 
     link: str
     export_id: str
@@ -120,7 +120,7 @@ class ShownEvent:
 
 @dataclass(frozen=True)
 class ShownDeadline:
-    """When the customs broker must have answered, and whether that has passed."""
+    """The time by which the customs broker must answer, and whether it has passed."""
 
     label: str
     at: str
@@ -129,7 +129,7 @@ class ShownDeadline:
 
 @dataclass(frozen=True)
 class ShownSubmission:
-    """The handoff to the customs broker: its status, and the class of its colour; the deadline where one runs."""
+    """The handoff to the customs broker: its status with the class of its colour, and the deadline if there is one."""
 
     view: BrokerSubmissionView
     mark: str
@@ -138,7 +138,7 @@ class ShownSubmission:
 
 @dataclass(frozen=True)
 class ExportPageView:
-    """An export's page; `refresh` asks the browser to look again."""
+    """An export's page; with `refresh` the browser reloads it."""
 
     refresh: bool
     outcome: str
@@ -152,7 +152,7 @@ class ExportPageView:
 
 
 def build_outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
-    """Return the filters of the list by outcome; `filtered` where it is filtered by something."""
+    """Return the links that filter the list by outcome; `filtered` if the list is filtered by anything."""
     return [
         StateLink("all", "/console", chosen=not filtered),
         StateLink("waits for a person", f"/console?{encode_outcomes(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
@@ -164,12 +164,12 @@ def build_outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[
 
 
 def encode_outcomes(outcomes: Collection[Outcome]) -> str:
-    """Return what of an address asks for these outcomes."""
+    """Return the query string that selects these outcomes."""
     return urlencode([("outcome", each.value) for each in sorted(outcomes)])
 
 
 def build_state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
-    """Return the filters of the list by state."""
+    """Return the links that filter the list by state."""
     return [
         *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
         StateLink("quarantined", "/console?quarantined=true", quarantined),
@@ -177,7 +177,7 @@ def build_state_links(chosen: ExportState | None, *, quarantined: bool) -> list[
 
 
 def show_row(export: ExportSummary) -> ExportRow:
-    """Return an export as the list prints it."""
+    """Return an export as a row of the list."""
     return ExportRow(
         link=f"/console/exports/{export.export_id}",
         batch_id=export.batch_id,
@@ -196,7 +196,7 @@ def show_row(export: ExportSummary) -> ExportRow:
 
 
 def show_page(export: ExportView) -> ExportPageView:
-    """Return an export as its page prints it."""
+    """Return an export for its page."""
     documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
     for artifact in export.artifacts:
         documents[artifact.customs_package_id].append(_show_artifact(artifact))
@@ -232,7 +232,7 @@ def show_page(export: ExportView) -> ExportPageView:
 
 
 def show_handoff(item: SandboxHandoffView) -> ShownHandoff:
-    """Return a handoff of the sandbox broker as it is shown."""
+    """Return a handoff of the sandbox broker for its page."""
     return ShownHandoff(
         link=f"/console/exports/{item.export_id}",
         export_id=item.export_id,
@@ -291,5 +291,5 @@ def _show_artifact(artifact: ArtifactView) -> ShownArtifact:
 
 
 def format_instant(at: datetime) -> str:
-    """Return an instant as pages print it."""
+    """Return an instant as the pages show it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""The operator's pages: a list of exports, and everything of one of them; they only show."""
+"""The console's read-only pages: the list of exports, and one export in full."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ _PAGE_SIZE: Final = 50
 
 @router.get("/style.css")
 def read_style() -> Response:
-    """Return the one style sheet; nothing is loaded from elsewhere."""
+    """Return the only style sheet; pages load nothing from other hosts."""
     return Response((TEMPLATES / "console" / "style.css").read_bytes(), media_type="text/css")
 
 
 @router.get("/sign-in")
 def show_sign_in() -> Response:
-    """Ask for a key."""
+    """Show the form that asks for a key."""
     return _sign_in_page(None)
 
 
 def _sign_in_page(refused: Refused | None) -> Response:
     message, status = (None, 200) if refused is None else (refused.message, refused.status)
     response = page_response(render("console/sign_in.html", refusal=message), status)
-    # Without a referrer at all a browser would not say either that the form came from here.
+    # With `no-referrer`, the browser would also hide that the form came from this site.
     response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
 @router.post("/sign-in")
 async def submit_sign_in(request: Request) -> Response:
-    """Take a key, and remember who holds it for a few hours; the key itself is not kept."""
+    """Check a key and start a session of some hours; the key itself is not stored."""
     runtime = get_runtime(request)
     try:
         check_same_origin(runtime.settings, request)
@@ -88,7 +88,7 @@ async def submit_sign_in(request: Request) -> Response:
 
 @router.post("/sign-out")
 async def sign_out(request: Request) -> Response:
-    """Forget who looked, where a page of theirs asks for it."""
+    """End the session if a form of one of its own pages asks for it."""
     return await run_in_threadpool(_sign_out, request, await read_form_fields(request))
 
 
@@ -109,7 +109,7 @@ def _sign_out(request: Request, fields: Mapping[str, str]) -> Response:
 
 @router.get("/")
 def show_start() -> Response:
-    """Lead to the first page; relative, because the host is what the caller calls it."""
+    """Redirect to the first page; relative, because the caller may use another host name."""
     return RedirectResponse("/console", 308, HEADERS)
 
 
@@ -148,7 +148,7 @@ def show_exports(
 
 @router.get("/exports/{id}")
 def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
-    """Show everything of one export."""
+    """Show one export in full."""
     runtime = get_runtime(request)
     caller = find_caller(request)
     if caller is None:
@@ -160,22 +160,22 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         return page_response(
             render("console/missing.html", **page_context(request, caller), message=missing.message), 404
         )
-    owed = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE_SIZE)
+    deliveries = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE_SIZE)
     return page_response(
         render(
             "console/export.html",
             **page_context(request, caller),
             export=export,
             page=export_views.show_page(export),
-            deliveries=[partner_views.show_delivery(each) for each in owed.items],
-            more_deliveries=owed.next_cursor is not None,
+            deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
+            more_deliveries=deliveries.next_cursor is not None,
         )
     )
 
 
 @router.get("/sandbox")
 def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
-    """Show what the sandbox broker received of the account, newest first."""
+    """Show what the sandbox broker received from the account, newest first."""
     runtime = get_runtime(request)
     caller = find_caller(request)
     if caller is None:
@@ -193,7 +193,7 @@ def show_sandbox(request: Request, cursor: Annotated[str | None, Query(max_lengt
 
 @router.get("/artifacts/{id}")
 def download_artifact(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
-    """Return a document to whoever looks at its export."""
+    """Return a document of one of the account's exports."""
     runtime = get_runtime(request)
     caller = find_caller(request)
     if caller is None:
@@ -209,13 +209,13 @@ def download_artifact(id: str, request: Request) -> Response:  # noqa: A002 - th
 
 
 def get_runtime(request: Request) -> Runtime:
-    """Return what the process has open."""
+    """Return the runtime of the process."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
 def find_caller(request: Request) -> Caller | None:
-    """Return who has signed in; None where nobody has."""
+    """Return the signed-in caller; None if there is none."""
     try:
         caller = authenticate(get_runtime(request), request.cookies.get(COOKIE, ""))
     except Refused:
@@ -226,13 +226,13 @@ def find_caller(request: Request) -> Caller | None:
 
 
 def page_context(request: Request, caller: Caller) -> dict[str, str]:
-    """Return what every page shows of who looks: the account, and the sign that its forms carry."""
+    """Return what every page needs of the caller: the account, and the CSRF token of its forms."""
     csrf_token = compute_csrf_token(get_runtime(request), request.cookies.get(COOKIE, ""))
     return {"account": caller.account_id, "csrf_token": csrf_token}
 
 
 def redirect_to_sign_in() -> Response:
-    """Lead to the page to sign in."""
+    """Redirect to the sign-in page."""
     return RedirectResponse("/console/sign-in", 303, HEADERS)
 
 

@@ -1,4 +1,4 @@
-"""Partners, their endpoints and their deliveries as pages print them: times, states and remedies in words."""
+"""Views of partners, endpoints and deliveries for the pages: times, states and remedies as text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ShownStage:
 
 @dataclass(frozen=True)
 class ShownEndpoint:
-    """One endpoint of a partner, how it does, and the stages of its last test."""
+    """One endpoint of a partner, its circuit breaker, and the stages of its last test."""
 
     channel: str
     address: str
@@ -60,7 +60,7 @@ class ShownEndpoint:
 
 @dataclass(frozen=True)
 class ShownPartner:
-    """A partner on its page; `actions` are those that its state leads on by."""
+    """A partner on its page; `actions` are those that its state allows."""
 
     id: str
     name: str
@@ -77,7 +77,7 @@ class ShownPartner:
 
 @dataclass(frozen=True)
 class ShownTry:
-    """One try of a delivery."""
+    """One attempt of a delivery."""
 
     number: int
     outcome: str
@@ -89,7 +89,7 @@ class ShownTry:
 
 @dataclass(frozen=True)
 class ShownDelivery:
-    """A delivery, why it stands where it stands, and what to do; `resendable` where it can be resent."""
+    """A delivery with the reason for its state and the remedy; `resendable` if it can be resent."""
 
     link: str
     id: str
@@ -110,7 +110,7 @@ class ShownDelivery:
 
 
 def show_row(partner: PartnerView, dead: int) -> PartnerRow:
-    """Return a partner as the list prints it."""
+    """Return a partner as a row of the list."""
     return PartnerRow(
         link=f"/console/partners/{partner.id}",
         id=partner.id,
@@ -126,7 +126,7 @@ def show_row(partner: PartnerView, dead: int) -> PartnerRow:
 
 
 def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> ShownPartner:
-    """Return a partner as its page prints it."""
+    """Return a partner for its page."""
     stages = (
         {} if shown.last_test is None else {endpoint.channel: endpoint.stages for endpoint in shown.last_test.endpoints}
     )
@@ -165,12 +165,12 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
 
 def _format_address(endpoint: Endpoint, partner: PartnerView) -> str:
     if isinstance(endpoint, QueueEndpoint):
-        return f"a queue of its own is bound with {partner.queue_binding}"
+        return f"bind its own queue with {partner.queue_binding}"
     return getattr(endpoint, "address", "") or ", ".join(getattr(endpoint, "addresses", ()))
 
 
 def show_delivery(each: DeliveryView) -> ShownDelivery:
-    """Return a delivery as a page prints it."""
+    """Return a delivery for a page."""
     if each.delivered_at is not None:
         when = f"delivered {format_instant(each.delivered_at)}"
     else:
@@ -206,7 +206,7 @@ def show_delivery(each: DeliveryView) -> ShownDelivery:
 
 
 def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[StateLink]:
-    """Return the filters of the list of deliveries."""
+    """Return the links that filter the list of deliveries."""
     return [
         StateLink(
             "all" if state is None else state.value, build_deliveries_link(state, partner_id, None), state is chosen
@@ -216,18 +216,18 @@ def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> l
 
 
 def build_deliveries_link(state: DeliveryState | None, partner_id: str | None, cursor: str | None) -> str:
-    """Return the address of a list of deliveries."""
+    """Return the URL of a list of deliveries."""
     filters = {"state": None if state is None else state.value, "partner": partner_id, "cursor": cursor}
-    asked = urlencode({name: value for name, value in filters.items() if value is not None})
-    return "/console/deliveries" + (f"?{asked}" if asked else "")
+    query = urlencode({name: value for name, value in filters.items() if value is not None})
+    return "/console/deliveries" + (f"?{query}" if query else "")
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the instant that was typed into a form, in UTC; raises ValidationFailed where it is none."""
+    """Return the instant from a form's text, in UTC; raises ValidationFailed if it is not valid."""
     try:
         at = check_year(datetime.fromisoformat(text))
     except ValueError as error:
-        raise ValidationFailed("give an instant in UTC, such as 2026-11-24T15:00", field="since") from error
+        raise ValidationFailed("the instant must be in UTC, such as 2026-11-24T15:00", field="since") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
@@ -239,13 +239,13 @@ def _allowed_actions(state: PartnerState) -> list[str]:
 def _describe_test(test: ConnectionTestView | None) -> str:
     if test is None:
         return "never tested"
-    said = f"{'passed' if test.passed else 'did not pass'} {format_instant(test.tested_at)}"
-    return f"{said}, before an endpoint was changed" if test.outdated else said
+    result = f"{'passed' if test.passed else 'did not pass'} {format_instant(test.tested_at)}"
+    return f"{result}, before an endpoint was changed" if test.outdated else result
 
 
 def _describe_breaker(breaker: BreakerState) -> str:
     if breaker.open_until is not None:
-        return f"not tried until {format_instant(breaker.open_until)} after {breaker.failures} failures in a row"
+        return f"circuit breaker open until {format_instant(breaker.open_until)} after {breaker.failures} failures in a row"
     if breaker.failures:
         return f"{breaker.failures} failures in a row"
     return ""

@@ -1,4 +1,4 @@
-"""The operator's pages of partners and of what they did not take: test, activate, pause, resend, replay."""
+"""The console's pages of partners and their deliveries: test, activate, pause, resend, replay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/console", include_in_schema=False)
 
 _PAGE_SIZE: Final = 50
 
-#: What an administrator may do to a partner, and where it may be done.
+#: action of a partner's page -> the function that runs it for an administrator
 _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
     "test": lambda runtime, caller, partner: connection_tests.run_connection_test(
         runtime, caller.account_id, partner, tested_by=caller.key_id, test_key=caller.test
@@ -54,7 +54,7 @@ _ACTIONS: Final[dict[str, Callable[[Runtime, Caller, str], Any]]] = {
 
 @router.get("/partners")
 def show_partners(request: Request) -> Response:
-    """Show the account's partners: where each stands, how its last test went, and what it did not take."""
+    """Show the account's partners: state, last connection test, and number of dead letters."""
     runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
         return redirect_to_sign_in()
@@ -70,7 +70,7 @@ def show_partners(request: Request) -> Response:
 def show_partner(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
-    pending: Annotated[int | None, Query(ge=0)] = None,
+    replayed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
     runtime, caller = get_runtime(request), find_caller(request)
@@ -78,7 +78,7 @@ def show_partner(
         return redirect_to_sign_in()
     try:
         return _partner_page(
-            runtime, request, caller, id, notice=None if pending is None else f"{pending} messages are pending again."
+            runtime, request, caller, id, notice=None if replayed is None else f"{replayed} messages are pending again."
         )
     except Refused as refused:
         return _missing_page(request, caller, refused)
@@ -86,7 +86,7 @@ def show_partner(
 
 @router.post("/partners/{id}/{action}")
 async def run_action(id: str, action: str, request: Request) -> Response:  # noqa: A002 - the contract's name
-    """Do what a button of the partner's page says, and show the page again."""
+    """Run the action of a button on the partner's page, and show the page again."""
     return await run_in_threadpool(_run_action, request, await read_form_fields(request), id, action)
 
 
@@ -120,7 +120,7 @@ def show_deliveries(
 
 @router.get("/deliveries/{id}")
 def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
-    """Show one delivery with its tries: what was said at each, and what to do."""
+    """Show one delivery with its attempts: response and remedy of each."""
     runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
         return redirect_to_sign_in()
@@ -132,12 +132,12 @@ def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the co
 
 @router.post("/deliveries/{id}/resend")
 async def resend_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the contract's name
-    """Owe the delivery once more, and show its page again."""
+    """Resend the delivery, and show its page again."""
     return await run_in_threadpool(_resend, request, await read_form_fields(request), id)
 
 
 def _run_action(request: Request, fields: Mapping[str, str], partner_id: str, action: str) -> Response:
-    # All in one thread: whose rows it may see is known to that thread alone.
+    # All in one thread: tenancy, which decides the visible rows, is set for this thread only.
     runtime, caller = get_runtime(request), find_caller(request)
     if caller is None:
         return redirect_to_sign_in()
@@ -150,7 +150,7 @@ def _run_action(request: Request, fields: Mapping[str, str], partner_id: str, ac
         check_csrf_token(runtime, request, fields)
         if action == "replay":
             caller.require(OPERATE)
-            return _redirect_to(f"{address}?pending={_replay(runtime, request, caller, partner_id, fields)}")
+            return _redirect_to(f"{address}?replayed={_replay(runtime, request, caller, partner_id, fields)}")
         caller.require(ADMIN)
         _ACTIONS[action](runtime, caller, partner_id)
     except Refused as refused:

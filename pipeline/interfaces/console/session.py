@@ -1,4 +1,4 @@
-"""What a form on a page says: bounded, and only taken with the sign that the page itself was given."""
+"""Sessions of the console and the fields of its forms, which are bounded and need a CSRF token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SESSION_LIFETIME: Final = timedelta(hours=8)
 
 
 def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> str:
-    """Return the cookie's value for the holder of a key that may read.
+    """Return the cookie's value for a key with the role `read`.
 
     Raises InvalidApiKey, InsufficientRole.
     """
@@ -36,7 +36,7 @@ def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> st
 
 
 def authenticate(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> Caller:
-    """Return who the cookie was given to; raises InvalidApiKey where it is none of ours, or its key has ended since."""
+    """Return the cookie's caller; raises InvalidApiKey if the cookie is not valid, or its session or key has ended."""
     payload, _, signature = cookie.rpartition(".")
     key_id, _, until = payload.partition(".")
     moment = now or utc_now()
@@ -51,7 +51,7 @@ def authenticate(runtime: Runtime, cookie: str, *, now: datetime | None = None) 
 
 
 def compute_csrf_token(runtime: Runtime, cookie: str) -> str:
-    """Return the sign that forms carry, so that only a page which this session was shown can send one."""
+    """Return the token that forms carry, so that only a page of this session can send them."""
     return _signature(runtime, f"form\n{cookie}")
 
 
@@ -62,12 +62,12 @@ def _signature(runtime: Runtime, payload: str) -> str:
 
 MAX_FORM_BYTES: Final = 4096
 
-#: The hidden field that every form but that of signing in carries.
+#: The hidden field of every form except the one for signing in.
 CSRF_FIELD: Final = "csrf_token"
 
 
 async def read_form_fields(request: Request) -> Mapping[str, str]:
-    """Return the fields of a form; what is beyond any form of ours is cut off."""
+    """Return the fields of a form; bytes beyond MAX_FORM_BYTES are cut off."""
     body = b""
     async for part in request.stream():
         body += part
@@ -78,10 +78,10 @@ async def read_form_fields(request: Request) -> Mapping[str, str]:
 
 
 def check_same_origin(settings: Settings, request: Request) -> None:
-    """Raise InsufficientRole where the browser says that another site's page sent the form.
+    """Raise InsufficientRole if the browser says that a page of another site sent the form.
 
-    For whoever is not signed in yet there is no sign; a stranger's page could sign them in with the stranger's key. A
-    browser that is old, or is here without TLS, says only whose page it was; a program says nothing.
+    Before sign-in there is no CSRF token; another site's page could sign the user in with its own key. An old browser,
+    or one without TLS, names only the page's origin; a program names nothing.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
@@ -90,16 +90,14 @@ def check_same_origin(settings: Settings, request: Request) -> None:
         here = {request.headers.get("host"), urlsplit(settings.public_url).netloc}
         own = origin is None or origin.partition("://")[2] in here
     if not own:
-        raise InsufficientRole(
-            "this form was sent by a page of another site; open this service's own page and sign in there"
-        )
+        raise InsufficientRole("this form came from another site; open this service's own page and sign in there")
 
 
 def check_csrf_token(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
-    """Raise InsufficientRole unless the form comes from a page of whoever is signed in.
+    """Raise InsufficientRole unless the form comes from a page of the signed-in session.
 
-    A page of somebody else's, opened in the same browser, cannot know the sign: it is no part of the cookie.
+    A page of another site in the same browser cannot know the token: it is not part of the cookie.
     """
     expected = compute_csrf_token(runtime, request.cookies.get(COOKIE, ""))
     if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), expected.encode()):
-        raise InsufficientRole("this form is not of a page that you have open; load the page again")
+        raise InsufficientRole("this form does not belong to your session; load the page again")

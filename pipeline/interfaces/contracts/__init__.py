@@ -1,1 +1,1 @@
-"""What people build on: the JSON Schemas, the AsyncAPI document and their examples, made of the models that the code runs on."""
+"""The published contracts: JSON Schemas, AsyncAPI document and examples, built from the models that the code uses."""

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: the table of queues, the webhook, and every message in and out, made of the same models."""
+"""The AsyncAPI 3.0 document: queues, the webhook, and every message in and out, built from the same models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION: Final = "3.0.0"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
-#: The queues that a message comes to, by its type.
+#: The queues that receive a message, by its type.
 QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     MessageType.HANDOFF_READY: (queues.CUSTOMS_BROKER,),
     MessageType.HANDOFF_SUPERSEDED: (queues.CUSTOMS_BROKER,),
@@ -33,13 +33,13 @@ QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     CONNECTION_TEST: (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR),
 }
 
-#: What is said to us, and what we answer: message -> the published schema, the media type, one sentence.
+#: Inbound messages and our answers: message -> published schema, media type, one sentence.
 _OTHER_MESSAGES: Final[Mapping[str, tuple[str, str, str]]] = {
     "command": ("execute-request", JSON, "Execute an approved plan; `idempotencyKey` is required."),
     "acknowledgement": ("sent-acknowledgement", JSON, "A customs broker's answer to a handoff, signed."),
-    "refusal": ("problem", PROBLEM, "Why a command or an acknowledgement was not taken."),
-    "export": ("export", JSON, "The export that a command made, as far as it is known."),
-    "receipt": ("acknowledgement-receipt", JSON, "That an acknowledgement was recorded."),
+    "refusal": ("problem", PROBLEM, "Why a command or an acknowledgement was rejected."),
+    "export": ("export", JSON, "The export that a command created, as it is now."),
+    "receipt": ("acknowledgement-receipt", JSON, "An acknowledgement was recorded."),
 }
 _MESSAGES_BY_QUEUE: Final[Mapping[str, tuple[str, ...]]] = {
     queues.EXECUTE: ("command",),
@@ -48,17 +48,17 @@ _MESSAGES_BY_QUEUE: Final[Mapping[str, tuple[str, ...]]] = {
     queues.DEAD: ("command", "acknowledgement", *QUEUES_BY_TYPE),
 }
 _QUEUE_DESCRIPTIONS: Final[Mapping[str, str]] = {
-    queues.EXECUTE: "Commands of upstream services. Whoever may write here may execute for any account.",
+    queues.EXECUTE: "Commands of upstream services. A sender that may write here may execute for any account.",
     queues.ACKNOWLEDGEMENTS: "Customs brokers' answers to handoffs, signed with the partner's secret.",
-    queues.REFUSED: "Answers to commands that were refused; `correlation_id` is the command's.",
+    queues.REFUSED: "Answers to rejected commands; `correlation_id` is the command's.",
     queues.CUSTOMS_BROKER: "Handoffs, for customs brokers.",
     queues.WAREHOUSE: "Packages, for warehouses: no price, no value and no customs fact.",
-    queues.OPERATOR: "What became of an export, and what needs a person, for operators.",
+    queues.OPERATOR: "Outcomes of exports, and what needs a person, for operators.",
     queues.DEAD: "Messages that a consumer rejected.",
 }
 _RECIPIENTS: Final = {
-    "broker": "the customs broker's id, or `<account>:<id>` where a customs broker of another account had that id first",
-    "warehouse": "the warehouse's id, or `<account>:<id>` where a warehouse of another account had that id first",
+    "broker": "the customs broker's id, or `<account>:<id>` if a customs broker of another account had that id first",
+    "warehouse": "the warehouse's id, or `<account>:<id>` if a warehouse of another account had that id first",
     "operator": "the account's id",
 }
 
@@ -66,8 +66,8 @@ _DESCRIPTION: Final = """\
 Messages about exports: to customs brokers, warehouses and operators, and commands and answers from upstream services and customs
 brokers. This document describes the service: it **sends** what others read, and **receives** what others write.
 
-Everything by queue passes through one durable topic exchange. Messages that are sent are CloudEvents 1.0 in structured JSON, at
-least once: dedupe by `id`. What we send may gain members and types within a version; leave alone what you do not know.
+Every message by queue passes through one durable topic exchange. Outbound messages are CloudEvents 1.0 in structured JSON, sent at
+least once: dedupe by `id`. Within a version we may add members and types to them; ignore what you do not know.
 """
 
 
@@ -95,8 +95,8 @@ def build_document(version: str) -> Json:
 
 
 def _build_servers() -> Json:
-    # Where they are is the installation's to say.
-    host = {"host": {"description": "Of the installation: its message broker, or the partner's own endpoint"}}
+    # Each installation has its own host.
+    host = {"host": {"description": "The installation's message broker, or the partner's own endpoint"}}
     return {
         "rabbitmq": {
             "host": "{host}",
@@ -125,7 +125,7 @@ def _message_broker_refs() -> list[Json]:
 
 
 def _build_queue_channels() -> Json:
-    """Return a channel a queue of the contract; `x-bound-with` are the keys that lead there from the exchange."""
+    """Return a channel for each queue of the contract; `x-bound-with` lists the keys that bind it to the exchange."""
     return {
         name: {
             "address": name,
@@ -149,7 +149,7 @@ def _build_queue_channels() -> Json:
 
 
 def _build_key_channels() -> Json:
-    """Return a channel a routing key that is published with: `<audience>.<recipient>.<event>`, or a word."""
+    """Return a channel for each routing key: `<audience>.<recipient>.<event>`, or one word."""
     channels: Json = {}
     for name, keys in queues.BINDINGS.items():
         for key in keys:
@@ -157,7 +157,7 @@ def _build_key_channels() -> Json:
             channels[f"to.{segment}"] = {
                 "address": f"{segment}.{{recipient}}.{{event}}" if segment in _RECIPIENTS else segment,
                 "title": f"Publishing with {key}",
-                "description": f"Leads to the queue `{name}`, and to every queue of a partner's own that is bound to it.",
+                "description": f"Routes to the queue `{name}`, and to every partner's own queue that is bound with it.",
                 "servers": _message_broker_refs(),
                 "messages": _message_refs(_message_names(name)),
                 "bindings": {
@@ -183,7 +183,7 @@ def _build_parameters(segment: str, queue: str) -> Json:
     return {
         "parameters": {
             "recipient": {
-                "description": f"Here {_RECIPIENTS[segment]}; `sandbox` where a test export goes to a live partner"
+                "description": f"Here {_RECIPIENTS[segment]}; `sandbox` if a test export goes to a live partner"
             },
             "event": {
                 "description": "The CloudEvent type without `exports.`",
@@ -197,7 +197,7 @@ def _build_webhook() -> Json:
     return {
         "address": None,
         "title": "Webhooks to a partner's address",
-        "description": "POST of the same bytes as by queue, signed as Standard Webhooks 1.0 describes. 2xx takes the message.",
+        "description": "POST of the same bytes as by queue, signed as Standard Webhooks 1.0 describes. 2xx accepts the message.",
         "servers": [{"$ref": "#/servers/partner"}],
         "messages": _message_refs(QUEUES_BY_TYPE),
     }
@@ -206,8 +206,8 @@ def _build_webhook() -> Json:
 def _build_reply() -> Json:
     return {
         "address": None,
-        "title": "The queue that a message asks to be answered on",
-        "description": "Named by the property `reply_to`; the answer carries the `correlation_id` of what it answers.",
+        "title": "The queue that a message names for its answer",
+        "description": "Named by the property `reply_to`; the answer carries the message's `correlation_id`.",
         "servers": _message_broker_refs(),
         "messages": _message_refs(("export", "receipt", "refusal")),
     }
@@ -244,7 +244,7 @@ def _build_operations() -> Json:
     built["send.webhook"] = {
         "action": "send",
         "channel": {"$ref": "#/channels/webhook"},
-        "summary": "Posts each message that a partner with a webhook is owed.",
+        "summary": "Posts each pending message to a partner with a webhook.",
         "messages": _channel_message_refs("webhook", QUEUES_BY_TYPE),
         "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
     }
@@ -318,7 +318,7 @@ def _schema_ref(model: type[BaseModel], *, outbound: bool) -> str:
 
 
 def _build_schemas() -> Json:
-    """Return every schema of a payload: what we say is open, what we hear is closed, so that one model may be there twice."""
+    """Return every schema of a payload; a model may be there twice: outbound schemas are open, inbound ones closed."""
     names = {schema for schema, _, _ in _OTHER_MESSAGES.values()} | {*QUEUES_BY_TYPE} | {"cloud-event"}
     built: Json = {}
     for outbound in (True, False):
@@ -335,7 +335,7 @@ def _build_schemas() -> Json:
 
 
 def _to_draft_7(schema: Any) -> Any:
-    """Return the schema as AsyncAPI's own dialect has it: what stands beside a reference would be ignored there."""
+    """Return the schema in AsyncAPI's own dialect, which ignores members beside a reference."""
     if isinstance(schema, dict):
         plain = {key: _to_draft_7(value) for key, value in schema.items()}
         if "$ref" in plain and len(plain) > 1:

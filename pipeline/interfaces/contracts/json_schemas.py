@@ -1,4 +1,4 @@
-"""Every JSON Schema that is published, by its name: what is said to the service, and what it says."""
+"""Every published JSON Schema by its name, inbound and outbound."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class PublishedSchema:
-    """A model and who says it: `outbound` is read by others, who must be able to go on reading; the rest is read by us.
+    """A published model: the service writes `outbound` ones and reads the others.
 
-    What we say may gain members in the same version, so its schema is open and readers leave alone what they do not know.
-    What is said to us is closed: a member that we would ignore is a mistake that we name.
+    Outbound documents may gain members in the same version: their schema is open, and readers ignore unknown members.
+    Inbound documents are closed: a member that we would ignore is a mistake, and we report it.
     """
 
     model: type[BaseModel]
@@ -90,7 +90,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
 
 
 def build_json_schema(name: str) -> Json:
-    """Return the published schema `name` as JSON Schema 2020-12; KeyError where there is none."""
+    """Return the published schema `name` as JSON Schema 2020-12; raises KeyError if there is none."""
     published = PUBLISHED[name]
     schema = published.model.model_json_schema(
         by_alias=True, mode="serialization" if published.outbound else "validation"
@@ -99,7 +99,7 @@ def build_json_schema(name: str) -> Json:
 
 
 def allow_more_members(schema: Any) -> Any:
-    """Return the schema of something that we say, with room for members of later times."""
+    """Return an outbound schema that allows members of later versions."""
     if isinstance(schema, dict):
         return {
             key: allow_more_members(value)

@@ -1,4 +1,4 @@
-"""A real server of the API on a database of the test's own, with keys, partners and a publisher that remembers."""
+"""A real API server on the test's own database, with keys, partners and a publisher that records its messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ALL_ROLES = ("execute", "read", "operate", "admin")
 
 @dataclass
 class RecordingPublisher:
-    """A publisher that sends nothing and remembers everything."""
+    """A publisher that sends nothing and records everything."""
 
     exports: list[tuple[str, int]] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
@@ -61,7 +61,7 @@ class RecordingPublisher:
 
 @dataclass(frozen=True)
 class ApiHarness:
-    """A running API and those who call it."""
+    """A running API and its callers."""
 
     url: str
     runtime: Runtime
@@ -85,20 +85,20 @@ class ApiHarness:
         return self.clients.enter_context(client)
 
     def execute(self, plan: factories.Json, *, mode: Mode = "live") -> str:
-        """Have `plan` accepted and return the export's id; nothing is done of it yet."""
+        """Have `plan` accepted and return the export's id; no step has run yet."""
         response = self.client("execute", mode=mode).post("/api/exports/execute", json=execution(plan))
         assert response.status_code == 202, response.text
         return str(response.json()["exportId"])
 
     def run(self, export_id: str) -> None:
-        """Do what a worker would: every step that is owed, and every delivery that this opens."""
-        while owed := self._owed(export_id):
-            for unit_no, name in owed:
+        """Do a worker's work: every ready step, and every delivery that becomes due."""
+        while ready := self._ready_steps(export_id):
+            for unit_no, name in ready:
                 for task in run_step(self.runtime, export_id, unit_no, name).tasks:
                     if task.partner_id and task.channel:
                         sender.deliver_stream(self.runtime, export_id, task.partner_id, task.channel)
 
-    def _owed(self, export_id: str) -> Sequence[tuple[int, str]]:
+    def _ready_steps(self, export_id: str) -> Sequence[tuple[int, str]]:
         with self.runtime.db.read() as session:
             return session.exec(
                 select(Step.unit_no, Step.name)
@@ -107,7 +107,7 @@ class ApiHarness:
             ).all()
 
     def rows(self) -> dict[str, int]:
-        """Return how many rows each table has that a request may write."""
+        """Return the number of rows of each table that a request may write."""
         written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
         with self.runtime.db.read() as session:
             return {
@@ -121,7 +121,7 @@ Open = Callable[..., ApiHarness]
 
 @contextmanager
 def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache | None = None) -> Iterator[str]:
-    """Serve the API on a loopback port, with `keys` of the test's own where it has some; give its address."""
+    """Serve the API on a loopback port, with the test's `keys` if given; give its URL."""
     app = create_app(runtime, publisher)
     app.state.keys = keys or app.state.keys
     with socket.socket() as listener:
@@ -147,7 +147,7 @@ def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache
 
 
 def open_accounts(runtime: Runtime) -> None:
-    """Open two accounts; the first has an operator, and a customs broker and a warehouse, live ones and ones for tests."""
+    """Create two accounts; the first has an operator, and a live and a test partner of each other kind."""
     for account in (factories.ACCOUNT, OTHER):
         service.create_account(runtime, account, "Maple Goods Ltd")
     with runtime.db.write() as session:
@@ -166,7 +166,7 @@ def open_accounts(runtime: Runtime) -> None:
 
 
 def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, str]) -> httpx.Response:
-    """Return the first answer that is not 503: on a slow machine, many requests at once exceed the time of one to wait."""
+    """Return the first answer that is not 503: on a slow machine, many concurrent requests may exceed their deadline."""
     while True:
         answer = httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
         if answer.status_code != 503:
@@ -176,7 +176,7 @@ def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, st
 
 @pytest.fixture
 def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Start an API with settings of the test's own; its requests wait for their turn on the slowest machine."""
+    """Start an API with the test's settings; its requests wait long enough for a slow machine."""
     for module in (limits, events, exports):
         monkeypatch.setattr(module, "REQUEST_WAIT_SECONDS", 60.0)
     with ExitStack() as opened:
@@ -184,7 +184,7 @@ def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[O
         def start(database_url: str = sqlite_url, **settings: Any) -> ApiHarness:
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
             runtime = open_runtime(Settings.model_validate(urls | settings))
-            # The database keeps its own clock; plans are judged on the day for which the builders made them.
+            # Plans are checked as of the builders' day; the database keeps its own clock.
             runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)
             open_accounts(runtime)

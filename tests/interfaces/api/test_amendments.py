@@ -1,4 +1,4 @@
-"""Amend, cancel and replay over HTTP: who may, what `If-Match` guards, and what is published."""
+"""Amend, cancel and replay over HTTP: roles, `If-Match`, and published messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def amend(client: httpx.Client, name: str, plan: factories.Json = CHANGED, **hea
 
 
 @pytest.mark.parametrize("role", ["execute", "operate"])
-def test_an_amendment_is_accepted_published_and_told_of(harness: ApiHarness, role: str) -> None:
+def test_amendment_is_accepted_published_and_notified(harness: ApiHarness, role: str) -> None:
     old = execute_plan(harness)
     response = amend(harness.client(role), old)
     view = ExportView.model_validate(response.json())
@@ -48,7 +48,7 @@ def test_an_amendment_is_accepted_published_and_told_of(harness: ApiHarness, rol
     assert harness.client().get(f"/api/exports/{factories.BATCH}").json()["exportId"] == view.export_id
 
 
-def test_if_match_lets_only_the_version_that_was_seen_be_amended(harness: ApiHarness) -> None:
+def test_amend_with_if_match_needs_the_current_version(harness: ApiHarness) -> None:
     old, client = execute_plan(harness), harness.client()
     tag = client.get(f"/api/exports/{old}").headers["etag"]
     response = amend(client, old, If_Match='"another"')
@@ -62,7 +62,7 @@ def test_if_match_lets_only_the_version_that_was_seen_be_amended(harness: ApiHar
     assert harness.rows()["exports"] == 2
 
 
-def test_twenty_at_once_with_one_tag_are_one_revision(open_harness: Open, database_url: str) -> None:
+def test_concurrent_amendments_with_one_etag_give_one_revision(open_harness: Open, database_url: str) -> None:
     harness = open_harness(database_url)
     old = execute_plan(harness)
     bearer = harness.key("operate").bearer
@@ -85,14 +85,14 @@ def test_prefer_wait_answers_when_the_new_revision_has_ended(harness: ApiHarness
     old, client = execute_plan(harness), harness.client()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(amend, client, old, Prefer="wait=20")
-        poll(lambda: len(harness.publisher.exports) == 2 or waiting.done(), 60, "nothing was launched")
+        poll(lambda: len(harness.publisher.exports) == 2 or waiting.done(), 60, "nothing was published")
         assert not waiting.done(), waiting.result().text
         harness.run(harness.publisher.exports[-1][0])
         response = waiting.result(timeout=60)
     assert (response.status_code, response.json()["state"], response.json()["revision"]) == (200, "executed", 2)
 
 
-def test_while_it_runs_the_remedy_is_to_wait_or_cancel(harness: ApiHarness) -> None:
+def test_amend_of_a_running_export_says_to_wait_or_cancel(harness: ApiHarness) -> None:
     export_id, client = harness.execute(PLAN), harness.client()
     body = assert_refused(amend(client, export_id), 409, "INVALID_STATE")
     assert "wait until it has ended, or cancel it" in body["message"]
@@ -101,7 +101,7 @@ def test_while_it_runs_the_remedy_is_to_wait_or_cancel(harness: ApiHarness) -> N
     assert_refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
-def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one(harness: ApiHarness) -> None:
+def test_change_of_a_live_export_needs_a_live_key(harness: ApiHarness) -> None:
     export_id = execute_plan(harness)
     test = harness.client(mode="test")
     assert_refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
@@ -111,7 +111,7 @@ def test_another_accounts_export_is_not_found_and_a_test_key_changes_no_live_one
     assert harness.rows()["exports"] == 1
 
 
-def test_a_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
+def test_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
     export_id = execute_plan(harness)
     answer = harness.client("operate").post(
         f"/api/partners/{factories.WAREHOUSE}/replay", json={"since": "2026-01-01T00:00:00Z"}
@@ -137,7 +137,7 @@ def test_a_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
         ({"since": "2026-01-01T00:00:00Z", "eventTypes": ["exports.none.v1"]}, "/eventTypes/0"),
     ],
 )
-def test_a_replay_says_its_span_and_only_what_was_sent(harness: ApiHarness, body: factories.Json, field: str) -> None:
+def test_replay_with_an_invalid_body_is_rejected(harness: ApiHarness, body: factories.Json, field: str) -> None:
     client = harness.client()
     assert_refused(
         client.post(f"/api/partners/{factories.WAREHOUSE}/replay", json=body), 400, "VALIDATION_ERROR", field
@@ -147,7 +147,7 @@ def test_a_replay_says_its_span_and_only_what_was_sent(harness: ApiHarness, body
     )
 
 
-def test_a_person_sees_which_revision_follows_which(harness: ApiHarness) -> None:
+def test_console_links_an_export_with_its_revisions(harness: ApiHarness) -> None:
     old = execute_plan(harness)
     new = amend(harness.client(), old).json()["exportId"]
     client = sign_in_browser(harness, "read")
@@ -156,7 +156,7 @@ def test_a_person_sees_which_revision_follows_which(harness: ApiHarness) -> None
     assert "revision 2" in client.get("/console").text
 
 
-def test_the_stream_of_a_superseded_export_ends_once_everybody_was_notified(harness: ApiHarness) -> None:
+def test_stream_of_a_superseded_export_ends_after_its_deliveries(harness: ApiHarness) -> None:
     old, client = execute_plan(harness), harness.client()
     amend(client, old)
     address = f"/api/exports/{old}/events"
@@ -168,7 +168,7 @@ def test_the_stream_of_a_superseded_export_ends_once_everybody_was_notified(harn
     assert client.get(address, headers=headers).status_code == 204
 
 
-def test_a_span_that_ends_before_it_begins_is_refused(harness: ApiHarness) -> None:
+def test_replay_that_ends_before_its_start_is_rejected(harness: ApiHarness) -> None:
     span = {"since": "2026-02-01T00:00:00Z", "until": "2026-01-31T23:59:59+00:00"}
     answer = harness.client("operate").post(f"/api/partners/{factories.WAREHOUSE}/replay", json=span)
     refusal = assert_refused(answer, 400, "VALIDATION_ERROR", "/until")

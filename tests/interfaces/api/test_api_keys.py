@@ -1,4 +1,4 @@
-"""Keys: what is kept of them, what they open, and how they end."""
+"""API keys: what is stored, what they allow, and how they end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.servers import poll
 
 ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
 
-#: call -> which roles it is open to
+#: call -> roles that may make it
 ROLES_BY_CALL = {
     ("POST", "/api/exports/execute"): {"execute", "admin"},
     ("POST", "/api/exports/plans"): {"execute", "admin"},
@@ -59,7 +59,7 @@ ROLES_BY_CALL = {
 
 
 def body_for(template: str, plan: factories.Json) -> factories.Json | None:
-    """Return a body that the call takes."""
+    """Return a body that the call accepts."""
     bodies = {
         "/api/exports/execute": execution(plan),
         "/api/exports/{id}/amend": execution(plan),
@@ -75,7 +75,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
 
 
 @pytest.mark.parametrize("call", ROLES_BY_CALL, ids=" ".join)
-def test_a_call_is_open_to_its_roles_alone(harness: ApiHarness, call: tuple[str, str]) -> None:
+def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str]) -> None:
     method, template = call
     plan = factories.plan()
     export_id = harness.execute(plan)
@@ -114,7 +114,7 @@ def test_every_call_that_needs_a_key_is_in_the_matrix(harness: ApiHarness) -> No
     assert need_a_key == named
 
 
-def test_another_accounts_things_are_not_found(harness: ApiHarness) -> None:
+def test_objects_of_another_account_are_not_found(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     view = harness.client().get(f"/api/exports/{export_id}").json()
@@ -135,7 +135,7 @@ def test_another_accounts_things_are_not_found(harness: ApiHarness) -> None:
     assert stranger.get("/api/exports").json()["items"] == []
 
 
-def test_another_partner_learns_nothing(harness: ApiHarness) -> None:
+def test_key_of_another_partner_finds_nothing(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
@@ -144,7 +144,7 @@ def test_another_partner_learns_nothing(harness: ApiHarness) -> None:
     assert other.get(f"/api/exports/{export_id}/bundle").status_code == 404
 
 
-def test_nothing_that_is_kept_opens_anything(harness: ApiHarness) -> None:
+def test_stored_key_hash_does_not_authenticate(harness: ApiHarness) -> None:
     key = harness.key("read")
     with harness.runtime.db.read() as session:
         row = session.exec(select(ApiKey).where(ApiKey.id == key.id)).one()
@@ -153,7 +153,7 @@ def test_nothing_that_is_kept_opens_anything(harness: ApiHarness) -> None:
     assert harness.client_with_key(row.secret_hash).get("/api/exports").status_code == 401
 
 
-def test_a_revoked_key_is_refused_soon(harness: ApiHarness) -> None:
+def test_revoked_key_is_soon_rejected(harness: ApiHarness) -> None:
     key = harness.key("read")
     client = harness.client_with_key(key.bearer)
     assert client.get("/api/exports").status_code == 200
@@ -162,7 +162,7 @@ def test_a_revoked_key_is_refused_soon(harness: ApiHarness) -> None:
     poll(lambda: client.get("/api/exports").status_code == 401, 15, "a revoked key still works")
 
 
-def test_a_key_is_rotated_with_an_overlap_in_which_both_work(harness: ApiHarness) -> None:
+def test_rotated_key_and_its_successor_work_during_the_overlap(harness: ApiHarness) -> None:
     old = harness.key("execute", "partner:br_1", mode="test")
     before = api_keys.list_keys(harness.runtime, factories.ACCOUNT)[0]
     new = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, old.id, overlap=timedelta(hours=1))
@@ -177,7 +177,7 @@ def test_a_key_is_rotated_with_an_overlap_in_which_both_work(harness: ApiHarness
     assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 2
 
 
-def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_not_rotated(harness: ApiHarness) -> None:
+def test_rotation_does_not_extend_a_key_and_rejects_an_ended_one(harness: ApiHarness) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=1)
     short = harness.key("read", expires_at=soon)
     api_keys.rotate_key(harness.runtime, factories.ACCOUNT, short.id, overlap=timedelta(days=1))
@@ -188,7 +188,7 @@ def test_a_key_that_ends_sooner_is_not_made_to_last_and_one_that_has_ended_is_no
         api_keys.rotate_key(harness.runtime, factories.ACCOUNT, short.id, overlap=timedelta(0))
 
 
-def test_a_rotated_key_ends_when_the_older_one_was_to_unless_stated_otherwise(harness: ApiHarness) -> None:
+def test_rotated_key_inherits_the_expiry_unless_given(harness: ApiHarness) -> None:
     in_a_month, in_a_year = (datetime.now(UTC) + timedelta(days=days) for days in (30, 365))
     old = harness.key("read", expires_at=in_a_month)
     day = timedelta(days=1)
@@ -202,7 +202,7 @@ def test_a_rotated_key_ends_when_the_older_one_was_to_unless_stated_otherwise(ha
         api_keys.find_caller(harness.runtime, third.bearer, now=in_a_year)
 
 
-def test_a_key_ends_when_it_expires(harness: ApiHarness) -> None:
+def test_key_ends_when_it_expires(harness: ApiHarness) -> None:
     now = datetime.now(UTC)
     key = harness.key("read", expires_at=now + timedelta(hours=1))
     assert api_keys.find_caller(harness.runtime, key.bearer, now=now).account_id == factories.ACCOUNT
@@ -210,7 +210,7 @@ def test_a_key_ends_when_it_expires(harness: ApiHarness) -> None:
         api_keys.find_caller(harness.runtime, key.bearer, now=now + timedelta(hours=1))
 
 
-def test_a_mistyped_key_is_refused_without_a_database(harness: ApiHarness) -> None:
+def test_mistyped_key_is_refused_without_a_database(harness: ApiHarness) -> None:
     bearer = harness.key("read").bearer
     for at in (len("exp_live_"), len(bearer) - 1, len(bearer) // 2):
         other = "A" if bearer[at] != "A" else "B"
@@ -251,7 +251,7 @@ def test_roles_and_accounts_are_checked(harness: ApiHarness) -> None:
         service.create_account(harness.runtime, "acc_1", "a prefix", gs1_prefix="12a")
 
 
-def test_a_bucket_refills_with_time() -> None:
+def test_bucket_refills_with_time() -> None:
     moment = 1000.0
     keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
     assert [keys.take_token("k")[0] for _ in range(60)] == list(range(59, -1, -1))
@@ -263,7 +263,7 @@ def test_a_bucket_refills_with_time() -> None:
     assert keys.take_token("k") == (1, 0.0)
 
 
-def test_a_key_is_believed_for_a_second() -> None:
+def test_key_is_cached_for_a_second() -> None:
     moment = 1000.0
     keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
     caller = Caller("acc_1", "k", "live", frozenset({"read"}))

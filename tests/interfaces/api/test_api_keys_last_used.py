@@ -1,4 +1,4 @@
-"""When keys were last used, where revoking reaches, and that a copy of the database opens nothing."""
+"""When keys were last used, how far a revocation reaches, and that a copy of the database gives no access."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def set_used(runtime: Runtime, key: CreatedKey, seconds: float) -> object:
     return read_last_used(runtime, key)
 
 
-def test_use_of_a_key_is_noted_and_refusals_are_none(harness: ApiHarness) -> None:
+def test_key_use_is_recorded_and_rejections_are_not(harness: ApiHarness) -> None:
     key, other = harness.key("read"), harness.key("read")
     before = utc_now()
     for each in (key.bearer[:-1] + ("1" if key.bearer[-1] != "1" else "2"), other.bearer + "x"):
         assert harness.client_with_key(each).get("/api/exports").status_code == 401
     assert harness.client_with_key(key.bearer).get("/api/exports").status_code == 200
-    poll(lambda: read_last_used(harness.runtime, key) is not None, 10, "nobody noted that the key was used")
+    poll(lambda: read_last_used(harness.runtime, key) is not None, 10, "the use of the key was not recorded")
     found = read_last_used(harness.runtime, key)
     assert before <= found <= utc_now()  # type: ignore[operator]
     assert read_last_used(harness.runtime, other) is None
 
 
-def test_signing_in_to_the_console_is_a_use(harness: ApiHarness) -> None:
+def test_console_sign_in_records_key_use(harness: ApiHarness) -> None:
     key = harness.key("read")
     browser = harness.client_with_key(None)
     signed = browser.post("/console/sign-in", data={"key": key.bearer})
@@ -58,18 +58,18 @@ def test_signing_in_to_the_console_is_a_use(harness: ApiHarness) -> None:
     assert read_last_used(harness.runtime, key) is not None
 
 
-def test_use_is_written_once_a_minute_by_all_processes_together(harness: ApiHarness) -> None:
+def test_key_use_is_recorded_once_a_minute_across_processes(harness: ApiHarness) -> None:
     key = harness.key("read")
     caller = api_keys.find_caller(harness.runtime, key.bearer)
-    lately = set_used(harness.runtime, key, 30)
+    recently = set_used(harness.runtime, key, 30)
     api_keys.record_key_use(harness.runtime, caller)
-    assert read_last_used(harness.runtime, key) == lately
+    assert read_last_used(harness.runtime, key) == recently
     long_ago = set_used(harness.runtime, key, 61)
     api_keys.record_key_use(harness.runtime, caller)
     assert read_last_used(harness.runtime, key) > long_ago  # type: ignore[operator]
 
 
-def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
+def test_should_touch_is_true_once_a_minute() -> None:
     moment = 1000.0
     keys = ApiKeyCache(per_minute=60, clock=lambda: moment)
     assert [keys.should_touch("k") for _ in range(3)] == [True, False, False]
@@ -80,7 +80,7 @@ def test_a_process_asks_the_database_to_note_it_once_a_minute() -> None:
     assert keys.should_touch("k")
 
 
-def test_a_use_that_cannot_be_noted_harms_nobody(open_harness: Open) -> None:
+def test_key_use_that_cannot_be_recorded_is_ignored(open_harness: Open) -> None:
     harness = open_harness(database_timeout_seconds=0.05)
     key = harness.key("read")
     caller = api_keys.find_caller(harness.runtime, key.bearer)
@@ -94,20 +94,20 @@ def test_a_use_that_cannot_be_noted_harms_nobody(open_harness: Open) -> None:
 
 @pytest.fixture
 def processes(harness: ApiHarness) -> Iterator[list[tuple[str, list[float]]]]:
-    """Three APIs, each with connections and a clock of its own, on one database, as three processes would be."""
+    """Three APIs on one database, each with its own connections and clock, like three processes."""
     with ExitStack() as opened:
-        made = []
+        created = []
         for _ in range(3):
             runtime = open_runtime(harness.runtime.settings)
             opened.callback(runtime.close)
             moment = [1000.0]
             keys = ApiKeyCache(6000, clock=lambda moment=moment: moment[0])  # type: ignore[misc]
             url = opened.enter_context(serve_api(runtime, RecordingPublisher(), keys))
-            made.append((url, moment))
-        yield made
+            created.append((url, moment))
+        yield created
 
 
-def test_a_revoked_key_is_refused_by_every_process_a_second_later(
+def test_revoked_key_is_rejected_by_every_process_after_a_second(
     harness: ApiHarness, processes: list[tuple[str, list[float]]]
 ) -> None:
     key = harness.key("read")
@@ -120,8 +120,8 @@ def test_a_revoked_key_is_refused_by_every_process_a_second_later(
         assert client.get(f"{url}/api/exports").status_code == 401
 
 
-def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: str) -> None:
-    """Every key, secret, credential and link that was ever given out is looked for in all that is kept."""
+def test_database_copy_holds_no_secret_in_clear(open_harness: Open, database_url: str) -> None:
+    """Look in everything that is stored for every key, secret, credential and link that was issued."""
     harness = open_harness(database_url)
     channels = [
         {"channel": "sftp", "address": "sftp://us@files.example:22/drop", "hostKeys": [HOST_KEY], "password": PASSWORD},
@@ -129,7 +129,7 @@ def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: 
         {"channel": "email", "addresses": ["entries@broker.example"]},
     ]
     new = {"id": "br_full", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
-    made = partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    created = partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
     rotated = partners.rotate_secret(harness.runtime, factories.ACCOUNT, "br_full", 24)
     keys = [harness.key("read"), harness.key("admin", "partner:br_full", mode="test")]
     keys.append(api_keys.rotate_key(harness.runtime, factories.ACCOUNT, keys[0].id, overlap=timedelta(hours=1)))
@@ -146,7 +146,7 @@ def test_a_copy_of_the_database_opens_nothing(open_harness: Open, database_url: 
     sent = links.build_link_url(harness.runtime.settings, factories.ACCOUNT, artifact, "partner:br_full", until)
     secrets = {
         PASSWORD,
-        made.secret.removeprefix("whsec_"),
+        created.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
         email_replies.build_reply_link(harness.runtime.settings, notification).token,
         harness.runtime.settings.secret_key.get_secret_value(),

@@ -1,7 +1,7 @@
-"""Every call of the OpenAPI document, made by everybody who could come: a new route is in this matrix by itself.
+"""Every call of the OpenAPI document, made by every kind of caller; a new route is included automatically.
 
-What a call is open to is declared beside its route and told as `x-roles`. A path whose things are not known here fails
-until somebody says which of the first account's things it is about.
+A call's roles are declared at its route and published as `x-roles`. The test fails for a path whose object it does not
+know: add the object of the first account that the path is about.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tests.support import factories
 
 ROLES = (*api_keys.ROLES, "partner")
 
-#: Calls that no key opens, and who does instead. Anything else without roles is a hole.
+#: Calls that need no key, and what they need instead. Any other call without roles is a hole.
 WITHOUT_A_KEY = {
     "/sandbox/borderbuddy/handoffs": "the installation's own token",
     "/sandbox/borderbuddy/handoffs/{handoff_id}": "the installation's own token",
     "/sandbox/webhooks/{account_id}/{partner_id}": "a partner's signature",
-    "/readyz": "anybody: it says nothing of any account",
-    "/api/schemas/{name}.json": "anybody: the contract",
-    "/asyncapi.json": "anybody: the contract",
+    "/readyz": "nothing: it shows no account's data",
+    "/api/schemas/{name}.json": "nothing: the contract",
+    "/asyncapi.json": "nothing: the contract",
 }
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of the document, about the first account's things."""
+    """A call of the document, about the first account's objects."""
 
     method: str
     path: str
@@ -48,7 +48,7 @@ class Call:
 
 
 def make_objects(harness: ApiHarness) -> dict[str, str]:
-    """Make one of each thing that a path may name, and return path's beginning -> id."""
+    """Create one of each object that a path may name, and return path prefix -> id."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     owner = harness.client()
@@ -86,7 +86,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
 def matrix(harness: ApiHarness, objects: dict[str, str]) -> Iterator[Call]:
     for path, operations in harness.client_with_key(None).get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
-            assert "x-roles" in operation, f"{method} {path} says nothing of who may call it"
+            assert "x-roles" in operation, f"{method} {path} declares no roles"
             roles = frozenset(operation["x-roles"])
             assert bool(roles) != (path in WITHOUT_A_KEY), f"{method} {path} is open to {sorted(roles)}"
             if not roles:
@@ -94,7 +94,7 @@ def matrix(harness: ApiHarness, objects: dict[str, str]) -> Iterator[Call]:
             address = path
             if "{" in path:
                 named = path[: path.index("}") + 1]
-                assert named in objects, f"say in this test which of the account's things {path} is about"
+                assert named in objects, f"add the object of {path} to this test"
                 address = path.replace(named, named[: named.index("{")] + objects[named])
             yield Call(method.upper(), path, address, roles, build_body(method.upper(), path))
 
@@ -112,7 +112,7 @@ def calls(harness: ApiHarness, objects: dict[str, str]) -> list[Call]:
 
 
 def rows(harness: ApiHarness) -> dict[str, list[str]]:
-    """Everything that is kept, but for when a key was used."""
+    """Return everything that is stored, except when keys were used."""
     with harness.runtime.db.read() as session:
         return {
             name: sorted(str(tuple(row)) for row in session.execute(select(table)))  # type: ignore[call-overload]
@@ -121,7 +121,7 @@ def rows(harness: ApiHarness) -> dict[str, list[str]]:
         }
 
 
-def test_nobody_gets_in_without_a_key_that_counts(harness: ApiHarness, calls: list[Call]) -> None:
+def test_calls_without_a_valid_key_are_rejected(harness: ApiHarness, calls: list[Call]) -> None:
     ended = harness.key(*api_keys.ROLES)
     api_keys.revoke_key(harness.runtime, factories.ACCOUNT, ended.id)
     good = harness.key(*api_keys.ROLES).bearer
@@ -135,7 +135,7 @@ def test_nobody_gets_in_without_a_key_that_counts(harness: ApiHarness, calls: li
     assert rows(harness) == before
 
 
-def test_another_account_finds_nothing_and_changes_nothing(
+def test_key_of_another_account_finds_and_changes_nothing(
     harness: ApiHarness, calls: list[Call], objects: dict[str, str]
 ) -> None:
     stranger = harness.client(account=OTHER)
@@ -145,21 +145,21 @@ def test_another_account_finds_nothing_and_changes_nothing(
         for client in (stranger, partner):
             response = call.make_request(client)
             if "{" in call.path:
-                # A body that names the account is refused for that, and before anything is looked for.
+                # A body with another account is rejected first.
                 named = call.body is not None and "accountId" in call.body
                 expected = {404} if (client is stranger or "partner" in call.roles) and not named else {403, 404}
                 assert response.status_code in expected, (call, response.text)
             if call.body is not None and "accountId" in call.body:
                 assert response.status_code in {403, 404}, (call.path, response.text)
-            # What the caller said itself, its own role included, it may hear again.
-            asked = f"{call.address} {json.dumps(call.body)} {factories.BROKER if client is partner else ''}"
-            assert not [each for each in objects.values() if each not in asked and each in response.text], call.path
+            # The answer may repeat what the caller sent, its own role included.
+            sent = f"{call.address} {json.dumps(call.body)} {factories.BROKER if client is partner else ''}"
+            assert not [each for each in objects.values() if each not in sent and each in response.text], call.path
     after = rows(harness)
     for name, kept in own.items():
         assert set(kept) <= set(after[name]), name
 
 
-def test_a_key_without_the_role_is_refused_and_changes_nothing(harness: ApiHarness, calls: list[Call]) -> None:
+def test_key_without_the_role_is_rejected_and_changes_nothing(harness: ApiHarness, calls: list[Call]) -> None:
     before = rows(harness)
     for role in ROLES:
         client = harness.client(f"partner:{factories.WAREHOUSE}" if role == "partner" else role)
@@ -168,12 +168,12 @@ def test_a_key_without_the_role_is_refused_and_changes_nothing(harness: ApiHarne
                 response = call.make_request(client)
                 assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE"), (role, call)
             elif role == "partner":
-                # A partner's key, and another partner's thing.
+                # A partner's key, and an object of another partner.
                 assert call.make_request(client).status_code in {403, 404}, call
     assert rows(harness) == before
 
 
-def test_a_key_with_the_role_gets_in(harness: ApiHarness, calls: list[Call]) -> None:
+def test_key_with_the_role_is_accepted(harness: ApiHarness, calls: list[Call]) -> None:
     for role in ROLES:
         client = harness.client(f"partner:{factories.BROKER}" if role == "partner" else role)
         for call in calls:
@@ -183,11 +183,11 @@ def test_a_key_with_the_role_gets_in(harness: ApiHarness, calls: list[Call]) -> 
                 assert response.status_code < 500, (role, call, response.text)
 
 
-#: What a test key may do all the same: both concern the account as a whole, or no more than reading.
+#: Calls that a test key may make: they concern the whole account, or only read.
 NOTHING_LIVE = ("/api/waivers/{id}", "/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links")
 
 
-def test_a_test_key_changes_nothing_that_is_live(harness: ApiHarness, calls: list[Call]) -> None:
+def test_test_key_changes_no_live_object(harness: ApiHarness, calls: list[Call]) -> None:
     client = harness.client(*api_keys.ROLES, f"partner:{factories.BROKER}", mode="test")
     before = rows(harness)
     tried = 0
@@ -209,27 +209,25 @@ def test_a_test_key_changes_nothing_that_is_live(harness: ApiHarness, calls: lis
     assert client.patch("/api/partners/wh_new", json={"name": "Another name"}).status_code == 200
 
 
-def test_what_is_declared_is_what_was_meant(calls: list[Call]) -> None:
-    """Declared beside the route, and written down a second time by hand in the test of keys."""
+def test_declared_roles_match_the_table(calls: list[Call]) -> None:
+    """The roles declared at the routes match the table in the test of keys."""
 
     def plain(path: str) -> str:
         return re.sub(r"{\w+}|br_sandbox", "{}", path)
 
-    meant = {
+    intended = {
         (method, plain(path)): {role.partition(":")[0] for role in roles}
         for (method, path), roles in ROLES_BY_CALL.items()
     }
     declared = {(call.method, plain(call.path)): set(call.roles) for call in calls}
-    assert {key: roles for key, roles in declared.items() if key in meant} == meant
-    assert {path for _, path in declared.keys() - meant.keys()} == {
+    assert {key: roles for key, roles in declared.items() if key in intended} == intended
+    assert {path for _, path in declared.keys() - intended.keys()} == {
         "/api/broker-submissions/{}/acknowledgements",
         "/api/broker-submissions/{}/links",
     }
 
 
-def test_pages_and_links_outside_the_document_show_nothing_to_anyone(
-    harness: ApiHarness, objects: dict[str, str]
-) -> None:
+def test_pages_and_links_without_a_session_show_nothing(harness: ApiHarness, objects: dict[str, str]) -> None:
     client = harness.client_with_key(None)
     export_id, artifact = objects["/api/exports/{id}"], objects["/api/artifacts/{id}"]
     for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):

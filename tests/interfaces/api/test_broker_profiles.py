@@ -1,4 +1,4 @@
-"""A customs broker's import template over HTTP: kept, changed, refused where it asks for what there is not."""
+"""A customs broker's import template over HTTP: stored, changed, and rejected if it names unknown data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PROFILE: dict[str, Any] = json.loads(
 )
 
 
-def test_a_profile_is_kept_changed_and_taken_away(harness: ApiHarness) -> None:
+def test_profile_is_stored_changed_and_removed(harness: ApiHarness) -> None:
     client = harness.client()
     new = {"id": "br_own", "kind": "customs_broker", "name": "Demo customs broker", "profile": PROFILE}
-    made = client.post("/api/partners", json=new)
-    assert made.status_code == 201, made.text
+    created = client.post("/api/partners", json=new)
+    assert created.status_code == 201, created.text
     kept = client.get("/api/partners/br_own").json()["profile"]
     assert [column["header"] for column in kept["columns"]] == [column["header"] for column in PROFILE["columns"]]
     shorter = PROFILE | {"columns": PROFILE["columns"][:2]}
@@ -28,7 +28,7 @@ def test_a_profile_is_kept_changed_and_taken_away(harness: ApiHarness) -> None:
     assert client.patch("/api/partners/br_own", json={"profile": None}).json()["profile"] is None
 
 
-def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_written(harness: ApiHarness) -> None:
+def test_profile_with_an_unknown_field_is_rejected_and_nothing_is_written(harness: ApiHarness) -> None:
     client = harness.client()
     wrong = PROFILE | {"columns": [*PROFILE["columns"], {"header": "More", "field": "no_such"}]}
     new = {"id": "br_own", "kind": "customs_broker", "name": "Demo customs broker", "profile": wrong}
@@ -41,7 +41,7 @@ def test_a_profile_that_asks_for_what_there_is_not_is_refused_and_nothing_is_wri
     assert client.get(f"/api/partners/{factories.BROKER}").json()["profile"] is None
 
 
-def test_a_warehouse_has_no_profile_and_nobody_unknown_documents(harness: ApiHarness) -> None:
+def test_profile_of_a_warehouse_and_unknown_documents_are_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     refused = client.patch(f"/api/partners/{factories.WAREHOUSE}", json={"profile": PROFILE}).json()
     assert (refused["errorCode"], refused["field"]) == ("VALIDATION_ERROR", "/profile")
@@ -49,7 +49,7 @@ def test_a_warehouse_has_no_profile_and_nobody_unknown_documents(harness: ApiHar
     assert refused["details"]["issues"][0]["path"] == "/artifactTypes/1"
 
 
-def test_a_brokers_file_is_made_at_the_handoff_and_the_broker_may_read_it(harness: ApiHarness) -> None:
+def test_profile_file_is_rendered_at_the_handoff_and_readable_by_the_broker(harness: ApiHarness) -> None:
     client = harness.client()
     assert client.patch(f"/api/partners/{factories.BROKER}", json={"profile": PROFILE}).status_code == 200
     export_id = harness.execute(factories.plan(units=2))

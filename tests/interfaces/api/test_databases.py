@@ -1,4 +1,4 @@
-"""The API on each database that we promise: the same questions, the same answers."""
+"""The API on each supported database: the same calls, the same answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.interfaces.api.conftest import Open
 from tests.support import factories
 
 
-def test_every_question_is_answered_on_both_databases(open_harness: Open, database_url: str) -> None:
+def test_all_read_calls_work_on_each_database(open_harness: Open, database_url: str) -> None:
     harness = open_harness(database_url)
     client = harness.client()
     export_id = harness.execute(factories.plan(units=2))

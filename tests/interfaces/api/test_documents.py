@@ -24,7 +24,7 @@ def execute_plan(harness: ApiHarness, **size: int) -> ExportView:
     return ExportView.model_validate(harness.client().get(f"/api/exports/{export_id}").json())
 
 
-def test_a_customs_package_is_shown_whole(harness: ApiHarness) -> None:
+def test_customs_package_is_shown_in_full(harness: ApiHarness) -> None:
     export = execute_plan(harness, units=2, lines=3, packages=2)
     address = f"/api/customs-packages/{export.customs_package_id}"
     response = harness.client("read").get(address)
@@ -41,7 +41,7 @@ def test_a_customs_package_is_shown_whole(harness: ApiHarness) -> None:
     assert unchanged.status_code == 304
 
 
-def test_a_documents_bytes_are_those_that_the_export_names(harness: ApiHarness) -> None:
+def test_document_has_the_hash_that_the_export_names(harness: ApiHarness) -> None:
     client = harness.client("read")
     export = execute_plan(harness)
     assert {"cci_human_readable", "cci_csv", "cci_json", "packing_list", "manifest"} <= {
@@ -60,16 +60,16 @@ def test_a_documents_bytes_are_those_that_the_export_names(harness: ApiHarness) 
         assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_a_document_that_the_store_does_not_give_is_put_off(harness: ApiHarness) -> None:
+def test_document_of_an_unavailable_store_is_not_ready(harness: ApiHarness) -> None:
     artifact = execute_plan(harness).artifacts[0]
     with harness.runtime.db.write() as session:
         session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
     response = harness.client("read").get(artifact.download_url)
     assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
-    assert response.json()["message"] == "the artifact store does not answer now; try again in 2 s"
+    assert response.json()["message"] == "the artifact store does not respond; try again in 2 s"
 
 
-def test_a_document_changed_behind_our_back_is_not_served(harness: ApiHarness) -> None:
+def test_document_with_another_hash_is_not_served(harness: ApiHarness) -> None:
     artifact = execute_plan(harness).artifacts[0]
     place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
     obstore.put(harness.runtime.store._store, place, b"something else")
@@ -80,7 +80,7 @@ def test_a_document_changed_behind_our_back_is_not_served(harness: ApiHarness) -
     assert [each["event"] for each in logs] == ["artifact_conflict"]
 
 
-def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(harness: ApiHarness) -> None:
+def test_bundle_holds_plan_message_and_all_documents_by_unit(harness: ApiHarness) -> None:
     client = harness.client("read")
     export = execute_plan(harness, units=2)
     response = client.get(export.links.bundle)
@@ -102,13 +102,13 @@ def test_the_bundle_holds_plan_message_and_every_document_in_a_folder_a_unit(har
     assert (manifest["exportId"], manifest["planHash"]) == (export.export_id, export.plan_hash)
 
 
-def test_there_is_no_bundle_before_the_handoff(harness: ApiHarness) -> None:
+def test_bundle_before_the_handoff_is_rejected(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     response = harness.client("read").get(f"/api/exports/{export_id}/bundle")
     assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
 
 
-def test_the_same_documents_are_the_same_bundle_to_the_byte(harness: ApiHarness) -> None:
+def test_bundle_of_the_same_documents_has_the_same_bytes(harness: ApiHarness) -> None:
     client = harness.client("read")
     export = execute_plan(harness)
     one, two = client.get(export.links.bundle), client.get(export.links.bundle)
@@ -118,7 +118,7 @@ def test_the_same_documents_are_the_same_bundle_to_the_byte(harness: ApiHarness)
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_a_brokers_key_reads_what_was_handed_to_it(harness: ApiHarness) -> None:
+def test_key_of_a_broker_reads_its_handoffs_documents(harness: ApiHarness) -> None:
     export = execute_plan(harness)
     broker = harness.client(f"partner:{factories.BROKER}")
     assert broker.get(export.artifacts[0].download_url).status_code == 200

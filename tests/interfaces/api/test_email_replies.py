@@ -1,4 +1,4 @@
-"""The link in an e-mail: one handoff, one answer, no account; and what forged, spent and ended links get."""
+"""The link in an e-mail: one handoff, one answer, no account; and what invalid and expired links get."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKER = "br_mail"
 
 @dataclass(frozen=True)
 class SentReply:
-    """A handoff whose link was sent, and somebody who has it."""
+    """A handoff with its link, and a person who has the link."""
 
     harness: ApiHarness
     notification: Notification
@@ -47,7 +47,7 @@ class SentReply:
         return self.browser.post(f"/answers/{self.token}", data=form)
 
     def read_submission(self) -> Mapping[str, Any]:
-        """The submission as the account sees it."""
+        """Return the submission as the account sees it."""
         view = self.harness.client().get(f"/api/exports/{self.notification.export_id}").json()
         return dict(view["broker_submission"])
 
@@ -76,7 +76,7 @@ def sent(harness: ApiHarness) -> SentReply:
     )
 
 
-def test_the_link_shows_the_handoff_to_its_holder_and_changes_nothing(sent: SentReply) -> None:
+def test_link_shows_the_handoff_and_changes_nothing(sent: SentReply) -> None:
     before = sent.read_submission()
     page = [sent.get_page() for _ in range(3)][-1]
     assert page.status_code == 200
@@ -88,9 +88,9 @@ def test_the_link_shows_the_handoff_to_its_holder_and_changes_nothing(sent: Sent
 
 def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(harness: ApiHarness) -> None:
     register(harness)
-    made = factories.plan(broker=BROKER)
-    made["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
-    export = exports.prepare_export(harness.runtime, made)
+    created = factories.plan(broker=BROKER)
+    created["units"][0]["parties"]["importerOfRecord"]["importerNumber"] = "123-45-6789"
+    export = exports.prepare_export(harness.runtime, created)
     exports.hand_off(harness.runtime, export)
     with harness.runtime.db.read() as session:
         sent_notification = session.exec(
@@ -107,7 +107,7 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
         assert "123-45-6789" not in text
 
 
-def test_the_page_is_kept_to_itself(sent: SentReply) -> None:
+def test_page_forbids_framing_caching_and_scripts(sent: SentReply) -> None:
     for page in (sent.get_page(), sent.get_page("x" * 48)):
         headers = page.headers
         assert headers["content-security-policy"].startswith(
@@ -123,7 +123,7 @@ def test_the_page_is_kept_to_itself(sent: SentReply) -> None:
         assert sent.browser.get(f"/answers/{style}").headers["content-type"].startswith("text/css")
 
 
-def test_accepting_records_the_entry_number_in_the_partners_name(sent: SentReply) -> None:
+def test_accepted_reply_records_the_entry_number_for_the_partner(sent: SentReply) -> None:
     answered = sent.submit(status="accepted", entryNumber=" ABC-1234567-8 ", message="Thank you")
     assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
     submission = sent.read_submission()
@@ -140,7 +140,7 @@ def test_accepting_records_the_entry_number_in_the_partners_name(sent: SentReply
 
 
 @pytest.mark.parametrize("status", ["rejected", "query"])
-def test_a_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: str) -> None:
+def test_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: str) -> None:
     sent.submit(
         status=status,
         message="Please look\r\nagain",
@@ -163,7 +163,7 @@ def test_a_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status:
     ]
 
 
-def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: SentReply) -> None:
+def test_every_listed_field_is_a_pointer_into_the_plan(sent: SentReply) -> None:
     handoff = email_replies.load_handoff(
         sent.harness.runtime, email_replies.parse_reply_link(sent.harness.runtime.settings, sent.token)
     )
@@ -173,7 +173,7 @@ def test_every_place_of_the_list_is_a_pointer_into_the_plan(sent: SentReply) -> 
         factories.read_pointer(plan, pointer)
 
 
-def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentReply) -> None:
+def test_long_invoice_lists_lines_without_their_fields(sent: SentReply) -> None:
     export = exports.prepare_export(
         sent.harness.runtime,
         factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long"),
@@ -193,7 +193,7 @@ def test_a_long_invoice_lists_its_lines_and_not_the_fields_of_each(sent: SentRep
     assert [each.pointer for each in reply.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]
 
 
-def test_the_first_answer_stands_and_the_second_is_shown_it(sent: SentReply) -> None:
+def test_second_answer_is_rejected_and_sees_the_first(sent: SentReply) -> None:
     sent.submit(status="query", message="Which carrier?")
     assert "Which carrier?" in sent.get_page().text
     again = sent.submit(status="accepted")
@@ -203,7 +203,7 @@ def test_the_first_answer_stands_and_the_second_is_shown_it(sent: SentReply) -> 
     assert [each["status"] for each in sent.read_submission()["acknowledgements"]] == ["query"]
 
 
-def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
+def test_received_reply_keeps_the_link_valid(sent: SentReply) -> None:
     assert sent.submit(status="received").status_code == sent.submit(status="received").status_code == 303
     page = sent.get_page().text
     assert 'value="received"' not in page
@@ -226,9 +226,7 @@ def test_received_leaves_the_link_good_for_the_answer(sent: SentReply) -> None:
         ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
     ],
 )
-def test_a_form_that_says_too_little_comes_back_as_it_was_written(
-    sent: SentReply, form: dict[str, str], reply: str
-) -> None:
+def test_incomplete_form_is_shown_again_with_its_values(sent: SentReply, form: dict[str, str], reply: str) -> None:
     page = sent.submit(**form)
     assert page.status_code == 400
     (alert,) = re.findall(r'role="alert">([^<]*)<', page.text)
@@ -238,7 +236,7 @@ def test_a_form_that_says_too_little_comes_back_as_it_was_written(
     assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_nothing_that_was_typed_becomes_markup(sent: SentReply) -> None:
+def test_typed_text_does_not_become_markup(sent: SentReply) -> None:
     hostile = "</textarea><script>alert(1)</script>"
     refused = sent.submit(status="query", message=hostile, place0='"><script>', wrong0=hostile)
     recorded = sent.submit(status="query", message=hostile)
@@ -248,7 +246,7 @@ def test_nothing_that_was_typed_becomes_markup(sent: SentReply) -> None:
         assert "<script" not in page
 
 
-def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: SentReply) -> None:
+def test_invalid_links_all_get_the_same_page(sent: SentReply) -> None:
     raw = urlsafe_b64decode(sent.token)
     forged = [
         urlsafe_b64encode(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]).decode()
@@ -275,7 +273,7 @@ def test_tampered_forged_and_unknown_links_are_one_and_the_same_page(sent: SentR
     assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept(sent: SentReply) -> None:
+def test_link_of_a_previous_secret_key_is_valid_only_while_configured(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     other = settings.model_copy(update={"secret_key": SecretStr("of another installation")})
     token = email_replies.build_reply_link(other, sent.notification).token
@@ -284,7 +282,7 @@ def test_a_link_made_with_another_secret_key_is_believed_only_while_that_is_kept
     assert email_replies.parse_reply_link(replaced, token).notification_id == sent.notification.id
 
 
-def test_an_ended_link_says_so_and_shows_nothing(sent: SentReply) -> None:
+def test_expired_link_says_so_and_shows_nothing(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     early = Notification(**sent.notification.model_dump())
     early.created_at -= timedelta(days=settings.reply_link_days)
@@ -295,14 +293,14 @@ def test_an_ended_link_says_so_and_shows_nothing(sent: SentReply) -> None:
     assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_the_link_is_the_same_at_every_try_and_ends_a_week_after_the_message_was_written(sent: SentReply) -> None:
+def test_link_is_the_same_at_every_attempt_and_expires_after_a_week(sent: SentReply) -> None:
     settings = sent.harness.runtime.settings
     first, second = (email_replies.build_reply_link(settings, sent.notification) for _ in range(2))
     assert first == second == email_replies.parse_reply_link(settings, first.token)
     assert first.ends_at == (sent.notification.created_at + timedelta(days=7)).replace(microsecond=0)
 
 
-def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: SentReply) -> None:
+def test_resent_handoff_can_be_answered_after_weeks(sent: SentReply) -> None:
     settings, written_at = sent.harness.runtime.settings, sent.notification.created_at
     for days, good_for in ((0, 7), (3, 4), (3.49, 3.51), (3.51, 10.49), (30, 5), (365, 6)):
         sent_at = written_at + timedelta(days=days)
@@ -318,7 +316,7 @@ def test_a_handoff_that_is_sent_again_after_weeks_can_be_answered(sent: SentRepl
 @pytest.mark.parametrize(
     ("state", "reply"), [(ExportState.SUPERSEDED, "A newer revision"), (ExportState.CANCELLED, "was cancelled")]
 )
-def test_what_no_longer_holds_is_not_answered(sent: SentReply, state: ExportState, reply: str) -> None:
+def test_reply_to_a_retracted_handoff_is_rejected(sent: SentReply, state: ExportState, reply: str) -> None:
     with sent.harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == sent.notification.export_id).values(state=state.value))
     for page, status in ((sent.get_page(), 200), (sent.submit(status="accepted"), 409)):
@@ -329,17 +327,17 @@ def test_what_no_longer_holds_is_not_answered(sent: SentReply, state: ExportStat
         assert session.exec(select(Acknowledgement)).all() == []
 
 
-def test_a_purged_handoff_says_so_shows_nothing_and_takes_no_answer(sent: SentReply) -> None:
+def test_purged_handoff_says_so_and_rejects_answers(sent: SentReply) -> None:
     purge(sent.harness.runtime, sent.notification.export_id)
     for page in (sent.get_page(), sent.submit(status="query", message="canary")):
         assert page.status_code == 410
-        assert "is not kept any more" in page.text
+        assert "was deleted" in page.text
         assert factories.BATCH not in page.text
     with sent.harness.runtime.db.read() as session:
         assert session.exec(select(Acknowledgement)).all() == []
 
 
-def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: SentReply) -> None:
+def test_oversized_or_malformed_form_is_rejected(sent: SentReply) -> None:
     address = f"/answers/{sent.token}"
     assert sent.browser.post(address, content=b"x" * (MAX_FORM_BYTES + 1)).status_code == 413
     assert sent.browser.post(address, content=b"&".join([b"status=accepted"] * 60)).status_code == 400
@@ -347,15 +345,15 @@ def test_a_form_is_bounded_and_a_broken_one_is_no_answer(sent: SentReply) -> Non
     assert sent.read_submission()["acknowledgements"] == []
 
 
-def test_one_link_is_answered_a_bounded_number_of_times_a_minute(sent: SentReply) -> None:
-    # The room grows again meanwhile, and on a slow machine by several.
+def test_requests_for_one_link_are_rate_limited(sent: SentReply) -> None:
+    # Tokens refill meanwhile, several on a slow machine.
     pages = (sent.get_page() for _ in range(10 * REQUESTS_PER_MINUTE))
     refused = next(page for page in pages if page.status_code != 200)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
+def test_email_reply_from_plan_to_answer(open_harness: Open) -> None:
     with MailServer() as room:
         harness = open_harness(
             smtp_url=f"smtp://127.0.0.1:{room.port}", mail_from="exports@maple.example", artifacts_url="memory:"
@@ -366,9 +364,9 @@ def test_from_the_plan_to_the_mail_to_the_answer(open_harness: Open) -> None:
         (mail,) = room.mails
     attached = [part.get_filename() for part in mail.parsed.iter_attachments()]
     view = harness.client().get(f"/api/exports/{export_id}").json()
-    wanted = [f"{view['customs_packages'][0]['packageNumber']}_{each['filename']}" for each in view["artifacts"]]
-    assert set(attached) == {"handoff.json", *wanted}
-    assert len(attached) == 1 + len(wanted)
+    expected = [f"{view['customs_packages'][0]['packageNumber']}_{each['filename']}" for each in view["artifacts"]]
+    assert set(attached) == {"handoff.json", *expected}
+    assert len(attached) == 1 + len(expected)
     assert view["broker_submission"]["recipient_email"] == DESK
     assert mail.parsed["Subject"] == view["broker_submission"]["subject"]
     (address,) = set(re.findall(r"http://[^\s\"]+/answers/[^\s\"]+", mail.read_text("plain") + mail.read_text("html")))

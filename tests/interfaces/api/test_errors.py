@@ -1,4 +1,4 @@
-"""Every refusal of the contract: its status, its envelope, and that nothing was written."""
+"""Every error of the contract: its status and envelope, and that nothing was written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def list_refusals() -> list[type[Refused]]:
 
 
 @pytest.mark.parametrize("kind", list_refusals(), ids=lambda kind: kind.code)
-def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> None:
+def test_every_refusal_class_has_the_same_envelope(kind: type[Refused]) -> None:
     finding = Finding(rule="V01", severity="block", pointer="/units/0", message="It is wrong", remedy="Correct it.")
     raised = PlanNotExecutable([finding]) if kind is PlanNotExecutable else kind("what is wrong", field="/a")
     response = problem_response({"exports.request_id": "req_1"}, raised)
@@ -60,7 +60,7 @@ def test_every_class_of_refusal_has_the_one_envelope(kind: type[Refused]) -> Non
     assert body["requestId"] == "req_1"
 
 
-def test_a_body_that_is_no_json_is_an_invalid_request(harness: ApiHarness) -> None:
+def test_body_that_is_not_json_is_an_invalid_request(harness: ApiHarness) -> None:
     response = harness.client().post(
         "/api/exports/execute", content=b'{"accountId": ', headers={"content-type": "application/json"}
     )
@@ -68,7 +68,7 @@ def test_a_body_that_is_no_json_is_an_invalid_request(harness: ApiHarness) -> No
     assert body["message"] == "the body is not JSON at line 1, column 15: expecting value"
 
 
-def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -> None:
+def test_all_invalid_fields_are_named_with_remedies(harness: ApiHarness) -> None:
     before = harness.rows()
     wrong = factories.change_plan(PLAN, "/units/0/invoice/relatedParties", "yes")
     wrong = factories.change_plan(wrong, "/units/0/lines/1/htsCode", "7323.93.0045")
@@ -95,14 +95,14 @@ def test_invalid_fields_are_all_named_with_their_remedies(harness: ApiHarness) -
 
 
 @pytest.mark.parametrize("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
-def test_without_a_key_nothing_is_answered(harness: ApiHarness, given: str | None) -> None:
+def test_call_without_a_key_is_rejected(harness: ApiHarness, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given}
     response = harness.client_with_key(None).get("/api/exports", headers=headers)
     assert_refused(response, 401, "INVALID_API_KEY")
     assert response.headers["www-authenticate"].startswith('Bearer realm="exports"')
 
 
-def test_another_account_in_the_body_is_out_of_scope(harness: ApiHarness) -> None:
+def test_body_with_another_account_is_out_of_scope(harness: ApiHarness) -> None:
     before = harness.rows()
     response = harness.client().post("/api/exports/execute", json=execution(PLAN, accountId=OTHER))
     assert_refused(response, 403, "INVALID_ACCOUNT_SCOPE", "/accountId")
@@ -113,7 +113,7 @@ def test_another_account_in_the_body_is_out_of_scope(harness: ApiHarness) -> Non
     assert harness.rows() == before
 
 
-def test_a_key_without_the_role_is_refused_with_the_role_it_needs(harness: ApiHarness) -> None:
+def test_key_without_the_role_names_the_needed_role(harness: ApiHarness) -> None:
     before = harness.rows()
     response = harness.client("read").post("/api/exports/execute", json=execution(PLAN))
     body = assert_refused(response, 403, "INSUFFICIENT_ROLE")
@@ -124,7 +124,7 @@ def test_a_key_without_the_role_is_refused_with_the_role_it_needs(harness: ApiHa
     assert harness.rows() == before
 
 
-def test_what_is_not_there_is_not_found(harness: ApiHarness) -> None:
+def test_unknown_objects_are_not_found(harness: ApiHarness) -> None:
     client = harness.client()
     for address in ("/api/exports/exp_none", "/api/exports/exp_none/events", "/api/exports/exp_none/bundle"):
         assert_refused(client.get(address), 404, "NOT_FOUND")
@@ -134,18 +134,18 @@ def test_what_is_not_there_is_not_found(harness: ApiHarness) -> None:
         assert_refused(client.post(f"/api/exports/exp_none/{call}"), 404, "NOT_FOUND")
 
 
-def test_an_execution_without_plan_needs_a_registered_one(harness: ApiHarness) -> None:
+def test_execution_without_plan_needs_a_registered_one(harness: ApiHarness) -> None:
     body = {"accountId": factories.ACCOUNT, "batchId": "batch_unknown"}
     assert_refused(harness.client().post("/api/exports/execute", json=body), 404, "NOT_FOUND", "/batchId")
 
 
-def test_a_wrong_method_is_refused_with_the_right_one(harness: ApiHarness) -> None:
+def test_wrong_method_is_refused_with_the_right_one(harness: ApiHarness) -> None:
     response = harness.client().delete("/api/exports/execute")
     assert_refused(response, 405, "METHOD_NOT_ALLOWED")
     assert response.headers["allow"]
 
 
-def test_another_plan_hash_than_the_plans_is_a_mismatch(harness: ApiHarness) -> None:
+def test_execute_with_a_wrong_plan_hash_is_a_mismatch(harness: ApiHarness) -> None:
     before = harness.rows()
     wrong = "sha256:" + "0" * 64
     response = harness.client().post("/api/exports/execute", json=execution(PLAN, planHash=wrong))
@@ -156,7 +156,7 @@ def test_another_plan_hash_than_the_plans_is_a_mismatch(harness: ApiHarness) -> 
     assert harness.rows() == before
 
 
-def test_a_batch_takes_one_plan(harness: ApiHarness) -> None:
+def test_batch_with_a_second_plan_is_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     first = client.post("/api/exports/execute", json=execution(PLAN)).json()
     before = harness.rows()
@@ -171,7 +171,7 @@ def test_a_batch_takes_one_plan(harness: ApiHarness) -> None:
     assert harness.rows() == before
 
 
-def test_a_key_that_is_being_answered_is_in_progress(
+def test_idempotency_key_held_by_another_request_is_in_progress(
     open_harness: Open, postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
@@ -181,7 +181,7 @@ def test_a_key_that_is_being_answered_is_in_progress(
     record = {"account_id": factories.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
     other = Database(url)
     with other.write() as session:
-        # As another process would hold it, just before its commit.
+        # As another process holds it just before its commit.
         session.execute(insert(IdempotencyRecord), [record | {"status": 202, "body": "{}"}])
         response = client.post("/api/exports/execute", json=execution(PLAN), headers={"Idempotency-Key": "k"})
         assert_refused(response, 409, "IDEMPOTENCY_IN_PROGRESS", "Idempotency-Key")
@@ -190,14 +190,14 @@ def test_a_key_that_is_being_answered_is_in_progress(
 
 
 @pytest.mark.parametrize("key", ["k", None])
-def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
+def test_other_lock_does_not_report_the_key_in_progress(
     open_harness: Open, postgres_server: PostgreSQL, postgres_template: str, key: str | None
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
     harness = open_harness(url, database_timeout_seconds=0.5)
     before, other = harness.rows(), Database(url)
     with other.write() as session:
-        # As maintenance holds it, or another request with the same batch and a key of its own.
+        # As maintenance holds it, or another request with the same batch and its own key.
         session.execute(text("LOCK TABLE exports IN SHARE ROW EXCLUSIVE MODE"))
         response = harness.client().post(
             "/api/exports/execute", json=execution(PLAN), headers={} if key is None else {"Idempotency-Key": key}
@@ -208,14 +208,14 @@ def test_a_lock_that_is_not_the_key_s_says_nothing_of_the_key(
     assert harness.rows() == before
 
 
-def test_a_state_that_does_not_allow_it_is_reported(harness: ApiHarness) -> None:
+def test_change_in_a_wrong_state_is_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     assert_refused(client.post(f"/api/exports/{export['exportId']}/retry"), 409, "INVALID_STATE")
     assert_refused(client.get(f"/api/exports/{export['exportId']}/bundle"), 409, "INVALID_STATE")
 
 
-def test_a_change_of_an_older_version_fails_its_precondition(harness: ApiHarness) -> None:
+def test_change_of_an_older_version_fails_its_precondition(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     address = f"/api/exports/{export['exportId']}"
@@ -228,7 +228,7 @@ def test_a_change_of_an_older_version_fails_its_precondition(harness: ApiHarness
     assert cancelled.headers["etag"] == client.get(address).headers["etag"] != etag
 
 
-def test_a_key_used_for_another_body_is_reused(harness: ApiHarness) -> None:
+def test_idempotency_key_with_another_body_is_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     key = {"Idempotency-Key": "k"}
     assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
@@ -241,7 +241,7 @@ def test_a_key_used_for_another_body_is_reused(harness: ApiHarness) -> None:
 
 
 @pytest.mark.parametrize("address", ["/api/exports/execute", "/api/exports/plans"])
-def test_a_plan_needs_an_approval_that_still_holds(harness: ApiHarness, address: str) -> None:
+def test_plan_without_a_valid_approval_is_rejected(harness: ApiHarness, address: str) -> None:
     before = harness.rows()
     client = harness.client()
     unapproved = factories.plan(approval=None)
@@ -280,7 +280,7 @@ def _first_pointer(plan: factories.Json, harness: ApiHarness) -> str:
     return next(str(each["pointer"]) for each in report["findings"] if each["severity"] == "block")
 
 
-def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_distinguished(harness: ApiHarness) -> None:
+def test_swapped_plan_and_request_bodies_are_explained(harness: ApiHarness) -> None:
     before = harness.rows()
     client = harness.client()
     for address in ("/api/exports/execute", "/api/exports/exp_1/amend"):
@@ -296,9 +296,7 @@ def test_a_plan_without_its_request_and_a_request_in_a_plans_place_are_distingui
 
 
 @pytest.mark.parametrize("state", ["draft", "testing", "verified"])
-def test_a_partner_that_is_known_and_not_live_is_named_with_its_state_and_the_next_step(
-    harness: ApiHarness, state: str
-) -> None:
+def test_partner_that_is_not_live_is_named_with_state_and_next_step(harness: ApiHarness, state: str) -> None:
     before = harness.rows()
     with harness.runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == factories.BROKER).values(state=state))
@@ -334,7 +332,7 @@ def test_partners_must_be_registered_live_and_of_the_keys_mode(harness: ApiHarne
     assert harness.rows() == before
 
 
-def test_a_key_that_asks_too_often_is_refused_with_a_retry_time(open_harness: Open) -> None:
+def test_rate_limited_key_gets_a_retry_time(open_harness: Open) -> None:
     harness = open_harness(rate_limit_per_minute=3)
     client = harness.client()
     left = [client.get("/api/exports").headers["ratelimit"] for _ in range(3)]
@@ -346,17 +344,17 @@ def test_a_key_that_asks_too_often_is_refused_with_a_retry_time(open_harness: Op
     assert harness.client().get("/api/exports").status_code == 200
 
 
-def test_a_database_that_does_not_answer_is_not_ready(harness: ApiHarness) -> None:
+def test_unavailable_database_is_not_ready(harness: ApiHarness) -> None:
     client = harness.client()
     with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE exports RENAME TO exports_away")
     response = client.get("/api/exports")
     body = assert_refused(response, 503, "NOT_READY")
     assert response.headers["retry-after"] == "2"
-    assert body["message"] == "the database does not answer now; try again in 2 s"
+    assert body["message"] == "the database does not respond; try again in 2 s"
 
 
-def test_an_internal_error_reveals_nothing_but_where_to_look(harness: ApiHarness) -> None:
+def test_internal_error_reveals_only_the_request_id(harness: ApiHarness) -> None:
     client = harness.client()
     export = client.post("/api/exports/execute", json=execution(PLAN)).json()
     with harness.runtime.db.write() as session:
@@ -369,15 +367,15 @@ def test_an_internal_error_reveals_nothing_but_where_to_look(harness: ApiHarness
     assert [(each["event"], each["route"]) for each in logs] == [("request_failed", "/api/exports/{id}")]
 
 
-def test_request_that_is_cut_off_because_the_process_ends_is_refused_with_a_retry_time() -> None:
+def test_request_interrupted_by_shutdown_gets_a_retry_time() -> None:
     async def raise_cancelled(_: Scope, __: Receive, ___: Send) -> None:
-        raise asyncio.CancelledError  # what the server does to it once it has waited for long enough
+        raise asyncio.CancelledError  # what the server does after its shutdown timeout
 
-    async def asked() -> httpx.Response:
+    async def make_request() -> httpx.Response:
         transport = httpx.ASGITransport(RequestContext(raise_cancelled, RequestMetrics(CollectorRegistry())))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/api/exports")
 
-    response = asyncio.run(asked())
+    response = asyncio.run(make_request())
     assert_refused(response, 503, "NOT_READY")
     assert response.headers["retry-after"] == "1"

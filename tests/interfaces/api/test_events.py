@@ -1,4 +1,4 @@
-"""The log over HTTP: by pages and live."""
+"""The log over HTTP: in pages and live."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIVE = {"Accept": "text/event-stream"}
 
 
 def answer_handoff(harness: ApiHarness, export_id: str) -> None:
-    """Note that the customs broker has accepted the handoff: nothing more is to come."""
+    """Record the customs broker's acceptance of the handoff: no more events follow."""
     with harness.runtime.db.write() as session:
         session.execute(
             update(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id).values(state="accepted")
@@ -30,7 +30,7 @@ def answer_handoff(harness: ApiHarness, export_id: str) -> None:
 
 
 def read_events(response: httpx.Response) -> Iterator[tuple[str, str, EventView]]:
-    """Yield id, name and event of what a stream tells; comments are not told."""
+    """Yield id, name and event from a stream; comments are skipped."""
     fields: dict[str, str] = {}
     for line in response.iter_lines():
         name, _, value = line.partition(": ")
@@ -41,7 +41,7 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, str, EventView]
             fields = {}
 
 
-def test_the_log_is_read_by_pages_without_a_gap(harness: ApiHarness) -> None:
+def test_log_pages_have_no_gap(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -60,9 +60,7 @@ def test_the_log_is_read_by_pages_without_a_gap(harness: ApiHarness) -> None:
 @pytest.mark.parametrize(
     ("given", "kept"), [("order-run-481", True), ("", False), ("a b", False), ("x" * 200, False), ("é", False)]
 )
-def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key(
-    harness: ApiHarness, given: str, *, kept: bool
-) -> None:
+def test_event_of_a_caller_names_its_request_and_key(harness: ApiHarness, given: str, *, kept: bool) -> None:
     key = harness.key("execute", "read", "operate")
     client = harness.client_with_key(key.bearer)
     headers = {b"X-Request-Id": given.encode()}
@@ -72,41 +70,41 @@ def test_each_event_of_a_caller_says_of_which_request_it_came_and_with_which_key
     cancelled = client.post(f"/api/exports/{export_id}/cancel", headers={"X-Request-Id": "stop-1"})
     assert cancelled.status_code == 200, cancelled.text
     own_events = client.get(f"/api/exports/{export_id}").json()["events"]
-    asked = {event["type"]: (event["actor"], event["data"].get("requestId")) for event in own_events}
-    (by, request_id) = asked["EXPORT_ACCEPTED"]
+    by_type = {event["type"]: (event["actor"], event["data"].get("requestId")) for event in own_events}
+    (by, request_id) = by_type["EXPORT_ACCEPTED"]
     assert (by, request_id) == (key.id, accepted.headers["x-request-id"])
     assert (request_id == given) is kept
-    assert asked["EXPORT_CANCELLED"] == (key.id, "stop-1")
-    assert asked["PACKAGES_RECORDED"] == ("record_packages", None)
+    assert by_type["EXPORT_CANCELLED"] == (key.id, "stop-1")
+    assert by_type["PACKAGES_RECORDED"] == ("record_packages", None)
 
 
-def test_a_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None:
+def test_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(factories.plan())
     first = threading.Event()
 
     def follow() -> list[tuple[str, str, EventView]]:
-        heard = []
+        received = []
         with client.stream("GET", f"/api/exports/{factories.BATCH}/events", headers=LIVE) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             assert response.headers["x-accel-buffering"] == "no"
             for each in read_events(response):
-                heard.append(each)
+                received.append(each)
                 first.set()
-        return heard
+        return received
 
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow)
         assert first.wait(60)
         harness.run(export_id)
         answer_handoff(harness, export_id)
-        heard = following.result(timeout=20)
-    assert [number for number, _, _ in heard] == [str(n) for n in range(1, len(heard) + 1)]
-    assert [name for _, name, _ in heard] == [event.type for _, _, event in heard]
-    assert {"EXPORT_ACCEPTED", "BROKER_NOTIFIED", "EXPORT_EXECUTED"} <= {name for _, name, _ in heard}
+        received = following.result(timeout=20)
+    assert [number for number, _, _ in received] == [str(n) for n in range(1, len(received) + 1)]
+    assert [name for _, name, _ in received] == [event.type for _, _, event in received]
+    assert {"EXPORT_ACCEPTED", "BROKER_NOTIFIED", "EXPORT_EXECUTED"} <= {name for _, name, _ in received}
 
 
-def test_a_broken_stream_goes_on_after_the_last_event_heard(harness: ApiHarness) -> None:
+def test_broken_stream_continues_after_last_event_id(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -121,7 +119,7 @@ def test_a_broken_stream_goes_on_after_the_last_event_heard(harness: ApiHarness)
     assert (heard_all.status_code, heard_all.content) == (204, b"")
 
 
-def test_a_silent_stream_gives_signs_of_life(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_stream_sends_heartbeats(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_HEARTBEAT_SECONDS", 0.1)
     export_id = harness.execute(factories.plan())
     address = f"/api/exports/{export_id}/events?after=1"
@@ -130,20 +128,20 @@ def test_a_silent_stream_gives_signs_of_life(harness: ApiHarness, monkeypatch: p
         assert [next(lines) for _ in range(4)] == [": the log of an export", "", ": ping", ""]
 
 
-def test_a_stream_ends_with_its_key(harness: ApiHarness) -> None:
+def test_stream_ends_when_its_key_is_revoked(harness: ApiHarness) -> None:
     key = harness.key("read")
     export_id = harness.execute(factories.plan())
     with harness.client_with_key(key.bearer).stream(
         "GET", f"/api/exports/{export_id}/events", headers=LIVE
     ) as response:
-        heard = read_events(response)
-        assert next(heard)[1] == "EXPORT_ACCEPTED"
+        received = read_events(response)
+        assert next(received)[1] == "EXPORT_ACCEPTED"
         api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
-        # Else it would go on until the client has had enough of waiting.
-        assert list(heard) == []
+        # Otherwise it would continue until the client's timeout.
+        assert list(received) == []
 
 
-def test_many_streams_leave_threads_for_others(harness: ApiHarness) -> None:
+def test_many_streams_hold_no_threads(harness: ApiHarness) -> None:
     # More readers than the server has threads for handlers.
     readers = 60
     client = harness.client("read")

@@ -24,7 +24,7 @@ PLAN = factories.plan()
 EXECUTE = "/api/exports/execute"
 
 
-def test_a_plan_is_accepted_once_it_is_written(harness: ApiHarness) -> None:
+def test_accepted_plan_is_stored_before_the_answer(harness: ApiHarness) -> None:
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN))
     body = response.json()
     view = ExportView.model_validate(body)
@@ -38,7 +38,7 @@ def test_a_plan_is_accepted_once_it_is_written(harness: ApiHarness) -> None:
     assert harness.client().get(response.headers["location"]).json() == body
 
 
-def test_the_answer_has_the_names_of_the_contract(harness: ApiHarness) -> None:
+def test_export_view_has_the_contracts_names(harness: ApiHarness) -> None:
     body = harness.client().get(f"/api/exports/{harness.execute(PLAN)}").json()
     promised = """exportId batch_id state status planHash revision acceptedAt updatedAt units customs_package_id
         customs_packages artifacts notifications broker_submission broker_submissions events treatment findings links"""
@@ -48,7 +48,7 @@ def test_the_answer_has_the_names_of_the_contract(harness: ApiHarness) -> None:
     assert {"digest", "ruleset", "lines"} <= set(body["treatment"])
 
 
-def test_a_key_replays_its_first_answer(harness: ApiHarness) -> None:
+def test_repeated_idempotency_key_gets_the_first_answer(harness: ApiHarness) -> None:
     client = harness.client("execute")
     key = {"Idempotency-Key": "key-1"}
     first = client.post(EXECUTE, json=execution(PLAN), headers=key)
@@ -60,7 +60,7 @@ def test_a_key_replays_its_first_answer(harness: ApiHarness) -> None:
     assert len(harness.publisher.exports) == 1
 
 
-def test_the_key_in_the_header_wins_over_the_one_in_the_body(harness: ApiHarness) -> None:
+def test_idempotency_key_of_the_header_overrides_the_bodys(harness: ApiHarness) -> None:
     client = harness.client("execute")
     body = execution(PLAN, idempotencyKey="in-the-body")
     assert client.post(EXECUTE, json=body, headers={"Idempotency-Key": "in-the-header"}).status_code == 202
@@ -71,7 +71,7 @@ def test_the_key_in_the_header_wins_over_the_one_in_the_body(harness: ApiHarness
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
-def test_an_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -> None:
+def test_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -> None:
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
     assert (response.status_code, response.json()["field"]) == (400, "/header/Idempotency-Key")
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN, idempotencyKey=key))
@@ -79,7 +79,7 @@ def test_an_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str
     assert harness.rows()["exports"] == 0
 
 
-def test_the_same_plan_under_another_key_is_the_same_export(harness: ApiHarness) -> None:
+def test_same_plan_with_another_key_is_the_same_export(harness: ApiHarness) -> None:
     client = harness.client("execute")
     one = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "1"}).json()
     two = client.post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": "2"}).json()
@@ -88,7 +88,7 @@ def test_the_same_plan_under_another_key_is_the_same_export(harness: ApiHarness)
 
 
 @pytest.mark.parametrize("keys", [1, 50])
-def test_fifty_at_once_are_one_export(harness: ApiHarness, keys: int) -> None:
+def test_fifty_concurrent_requests_give_one_export(harness: ApiHarness, keys: int) -> None:
     bearer = harness.key("execute").bearer
 
     def post(number: int) -> httpx.Response:
@@ -109,7 +109,7 @@ def test_fifty_at_once_are_one_export(harness: ApiHarness, keys: int) -> None:
     assert len(harness.publisher.exports) == 1
 
 
-def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(harness: ApiHarness) -> None:
+def test_prefer_wait_answers_202_after_its_time(harness: ApiHarness) -> None:
     response = harness.client("execute").post(
         EXECUTE, json=execution(PLAN), headers={"Prefer": "respond-async, wait=0"}
     )
@@ -117,7 +117,7 @@ def test_prefer_wait_answers_202_with_what_is_known_when_the_time_is_up(harness:
     assert response.json()["state"] == "accepted"
 
 
-def test_prefer_wait_answers_200_as_soon_as_it_has_ended(harness: ApiHarness) -> None:
+def test_prefer_wait_answers_200_when_the_export_has_ended(harness: ApiHarness) -> None:
     client = harness.client("execute")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, EXECUTE, json=execution(PLAN), headers={"Prefer": "wait=9999"})
@@ -129,7 +129,7 @@ def test_prefer_wait_answers_200_as_soon_as_it_has_ended(harness: ApiHarness) ->
     assert response.json()["state"] == "executed"
 
 
-def test_a_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None:
+def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None:
     client = harness.client("execute")
     registered = client.post("/api/exports/plans", json=PLAN)
     assert (registered.status_code, registered.json()["planHash"]) == (201, factories.plan_hash(PLAN))
@@ -140,7 +140,7 @@ def test_a_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None
     assert (executed.status_code, executed.json()["planHash"]) == (202, factories.plan_hash(PLAN))
 
 
-def test_preflight_says_what_execute_would_and_writes_nothing(harness: ApiHarness) -> None:
+def test_preflight_agrees_with_execute_and_writes_nothing(harness: ApiHarness) -> None:
     before = harness.rows()
     client = harness.client("read")
     good = client.post("/api/exports/preflight", json=PLAN).json()
@@ -151,32 +151,32 @@ def test_preflight_says_what_execute_would_and_writes_nothing(harness: ApiHarnes
     assert harness.rows() == before
 
 
-def test_preflight_reports_what_execute_would_refuse_of_the_request(harness: ApiHarness) -> None:
+def test_preflight_reports_rejections_of_execute(harness: ApiHarness) -> None:
     client = harness.client()
     harness.execute(PLAN)
     assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
     changed = factories.change_plan(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
-    for made, rule, pointer in (
+    for created, rule, pointer in (
         (changed, "A03", "/batchId"),
         (factories.plan(batch="b2", approval=None), "A02", "/approval"),
         (factories.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
     ):
-        report = client.post("/api/exports/preflight", json=made).json()
+        report = client.post("/api/exports/preflight", json=created).json()
         assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [
             (rule, "block", pointer)
         ]
         assert report["executable"] is False
         assert all(each["message"].endswith(".") and each["remedy"].endswith(".") for each in report["findings"])
-        assert client.post(EXECUTE, json=execution(made)).status_code in (409, 422)
+        assert client.post(EXECUTE, json=execution(created)).status_code in (409, 422)
 
 
-def test_an_export_is_read_by_its_id_or_its_batch(harness: ApiHarness) -> None:
+def test_export_is_read_by_its_id_or_its_batch(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(PLAN)
     assert client.get(f"/api/exports/{export_id}").text == client.get(f"/api/exports/{factories.BATCH}").text
 
 
-def test_what_did_not_change_is_not_sent_again(harness: ApiHarness) -> None:
+def test_unchanged_export_answers_304(harness: ApiHarness) -> None:
     client = harness.client("read")
     export_id = harness.execute(PLAN)
     address = f"/api/exports/{export_id}"
@@ -191,7 +191,7 @@ def test_what_did_not_change_is_not_sent_again(harness: ApiHarness) -> None:
     assert changed.headers["etag"] != etag
 
 
-def test_an_executed_export_shows_all_of_itself(harness: ApiHarness) -> None:
+def test_executed_export_is_shown_in_full(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan(units=2, lines=3, packages=2))
     harness.run(export_id)
     view = ExportView.model_validate(harness.client().get(f"/api/exports/{export_id}").json())
@@ -211,11 +211,11 @@ def test_an_executed_export_shows_all_of_itself(harness: ApiHarness) -> None:
     assert set(per_unit.values()) == {len(view.artifacts) // 2}
 
 
-def test_the_number_of_queries_does_not_grow_with_the_export(harness: ApiHarness) -> None:
+def test_query_count_does_not_grow_with_the_export(harness: ApiHarness) -> None:
     def counted(export_id: str) -> int:
-        with record_statements(harness.runtime.db) as asked, harness.runtime.db.read() as session:
+        with record_statements(harness.runtime.db) as statements, harness.runtime.db.read() as session:
             read_model.read_export(session, factories.ACCOUNT, export_id)
-        return len(asked)
+        return len(statements)
 
     small = harness.execute(factories.plan(batch="small", units=1, lines=1, packages=1))
     large = harness.execute(factories.plan(batch="large", units=4, lines=9, packages=9, invoice="B"))
@@ -224,25 +224,25 @@ def test_the_number_of_queries_does_not_grow_with_the_export(harness: ApiHarness
     assert counted(small) == counted(large) <= 12  # with its BEGIN
 
 
-def test_a_list_is_walked_by_its_cursor_while_it_grows(harness: ApiHarness) -> None:
+def test_list_cursor_is_stable_while_the_list_grows(harness: ApiHarness) -> None:
     client = harness.client("read")
-    made = [harness.execute(factories.plan(batch=f"batch_{n}")) for n in range(5)]
+    created = [harness.execute(factories.plan(batch=f"batch_{n}")) for n in range(5)]
     first = client.get("/api/exports", params={"limit": 2}).json()
     harness.execute(factories.plan(batch="batch_late"))
     second = client.get("/api/exports", params={"limit": 2, "cursor": first["nextCursor"]}).json()
     third = client.get("/api/exports", params={"limit": 2, "cursor": second["nextCursor"]}).json()
     walked = [item["exportId"] for page in (first, second, third) for item in page["items"]]
-    assert walked == made[::-1]
+    assert walked == created[::-1]
     assert third["nextCursor"] is None
 
 
-def test_a_list_is_filtered(harness: ApiHarness) -> None:
+def test_list_is_filtered(harness: ApiHarness) -> None:
     client = harness.client("read")
     live = harness.execute(factories.plan(batch="batch_live"))
     test = harness.execute(factories.plan(batch="batch_test", broker="br_test", warehouse="wh_test"), mode="test")
 
-    def listed(**wanted: str) -> list[str]:
-        return [item["exportId"] for item in client.get("/api/exports", params=wanted).json()["items"]]
+    def listed(**filters: str) -> list[str]:
+        return [item["exportId"] for item in client.get("/api/exports", params=filters).json()["items"]]
 
     with harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == live).values(state="executed"))
@@ -256,7 +256,7 @@ def test_a_list_is_filtered(harness: ApiHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "field"),
+    ("filters", "field"),
     [
         ({"limit": "201"}, "/query/limit"),
         ({"limit": "0"}, "/query/limit"),
@@ -265,8 +265,8 @@ def test_a_list_is_filtered(harness: ApiHarness) -> None:
         ({"acceptedAfter": "2026-11-24T00:00:00"}, "/query/acceptedAfter"),
     ],
 )
-def test_a_filter_that_is_none_is_refused(harness: ApiHarness, wanted: dict[str, str], field: str) -> None:
-    response = harness.client("read").get("/api/exports", params=wanted)
+def test_invalid_filter_is_rejected(harness: ApiHarness, filters: dict[str, str], field: str) -> None:
+    response = harness.client("read").get("/api/exports", params=filters)
     assert (response.status_code, response.json()["errorCode"], response.json()["field"]) == (
         400,
         "VALIDATION_ERROR",
@@ -274,7 +274,7 @@ def test_a_filter_that_is_none_is_refused(harness: ApiHarness, wanted: dict[str,
     )
 
 
-def test_a_failed_export_goes_on_where_it_failed_when_it_is_retried(harness: ApiHarness) -> None:
+def test_retried_export_continues_at_the_failed_step(harness: ApiHarness) -> None:
     export_id = harness.execute(PLAN)
     with harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(state="failed", failure="why"))

@@ -1,4 +1,4 @@
-"""Whatever bytes come in, each parser reads them or refuses them in its own way; the long form goes on for minutes."""
+"""Each parser accepts any bytes or rejects them with its own error; the long tests run for minutes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support import factories
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
-#: parser -> (a good input, what reads it, how it may refuse)
+#: parser -> (a valid input, the parsing function, its errors)
 Parser = tuple[bytes, Callable[[bytes], object], tuple[type[Exception], ...]]
 
 SENT: Final = {"submissionId": "sub_" + 32 * "0"}
@@ -83,7 +83,7 @@ NASTY: Final = (
 
 @st.composite
 def mangle(draw: st.DrawFn, good: bytes) -> bytes:
-    """A good input with stretches of it cut out, doubled, or replaced by what is nasty."""
+    """Return a valid input with parts removed, doubled, or replaced by hostile bytes."""
     made = good
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, max(0, len(made) - 1)))
@@ -108,7 +108,7 @@ def fuzz_parser(name: str, folder: Path, examples: int) -> None:
     reads_or_refuses()
 
 
-#: What stands beside a message's body, read or not, and what may stand there: whatever JSON or AMQP can say.
+#: Properties beside a message's body, used or not, with any value that JSON or AMQP allows.
 BAD_PROPERTIES: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
 GOOD_TRACE: Final = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SAID: Final = st.one_of(
@@ -141,41 +141,41 @@ def fuzz_headers(examples: int) -> None:
 NAMES: Final = sorted(parsers(ROOT))
 
 
-def test_what_a_message_has_beside_its_body_is_used_or_left() -> None:
+def test_message_properties_of_any_shape_are_accepted_or_ignored() -> None:
     fuzz_headers(300)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_what_a_message_has_beside_its_body_is_used_or_left_for_minutes() -> None:
+def test_message_properties_of_any_shape_are_accepted_or_ignored_long() -> None:
     fuzz_headers(20_000)
 
 
-def test_a_message_s_trace_is_the_one_that_it_bears() -> None:
+def test_message_trace_is_taken_from_its_properties() -> None:
     given = GOOD_TRACE.decode()
     assert MessageProperties.from_message(Message(headers={"traceparent": given})).trace_parent == given
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_parser_reads_or_refuses_whatever_comes(name: str, tmp_path: Path) -> None:
+def test_parser_accepts_or_rejects_mangled_input(name: str, tmp_path: Path) -> None:
     fuzz_parser(name, tmp_path, 150)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_parser_reads_or_refuses_for_minutes(name: str, tmp_path: Path) -> None:
+def test_parser_accepts_or_rejects_mangled_input_long(name: str, tmp_path: Path) -> None:
     fuzz_parser(name, tmp_path, 20_000)
 
 
 @pytest.mark.parametrize("name", [each for each in NAMES if each not in {"key", "rules", "CloudEvent"}])
-def test_the_good_input_is_read(name: str, tmp_path: Path) -> None:
+def test_valid_input_is_parsed(name: str, tmp_path: Path) -> None:
     good, read, _ = parsers(tmp_path)[name]
     read(good)
 
 
 @pytest.mark.parametrize("raw", [b"? [a]\n: b\n", b"? {a: b}\n: c\n", b"[" * 5_000, b"&a [*a]\n", b"&a a: *a\n"])
-def test_rules_of_any_shape_are_refused_in_words(raw: bytes, tmp_path: Path) -> None:
+def test_malformed_rules_are_rejected_with_a_message(raw: bytes, tmp_path: Path) -> None:
     _rules(raw, tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_rules_run_no_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "1e3", "99999999999999999999", "abc", "\u0661", "1;2", ""])
-def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(harness: ApiHarness, value: str) -> None:
+def test_invalid_log_position_is_rejected_or_ignored(harness: ApiHarness, value: str) -> None:
     client = harness.client()
     for address, headers in (
         ("/api/exports/exp_none/events", {b"Last-Event-ID": value.encode()}),
@@ -202,7 +202,7 @@ def test_a_place_in_the_log_that_is_none_is_refused_or_left_aside(harness: ApiHa
     ("given", "kept"),
     [(GOOD_TRACE, True), (GOOD_TRACE.upper(), False), (b"00-" + b"a" * 1003, False), (b"\xff", False)],
 )
-def test_a_request_s_trace_is_kept_where_it_is_one(harness: ApiHarness, given: bytes, *, kept: bool) -> None:
+def test_traceparent_is_kept_only_if_valid(harness: ApiHarness, given: bytes, *, kept: bool) -> None:
     headers = {b"traceparent": given, b"Idempotency-Key": b"k-1"}
     answered = harness.client().post("/api/exports/execute", json=execution(factories.plan()), headers=headers)
     assert answered.status_code == 202, answered.text
@@ -211,7 +211,7 @@ def test_a_request_s_trace_is_kept_where_it_is_one(harness: ApiHarness, given: b
     assert trace == (given.decode() if kept else None)
 
 
-def test_preferences_and_tags_are_read_whatever_they_say(harness: ApiHarness) -> None:
+def test_malformed_preferences_and_tags_are_ignored(harness: ApiHarness) -> None:
     client = harness.client()
     for value in (
         "wait=",

@@ -1,4 +1,4 @@
-"""What every kind of answer says of itself: it is what it says, no page of another site shows it, and no cache keeps it."""
+"""Every kind of answer has its content type, cannot be framed by another site, and is not cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.deliveries import links
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
-#: In every answer, whatever it is.
+#: Headers of every answer.
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -54,12 +54,12 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 
 @pytest.fixture
 def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
-    """One answer of each kind."""
+    """Return one answer of each kind."""
     client, stranger = harness.client(), harness.client_with_key(None)
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     view = client.get(f"/api/exports/{export_id}").json()
-    # A page with what somebody typed is the most dangerous of the documents.
+    # A page with typed text is the most dangerous document.
     artifact = next(each for each in view["artifacts"] if each["artifact_type"] == "cci_human_readable")
     until = utc_now() + timedelta(minutes=5)
     link = links.build_link_url(
@@ -69,7 +69,7 @@ def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
     browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
-        pass  # its headers are there, and it does not end by itself
+        pass  # the headers have arrived; the stream does not end by itself
     return {
         "json": client.get("/api/exports"),
         "export": client.get(f"/api/exports/{export_id}"),
@@ -96,11 +96,11 @@ def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
     }
 
 
-def test_every_kind_of_answer_says_what_it_is_and_keeps_to_itself(answers: dict[str, httpx.Response]) -> None:
+def test_every_kind_of_answer_has_its_security_headers(answers: dict[str, httpx.Response]) -> None:
     assert answers.keys() == KINDS.keys()
     for kind, response in answers.items():
         headers = response.headers
-        # Its form is to say that it came from here.
+        # The browser must say that the form came from this site.
         own_headers = {"referrer-policy": "same-origin"} if kind == "sign in" else {}
         assert {name: headers.get(name) for name in ALWAYS} == ALWAYS | own_headers, kind
         shown = (headers["content-type"], headers["content-security-policy"], headers["cache-control"])

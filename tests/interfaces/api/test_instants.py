@@ -1,4 +1,4 @@
-"""Days and instants at the ends of time: refused by their name wherever the contract takes one, and never a fault of ours."""
+"""Dates out of range: every place of the contract rejects them by name, and none causes an internal error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FINAL_EVENTS: Final = {
 }  # fmt: skip
 REMEDY: Final = "must be in the years 1970 to 2199; give the real date, or leave it out"
 
-#: operation -> how many places of its body are a day or an instant, or more
+#: operation -> how many places of its body take a date or an instant
 BODIES: Final = {
     "/api/exports/execute": 6,
     "/api/exports/{id}/amend": 6,
@@ -42,13 +42,13 @@ BODIES: Final = {
 
 
 def formats(schema: Json) -> str | None:
-    """The format of a day or an instant, where the schema takes one."""
+    """Return the format of a date or an instant, or None if the schema takes neither."""
     found = [each.get("format") for each in (schema, *schema.get("anyOf", []))]
     return next((each for each in found if each in FINAL_EVENTS), None)
 
 
 def list_places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the pointer and the format of each day and instant that there may be in `value`, whether it is there or not."""
+    """Yield pointer and format of each possible date and instant in `value`, present or not."""
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     for each in schema.get("anyOf", []):
@@ -78,7 +78,7 @@ def assert_refused(answer: httpx.Response, field: str) -> None:
     assert answer.json()["details"]["issues"] == [{"path": field, "message": REMEDY, "code": "value_error"}]
 
 
-def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(harness: ApiHarness) -> None:
+def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:
     client = harness.client()
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -111,13 +111,13 @@ def test_no_call_takes_a_day_or_an_instant_at_the_ends_of_time(harness: ApiHarne
 
 
 @pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
-def test_the_first_and_the_last_instant_are_taken_with_any_offset(harness: ApiHarness, arrival: str) -> None:
+def test_first_and_last_instant_are_accepted_with_any_offset(harness: ApiHarness, arrival: str) -> None:
     plan = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
     assert harness.client().post("/api/exports/preflight", json=plan).status_code == 200
     assert harness.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
 
 
-def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name() -> None:
+def test_placeholder_date_is_rejected_by_name() -> None:
     wrong = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
     with pytest.raises(ValidationFailed) as refusal:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
@@ -125,6 +125,6 @@ def test_a_date_that_a_program_writes_where_it_has_none_is_refused_by_its_name()
 
 
 @pytest.mark.parametrize("typed", ["0001-01-01T00:00", "9999-12-31T23:59:59-12:00"])
-def test_a_form_of_the_console_takes_none_either(typed: str) -> None:
-    with pytest.raises(ValidationFailed, match="give an instant in UTC"):
+def test_console_form_rejects_dates_out_of_range(typed: str) -> None:
+    with pytest.raises(ValidationFailed, match="must be in UTC"):
         partner_views.parse_instant(typed)

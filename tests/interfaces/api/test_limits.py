@@ -1,4 +1,4 @@
-"""What a process takes on at a time: requests, live streams, the bytes of all bodies together; and how long a request waits."""
+"""Limits of a process: requests, live streams, bytes of all bodies together, and how long a request waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AS_JSON = {"Content-Type": "application/json"}
 def hold_request(
     harness: ApiHarness, headers: Mapping[str, str], body: bytes, path: str = EXECUTE
 ) -> Iterator[socket.socket]:
-    """Hold a request open whose body has begun with `body` and does not end; an empty one has not begun."""
+    """Hold a request open whose body begins with `body` and does not end; an empty body has not begun."""
     address = urlsplit(harness.url)
     sent_headers = {
         "Host": address.netloc,
@@ -57,7 +57,7 @@ def is_busy(response: httpx.Response) -> bool:
     return True
 
 
-def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_still_lives(open_harness: Open) -> None:
+def test_requests_above_the_limit_get_503_and_liveness_still_answers(open_harness: Open) -> None:
     harness = open_harness(max_requests=2)
     bearer = harness.key("execute", "read").bearer
     client = harness.client_with_key(bearer)
@@ -66,13 +66,13 @@ def test_more_requests_at_a_time_than_are_taken_are_put_off_and_the_process_stil
             held.enter_context(hold_request(harness, {"Authorization": f"Bearer {bearer}"}, b"{"))
         poll(lambda: is_busy(client.get("/api/exports")), 20, "a third request was answered")
         assert client.get("/api/exports").json()["message"] == (
-            "this process has 2 requests under way; try again in 1 s"
+            "this process has 2 requests in progress; try again in 1 s"
         )
         assert client.get("/livez").status_code == 200
-    poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+    poll(lambda: client.get("/api/exports").status_code == 200, 20, "an ended request was still counted")
 
 
-def test_one_account_leaves_room_for_others(open_harness: Open) -> None:
+def test_account_at_its_limit_leaves_room_for_others(open_harness: Open) -> None:
     harness = open_harness(max_requests=10, max_account_requests=2)
     key = harness.key("execute", "read")
     client, neighbour = harness.client_with_key(key.bearer), harness.client("read", account=OTHER)
@@ -82,22 +82,22 @@ def test_one_account_leaves_room_for_others(open_harness: Open) -> None:
         if answer.status_code != 429:
             return False
         assert (answer.json()["errorCode"], answer.headers["retry-after"]) == ("RATE_LIMITED", "1")
-        assert "has 2 requests under way here" in answer.json()["message"]
+        assert "has 2 requests in progress here" in answer.json()["message"]
         return True
 
     with ExitStack() as held:
 
         def filled() -> bool:
-            # On a busy machine one may be put off before it is counted.
+            # On a busy machine one may be rejected before it is counted.
             held.enter_context(hold_request(harness, {"Authorization": f"Bearer {key.bearer}"}, b"{"))
             return refused()
 
         poll(filled, 60, "a third request of the account was answered")
         assert neighbour.get("/api/exports").status_code == 200
-    poll(lambda: client.get("/api/exports").status_code == 200, 20, "what had ended was still counted")
+    poll(lambda: client.get("/api/exports").status_code == 200, 20, "an ended request was still counted")
 
 
-#: What a stranger holds open: a body that is read before it is known whose it is, or is not looked at at all.
+#: Requests that a stranger holds open: the body is read before the sender is known, or is not read at all.
 STRANGERS = [
     ("/api/broker-submissions/sub_0/acknowledgements", {}),
     ("/api/broker-submissions/sub_0/links", {}),
@@ -108,9 +108,7 @@ STRANGERS = [
 
 
 @pytest.mark.parametrize(("path", "headers"), STRANGERS)
-def test_who_brings_no_key_takes_no_room_of_those_who_do(
-    open_harness: Open, path: str, headers: dict[str, str]
-) -> None:
+def test_requests_without_a_key_leave_room_for_keys(open_harness: Open, path: str, headers: dict[str, str]) -> None:
     harness = open_harness(max_requests=5)
     stranger, reader = harness.client_with_key(None), harness.client("read")
     with ExitStack() as held:
@@ -119,21 +117,21 @@ def test_who_brings_no_key_takes_no_room_of_those_who_do(
             held.enter_context(hold_request(harness, headers, b"", path))
             return is_busy(stranger.get("/console/sign-in"))
 
-        poll(filled, 60, "there was no end to the room of those without a key")
+        poll(filled, 60, "requests without a key had no limit")
         sent_headers = stranger.get("/console/sign-in").json()["message"]
-        assert sent_headers == "this process has 4 requests without a key under way; try again in 1 s"
+        assert sent_headers == "this process has 4 requests without a key in progress; try again in 1 s"
         assert reader.get("/api/exports").status_code == 200
         assert stranger.get("/livez").status_code == stranger.get("/readyz").status_code == 200
         cookie = {"Cookie": "exports_console=none"}
         assert stranger.get("/console", headers=cookie).headers["location"] == "/console/sign-in"
-    poll(lambda: stranger.get("/console/sign-in").status_code == 200, 20, "what had ended was still counted")
+    poll(lambda: stranger.get("/console/sign-in").status_code == 200, 20, "an ended request was still counted")
 
 
 @pytest.mark.parametrize(
     ("path", "roles"),
     [(EXECUTE, ["execute"]), ("/api/broker-submissions/sub_0/acknowledgements", []), ("/console/sign-in", [])],
 )
-def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_harness: Open, path: str, roles: list[str]) -> None:
+def test_slow_body_is_rejected(open_harness: Open, path: str, roles: list[str]) -> None:
     harness = open_harness(max_body_seconds=0.5)
     headers = {"Authorization": f"Bearer {harness.key(*roles).bearer}"} if roles else {}
     before = harness.rows()
@@ -143,17 +141,17 @@ def test_a_body_that_does_not_arrive_in_time_is_cut_off(open_harness: Open, path
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"\r\nconnection: close" in head.lower()
     assert json.loads(body)["errorCode"] == "REQUEST_TIMEOUT"
-    assert json.loads(body)["message"] == "the body did not arrive within 0.5 s; send it faster, or split the plan"
+    assert json.loads(body)["message"] == "the body must arrive within 0.5 s; send it faster, or split the plan"
     assert harness.rows() == before
 
 
-def test_a_body_that_has_arrived_may_be_worked_on_for_longer_than_a_body_may_take(open_harness: Open) -> None:
+def test_processing_may_take_longer_than_the_body_timeout(open_harness: Open) -> None:
     harness = open_harness(max_body_seconds=2)
     answer = harness.client("execute").post(EXECUTE, json=execution(factories.plan()), headers={"Prefer": "wait=3"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=3")
 
 
-def test_live_streams_are_counted_by_themselves(open_harness: Open) -> None:
+def test_live_streams_have_their_own_limit(open_harness: Open) -> None:
     harness = open_harness(max_requests=1)
     export_id = harness.execute(factories.plan())
     client = harness.client("read")
@@ -164,7 +162,7 @@ def test_live_streams_are_counted_by_themselves(open_harness: Open) -> None:
         poll(lambda: client.get("/api/exports").status_code == 200, 20, "a stream took the place of a request")
 
 
-def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_harness: Open) -> None:
+def test_total_bytes_of_bodies_are_limited_and_released(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=150_000)
     bearer = harness.key("execute").bearer
     client = harness.client_with_key(bearer)
@@ -180,18 +178,18 @@ def test_all_bodies_together_have_a_bound_and_what_ended_is_given_back(open_harn
     with ExitStack() as held:
 
         def filled() -> bool:
-            # A request gives back its bytes a moment after its answer, so the first of these may itself be put off.
+            # A request releases its bytes just after its answer, so the first of these may be rejected.
             held.enter_context(hold_request(harness, {"Authorization": f"Bearer {bearer}"}, body))
             return is_busy(one_more())
 
-        poll(filled, 20, "a body was taken beyond the bound")
+        poll(filled, 20, "a body was accepted beyond the limit")
         assert is_busy(streamed())
-        # What is small still fits.
+        # A small body still fits.
         assert client.post(EXECUTE, content=b"{", headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
-    poll(lambda: one_more().status_code == 400, 20, "what had ended was still counted")
+    poll(lambda: one_more().status_code == 400, 20, "an ended request was still counted")
 
 
-def test_who_has_no_key_has_no_body_held(open_harness: Open) -> None:
+def test_body_without_a_key_is_not_read(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
     good = harness.client("execute")
     for _ in range(5):
@@ -200,7 +198,7 @@ def test_who_has_no_key_has_no_body_held(open_harness: Open) -> None:
     assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(open_harness: Open) -> None:
+def test_unverified_bodies_leave_room_for_others(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=300_000)
     door = f"/sandbox/webhooks/{factories.ACCOUNT}/{factories.BROKER}"
     made = NewPartner(id="br_signing", kind="customs_broker", name="One with a secret")
@@ -209,26 +207,26 @@ def test_bodies_whose_signature_is_not_known_yet_leave_room_for_everybody_else(o
     stranger, body = harness.client_with_key(None), b" " * 90_000
     junk = {"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,junk"}
     with ExitStack() as held:
-        # Who brings no signature, or names nobody who could sign, is not read at all.
+        # A request without a signature, or for an unknown partner, is not read at all.
         for address, headers in ((door, junk), (known, {}), (known, {"webhook-signature": "v1,junk"})):
             assert stranger.post(address, content=iter([body]), headers=headers).status_code == 401
         held.enter_context(hold_request(harness, junk, body, known))
         poll(
             lambda: is_busy(stranger.post(known, content=iter([body]), headers=junk)),
             20,
-            "a second one was read beside it",
+            "a second body was read at the same time",
         )
         answer = harness.client("execute").post(EXECUTE, content=body, headers=AS_JSON)
-        assert answer.json()["errorCode"] == "INVALID_REQUEST", "there was no room for the body of a caller with a key"
-    poll(lambda: stranger.post(known, content=b"{}", headers=junk).status_code == 401, 20, "it was still counted")
+        assert answer.json()["errorCode"] == "INVALID_REQUEST", "the body of a caller with a key did not fit"
+    poll(lambda: stranger.post(known, content=b"{}", headers=junk).status_code == 401, 20, "the body was still counted")
 
 
-def test_a_bound_that_has_no_room_for_one_body_is_refused() -> None:
+def test_total_limit_below_one_body_is_rejected() -> None:
     with pytest.raises(ValidationError, match="EXPORTS_MAX_BODIES_BYTES must be EXPORTS_MAX_BODY_BYTES or more"):
         Settings(max_body_bytes=100, max_bodies_bytes=99)
 
 
-def test_a_request_is_refused_when_the_database_is_busy_long_before_a_worker_would(
+def test_request_to_a_busy_database_fails_before_a_worker_would(
     open_harness: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = open_harness(database_url, database_timeout_seconds=60)
@@ -242,12 +240,12 @@ def test_a_request_is_refused_when_the_database_is_busy_long_before_a_worker_wou
         response = client.post(EXECUTE, json=body)
     other.dispose()
     assert (response.status_code, response.headers.get("retry-after")) == (503, "2")
-    assert response.json()["message"] == "the database does not answer now; try again in 2 s"
+    assert response.json()["message"] == "the database does not respond; try again in 2 s"
     assert client.post(EXECUTE, json=body).status_code == 202
 
 
 @pytest.mark.anyio
-async def test_time_that_the_caller_takes_to_send_does_not_count_and_all_else_does() -> None:
+async def test_request_deadline_excludes_the_time_to_receive_the_body() -> None:
     left = []
 
     async def app(_: Scope, receive: Receive, __: Send) -> None:

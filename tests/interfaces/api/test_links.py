@@ -1,4 +1,4 @@
-"""Links to documents: what they open, for whom and until when, and that whatever is wrong with one there is nothing."""
+"""Links to documents: what they open, for whom and how long, and that all invalid links get the same answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOOKED = "br_hooked"
 
 @dataclass(frozen=True)
 class HandedOff:
-    """A handoff to a partner that has a secret, and somebody without any key."""
+    """A handoff to a partner with a secret, and a client without a key."""
 
     harness: ApiHarness
     export: ExportView
@@ -46,8 +46,8 @@ class HandedOff:
     def address(self, token_or_url: str) -> str:
         return f"/documents/{token_or_url.rpartition('/')[2]}"
 
-    def get(self, url: str, **asked: Any) -> httpx.Response:
-        return self.client_without_key.get(self.address(url), **asked)
+    def get(self, url: str, **options: Any) -> httpx.Response:
+        return self.client_without_key.get(self.address(url), **options)
 
     def link(self, *, until: datetime, holder: str = f"partner:{HOOKED}", account: str = factories.ACCOUNT) -> str:
         return links.build_link_url(self.settings, account, self.export.artifacts[0].id, holder, until)
@@ -80,7 +80,7 @@ def in_five_minutes() -> datetime:
     return utc_now() + timedelta(minutes=5)
 
 
-def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter_of_an_hour(
+def test_created_link_opens_one_document_for_fifteen_minutes(
     handed_off: HandedOff,
 ) -> None:
     artifact = handed_off.export.artifacts[0]
@@ -102,7 +102,7 @@ def test_a_link_that_is_asked_for_opens_one_document_without_a_key_for_a_quarter
     assert (looked.status_code, looked.headers["content-length"]) == (200, str(artifact.size))
 
 
-def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -> None:
+def test_invalid_links_all_get_the_same_404(handed_off: HandedOff) -> None:
     good = handed_off.link(until=in_five_minutes())
     assert handed_off.get(good).status_code == 200
     payload, _, signature = good.rpartition("/")[2].partition(".")
@@ -119,9 +119,9 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
         "of another account": handed_off.link(until=in_five_minutes(), account=OTHER),
         "for another partner": handed_off.link(until=in_five_minutes(), holder=f"partner:{factories.BROKER}"),
         "for a key that never was": handed_off.link(until=in_five_minutes(), holder="key:abcdefghij"),
-        "for nobody": handed_off.link(until=in_five_minutes(), holder=""),
+        "for no holder": handed_off.link(until=in_five_minutes(), holder=""),
         "for longer": forge_token(until=payload_json[4] + 3600),
-        "for somebody else": forge_token(holder="partner:br_other"),
+        "for another holder": forge_token(holder="partner:br_other"),
         "for another document": forge_token(artifact=handed_off.export.artifacts[1].id),
         "for another account": forge_token(account=OTHER),
         "by another key": forge_token(key="0123456789ab"),
@@ -135,7 +135,7 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
         },
     }
     answers = {name: handed_off.get(each) for name, each in bad.items()}
-    # The last character of a signature has bits that no byte is made of: nothing changes there unseen either.
+    # The last character of a signature has unused bits: a change of only those must be detected, too.
     last = {other for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" if other != good[-1]}
     answers |= {f"last is {other}": handed_off.get(good[:-1] + other) for other in sorted(last)[:20]}
     result = {
@@ -148,23 +148,23 @@ def test_whatever_is_wrong_with_a_link_there_is_nothing(handed_off: HandedOff) -
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_a_link_is_good_to_get_and_for_nothing_else(handed_off: HandedOff, method: str) -> None:
+def test_link_only_allows_get_and_head(handed_off: HandedOff, method: str) -> None:
     response = handed_off.client_without_key.request(
         method, handed_off.address(handed_off.link(until=in_five_minutes()))
     )
     assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND")
 
 
-def test_people_get_a_page_that_does_not_say_what_is_wrong_either(handed_off: HandedOff) -> None:
-    asked = {"headers": {"Accept": "text/html"}}
-    pages = [handed_off.get(each, **asked) for each in ("x" * 300, handed_off.link(until=utc_now()))]
+def test_invalid_link_in_a_browser_gets_the_same_page(handed_off: HandedOff) -> None:
+    options = {"headers": {"Accept": "text/html"}}
+    pages = [handed_off.get(each, **options) for each in ("x" * 300, handed_off.link(until=utc_now()))]
     assert {(each.status_code, each.headers["content-type"]) for each in pages} == {(404, "text/html; charset=utf-8")}
     assert len({each.text for each in pages}) == 1
-    assert "its time is over" in pages[0].text
+    assert "has expired" in pages[0].text
     assert (pages[0].headers["cache-control"], "<script" in pages[0].text) == ("no-store", False)
 
 
-def test_a_link_ends_with_the_key_that_asked_for_it(handed_off: HandedOff) -> None:
+def test_link_expires_with_the_key_that_created_it(handed_off: HandedOff) -> None:
     key = handed_off.harness.key(f"partner:{HOOKED}")
     made = (
         handed_off.harness.client_with_key(key.bearer)
@@ -176,7 +176,7 @@ def test_a_link_ends_with_the_key_that_asked_for_it(handed_off: HandedOff) -> No
     assert handed_off.get(made["signedUrl"]).status_code == 404
 
 
-def test_another_partner_and_another_account_are_given_none(handed_off: HandedOff) -> None:
+def test_link_for_another_partner_or_account_is_not_found(handed_off: HandedOff) -> None:
     artifact, submission = handed_off.export.artifacts[0], handed_off.export.broker_submission
     assert submission is not None
     for client in (handed_off.harness.client(f"partner:{factories.BROKER}"), handed_off.harness.client(account=OTHER)):
@@ -185,7 +185,7 @@ def test_another_partner_and_another_account_are_given_none(handed_off: HandedOf
             assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
 
 
-def test_links_end_with_the_secret_key_that_they_are_signed_by(handed_off: HandedOff) -> None:
+def test_links_expire_with_their_secret_key(handed_off: HandedOff) -> None:
     def does_open(until: datetime, *keys: str) -> bool:
         settings = handed_off.settings.model_copy(
             update={"secret_key": SecretStr(keys[0]), "secret_keys_previous": tuple(map(SecretStr, keys[1:]))}
@@ -202,13 +202,13 @@ def test_links_end_with_the_secret_key_that_they_are_signed_by(handed_off: Hande
     assert (does_open(until, old), does_open(until, "new", old), does_open(until, "new")) == (True, True, False)
 
 
-def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_none(handed_off: HandedOff) -> None:
+def test_message_to_a_broker_has_links_and_the_stored_one_has_none(handed_off: HandedOff) -> None:
     with handed_off.harness.runtime.db.read() as session:
         result = session.scalars(
             select(Notification).where(col(Notification.event_type) == "exports.handoff.ready.v1")
         ).one()
     sent = [messages.build_cloud_event(handed_off.settings, result, None, holder=HOOKED) for _ in range(2)]
-    assert sent[0] == sent[1], "the same bytes on every try"
+    assert sent[0] == sent[1], "the same bytes on every attempt"
     named = [
         each for unit in json.loads(sent[0])["data"]["units"] for each in (unit["invoiceData"], *unit["artifacts"])
     ]
@@ -221,7 +221,7 @@ def test_the_message_to_a_broker_carries_links_of_its_own_and_what_is_kept_has_n
     assert [each for each in (result.data, trace) if "signedUrl" in each or "/documents/" in each] == []
 
 
-def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed_off: HandedOff) -> None:
+def test_partner_renews_links_with_its_signature(handed_off: HandedOff) -> None:
     answer = handed_off.request_links(handed_off.secret)
     assert answer.status_code == 200, answer.text
     found = answer.json()["links"]
@@ -233,12 +233,12 @@ def test_a_partner_without_a_key_asks_for_new_links_with_its_signature(handed_of
         handed_off.client_without_key.post(f"/api/broker-submissions/{handed_off.export.broker_submission.id}/links"),  # type: ignore[union-attr]
     ]
     assert {(each.status_code, each.json()["errorCode"]) for each in refused} == {(401, "INVALID_API_KEY")}
-    # What was signed as an answer opens no documents.
+    # The signature of an answer opens no documents.
     answered = handed_off.request_links(handed_off.secret, body=b'{"id": "1", "status": "received"}')
     assert (answered.status_code, answered.json()["errorCode"]) == (400, "INVALID_REQUEST")
 
 
-def test_a_link_is_not_followed_without_end(open_harness: Open) -> None:
+def test_link_use_is_rate_limited(open_harness: Open) -> None:
     harness = open_harness()
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
@@ -246,7 +246,7 @@ def test_a_link_is_not_followed_without_end(open_harness: Open) -> None:
     made = harness.client("read").post(f"/api/artifacts/{artifact['id']}/links").json()
     address = f"/documents/{made['signedUrl'].rpartition('/')[2]}"
     client_without_key = harness.client_with_key(None)
-    # One a second is given back meanwhile, so that it takes some more on a slow machine.
+    # One token a second refills meanwhile, so a slow machine needs more requests.
     answers = (client_without_key.head(address) for _ in range(10 * REQUESTS_PER_MINUTE))
     first, refused = next(answers), next(each for each in answers if each.status_code != 200)
     assert (first.status_code, refused.status_code) == (200, 429)

@@ -1,4 +1,4 @@
-"""What test keys execute and what live ones do: two worlds, in which the same batch, plan, label and key can be."""
+"""Test and live keys are separate: both may use the same batch, plan, label and idempotency key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES: tuple[Mode, ...] = ("test", "live")
 
 
 def plan_for(mode: Mode, **facts: Any) -> factories.Json:
-    """Return a plan of one batch for partners that a key of this mode reaches."""
+    """Return a plan of one batch for partners that a key of this mode can reach."""
     if mode == "test":
         facts |= {"broker": "br_test", "warehouse": "wh_test"}
     return factories.plan(**facts)
@@ -37,7 +37,7 @@ def execute(harness: ApiHarness, mode: Mode, body: factories.Json, **headers: st
     return export_id
 
 
-def test_a_live_key_executes_what_a_live_key_registered(harness: ApiHarness) -> None:
+def test_live_key_executes_what_a_live_key_registered(harness: ApiHarness) -> None:
     by_batch = {"accountId": factories.ACCOUNT, "batchId": BATCH}
     registered = {mode: post(harness, mode, "/api/exports/plans", plan_for(mode)).json()["planHash"] for mode in MODES}
     for mode, plan_hash in registered.items():
@@ -46,7 +46,7 @@ def test_a_live_key_executes_what_a_live_key_registered(harness: ApiHarness) -> 
             assert session.get_one(Export, export_id).plan_hash == plan_hash
 
 
-def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(harness: ApiHarness) -> None:
+def test_live_key_does_not_find_a_plan_of_a_test_key(harness: ApiHarness) -> None:
     plan = plan_for("test")
     assert post(harness, "test", "/api/exports/plans", plan).status_code == 201
     for plan_hash in ({}, {"planHash": post(harness, "test", "/api/exports/plans", plan).json()["planHash"]}):
@@ -54,19 +54,19 @@ def test_a_plan_that_only_a_test_key_registered_is_none_of_a_live_one(harness: A
             harness, "live", "/api/exports/execute", {"accountId": factories.ACCOUNT, "batchId": BATCH} | plan_hash
         )
         assert (answer.status_code, answer.json()["errorCode"]) == (404, "NOT_FOUND")
-    assert post(harness, "live", "/api/exports/plans", plan).status_code == 201, "of a live key it is a new one"
+    assert post(harness, "live", "/api/exports/plans", plan).status_code == 201, "for a live key it is a new plan"
 
 
-def test_a_batch_is_tried_out_and_then_executed(harness: ApiHarness) -> None:
-    """Also by the same idempotency key, and with the same label on a package."""
+def test_batch_executes_in_test_and_then_in_live_mode(harness: ApiHarness) -> None:
+    """Also with the same idempotency key, and the same label on a package."""
     plans = {mode: factories.change_plan(plan_for(mode), "/units/0/packages/0/sscc", LABEL) for mode in MODES}
     headers = {"Idempotency-Key": "one-and-the-same"}
-    made: dict[Mode, str] = {}
+    created: dict[Mode, str] = {}
     for mode, plan in plans.items():
-        made[mode] = execute(harness, mode, execution(plan), **headers)
-        harness.run(made[mode])
-    assert made["test"] != made["live"]
-    for mode, export_id in made.items():
+        created[mode] = execute(harness, mode, execution(plan), **headers)
+        harness.run(created[mode])
+    assert created["test"] != created["live"]
+    for mode, export_id in created.items():
         assert execute(harness, mode, execution(plans[mode])) == export_id
         assert execute(harness, mode, execution(plans[mode]), **headers) == export_id
         for named in (BATCH, export_id):
@@ -74,17 +74,17 @@ def test_a_batch_is_tried_out_and_then_executed(harness: ApiHarness) -> None:
             assert (view["exportId"], view["state"]) == (export_id, "executed")
     with harness.runtime.db.read() as session:
         carried = select(ExportPackage.export_id, ExportPackage.released).where(col(ExportPackage.sscc) == LABEL)
-        assert dict(session.exec(carried).all()) == {made["test"]: True, made["live"]: False}
+        assert dict(session.exec(carried).all()) == {created["test"]: True, created["live"]: False}
     found = rebuild_exports(harness.runtime)
     assert (found.exports, found.damaged) == (2, [])
 
 
-def test_each_is_amended_for_itself(harness: ApiHarness) -> None:
-    made: dict[Mode, str] = {}
+def test_test_and_live_exports_are_amended_separately(harness: ApiHarness) -> None:
+    created: dict[Mode, str] = {}
     for mode in MODES:
-        made[mode] = execute(harness, mode, execution(plan_for(mode)))
-        harness.run(made[mode])
-    for mode, export_id in made.items():
+        created[mode] = execute(harness, mode, execution(plan_for(mode)))
+        harness.run(created[mode])
+    for mode, export_id in created.items():
         answer = post(harness, mode, f"/api/exports/{BATCH}/amend", execution(plan_for(mode, lines=4)))
         assert (answer.status_code, answer.json()["supersedes"]) == (202, export_id), answer.text
         harness.run(answer.json()["exportId"])
@@ -95,7 +95,7 @@ def test_each_is_amended_for_itself(harness: ApiHarness) -> None:
     )
 
 
-def test_an_executed_batch_is_refused_to_keys_of_its_own_kind_alone(harness: ApiHarness) -> None:
+def test_executed_batch_is_rejected_only_for_the_same_mode(harness: ApiHarness) -> None:
     execute(harness, "live", execution(plan_for("live")))
     refused = post(harness, "live", "/api/exports/execute", execution(plan_for("live", lines=4)))
     assert refused.json()["errorCode"] == "EXPORT_ALREADY_EXECUTED"

@@ -1,4 +1,4 @@
-"""Addresses: parameters that a call does not know, slashes too many, and names that are no ids."""
+"""URLs: unknown parameters, trailing slashes, and reserved names in the place of ids."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def read_issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
         ("/api/exports?stat=failed", "/query/stat", "did you mean state?"),
         ("/api/exports?acceptedafter=2026-01-01T00:00:00Z", "/query/acceptedafter", "did you mean acceptedAfter?"),
         ("/api/deliveries?partner=br_hook", "/query/partner", "did you mean partnerId?"),
-        ("/api/exports/exp_none?x=1", "/query/x", "it takes none"),
+        ("/api/exports/exp_none?x=1", "/query/x", "it takes no parameters"),
         ("/api/exports/exp_none/events?colour=red", "/query/colour", "it takes after, limit"),
         ("/console?stat=failed", "/query/stat", "did you mean state?"),
     ],
 )
-def test_a_parameter_that_a_call_does_not_know_is_refused_with_the_one_that_was_meant(
+def test_unknown_parameter_is_rejected_with_a_suggestion(
     harness: ApiHarness, address: str, path: str, says: str
 ) -> None:
     (issue,) = read_issues(harness, address)
@@ -38,7 +38,7 @@ def test_a_parameter_that_a_call_does_not_know_is_refused_with_the_one_that_was_
     }  # fmt: skip
 
 
-def test_every_call_of_the_contract_refuses_a_parameter_that_it_does_not_know(harness: ApiHarness) -> None:
+def test_every_call_rejects_unknown_parameters(harness: ApiHarness) -> None:
     client = harness.client()
     before, paths = harness.rows(), client.get("/openapi.json").json()["paths"]
     found = {
@@ -52,8 +52,8 @@ def test_every_call_of_the_contract_refuses_a_parameter_that_it_does_not_know(ha
     assert harness.rows() == before
 
 
-def test_of_thousands_of_unknown_names_few_are_looked_at(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names are read before the key is: a stranger may send as many as an address has room for."""
+def test_suggestions_for_unknown_parameters_are_bounded(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are read before the key is checked: a stranger may send as many as a URL can hold."""
     looked_at: list[str] = []
 
     def close(name: str, *_: object) -> list[str]:
@@ -71,29 +71,29 @@ def test_of_thousands_of_unknown_names_few_are_looked_at(harness: ApiHarness, mo
 @pytest.mark.parametrize(
     ("address", "status"), [("/answers/none", 404), ("/documents/none", 404), ("/console/exports/none", 303)]
 )
-def test_a_link_in_an_email_may_have_what_a_mail_program_adds(harness: ApiHarness, address: str, status: int) -> None:
+def test_links_in_emails_accept_unknown_parameters(harness: ApiHarness, address: str, status: int) -> None:
     assert harness.client_with_key(None).get(f"{address}?utm_source=mail", follow_redirects=False).status_code == status
 
 
-def test_the_root_leads_to_the_calls(harness: ApiHarness) -> None:
+def test_root_names_the_api_reference(harness: ApiHarness) -> None:
     assert harness.client().get("/").json()["message"] == "there is nothing at this address; /docs lists the calls"
 
 
 @pytest.mark.parametrize("address", ["/api/exports/", "/api/partners/br_1/", "/openapi.json/"])
-def test_a_slash_too_many_leads_nowhere_and_is_named(harness: ApiHarness, address: str) -> None:
+def test_trailing_slash_is_not_found_and_named(harness: ApiHarness, address: str) -> None:
     answer = harness.client().get(address, headers={"Host": "evil.example"})
     assert (answer.status_code, answer.headers.get("location")) == (404, None)
     assert answer.json()["message"] == "there is nothing at this address; write it without the slash at its end"
 
 
 @pytest.mark.parametrize("name", ["execute", "plans", "preflight"])
-def test_an_address_with_a_name_of_its_own_is_not_looked_for_as_an_export(harness: ApiHarness, name: str) -> None:
+def test_reserved_path_is_not_an_export_id(harness: ApiHarness, name: str) -> None:
     answer = harness.client().get(f"/api/exports/{name}")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.json()["message"] == "this address takes POST"
     assert harness.client().get("/api/exports/none").status_code == 404
 
 
-def test_a_batch_that_is_called_as_a_call_is_can_be_looked_at(harness: ApiHarness) -> None:
+def test_batch_with_a_reserved_name_can_be_read(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan() | {"batchId": "execute"})
     assert harness.client().get("/api/exports/execute").json()["exportId"] == export_id

@@ -1,4 +1,4 @@
-"""What each call answers of an export that was purged: what is kept, or that it is not; never more, and never 500."""
+"""What each call answers for a purged export: the remaining data, or that it was purged; never 500."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAID = "canary: the importer's number is wrong"
 
 @pytest.fixture
 def purged_view(harness: ApiHarness) -> dict[str, Any]:
-    """The view of an export as it was before it was purged."""
+    """The view of an export before it was purged."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     view: dict[str, Any] = harness.client().get(f"/api/exports/{export_id}").json()
@@ -28,7 +28,7 @@ def purged_view(harness: ApiHarness) -> dict[str, Any]:
     return view
 
 
-def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_view: dict[str, Any]) -> None:
+def test_every_call_answers_for_a_purged_export(harness: ApiHarness, purged_view: dict[str, Any]) -> None:
     client, export_id = harness.client(), purged_view["exportId"]
     (package,), submission = purged_view["customs_packages"], purged_view["broker_submission"]["id"]
     artifact = purged_view["artifacts"][0]["id"]
@@ -69,9 +69,7 @@ def test_every_address_of_a_purged_export_answers(harness: ApiHarness, purged_vi
     assert console.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
-def test_an_answer_that_comes_after_the_purge_is_refused_and_nothing_of_it_is_kept(
-    harness: ApiHarness, purged_view: dict[str, Any]
-) -> None:
+def test_answer_after_the_purge_is_rejected_and_not_stored(harness: ApiHarness, purged_view: dict[str, Any]) -> None:
     def rows() -> tuple[int, ...]:
         with harness.runtime.db.read() as session:
             return tuple(len(session.exec(select(model)).all()) for model in (Acknowledgement, Event, Notification))

@@ -1,4 +1,4 @@
-"""Quarantined exports are seen where operators look: inspect, the list, the pages, what Prometheus counts; and replayed."""
+"""Quarantined exports: visible in inspect, list, pages and metrics, and retried."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ REASON = "the PDF engine died of SIGSEGV at packing_list.typ"
 
 @pytest.fixture
 def harness(open_harness: Open) -> ApiHarness:
-    """An API whose worker tries once."""
+    """An API whose worker makes one attempt."""
     return open_harness(step_max_attempts=1)
 
 
-def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quarantined_export_is_shown_everywhere_and_retried(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sound = harness.execute(factories.plan(batch="batch_sound"))
     broken = harness.execute(factories.plan())
 
@@ -58,11 +60,11 @@ def test_operator_sees_it_everywhere_and_lets_it_go_on(harness: ApiHarness, monk
     poll(
         lambda: "exports_quarantined 0.0" in harness.client_with_key(None).get("/metrics").text,
         30,
-        "it counts as set aside",
+        "it is not counted as quarantined",
     )
 
 
-def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
+def test_cancelled_or_superseded_export_is_not_quarantined(
     harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_up, replaced = harness.execute(factories.plan(batch="given_up")), harness.execute(factories.plan())
@@ -85,7 +87,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     poll(
         lambda: "exports_quarantined 0.0" in harness.client_with_key(None).get("/metrics").text,
         30,
-        "one counts as set aside",
+        "one is counted as quarantined",
     )
     assert client.get("/api/exports?quarantined=true").json()["items"] == []
     found = {each["exportId"]: each for each in client.get("/api/exports?quarantined=false").json()["items"]}
@@ -97,7 +99,7 @@ def test_one_that_was_cancelled_or_superseded_is_not_quarantined_any_more(
     assert '<span class="pill failed">quarantined</span>' not in looker.get("/console").text
 
 
-def test_value_that_is_neither_true_nor_false_is_refused_by_name(harness: ApiHarness) -> None:
+def test_quarantined_filter_that_is_not_a_boolean_is_rejected(harness: ApiHarness) -> None:
     response = harness.client().get("/api/exports?quarantined=perhaps")
     assert response.status_code == 400
     assert response.json()["details"]["issues"][0]["path"] == "/query/quarantined"

@@ -1,4 +1,4 @@
-"""What one account may take up: exports under way, and where its mail may go."""
+"""Limits of one account: active exports, and the domains of its mail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(number: int, account: str = factories.ACCOUNT) -> factories.Json:
     return factories.change_plan(factories.plan(batch=f"batch-{number}", invoice=f"A-{number}"), "/accountId", account)
 
 
-def test_an_account_with_enough_under_way_is_postponed_until_some_has_ended(open_harness: Open) -> None:
+def test_account_at_its_export_limit_is_rejected_until_one_ends(open_harness: Open) -> None:
     harness = open_harness(max_open_exports=2)
     first, second = (harness.execute(plan(number)) for number in (1, 2))
     client = harness.client()
@@ -31,14 +31,14 @@ def test_an_account_with_enough_under_way_is_postponed_until_some_has_ended(open
     assert (refused.status_code, refused.json()["errorCode"]) == (429, "RATE_LIMITED")
     assert refused.headers["retry-after"] == "30"
     assert "has 2 exports under way" in refused.json()["message"]
-    # What is there already is answered as ever, and checking a plan takes nothing up.
+    # Existing exports are answered as before, and preflight does not count.
     assert client.post(EXECUTE, json=execution(plan(2))).json()["exportId"] == second
     assert client.post("/api/exports/preflight", json=plan(3)).status_code == 200
     assert client.post(f"/api/exports/{first}/cancel").status_code == 200
     assert client.post(EXECUTE, json=execution(plan(3))).status_code == 202
 
 
-def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(open_harness: Open) -> None:
+def test_retried_export_counts_again_and_only_for_its_account(open_harness: Open) -> None:
     harness = open_harness(max_open_exports=1)
     export_id = harness.execute(plan(1))
     other = harness.client(account=OTHER)
@@ -54,7 +54,7 @@ def test_a_retried_export_is_under_way_again_and_another_account_is_not_held_up(
     assert client.post(EXECUTE, json=execution(plan(2))).status_code == 429
 
 
-def test_what_is_under_way_is_counted_by_an_index_of_its_own(harness: ApiHarness) -> None:
+def test_active_exports_are_counted_by_an_index(harness: ApiHarness) -> None:
     query = "EXPLAIN QUERY PLAN SELECT count(*) FROM (SELECT id FROM exports WHERE account_id = 'a' AND finished_at IS NULL LIMIT 9)"
     with harness.runtime.db.read() as session:
         steps = [str(row[3]) for row in session.execute(text(query))]
@@ -79,7 +79,7 @@ def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarne
     )
 
 
-def test_domains_that_a_partner_stands_outside_of_are_refused_and_any_takes_all(harness: ApiHarness) -> None:
+def test_mail_domains_that_exclude_a_partner_are_rejected(harness: ApiHarness) -> None:
     client = harness.client("admin")
     assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):

@@ -1,4 +1,4 @@
-"""The bounds of a request's body, and JSON that is none."""
+"""Limits of request bodies, and invalid JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
 
 
 @mark_own_stack("F31")
-def test_a_body_is_counted_while_it_streams(open_harness: Open) -> None:
+def test_streamed_body_is_counted(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=200_000)
     sent: list[int] = []
     response = harness.client().post(EXECUTE, content=chunks(2_000_000, sent), headers=AS_JSON)
@@ -41,7 +41,7 @@ def test_a_body_is_counted_while_it_streams(open_harness: Open) -> None:
 
 
 @mark_own_stack("F29")
-def test_a_length_that_is_too_large_is_refused_before_the_body(open_harness: Open) -> None:
+def test_large_content_length_is_rejected_before_the_body(open_harness: Open) -> None:
     harness = open_harness(max_body_bytes=1000)
     response = harness.client().post(EXECUTE, content=b" " * 1001, headers=AS_JSON)
     assert (response.status_code, response.json()["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
@@ -49,7 +49,7 @@ def test_a_length_that_is_too_large_is_refused_before_the_body(open_harness: Ope
     assert harness.client().post(EXECUTE, content=b" " * 1000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
-def test_the_key_is_asked_before_the_body_is_read(harness: ApiHarness) -> None:
+def test_key_is_checked_before_the_body_is_read(harness: ApiHarness) -> None:
     response = harness.client_with_key(None).post(EXECUTE, content=b"[" * 100_000, headers=AS_JSON)
     assert response.json()["errorCode"] == "INVALID_API_KEY"
 
@@ -71,7 +71,7 @@ def test_the_key_is_asked_before_the_body_is_read(harness: ApiHarness) -> None:
         (b"{}", AS_JSON | {"Content-Encoding": "gzip"}, 400, "INVALID_REQUEST", "without Content-Encoding"),
     ],
 )
-def test_json_that_is_none_is_refused(
+def test_invalid_json_is_rejected(
     harness: ApiHarness, body: bytes, headers: dict[str, str], status: int, code: str, says: str
 ) -> None:
     response = harness.client().post(EXECUTE, content=body, headers=headers)
@@ -79,13 +79,13 @@ def test_json_that_is_none_is_refused(
     assert says in response.json()["message"]
 
 
-def test_brackets_inside_of_texts_do_not_nest() -> None:
+def test_brackets_in_strings_do_not_count_as_depth() -> None:
     check_shape(json.dumps({"a": "[" * 100, 'b"\\"[[[[[[[[[[': ['\\"[[[[', "{{{{"]}).encode(), 2)
     with pytest.raises(PayloadTooLarge):
         check_shape(b'{"a": "\\\\", "b": [[[1]]]}', 3)
 
 
-def test_a_small_body_of_very_many_values_is_refused() -> None:
+def test_small_body_with_too_many_values_is_rejected() -> None:
     with pytest.raises(PayloadTooLarge):
         check_shape(b"[" + b"1," * 2_000_000 + b"1]", 32)
 
@@ -107,7 +107,7 @@ def test_a_small_body_of_very_many_values_is_refused() -> None:
         ),
     ],
 )
-def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, value: object, says: str) -> None:
+def test_invalid_field_is_named_by_its_pointer(pointer: str, value: object, says: str) -> None:
     wrong = factories.change_plan(factories.plan(), pointer, value)
     with pytest.raises(ValidationFailed) as refused:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
@@ -118,14 +118,14 @@ def test_each_invalid_field_is_named_by_its_place_in_the_body(pointer: str, valu
     assert first["path"] == refused.value.field == place
 
 
-def test_names_of_our_code_are_no_names_of_the_contract() -> None:
+def test_python_field_names_are_rejected() -> None:
     with pytest.raises(ValidationFailed) as refused:
         parse_json(b'{"account_id": "acc_1", "batchId": "b"}', ExecuteRequest, max_depth=32)
     assert refused.value.details is not None
     assert {issue["path"] for issue in refused.value.details["issues"]} == {"/accountId", "/account_id"}
 
 
-def test_no_value_is_repeated_in_a_refusal() -> None:
+def test_error_does_not_repeat_values() -> None:
     wrong = factories.change_plan(
         factories.plan(), "/units/0/parties/buyer/contact", {"name": "x", "email": "secret-canary"}
     )
@@ -134,7 +134,7 @@ def test_no_value_is_repeated_in_a_refusal() -> None:
     assert "secret-canary" not in f"{refused.value.message} {refused.value.details}"
 
 
-def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
+def test_first_hundred_issues_are_shown_and_the_rest_counted() -> None:
     wrong = factories.plan(lines=150)
     for line in wrong["units"][0]["lines"]:
         line["htsCode"] = "1"
@@ -145,8 +145,8 @@ def test_a_hundred_issues_are_shown_and_the_rest_counted() -> None:
 
 
 @pytest.mark.parametrize(("units", "lines"), [(1, 1_000), (100, 3_000), (1_000, 300)])
-def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(units: int, lines: int) -> None:
-    """Twelve kilobytes could be forty thousand issues, and a megabyte more of them than fit into memory."""
+def test_only_issues_of_the_first_entry_are_listed_if_there_are_too_many(units: int, lines: int) -> None:
+    """A body of 12 kB could have 40,000 issues, and one of 1 MB more than fit into memory."""
     wrong = factories.plan() | {"units": [{"lines": [{}] * lines}] * units}
     with pytest.raises(ValidationFailed) as refused:
         parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
@@ -157,7 +157,7 @@ def test_of_very_many_issues_those_of_the_first_entry_are_found_and_no_others(un
     assert not any(path.startswith(("/units/1", "/units/0/lines/1")) for path in paths)
 
 
-def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
+def test_large_valid_plan_is_parsed() -> None:
     plan = factories.plan(lines=1_000, packages=10)
     raw = json.dumps(plan).encode()
     assert check_shape(raw, 32) > json_input._MAX_VALUES_FOR_ALL_ISSUES
@@ -173,33 +173,33 @@ def test_a_large_plan_that_is_sound_is_read_as_a_small_one() -> None:
         b"\\" * 2_000_000,
     ],
 )
-def test_a_text_that_does_not_end_is_looked_through_once(raw: bytes) -> None:
-    """Were each quote in it the beginning of another look at all the rest, this would take hours."""
+def test_unterminated_string_is_scanned_once(raw: bytes) -> None:
+    """If each quote started another scan of the rest, this would take hours."""
     with suppress(PayloadTooLarge):
         check_shape(raw, 32)
 
 
-def test_a_text_that_is_longer_than_any_schema_takes_is_refused_before_it_is_read() -> None:
+def test_overlong_string_is_rejected_before_parsing() -> None:
     check_shape(b'{"a":"' + b"a" * 999_998 + b'"}', 32)
     with pytest.raises(PayloadTooLarge, match="a text of more than 1000000 bytes; shorten it"):
         check_shape(b'{"a":"' + b"a" * 999_999 + b'"}', 32)
 
 
-def test_a_large_body_with_a_character_that_takes_four_bytes_is_refused_and_a_small_one_read() -> None:
+def test_four_byte_character_is_rejected_only_in_a_large_body() -> None:
     emoji = '{"a":"😀",'.encode()
     assert load_json(emoji + b'"b":""}') == {"a": "😀", "b": ""}
     with pytest.raises(PayloadTooLarge, match="such as an emoji; remove such characters, or split the plan"):
         load_json(emoji + b" " * 16 * 1024 * 1024 + b'"b":""}')
 
 
-def test_an_object_of_very_many_members_is_refused_before_it_is_read() -> None:
+def test_object_with_too_many_members_is_rejected_before_parsing() -> None:
     check_shape(b'{"a":{' + b'"b":[],' * 999 + b'"b":1},"c":{"d":1}}', 32)
     with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
         check_shape(b'{"a":{' + b'"b":[],' * 1_000 + b'"b":1}}', 32)
 
 
-def test_an_object_of_very_many_members_is_refused() -> None:
-    """No schema has so many, and each would be an issue of its own."""
+def test_object_with_too_many_members_is_rejected() -> None:
+    """No schema has so many members, and each would be a separate issue."""
     many = {f"m{number}": 0 for number in range(1_000)}
     load_json(json.dumps(many).encode())
     with pytest.raises(PayloadTooLarge, match="more than 1000 members"):
@@ -207,24 +207,24 @@ def test_an_object_of_very_many_members_is_refused() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"{", b'{"a"}', b'{"a":1,}', b"\x00", b'{"a":"\x01"}', b'"\\ud800', b"{}{}", b"'a'"])
-def test_whatever_is_no_json_is_refused_in_words(raw: bytes) -> None:
+def test_any_invalid_json_is_rejected_with_a_message(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
         load_json(raw)
 
 
 @pytest.mark.parametrize("member", [b'"accountId":"\\ud800"', b'"\\udfff":1', b'"idempotencyKey":"\\uD83D x \\ude00"'])
-def test_a_lone_surrogate_gets_nowhere(member: bytes) -> None:
+def test_lone_surrogate_is_rejected(member: bytes) -> None:
     with pytest.raises(InvalidRequest, match="half of a character"):
         parse_json(b'{"batchId":"b",' + member + b"}", ExecuteRequest, max_depth=32)
 
 
-def test_a_character_of_two_escapes_is_whole() -> None:
+def test_surrogate_pair_is_accepted() -> None:
     with pytest.raises(ValidationFailed):
         parse_json(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
 
 
 @mark_own_stack("F29")
-def test_a_large_plan_does_not_hold_up_others(harness: ApiHarness) -> None:
+def test_large_plan_does_not_delay_other_requests(harness: ApiHarness) -> None:
     client, reader = harness.client(), harness.client("read")
     body = json.dumps(execution(factories.plan(lines=5_000, packages=10_000))).encode()
     answers: list[int] = []

@@ -1,4 +1,4 @@
-"""What reading one body may take of the memory: no shape of JSON grows a process by more than thrice its own size."""
+"""Memory for reading one body: no shape of JSON needs more than three times its size."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pipeline.exports.schemas.plan import Plan
 
 LARGEST: Final = 32 * 1024 * 1024
 MAX_GROWTH: Final = 3.0
-#: What Python itself may take beside, such as the module of a codec.
+#: What Python itself may need in addition, such as the module of a codec.
 FIXED_BYTES: Final = 4 * 1024 * 1024
 
-#: The same of a body that has as many values as any plan may: each of them becomes an object of Python.
+#: The same for a body with the maximum number of values: each becomes a Python object.
 MAX_GROWTH_OF_VALUES: Final = 6.0
 
 
 def repeat_value(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
-    """Return what makes a body of LARGEST bytes, of `each` as often as it fits."""
+    """Return a function that builds a body of LARGEST bytes from repeated `each`."""
     return lambda: begin + each * ((LARGEST - len(begin) - len(end)) // len(each)) + end
 
 
 def number_values(begin: bytes, each: bytes, end: bytes) -> Callable[[], bytes]:
-    """Return what makes a body of LARGEST bytes, of `each` with another number in the place of %d every time."""
+    """Return a function that builds a body of LARGEST bytes from `each`, with a new number for %d each time."""
 
     def made() -> bytes:
         count = LARGEST // (len(each) + 6)
@@ -71,24 +71,24 @@ BODIES: Final[dict[str, Callable[[], bytes]]] = {
 
 
 def measure_growth(body: bytes) -> int:
-    """Return by how many bytes a process grows at most that reads `body` as a plan."""
+    """Return the maximum growth in bytes of a process that parses `body` as a plan."""
     there, here = os.pipe()
     child = os.fork()
     if child == 0:
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = _kilobytes("VmRSS")
         try:
             with suppress(Refused):
                 parse_json(body, Plan, max_depth=32)
-        except BaseException:  # noqa: BLE001 - whatever it was, this process must not go on as a second test run
+        except BaseException:  # noqa: BLE001 - this process must not continue as a second test run
             os._exit(1)
         os.write(here, str((_kilobytes("VmHWM") - before) * 1024).encode())
         os._exit(0)
     os.close(here)
     with os.fdopen(there, "rb") as reader:
         answer = reader.read()
-    assert os.waitpid(child, 0)[1] == 0, "reading it failed, instead of refusing it"
+    assert os.waitpid(child, 0)[1] == 0, "parsing crashed instead of rejecting the body"
     return int(answer)
 
 
@@ -99,12 +99,12 @@ def _kilobytes(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_of_any_shape_takes_no_more_than_thrice_its_size(name: str) -> None:
+def test_body_of_any_shape_needs_at_most_three_times_its_size(name: str) -> None:
     body = BODIES[name]()
     assert len(body) > 0.9 * LARGEST
     assert measure_growth(body) <= MAX_GROWTH * len(body) + FIXED_BYTES
 
 
-def test_as_many_texts_as_a_plan_may_have_values_take_no_more_than_what_they_are_read_into() -> None:
+def test_body_with_the_maximum_of_values_needs_bounded_memory() -> None:
     body = b'{"units":[' + b",".join(b'"text %07d"' % number for number in range(1_999_000)) + b"]}"
     assert measure_growth(body) <= MAX_GROWTH_OF_VALUES * LARGEST

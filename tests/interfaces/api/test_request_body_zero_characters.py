@@ -1,4 +1,4 @@
-"""Zero characters: PostgreSQL keeps none, so that wherever one gets in it would be an error of ours."""
+"""Zero characters: PostgreSQL cannot store them, so an accepted one would cause an internal error."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ANSWER = {"id": "1", "status": "query", "message": "a", "fields": [{"pointer": "
 
 @pytest.fixture
 def harness(open_harness: Open, database_url: str) -> ApiHarness:
-    """The API on either database."""
+    """The API on each database."""
     return open_harness(database_url)
 
 
-def test_no_address_and_no_parameter_holds_one(harness: ApiHarness) -> None:
+def test_zero_character_in_a_url_is_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     document = client.get("/openapi.json").json()
-    asked = 0
+    requests = 0
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             address = path
@@ -33,16 +33,16 @@ def test_no_address_and_no_parameter_holds_one(harness: ApiHarness) -> None:
                 address = address.replace("{" + name + "}", "a%00b")
             if address != path:
                 assert client.request(method, address, json={}).status_code == 404, (method, path)
-                asked += 1
+                requests += 1
             for name in [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]:
                 response = client.request(method, path.replace("{id}", "x"), params={name: "a\x00b"}, json={})
                 assert (response.status_code, response.json()["errorCode"]) == (400, "INVALID_REQUEST"), (path, name)
-                asked += 1
-    assert asked >= 40
+                requests += 1
+    assert requests >= 40
 
 
 @pytest.mark.parametrize("cursor", ["AA", "\u00b5%\x93", "YQBi", "====", "a"])
-def test_a_cursor_that_is_none_of_ours_is_refused(harness: ApiHarness, cursor: str) -> None:
+def test_unknown_cursor_is_rejected(harness: ApiHarness, cursor: str) -> None:
     response = harness.client().get("/api/exports", params={"cursor": cursor})
     assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR")
     assert response.json()["field"] == "/query/cursor"
@@ -56,7 +56,9 @@ def test_a_cursor_that_is_none_of_ours_is_refused(harness: ApiHarness, cursor: s
         ("/api/waivers", {"rule": "V17", "reason": "\x00"}, "/reason"),
     ],
 )
-def test_no_body_holds_one(harness: ApiHarness, address: str, body: factories.Json, field: str) -> None:
+def test_zero_character_in_a_body_is_rejected(
+    harness: ApiHarness, address: str, body: factories.Json, field: str
+) -> None:
     response = harness.client().post(address, json=body)
     assert (response.status_code, response.json()["field"]) == (400, field)
 
@@ -69,8 +71,8 @@ def test_no_body_holds_one(harness: ApiHarness, address: str, body: factories.Js
         ({"fields": [{"pointer": "/a", "message": "\x00"}]}, "/fields/0/message"),
     ],
 )
-def test_no_answer_holds_one_whatever_channel_it_came_by(place: factories.Json, named: str) -> None:
-    """By HTTP, by queue and by file an answer is read alike; one that PostgreSQL does not take would come again for ever."""
+def test_zero_character_in_an_answer_is_rejected_on_every_channel(place: factories.Json, named: str) -> None:
+    """HTTP, queue and file answers are parsed alike; one that PostgreSQL rejects would be delivered again forever."""
     submission = {"submissionId": "sub_" + 32 * "0"}
     for model, body in ((AcknowledgementBody, ANSWER | place), (SentAcknowledgement, ANSWER | place | submission)):
         with pytest.raises(ValidationFailed) as refused:
@@ -83,7 +85,7 @@ def test_no_answer_holds_one_whatever_channel_it_came_by(place: factories.Json, 
     assert borderbuddy._parse_contract(HandoffStatus, whole).handoff_id == "h"
 
 
-def test_an_escape_that_is_escaped_is_text() -> None:
+def test_escaped_backslash_is_not_a_zero_character() -> None:
     assert not has_zero_character(rb'"\\u0000"')
     assert has_zero_character(rb'"\\\u0000"')
     assert not has_zero_character(rb'"\\\\u0000"')
@@ -92,6 +94,6 @@ def test_an_escape_that_is_escaped_is_text() -> None:
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
-def test_an_address_lists_all_of_its_methods(harness: ApiHarness, path: str, allowed: str) -> None:
+def test_wrong_method_lists_all_allowed_methods(harness: ApiHarness, path: str, allowed: str) -> None:
     response = harness.client().request("OPTIONS", path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)

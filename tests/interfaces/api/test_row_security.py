@@ -1,4 +1,4 @@
-"""Row-level security on PostgreSQL: whatever a query asks, an account sees its own rows; the service runs behind it."""
+"""Row-level security on PostgreSQL: an account sees only its rows, whatever a query asks; the service runs with it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ TABLES = sorted({*SQLModel.metadata.tables} - row_security.SHARED)
 
 @pytest.fixture
 def own_url(postgres_server: PostgreSQL, postgres_template: str) -> str:
-    """A migrated database whose owner is no superuser."""
+    """A migrated database whose owner is not a superuser."""
     return postgres_server.fresh_url(postgres_template, owner=OWNER)
 
 
 @pytest.fixture
 def harness(open_harness: Open, own_url: str) -> ApiHarness:
-    """The API on that database, with an executed export and something in every table."""
+    """The API on that database, with an executed export and rows in every table."""
     harness = open_harness(own_url)
     harness.client("admin").patch(
         f"/api/partners/{factories.BROKER}", json={"channels": [{"channel": "queue"}]}
@@ -76,7 +76,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
 
 
 def count_visible_rows(runtime: Runtime, whose: str) -> dict[str, int]:
-    """How many rows of each table are seen for `whose`, by queries that ask for everything."""
+    """Return how many rows of each table `whose` account sees, by queries without a filter."""
     with tenancy.account_scope(whose), runtime.db.read() as session:
         return {
             name: session.scalar(sa.select(sa.func.count()).select_from(SQLModel.metadata.tables[name])) or 0
@@ -96,7 +96,7 @@ def test_every_table_has_its_policy(own_url: str) -> None:
     database.dispose()
 
 
-def test_an_account_sees_its_own_rows_and_no_others(harness: ApiHarness) -> None:
+def test_account_sees_its_own_rows_and_no_others(harness: ApiHarness) -> None:
     everything = count_visible_rows(harness.runtime, ALL_ACCOUNTS)
     assert {name for name, rows in everything.items() if rows == 0} == set()
     assert everything["accounts"] == 2
@@ -106,7 +106,7 @@ def test_an_account_sees_its_own_rows_and_no_others(harness: ApiHarness) -> None
     assert count_visible_rows(harness.runtime, NO_ACCOUNT) == dict.fromkeys(TABLES, 0)
 
 
-def test_a_query_that_says_nothing_of_whose_rows_sees_none(harness: ApiHarness, own_url: str) -> None:
+def test_query_without_an_account_sees_no_rows(harness: ApiHarness, own_url: str) -> None:
     engine = sa.create_engine(own_url)
     with engine.connect() as connection:
         for name in TABLES:
@@ -114,7 +114,7 @@ def test_a_query_that_says_nothing_of_whose_rows_sees_none(harness: ApiHarness, 
     engine.dispose()
 
 
-def test_rows_of_another_account_are_neither_changed_nor_deleted(harness: ApiHarness) -> None:
+def test_rows_of_another_account_cannot_be_changed_or_deleted(harness: ApiHarness) -> None:
     before = count_visible_rows(harness.runtime, ALL_ACCOUNTS)
     for name in TABLES:
         rows = SQLModel.metadata.tables[name]
@@ -127,7 +127,7 @@ def test_rows_of_another_account_are_neither_changed_nor_deleted(harness: ApiHar
     assert count_visible_rows(harness.runtime, ALL_ACCOUNTS) == before
 
 
-def test_a_row_cannot_be_put_into_another_account(harness: ApiHarness) -> None:
+def test_row_cannot_be_inserted_for_another_account(harness: ApiHarness) -> None:
     for whose in (OTHER, NO_ACCOUNT):
         with (
             pytest.raises(ProgrammingError, match="row-level security"),
@@ -144,7 +144,7 @@ def test_a_row_cannot_be_put_into_another_account(harness: ApiHarness) -> None:
         session.execute(sa.insert(SQLModel.metadata.tables["events"]).values(**event, hash="h"))
 
 
-def test_whose_rows_are_seen_ends_with_the_transaction(harness: ApiHarness) -> None:
+def test_account_scope_ends_with_the_transaction(harness: ApiHarness) -> None:
     with tenancy.account_scope(factories.ACCOUNT), harness.runtime.db.read() as session:
         raw = session.connection().connection.driver_connection
         assert session.execute(sa.text("SELECT current_setting('exports.account', true)")).scalar_one() == (
@@ -154,7 +154,7 @@ def test_whose_rows_are_seen_ends_with_the_transaction(harness: ApiHarness) -> N
     assert raw.execute("SELECT current_setting('exports.account', true)").fetchone()[0] in {None, ""}
 
 
-def test_whose_rows_are_seen_costs_no_message_of_its_own(harness: ApiHarness) -> None:
+def test_account_scope_needs_no_extra_round_trip(harness: ApiHarness) -> None:
     with (
         record_statements(harness.runtime.db) as asked,
         tenancy.account_scope("acc_o'brien%"),
@@ -181,7 +181,7 @@ def test_owner_can_dump_and_restore_everything(harness: ApiHarness, own_url: str
     assert "INSERT INTO public.events " not in nothing
 
 
-def test_doctor_reports_whether_row_security_is_on_and_holds(own_url: str, postgres_server: PostgreSQL) -> None:
+def test_doctor_reports_the_state_of_row_security(own_url: str, postgres_server: PostgreSQL) -> None:
     def found(url: str) -> tuple[bool, str]:
         settings = Settings.model_validate({"database_url": url, "artifacts_url": "memory:"})
         (check,) = (check for check in doctor.run_checks(settings) if check.name == "row-level security")
@@ -203,8 +203,8 @@ def test_doctor_reports_whether_row_security_is_on_and_holds(own_url: str, postg
     )
 
 
-def test_code_that_asks_for_the_wrong_account_sees_nothing(harness: ApiHarness) -> None:
-    """The first wall is gone: a use case is handed another account's id than that of the key."""
+def test_use_case_with_a_wrong_account_id_sees_nothing(harness: ApiHarness) -> None:
+    """The API's own check is bypassed: a use case gets another account's id than the key's."""
     runtime = harness.runtime
 
     def exports(whose: str) -> object:
@@ -228,7 +228,7 @@ def test_code_that_asks_for_the_wrong_account_sees_nothing(harness: ApiHarness) 
             assert ask(factories.ACCOUNT) == []
 
 
-def test_policies_that_are_missing_are_found_and_made_again(own_url: str) -> None:
+def test_missing_policies_are_found_and_restored(own_url: str) -> None:
     database = Database(own_url)
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE exports DISABLE ROW LEVEL SECURITY"))
@@ -246,7 +246,7 @@ def test_policies_that_are_missing_are_found_and_made_again(own_url: str) -> Non
 @pytest.mark.parametrize(
     ("statements", "mends_itself"),
     [
-        # The comment that a policy had when it was ours stays on it.
+        # The comment of our policy stays on the changed policy.
         (("ALTER POLICY own_rows ON {table} USING (true)",), True),
         (("ALTER POLICY own_rows ON {table} WITH CHECK (true)",), True),
         (("ALTER POLICY own_rows ON {table} TO pg_monitor",), True),
@@ -271,7 +271,7 @@ def test_table_with_another_policy_beside_ours_is_unprotected(
     database.dispose()
 
 
-def test_a_table_that_is_nobodys_stops_the_migration() -> None:
+def test_table_without_an_account_column_stops_the_migration() -> None:
     stray = sa.Table("stray", sa.MetaData(), sa.Column("id", sa.String, primary_key=True))
     with pytest.raises(RuntimeError, match="the account of the rows of stray is unknown"):
         row_security._condition(stray)

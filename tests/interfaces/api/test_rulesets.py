@@ -1,4 +1,4 @@
-"""The ruleset of a plan over HTTP: an older one is flagged, and the plan is carried as it was approved."""
+"""The ruleset of a plan over HTTP: an older one is flagged, and the plan is executed as approved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support import factories
 pytestmark = pytest.mark.clock
 
 
-def test_a_plan_of_an_older_ruleset_is_flagged_and_accepted_as_it_is(harness: ApiHarness) -> None:
+def test_plan_of_an_older_ruleset_is_flagged_and_accepted_unchanged(harness: ApiHarness) -> None:
     client = harness.client()
     made = factories.plan() | {"ruleset": {"id": "us-ca-2026-04-06", "asOf": "2026-04-06"}}
     report = client.post("/api/exports/preflight", json=made).json()

@@ -1,4 +1,4 @@
-"""What a customs broker answers with characters that deceive is taken, and shown to nobody as it was sent."""
+"""A customs broker's answer with deceiving characters is accepted, and shown only in a legible form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN_POINTER = "/units/0 /lines / [2J"
 
 
 def reject_handoff(harness: ApiHarness) -> str:
-    """Have a handoff rejected in such words; return its export."""
+    """Have a handoff rejected with such a text; return its export."""
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     client = harness.client()
@@ -39,7 +39,7 @@ def reject_handoff(harness: ApiHarness) -> str:
     return export_id
 
 
-def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHarness) -> None:
+def test_answer_with_hostile_characters_is_recorded_and_logged_in_legible_form(harness: ApiHarness) -> None:
     export_id = reject_handoff(harness)
     client = harness.client()
     fields = [{"pointer": SHOWN_POINTER, "message": " "}]
@@ -59,7 +59,7 @@ def test_it_is_recorded_sent_and_logged_as_people_may_be_shown_it(harness: ApiHa
     assert (event["data"]["message"], event["data"]["fields"]) == (SHOWN, fields)
 
 
-def test_the_console_keeps_its_direction_apart_from_the_page(harness: ApiHarness) -> None:
+def test_console_isolates_the_text_direction_of_answers(harness: ApiHarness) -> None:
     export_id = reject_handoff(harness)
     browser = harness.client_with_key(None)
     browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
@@ -70,7 +70,7 @@ def test_the_console_keeps_its_direction_apart_from_the_page(harness: ApiHarness
 
 
 @pytest.mark.parametrize("seen", ["inspect", "follow"])
-def test_what_an_older_version_recorded_reaches_no_terminal_as_it_was_sent(harness: ApiHarness, seen: str) -> None:
+def test_hostile_characters_of_older_records_are_not_printed(harness: ApiHarness, seen: str) -> None:
     export_id = reject_handoff(harness)
     client = harness.client()
     if seen == "inspect":

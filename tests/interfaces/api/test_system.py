@@ -1,4 +1,4 @@
-"""Life, readiness, counts and contracts of the service, over HTTP."""
+"""Liveness, readiness, metrics and contracts of the service, over HTTP."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.support.servers import poll
 ROOT: Final = Path(__file__).resolve().parents[3]
 
 
-def test_life_and_readiness_need_no_key(harness: ApiHarness) -> None:
+def test_liveness_and_readiness_need_no_key(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
     for address in ("/livez", "/readyz"):
         assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
     assert harness.publisher.running
 
 
-def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness: ApiHarness) -> None:
+def test_only_listed_addresses_are_open_without_a_key(harness: ApiHarness) -> None:
     addresses = {"/openapi.json"} | {
         route.path
         for router in ROUTERS
@@ -56,7 +56,7 @@ def test_what_anybody_may_read_is_written_down_and_nothing_else_is_open(harness:
         assert f"`{address}" in page
 
 
-def test_the_contract_is_closed_where_it_is_not_to_be_read(open_harness: Open) -> None:
+def test_contract_is_not_served_if_docs_are_off(open_harness: Open) -> None:
     harness = open_harness(docs=False)
     for reader in (harness.client_with_key(None), harness.client()):
         assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
@@ -72,7 +72,7 @@ def test_health_needs_a_key_and_names_every_part(harness: ApiHarness) -> None:
     )
 
 
-def test_readiness_is_red_without_migrated_tables_and_green_with_newer_ones(harness: ApiHarness) -> None:
+def test_older_schema_is_not_ready_and_newer_is(harness: ApiHarness) -> None:
     with harness.runtime.db.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     assert harness.client_with_key(None).get("/readyz").status_code == 200
@@ -108,7 +108,7 @@ def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
 
 
 def read_not_ready(client: httpx.Client) -> httpx.Response:
-    """Return the first answer that says it is not ready: an older one is told again for a moment."""
+    """Return the first answer that is not ready: an older one is cached for a moment."""
     answers: list[httpx.Response] = []
 
     def is_not_ready() -> bool:
@@ -130,7 +130,7 @@ def test_work_and_requests_are_counted(harness: ApiHarness) -> None:
     assert "exp_none" not in text
 
 
-def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(harness: ApiHarness) -> None:
+def test_metrics_use_at_most_a_fifth_of_the_time(harness: ApiHarness) -> None:
     hands = iter([0, 2, 9.9, 10, 11, 11])
     work = WorkCollector(harness.runtime, lambda: next(hands))
     with record_statements(harness.runtime.db) as asked:
@@ -138,14 +138,12 @@ def test_work_is_counted_for_a_fifth_of_the_time_however_often_it_is_asked_for(h
         once = len(asked)
         assert first
         assert work.collect() is first
-        assert len(asked) == once  # at 9.9, counted in the two seconds until 2
+        assert len(asked) == once  # at 9.9: counted in the two seconds before 2
         assert work.collect() is not first
         assert len(asked) == 2 * once
 
 
-def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_ask(
-    open_harness: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readiness_is_cached_for_concurrent_callers(open_harness: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "READY_SECONDS", 10**6)
     monkeypatch.setattr(single_flight, "CACHE_TIME_FACTOR", 10**6)
     harness = open_harness()
@@ -160,13 +158,13 @@ def test_whether_it_is_ready_is_asked_of_the_database_once_a_while_however_many_
     monkeypatch.setattr(readiness, "check_parts", parts)
     assert {nobody.get("/readyz").status_code for _ in range(5)} == {200}
     assert len(asked) == 1
-    # Whoever has a key is told how it is now.
+    # A caller with a key gets the current state.
     for _ in range(2):
         assert client.get("/api/system/health").json()["status"] == "ok"
     assert len(asked) == 3
 
 
-def test_what_an_outage_has_put_off_is_counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_retried_after_an_outage_are_counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_unreachable(*_: object) -> NoReturn:
         raise StoreUnavailable("no room")
 
@@ -177,7 +175,7 @@ def test_what_an_outage_has_put_off_is_counted(harness: ApiHarness, monkeypatch:
     assert "exports_steps_retrying 1.0" in harness.client_with_key(None).get("/metrics").text
 
 
-def test_counts_name_no_account_partner_or_export_and_no_key(harness: ApiHarness) -> None:
+def test_metrics_name_no_account_partner_export_or_key(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     key = harness.key("read")
@@ -199,13 +197,13 @@ def test_counts_name_no_account_partner_or_export_and_no_key(harness: ApiHarness
 
 
 @pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
-def test_a_sane_request_id_is_kept(harness: ApiHarness, given: str, kept: bool) -> None:  # noqa: FBT001
+def test_valid_request_id_is_kept(harness: ApiHarness, given: str, kept: bool) -> None:  # noqa: FBT001
     answered = harness.client_with_key(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
     assert (answered == given) == kept
     assert kept or answered.startswith("req_")
 
 
-def test_the_openapi_document_is_whole(harness: ApiHarness) -> None:
+def test_openapi_document_is_complete(harness: ApiHarness) -> None:
     document = harness.client_with_key(None).get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"Plan", "ExecuteRequest", "ExportView", "Problem"} <= set(schemas)
@@ -229,18 +227,18 @@ def test_the_openapi_document_is_whole(harness: ApiHarness) -> None:
     assert "HTTPValidationError" not in schemas
 
 
-def test_the_example_of_the_openapi_document_is_a_bundled_plan_that_passes_the_checks(harness: ApiHarness) -> None:
+def test_openapi_example_is_a_bundled_plan_that_passes_preflight(harness: ApiHarness) -> None:
     document = harness.client_with_key(None).get("/openapi.json").json()
     body = document["paths"]["/api/exports/execute"]["post"]["requestBody"]["content"]["application/json"]
     plan = body["examples"]["execute-request"]["value"]["plan"]
     assert json.loads((ROOT / "examples" / "plans" / "cookware.json").read_text()) == plan
-    # The account and its partners are the example's own.
+    # The account and its partners are those of the example.
     report = harness.client("read").post("/api/exports/preflight", json=plan | {"accountId": factories.ACCOUNT}).json()
     blocking = {finding["pointer"] for finding in report["findings"] if finding["severity"] == "block"}
     assert blocking <= {"/broker/id", "/warehouse/id"}
 
 
-def test_every_body_and_answer_of_the_openapi_document_is_published_and_has_an_example_that_fits(
+def test_every_openapi_body_and_answer_is_published_with_a_valid_example(
     harness: ApiHarness,
 ) -> None:
     document = harness.client_with_key(None).get("/openapi.json").json()
@@ -285,7 +283,7 @@ def test_schemas_are_published(harness: ApiHarness, name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_what_is_sent_and_answered_fits_the_published_schemas(harness: ApiHarness) -> None:
+def test_bodies_and_answers_fit_the_published_schemas(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
     plan = factories.plan()
     jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())

@@ -1,4 +1,4 @@
-"""Warnings that an account takes upon itself: on record, within their scope, and never what blocks."""
+"""Warnings that an account accepts: recorded, in their scope, and never for blocking findings."""
 
 from __future__ import annotations
 
@@ -17,63 +17,63 @@ pytestmark = pytest.mark.clock
 #: One warning, V17, at this place.
 FREIGHT = "/units/0/invoice/charges"
 WARNED = change_plan(plan(), f"{FREIGHT}/0/code", "handling")
-#: The same rule would block here: V01 of a Canadian code.
+#: The same rule would block here: V01 for a Canadian code.
 BLOCKED = change_plan(plan(), "/units/0/parties/manufacturers/0/mid", "CAMAPGOO120TOR")
 
 
 def waive(client: httpx.Client, rule: str, **other: Any) -> dict[str, Any]:
     response = client.post("/api/waivers", json={"rule": rule, "reason": "Our carrier bills the buyer."} | other)
     assert response.status_code == 201, response.text
-    made: dict[str, Any] = response.json()
-    return made
+    created: dict[str, Any] = response.json()
+    return created
 
 
-def preflight(client: httpx.Client, made: factories.Json) -> dict[str, Any]:
-    response = client.post("/api/exports/preflight", json=made)
+def preflight(client: httpx.Client, created: factories.Json) -> dict[str, Any]:
+    response = client.post("/api/exports/preflight", json=created)
     assert response.status_code == 200, response.text
     report: dict[str, Any] = response.json()
     return report
 
 
-def is_waived(client: httpx.Client, made: factories.Json = WARNED) -> list[str | None]:
-    return [finding.get("waivedBy") for finding in preflight(client, made)["findings"]]
+def is_waived(client: httpx.Client, created: factories.Json = WARNED) -> list[str | None]:
+    return [finding.get("waivedBy") for finding in preflight(client, created)["findings"]]
 
 
-def test_a_waived_warning_stays_a_finding_and_names_its_waiver(harness: ApiHarness) -> None:
+def test_waived_warning_is_still_listed_with_its_waiver(harness: ApiHarness) -> None:
     client = harness.client()
     assert is_waived(client) == [None]
-    made = waive(client, "V17")
+    created = waive(client, "V17")
     report = preflight(client, WARNED)
     assert [(each["rule"], each["pointer"], each["waivedBy"]) for each in report["findings"]] == [
-        ("V17", FREIGHT, made["id"])
+        ("V17", FREIGHT, created["id"])
     ]
     assert report["rules"] == [{"rule": "V17", "severity": "warn", "findings": 1, "waived": 1}]
     assert report["findingsLeftOut"] == 0
 
 
-def test_an_export_records_what_was_waived_by_whom_and_why(harness: ApiHarness) -> None:
+def test_export_records_its_waivers(harness: ApiHarness) -> None:
     key = harness.key("admin")
     client = harness.client_with_key(key.bearer)
-    made = waive(client, "V17")
+    created = waive(client, "V17")
     export_id = client.post("/api/exports/execute", json=execution(WARNED)).json()["exportId"]
-    client.delete(f"/api/waivers/{made['id']}")
+    client.delete(f"/api/waivers/{created['id']}")
     view = client.get(f"/api/exports/{export_id}").json()
-    assert [finding["waivedBy"] for finding in view["findings"]] == [made["id"]]
+    assert [finding["waivedBy"] for finding in view["findings"]] == [created["id"]]
     assert view["events"][0]["type"] == "EXPORT_ACCEPTED"
     assert view["events"][0]["data"]["waivers"] == [
-        {"id": made["id"], "rule": "V17", "reason": "Our carrier bills the buyer.", "waivedBy": key.id}
+        {"id": created["id"], "rule": "V17", "reason": "Our carrier bills the buyer.", "waivedBy": key.id}
     ]
     assert view["events"][0]["data"]["findings"] == [{"rule": "V17", "severity": "warn", "findings": 1, "waived": 1}]
 
 
-def test_a_warning_refuses_nothing_and_is_on_record_all_the_same(harness: ApiHarness) -> None:
+def test_warning_does_not_block_and_is_recorded(harness: ApiHarness) -> None:
     client = harness.client()
     view = client.post("/api/exports/execute", json=execution(WARNED)).json()
     assert [finding["rule"] for finding in view["findings"]] == ["V17"]
     assert "waivers" not in view["events"][0]["data"]
 
 
-def test_what_blocks_cannot_be_waived(harness: ApiHarness) -> None:
+def test_blocking_finding_cannot_be_waived(harness: ApiHarness) -> None:
     client = harness.client()
     waive(client, "V01")
     before = harness.rows()
@@ -83,7 +83,7 @@ def test_what_blocks_cannot_be_waived(harness: ApiHarness) -> None:
     assert harness.rows() == before
 
 
-def test_a_waiver_holds_in_its_scope_alone(harness: ApiHarness) -> None:
+def test_waiver_applies_only_in_its_scope(harness: ApiHarness) -> None:
     client = harness.client()
     waive(client, "V16")
     waive(client, "V17", pointer="/units/1")
@@ -94,7 +94,7 @@ def test_a_waiver_holds_in_its_scope_alone(harness: ApiHarness) -> None:
     assert is_waived(client) == [there["id"]]
 
 
-def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(harness: ApiHarness) -> None:
+def test_waiver_ends_on_its_last_day_or_when_revoked(harness: ApiHarness) -> None:
     client = harness.client()
     today = harness.runtime.clock().date()
     waive(client, "V17", endsOn=str(today - timedelta(days=1)))
@@ -109,42 +109,42 @@ def test_a_waiver_ends_on_its_day_and_when_it_is_revoked(harness: ApiHarness) ->
 
 def test_waivers_are_listed_with_the_revoked_ones(harness: ApiHarness) -> None:
     client = harness.client()
-    made = [waive(client, "V17"), waive(client, "V19")]
-    client.delete(f"/api/waivers/{made[0]['id']}")
+    created = [waive(client, "V17"), waive(client, "V19")]
+    client.delete(f"/api/waivers/{created[0]['id']}")
     items = client.get("/api/waivers").json()["items"]
     assert [(item["id"], item["revokedAt"] is None) for item in items] == [
-        (made[0]["id"], False),
-        (made[1]["id"], True),
+        (created[0]["id"], False),
+        (created[1]["id"], True),
     ]
 
 
 def test_only_an_administrator_waives_and_only_for_the_own_account(harness: ApiHarness) -> None:
-    made = waive(harness.client(), "V17")
+    created = waive(harness.client(), "V17")
     for role in ("read", "execute", "operate"):
         client = harness.client(role)
         body = {"rule": "V17", "reason": "It is known."}
         assert client.post("/api/waivers", json=body).json()["errorCode"] == "INSUFFICIENT_ROLE"
         assert client.get("/api/waivers").status_code == 403
-        assert client.delete(f"/api/waivers/{made['id']}").status_code == 403
+        assert client.delete(f"/api/waivers/{created['id']}").status_code == 403
     other = harness.client(account=OTHER)
     assert other.get("/api/waivers").json() == {"items": []}
-    assert other.delete(f"/api/waivers/{made['id']}").status_code == 404
-    assert is_waived(harness.client()) == [made["id"]]
+    assert other.delete(f"/api/waivers/{created['id']}").status_code == 404
+    assert is_waived(harness.client()) == [created["id"]]
 
 
-def test_a_test_key_changes_no_waiver_because_it_holds_for_live_plans(harness: ApiHarness) -> None:
-    made = waive(harness.client(), "V17")
+def test_test_key_cannot_change_waivers(harness: ApiHarness) -> None:
+    created = waive(harness.client(), "V17")
     trying = harness.client(mode="test")
     for refused in (
         trying.post("/api/waivers", json={"rule": "V16", "reason": "It is known."}),
-        trying.delete(f"/api/waivers/{made['id']}"),
+        trying.delete(f"/api/waivers/{created['id']}"),
     ):
         assert (refused.status_code, refused.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
         assert refused.json()["message"].endswith("use a live key")
-    assert trying.get("/api/waivers").json()["items"] == [made]
+    assert trying.get("/api/waivers").json()["items"] == [created]
 
 
-def test_a_waiver_says_why(harness: ApiHarness) -> None:
+def test_waiver_needs_a_reason(harness: ApiHarness) -> None:
     client = harness.client()
     for body in (
         {"rule": "V17"},
@@ -159,19 +159,19 @@ def test_a_waiver_says_why(harness: ApiHarness) -> None:
     assert client.get("/api/waivers").json() == {"items": []}
 
 
-def test_all_that_blocks_is_listed_and_more_warnings_than_anybody_reads_are_counted(harness: ApiHarness) -> None:
-    made = plan(lines=1_200, packages=1_200)
-    for line in made["units"][0]["lines"]:
+def test_all_blocking_findings_are_listed_and_excess_warnings_counted(harness: ApiHarness) -> None:
+    created = plan(lines=1_200, packages=1_200)
+    for line in created["units"][0]["lines"]:
         line["netWeightKg"] = "0"
-    made["units"][0]["invoice"]["charges"][0]["code"] = "handling"
-    report = preflight(harness.client(), made)
+    created["units"][0]["invoice"]["charges"][0]["code"] = "handling"
+    report = preflight(harness.client(), created)
     assert not report["executable"]
     assert {"rule": "V05", "severity": "block", "findings": 1_200, "waived": 0} in report["rules"]
     blocking = sum(each["findings"] for each in report["rules"] if each["severity"] == "block")
     assert len(report["findings"]) == blocking >= 1_200
     assert {finding["severity"] for finding in report["findings"]} == {"block"}
     assert report["findingsLeftOut"] == sum(each["findings"] for each in report["rules"]) - blocking > 0
-    response = harness.client().post("/api/exports/execute", json=execution(made))
+    response = harness.client().post("/api/exports/execute", json=execution(created))
     body = response.json()
     assert body["errorCode"] == "PLAN_NOT_EXECUTABLE"
     assert body["details"]["findings"] == report["findings"]

@@ -1,4 +1,4 @@
-"""A running service, and the command line beside it."""
+"""A running service, and the command line for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def exports(
     arguments: Sequence[str], environment: Mapping[str, str], folder: Path, limit: str | None = None
 ) -> subprocess.Popen[str]:
-    """Start the real command in a process of its own, under a limit that is an option of prlimit where there is one."""
+    """Start the real command in its own process, with an option of prlimit as its limit if given."""
     return subprocess.Popen(
         [*(["prlimit", limit] if limit else []), str(Path(sys.executable).with_name("exports")), *arguments],
         cwd=folder,
@@ -47,12 +47,12 @@ def exports(
 
 @dataclass
 class Commands:
-    """The command line in this process, under settings of the test's own."""
+    """The command line in this process, with the test's settings."""
 
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
-        """Run `exports` with the arguments and return what came of it."""
+        """Run `exports` with the arguments and return the result."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **environment}.items():
                 patch.setenv(name, value)
@@ -63,7 +63,7 @@ class Commands:
                 get_settings.cache_clear()
 
     def json(self, *arguments: str, **environment: str) -> Any:
-        """Run a command with --json that must succeed, and return what it printed."""
+        """Run a command with --json that must succeed, and return its output."""
         result = self(*arguments, "--json", **environment)
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
@@ -83,7 +83,7 @@ def commands(tmp_path: Path) -> Commands:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    """The command line beside `exports serve`, with the account, the partners and a key of the tests' plans."""
+    """The command line for a running `exports serve`, with account, partners and key of the tests' plans."""
     home = tmp_path_factory.mktemp("service")
     environment = {
         "DATABASE_URL": f"sqlite:///{home / 'exports.db'}",

@@ -1,4 +1,4 @@
-"""Amend, cancel, retry and replay from the command line, against a service that runs."""
+"""Amend, cancel, retry and replay from the command line, against a running service."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
     return write
 
 
-def test_amend_makes_a_revision_and_says_so(service: Commands, plan_file: PlanFile) -> None:
+def test_amend_creates_and_prints_a_revision(service: Commands, plan_file: PlanFile) -> None:
     old = service.json("execute", plan_file(), "--wait", "--timeout", "60")
     tag = service("inspect", old["exportId"], "--etag").stdout.strip()
     stale = service("amend", old["batch_id"], plan_file(lines=4), "--if-match", '"stale"', "--json")
     assert (stale.exit_code, json.loads(stale.stdout)["errorCode"]) == (1, "PRECONDITION_FAILED")
     amend = ("amend", old["batch_id"], plan_file(lines=4), "--wait", "--timeout", "60", "--if-match")
     amended = service(*amend, tag)
-    # What is told of the old revision after its end changes it still: the tag is taken again until it holds.
+    # Deliveries after the end still change the old revision: the tag is read again until it is current.
     while "If-Match" in amended.output:
         amended = service(*amend, service("inspect", old["exportId"], "--etag").stdout.strip())
     assert amended.exit_code == 0, amended.output
-    assert f"revision 2, in the place of {old['exportId']}" in amended.stderr
+    assert f"revision 2, supersedes {old['exportId']}" in amended.stderr
     new = service.json("inspect", old["batch_id"])
     assert (new["revision"], new["supersedes"]) == (2, old["exportId"])
     assert f"superseded by {new['exportId']}" in service("inspect", old["exportId"]).stdout
     assert service.json("amend", old["batch_id"], plan_file(lines=4))["exportId"] == new["exportId"]
 
 
-def test_back_and_forth_are_revisions_too(service: Commands, plan_file: PlanFile) -> None:
+def test_amending_back_to_an_earlier_plan_is_a_revision(service: Commands, plan_file: PlanFile) -> None:
     batch = service.json("execute", plan_file(), "--wait", "--timeout", "60")["batch_id"]
     for revision, lines in ((2, 4), (3, 3), (4, 4)):
         made = service.json("amend", batch, plan_file(lines=lines), "--wait", "--timeout", "60")
         assert (made["revision"], made["state"]) == (revision, "executed")
 
 
-def test_what_has_ended_is_neither_cancelled_nor_retried(service: Commands, plan_file: PlanFile) -> None:
+def test_ended_export_can_be_neither_cancelled_nor_retried(service: Commands, plan_file: PlanFile) -> None:
     batch = service.json("execute", plan_file(), "--wait", "--timeout", "60")["batch_id"]
     for command in ("cancel", "retry"):
         result = service(command, batch, "--json")
@@ -69,5 +69,5 @@ def test_replay_counts_what_is_sent_again(service: Commands, plan_file: PlanFile
     assert report == {"partnerId": factories.WAREHOUSE, "messages": 2, "exports": 1}
     wrong = service("deliveries", "replay", "--partner", factories.WAREHOUSE, "--since", "yesterday")
     assert wrong.exit_code == 2
-    assert "An instant has its offset" in wrong.output
+    assert "Give an instant with its offset" in wrong.output
     assert service("deliveries", "replay", "--partner", "wh_none", "--since", accepted).exit_code == 3

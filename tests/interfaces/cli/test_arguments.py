@@ -1,4 +1,4 @@
-"""What a person, or a script whose variable is not set, may give by mistake: a sentence and an exit code, never a traceback."""
+"""Mistakes of a person or a script, such as an unset variable: a message and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.cli.conftest import Commands
 
-#: More than any parser goes into.
+#: Deeper than any parser allows.
 DEPTH = 100_000
 
 
@@ -30,9 +30,9 @@ DEPTH = 100_000
     ],
     ids=" ".join,
 )
-def test_empty_id_is_none(commands: Commands, command: tuple[str, ...]) -> None:
+def test_empty_id_is_rejected(commands: Commands, command: tuple[str, ...]) -> None:
     result = commands(*command)
-    assert (result.exit_code, "the id is empty" in result.stderr) == (ExitCode.USAGE, True)
+    assert (result.exit_code, "the id must not be empty" in result.stderr) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_empty_id_is_none(commands: Commands, command: tuple[str, ...]) -> None:
     [
         (("keys", "create", "--account", "acc_1", "--days", "999999999"), "--days"),
         (("keys", "rotate", "key_1", "--account", "acc_1", "--days", "999999999"), "--days"),
-        (("retention", "purge", "--dry-run", "--on", "0002-01-01"), "--on 0002-01-01 is before any record"),
+        (("retention", "purge", "--dry-run", "--on", "0002-01-01"), "--on must be 1970 or later"),
         (("rules", "check", "x" * 5000), "there is no file"),
-        (("inspect", "exp_\udcff"), "argument 2 is not UTF-8 text"),
-        (("partners", "list", "--account", "acc_\udcff"), "argument 4 is not UTF-8 text"),
-        (("inspect", "exp_1", "--api-key", "exp_live_\udcff"), "argument 4 is not UTF-8 text"),
+        (("inspect", "exp_\udcff"), "argument 2 must be UTF-8 text"),
+        (("partners", "list", "--account", "acc_\udcff"), "argument 4 must be UTF-8 text"),
+        (("inspect", "exp_1", "--api-key", "exp_live_\udcff"), "argument 4 must be UTF-8 text"),
     ],
 )
-def test_value_out_of_bounds_is_named(commands: Commands, command: tuple[str, ...], message: str) -> None:
+def test_invalid_value_is_named(commands: Commands, command: tuple[str, ...], message: str) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     result = commands(*command)
     assert result.exit_code in {ExitCode.USAGE, ExitCode.NOT_FOUND}
@@ -68,7 +68,7 @@ def test_plan_nested_too_deep_is_refused(commands: Commands, tmp_path: Path, tex
     assert result.exit_code == ExitCode.REFUSED
 
 
-def test_brackets_in_a_comment_are_no_depth(commands: Commands, tmp_path: Path) -> None:
+def test_brackets_in_a_comment_do_not_count_as_depth(commands: Commands, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(f"{{ // {'[' * 100}\n}}")
     assert commands("execute", str(path)).exit_code == ExitCode.UNREACHABLE
@@ -79,19 +79,19 @@ def test_half_an_escaped_character_is_named(commands: Commands, tmp_path: Path) 
     path.write_text('{"a": "\\ud800"}')
     for command in (("preflight",), ("preflight", "--offline"), ("execute", "--key", "K-1")):
         result = commands(*command, str(path))
-        assert (result.exit_code, "escapes half a character" in result.stderr) == (ExitCode.USAGE, True)
+        assert (result.exit_code, "holds half of an escaped character" in result.stderr) == (ExitCode.USAGE, True)
     path.write_text('{"a": "\\ud83d\\ude00"}')
     assert commands("execute", str(path)).exit_code == ExitCode.UNREACHABLE
 
 
 @pytest.mark.parametrize("noun", ["keys", "partners", "waivers"])
-def test_account_that_is_not_there_has_no_empty_list(commands: Commands, noun: str) -> None:
+def test_list_of_an_unknown_account_is_not_found(commands: Commands, noun: str) -> None:
     result = commands(noun, "list", "--account", "acc_nope")
     assert (result.exit_code, result.stdout) == (ExitCode.NOT_FOUND, "")
     assert "there is no account acc_nope" in result.stderr
 
 
-def test_account_that_is_not_there_has_no_holds(commands: Commands) -> None:
+def test_holds_of_an_unknown_account_are_not_found(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     assert commands("retention", "holds", "--account", "acc_nope").exit_code == ExitCode.NOT_FOUND
     assert commands.json("retention", "holds", "--account", "acc_1") == []
@@ -111,14 +111,12 @@ def test_replay_that_ends_before_it_begins_is_refused(commands: Commands) -> Non
     assert (result.exit_code, "--until must not be before since" in result.stderr) == (ExitCode.USAGE, True)
 
 
-def test_rules_of_no_name_are_not_the_shipped_ones(
-    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_rules_file_name_is_rejected(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert commands("rules", "check", "").exit_code == ExitCode.NOT_FOUND
 
 
-def test_password_that_is_no_text_is_named(commands: Commands, tmp_path: Path) -> None:
+def test_password_file_that_is_not_utf8_is_named(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     (tmp_path / "password").write_bytes(b"\xff")
     add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "W")

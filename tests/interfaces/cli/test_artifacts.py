@@ -1,4 +1,4 @@
-"""What the pages say about settings and commands is what there is."""
+"""The docs name only existing settings, commands and files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_every_command_is_documented() -> None:
     assert [path for path in list_commands(get_command(app)) if f"| `exports {' '.join(path)}" not in page] == []
 
 
-def test_pages_name_only_commands_that_there_are() -> None:
+def test_docs_name_only_existing_commands() -> None:
     commands = list_commands(get_command(app))
     nouns = {path[0] for path in commands if len(path) > 1}
     alone = {"deliveries"}  # runs the process of that name if no command follows
-    shortened = "artifacts"  # takes an id in the place of `list`
+    shortened = "artifacts"  # takes an id instead of `list`
     named = set()
     for page in PAGES:
-        # What an event's hash begins with is no command.
+        # The first word of an event's hash input is not a command.
         text = page.read_text().replace("`exports event v1`", "")
         for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z]+)(?: ([a-z-]+))?", text):
             if first in alone and not second:
@@ -39,13 +39,13 @@ def test_pages_name_only_commands_that_there_are() -> None:
     assert named - commands.keys() == set()
 
 
-def test_pages_lead_only_to_what_there_is() -> None:
+def test_links_in_docs_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} leads to {target}"
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
-def test_pictures_fetch_nothing(tmp_path: Path) -> None:
+def test_pictures_load_nothing_from_the_web(tmp_path: Path) -> None:
     console = Console(record=True, width=40, file=(tmp_path / "screen").open("w"))
     console.print("[bold]✓[/] done")
     save_picture(console, tmp_path / "picture.svg")

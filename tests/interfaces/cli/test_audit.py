@@ -1,4 +1,4 @@
-"""`exports audit`: the log proven and stated on the command line."""
+"""`exports audit`: the log verified and checkpointed on the command line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
 
 
-def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_path: Path) -> None:
+def test_verify_proves_chains_and_names_breaks(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(factories.plan(batch="batch_audited")))
     export_id = service.json("execute", str(plan), "--wait")["exportId"]
     found = service.json("audit", "verify", "--export", export_id)
     assert (found["intact"], found["exports"], found["faults"]) == (True, 1, [])
-    assert "every chain holds: 1 exports" in service("audit", "verify", "--export", export_id).stdout
+    assert "every chain is intact: 1 exports" in service("audit", "verify", "--export", export_id).stdout
     copy = tmp_path / "copy.db"
     with sqlite3.connect(service.environment["DATABASE_URL"].removeprefix("sqlite:///")) as database:
         database.execute("VACUUM INTO ?", (str(copy),))
@@ -33,7 +33,7 @@ def test_chains_are_proven_and_what_is_broken_is_named(service: Commands, tmp_pa
     assert service("audit", "checkpoint", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
 
 
-def test_checkpoint_is_kept_in_a_file_and_checked_later(commands: Commands, tmp_path: Path) -> None:
+def test_checkpoint_file_is_verified_later(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     head = tmp_path / "head.json"
     stated = commands.json("audit", "checkpoint", "--account", factories.ACCOUNT)

@@ -1,4 +1,4 @@
-"""A broker's profile given as a file: the shipped one is taken, and all that is wrong with another is told at once."""
+"""A broker's profile from a file: the bundled one is accepted, and all issues of another are reported at once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def add_partner(account_commands: Commands, profile: Path, *options: str) -> Res
     return account_commands("partners", "add", "br_1", *of_account, "--profile", str(profile), *options)
 
 
-def test_the_shipped_profile_is_taken(account_commands: Commands) -> None:
+def test_bundled_profile_is_accepted(account_commands: Commands) -> None:
     kept = json.loads(add_partner(account_commands, SHIPPED, "--json").stdout)["profile"]
     assert [column["header"] for column in kept["columns"]] == [
         column["header"] for column in json.loads(SHIPPED.read_text())["columns"]
     ]
 
 
-def test_all_that_is_wrong_with_a_profile_is_reported_and_nothing_is_registered(
+def test_all_issues_of_a_profile_are_reported_and_nothing_is_registered(
     account_commands: Commands, tmp_path: Path
 ) -> None:
     path = tmp_path / "profile.json"
@@ -62,7 +62,7 @@ def test_all_that_is_wrong_with_a_profile_is_reported_and_nothing_is_registered(
         ("[" * 100_000, "nested deeper"),
     ],
 )
-def test_what_is_no_profile_is_refused_in_a_sentence(
+def test_invalid_profile_file_is_rejected_with_a_message(
     account_commands: Commands, tmp_path: Path, body: str, message: str
 ) -> None:
     path = tmp_path / "profile.json"

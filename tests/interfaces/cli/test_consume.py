@@ -1,4 +1,4 @@
-"""`exports consume` on real message brokers: shown first and taken then, or only looked at; nothing is lost."""
+"""`exports consume` on real message brokers: shown first and then removed, or only shown; nothing is lost."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ TARGET = Target("acc_demo", "wh_demo", test=False)
 
 @pytest.fixture(params=[pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def broker_url(request: pytest.FixtureRequest) -> str:
-    """Each message broker that another process can read, without a queue declared."""
+    """Each message broker that another process can read, without a declared queue."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
     return server.fresh_url()
 
 
 def send(url: str, *names: str, body: bytes | None = None) -> None:
-    """Publish packages to the warehouse, each under the id of its name."""
+    """Publish packages to the warehouse, each with its name as id."""
     channel = QueueChannel(Settings.model_validate({"broker_url": url}))
-    made = [
+    result = [
         OutgoingMessage(
             name,
             EVENT["type"],
@@ -48,22 +48,22 @@ def send(url: str, *names: str, body: bytes | None = None) -> None:
         )
         for name in names
     ]
-    assert len(list(channel.send(made, TARGET))) == len(names)
+    assert len(list(channel.send(result, TARGET))) == len(names)
 
 
 def count_messages(url: str, name: str = queues.WAREHOUSE) -> int:
-    """Return how many messages lie in the queue."""
+    """Return how many messages are in the queue."""
     with Connection(url) as connection:
         try:
             return int(connection.default_channel.queue_declare(name, passive=True).message_count)
         except connection.channel_errors:
-            # On Redis a list that is empty is not there.
+            # On Redis an empty list does not exist.
             assert url.startswith("redis")
             return 0
 
 
 def wait_for_count(url: str, count: int) -> None:
-    """Wait until the queue holds so many: what is handed back is there a moment later."""
+    """Wait until the queue holds `count` messages: released ones are back a moment later."""
     poll(lambda: count_messages(url) == count, 60, f"not {count} messages but {count_messages(url)}")
 
 
@@ -78,10 +78,10 @@ class Consume:
         return self._commands("consume", "warehouse", *arguments, BROKER_URL=self._url)
 
     def ids(self, *arguments: str) -> Sequence[str]:
-        """Run it with --json, and return the ids that it shows, a line each."""
-        made = self("--json", *arguments)
-        assert made.exit_code == 0, made.output
-        return [json.loads(line)["id"] for line in made.stdout.splitlines()]
+        """Run it with --json, and return the ids that it prints, one a line."""
+        result = self("--json", *arguments)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line)["id"] for line in result.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def consume(commands: Commands, broker_url: str) -> Consume:
     return Consume(commands, broker_url)
 
 
-def test_messages_are_shown_in_order_and_taken(consume: Consume, broker_url: str) -> None:
+def test_messages_are_shown_in_order_and_removed(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1", "m-2", "m-3")
     assert consume.ids("--count", "2") == ["m-1", "m-2"]
     wait_for_count(broker_url, 1)
@@ -99,12 +99,12 @@ def test_messages_are_shown_in_order_and_taken(consume: Consume, broker_url: str
     wait_for_count(broker_url, 0)
 
 
-def test_whole_event_is_printed_a_line_each(consume: Consume, broker_url: str) -> None:
+def test_json_prints_one_event_a_line(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     assert json.loads(consume("--json", "--timeout", "0").stdout) == {**EVENT, "id": "m-1"}
 
 
-def test_person_reads_what_is_said(consume: Consume, broker_url: str) -> None:
+def test_message_is_shown_for_a_person(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     shown = consume("--timeout", "0")
     head, body_text = shown.stdout.splitlines()
@@ -116,7 +116,7 @@ def test_person_reads_what_is_said(consume: Consume, broker_url: str) -> None:
     assert "1 message taken" in shown.stderr
 
 
-def test_message_that_comes_twice_is_shown_once_and_taken_twice(consume: Consume, broker_url: str) -> None:
+def test_repeated_message_is_shown_once_and_removed(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1", "m-1", "m-2")
     shown = consume("--json", "--timeout", "0")
     assert [json.loads(line)["id"] for line in shown.stdout.splitlines()] == ["m-1", "m-2"]
@@ -124,7 +124,7 @@ def test_message_that_comes_twice_is_shown_once_and_taken_twice(consume: Consume
     wait_for_count(broker_url, 0)
 
 
-def test_look_into_redis_leaves_everything_in_its_place(commands: Commands, redis_server: Redis) -> None:
+def test_peek_on_redis_removes_nothing(commands: Commands, redis_server: Redis) -> None:
     url = redis_server.fresh_url()
     consume = Consume(commands, url)
     names = [f"m-{number}" for number in range(250)]
@@ -135,7 +135,7 @@ def test_look_into_redis_leaves_everything_in_its_place(commands: Commands, redi
     assert consume.ids("--timeout", "0") == names
 
 
-def test_look_into_rabbitmq_touches_nothing_that_lies_there(commands: Commands, rabbitmq_server: RabbitMQ) -> None:
+def test_peek_on_rabbitmq_leaves_the_queue_untouched(commands: Commands, rabbitmq_server: RabbitMQ) -> None:
     url = rabbitmq_server.fresh_url()
     consume = Consume(commands, url)
     names = [f"m-{number}" for number in range(40)]
@@ -148,7 +148,7 @@ def test_look_into_rabbitmq_touches_nothing_that_lies_there(commands: Commands, 
     assert consume.ids("--timeout", "0") == names
 
 
-def test_message_whose_showing_is_broken_off_is_not_taken(
+def test_message_whose_output_fails_is_not_removed(
     consume: Consume, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(broker_url, "m-1", "m-2", "m-3")
@@ -168,7 +168,7 @@ def test_message_whose_showing_is_broken_off_is_not_taken(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_command_that_is_ended_has_lost_nothing(
+def test_terminated_command_loses_no_message(
     consume: Consume, broker_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     send(broker_url, "m-1")
@@ -180,29 +180,29 @@ def test_command_that_is_ended_has_lost_nothing(
     process.communicate(timeout=60)
     assert process.returncode == (130 if number is signal.SIGINT else -number)
     send(broker_url, "m-2")
-    # A message that was shown and not yet taken when the end came is there again.
+    # A message that was shown but not removed at the end is in the queue again.
     again = consume.ids("--timeout", "0")
     assert again in (["m-2"], ["m-1", "m-2"])
 
 
-def test_what_does_not_come_in_time_is_reported(consume: Consume, broker_url: str) -> None:
+def test_missing_messages_are_reported_after_the_timeout(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     shown = consume("--count", "2", "--timeout", "0.1")
     assert shown.exit_code == 5
-    assert "1 of 2 messages came in time" in shown.stderr
+    assert "1 of 2 messages arrived in time" in shown.stderr
 
 
-def test_what_is_no_message_of_ours_is_shown_as_it_is_and_does_not_block(consume: Consume, broker_url: str) -> None:
+def test_foreign_message_is_shown_and_does_not_block(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1", body=b"[bold]not json")
     send(broker_url, "m-2", body=b'{"id": "m-2", "note": "[red]of another service"}')
     shown = consume("--timeout", "0")
-    assert shown.stdout.count("no message of the service") == 2
+    assert shown.stdout.count("not a message of the service") == 2
     assert "[bold]not json" in shown.stdout
     send(broker_url, "m-1", body=b"\xff\x00")
     assert json.loads(consume("--json", "--timeout", "0").stdout) == {"unreadable": "\ufffd\x00"}
 
 
-def test_partners_own_queue_is_read_by_its_name(consume: Consume, broker_url: str) -> None:
+def test_queue_of_a_partner_is_read_by_name(consume: Consume, broker_url: str) -> None:
     send(broker_url)
     with Connection(broker_url) as connection:
         own = Queue("wh_demo.inbox", queues.exchange, routing_key="warehouse.wh_demo.#", durable=True)
@@ -213,7 +213,7 @@ def test_partners_own_queue_is_read_by_its_name(consume: Consume, broker_url: st
     wait_for_count(broker_url, 1)
 
 
-def test_queue_that_is_not_there_is_said_and_not_made(consume: Consume, broker_url: str) -> None:
+def test_unknown_queue_is_reported_and_not_created(consume: Consume, broker_url: str) -> None:
     missing = consume("--queue", "nobodys", "--json")
     assert missing.stderr == ""
     assert (missing.exit_code, json.loads(missing.stdout)["errorCode"]) == (3, "NOT_FOUND")
@@ -221,7 +221,7 @@ def test_queue_that_is_not_there_is_said_and_not_made(consume: Consume, broker_u
         connection.default_channel.queue_declare("nobodys", passive=True)
 
 
-def test_what_is_followed_without_taking_is_shown_to_both(consume: Consume, broker_url: str, tmp_path: Path) -> None:
+def test_followed_peek_and_a_consumer_see_the_same_messages(consume: Consume, broker_url: str, tmp_path: Path) -> None:
     send(broker_url, "m-0")
     assert consume.ids("--timeout", "0") == ["m-0"]
     process = exports(["consume", "warehouse", "--peek", "--follow", "--json"], {"BROKER_URL": broker_url}, tmp_path)
@@ -244,7 +244,7 @@ def test_what_is_followed_without_taking_is_shown_to_both(consume: Consume, brok
         return not lines.empty()
 
     try:
-        # On RabbitMQ a copy is made of what is published once somebody looks.
+        # On RabbitMQ only messages published after the start are copied.
         poll(shown, 60, "nobody looks")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
@@ -259,11 +259,11 @@ def test_what_is_followed_without_taking_is_shown_to_both(consume: Consume, brok
 
 
 @SERVERS
-def test_interrupted_reader_asks_nothing_whose_answer_it_could_not_read(
+def test_interrupted_reader_sends_no_further_command(
     rabbitmq_server: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("it asks the server something")
+        raise AssertionError("it sent a command to the server")
 
     settings = Settings.model_validate({"broker_url": rabbitmq_server.fresh_url()})
     block = queue_reader.open_queue(settings, queues.WAREHOUSE)
@@ -276,14 +276,14 @@ def test_interrupted_reader_asks_nothing_whose_answer_it_could_not_read(
     assert not connection.connected
 
 
-def test_message_broker_that_is_not_there_is_unreachable(commands: Commands) -> None:
+def test_missing_message_broker_is_unreachable(commands: Commands) -> None:
     for scheme in ("redis", "amqp"):
-        made = commands("consume", "broker", "--json", BROKER_URL=f"{scheme}://127.0.0.1:{free_port()}/")
-        assert (made.exit_code, json.loads(made.stdout)["errorCode"]) == (4, "UNREACHABLE")
+        result = commands("consume", "broker", "--json", BROKER_URL=f"{scheme}://127.0.0.1:{free_port()}/")
+        assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (4, "UNREACHABLE")
 
 
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_message_broker_that_ends_while_it_is_read_is_said(
+def test_message_broker_that_stops_is_reported(
     own_server: OwnServer, kind: type[Redis | RabbitMQ], tmp_path: Path
 ) -> None:
     server = own_server(kind)
@@ -297,8 +297,8 @@ def test_message_broker_that_ends_while_it_is_read_is_said(
     assert (process.returncode, json.loads(body_text)["errorCode"]) == (4, "UNREACHABLE")
 
 
-def test_queues_inside_another_process_are_said_to_be_there(commands: Commands) -> None:
-    made = commands("consume", "operator")
-    assert made.exit_code == 2
-    assert "live inside the process that serves" in made.stderr
-    assert "exports trace MESSAGE_ID" in made.stderr
+def test_queues_of_an_embedded_broker_are_reported(commands: Commands) -> None:
+    result = commands("consume", "operator")
+    assert result.exit_code == 2
+    assert "only the serving process can read its queues" in result.stderr
+    assert "exports trace MESSAGE_ID" in result.stderr

@@ -1,4 +1,4 @@
-"""The demo, from end to end, as `make demo` runs it."""
+"""The whole demo, as `make demo` runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import poll
 
 pytestmark = pytest.mark.clock
 
-#: The environment of somebody whose settings point elsewhere: the demo must not go there.
+#: The environment of a user whose settings name another service: the demo must not use it.
 ELSEWHERE = {
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
     "BROKER_URL": "redis://127.0.0.1:9/0",
@@ -37,7 +37,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def test_demo_plays_three_plans_and_the_next_one_shows_it_step_by_step(tmp_path: Path) -> None:
+def test_demo_runs_three_plans_and_shows_each_step(tmp_path: Path) -> None:
     first = run_demo(tmp_path)
 
     exports_made = {export["plan"]: export for export in first["exports"]}
@@ -94,12 +94,12 @@ def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert errors.strip() == "stopped; nothing is left running"
-    poll(lambda: not any(child.is_running() for child in children), 20, "a child is left")
+    poll(lambda: not any(child.is_running() for child in children), 20, "a child process is still running")
     with socket.create_server(("127.0.0.1", port)):
         pass
 
 
-def test_demo_can_be_left_serving(tmp_path: Path) -> None:
+def test_demo_serves_afterwards(tmp_path: Path) -> None:
     process = exports(["demo", "--serve"], ELSEWHERE, tmp_path)
     assert process.stdout is not None
     last = ""

@@ -1,4 +1,4 @@
-"""`exports doctor`: what it tries, what it finds, and the remedy of each."""
+"""`exports doctor`: its checks, findings and remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str
     return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
 
 
-def test_doctor_finds_a_migrated_machine_well(commands: Commands) -> None:
+def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
     commands.json("migrate")
     code, checks = read_outcomes(commands)
     assert code == 0
@@ -62,9 +62,7 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
     assert "canary" not in json.dumps(checks)
 
 
-def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the_cause(
-    commands: Commands, tmp_path: Path
-) -> None:
+def test_doctor_gives_no_remedy_if_another_part_is_the_cause(commands: Commands, tmp_path: Path) -> None:
     dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
     _, checks = read_outcomes(commands, **dead)
     assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
@@ -84,7 +82,7 @@ def test_doctor_gives_no_remedy_for_redis_or_the_store_where_another_part_is_the
     assert not any("noeviction" in (check["remedy"] or "") for check in checks.values())
 
 
-def test_doctor_needs_only_redis_to_report_messages_in_queues(commands: Commands) -> None:
+def test_doctor_checks_messages_in_queues_only_on_redis(commands: Commands) -> None:
     _, checks = read_outcomes(
         commands, BROKER_URL="amqp://exports:long-and-random@127.0.0.1:9//", EXPORTS_SECRET_KEY="k" * 32
     )
@@ -92,7 +90,7 @@ def test_doctor_needs_only_redis_to_report_messages_in_queues(commands: Commands
     assert checks["messages in queues"]["found"] == "RabbitMQ keeps their messages"
 
 
-def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
+def test_doctor_names_partners_with_unreadable_secrets(commands: Commands) -> None:
     commands.json("migrate")
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     partner = ("--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
@@ -108,7 +106,7 @@ def test_doctor_names_whose_secrets_do_not_open(commands: Commands) -> None:
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
-def test_doctor_sets_a_page_under_the_limits_of_its_process(commands: Commands, tmp_path: Path) -> None:
+def test_doctor_renders_a_page_under_the_process_limits(commands: Commands, tmp_path: Path) -> None:
     commands.json("migrate")
 
     def examined(limit: str) -> tuple[int, dict[str, Any]]:
@@ -124,13 +122,13 @@ def test_doctor_sets_a_page_under_the_limits_of_its_process(commands: Commands, 
     assert "ulimit -a" in checks["PDF engine"]["remedy"]
 
 
-def test_doctor_speaks_to_people_too(commands: Commands) -> None:
+def test_doctor_prints_for_people(commands: Commands) -> None:
     result = commands("doctor")
     assert "✓ database" in result.stdout
     assert "✗ migrations" in result.stdout
 
 
-def test_doctor_finds_every_stack_well(stack: Stack) -> None:
+def test_doctor_passes_on_every_stack(stack: Stack) -> None:
     code, checks = read_outcomes(Commands({**stack.environment}))
     assert code == 0, checks
     assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]

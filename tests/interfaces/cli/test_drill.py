@@ -1,4 +1,4 @@
-"""`exports drill`: its figures come out whatever becomes of the picture."""
+"""`exports drill`: its figures are printed even if the picture fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.simulation.drill.test_report import report
 
 @pytest.fixture(autouse=True)
 def scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drills are held below the test's own folder, and SIGTERM means afterwards what it meant before."""
+    """Drills use folders below the test's own; SIGTERM has its previous handler afterwards."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -38,13 +38,13 @@ def test_picture_that_cannot_be_written_is_reported_before_the_first_kill(comman
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_figures_are_printed_though_the_picture_fails(
+def test_figures_are_printed_if_the_picture_fails(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
 ) -> None:
     svg = tmp_path / "drill.svg"
 
     def held(*_: object) -> DrillReport:
-        svg.mkdir()  # the check has passed by now
+        svg.mkdir()  # the check has already passed
         return report()
 
     monkeypatch.setattr(runner, "run_drill", held)
@@ -54,7 +54,7 @@ def test_figures_are_printed_though_the_picture_fails(
     assert list_left_behind(tmp_path) == []
 
 
-def test_addresses_that_are_none_are_named(commands: Commands, tmp_path: Path) -> None:
+def test_invalid_urls_are_named(commands: Commands, tmp_path: Path) -> None:
     result = commands("drill", "--database-url", "nonsense", "--broker-url", "nonsense")
     assert (result.exit_code, "--database-url must name a PostgreSQL server" in result.stderr) == (
         ExitCode.REFUSED,

@@ -1,4 +1,4 @@
-"""The commands about exports, against a service that runs."""
+"""The commands about exports, against a running service."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file
     assert "✓ executed" in shown_text
 
 
-def test_json_is_all_there_is_on_standard_output(executed: dict[str, Any]) -> None:
+def test_json_is_the_only_standard_output(executed: dict[str, Any]) -> None:
     assert executed["state"] == "executed"
     assert [unit["unitRef"] for unit in executed["units"]] == ["U1"]
 
@@ -70,17 +70,17 @@ def test_same_plan_executed_twice_is_one_export(service: Commands, plan_file: Pl
     first = service.json("execute", path)
     again = service.json("execute", path)
     assert again["exportId"] == first["exportId"]
-    assert "the first answer is repeated" in service("execute", path).stderr
+    assert "this is its first answer again" in service("execute", path).stderr
 
 
-def test_key_is_sent_as_given(service: Commands, plan_file: PlanFile) -> None:
+def test_idempotency_key_is_sent_as_given(service: Commands, plan_file: PlanFile) -> None:
     first = service("execute", plan_file(), "--key", "K-1", "--json")
     other = service("execute", plan_file(invoice="AX"), "--key", "K-1", "--json")
     assert first.exit_code == 0, first.output
     assert (other.exit_code, json.loads(other.stdout)["errorCode"]) == (1, "IDEMPOTENCY_KEY_REUSED")
 
 
-def test_refused_plan_says_where_and_what(service: Commands, plan_file: PlanFile) -> None:
+def test_rejected_plan_names_field_and_problem(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(approval=None))
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -96,10 +96,10 @@ def test_invalid_field_is_named(service: Commands, plan_file: PlanFile) -> None:
     assert "/plan/destinationCountry" in result.stderr
 
 
-def test_waiting_without_result_ends_with_its_own_code(service: Commands, plan_file: PlanFile) -> None:
+def test_wait_that_times_out_has_its_own_exit_code(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(), "--wait", "--timeout", "0")
     assert result.exit_code == 5
-    assert "It goes on by itself." in result.stderr
+    assert "It continues by itself." in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_waiting_without_result_ends_with_its_own_code(service: Commands, plan_f
         ("Q", 6, "! executed, query"),
     ],
 )
-def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answer(
+def test_wait_exits_with_the_code_of_the_brokers_answer(
     service: Commands, tmp_path: Path, invoice: str, code: int, headline: str
 ) -> None:
     path = tmp_path / "plan.json"
@@ -132,7 +132,7 @@ def test_waiting_ends_with_the_code_of_what_is_known_of_the_customs_brokers_answ
     ("status", "code", "timeout", "message"),
     [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "20", "its handoff was not delivered in 20 s")],
 )
-def test_waiting_goes_on_until_the_handoff_is_delivered_or_given_up(
+def test_wait_ends_when_the_handoff_is_delivered_or_given_up(
     service: Commands, tmp_path: Path, status: int, code: int, timeout: str, message: str
 ) -> None:
     broker = f"br_answers_{status}"
@@ -156,25 +156,25 @@ def test_id_cannot_lead_to_another_path(service: Commands) -> None:
     assert service("inspect", "../system/health").exit_code == 3
 
 
-def test_wrong_key_is_refused(service: Commands) -> None:
+def test_invalid_key_is_rejected(service: Commands) -> None:
     assert service("inspect", "exp_nobody", "--api-key", "exp_test_wrong").exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "named"),
     [
-        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\r"}, "EXPORTS_API_KEY has a space or a line break"),
-        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\u00e9"}, "EXPORTS_API_KEY holds a character"),
-        (("--api-key", f"{NEVER_SHOWN}\u00e9"), {}, "--api-key holds a character"),
-        (("--api-key", f" {NEVER_SHOWN}"), {"EXPORTS_API_KEY": "good"}, "--api-key has a space"),
-        (("--api-url", f"http://[::1/{NEVER_SHOWN}"), {}, "--api-url is no address"),
-        (("--api-url", ""), {}, "--api-url is no address"),
-        (("--api-url", f"http://me:{NEVER_SHOWN}@127.0.0.1:9"), {}, "--api-url holds a user or a password"),
-        ((), {"EXPORTS_API_URL": f"nonsense{NEVER_SHOWN}"}, "EXPORTS_API_URL is no address"),
-        ((), {"EXPORTS_API_URL": f"http://{NEVER_SHOWN}:99999"}, "EXPORTS_API_URL is no address"),
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\r"}, "EXPORTS_API_KEY must not begin or end with a space"),
+        ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\u00e9"}, "EXPORTS_API_KEY must be printable ASCII"),
+        (("--api-key", f"{NEVER_SHOWN}\u00e9"), {}, "--api-key must be printable ASCII"),
+        (("--api-key", f" {NEVER_SHOWN}"), {"EXPORTS_API_KEY": "good"}, "--api-key must not begin or end with a space"),
+        (("--api-url", f"http://[::1/{NEVER_SHOWN}"), {}, "--api-url must be an address"),
+        (("--api-url", ""), {}, "--api-url must be an address"),
+        (("--api-url", f"http://me:{NEVER_SHOWN}@127.0.0.1:9"), {}, "--api-url must not hold a user or a password"),
+        ((), {"EXPORTS_API_URL": f"nonsense{NEVER_SHOWN}"}, "EXPORTS_API_URL must be an address"),
+        ((), {"EXPORTS_API_URL": f"http://{NEVER_SHOWN}:99999"}, "EXPORTS_API_URL must be an address"),
     ],
 )
-def test_what_cannot_be_sent_is_named_and_never_shown(
+def test_invalid_key_or_url_is_named_and_not_shown(
     commands: Commands, arguments: tuple[str, ...], environment: dict[str, str], named: str
 ) -> None:
     for form in ((), ("--json",)):
@@ -184,15 +184,15 @@ def test_what_cannot_be_sent_is_named_and_never_shown(
         )
 
 
-def test_key_of_a_repeat_and_tag_that_cannot_be_sent_are_named(service: Commands, plan_file: PlanFile) -> None:
+def test_invalid_idempotency_key_and_etag_are_named(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(), "--key", "K-\u00e9")
-    assert (result.exit_code, "--key holds a character" in result.stderr) == (2, True)
+    assert (result.exit_code, "--key must be printable ASCII" in result.stderr) == (2, True)
     executed = service.json("execute", plan_file(), "--wait")
     result = service("amend", executed["exportId"], plan_file(), "--if-match", '"1\u00e9"')
-    assert (result.exit_code, "--if-match holds a character" in result.stderr) == (2, True)
+    assert (result.exit_code, "--if-match must be printable ASCII" in result.stderr) == (2, True)
 
 
-def test_no_service_is_unreachable(commands: Commands) -> None:
+def test_missing_service_is_unreachable(commands: Commands) -> None:
     result = commands("inspect", "exp_nobody")
     assert result.exit_code == 4
     assert "exports serve" in result.stderr
@@ -224,7 +224,7 @@ def test_followed_events_end_with_the_export(service: Commands, executed: dict[s
     assert {"EXPORT_EXECUTED", "BROKER_ACKNOWLEDGED", "OPERATOR_NOTIFIED"} <= set(types)
 
 
-def test_downloaded_artifacts_are_those_promised(service: Commands, executed: dict[str, Any], tmp_path: Path) -> None:
+def test_downloaded_artifacts_match_their_hashes(service: Commands, executed: dict[str, Any], tmp_path: Path) -> None:
     paths = service.json("artifacts", executed["exportId"], "--out", str(tmp_path / "out"), "--bundle")
 
     bodies = {Path(path).name: Path(path).read_bytes() for path in paths}
@@ -240,7 +240,7 @@ def test_bundle_needs_a_folder(service: Commands) -> None:
     assert service("artifacts", "exp_nobody", "--bundle").exit_code == 2
 
 
-def test_preflight_of_a_good_plan_and_of_a_blocked_one(service: Commands, plan_file: PlanFile) -> None:
+def test_preflight_of_a_valid_and_a_blocked_plan(service: Commands, plan_file: PlanFile) -> None:
     path = Path(plan_file())
     assert service.json("preflight", str(path))["executable"] is True
 
@@ -253,7 +253,7 @@ def test_preflight_of_a_good_plan_and_of_a_blocked_one(service: Commands, plan_f
     assert "/units/0/" in blocked.stdout
 
 
-def test_deliveries_are_listed_and_sent_again(service: Commands, executed: dict[str, Any]) -> None:
+def test_deliveries_are_listed_and_resent(service: Commands, executed: dict[str, Any]) -> None:
     listed = service.json("deliveries", "list", "--export", executed["exportId"], "--state", "delivered")["items"]
     assert {delivery["partnerId"] for delivery in listed} >= {"br_sandbox", "wh_demo"}
     of_one = service.json("deliveries", "list", "--export", executed["exportId"], "--partner", listed[0]["partnerId"])
@@ -274,8 +274,10 @@ def test_printed_example_plan_passes_preflight(service: Commands) -> None:
     assert report.exit_code == 0, report.output
 
 
-def test_revoked_key_is_soon_refused(service: Commands) -> None:
-    made = service.json("keys", "create", "--account", factories.ACCOUNT, "--role", "read")
-    assert service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 3
-    service.json("keys", "revoke", made["id"], "--account", factories.ACCOUNT)
-    poll(lambda: service("inspect", "exp_nobody", "--api-key", made["key"]).exit_code == 1, 15, "the key still works")
+def test_revoked_key_is_soon_rejected_by_the_service(service: Commands) -> None:
+    created = service.json("keys", "create", "--account", factories.ACCOUNT, "--role", "read")
+    assert service("inspect", "exp_nobody", "--api-key", created["key"]).exit_code == 3
+    service.json("keys", "revoke", created["id"], "--account", factories.ACCOUNT)
+    poll(
+        lambda: service("inspect", "exp_nobody", "--api-key", created["key"]).exit_code == 1, 15, "the key still works"
+    )

@@ -1,4 +1,4 @@
-"""`exports init` and `exports plans new`: what they make executes as it is, and nothing that is there is changed."""
+"""`exports init` and `exports plans new`: their results execute, and existing data is not changed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.interfaces.cli.conftest import Commands
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, in which the commands are run."""
-    made = tmp_path / "empty"
-    made.mkdir()
-    monkeypatch.chdir(made)
-    return made
+    """An empty folder as the current directory of the commands."""
+    created = tmp_path / "empty"
+    created.mkdir()
+    monkeypatch.chdir(created)
+    return created
 
 
 def read_env_file(folder: Path) -> dict[str, str]:
-    """Return the settings of the folder's .env."""
+    """Return the settings in the folder's .env."""
     lines = (folder / ".env").read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
@@ -51,7 +51,7 @@ def read_stored(commands: Commands) -> dict[str, Any]:
         runtime.close()
 
 
-def test_init_makes_all_that_an_export_needs_and_shows_the_key_once(commands: Commands, folder: Path) -> None:
+def test_init_creates_what_an_export_needs_and_shows_the_key_once(commands: Commands, folder: Path) -> None:
     result = commands("init", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
 
     assert result.exit_code == 0, result.output
@@ -79,9 +79,7 @@ def test_init_twice_changes_nothing_and_shows_no_secret_again(commands: Commands
     assert ((folder / ".env").read_bytes(), read_stored(commands)) == (before, found)
 
 
-def test_init_leaves_an_env_file_of_others_as_it_is_and_says_how_to_make_a_key(
-    commands: Commands, folder: Path
-) -> None:
+def test_init_keeps_an_existing_env_file_and_names_the_key_command(commands: Commands, folder: Path) -> None:
     (folder / ".env").write_text("EXPORTS_LOG_FORMAT=text\n", encoding="utf-8")
 
     result = commands("init")
@@ -97,15 +95,15 @@ def test_init_creates_what_is_missing_and_keeps_the_rest(commands: Commands, fol
     commands("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     commands("partners", "add", "wh_demo", "--account", "acc_1", "--kind", "warehouse", "--name", "Ours", "--live")
 
-    made = commands.json("init")
+    created = commands.json("init")
 
-    assert made["made"] == ["customs broker br_sandbox", "operator op_demo"]
+    assert created["made"] == ["customs broker br_sandbox", "operator op_demo"]
     assert read_stored(commands)["partners"] == [
         ("acc_1", "br_sandbox", True),
         ("acc_1", "op_demo", True),
         ("acc_1", "wh_demo", False),
     ]
-    # What is sealed under the secret key of before must still open.
+    # What the previous secret key encrypted must still be readable.
     assert "EXPORTS_SECRET_KEY" not in read_env_file(folder)
 
 
@@ -116,7 +114,7 @@ def test_init_keeps_the_settings_that_are_given(commands: Commands, folder: Path
 
 
 @pytest.mark.parametrize("wrong", [["--account", "a b"], ["--gs1-prefix", "x"]])
-def test_init_with_a_wrong_value_says_so_and_can_be_repeated(
+def test_init_with_an_invalid_value_fails_and_can_be_repeated(
     commands: Commands, folder: Path, wrong: list[str]
 ) -> None:
     result = commands("init", *wrong)
@@ -126,19 +124,19 @@ def test_init_with_a_wrong_value_says_so_and_can_be_repeated(
     assert commands("init").exit_code == 0
 
 
-def test_init_that_cannot_write_env_makes_nothing(
+def test_init_that_cannot_write_env_creates_nothing(
     commands: Commands, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("pipeline.interfaces.cli.init.ENV_FILE", folder / "none" / ".env")
         result = commands("init")
-    assert (result.exit_code, ".env cannot be made" in result.stderr) == (1, True), result.output
+    assert (result.exit_code, ".env cannot be created" in result.stderr) == (1, True), result.output
     assert read_stored(commands) == {"accounts": [], "partners": [], "keys": []}
     assert commands("init").exit_code == 0
     assert len(read_env_file(folder)["EXPORTS_SECRET_KEY"]) >= 32
 
 
-def test_init_under_a_weak_secret_key_makes_nothing(commands: Commands, folder: Path) -> None:
+def test_init_with_a_weak_secret_key_creates_nothing(commands: Commands, folder: Path) -> None:
     result = commands("init", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
     assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
     assert not (folder / ".env").exists()
@@ -151,9 +149,7 @@ def test_migrate_refuses_a_weak_secret_key_before_it_migrates(commands: Commands
     assert not (tmp_path / "exports.db").exists()
 
 
-def test_a_new_plan_executes_with_what_init_made_and_each_is_a_batch_of_its_own(
-    commands: Commands, folder: Path
-) -> None:
+def test_new_plan_executes_after_init_and_has_its_own_batch(commands: Commands, folder: Path) -> None:
     assert commands("init").exit_code == 0
     plans = [
         commands.json("plans", "new", "--account", "acc_1", "--broker", "br_sandbox", *more)
@@ -173,7 +169,7 @@ def test_a_new_plan_executes_with_what_init_made_and_each_is_a_batch_of_its_own(
         runtime.close()
 
 
-def test_a_new_plan_takes_its_partners_literally(commands: Commands) -> None:
+def test_new_plan_inserts_partner_ids_literally(commands: Commands) -> None:
     text = commands("plans", "new", "--broker", 'b"\\1', "--warehouse", "wh\\g<0>").stdout
     assert text.lstrip().startswith("//")
     assert f'"broker": {{"id": {json.dumps("b" + chr(34) + chr(92) + "1")}}}' in text
@@ -183,6 +179,6 @@ def test_a_new_plan_takes_its_partners_literally(commands: Commands) -> None:
     assert Plan.model_validate(plan).units[0].packages[0].sscc is None
 
 
-def test_the_partners_that_init_makes_are_those_of_the_example_plan(commands: Commands) -> None:
+def test_partners_of_init_match_the_example_plan(commands: Commands) -> None:
     plan = commands.json("plans", "new")
     assert {plan["broker"]["id"], plan["warehouse"]["id"]} < {partner.id for partner in demo.PARTNERS}

@@ -1,4 +1,4 @@
-"""A process under a flood of bodies: it answers each, keeps to its memory, and works on."""
+"""A process under many large bodies: it answers each, limits its memory, and continues."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tests.support import factories
 from tests.system.faults.matrix import mark_own_stack
 
 MEGABYTE = 1024 * 1024
-LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # of these the first three in megabytes
+LARGEST, TOGETHER, SENT, AT_ONCE = 8, 16, 32, 16  # the first three in megabytes
 CHUNK = b" " * MEGABYTE
 
-#: What the bodies together may take, in megabytes: twice for what the server has read and not yet passed on, and what Python
-#: keeps. A quiet machine needs a third of it.
+#: Megabytes that the bodies together may need: twice their size, for data that the server has read but not passed on, and
+#: what Python keeps. A quiet machine needs a third of it.
 GROWTH = 2 * TOGETHER + 2 * LARGEST
-#: What one may take, of which eight are kept until they are too many.
+#: Megabytes that one may need; eight are held until they exceed the limit.
 ONE = 20
 
 
 def send_chunked(address: str, headers: str) -> int:
-    """Send one endless body, piece by piece, until it is refused; return the status."""
+    """Send one endless body, piece by piece, until it is rejected; return the status."""
     there = urlsplit(address)
     head = f"POST /api/exports/execute HTTP/1.1\r\nHost: {there.netloc}\r\n{headers}\r\n\r\n"
     answer = b""
     with socket.create_connection((there.hostname, there.port), timeout=60) as connection:
-        with suppress(OSError):  # it was answered, and the rest is not read
+        with suppress(OSError):  # the server has answered and does not read the rest
             connection.sendall(head.encode())
             for _ in range(SENT):
                 connection.sendall(f"{len(CHUNK):x}\r\n".encode() + CHUNK + b"\r\n")
@@ -60,7 +60,7 @@ def flood(send: Callable[[], int]) -> Counter[int]:
 
 @contextmanager
 def measure_growth(process: psutil.Process) -> Iterator[list[float]]:
-    """Give by how many megabytes the process grew at most while the block ran, known when it has ended."""
+    """Give the maximum growth of the process in megabytes during the block, known when it has ended."""
     before, found, done = process.memory_info().rss, [0.0], threading.Event()
 
     def watch() -> None:
@@ -77,7 +77,7 @@ def measure_growth(process: psutil.Process) -> Iterator[list[float]]:
 
 
 @mark_own_stack("F31")
-def test_many_endless_bodies_at_once_do_not_fill_the_memory(
+def test_many_endless_bodies_need_bounded_memory(
     commands: Commands, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     commands.environment |= {
@@ -104,7 +104,7 @@ def test_many_endless_bodies_at_once_do_not_fill_the_memory(
                 with_key = flood(lambda: send_chunked(address, signed))
                 without = flood(lambda: send_chunked(address, typed))
             record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")
-            # A connection that is reset before its answer is read tells nothing; no body is ever taken.
+            # A connection that is reset before its answer is read has no status; no body is ever accepted.
             assert set(with_key) <= {0, 413, 503}, with_key
             assert set(without) <= {0, 401}, without
             assert by_one[0] <= ONE

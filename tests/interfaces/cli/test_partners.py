@@ -1,4 +1,4 @@
-"""Onboarding a partner by the command line, against receivers on loopback."""
+"""Onboarding a partner from the command line, against receivers on loopback."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def commands_with_account(commands: Commands) -> Commands:
 
 @contextmanager
 def run_receiver(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Run `exports partners receiver` in a process of its own; give its address, and afterwards what it has seen."""
+    """Run `exports partners receiver` in its own process; give its URL and, afterwards, the requests that it received."""
     with run_stand_in(folder, "receiver", *options) as (greeting, seen):
         yield greeting["address"], seen
 
 
 @contextmanager
 def run_stand_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
-    """Run one of the receivers in a process of its own; give what it says of itself, and afterwards what else it said."""
+    """Run one of the receivers in its own process; give its first line and, afterwards, its further output."""
     process = exports(["partners", *command, "--json"], {}, folder)
     seen: list[dict[str, Any]] = []
     try:
@@ -51,20 +51,20 @@ def run_stand_in(folder: Path, *command: str) -> Iterator[tuple[dict[str, str], 
 
 
 def add_partner(commands_with_account: Commands, *options: str) -> dict[str, Any]:
-    made: dict[str, Any] = commands_with_account.json(
+    created: dict[str, Any] = commands_with_account.json(
         "partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options
     )
-    return made
+    return created
 
 
-def test_a_partner_goes_live_once_its_test_has_passed(commands_with_account: Commands, tmp_path: Path) -> None:
+def test_partner_goes_live_after_its_test_has_passed(commands_with_account: Commands, tmp_path: Path) -> None:
     with run_receiver(tmp_path, "--token", "unused") as (address, _):
         port = address.rsplit(":", 1)[1].split("/")[0]
-    made = add_partner(commands_with_account, "--webhook", address)
-    assert made["state"] == "draft"
+    created = add_partner(commands_with_account, "--webhook", address)
+    assert created["state"] == "draft"
     refused = commands_with_account("partners", "activate", *OF)
     assert (refused.exit_code, "run its connection test" in refused.stderr) == (1, True)
-    with run_receiver(tmp_path, "--secret", made["secret"], "--port", port) as (_, seen):
+    with run_receiver(tmp_path, "--secret", created["secret"], "--port", port) as (_, seen):
         tested = commands_with_account.json("partners", "test", *OF)
     assert (tested["passed"], tested["state"], tested["testedBy"]) == (True, "verified", "cli")
     assert [each["status"] for each in seen] == [204, 401, 401]
@@ -73,7 +73,7 @@ def test_a_partner_goes_live_once_its_test_has_passed(commands_with_account: Com
     assert commands_with_account.json("partners", "list", "--account", "acc_1")[0]["lastTest"]["id"] == tested["id"]
 
 
-def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with_1(
+def test_failed_connection_test_shows_stage_and_remedy_and_exits_1(
     commands_with_account: Commands, tmp_path: Path
 ) -> None:
     with run_receiver(tmp_path, "--token", "x", "--bad", "accepts-forged") as (address, _):
@@ -88,7 +88,7 @@ def test_a_test_that_does_not_pass_shows_the_stage_and_the_remedy_and_exits_with
     assert "testing, failed" in commands_with_account("partners", "list", "--account", "acc_1").stdout
 
 
-def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
+def test_partner_is_paused_and_resumed(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     add = ("partners", "add", "wh_1", "--account", "acc_1", "--kind", "warehouse", "--name", "Warehouse")
     commands.json(*add, "--queue")
@@ -100,7 +100,7 @@ def test_a_partner_is_paused_and_resumed(commands: Commands) -> None:
     assert "wh_1 is paused" in commands("partners", "pause", "wh_1", "--account", "acc_1").output
 
 
-def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(commands_with_account: Commands) -> None:
+def test_rotated_secret_is_shown_once_and_the_old_one_has_an_overlap(commands_with_account: Commands) -> None:
     first = add_partner(commands_with_account, "--live")
     assert first["state"] == "live"
     rotated = commands_with_account.json("partners", "rotate-secret", *OF, "--overlap", "0")
@@ -108,13 +108,13 @@ def test_a_new_secret_is_shown_once_and_the_old_one_has_its_overlap(commands_wit
     assert rotated["secret"] != first["secret"]
     shown = commands_with_account("partners", "rotate-secret", *OF)
     assert "signing secret whsec_" in shown.stdout
-    assert "The older one counts until" in shown.stderr
+    assert "The older one is valid until" in shown.stderr
     assert "whsec_" not in commands_with_account("partners", "list", "--account", "acc_1", "--json").stdout
     assert commands_with_account("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
 
 
 @pytest.mark.parametrize("password", ["of-the-partner\n", None])
-def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown(
+def test_partner_with_email_and_sftp_does_not_show_its_credential(
     commands_with_account: Commands, tmp_path: Path, password: str | None
 ) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
@@ -124,11 +124,11 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
     broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
     files = ("--sftp", "sftp://us@files.example/in", "--host-key", pin)
     assert commands_with_account("partners", "add", *broker, *files).exit_code == 2
-    made = commands_with_account.json(
+    created = commands_with_account.json(
         "partners", "add", *broker, *files, "--credential", str(file), "--email", "desk@broker.example"
     )
-    assert [endpoint["channel"] for endpoint in made["channels"]] == ["email", "sftp"]
-    assert made["channels"][1] == {
+    assert [endpoint["channel"] for endpoint in created["channels"]] == ["email", "sftp"]
+    assert created["channels"][1] == {
         "channel": "sftp", "address": "sftp://us@files.example/in", "hostKeys": [pin], "password": None, "privateKey": None
     }  # fmt: skip
     assert "email desk@broker.example, sftp sftp://us@files.example/in" in " ".join(
@@ -143,7 +143,7 @@ def test_a_partner_is_reached_by_mail_and_by_files_whose_credential_is_not_shown
 
 
 @pytest.mark.parametrize(("bad", "stage"), [(None, None), ("no-mail", "test mail")])
-def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
+def test_connection_test_passes_on_the_bundled_mail_and_file_servers(
     commands_with_account: Commands, tmp_path: Path, bad: str | None, stage: str | None
 ) -> None:
     mails, files = tmp_path / "mails", tmp_path / "files"
@@ -172,11 +172,11 @@ def test_a_connection_test_over_mail_and_files_meets_the_bundled_servers(
     assert (process.returncode, len(list(mails.glob("*.eml")))) == ((0, 1) if bad is None else (1, 0))
 
 
-def test_a_receiver_needs_something_to_believe(commands_with_account: Commands) -> None:
+def test_receiver_needs_a_secret_or_token(commands_with_account: Commands) -> None:
     refused = commands_with_account("partners", "receiver")
     assert (refused.exit_code, "--secret or --token" in refused.stderr) == (2, True)
 
 
-def test_a_partner_that_is_not_is_not_found(commands_with_account: Commands) -> None:
+def test_unknown_partner_is_not_found(commands_with_account: Commands) -> None:
     for command in ("test", "activate", "rotate-secret"):
         assert commands_with_account("partners", command, *OF).exit_code == 3

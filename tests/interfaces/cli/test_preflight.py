@@ -14,7 +14,7 @@ from tests.support.memory import measure_cost_ratio
 
 pytestmark = pytest.mark.clock
 
-#: The plan alone, as of the day for which the builders made it.
+#: The plan as of the day for which the builders made it.
 OFFLINE = ("preflight", "--offline", "--on", str(factories.TODAY))
 
 OPEN = factories.change_plan(
@@ -30,15 +30,20 @@ def write_plan(folder: Path, plan: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_without_a_service_the_plan_alone_is_checked(commands: Commands, tmp_path: Path) -> None:
+def test_offline_preflight_checks_only_the_plan(commands: Commands, tmp_path: Path) -> None:
     shown = commands(*OFFLINE, write_plan(tmp_path, factories.plan()))
     assert shown.exit_code == 0, shown.output
-    for text in ("executable, 0 findings", "10 of 10 rows are complete", "FD1 FOO disclaimed A", "Not asked: partners"):
+    for text in (
+        "executable, 0 findings",
+        "10 of 10 rows are complete",
+        "FD1 FOO disclaimed A",
+        "Not checked: partners",
+    ):
         assert text in shown.stdout
     assert not (tmp_path / "exports.db").exists()
 
 
-def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
+def test_table_shows_what_is_missing_and_what_needs_a_person(commands: Commands, tmp_path: Path) -> None:
     shown = commands(*OFFLINE, write_plan(tmp_path, OPEN))
     assert shown.exit_code == 1
     rows = {tuple(line.split()[:2]): line for line in shown.stdout.splitlines() if line.startswith("U1")}
@@ -47,7 +52,7 @@ def test_the_table_says_what_is_missing_and_what_needs_a_person(commands: Comman
     assert "Give the country of melt and pour" in shown.stdout
 
 
-def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: Path) -> None:
+def test_json_report_is_the_services_report(service: Commands, tmp_path: Path) -> None:
     path = write_plan(tmp_path, factories.plan())
     assert service.json("preflight", path) == service.json("preflight", "--offline", path)
     path = write_plan(tmp_path, OPEN)
@@ -59,7 +64,7 @@ def test_with_json_the_report_is_the_services_own(service: Commands, tmp_path: P
     assert "V09 country of melt and pour" in service("preflight", path).stdout
 
 
-def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path) -> None:
+def test_json_report_includes_the_table(commands: Commands, tmp_path: Path) -> None:
     report = json.loads(commands(*OFFLINE, write_plan(tmp_path, OPEN), "--json").stdout)
     rows = {(row["unitRef"], row["lineRef"], row["agency"]): row for row in report["standings"]}
     assert len(rows) == 10
@@ -92,7 +97,7 @@ def test_with_json_the_table_is_there_as_data(commands: Commands, tmp_path: Path
         ),
     ],
 )
-def test_an_approval_that_is_not_there_or_expired_is_reported(
+def test_missing_or_expired_approval_is_reported(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
     path = write_plan(tmp_path, factories.plan(approval=approval))
@@ -100,7 +105,7 @@ def test_an_approval_that_is_not_there_or_expired_is_reported(
         shown = service(*command, path, "--json")
         report = json.loads(shown.stdout)
         assert (shown.exit_code, report["executable"]) == (1, False)
-        # The service checks as of the real day, which may be past the day of entry.
+        # The service checks as of the real day, which may be after the day of entry.
         (found,) = [each for each in report["findings"] if each["rule"] != "V26"]
         assert (found["rule"], found["severity"], found["pointer"]) == ("A02", "block", pointer)
         assert found["message"] == message
@@ -109,7 +114,7 @@ def test_an_approval_that_is_not_there_or_expired_is_reported(
     assert label in service("preflight", path).stdout
 
 
-def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
+def test_long_plan_shows_incomplete_rows_and_all_on_demand(commands: Commands, tmp_path: Path) -> None:
     long = factories.plan(lines=60, packages=60)
     long["units"][0]["lines"][40]["netWeightKg"] = "0"
     path = write_plan(tmp_path, long)
@@ -124,7 +129,7 @@ def test_a_long_plan_shows_what_is_open_and_all_on_demand(commands: Commands, tm
     ("pointer", "value"),
     [("/units/0/lines/0/htsCode", "7323"), ("/units/0/invoice/total", 12.5), ("/schemaVersion", "2")],
 )
-def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
+def test_malformed_plan_names_the_field(commands: Commands, tmp_path: Path, pointer: str, value: object) -> None:
     path = write_plan(tmp_path, factories.change_plan(factories.plan(), pointer, value))
     shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
@@ -132,7 +137,7 @@ def test_a_plan_of_no_shape_names_the_field(commands: Commands, tmp_path: Path, 
     assert commands(*OFFLINE, path).exit_code == 1
 
 
-def test_markup_in_a_plan_is_text_in_the_table(commands: Commands, tmp_path: Path) -> None:
+def test_markup_in_a_plan_is_printed_as_text(commands: Commands, tmp_path: Path) -> None:
     hostile = factories.change_plan(factories.plan(), "/units/0/lines/0/sku", "[red]x[/red][link=file:///etc]y")
     hostile = factories.change_plan(hostile, "/units/0/invoice/number", "[bold]1")
     shown = commands(*OFFLINE, write_plan(tmp_path, hostile))
@@ -153,7 +158,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
     assert measure_cost_ratio(check, 1_000, 10_000) < 40
 
 
-def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_path: Path) -> None:
+def test_on_needs_offline(commands: Commands, tmp_path: Path) -> None:
     path = write_plan(tmp_path, factories.plan())
     late = commands("preflight", "--offline", "--on", "2026-11-27", path, "--json")
     (found,) = json.loads(late.stdout)["findings"]
@@ -168,6 +173,6 @@ def test_a_day_of_the_check_is_for_plans_checked_here(commands: Commands, tmp_pa
     path = write_plan(tmp_path, expiring)
     for day, code in (("2026-11-24", 0), ("2026-11-26", 1)):
         assert commands("preflight", "--offline", "--on", day, path).exit_code == code
-    asked = commands("preflight", "--on", "2026-11-24", path)
-    assert (asked.exit_code, asked.stdout) == (2, "")
-    assert "--on goes with --offline" in asked.stderr
+    result = commands("preflight", "--on", "2026-11-24", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--on needs --offline" in result.stderr

@@ -1,4 +1,4 @@
-"""The commands that run one process of the service each, as far as they need no server; the Procfile starts them."""
+"""The commands that each run one process of the service, as far as they need no server; the Procfile starts them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32
 
 @pytest.fixture
 def started_processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What would be run by which options; nothing is."""
+    """What would be started, with its options; nothing is."""
     ran: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(dispatch, "run_worker", lambda *asked: ran.append(asked))
-    monkeypatch.setattr(server, "run_web", lambda *asked: ran.append(asked))
+    monkeypatch.setattr(dispatch, "run_worker", lambda *options: ran.append(options))
+    monkeypatch.setattr(server, "run_web", lambda *options: ran.append(options))
     return ran
 
 
@@ -29,26 +29,24 @@ def test_version_is_that_of_the_distribution(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "deliveries", "intake"])
-def test_a_process_alone_needs_a_message_broker_of_its_own(
+def test_single_process_needs_an_external_message_broker(
     commands: Commands, started_processes: list[Any], role: str
 ) -> None:
     result = commands(role, HOST="127.0.0.1")
     assert result.exit_code == 2
-    assert "BROKER_URL is memory://" in result.stderr
+    assert "BROKER_URL must not be memory://" in result.stderr
     assert "exports serve" in result.stderr
     assert started_processes == []
 
 
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
-def test_a_worker_needs_a_secret_key_of_its_own(commands: Commands, started_processes: list[Any], role: str) -> None:
+def test_worker_needs_a_strong_secret_key(commands: Commands, started_processes: list[Any], role: str) -> None:
     result = commands(role, **SERVERS | {"EXPORTS_SECRET_KEY": "short"})
     assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
     assert started_processes == []
 
 
-def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(
-    commands: Commands, started_processes: list[Any]
-) -> None:
+def test_web_on_all_addresses_needs_a_strong_secret_key(commands: Commands, started_processes: list[Any]) -> None:
     result = commands("web")
     assert (result.exit_code, "EXPORTS_SECRET_KEY" in result.stderr) == (1, True), result.output
     assert started_processes == []
@@ -64,7 +62,7 @@ def test_the_api_on_all_addresses_needs_a_secret_key_of_its_own(
         (["--workers", "2"], {}, ("0.0.0.0", 8000, ["--workers", "2"])),  # noqa: S104
     ],
 )
-def test_the_api_listens_where_the_platform_says(
+def test_web_listens_on_host_and_port_of_the_environment(
     commands: Commands,
     started_processes: list[Any],
     arguments: list[str],

@@ -1,4 +1,4 @@
-"""`exports rebuild`: names damaged rows, restores them when told to, and says by its exit code what is left."""
+"""`exports rebuild`: names damaged rows, restores them with --apply, and its exit code says whether damage is left."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["make_workflow"]
 
 @dataclass
 class DamagedDatabase:
-    """A workflow harness, and the command that opens its database."""
+    """A workflow harness, and the command on its database."""
 
     workflow: WorkflowHarness
     commands: Commands
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code and what was shown."""
+        """Return the exit code and the output."""
         result = self.commands("rebuild", *arguments)
         return result.exit_code, result.stdout
 
@@ -37,21 +37,21 @@ class DamagedDatabase:
         return code, json.loads(shown)
 
     def write(self, statement: Any) -> None:
-        """Do something to the database that the log does not know."""
+        """Change the database without the log."""
         with self.workflow.runtime.db.write() as session:
             session.execute(statement)
 
 
 @pytest.fixture
 def damaged_database(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> DamagedDatabase:
-    """A workflow harness, and the command that opens its database."""
+    """A workflow harness, and the command on its database."""
     return DamagedDatabase(make_workflow(sqlite_url), Commands({"DATABASE_URL": sqlite_url}))
 
 
-def test_nothing_is_damaged(damaged_database: DamagedDatabase) -> None:
+def test_rebuild_finds_no_damage(damaged_database: DamagedDatabase) -> None:
     execute_export(damaged_database.workflow)
     code, shown = damaged_database.run()
-    assert (code, "every table holds what the log says: 1 exports" in shown) == (0, True)
+    assert (code, "every table agrees with the log: 1 exports" in shown) == (0, True)
 
 
 def test_damage_is_named_then_restored(damaged_database: DamagedDatabase) -> None:
@@ -70,29 +70,25 @@ def test_damage_is_named_then_restored(damaged_database: DamagedDatabase) -> Non
     assert damaged_database.run("--check")[0] == 0
 
 
-def test_what_cannot_be_restored_is_left_and_said(damaged_database: DamagedDatabase) -> None:
+def test_unrestorable_damage_is_left_and_reported(damaged_database: DamagedDatabase) -> None:
     execute_export(damaged_database.workflow)
     damaged_database.write(update(Export).values(findings=[{"rule": "V01"}]))
     code, shown = damaged_database.run("--check")
-    assert (code, "nothing of it can be restored" in shown, "--apply" in shown) == (1, True, False)
+    assert (code, "nothing can be restored" in shown, "--apply" in shown) == (1, True, False)
     code, shown = damaged_database.run("--apply")
-    assert (code, "what is left cannot be made again" in shown, "restore them from a backup" in shown) == (
-        1,
-        True,
-        True,
-    )
+    assert (code, "the rest cannot be restored" in shown, "restore them from a backup" in shown) == (1, True, True)
 
 
-def test_what_is_refused_is_said_to_be_refused(damaged_database: DamagedDatabase) -> None:
+def test_refused_export_is_reported(damaged_database: DamagedDatabase) -> None:
     execute_export(damaged_database.workflow)
     damaged_database.write(update(Export).values(next_seq=1000))
     code, shown = damaged_database.run("--check")
-    assert (code, "refused" in shown, "nothing of it can be restored" in shown) == (1, True, True)
+    assert (code, "refused" in shown, "nothing can be restored" in shown) == (1, True, True)
 
 
-def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedDatabase) -> None:
+def test_binary_key_is_shown(damaged_database: DamagedDatabase) -> None:
     execute_export(damaged_database.workflow)
-    # Whoever opens the file for himself is asked nothing about foreign keys.
+    # A person's own connection does not enforce foreign keys.
     with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET package_ref = x'ff' WHERE rowid = 1"))
     code, found = damaged_database.report("--check")
@@ -102,9 +98,9 @@ def test_key_that_is_no_text_is_shown_all_the_same(damaged_database: DamagedData
     assert (code, found["damaged"][0]["left"]) == (0, [])
 
 
-def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database: DamagedDatabase) -> None:
+def test_rows_that_the_database_rejects_are_refused(damaged_database: DamagedDatabase) -> None:
     export_id = execute_export(damaged_database.workflow)
-    # Another row has what belongs to a row that is gone.
+    # Another row has a unique value of the missing row.
     with open_unguarded(damaged_database.workflow.runtime.db) as connection:
         connection.execute(text("UPDATE packages SET export_id = 'exp_other' WHERE rowid = 1"))
     code, found = damaged_database.report("--apply", "--export", export_id)
@@ -116,5 +112,5 @@ def test_rows_that_the_database_does_not_take_back_are_refused(damaged_database:
     assert [(each["table"], each["kind"]) for each in one["differences"]] == [("packages", "missing")]
 
 
-def test_no_such_export(damaged_database: DamagedDatabase) -> None:
+def test_unknown_export_is_reported(damaged_database: DamagedDatabase) -> None:
     assert damaged_database.run("--export", "exp_none")[0] == 3

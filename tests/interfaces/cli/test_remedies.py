@@ -1,4 +1,4 @@
-"""Every command that the product prints for a person to run parses as printed, and the remedies of dead letters run."""
+"""Every command that the product prints parses as printed, and the remedies of dead letters run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.interfaces.cli.conftest import ROOT, Commands
 from tests.support import factories
 
 NAMES = "|".join((*_COMMANDS, *_NOUNS))
-#: A command stands in backticks, after a colon, or alone on its line; behind it come two spaces or the end of a style.
+#: A command stands in backticks, after a colon, or on its own line; two spaces or the end of a style follow it.
 PRINTED = re.compile(rf"(?:^|[`>\]]|: |  )(exports (?:{NAMES})\b[^`\n]*?)(?=`|   |\[/|</|\n|$)")
-#: What a template or an f-string puts in; such as an id, a number or a path.
+#: What a template or an f-string inserts, such as an id, a number or a path.
 FILLED_IN = "1"
 
 
@@ -53,7 +53,7 @@ def literals(path: Path) -> Iterator[tuple[str, bool]]:
 
 
 def list_printed_commands() -> dict[str, bool]:
-    """Return every command that is printed, and whether it is only ever named in an explanation."""
+    """Return every printed command, and whether only explanations name it."""
     found: dict[str, bool] = {}
     for folder in ("pipeline", "config"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -71,13 +71,13 @@ def list_printed_commands() -> dict[str, bool]:
 
 
 def fill_in_command(command: str) -> str:
-    """Return the command with a role that there is, and without the file that the shell writes its output to."""
+    """Return the command with a valid role, and without the file to which the shell redirects its output."""
     command, _, _ = command.partition(" > ")
     return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
 
 
 def parse(command: str) -> None:
-    """Parse a command line as the shell and the program would; nothing is run."""
+    """Parse a command line as the shell and the program would, without running it."""
     _, *arguments = shlex.split(fill_in_command(command))
     at: Any = get_command(app)
     context = at.make_context("exports", arguments)
@@ -98,21 +98,21 @@ def test_every_printed_command_is_collected() -> None:
 @pytest.mark.parametrize(
     "command", sorted(command for command, explains in list_printed_commands().items() if not explains)
 )
-def test_a_printed_command_runs_as_it_is_printed(command: str) -> None:
+def test_printed_command_parses(command: str) -> None:
     parse(command)
 
 
 @pytest.mark.parametrize(
     "command", sorted(command for command, explains in list_printed_commands().items() if explains)
 )
-def test_a_command_that_an_explanation_names_is_there_with_its_options(command: str) -> None:
+def test_command_named_in_an_explanation_exists_with_its_options(command: str) -> None:
     with suppress(
         click.exceptions.MissingParameter, click.exceptions.BadOptionUsage, click.exceptions.NoArgsIsHelpError
     ):
         parse(command)
 
 
-def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Commands) -> None:
+def test_remedies_of_a_draft_partner_make_it_live(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
@@ -124,7 +124,7 @@ def test_the_remedies_of_a_partner_that_is_not_live_lead_it_there(commands: Comm
     assert (partner["id"], partner["state"]) == ("br_1", "live")
 
 
-def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands) -> None:
+def test_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
@@ -134,7 +134,7 @@ def test_the_remedy_of_a_dead_letter_runs_the_connection_test(commands: Commands
 
 
 @pytest.mark.parametrize("role", ["read", "operate", "partner:br_1"])
-def test_the_remedy_of_a_missing_role_makes_a_key_that_has_it(commands: Commands, role: str) -> None:
+def test_remedy_of_a_missing_role_creates_a_key_with_it(commands: Commands, role: str) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     caller = Caller(factories.ACCOUNT, "key_1", "test", frozenset({"execute"}))
     (command,) = PRINTED.findall(caller.describe_key_creation(role))

@@ -1,4 +1,4 @@
-"""`exports retention`, `backup` and `artifacts check`: what is kept, held, purged, copied and found again by command."""
+"""`exports retention`, `backup` and `artifacts check`: records kept, held, purged, copied and restored."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from tests.workflow.revisions import execute_export
 __all__ = ["make_workflow", "workflow"]
 
 
-def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
-    service: Commands, tmp_path: Path
-) -> None:
+def test_due_records_are_listed_held_and_purged_only_when_due(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(factories.plan(batch="batch_to_keep")))
     export_id = service.json("execute", str(plan), "--wait")["exportId"]
@@ -40,7 +38,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
     assert due["held_by"] == hold
     assert re.search(
-        r"\d+ exports and 0 plans without one would be purged on 2032-11-27, \d+ are held", service(*purge).stdout
+        r"\d+ exports and 0 plans without an export would be purged on 2032-11-27, \d+ are held", service(*purge).stdout
     )
     assert [each["id"] for each in service.json("retention", "holds") if each["released_by"] is None] == [hold]
     service.json("retention", "release", hold, "--by", "Counsel")
@@ -52,7 +50,7 @@ def test_what_is_due_is_listed_held_and_taken_away_only_when_its_day_has_come(
     assert service.json("inspect", export_id)["purgedAt"] is None
 
 
-def test_plan_that_cannot_be_read_is_reported_beside_what_is_due(workflow: WorkflowHarness) -> None:
+def test_unreadable_plan_is_reported_with_the_due_records(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
         execute_export(workflow, factories.plan(batch=name))
     with workflow.runtime.db.write() as session:
@@ -85,7 +83,7 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
     ],
     ids=" ".join,
 )
-def test_database_that_is_not_there_is_no_good_one(
+def test_missing_database_is_not_found(
     commands: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -99,24 +97,22 @@ def test_database_that_is_not_there_is_no_good_one(
 @pytest.mark.parametrize(
     ("url", "code", "text"),
     [
-        ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL is no address of a database"),
-        ("sqlite:///{home}/text", ExitCode.USAGE, "text is no SQLite database"),
+        ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL must be the address of a database"),
+        ("sqlite:///{home}/text", ExitCode.USAGE, "text is not a SQLite database"),
         ("sqlite:///{home}/text/exports.db", ExitCode.UNREACHABLE, "cannot be read"),
         ("sqlite:////proc/none/exports.db", ExitCode.UNREACHABLE, "cannot be made"),
     ],
 )
-def test_what_can_be_no_database_is_named(
-    commands: Commands, tmp_path: Path, url: str, code: ExitCode, text: str
-) -> None:
-    (tmp_path / "text").write_text("what a person wrote")
+def test_invalid_database_is_named(commands: Commands, tmp_path: Path, url: str, code: ExitCode, text: str) -> None:
+    (tmp_path / "text").write_text("a text that is not a database")
     completed = commands("accounts", "list", DATABASE_URL=url.format(home=tmp_path))
     assert (completed.exit_code, text in completed.stderr, "DATABASE_URL" in completed.stderr) == (code, True, True), (
         completed.output
     )
 
 
-def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
-    """Square brackets are the terminal's own markup: of these one vanished, and the other ended every later listing."""
+def test_markup_in_user_text_is_printed_as_text(commands: Commands) -> None:
+    """Square brackets are the terminal's markup: unescaped, one vanished and the other broke every later listing."""
     text = "case [x] [/red] \\"
     account = ("--account", factories.ACCOUNT)
     commands.json("accounts", "create", factories.ACCOUNT, "--name", text)
@@ -138,7 +134,7 @@ def test_what_people_say_is_shown_as_they_said_it(commands: Commands) -> None:
     assert commands("waivers", "list", *account).stdout.count(text) == 2
 
 
-def test_hold_of_nothing_is_refused(commands: Commands) -> None:
+def test_hold_without_reason_or_target_is_rejected(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     assert commands("retention", "hold", "--account", "acc_none", *WHO).exit_code == ExitCode.NOT_FOUND
     assert commands("retention", "release", "hld_none", "--by", "Legal").exit_code == ExitCode.NOT_FOUND
@@ -158,7 +154,7 @@ def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None
     assert (again.exit_code, "is not empty" in again.output) == (ExitCode.REFUSED, True)
 
 
-def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tmp_path: Path) -> None:
+def test_backup_with_a_missing_document_names_it_and_fails(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(factories.plan(batch="batch_to_lose")))
     export = service.json("execute", str(plan), "--wait")
@@ -183,7 +179,7 @@ def test_backup_that_lacks_a_document_says_which_and_fails(service: Commands, tm
 
 
 def documents_of(workflow: WorkflowHarness) -> tuple[Commands, dict[str, Path]]:
-    """Return the command line beside an executed export, and its documents in the store by their file's name."""
+    """Return the command line for an executed export, and its stored documents by file name."""
     export_id = execute_export(workflow, factories.plan())
     settings = workflow.runtime.settings
     commands = Commands({"DATABASE_URL": settings.database_url, "ARTIFACTS_URL": settings.artifacts_url})
@@ -197,7 +193,7 @@ def read_output(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_store_that_lost_documents_is_checked_and_restored(workflow: WorkflowHarness) -> None:
+def test_missing_documents_are_found_and_restored(workflow: WorkflowHarness) -> None:
     commands, files = documents_of(workflow)
     sound = commands("artifacts", "check")
     assert (sound.exit_code, f"✓ {len(files)} documents" in sound.stdout) == (ExitCode.OK, True)
@@ -230,7 +226,7 @@ def test_store_that_lost_documents_is_checked_and_restored(workflow: WorkflowHar
     assert commands("artifacts", "check", "--export", "exp_none").exit_code == ExitCode.NOT_FOUND
 
 
-def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(workflow: WorkflowHarness) -> None:
+def test_missing_store_folder_fails_doctor_and_check(workflow: WorkflowHarness) -> None:
     commands, files = documents_of(workflow)
     folder = Path(workflow.runtime.settings.artifacts_url.removeprefix("file:"))
     shutil.move(folder, folder.with_name("unmounted"))
@@ -245,7 +241,7 @@ def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(work
         assert f"the artifact store's folder {folder} is missing; mount its disk" in checks[name]["found"]
     assert not folder.exists()
 
-    folder.mkdir()  # the empty place where a disk was mounted
+    folder.mkdir()  # the empty mount point of a disk
     checks = {check["name"]: check for check in json.loads(commands("doctor", "--json").stdout)}
     assert [name for name, check in checks.items() if not check["ok"]] == ["documents"]
     assert "the newest, is not in the artifact store" in checks["documents"]["found"]
@@ -255,9 +251,9 @@ def test_missing_folder_of_the_store_is_an_error_of_doctor_and_of_the_check(work
     assert all(path.is_file() for path in files.values())
 
 
-def test_id_is_taken_for_an_export_unless_it_is_a_command(commands: Commands) -> None:
+def test_artifacts_argument_is_an_export_unless_it_is_a_command(commands: Commands) -> None:
     for arguments in (("exp_1",), ("list", "check"), ("list", "exp_1", "--out", "x"), ("--json", "exp_1")):
-        assert commands("artifacts", *arguments).exit_code == ExitCode.UNREACHABLE, "no service is there to ask"
+        assert commands("artifacts", *arguments).exit_code == ExitCode.UNREACHABLE, "there is no service"
     assert commands("artifacts").exit_code == ExitCode.USAGE
     for pair in (("check", "exp_1"), ("exp_1", "exp_2")):
         assert commands("artifacts", *pair).exit_code == ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""`exports rules`: the rules read aloud, for people and for programs, and what is wrong with them said at once."""
+"""`exports rules`: the rules printed for people and as JSON, and their errors reported at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULES = Path(__file__).parents[3] / "config" / "rules"
 WHY = ("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
 
 
-def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands: Commands) -> None:
+def test_why_lists_headings_in_order_with_reasons_and_sources(commands: Commands) -> None:
     answer = commands.json(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "10")
     assert answer["headings"] == ["9903.05.90", "9903.82.09"]
     assert answer["lists"] == [{"list": "16(c)(vii)", "code": "7323.93.00"}]
@@ -28,7 +28,7 @@ def test_why_says_the_headings_in_their_order_with_reasons_and_sources(commands:
     assert all(step["source"] and step["reasons"] for step in answer["steps"])
 
 
-def test_why_is_read_by_people(commands: Commands) -> None:
+def test_why_prints_for_people(commands: Commands) -> None:
     shown = commands(*WHY, "--metal", "steel=0.8", "--net", "1", "--us-percent", "0").stdout
     assert "takes 9903.82.09 Derivatives and copper wire (S232_METALS)" in shown
     assert "chapter 73 is outside the weight test" in shown
@@ -36,7 +36,7 @@ def test_why_is_read_by_people(commands: Commands) -> None:
     assert "depends" not in shown
 
 
-def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -> None:
+def test_why_leaves_headings_open_for_missing_metals(commands: Commands) -> None:
     shown = commands(*WHY).stdout
     assert "takes" not in shown
     assert "7323930045 of CA on 2026-11-24: no heading is decided" in shown
@@ -47,10 +47,10 @@ def test_why_decides_nothing_on_metals_that_were_not_given(commands: Commands) -
         "      9903.82.09 (25 %) otherwise\n"
     ) in shown
     assert "9903.05.90 (0 %) if 9903.82.06 or 9903.82.09 is on the line\n      9903.05.29 (10 %) otherwise" in shown
-    assert "not decided: Section 301, forced labor; Section 232, metals. Answer by --metal" in shown
+    assert "not decided: Section 301, forced labor; Section 232, metals. Give --metal" in shown
 
 
-def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands) -> None:
+def test_why_json_has_the_outcome_of_each_value(commands: Commands) -> None:
     answer = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24")
     assert answer["headings"] == []
     assert not any(step["applies"] for step in answer["steps"])
@@ -64,14 +64,14 @@ def test_why_says_in_json_what_each_value_of_a_fact_leads_to(commands: Commands)
     assert vehicles[-1]["applies_if"] == "the column 1 rate is below 15 %"
 
 
-def test_why_takes_the_heading_that_a_person_has_claimed(commands: Commands) -> None:
+def test_why_takes_a_claimed_heading(commands: Commands) -> None:
     claimed = ("--claim", "9903.94.41")
     answer = commands.json("rules", "why", "8703.23.0140", "--origin", "JP", "--on", "2026-11-24", *claimed)
     assert answer["headings"] == ["9903.05.90", "9903.94.41"]
     assert answer["undecided"] == []
 
 
-def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
+def test_why_asks_whether_aluminum_is_russian(commands: Commands) -> None:
     pot = ("rules", "why", "7615.10.7180", "--origin", "CA", "--on", "2026-11-24", "--us-percent", "0")
     answer = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
     metals = answer["undecided"][-1]
@@ -83,7 +83,7 @@ def test_why_asks_of_aluminum_whether_it_is_russian(commands: Commands) -> None:
     assert (other_answer["headings"], other_answer["undecided"]) == (["9903.05.90", "9903.82.09"], [])
 
 
-def test_why_reads_what_the_line_claims(commands: Commands) -> None:
+def test_why_applies_the_lines_claims(commands: Commands) -> None:
     answer = commands.json(
         "rules", "why", "8708106000", "--origin", "VN", "--on", "2026-11-24", "--claim", "9903.94.05"
     )
@@ -113,14 +113,14 @@ def test_why_reads_what_the_line_claims(commands: Commands) -> None:
         ("rules", "diff", "2026-11-24", "2026-11-23"),
     ],
 )
-def test_what_cannot_be_read_is_a_usage_error(commands: Commands, arguments: tuple[str, ...]) -> None:
+def test_invalid_argument_is_a_usage_error(commands: Commands, arguments: tuple[str, ...]) -> None:
     result = commands(*arguments)
     assert result.exit_code == ExitCode.USAGE
     assert result.stderr.startswith("error ")
     assert "Traceback" not in result.stderr
 
 
-def test_list_gives_the_rows_and_can_be_narrowed(commands: Commands) -> None:
+def test_list_prints_and_filters_rows(commands: Commands) -> None:
     rows = commands.json("rules", "list", "--program", "S338_CA", "--on", "2026-11-24")
     assert [row["name"] for row in rows if row["kind"] == "heading"] == [
         "9903.03.16",
@@ -148,21 +148,21 @@ def test_show_prints_every_row_of_a_heading(commands: Commands) -> None:
     assert "Near it are 9903.82.26" in commands("rules", "show", "9903.82.29").stderr
 
 
-def test_show_says_conditions_in_words_and_takes_a_heading_without_dots(commands: Commands) -> None:
+def test_show_prints_conditions_and_accepts_a_heading_without_dots(commands: Commands) -> None:
     shown = commands("rules", "show", "99038568").stdout
     assert "- the code is on list 16(c)(ii), 16(c)(vi), 16(c)(ix), 19(i), 19(j) or 19(k)" in shown
     assert "- any of its aluminum is, or the goods are of RU" in shown
     assert "- a person must decide: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
 
 
-def test_why_says_that_goods_are_excluded_from_import(commands: Commands) -> None:
+def test_why_names_goods_excluded_from_import(commands: Commands) -> None:
     whey = ("rules", "why", "0404.10.1100", "--origin", "ca", "--on", "2026-11-24")
     assert [ban["list"] for ban in commands.json(*whey)["excluded"]] == ["ban-dairy"]
     assert "excluded whey, certain sugars" in commands(*whey).stdout
     assert commands.json(*whey[:-1], "2026-09-28")["excluded"] == []
 
 
-def test_why_says_what_it_does_not_know_of_entries_of_early_2025(commands: Commands) -> None:
+def test_why_names_unknown_lists_of_early_2025(commands: Commands) -> None:
     shown = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2025-08-17").stdout
     assert "unknown 9903.81.89" in shown
     assert "The lists were not read" in shown
@@ -187,7 +187,7 @@ def test_diff_compares_two_days_and_two_rulesets(commands: Commands, tmp_path: P
     assert commands("rules", "diff", "2026-06-07", "nothing.yaml").exit_code == ExitCode.NOT_FOUND
 
 
-def test_diff_includes_the_entry_and_the_agencies_too(commands: Commands, tmp_path: Path) -> None:
+def test_diff_includes_entry_and_agency_rules(commands: Commands, tmp_path: Path) -> None:
     november = commands.json("rules", "diff", "2026-11-29", "2026-11-30")
     assert [(change["name"], change["what"]) for change in november] == [
         ("foreign importer", "began"),
@@ -209,7 +209,7 @@ def test_diff_includes_the_entry_and_the_agencies_too(commands: Commands, tmp_pa
     ]
 
 
-def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands, tmp_path: Path) -> None:
+def test_check_names_the_ruleset_or_all_errors(commands: Commands, tmp_path: Path) -> None:
     assert commands.json("rules", "check")["content_hash"] == ruleset().content_hash
     other = Path(shutil.copytree(RULES, tmp_path / "rules"))
     sheet = other / "headings" / "section338-canada.yaml"
@@ -221,7 +221,7 @@ def test_check_names_the_ruleset_or_everything_that_is_wrong(commands: Commands,
     assert "'Ca' is neither a country code nor the name of a group" in result.stderr
 
 
-def test_check_reads_a_folder_and_the_rules_outside_chapter_99(commands: Commands, tmp_path: Path) -> None:
+def test_check_loads_a_folder_and_the_rules_outside_chapter_99(commands: Commands, tmp_path: Path) -> None:
     other = Path(shutil.copytree(RULES, tmp_path / "rules"))
     assert commands.json("rules", "check", str(other))["content_hash"] == ruleset().content_hash
     with (other / "entry.yaml").open("a") as file:

@@ -1,4 +1,4 @@
-"""One process that does everything: a partner that never answers keeps neither the steps nor another partner waiting."""
+"""One process for everything: a partner that never answers delays neither the steps nor other partners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
 
 
-def test_exports_are_executed_and_notified_while_a_partner_never_answers(commands: Commands, tmp_path: Path) -> None:
+def test_unresponsive_partner_does_not_delay_other_exports(commands: Commands, tmp_path: Path) -> None:
     commands.environment |= {
         "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
         "EXPORTS_DELIVERY_TIMEOUT_SECONDS": "120",
@@ -45,7 +45,7 @@ def test_exports_are_executed_and_notified_while_a_partner_never_answers(command
                 poll(lambda: api.get(f"/api/exports/{alive_id}").json()["state"] == "executed", 60)
                 rows = api.get("/api/deliveries", params={"exportId": alive_id}).json()["items"]
                 assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
-                assert len(silent.requests) == 3, "nobody else waits for it either"
+                assert len(silent.requests) == 3, "no other delivery waits for it"
                 answers.set()
                 poll(lambda: len(silent.requests) == 5, 60)
         finally:

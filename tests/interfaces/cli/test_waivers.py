@@ -1,4 +1,4 @@
-"""`exports waivers`: put on record, seen and revoked by hand."""
+"""`exports waivers`: recorded, listed and revoked."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.clock
 WAIVED = ("V17", "--account", factories.ACCOUNT, "--reason", "Our carrier bills the buyer.", "--by", "Export desk")
 
 
-def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> None:
+def test_waiver_is_recorded_listed_and_revoked(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
-    made: dict[str, Any] = commands.json(
+    created: dict[str, Any] = commands.json(
         "waivers", "add", *WAIVED, "--until", "2099-12-31", "--pointer", "/units/*/invoice", "--partner", "br_sandbox"
     )
-    assert {key: made[key] for key in ("rule", "pointer", "partnerId", "reason", "waivedBy", "endsOn")} == {
+    assert {key: created[key] for key in ("rule", "pointer", "partnerId", "reason", "waivedBy", "endsOn")} == {
         "rule": "V17",
         "pointer": "/units/*/invoice",
         "partnerId": "br_sandbox",
@@ -29,15 +29,15 @@ def test_a_waiver_is_put_on_record_listed_and_revoked(commands: Commands) -> Non
         "endsOn": "2099-12-31",
     }
     shown = commands("waivers", "list", "--account", factories.ACCOUNT).stdout
-    for text in (made["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
+    for text in (created["id"], "V17", "/units/*/invoice", "br_sandbox", "Export desk", "until 2099-12-31"):
         assert text in shown
-    commands.json("waivers", "revoke", made["id"], "--account", factories.ACCOUNT, "--by", "Compliance desk")
+    commands.json("waivers", "revoke", created["id"], "--account", factories.ACCOUNT, "--by", "Compliance desk")
     (kept,) = commands.json("waivers", "list", "--account", factories.ACCOUNT)
-    assert (kept["id"], kept["revokedBy"]) == (made["id"], "Compliance desk")
+    assert (kept["id"], kept["revokedBy"]) == (created["id"], "Compliance desk")
     assert "by Compliance desk" in commands("waivers", "list", "--account", factories.ACCOUNT).stdout
 
 
-def test_a_waiver_of_nothing_or_of_nobody_is_refused(commands: Commands) -> None:
+def test_waiver_without_reason_or_name_is_rejected(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     assert commands("waivers", "add", "V 17", *WAIVED[1:]).exit_code == 2
     assert commands("waivers", "add", *WAIVED, "--pointer", "units").exit_code == 2

@@ -1,4 +1,4 @@
-"""`--wait` after a retry: the log still holds the failure before it."""
+"""`--wait` after a retry: the log still holds the earlier failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pipeline.exports.states import ExportState
 from pipeline.interfaces.cli import exports
 
-#: Each event, and the state of the export when it is heard: the failure of before is read when the export runs again.
+#: Each event, and the export's state when it is read: the earlier failure is read while the export runs again.
 LOG: Final = (
     ("EXPORT_ACCEPTED", ExportState.EXECUTING),
     ("EXPORT_FAILED", ExportState.EXECUTING),
@@ -34,7 +34,7 @@ class Service:
         return SimpleNamespace(export_id=export_id, state=self.state, broker_submissions=[])
 
 
-def test_wait_goes_on_past_a_failure_that_was_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_continues_after_a_retried_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "ProgressReporter", lambda _: SimpleNamespace(tell=lambda _: []))
     service: Any = Service()
     assert exports.watch(service, service.inspect("exp_1"), 60, quiet=True).state is ExportState.EXECUTED

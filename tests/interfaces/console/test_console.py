@@ -1,4 +1,4 @@
-"""The operator's pages: who may look, what they show, and that nothing typed becomes markup."""
+"""The console: who may use it, what it shows, and that typed text does not become markup."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def sign_in_browser(harness: ApiHarness, *roles: str, account: str = factories.A
     return client
 
 
-def test_nobody_looks_without_signing_in(harness: ApiHarness) -> None:
+def test_pages_without_a_session_redirect_to_sign_in(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
         response = harness.client_with_key(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
 
-def test_a_wrong_key_is_reported_on_the_page_and_gets_no_cookie(harness: ApiHarness) -> None:
+def test_sign_in_with_an_invalid_key_sets_no_cookie(harness: ApiHarness) -> None:
     client = harness.client_with_key(None)
     for key, status in (("", 401), ("exp_live_x", 401), (harness.key("partner:br_1").bearer, 403)):
         response = client.post("/console/sign-in", data={"key": key})
@@ -42,7 +42,7 @@ def test_a_wrong_key_is_reported_on_the_page_and_gets_no_cookie(harness: ApiHarn
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_nobody_is_signed_in_by_another_sites_page(harness: ApiHarness, site: str) -> None:
+def test_sign_in_from_another_site_is_rejected(harness: ApiHarness, site: str) -> None:
     form = {"key": harness.key("read").bearer}
     refused = harness.client_with_key(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
@@ -55,7 +55,7 @@ def test_nobody_is_signed_in_by_another_sites_page(harness: ApiHarness, site: st
 @pytest.mark.parametrize(
     "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
 )
-def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(harness: ApiHarness, origin: str) -> None:
+def test_sign_in_with_a_foreign_origin_is_rejected(harness: ApiHarness, origin: str) -> None:
     form, client = {"key": harness.key("read").bearer}, harness.client_with_key(None)
     refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
@@ -64,7 +64,7 @@ def test_a_browser_that_only_says_whose_page_it_was_is_refused_as_well(harness: 
         assert client.post("/console/sign-in", data=form, headers={"Origin": own}).headers["location"] == "/console"
 
 
-def test_the_cookie_holds_no_secret_and_no_script_reads_it(harness: ApiHarness) -> None:
+def test_cookie_holds_no_secret_and_is_http_only(harness: ApiHarness) -> None:
     bearer = harness.key("read").bearer
     response = harness.client_with_key(None).post("/console/sign-in", data={"key": bearer})
     cookie = response.headers["set-cookie"]
@@ -72,7 +72,7 @@ def test_the_cookie_holds_no_secret_and_no_script_reads_it(harness: ApiHarness) 
     assert bearer.rsplit("_", 1)[1] not in cookie
 
 
-def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(harness: ApiHarness) -> None:
+def test_session_ends_with_its_lifetime_key_or_signature(harness: ApiHarness) -> None:
     key = harness.key("read")
     now = datetime.now(UTC)
     cookie = sign_in(harness.runtime, key.bearer, now=now)
@@ -88,7 +88,7 @@ def test_a_session_ends_with_its_time_its_key_or_a_changed_sign(harness: ApiHarn
         authenticate(harness.runtime, cookie, now=now)
 
 
-def test_a_person_sees_everything_of_an_export(harness: ApiHarness) -> None:
+def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan(units=2))
     waiting = client.get(f"/console/exports/{export_id}").text
@@ -108,7 +108,7 @@ def test_a_person_sees_everything_of_an_export(harness: ApiHarness) -> None:
     assert document.content
 
 
-def test_a_list_is_filtered_by_state(harness: ApiHarness) -> None:
+def test_list_is_filtered_by_state(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())
     assert export_id in client.get("/console", params={"state": "accepted"}).text
@@ -125,7 +125,7 @@ def test_a_list_is_filtered_by_state(harness: ApiHarness) -> None:
         (SubmissionState.RELEASED, "good", "released"),
     ],
 )
-def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
+def test_outcome_is_shown_filterable_and_not_green(
     harness: ApiHarness, status: SubmissionState, mark: str, outcome: str
 ) -> None:
     client = sign_in_browser(harness, "read")
@@ -139,12 +139,12 @@ def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
     assert pill in page
     assert pill in client.get("/console").text
     assert ("<dt>Overdue since</dt>" in page, "2026-11-24 16:00:00 UTC" in page) == (overdue, overdue)
-    asked = outcome.replace(" ", "_")
+    query_value = outcome.replace(" ", "_")
     for answer, found in (
-        (client.get("/console", params={"outcome": asked}).text, True),
+        (client.get("/console", params={"outcome": query_value}).text, True),
         (client.get("/console", params={"outcome": "held"}).text, False),
         (client.get("/console", params={"outcome": [each.value for each in NEEDS_PERSON]}).text, mark == "bad"),
-        (harness.client().get("/api/exports", params={"outcome": asked}).text, True),
+        (harness.client().get("/api/exports", params={"outcome": query_value}).text, True),
         (harness.client().get("/api/exports", params={"outcome": ["held", "query"]}).text, False),
     ):
         assert (export_id in answer) is found
@@ -152,7 +152,7 @@ def test_what_became_of_an_export_is_shown_found_and_never_painted_green(
     assert (refused.status_code, refused.json()["details"]["issues"][0]["path"]) == (400, "/query/outcome/0")
 
 
-def test_a_deadline_that_runs_is_on_the_page(harness: ApiHarness) -> None:
+def test_running_deadline_is_shown(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     due = datetime.fromisoformat(
@@ -162,7 +162,7 @@ def test_a_deadline_that_runs_is_on_the_page(harness: ApiHarness) -> None:
     assert f"<dt>Deadline of the next answer</dt><dd>{due:%Y-%m-%d %H:%M:%S} UTC</dd>" in page
 
 
-def test_a_filter_by_outcome_goes_on_on_the_next_page(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcome_filter_is_kept_on_the_next_page(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "_PAGE_SIZE", 1)
     for batch in ("one", "two"):
         harness.execute(factories.plan(batch=batch))
@@ -170,7 +170,7 @@ def test_a_filter_by_outcome_goes_on_on_the_next_page(harness: ApiHarness, monke
     assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
-def test_another_account_sees_nothing(harness: ApiHarness) -> None:
+def test_session_of_another_account_sees_nothing(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
@@ -180,7 +180,7 @@ def test_another_account_sees_nothing(harness: ApiHarness) -> None:
     assert stranger.get(f"/console/artifacts/{artifact}").status_code == 404
 
 
-def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(harness: ApiHarness) -> None:
+def test_pages_escape_text_and_load_nothing_from_elsewhere(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     response = client.get("/console/exports/<script>alert(1)")
     assert response.status_code == 404
@@ -194,7 +194,7 @@ def test_nothing_typed_becomes_markup_and_nothing_is_loaded_from_elsewhere(harne
     assert client.get("/console/style.css").headers["content-type"].startswith("text/css")
 
 
-def test_signing_out_forgets_who_looked(harness: ApiHarness) -> None:
+def test_sign_out_ends_the_session(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     assert COOKIE in client.cookies
     found = re.search(
@@ -208,30 +208,30 @@ def test_signing_out_forgets_who_looked(harness: ApiHarness) -> None:
 
 
 @pytest.mark.parametrize("csrf_token", [None, "0" * 64])
-def test_a_page_of_another_site_signs_nobody_out(harness: ApiHarness, csrf_token: str | None) -> None:
+def test_sign_out_without_a_csrf_token_is_rejected(harness: ApiHarness, csrf_token: str | None) -> None:
     client = sign_in_browser(harness, "read")
     refused = client.post("/console/sign-out", data={} if csrf_token is None else {"csrf_token": csrf_token})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
-    assert "this form is not of a page that you have open" in refused.text
+    assert "this form does not belong to your session" in refused.text
     assert client.get("/console").status_code == 200
 
 
 @pytest.mark.parametrize(
     "address", ["", "/partners", "/partners/br_sandbox", "/deliveries", "/sandbox", "/exports/none", "/partners/none"]
 )
-def test_every_page_can_be_signed_out_of(harness: ApiHarness, address: str) -> None:
+def test_every_page_has_a_sign_out_form(harness: ApiHarness, address: str) -> None:
     assert re.search(
         r'action="/console/sign-out"><input type="hidden" name="csrf_token" value="[0-9a-f]{64}">',
         sign_in_browser(harness, "read").get(f"/console{address}").text,
     )
 
 
-def test_the_first_page_is_found_with_a_slash_too_and_by_no_host_that_a_caller_names(harness: ApiHarness) -> None:
+def test_first_page_redirects_relatively(harness: ApiHarness) -> None:
     response = harness.client_with_key(None).get("/console/", headers={"Host": "evil.example"})
     assert (response.status_code, response.headers["location"]) == (308, "/console")
 
 
-def test_the_reference_names_every_call(harness: ApiHarness) -> None:
+def test_api_reference_names_every_call(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
     page = nobody.get("/docs").text
     for path in nobody.get("/openapi.json").json()["paths"]:

@@ -1,4 +1,4 @@
-"""The operator's pages of partners and dead letters: what they show, who may act, and that only their own forms are taken."""
+"""The console's pages of partners and dead letters: content, roles, and that only their own forms are accepted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOOKED = "wh_hook"
 
 @pytest.fixture
 def webhook_harness(open_harness: Open) -> ApiHarness:
-    """A running API whose partners may be on loopback, and whose deliveries are dead after one try."""
+    """A running API whose partners may be on loopback, and whose deliveries become dead letters after one attempt."""
     return open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
 
 
@@ -36,7 +36,7 @@ def endpoint() -> Iterator[Any]:
 
 
 def register(harness: ApiHarness, url: str, *, live: bool = True, name: str = "Hooked warehouse") -> str:
-    """Register a warehouse that takes webhooks, and return its secret."""
+    """Register a warehouse with a webhook, and return its secret."""
     new = {"id": HOOKED, "kind": "warehouse", "name": name, "live": live}
     endpoint = {"channel": "webhook", "address": url}
     return partners.create_partner(
@@ -45,16 +45,16 @@ def register(harness: ApiHarness, url: str, *, live: bool = True, name: str = "H
 
 
 def post(client: httpx.Client, page: str, action: str, **fields: str) -> httpx.Response:
-    """Send the form of a page that leads to `action`, filled in."""
+    """Send the form of a page that posts to `action`, with these fields."""
     form = re.search(rf'<form method="post" action="{re.escape(action)}".*?</form>', client.get(page).text, re.DOTALL)
-    assert form is not None, f"{page} has no form to {action}"
+    assert form is not None, f"{page} has no form for {action}"
     csrf_token = re.search(r'name="csrf_token" value="([^"]+)"', form[0])
     assert csrf_token is not None
     return client.post(action, data={"csrf_token": csrf_token[1], **fields})
 
 
 def make_dead_letter(harness: ApiHarness) -> str:
-    """Have a message to the hooked warehouse end as a dead letter, and return its delivery's id."""
+    """Make a dead letter to the hooked warehouse, and return its delivery's id."""
     export_id = harness.execute(factories.plan(warehouse=HOOKED, packages=1))
     harness.run(export_id)
     while not (dead := harness.client("read").get("/api/deliveries", params={"state": "dead"}).json()["items"]):
@@ -63,7 +63,7 @@ def make_dead_letter(harness: ApiHarness) -> str:
     return str(letter["id"])
 
 
-def test_nobody_sees_partners_or_acts_without_signing_in(webhook_harness: ApiHarness) -> None:
+def test_partner_pages_need_a_session(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/")
     stranger = webhook_harness.client_with_key(None)
     for address in ("/console/partners", f"/console/partners/{HOOKED}", "/console/deliveries", "/console/deliveries/d"):
@@ -73,7 +73,7 @@ def test_nobody_sees_partners_or_acts_without_signing_in(webhook_harness: ApiHar
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(webhook_harness: ApiHarness) -> None:
+def test_partner_page_tests_activates_pauses_and_resumes(webhook_harness: ApiHarness) -> None:
     client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver() as placeholder:
@@ -94,7 +94,7 @@ def test_a_partner_is_tried_activated_paused_and_resumed_on_its_page(webhook_har
     assert "passed 20" in client.get("/console/partners").text
 
 
-def test_a_stage_that_fails_is_shown_with_what_to_do(webhook_harness: ApiHarness) -> None:
+def test_failed_stage_is_shown_with_its_remedy(webhook_harness: ApiHarness) -> None:
     client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
     with WebhookReceiver(fault="accepts-forged") as bad:
@@ -109,7 +109,7 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(webhook_harness: ApiHarness
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_a_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness, endpoint: Any) -> None:
+def test_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(404, b"no such path"), Script(404, b"no such path"), Script(204))
     register(webhook_harness, hook.url)
     letter = make_dead_letter(webhook_harness)
@@ -130,24 +130,24 @@ def test_a_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarnes
     ids = {request.headers["webhook-id"] for request in hook.requests}
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text
-    assert "There is none here." in client.get("/console/deliveries?state=dead").text
+    assert "There are no deliveries." in client.get("/console/deliveries?state=dead").text
 
 
-def test_a_partner_is_sent_again_what_it_was_sent_since(webhook_harness: ApiHarness, endpoint: Any) -> None:
+def test_partner_page_replays_messages_since_an_instant(webhook_harness: ApiHarness, endpoint: Any) -> None:
     register(webhook_harness, endpoint().url)
     export_id = webhook_harness.execute(factories.plan(warehouse=HOOKED, packages=2))
     webhook_harness.run(export_id)
     client = sign_in_browser(webhook_harness, "operate")
     page = f"/console/partners/{HOOKED}"
     response = post(client, page, f"{page}/replay", since="2026-01-01T00:00")
-    assert response.headers["location"] == f"{page}?pending=2"
+    assert response.headers["location"] == f"{page}?replayed=2"
     assert "2 messages are pending again." in client.get(response.headers["location"]).text
     assert {task.partner_id for task in webhook_harness.publisher.tasks} == {HOOKED}
     wrong = post(client, page, f"{page}/replay", since="yesterday")
-    assert (wrong.status_code, "give an instant in UTC" in wrong.text) == (400, True)
+    assert (wrong.status_code, "must be in UTC" in wrong.text) == (400, True)
 
 
-def test_a_form_of_another_page_session_or_account_changes_nothing(webhook_harness: ApiHarness) -> None:
+def test_form_of_another_session_or_account_changes_nothing(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/")
     client, colleague = sign_in_browser(webhook_harness, "admin"), sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
@@ -163,7 +163,7 @@ def test_a_form_of_another_page_session_or_account_changes_nothing(webhook_harne
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_who_may_only_look_has_no_buttons_and_is_refused(webhook_harness: ApiHarness) -> None:
+def test_reader_has_no_buttons_and_is_rejected(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/")
     page = f"/console/partners/{HOOKED}"
     reader, operator = sign_in_browser(webhook_harness, "read"), sign_in_browser(webhook_harness, "operate")
@@ -174,7 +174,7 @@ def test_who_may_only_look_has_no_buttons_and_is_refused(webhook_harness: ApiHar
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
-def test_what_cannot_be_done_is_said_on_the_page(webhook_harness: ApiHarness) -> None:
+def test_rejected_action_is_shown_on_the_page(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/", live=False)
     client = sign_in_browser(webhook_harness, "admin")
     page = f"/console/partners/{HOOKED}"
@@ -188,7 +188,7 @@ def test_what_cannot_be_done_is_said_on_the_page(webhook_harness: ApiHarness) ->
 
 
 @pytest.mark.usefixtures("treat_as_internet")
-def test_nothing_that_a_partner_says_becomes_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
+def test_text_of_a_partner_does_not_become_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hostile = "<script>alert(1)</script>"
     hook = endpoint(Script(500, hostile.encode()))
     register(webhook_harness, hook.url, name=f"Warehouse {hostile}")
@@ -201,7 +201,7 @@ def test_nothing_that_a_partner_says_becomes_markup(webhook_harness: ApiHarness,
         assert shown.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(
+def test_test_key_cannot_test_a_live_partner_or_resend_live_messages(
     webhook_harness: ApiHarness, endpoint: Any
 ) -> None:
     hook = endpoint(Script(500))
@@ -215,7 +215,7 @@ def test_a_test_key_has_no_live_partner_tried_nor_live_message_resent(
     assert (len(hook.requests), webhook_harness.publisher.tasks) == (tried, [])
 
 
-def test_a_rejection_names_its_fields_on_the_page_of_the_export(webhook_harness: ApiHarness) -> None:
+def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarness) -> None:
     export_id = webhook_harness.execute(factories.plan())
     webhook_harness.run(export_id)
     submission = webhook_harness.client("read").get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]

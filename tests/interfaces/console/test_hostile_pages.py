@@ -1,4 +1,4 @@
-"""Whatever a plan says, pages and letters show it as text; and whatever a document is called, its download has a harmless name."""
+"""Pages and e-mails show any text of a plan as text, and every download has a safe name."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, EVERYTHING, build_whole_plan
 from tests.workflow.test_hostile_plans import fill_free_texts, join_tricks
 
-#: What would act on a page, if it were more than text there.
+#: Text that would act on a page if it were markup.
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>", "&lt;b&gt;&#60;b>")
 
 
 class Tags(HTMLParser):
-    """What a browser would make elements of, and the text between."""
+    """The elements that a browser would create, and the text between them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: set[tuple[str, tuple[str, ...]]] = set()
-        self.said: list[str] = []
+        self.text_parts: list[str] = []
         self.feed(page)
         self.close()
 
@@ -38,7 +38,7 @@ class Tags(HTMLParser):
         self.tags.add((tag, tuple(sorted(name for name, _ in attrs))))
 
     def handle_data(self, data: str) -> None:
-        self.said.append(data)
+        self.text_parts.append(data)
 
 
 def as_plan_text(made: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def as_plan_text(made: dict[str, Any]) -> dict[str, Any]:
 
 
 def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, str]:
-    """Execute the plan, and return every page and letter that tells people of it."""
+    """Execute the plan, and return every page and e-mail that shows it."""
     export_id = harness.execute(as_plan_text(made))
     harness.run(export_id)
     with harness.runtime.db.read() as session:
@@ -80,7 +80,7 @@ def clean_pages(harness: ApiHarness) -> dict[str, Tags]:
     return {name: Tags(page) for name, page in pages.items()}
 
 
-def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness, clean_pages: dict[str, Tags]) -> None:
+def test_text_of_a_plan_does_not_become_markup(harness: ApiHarness, clean_pages: dict[str, Tags]) -> None:
     texts = join_tricks([*MARKUP, *BREAKING.values()])
     seen = set()
     for number, text in enumerate(texts):
@@ -91,12 +91,12 @@ def test_no_text_of_a_plan_becomes_a_part_of_a_page_or_email(harness: ApiHarness
         for name, page in render_everywhere(harness, made).items():
             parsed = Tags(page)
             assert parsed.tags - clean_pages[name].tags == set(), (name, text)
-            seen |= {name for mark in MARKUP if mark in "".join(parsed.said)}
+            seen |= {name for mark in MARKUP if mark in "".join(parsed.text_parts)}
     assert {"answer", "letter"} <= seen, "the names in a plan are shown"
 
 
 @given(name=st.one_of(st.text(max_size=80), st.sampled_from(sorted(EVERYTHING.values()))))
-def test_a_download_has_a_name_of_harmless_characters(name: str) -> None:
+def test_download_has_a_safe_file_name(name: str) -> None:
     headers = download_headers(name)
     (named,) = re.fullmatch(r'attachment; filename="([^"]*)"', headers["Content-Disposition"]).groups()  # type: ignore[union-attr]
     assert re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", named), (name, named)

@@ -1,4 +1,4 @@
-"""Every page of the console in a real browser, at the width of a desk and of a phone: no word is broken, nothing hangs out."""
+"""Every page of the console in a real browser, on a desktop and a phone: no broken word, no overflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTHS = (1440, 390)
 
 
 def pages(harness: ApiHarness) -> dict[str, str]:
-    """Return every page of the console, each with something on it."""
+    """Return every page of the console, each with content."""
     rejected, late, waiting = (
         harness.execute(factories.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
         for units, batch in ((2, "batch_2026_11_24_001"), (1, "BATCH-of-a-quite-long-name"), (1, "b"))
@@ -41,7 +41,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
     shape(harness.runtime, late, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
     with harness.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
-        session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every try"))
+        session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every attempt"))
     assert client.get("/console").text.count("<td>") > 10
     dead = api.get("/api/deliveries", params={"state": "dead"}).json()["items"]
     addresses = {
@@ -62,7 +62,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
     }
 
 
-def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, tmp_path: Path) -> None:
+def test_pages_break_no_word_and_fit_the_window(harness: ApiHarness, tmp_path: Path) -> None:
     style = harness.client_with_key(None).get("/console/style.css").text
     made = pages(harness)
     found = measure_pages(made, style, WIDTHS, tmp_path)
@@ -72,7 +72,7 @@ def test_no_page_breaks_a_word_or_is_wider_than_its_window(harness: ApiHarness, 
     assert [name for name, layout in found.items() if layout["wide"] > int(name.rsplit(" ", 1)[1])] == []
 
 
-def test_a_word_that_is_broken_and_a_page_that_is_too_wide_are_seen(tmp_path: Path) -> None:
+def test_broken_words_and_wide_pages_are_detected(tmp_path: Path) -> None:
     narrow = '<p style="width: 3ch; overflow-wrap: anywhere">EXPORT_EXECUTED</p>'
     wide = '<p style="width: 900px">This is wider than the window.</p>'
     found = measure_pages({"narrow": narrow, "wide": wide}, "", (390,), tmp_path)

@@ -1,10 +1,10 @@
-"""What in a new version of a schema breaks those who were written to the published one; the answer is a list of sentences.
+"""Finds what in a new version of a schema breaks users of the published one, as a list of sentences.
 
-Who breaks depends on who speaks. What we say is read by others: whatever the new schema lets us say, the published one must
-have announced, and nothing that was announced may vanish. What is said to us is written by others: whatever the published
-schema let them say, the new one must take. Both are one question, whether every value of one schema fits another.
+The direction decides what breaks. Others read outbound documents: the published schema must allow every value of the
+new one, and no announced member may vanish. Others write inbound documents: the new schema must allow every value of
+the published one. Both are one question: whether every value of one schema fits another.
 
-It knows the part of JSON Schema that the models are written in, and takes any other keyword that differs for a break.
+It knows the JSON Schema keywords that the models use, and treats a difference in any other keyword as a break.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
-#: Words for people; they may change at any time.
+#: Texts for people; they may change at any time.
 _WORDS: Final = frozenset(
     {"title", "description", "examples", "$defs", "$schema", "discriminator", "deprecated", "writeOnly"}
 )
-#: Lower bounds may only rise, upper bounds only fall, in what fits into something.
+#: If one schema must fit into another, its lower bounds may only be higher and its upper bounds only lower.
 _AT_LEAST: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _AT_MOST: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _SAME: Final = ("pattern", "format", "uniqueItems", "multipleOf", "contentMediaType", "contentEncoding")
@@ -45,9 +45,9 @@ _KNOWN: Final = _WORDS | _STRUCTURE | {*_AT_LEAST, *_AT_MOST, *_SAME}
 
 
 def find_breaks(published: Json, generated: Json, *, outbound: bool) -> list[str]:
-    """Return why `generated` breaks those who know `published`, each as a sentence with its place; nothing where it does not.
+    """Return why `generated` breaks users of `published`, one sentence with its place each; empty if it does not.
 
-    `ours` is what we say; without it, what is said to us.
+    `outbound` if the service writes the document; otherwise others write it.
     """
     inner, outer = (generated, published) if outbound else (published, generated)
     fit = _Fit(inner, outer, inner_is_new=outbound)
@@ -73,7 +73,7 @@ def _resolved(schema: Any, document: Json) -> Json:
 
 
 def _alternatives(schema: Json, document: Json) -> list[Json]:
-    """Return the schema as the shapes that a value may have: one of a union's, and one of each type."""
+    """Return the schema as alternatives: one for each member of a union and each type."""
     for union in ("anyOf", "oneOf"):
         if union in schema:
             rest = {key: value for key, value in schema.items() if key not in {union, *_WORDS, "default"}}
@@ -89,7 +89,7 @@ def _alternatives(schema: Json, document: Json) -> list[Json]:
 
 @dataclass
 class _Fit:
-    """Whether every value of a schema of one document fits one of another."""
+    """Checks whether every value of a schema of one document fits one of another."""
 
     inner_document: Json
     outer_document: Json
@@ -100,7 +100,7 @@ class _Fit:
         """Yield why not every value of `inner` fits `outer`."""
         pair = (json.dumps(inner, sort_keys=True), json.dumps(outer, sort_keys=True))
         if pair not in self._known:
-            self._known[pair] = []  # what holds itself fits unless something else in it does not
+            self._known[pair] = []  # a recursive schema fits unless another part of it does not
             self._known[pair] = [*self._compare(inner, outer, place)]
         yield from self._known[pair]
 
@@ -112,7 +112,7 @@ class _Fit:
                 yield from self._nearest(narrow, wide, reasons, place)
 
     def _nearest(self, narrow: Json, wide: Sequence[Json], reasons: Sequence[list[str]], place: str) -> Iterator[str]:
-        """Yield what is wrong, told by the shape of the same type where there is one."""
+        """Yield the reasons of the alternative with the same type, if there is one."""
         near = [reason for each, reason in zip(wide, reasons, strict=True) if each.get("type") == narrow.get("type")]
         if len(near) == 1 or len(wide) == 1:
             yield from (near or reasons)[0]
@@ -183,14 +183,14 @@ class _Fit:
 
 @dataclass
 class _RemovedMembers:
-    """Members that were published and are no more."""
+    """Finds published members that no longer exist."""
 
     published: Json
     generated: Json
     _seen: set[str] = field(default_factory=set)
 
     def members(self, old: Any, new: Any, place: str) -> Iterator[str]:
-        """Yield each member of `old` that `new` does not name, and so on within those that are in both."""
+        """Yield each member of `old` that `new` lacks, also inside members that both have."""
         pair = json.dumps([old, new], sort_keys=True)
         if pair in self._seen:
             return
@@ -213,7 +213,7 @@ class _RemovedMembers:
 
 
 def _defaults(published: Json, generated: Json) -> Iterator[str]:
-    """Yield each member whose default is another: whoever leaves it out now says something else."""
+    """Yield each member whose default changed: a document without it now means something else."""
     old, new = ({"": each, **each.get("$defs", {})} for each in (published, generated))
     for name, schema in old.items():
         for member, member_schema in schema.get("properties", {}).items():

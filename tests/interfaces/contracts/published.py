@@ -1,7 +1,7 @@
-"""The schemas as they were published, each version for good: what those who build on us were written to.
+"""The published schemas, one file for each version, on which others have built.
 
-`make contracts` publishes what was added since. It refuses what breaks: then a new version of the message, or a new name, stands
-beside the old.
+`make contracts` publishes additions. It rejects breaking changes: publish a new version of the message, or a new name,
+beside the old one.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from tests.interfaces.contracts.compatibility import Json, find_breaks
 FOLDER: Final = Path(__file__).parent / "schemas"
 
 REMEDY: Final = """\
-Readers and senders out there know the published schema. Keep what it promises and say the new thing beside it: an optional member, or
-a new version (exports.thing.happened.v2) beside the old. A schema that nobody has yet is published anew by deleting its file first."""
+Readers and senders use the published schema. Keep its promises and add to it: an optional member, or a new version
+(exports.thing.happened.v2) beside the old one. To publish an unused schema again, delete its file first."""
 
 
 def names() -> list[str]:
-    """Return the names of the schemas that were ever published."""
+    """Return the names of all published schemas."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def read(name: str) -> Json:
-    """Return a schema as it was published."""
+    """Return a published schema."""
     schema: Json = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return schema
 
 
 def list_breaks(name: str) -> list[str]:
-    """Return why the schema of today breaks those who know the published one."""
+    """Return why the current schema breaks users of the published one."""
     if name not in PUBLISHED:
         return ["it is no longer published"]
     return find_breaks(read(name), build_json_schema(name), outbound=PUBLISHED[name].outbound)
 
 
 def publish() -> int:
-    """Write the schemas of today over the published ones, unless one of them breaks; return the exit code."""
+    """Write the current schemas over the published ones, unless one breaks users; return the exit code."""
     found = {name: list_breaks(name) for name in names()}
     refused = {name: reasons for name, reasons in found.items() if reasons}
     for name, reasons in refused.items():
-        sys.stderr.write(f"{name} breaks those who know it:\n" + "".join(f"  {reason}\n" for reason in reasons))
+        sys.stderr.write(f"{name} breaks its users:\n" + "".join(f"  {reason}\n" for reason in reasons))
     if refused:
         sys.stderr.write(REMEDY + "\n")
         return 1

@@ -1,4 +1,4 @@
-"""Every message that the tests send, held against the schemas as they were published."""
+"""Checks every message that the tests send against the published schemas."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FORMATS: Final = FormatChecker()
 
 @FORMATS.checks("date-time", raises=ValueError)
 def _is_instant(value: object) -> bool:
-    # The library itself looks at instants only where another one is installed.
+    # The library checks instants only if another library is installed.
     return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
 
 
 class SchemaMismatch(AssertionError):
-    """A message is not what its published schema promises; no part of the product catches it."""
+    """A message does not fit its published schema; the product does not catch this error."""
 
 
 @cache
@@ -40,21 +40,21 @@ def _validator(name: str) -> Draft202012Validator:
 
 
 def check(body: bytes | str | dict[str, Any]) -> None:
-    """Raise NotAsPublished unless the body is a CloudEvent whose data is what its `dataschema` describes."""
+    """Raise SchemaMismatch unless the body is a CloudEvent whose data fits its `dataschema`."""
     event = body if isinstance(body, dict) else json.loads(body)
     _fits("cloud-event", event)
     name = event["dataschema"].rpartition("/api/schemas/")[2].removesuffix(".json")
     if name != event["type"] or name not in published.names():
         raise SchemaMismatch(
-            f"{event['type']} says that {event['dataschema']} describes it; publish it with `make contracts`"
+            f"{event['type']} names the schema {event['dataschema']}, which is not published; run `make contracts`"
         )
     _fits(name, event["data"])
 
 
 def check_notifications(runtime: Runtime, account_id: str | None = None) -> int:
-    """Hold every message that any process has put down to be sent against its schema; return how many there are.
+    """Check every message that any process has written to the outbox against its schema; return how many there are.
 
-    What a child process makes no hook of ours sees; what it sends is made of these rows, the same bytes at every try.
+    Our hooks do not see a child process; what it sends is built from these rows, with the same bytes at every attempt.
     """
     where = [] if account_id is None else [col(Notification.account_id) == account_id]
     with runtime.db.read() as session:
@@ -65,7 +65,7 @@ def check_notifications(runtime: Runtime, account_id: str | None = None) -> int:
 
 
 def check_database_notifications(database_url: str) -> int:
-    """Do the same for all that is in the database, once the processes that wrote it have ended."""
+    """Do the same for the whole database after the processes that wrote it have ended."""
     runtime = open_runtime(Settings.model_validate({"database_url": database_url}))
     try:
         return check_notifications(runtime)
@@ -81,9 +81,9 @@ def _fits(name: str, value: object) -> None:
 
 @contextmanager
 def watch_messages() -> Iterator[None]:
-    """Hold every message that this process makes meanwhile against its schema; raise NotAsPublished at the end.
+    """Check every message that this process creates in the block; raise SchemaMismatch at the end.
 
-    At the end, because a worker catches and records what a step raises.
+    At the end, because a worker catches and records the errors of a step.
     """
     write = JSONFormat.write
     wrong: list[str] = []
@@ -104,5 +104,5 @@ def watch_messages() -> Iterator[None]:
 
 
 def check_refusal(body: dict[str, Any]) -> None:
-    """Raise NotAsPublished unless the body is a problem document."""
+    """Raise SchemaMismatch unless the body is a problem document."""
     _fits("problem", body)

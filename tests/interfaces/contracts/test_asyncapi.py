@@ -1,4 +1,4 @@
-"""The AsyncAPI document: valid by the AsyncAPI project's own schema, whole, and about the queues and messages that there are."""
+"""The AsyncAPI document: valid by the AsyncAPI project's schema, complete, and about the existing queues and messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def document() -> Json:
-    """The document, as anybody gets it who parses JSON."""
+    """The document as a JSON parser reads it."""
     made: Json = json.loads(json.dumps(asyncapi.build_document("1.2.3")))
     return made
 
@@ -35,18 +35,18 @@ def list_errors(document: Json) -> list[str]:
     return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(document)]
 
 
-def test_it_is_what_the_asyncapi_project_calls_valid(document: Json) -> None:
+def test_document_is_valid_asyncapi(document: Json) -> None:
     assert document["asyncapi"] == "3.0.0"
     assert list_errors(document) == []
 
 
-def test_what_is_not_valid_would_be_noticed(document: Json) -> None:
+def test_invalid_document_is_detected(document: Json) -> None:
     operations = {**document["operations"], "send.broker": {**document["operations"]["send.broker"], "action": "shout"}}
     assert list_errors({**document, "operations": operations}) != []
     assert list_errors({key: value for key, value in document.items() if key != "info"}) != []
 
 
-def test_every_reference_leads_to_something(document: Json) -> None:
+def test_every_reference_resolves(document: Json) -> None:
     found = [*references(document)]
     assert len(found) > 100
     for reference in found:
@@ -65,14 +65,14 @@ def references(value: Any) -> Iterator[str]:
 
 
 def resolve_reference(document: Json, reference: str) -> Any:
-    assert reference.startswith("#/"), f"{reference} leads out of the document"
+    assert reference.startswith("#/"), f"{reference} points outside of the document"
     found: Any = document
     for part in reference.removeprefix("#/").split("/"):
         found = found[part]
     return found
 
 
-def test_channels_are_the_queues_and_keys_of_the_table(document: Json) -> None:
+def test_channels_match_the_queues_and_keys(document: Json) -> None:
     declared = {
         queue.name: queue for queue in queues.contract_queues(Settings.model_validate({"broker_url": "amqp://x"}))
     }
@@ -98,11 +98,11 @@ def test_channels_are_the_queues_and_keys_of_the_table(document: Json) -> None:
     ]  # fmt: skip
 
 
-def test_no_host_is_named(document: Json) -> None:
+def test_document_names_no_host(document: Json) -> None:
     assert {server["host"] for server in document["servers"].values()} == {"{host}"}
 
 
-def test_the_service_sends_what_partners_read_and_receives_what_they_write(document: Json) -> None:
+def test_service_sends_what_partners_read_and_receives_what_they_write(document: Json) -> None:
     actions = {name: operation["action"] for name, operation in document["operations"].items()}
     assert actions == {
         "receive.execute": "receive", "receive.acknowledgement": "receive", "send.execute.refused": "send", "send.broker": "send",
@@ -127,7 +127,7 @@ def test_every_message_has_an_example_that_fits_its_payload(document: Json) -> N
             {"allOf": [payload], "components": document["components"]}, format_checker=FORMATS
         )
         assert [f"{each.json_path}: {each.message}" for each in validator.iter_errors(example["payload"])] == [], name
-        # Neither an empty object nor the message of another type fits.
+        # Neither an empty object nor a message of another type fits.
         assert not validator.is_valid({})
     of_another = {
         **messages["exports.package.recorded.v1"]["examples"][0]["payload"],
@@ -137,8 +137,8 @@ def test_every_message_has_an_example_that_fits_its_payload(document: Json) -> N
     assert not jsonschema.Draft7Validator(schema).is_valid(of_another)
 
 
-def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
-    """One model, two documents: the same members, each described alike."""
+def test_payloads_match_the_published_schemas(document: Json) -> None:
+    """One model in two documents: the same members with the same descriptions."""
     for name, each in PUBLISHED.items():
         address = f"{'said' if each.outbound else 'heard'}.{each.model.__name__}"
         if address in document["components"]["schemas"]:
@@ -146,7 +146,7 @@ def test_payloads_are_those_of_the_published_schemas(document: Json) -> None:
             assert described.keys() == build_json_schema(name)["properties"].keys(), name
 
 
-def test_it_is_served_to_anybody(harness: ApiHarness) -> None:
+def test_document_is_served_without_a_key(harness: ApiHarness) -> None:
     answer = harness.client_with_key(None).get("/asyncapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert list_errors(answer.json()) == []

@@ -1,4 +1,4 @@
-"""The judge of changes: each kind of break is found, named by its place, and nothing harmless is refused."""
+"""The compatibility check: it finds each kind of break with its place, and rejects nothing harmless."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def line(schema: Json) -> Json:
     return found
 
 
-# Whatever is done to a schema: what it does to those who read what we say, and to those who say it to us. "" breaks nobody.
+# For each change of a schema: how it breaks readers of outbound documents, and writers of inbound ones. "" means that nothing breaks.
 CHANGES: dict[str, tuple[Change, str, str]] = {
     "words": (lambda s: s.update(title="New", description="Other words"), "", ""),
     "member removed": (lambda s: s["properties"].pop("note"), "/note: is no longer there", "/note: is no longer taken"),
@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_change_breaks_whom_it_breaks(name: str) -> None:
+def test_each_change_breaks_the_expected_side(name: str) -> None:
     change, readers, senders = CHANGES[name]
     after = change_schema(change)
     for outbound, expected in ((True, readers), (False, senders)):
@@ -104,7 +104,7 @@ def test_each_change_breaks_whom_it_breaks(name: str) -> None:
         assert not expected or any(each.startswith(expected) for each in found), found
 
 
-def test_the_same_schema_breaks_nobody_though_it_holds_itself() -> None:
+def test_recursive_schema_is_compatible_with_itself() -> None:
     assert (
         find_breaks(SCHEMA, copy.deepcopy(SCHEMA), outbound=True)
         == find_breaks(SCHEMA, copy.deepcopy(SCHEMA), outbound=False)
@@ -112,19 +112,19 @@ def test_the_same_schema_breaks_nobody_though_it_holds_itself() -> None:
     )
 
 
-def test_a_new_member_of_what_we_say_breaks_nobody_because_its_schema_is_open() -> None:
+def test_new_outbound_member_breaks_nothing() -> None:
     before = change_schema(lambda s: (s.pop("additionalProperties"), line(s).pop("additionalProperties")))
     after = change_schema(lambda s: line(s)["properties"].update(extra={"type": "string"}), before)
     assert find_breaks(before, after, outbound=True) == []
 
 
-def test_closing_what_was_open_breaks_those_who_send_to_us() -> None:
+def test_closing_an_open_inbound_schema_is_a_break() -> None:
     before = change_schema(lambda s: s.pop("additionalProperties"))
     assert find_breaks(before, SCHEMA, outbound=False) == ["/: was open, is now closed"]
     assert find_breaks(before, SCHEMA, outbound=True) == []
 
 
-def test_another_way_of_a_union_is_a_break_for_readers_and_none_for_senders() -> None:
+def test_new_union_member_breaks_only_readers() -> None:
     ways = [
         {"type": "object", "required": ["channel"], "properties": {"channel": {"const": name}}}
         for name in ("queue", "email")
@@ -137,8 +137,8 @@ def test_another_way_of_a_union_is_a_break_for_readers_and_none_for_senders() ->
 
 
 @pytest.mark.parametrize("name", published.names())
-def test_a_break_of_every_published_schema_would_be_noticed(name: str) -> None:
-    """For each published schema: take away its first member, and let its required members be optional, or require all."""
+def test_break_of_every_published_schema_is_detected(name: str) -> None:
+    """For each published schema: remove its first member, and make its required members optional, or require all."""
     schema, outbound = published.read(name), PUBLISHED[name].outbound
     first = next(iter(schema["properties"]))
 

@@ -1,4 +1,4 @@
-"""Every published schema as a JavaScript client reads it: Ajv compiles it, and each pattern is valid with the `u` flag."""
+"""Every published schema in JavaScript: Ajv compiles it, and each pattern is valid with the `u` flag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER: Final = Path(__file__).parent / "javascript"
 
 
 def write_published(folder: Path) -> dict[str, Any]:
-    """Return everything that is published: the schemas, an example of each, and the documents."""
+    """Return everything published: schemas, examples and documents."""
     shown = {name: read_example(name) for name in PUBLISHED}
     settings = Settings.model_validate({"database_url": f"sqlite:///{folder / 'exports.db'}"})
     runtime = open_runtime(settings)
@@ -74,7 +74,7 @@ def test_every_published_schema_and_pattern_compiles_in_javascript(tmp_path: Pat
 
 
 @pytest.mark.parametrize("pattern", [r"^[^\"]+$", r"^\-$", r"^[\d-x]+$", "^(a$"])
-def test_a_pattern_that_javascript_does_not_take_is_named(pattern: str) -> None:
+def test_pattern_that_javascript_rejects_is_named(pattern: str) -> None:
     schema = {"type": "object", "properties": {"mail": {"type": "string", "pattern": pattern}}}
     document = {"components": {"schemas": {"Mail": schema}}}
 
@@ -88,13 +88,13 @@ def test_a_pattern_that_javascript_does_not_take_is_named(pattern: str) -> None:
     ]
 
 
-def test_an_example_that_its_schema_refuses_is_named() -> None:
+def test_example_that_its_schema_rejects_is_named() -> None:
     found = compile_schemas({"schemas": {"mail": {"type": "string"}}, "examples": {"mail": 1}, "documents": {}})
 
     assert [fault.split(": ")[:2] for fault in found["faults"]] == [["mail", "its example is refused"]]
 
 
-def test_the_lock_of_ajv_names_what_is_installed_and_no_registry() -> None:
+def test_ajv_lock_matches_the_installation_and_names_no_registry() -> None:
     packages = json.loads((FOLDER / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     installed = {name: each for name, each in packages.items() if name}
     assert "node_modules/ajv" in installed

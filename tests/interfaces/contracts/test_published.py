@@ -1,4 +1,4 @@
-"""What was published stays: nothing of today breaks those who were written to it, and every example is what its schema says."""
+"""Published schemas stay: no current one breaks its users, and every example fits its schema."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SENT = {*MESSAGES, CONNECTION_TEST}
 
 
 @pytest.mark.parametrize("name", published.names())
-def test_nobody_who_knows_the_published_schema_is_broken(name: str) -> None:
+def test_schema_does_not_break_the_published_one(name: str) -> None:
     assert published.list_breaks(name) == [], published.REMEDY
 
 
-def test_what_was_added_is_published() -> None:
+def test_additions_are_published() -> None:
     of_today = {name: build_json_schema(name) for name in PUBLISHED}
     as_published = {name: published.read(name) for name in published.names()}
     differing = sorted(name for name in {*of_today, *as_published} if of_today.get(name) != as_published.get(name))
@@ -32,10 +32,10 @@ def test_what_was_added_is_published() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_example_is_what_its_schema_says(name: str) -> None:
+def test_example_fits_its_schema(name: str) -> None:
     Draft202012Validator.check_schema(build_json_schema(name))
     published_one = PUBLISHED[name]
-    # Before it is opened for members to come: an example holds nothing that is no more.
+    # Checked against the closed schema: an example holds no removed member.
     closed = published_one.model.model_json_schema(mode="serialization" if published_one.outbound else "validation")
     shown = read_example(name)
     for schema in (build_json_schema(name), closed):
@@ -51,7 +51,7 @@ def test_example_of_a_request_is_the_bundled_plan() -> None:
     assert read_example("execute-request")["plan"] == read_example("plan")
 
 
-def test_what_is_said_to_us_is_closed_and_what_we_say_is_open() -> None:
+def test_inbound_schemas_are_closed_and_outbound_ones_open() -> None:
     for name, each in PUBLISHED.items():
         assert (
             [*_closed(build_json_schema(name))] == []
@@ -79,10 +79,10 @@ def test_every_message_type_is_published_and_has_a_queue() -> None:
     assert CONTENT_TYPE == MEDIA_TYPE
 
 
-# The hook that the whole suite runs under
+# The hook under which the whole test suite runs
 
 
-def test_message_that_is_not_as_published_is_noticed() -> None:
+def test_message_that_differs_from_its_schema_is_detected() -> None:
     message = read_example("exports.package.recorded.v1")
     sent.check(message)
     for wrong in (

@@ -62,4 +62,4 @@ def test_verify_exit_codes_for_invalid_and_missing_file(scratch_folder: Path) ->
     path.write_bytes(b"not a zip")
     result = run(path, "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["message"].startswith(f"{path} is no bundle: it is not a zip file")
+    assert json.loads(result.stdout)["message"].startswith(f"{path} is not a bundle: it is not a zip file")
