@@ -141,7 +141,7 @@ def variables() -> Iterator[str]:
 
 def test_documented_settings_are_the_settings() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
-    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    documented = set(re.findall(r"^- `([A-Z_]+)`(?: \(|:)", page, re.MULTILINE))
     assert documented == set(variables())
     assert all(field.description for field in Settings.model_fields.values())
 

@@ -112,7 +112,8 @@ def test_optional_treatment_fields_default_to_null_or_empty(model: type[BaseMode
     } == set()
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "treatment-digest.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "treatment-digest.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -135,7 +136,7 @@ def test_documented_program_gives_digests_of_plan(tmp_path: Path) -> None:
     changed = change_plan(
         plan(2, 4), f"{PAN}/treatment/pga/0/data", {"text": "Émail, \u756a \U0001f373", "none": [], "two": ["a"]}
     )
-    (program,) = blocks("python")
+    program = (ROOT / "examples" / "partners" / "treatment_digest.py").read_text(encoding="utf-8")
     (tmp_path / "plan.json").write_text(json.dumps(changed), encoding="utf-8")
     (tmp_path / "digests.py").write_text(program, encoding="utf-8")
     done = subprocess.run(

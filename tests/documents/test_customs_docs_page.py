@@ -17,23 +17,23 @@ def section(title: str) -> str:
     return PAGE.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def first_cells(text: str) -> list[str]:
-    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+def listed_names(text: str) -> list[str]:
+    rows = [line.split(": ")[0] for line in text.splitlines() if line.startswith("- `")]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
 def test_every_document_kind_is_documented() -> None:
-    assert sorted(first_cells(section("The files"))) == sorted([*ARTIFACT_TYPES, broker_profile.ARTIFACT_TYPE])
+    assert sorted(listed_names(section("The files"))) == sorted([*ARTIFACT_TYPES, broker_profile.ARTIFACT_TYPE])
     for kind, filename in [*((kind.artifact_type, kind.filename) for kind in KINDS), MANIFEST[:2]]:
-        assert f"| `{kind}` | {filename} |" in PAGE
+        assert f"- `{kind}`, {filename}: " in PAGE
 
 
 def test_every_column_is_documented_once() -> None:
-    assert sorted(first_cells(section("The table, field by field"))) == sorted(broker_profile.LINE_FIELDS)
+    assert sorted(listed_names(section("The table, field by field"))) == sorted(broker_profile.LINE_FIELDS)
 
 
 def test_every_profile_field_and_setting_is_documented() -> None:
-    named = first_cells(PROFILES)
+    named = listed_names(PROFILES)
     settings = {field.alias or name for name, field in BrokerProfile.model_fields.items()} - {"name"}
     assert sorted(named) == sorted([*broker_profile.OTHER_FIELDS, *settings])
     of_columns = {field.alias or name for name, field in ProfileColumn.model_fields.items()}

@@ -2,10 +2,10 @@
 
 A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
 
-- `settings:NAME` has the settings from NAME on, up to the first setting of another table.
-- `commands:NAME,NAME` has these commands of `exports`, and every command of these groups.
-- `exit-codes` has the exit codes of `exports`.
-- `open-questions` has the rows of the customs rules with the status `check`.
+- `settings:NAME` lists the settings from NAME on, up to the first setting of another list.
+- `commands:NAME,NAME` lists these commands of `exports`, and every command of these groups, without the word `exports`.
+- `exit-codes` lists the exit codes of `exports`.
+- `open-questions` lists the rows of the customs rules with the status `check`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pipeline.customs.reference.catalog import all_rows
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
-from pipeline.interfaces.cli.rules import format_markdown_table
+from pipeline.interfaces.cli.rules import format_markdown_list
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
-PAGES: Final = ("cli.md", "configuration.md", "customs-open-questions.md")
+PAGES: Final = ("cli.md", "configuration.md", "../config/rules/open-questions.md")
 
 REMEDY: Final = "run `make docs`"
 
@@ -49,11 +49,11 @@ def with_tables(text: str) -> str:
             case "settings":
                 lines = _settings(names[0], starts)
             case "commands":
-                lines = _table(("command", "what it does"), _commands(names))
+                lines = [f"- `{path}`: {help_text}" for path, help_text in _commands(names)]
             case "exit-codes":
-                lines = _table(("exit code", "means"), ((str(int(code)), code.meaning) for code in ExitCode))
+                lines = [f"- {int(code)}: {code.meaning}" for code in ExitCode]
             case "open-questions":
-                lines = [format_markdown_table([row for row in all_rows() if row.status == "check"])]
+                lines = [format_markdown_list([row for row in all_rows() if row.status == "check"])]
             case unknown:
                 raise LookupError(f"unknown table: {unknown}")
         return "\n".join([found["head"], *lines, "", found["end"]])
@@ -73,8 +73,7 @@ def _settings(first: str, starts: Sequence[str]) -> list[str]:
     if begin is None:
         raise LookupError(f"unknown setting: {first}")
     part = views[begin : begins[begins.index(begin) + 1]]
-    rows = ((f"`{each.name}`", f"`{each.default}`" if each.default else "", each.description) for each in part)
-    return _table(("setting", "default", "meaning"), rows)
+    return [f"- `{each.name}`{f' (`{each.default}`)' if each.default else ''}: {each.description}" for each in part]
 
 
 def command_names() -> list[str]:
@@ -89,23 +88,19 @@ def _commands(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         command = exports.get_command(None, name)
         if command is None:
             raise LookupError(f"unknown command: {name}")
-        yield from _rows(command, f"exports {name}")
+        yield from _rows(command, name)
 
 
 def _rows(command: Any, path: str) -> Iterator[tuple[str, str]]:
     is_group = isinstance(command, TyperGroup)
     if not is_group or command.invoke_without_command:
+        # `--help` says the rest.
         first, *_ = str(command.help).split("\n\n")
-        yield f"`{path}`", " ".join(first.split()).removesuffix(".")
+        sentence, *_ = " ".join(first.split()).split("; ")
+        yield path, sentence.removesuffix(".")
     if is_group:
         for name in command.list_commands(None):
             yield from _rows(command.get_command(None, name), f"{path} {name}")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [head, *([cell.replace("|", r"\|") for cell in row] for row in rows)]
-    first, *others = [f"| {' | '.join(cells)} |" for cells in lines]
-    return [first, "|---" * len(head) + "|", *others]
 
 
 def write() -> int:
@@ -114,7 +109,7 @@ def write() -> int:
         text = read(page)
         if (new := with_tables(text)) != text:
             (FOLDER / page).write_text(new, encoding="utf-8")
-            sys.stdout.write(f"wrote docs/{page}\n")
+            sys.stdout.write(f"wrote {page}\n")
     return 0
 
 

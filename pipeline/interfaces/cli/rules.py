@@ -56,7 +56,7 @@ def list_rows(
     program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
     on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only rows in force on this day.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also rows of the entry and the agencies.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print as in docs/customs-open-questions.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print as in config/rules/open-questions.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the rows of chapter 99; with --all or --status also of the entry and the agencies."""
@@ -76,7 +76,7 @@ def list_rows(
         print_json([_to_json(asdict(row)) for row in rows])
         return
     if markdown:
-        typer.echo(format_markdown_table(rows))
+        typer.echo(format_markdown_list(rows))
         return
     _build_table(rows)
     stdout_console().print(f"{len(rows)} rows of ruleset {ruleset().id}")
@@ -373,20 +373,31 @@ def _build_table(rows: Sequence[DatedRow]) -> None:
     stdout_console().print(table)
 
 
-def format_markdown_table(rows: Sequence[DatedRow]) -> str:
-    """Return the rows as a Markdown table: one line for each source, with the rows that rest on it."""
+def format_markdown_list(rows: Sequence[DatedRow]) -> str:
+    """Return the rows as a list in Markdown: an item for each source, after the names of the rows that rest on it."""
     by_source: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         days = (("from", row.effective_from), ("to", row.effective_to))
         kind = " ".join([row.kind, *(f"{word} {day}" for word, day in days if day)])
-        # A row without a source is itself a source: its text names it.
-        named = f"{row.name} ({row.says})" if row.source and row.says else row.name
-        by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(named)
-    lines = ["| source | rows that rest on it |", "|---|---|"]
-    for source, kinds in by_source.items():
-        cells = (source, "<br>".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items()))
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(lines)
+        # A row without a source is a source itself: its text says which.
+        by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(row.name)
+    return "\n".join(
+        f"- {'; '.join(f'{kind}: {_join_names(names)}' for kind, names in kinds.items())}. *{source}*"
+        for source, kinds in by_source.items()
+    )
+
+
+def _join_names(names: Sequence[str]) -> str:
+    """Return the names as a list, each without the words that it begins with like the one before: `flags AM1, AM2`."""
+    listed, before = [], [""]
+    for name in names:
+        words = name.split(" ")
+        common = 0
+        while common < min(len(words), len(before)) - 1 and words[common] == before[common]:
+            common += 1
+        listed.append(" ".join(words[common:]))
+        before = words
+    return ", ".join(listed)
 
 
 def _to_json(value: Any) -> Any:

@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_every_command_is_documented() -> None:
     page = (ROOT / "docs/cli.md").read_text()
-    assert [path for path in list_commands(get_command(app)) if f"| `exports {' '.join(path)}" not in page] == []
+    assert [path for path in list_commands(get_command(app)) if f"- `{' '.join(path)}`" not in page] == []
 
 
 def test_docs_name_only_existing_commands() -> None:
