@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import save_picture
-from tests.interfaces.cli.test_machine import list_commands
+from tests.interfaces.cli.test_cli_machine import list_commands
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

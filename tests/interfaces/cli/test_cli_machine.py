@@ -22,7 +22,7 @@ from pipeline.interfaces.cli.config import HIDDEN
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.server import WORKERS
 from tests.interfaces.cli.conftest import Commands, exports
-from tests.interfaces.cli.test_doctor import read_outcomes
+from tests.interfaces.cli.test_server_doctor import read_outcomes
 
 
 def list_commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

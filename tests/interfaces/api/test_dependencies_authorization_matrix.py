@@ -17,7 +17,7 @@ from sqlmodel import SQLModel, select
 
 from pipeline.accounts import api_keys
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
-from tests.interfaces.api.test_api_keys import ROLES_BY_CALL
+from tests.interfaces.api.test_dependencies_api_keys import ROLES_BY_CALL
 from tests.support import factories
 
 ROLES = (*api_keys.ROLES, "partner")

@@ -18,7 +18,7 @@ from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, EVERYTHING, build_whole_plan
-from tests.workflow.test_hostile_plans import fill_free_texts, join_tricks
+from tests.workflow.test_acceptance_hostile_plans import fill_free_texts, join_tricks
 
 #: Text that would act on a page if it were markup.
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>", "&lt;b&gt;&#60;b>")
