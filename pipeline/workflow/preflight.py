@@ -32,7 +32,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import waivers
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks import run
+from pipeline.customs.checks.plan import check_plan
 from pipeline.customs.models import Waiver
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -66,7 +66,7 @@ def evaluate_plan(session: Session, account_id: str, plan: Plan, *, on: date, am
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
     """Return the findings that need only the plan, on the day `on`: first of its packages, then of customs."""
-    return [*packages.check_plan(plan), *run.check_plan(plan, on=on)]
+    return [*packages.check_plan(plan), *check_plan(plan, on=on)]
 
 
 def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightReport:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.deliveries.conftest import clock, full_pauses, harness, make_runtime
+from tests.deliveries.conftest import clock, endpoint, full_pauses, harness, make_runtime, runtime
 
-__all__ = ["clock", "full_pauses", "harness", "make_runtime"]
+__all__ = ["clock", "endpoint", "full_pauses", "harness", "make_runtime", "runtime"]

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from pipeline.core.findings import Finding
-from pipeline.customs.checks.run import check_plan
+from pipeline.customs.checks.plan import check_plan
 from pipeline.exports.schemas.plan import Plan
 from tests.support import factories
 from tests.support.factories import Json, change_plan, plan

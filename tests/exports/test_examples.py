@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.errors import NotFound
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.run import check_plan
+from pipeline.customs.checks.plan import check_plan
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan

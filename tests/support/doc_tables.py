@@ -20,11 +20,10 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
-from pipeline.customs.reference.catalog import all_rows
+from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import ExitCode
-from pipeline.interfaces.cli.rules import format_markdown_list
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
 PAGES: Final = ("cli.md", "configuration.md", "../config/rules/open-questions.md")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -114,3 +114,30 @@ def _iter_dated_rows(value: Any, kind: str, path: str, source: str | None) -> It
 def _own_name(value: BaseModel, names: tuple[str, ...]) -> str:
     given = [getattr(value, name, None) for name in names]
     return " ".join(str(part) for part in given) if all(given) else ""
+
+
+def format_markdown_list(rows: Sequence[DatedRow]) -> str:
+    """Return the rows as a list in Markdown: an item for each source, after the names of the rows that rest on it."""
+    by_source: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        days = (("from", row.effective_from), ("to", row.effective_to))
+        kind = " ".join([row.kind, *(f"{word} {day}" for word, day in days if day)])
+        # A row without a source is a source itself: its text says which.
+        by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(row.name)
+    return "\n".join(
+        f"- {'; '.join(f'{kind}: {_join_names(names)}' for kind, names in kinds.items())}. *{source}*"
+        for source, kinds in by_source.items()
+    )
+
+
+def _join_names(names: Sequence[str]) -> str:
+    """Return the names as a list, each without the words that it begins with like the one before: `flags AM1, AM2`."""
+    listed, before = [], [""]
+    for name in names:
+        words = name.split(" ")
+        common = 0
+        while common < min(len(words), len(before)) - 1 and words[common] == before[common]:
+            common += 1
+        listed.append(" ".join(words[common:]))
+        before = words
+    return ", ".join(listed)

@@ -23,7 +23,7 @@ from pipeline.customs.chapter99.stack import DecisionStep, ProgramChoice, decide
 from pipeline.customs.checks.parties import country_finding
 from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Status, join_words
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.customs.reference.catalog import DatedRow, all_rows, chapter99_rows
+from pipeline.customs.reference.catalog import DatedRow, all_rows, chapter99_rows, format_markdown_list
 from pipeline.customs.reference.diff import (
     diff_days,
     diff_reference_days,
@@ -371,33 +371,6 @@ def _build_table(rows: Sequence[DatedRow]) -> None:
         begins, ends = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
         table.add_row(row.kind, escape(row.name), begins, ends, row.status, escape(row.says), escape(row.source or ""))
     stdout_console().print(table)
-
-
-def format_markdown_list(rows: Sequence[DatedRow]) -> str:
-    """Return the rows as a list in Markdown: an item for each source, after the names of the rows that rest on it."""
-    by_source: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        days = (("from", row.effective_from), ("to", row.effective_to))
-        kind = " ".join([row.kind, *(f"{word} {day}" for word, day in days if day)])
-        # A row without a source is a source itself: its text says which.
-        by_source.setdefault(row.source or row.says, {}).setdefault(kind, []).append(row.name)
-    return "\n".join(
-        f"- {'; '.join(f'{kind}: {_join_names(names)}' for kind, names in kinds.items())}. *{source}*"
-        for source, kinds in by_source.items()
-    )
-
-
-def _join_names(names: Sequence[str]) -> str:
-    """Return the names as a list, each without the words that it begins with like the one before: `flags AM1, AM2`."""
-    listed, before = [], [""]
-    for name in names:
-        words = name.split(" ")
-        common = 0
-        while common < min(len(words), len(before)) - 1 and words[common] == before[common]:
-            common += 1
-        listed.append(" ".join(words[common:]))
-        before = words
-    return ", ".join(listed)
 
 
 def _to_json(value: Any) -> Any:

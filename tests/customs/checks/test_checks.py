@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.findings import Finding
-from pipeline.customs.checks.run import check_plan
+from pipeline.customs.checks.plan import check_plan
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import (
     BAG,

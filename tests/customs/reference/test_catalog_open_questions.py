@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from pipeline.customs.reference.catalog import all_rows, chapter99_rows
+from pipeline.customs.reference.catalog import all_rows, chapter99_rows, format_markdown_list
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import ruleset
-from pipeline.interfaces.cli.rules import format_markdown_list
 
 PAGE = Path(__file__).parents[3] / "config" / "rules" / "open-questions.md"
 

@@ -33,7 +33,7 @@ def test_policy_that_removes_any_key_is_a_danger(policy: str) -> None:
     )
 
 
-def test_policy_that_removes_any_key_is_no_danger_without_memory_limit() -> None:
+def test_policy_that_removes_any_key_is_safe_without_memory_limit() -> None:
     info = {"maxmemory_policy": "allkeys-lru", "maxmemory": 0}
     message = "maxmemory-policy allkeys-lru (it removes nothing while maxmemory is 0)"
     assert judge_durability(info | {"aof_enabled": 1}) == Durability(f"{message}, and the append-only file is on")
@@ -42,7 +42,7 @@ def test_policy_that_removes_any_key_is_no_danger_without_memory_limit() -> None
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
-def test_policy_that_keeps_keys_without_expiry_is_no_danger(policy: str) -> None:
+def test_policy_that_keeps_keys_without_expiry_is_safe(policy: str) -> None:
     assert judge_durability({"maxmemory_policy": policy, "aof_enabled": 1}) == Durability(
         f"maxmemory-policy {policy}, and the append-only file is on"
     )

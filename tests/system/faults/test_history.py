@@ -264,7 +264,7 @@ def test_resent_message_may_be_received_again() -> None:
         pytest.param(build_dead_with_sender(workers_lost=3), id="it killed its sender at every attempt"),
     ],
 )
-def test_dead_letter_after_all_attempts_is_no_violation(given_up: History) -> None:
+def test_dead_letter_after_all_attempts_is_not_a_violation(given_up: History) -> None:
     assert [each for each in violations(given_up) if each.invariant == "I5"] == []
 
 

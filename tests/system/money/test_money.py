@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.core import money
 from pipeline.customs import treatment
-from pipeline.customs.checks import run
+from pipeline.customs.checks.plan import check_plan
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import KINDS, DocumentKind
 from pipeline.documents.schemas.invoice import Invoice, Printed
@@ -41,7 +41,7 @@ LONG = settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow
 @EVERY_DAY
 @given(plans(most_units=1))
 def test_documents_of_random_plans_keep_every_digit(made: factories.Json) -> None:
-    check_plan(made)
+    assert_plan_promises(made)
 
 
 @pytest.mark.long
@@ -49,13 +49,13 @@ def test_documents_of_random_plans_keep_every_digit(made: factories.Json) -> Non
 @LONG
 @given(plans(most_units=1, most_lines=8, most_cartons=6))
 def test_documents_of_ten_thousand_random_plans_keep_every_digit(made: factories.Json) -> None:
-    check_plan(made)
+    assert_plan_promises(made)
 
 
-def check_plan(made: factories.Json) -> None:
+def assert_plan_promises(made: factories.Json) -> None:
     """Assert all promises on money, weight and quantity of one plan."""
     plan = Plan.model_validate_json(json.dumps(made))
-    found = [*packages.check_plan(plan), *run.check_plan(plan, on=TODAY)]
+    found = [*packages.check_plan(plan), *check_plan(plan, on=TODAY)]
     assert [finding for finding in found if finding.severity == "block"] == []
     assert_refused(plan)
     for unit in plan.units:
@@ -89,7 +89,7 @@ def assert_refused(plan: Plan) -> None:
         }
     for pointer, update in wrong.items():
         changed = plan.model_copy(update={"units": [unit.model_copy(update=update), *others]})
-        found = [*packages.check_plan(changed), *run.check_plan(changed, on=TODAY)]
+        found = [*packages.check_plan(changed), *check_plan(changed, on=TODAY)]
         assert pointer in {finding.pointer for finding in found if finding.severity == "block"}
 
 

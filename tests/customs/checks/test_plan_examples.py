@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.customs.checks.mid import derive_mid
-from pipeline.customs.checks.run import check_plan
+from pipeline.customs.checks.plan import check_plan
 from pipeline.exports import packages, sscc
 from pipeline.exports.schemas.plan import Plan, as_json
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.customs.checks.run import check_plan
+from pipeline.customs.checks.plan import check_plan
 from pipeline.exports import packages
 from pipeline.exports.schemas.plan import Plan, as_json
 from pipeline.interfaces.cli.plans import strip_comments
