@@ -224,7 +224,7 @@ def test_text_is_never_formula_with_other_delimiter(delimiter: str, other: str) 
 
 @pytest.mark.parametrize("name", ["con.csv", "NUL.csv", "lpt1.old.csv", "Com9.csv"])
 def test_device_name_is_rejected(name: str) -> None:
-    with pytest.raises(ValidationError, match="Windows keeps"):
+    with pytest.raises(ValidationError, match="is reserved on Windows"):
         profile({"header": "a", "field": "sku"}, filename=name)
 
 

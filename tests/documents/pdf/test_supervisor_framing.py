@@ -119,7 +119,7 @@ def test_start_message_is_not_a_response(expected_documents: dict[int, bytes]) -
 
         unread = True
 
-        def _answer(
+        def _exchange(
             self, process: Any, seconds: float, asked: EngineMessage | None
         ) -> tuple[EngineMessage | None, bool]:
             if asked is None and self.unread:

@@ -130,7 +130,7 @@ def test_missing_program_is_outage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_machine_failure_is_outage_not_document_error() -> None:
     class Roomless(TypstEngine):
-        def answer(self, asked: EngineMessage) -> EngineMessage:
+        def handle_request(self, request: EngineMessage) -> EngineMessage:
             raise OSError(28, "No space left on device")
 
     asked, answered = BytesIO(), BytesIO()
