@@ -47,9 +47,9 @@ GOLDEN = {
     "cci_xlsx": "ce457632efd1b566bbf218dcf5b271393ce6396ad79c8f26dd2954380762b9ff",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "97dd774fbb95effed81563deaf28f15ee44919921ecfca217baaddff785d4af1",
-    "pga_worksheet": "716b9b3e087409a7badf6f6924738dda3932cb03181ac4a5be35833fa0bb6728",
+    "pga_worksheet": "1d42d92fb233a3732eff7ad2d5694d982de21e4a2309ac032803016ba33f0861",
     "section_232_statement": "d96c73c988b6b5a49e84e5d256e6dc885f7822e031aa3ba9c4a3c4cdc81b1574",
-    "pga_records": "e5b9fe8567de47151b778515bafd3e36c68daa92fa21c61912b84d777e6d8fb4",
+    "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
 }
 
 
@@ -91,7 +91,7 @@ def _members(body: bytes) -> str:
 
 def test_other_process_makes_same_bytes(documents: dict[str, Document]) -> None:
     script = (
-        "from tests.documents.samples import everything\n"
+        "from tests.documents.samples import build_full_invoice\n"
         "from pipeline.documents.registry import render_documents\n"
         "for document in render_documents(build_full_invoice()): print(document.artifact_type, document.digest)\n"
     )

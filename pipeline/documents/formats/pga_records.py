@@ -8,7 +8,7 @@ from textwrap import wrap
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.pga_worksheet import Datum, PgaWorksheet
 
-VERSION = "2"
+VERSION = "3"
 
 WIDTH = 80
 
