@@ -74,7 +74,7 @@ def test_init_twice_changes_nothing_and_shows_no_secret_again(commands: Commands
     result = commands("init", "--name", "Another name")
 
     assert result.exit_code == 0, result.output
-    assert "there already" in result.stdout
+    assert "already exist" in result.stdout
     assert read_env_file(folder)["EXPORTS_API_KEY"] not in result.output
     assert ((folder / ".env").read_bytes(), read_stored(commands)) == (before, found)
 

@@ -70,7 +70,7 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
     [
         ("backup", "copy"),
         ("audit", "verify"),
-        ("audit", "head"),
+        ("audit", "checkpoint"),
         ("rebuild", "--check"),
         ("artifacts", "check"),
         ("artifacts", "restore"),
@@ -100,7 +100,7 @@ def test_missing_database_is_not_found(
         ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL must be the address of a database"),
         ("sqlite:///{home}/text", ExitCode.USAGE, "text is not a SQLite database"),
         ("sqlite:///{home}/text/exports.db", ExitCode.UNREACHABLE, "cannot be read"),
-        ("sqlite:////proc/none/exports.db", ExitCode.UNREACHABLE, "cannot be made"),
+        ("sqlite:////proc/none/exports.db", ExitCode.UNREACHABLE, "cannot be created"),
     ],
 )
 def test_invalid_database_is_named(commands: Commands, tmp_path: Path, url: str, code: ExitCode, text: str) -> None:
