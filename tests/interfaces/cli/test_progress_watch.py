@@ -35,6 +35,6 @@ class Service:
 
 
 def test_wait_continues_after_a_retried_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "ProgressReporter", lambda _: SimpleNamespace(tell=lambda _: []))
+    monkeypatch.setattr(exports, "ProgressReporter", lambda _: SimpleNamespace(report=lambda _: []))
     service: Any = Service()
     assert exports.watch(service, service.inspect("exp_1"), 60, quiet=True).state is ExportState.EXECUTED
