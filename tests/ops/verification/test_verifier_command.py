@@ -30,7 +30,7 @@ def test_verify_prints_intact_bundle_file_by_file(scratch_folder: Path, raw_bund
     path.write_bytes(raw_bundle)
     result = run(path)
     assert result.exit_code == 0, result.output
-    assert f"✓ the bundle is whole: batch {factories.BATCH}" in result.stdout
+    assert f"✓ the bundle is intact: batch {factories.BATCH}" in result.stdout
     assert "✗" not in result.stdout
     for name in ("plan.json", "broker_message.json", "manifest.json", "0002-U2/commercial_customs_invoice.pdf"):
         assert name in result.stdout
