@@ -269,8 +269,8 @@ def test_subject_with_line_break_is_refused(subject: str) -> None:
         ({"smtp_url": "http://mail.example"}, "EXPORTS_SMTP_URL must be a mail server's URL"),
         ({"smtp_url": "smtp://a:b@mail.example"}, "unencrypted"),
         ({"smtp_url": "smtp://mail.example"}, "needs a sender"),
-        ({"mail_from": "a@x.example\r\nBcc: b@x.example"}, "no address"),
-        ({"mail_from": "nobody"}, "no address"),
+        ({"mail_from": "a@x.example\r\nBcc: b@x.example"}, "must be an address"),
+        ({"mail_from": "nobody"}, "must be an address"),
     ],
 )
 def test_unusable_mail_settings_are_refused_at_start(changes: dict[str, str], expected_text: str) -> None:

@@ -94,7 +94,7 @@ def test_small_body_with_too_many_values_is_rejected() -> None:
     ("pointer", "value", "says"),
     [
         ("/units/0/invoice/date", 20261124, "must be a date"),
-        ("/units/0/invoice/date", "20261124", "must be a date"),
+        ("/units/0/invoice/date", "20261124", "must be an ISO 8601 date"),
         ("/units/0/invoice/relatedParties", 1, "must be true or false"),
         ("/units/0/invoice/total", 12.5, "must be a decimal in a string"),
         ("/units/0/lines", {}, "must be a list"),

@@ -150,7 +150,7 @@ def test_kill_and_exit_actions_end_the_process(action: str, status: int, tmp_pat
     "text", ["hand_off.mid", "hand_off.mid=explode", "sweep.mid=sleep", "sweep.mid=kill:1", "x=kill"]
 )
 def test_unknown_failpoints_stop_the_start(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UnsafeSettings, match="give POINT=ACTION"):
+    with pytest.raises(UnsafeSettings, match="must hold POINT=ACTION"):
         set_failpoints(text, tmp_path)
 
 
