@@ -80,21 +80,21 @@ class ModelLease(Lease):
 
     now: Callable[[], float] = field(kw_only=True)
 
-    def runs(self) -> bool:
+    def is_valid(self) -> bool:
         """Return whether no other worker can have taken the lease."""
         return self.now() < self.since + self.seconds
 
 
 @dataclass
-class Keeper:
+class ModelLeaseRenewer:
     """Stands in for the thread that renews leases."""
 
     now: Callable[[], float]
 
     @contextmanager
-    def kept(self, seconds: float, renew: Callable[[], bool], *, since: float, **about: str) -> Iterator[Lease]:
+    def hold(self, seconds: float, renew: Callable[[], bool], *, since: float, **log_fields: str) -> Iterator[Lease]:
         """Yield the lease that was taken at `since`."""
-        yield ModelLease(renew, seconds, since, inf, about, now=self.now)
+        yield ModelLease(renew, seconds, since, inf, log_fields, now=self.now)
 
     def monotonic(self) -> float:
         """Return the time on the model's clock."""

@@ -38,7 +38,7 @@ from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.support import factories
 from tests.system.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
-from tests.system.model.endpoints import Keeper
+from tests.system.model.endpoints import ModelLeaseRenewer
 from tests.system.model.world import World, documents, ids, template
 
 BATCHES = ("batch_1", "batch_2", "batch_3")
@@ -307,9 +307,9 @@ def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr("pipeline.core.ids.time", ids)
     monkeypatch.setattr("pipeline.workflow.render_documents.render_documents", documents)
     monkeypatch.setattr("pipeline.deliveries.messages.open_channels", lambda _: _Everything())
-    keeper = Keeper(_now)
-    monkeypatch.setattr("pipeline.deliveries.streams.LEASE_RENEWER", keeper)
-    monkeypatch.setattr("pipeline.deliveries.streams.time", keeper)
+    renewer = ModelLeaseRenewer(_now)
+    monkeypatch.setattr("pipeline.deliveries.streams.LEASE_RENEWER", renewer)
+    monkeypatch.setattr("pipeline.deliveries.streams.time", renewer)
     FOLDER.append(tmp_path)
     yield
     FOLDER.pop()
