@@ -118,7 +118,7 @@ def _check_origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> 
             pointer=f"{here}/countryOfOrigin",
             message=f"Line {line.line_ref}: its origin {line.country_of_origin} is the country that ships it, but its "
             f"manufacturer {maker.name} is in {maker.address.country}.",
-            remedy=f"Correct countryOfOrigin, or name the manufacturer in {line.country_of_origin}.",
+            remedy=f"Set countryOfOrigin to where the goods were made, or name the manufacturer in {line.country_of_origin}.",
             source="19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
         )
 
