@@ -15,9 +15,10 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "$(PYTHON) must be Python 3.11 or later; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-# The tests that run the service as processes.
-SYSTEM := tests/system/acceptance tests/system/faults tests/system/soak
-PARTS  := $(SYSTEM:%=--ignore=%)
+# The tests of the whole service; `make test` runs all others, a file at a time on each of two processes.
+SYSTEM := tests/system
+PARTS  := --ignore=$(SYSTEM)
+BOTH   := -n 2 --dist loadfile
 
 # Its settings and log stay in its own folder, and it sends nothing.
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
@@ -35,11 +36,11 @@ demo: setup ## Run three example plans through every part on this machine and sh
 	@$(VENV)/bin/exports demo
 
 test: setup ## Run the tests of all parts (tests of servers that are not installed are skipped, unless CI is set)
-	$(VENV)/bin/pytest $(PARTS)
+	$(VENV)/bin/pytest $(BOTH) $(PARTS)
 
 # The tests that read the clock, on a leap day, and over the end of a year in the last time zone. Tests of how cost grows
 # with the plan's size do not depend on the day.
-CALENDAR := $(PARTS) -m "clock and not servers" -k "not times_as_much"
+CALENDAR := $(addprefix --ignore=tests/system/,acceptance faults soak) -m "clock and not servers" -k "not times_as_much"
 
 calendar: leap-day last-minute ## Run the tests that read the clock as if it were two other days; -j2 runs both at once
 
@@ -50,9 +51,9 @@ last-minute: setup
 	$(VENV)/bin/python -m tests.support.on_day 2027-12-31T23:59 Etc/GMT+12 $(CALENDAR)
 
 coverage: setup ## Run the same tests with line coverage; takes twice as long
-	$(VENV)/bin/pytest $(PARTS) --cov --cov-report=term:skip-covered
+	$(VENV)/bin/pytest $(BOTH) $(PARTS) --cov --cov-report=term:skip-covered
 
-system: setup ## Run the tests of the whole service: its processes on every stack, and every fault; takes half an hour
+system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes 40 minutes
 	$(VENV)/bin/pytest $(SYSTEM)
 
 kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)

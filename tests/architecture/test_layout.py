@@ -56,7 +56,7 @@ STANDARD_WORDS = frozenset(
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive attachments backup body durability heartbeats inbox polling raw weak
     232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
-    conditions lists parties usmca wording
+    conditions list lists parties usmca wording
     """.split()
 )
 

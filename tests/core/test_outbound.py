@@ -157,7 +157,7 @@ def test_malformed_url_is_refused_at_registration(address: str) -> None:
         ("https://hook.example:25/", "port 25"),
         ("https://hook.example:6379/", "port 6379"),
         ("https://hook.example:0/", "port 0"),
-        ("https://hook.example:99999/", "no number"),
+        ("https://hook.example:99999/", "the port must be a number"),
         ("https://10.0.0.1/", "private network"),
         ("https://[::1]/", "private network"),
     ],

@@ -117,7 +117,9 @@ def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: Workf
     purged = retention.purge_expired(mail_workflow.runtime, date(2040, 1, 1))
     assert (purged.exports, purged.plans) == (1, 1)
     left = dict(list_remaining_canaries(mail_workflow))
-    assert left.pop("partner_channels.endpoint") == {"canary901x"}, "an endpoint belongs to the partner and is not a record"
+    assert left.pop("partner_channels.endpoint") == {"canary901x"}, (
+        "an endpoint belongs to the partner and is not a record"
+    )
     assert (
         set().union(*(left.pop(f"acknowledgements.{name}") for name in ("id", "reference", "entry_number"))) == ANSWERED
     )

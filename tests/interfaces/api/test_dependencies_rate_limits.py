@@ -30,7 +30,7 @@ def test_account_at_its_export_limit_is_rejected_until_one_ends(open_harness: Op
     refused = client.post(EXECUTE, json=execution(plan(3)))
     assert (refused.status_code, refused.json()["errorCode"]) == (429, "RATE_LIMITED")
     assert refused.headers["retry-after"] == "30"
-    assert "has 2 exports under way" in refused.json()["message"]
+    assert "has 2 active exports, the maximum" in refused.json()["message"]
     # Existing exports are answered as before, and preflight does not count.
     assert client.post(EXECUTE, json=execution(plan(2))).json()["exportId"] == second
     assert client.post("/api/exports/preflight", json=plan(3)).status_code == 200

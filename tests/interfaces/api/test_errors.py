@@ -119,7 +119,7 @@ def test_key_without_the_role_names_the_needed_role(harness: ApiHarness) -> None
     body = assert_refused(response, 403, "INSUFFICIENT_ROLE")
     assert body["message"] == (
         "this call needs a key with the role execute; this key has read."
-        f" Make one: `exports keys create --account {factories.ACCOUNT} --role execute`"
+        f" Create one: `exports keys create --account {factories.ACCOUNT} --role execute`"
     )
     assert harness.rows() == before
 

@@ -113,14 +113,14 @@ def test_message_is_shown_for_a_person(consume: Consume, broker_url: str) -> Non
         json.loads(body_text.strip().rstrip("…") + ("" if "…" not in body_text else '"}'))["packageRef"] == "P1"
         or "P1" in body_text
     )
-    assert "1 message taken" in shown.stderr
+    assert "1 message removed" in shown.stderr
 
 
 def test_repeated_message_is_shown_once_and_removed(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1", "m-1", "m-2")
     shown = consume("--json", "--timeout", "0")
     assert [json.loads(line)["id"] for line in shown.stdout.splitlines()] == ["m-1", "m-2"]
-    assert "1 came again" in shown.stderr
+    assert "2 messages removed; 1 repeated" in shown.stderr
     wait_for_count(broker_url, 0)
 
 

@@ -138,14 +138,14 @@ def test_init_that_cannot_write_env_creates_nothing(
 
 def test_init_with_a_weak_secret_key_creates_nothing(commands: Commands, folder: Path) -> None:
     result = commands("init", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
-    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output
     assert not (folder / ".env").exists()
     assert not (folder.parent / "exports.db").exists()
 
 
 def test_migrate_refuses_a_weak_secret_key_before_it_migrates(commands: Commands, tmp_path: Path) -> None:
     result = commands("migrate", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
-    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output
     assert not (tmp_path / "exports.db").exists()
 
 

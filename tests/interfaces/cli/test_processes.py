@@ -42,7 +42,7 @@ def test_single_process_needs_an_external_message_broker(
 @pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
 def test_worker_needs_a_strong_secret_key(commands: Commands, started_processes: list[Any], role: str) -> None:
     result = commands(role, **SERVERS | {"EXPORTS_SECRET_KEY": "short"})
-    assert (result.exit_code, "EXPORTS_SECRET_KEY has 5 characters" in result.stderr) == (1, True), result.output
+    assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output
     assert started_processes == []
 
 

@@ -28,8 +28,8 @@ BAD: list[tuple[MailFault, str, str]] = [
     ("refuses-all", "sign in", "user and password"),
     ("no-sender", "recipients", "EXPORTS_MAIL_FROM"),
     ("no-recipients", "recipients", "addresses"),
-    ("no-mail", "test mail", "does not take the mail"),
-    ("slow", "test mail", "does not take the mail"),
+    ("no-mail", "test mail", "does not take the e-mail"),
+    ("slow", "test mail", "does not take the e-mail"),
 ]
 
 
