@@ -37,7 +37,7 @@ ALLOWED = {
     "tests/architecture/test_layout.py": ("lain", "told", "anew", "mend", "owe", "whoever"),
 }
 
-SUFFIXES = {".md", ".html", ".txt", ".j2", ".toml", ".yaml", ".yml", ".css", ".js", ".typ", ".mako"}
+SUFFIXES = {".md", ".html", ".txt", ".xml", ".j2", ".toml", ".yaml", ".yml", ".css", ".js", ".typ", ".mako"}
 
 #: Texts of others, which we copy as they are.
 COPIED = (

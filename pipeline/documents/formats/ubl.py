@@ -10,7 +10,7 @@ from pipeline.core.templating import render
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Treatment
 
-VERSION = "4"
+VERSION = "5"
 
 #: The namespace of the extension; raise its number if a reader of the old form could misread the new one.
 NAMESPACE: Final = "urn:exports:ubl-customs:1"
