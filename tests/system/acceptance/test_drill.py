@@ -23,7 +23,7 @@ def test_drill_finds_nothing_lost_or_doubled(tmp_path: Path) -> None:
     output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     figures = json.loads(output)
-    assert (figures["kills"], figures["lost"], figures["doubled"], figures["seed"]) == (1, 0, 0, 7)
+    assert (figures["kills"], figures["lost"], figures["duplicated"], figures["seed"]) == (1, 0, 0, 7)
     assert figures["exports"] == figures["executed"] > 0
     assert figures["recovery_p50_s"] == figures["recovery_p99_s"] > 0
     assert "seed 7" in errors
