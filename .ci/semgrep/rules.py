@@ -10,7 +10,7 @@ def file(name: str, request):
     # ruleid: caller-names-a-file
     FOLDER / name
     # ok: caller-names-a-file
-    FOLDER / safe(name)
+    FOLDER / safe_filename(name)
     # ok: caller-names-a-file
     open("var/here")
 
@@ -28,7 +28,7 @@ def headers(row):
     # ruleid: caller-writes-a-header
     one = {"Content-Disposition": f'attachment; filename="{row.filename}"'}
     # ok: caller-writes-a-header
-    two = {"Content-Disposition": f'attachment; filename="{safe(row.filename)}"'}
+    two = {"Content-Disposition": f'attachment; filename="{safe_filename(row.filename)}"'}
     return one, two
 
 
