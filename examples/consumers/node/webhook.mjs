@@ -21,7 +21,7 @@ const { values } = parseArgs({
 // The newest secret first, then the previous one until it ends.
 const secrets = (process.env.EXPORTS_WEBHOOK_SECRETS ?? '').split(/\s+/).filter(Boolean);
 if (secrets.length === 0) {
-  console.error('set EXPORTS_WEBHOOK_SECRETS to the secret shown at the partner's registration');
+  console.error('set EXPORTS_WEBHOOK_SECRETS to the secret that registration of the partner showed');
   process.exit(1);
 }
 const store = new Store(values.store);
