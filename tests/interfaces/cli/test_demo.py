@@ -26,7 +26,7 @@ ELSEWHERE = {
     "ARTIFACTS_URL": "s3://nowhere",
     "EXPORTS_API_URL": "http://127.0.0.1:9",
 }
-SECONDS = 60
+SECONDS = 180
 
 
 def run_demo(folder: Path) -> dict[str, Any]:

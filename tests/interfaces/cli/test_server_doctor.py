@@ -116,9 +116,9 @@ def test_doctor_renders_a_page_under_the_process_limits(commands: Commands, tmp_
 
     code, checks = examined("2900000000")
     assert (code, checks["PDF engine"]["found"]) == (0, "set a page")
-    code, checks = examined("600000000")
+    code, checks = examined("660000000")
     assert (code, [name for name, check in checks.items() if not check["ok"]]) == (1, ["PDF engine"])
-    assert "may use 572 MB of address space (RLIMIT_AS)" in checks["PDF engine"]["found"]
+    assert "may use 629 MB of address space (RLIMIT_AS)" in checks["PDF engine"]["found"]
     assert "ulimit -a" in checks["PDF engine"]["remedy"]
 
 
