@@ -113,7 +113,7 @@ def test_worker_continues_and_stops_during_a_rabbitmq_alarm(site: Site, case: Op
             site["worker"].start(**LONG_LEASE)
             site.wait_until(
                 lambda: one.list_event_types().count("TREATMENT_ATTACHED") == len(exports),
-                120,
+                200,  # each publish waits 15 s for its confirmation
                 "the worker waits for the end of the alarm",
             )
             ended = site["worker"].end_with(SIGTERM, END_SECONDS)
