@@ -17,7 +17,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports.models import Export
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -161,7 +161,7 @@ def test_overdue_message_reaches_operator_queue_and_inspect_shows_it(runtime: Ru
     (stream,) = overdue.notify_overdue(runtime)
     sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
     with runtime.db.read() as session:
-        view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
+        view = read_model.read_export(session, factories.ACCOUNT, export.export_id)
         report_overdue = session.exec(
             select(Delivery.state)
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))

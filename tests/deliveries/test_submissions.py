@@ -19,7 +19,7 @@ from pipeline.deliveries.channels import webhook
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.streams import take_due_streams
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -86,7 +86,7 @@ def test_answer_that_needs_a_person_reaches_operator_queue_and_inspect(
     )
     assert data["fields"] == FIELDS
     with runtime.db.read() as session:
-        view = inspection_view.read_export(session, factories.ACCOUNT, export.export_id)
+        view = read_model.read_export(session, factories.ACCOUNT, export.export_id)
     assert view.broker_submission is not None
     (shown,) = view.broker_submission.acknowledgements
     assert shown.fields == FIELDS

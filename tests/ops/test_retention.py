@@ -23,8 +23,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit, legal_holds, retention
 from pipeline.ops.rebuild import service
-from pipeline.workflow import preflight
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import preflight, read_model
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.interventions import cancel_export
@@ -321,7 +320,7 @@ def test_purged_export_can_only_be_inspected(workflow: WorkflowHarness, today: d
         delivery_id = queries.list_deliveries(workflow.runtime, factories.ACCOUNT, export_id=export_id).items[0].id
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
     with workflow.runtime.db.read() as session:
-        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
+        view = read_model.read_export(session, factories.ACCOUNT, export_id)
         assert (view.state, view.treatment.lines, view.findings) == ("executed", [], [])
         assert view.purged_at is not None
         assert len(view.artifacts) > 0

@@ -14,7 +14,7 @@ from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import NOTIFY_STEPS
@@ -91,7 +91,7 @@ def view(acceptance: Acceptance) -> ExportView:
 
 def read(workflow: WorkflowHarness, name: str) -> ExportView:
     with workflow.runtime.db.read() as session:
-        return inspection_view.read_export(session, factories.ACCOUNT, name)
+        return read_model.read_export(session, factories.ACCOUNT, name)
 
 
 def fail(workflow: WorkflowHarness, export_id: str) -> None:

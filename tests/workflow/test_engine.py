@@ -28,7 +28,7 @@ from pipeline.exports import events
 from pipeline.exports.models import Artifact, Export, ExportPackage, LineTreatment, Step
 from pipeline.ops import readiness
 from pipeline.ops.rebuild import service
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
@@ -262,7 +262,7 @@ def test_outage_does_not_count_as_attempt(workflow: WorkflowHarness, outage: Exp
     assert pauses == [min(first * 2**number, MAX_RETRY_PAUSE_SECONDS) for number in range(tries)]
     with workflow.runtime.db.read() as session:
         row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
-        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
+        view = read_model.read_export(session, factories.ACCOUNT, export_id)
     assert (row.state, row.attempts, row.error) == ("ready", 0, str(outage))
     assert (view.state, view.quarantined) == ("executing", False)
     assert view.status.endswith(f"attempt 1 of U1 failed and will be retried: {outage}")

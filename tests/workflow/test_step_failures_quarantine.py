@@ -19,8 +19,7 @@ from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Event, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.workflow import queries, step_failures, sweeper
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import queries, read_model, step_failures, sweeper
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import retry_export
@@ -40,7 +39,7 @@ DIED = (
 
 def view(workflow: WorkflowHarness, export_id: str) -> ExportView:
     with workflow.runtime.db.read() as session:
-        return inspection_view.read_export(session, factories.ACCOUNT, export_id)
+        return read_model.read_export(session, factories.ACCOUNT, export_id)
 
 
 def list_exports(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:

@@ -14,7 +14,7 @@ from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import conditional_response, download_headers, has_current_version
 from pipeline.interfaces.api.openapi import READ_REFUSALS, Responses, refusal_responses
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 
 router = APIRouter(prefix="/api", tags=["packages"])
 
@@ -25,7 +25,7 @@ _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
     """Return a customs package with all of its documents, packages and treatment."""
     with runtime.db.read() as session:
-        view = inspection_view.read_customs_package(session, caller.account_id, id)
+        view = read_model.read_customs_package(session, caller.account_id, id)
     return conditional_response(request, view.model_dump_json(by_alias=True).encode(), "application/json")
 
 

@@ -51,10 +51,9 @@ from pipeline.interfaces.api.openapi import (
     READ_REFUSALS,
 )
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.workflow import acceptance, amendments, interventions
+from pipeline.workflow import acceptance, amendments, interventions, read_model
 from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
-from pipeline.workflow import read_model as inspection_view
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
 
@@ -304,7 +303,7 @@ def _export_response(runtime: Runtime, caller: Caller, export_id: str, status: i
 
 def _read_export_body(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> bytes:
     with runtime.db.read() as session:
-        view = inspection_view.read_export(session, caller.account_id, export_or_batch_id, test=caller.test)
+        view = read_model.read_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     return view.model_dump_json(by_alias=True).encode()
 
 

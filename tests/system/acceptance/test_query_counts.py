@@ -13,7 +13,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
@@ -54,7 +54,7 @@ def count_statements(runtime: Runtime, lines: int, packages: int) -> dict[str, l
             made += run_step(runtime, export_id, 0 if name in NOTIFY_STEPS else 1, name).completed
     assert made == [spec.name for spec in STEPS]
     with record_statements(runtime.db) as parts["inspect"], runtime.db.read() as session:
-        view = inspection_view.read_export(session, factories.ACCOUNT, export_id)
+        view = read_model.read_export(session, factories.ACCOUNT, export_id)
     assert view.state == "executed"
     assert view.treatment.line_count == lines
     return parts

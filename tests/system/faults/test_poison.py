@@ -24,7 +24,7 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.exports.states import ACTIVE_STATES
 from pipeline.workflow import queries as workflow_queries
-from pipeline.workflow import read_model as inspection_view
+from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.interventions import retry_export
 from pipeline.workflow.queries import ExportFilter
@@ -136,7 +136,7 @@ def publish_export(stack: Stack, export_id: str) -> None:
 
 def read_export(runtime: Runtime, export_id: str) -> ExportView:
     with runtime.db.read() as session:
-        return inspection_view.read_export(session, factories.ACCOUNT, export_id)
+        return read_model.read_export(session, factories.ACCOUNT, export_id)
 
 
 def are_at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
