@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from jinja2 import StrictUndefined, UndefinedError, meta, nodes
 
 from pipeline.core import templating
+from tests.architecture.sources import (
+    HISTORY,
+    ROOT,
+    SOURCE_FOLDERS,
+    find_calls,
+    list_sources,
+    locate,
+    name_of,
+    parse_source,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCE_FOLDERS = ("config", "pipeline", "tasks")
 TEMPLATES = ROOT / "templates"
 JINJA_SUFFIXES = {".html", ".txt", ".xml", ".md"}
 
@@ -54,35 +61,6 @@ MACHINES = {
     "pipeline/deliveries/attempts.py": "deliveries: results of sending",
     "pipeline/accounts/partners.py": "partners",
 }
-
-#: Migrations are not edited again, so their length does not matter.
-HISTORY = "pipeline/ops/migrations/versions/"
-
-
-def list_sources(*folders: str) -> list[Path]:
-    found = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-    assert len(found) >= len(folders), f"nothing to read in {folders}"
-    return found
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-@cache
-def parse_source(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), name_of(path))
-
-
-def find_calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call in a file with the dotted name of the called function, as far as it has one."""
-    for node in ast.walk(parse_source(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
-
-
-def locate(path: Path, node: ast.expr | ast.stmt) -> str:
-    return f"{name_of(path)}:{node.lineno}"
 
 
 def files_that_call(names: Iterable[str]) -> dict[str, list[str]]:

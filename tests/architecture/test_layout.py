@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.test_architecture import HISTORY, list_sources, name_of, parse_source
+from tests.architecture.sources import HISTORY, ROOT, list_sources, name_of, parse_source
 
-ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
 #: Files below 40 lines, each with the reason for a file of its own.

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.architecture.test_architecture import (
+from tests.architecture.sources import (
     ROOT,
     SOURCE_FOLDERS,
     find_calls,
