@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.architecture.sources import HISTORY, ROOT, list_sources, name_of, parse_source
+from tests.architecture.words import RETIRED_WORDS
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
@@ -56,14 +57,6 @@ STANDARD_WORDS = frozenset(
     archive attachments backup body durability heartbeats inbox polling raw weak
     232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
-    """.split()
-)
-
-#: Private words for standard things; docs/glossary.md has the standard ones.
-RETIRED_WORDS = frozenset(
-    """
-    ailing ails anew beside heed lain lane lanes lately mend mended owe owed owes patience rung rungs setback setbacks
-    told wake wakes whoever
     """.split()
 )
 

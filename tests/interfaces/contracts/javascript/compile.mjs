@@ -22,7 +22,7 @@ function compile(ajv, name, schema) {
   }
 }
 
-// Yields each place of the document as [pointer, name of the member, value]; what an example holds is no schema.
+// Yields each place of the document as [pointer, name of the member, value]; what an example holds is not a schema.
 function* places(value, pointer = '') {
   if (value === null || typeof value !== 'object') return
   for (const [member, inner] of Object.entries(value)) {
