@@ -138,7 +138,7 @@ class _SftpTest:
             await write_atomically(client, path, body)
             await expect_accepted(path, client.remove(path))
 
-        self._session.run(work(self._require_client))
+        self._session.run(work(self._signed_in_client))
         return f"{len(body)} bytes were written, renamed, read and deleted in out/"
 
     def _read_answers(self) -> str:
@@ -148,16 +148,16 @@ class _SftpTest:
             for path in (folder, f"{folder}/{DONE}", f"{folder}/{REFUSED}"):
                 await expect_accepted(path, ensure_folder(client, path))
 
-        self._session.run(work(self._require_client))
-        listed = AnswerFolder(self._session, self._require_client).list_files()
+        self._session.run(work(self._signed_in_client))
+        listed = AnswerFolder(self._session, self._signed_in_client).list_files()
         return f"in/ can be read and sorted; waiting answers: {len(listed.names)}"
 
     def _send_event(self) -> str:
-        receipt = self._session.run(upload_message(self._require_client, self._session.server.folder, self._message))
+        receipt = self._session.run(upload_message(self._signed_in_client, self._session.server.folder, self._message))
         return f"out/{self._message.id}/ contains it: {receipt.answer}"
 
     @property
-    def _require_client(self) -> SFTPClient:
+    def _signed_in_client(self) -> SFTPClient:
         if self._client is None:
             raise ChannelUnavailable("the SFTP session is not signed in")
         return self._client
