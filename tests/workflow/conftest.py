@@ -19,7 +19,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
-from pipeline.core.errors import StoreUnavailable
+from pipeline.core.errors import RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -95,6 +95,15 @@ class WorkflowHarness:
         """Let enough time pass for everything to be due, and return the due steps."""
         self.clock.pass_seconds(3600)
         return [task for task in find_due(self.runtime) if task.step is not None]
+
+    def fail_rendering(self, export_id: str) -> None:
+        """Record the packages of unit 1, then let its documents fail until the step's attempts are used up."""
+        self.step(export_id, 1, "record_packages")
+        self.store.error_on_put = RendererCrashed("the PDF engine died")
+        for _ in range(self.runtime.settings.step_max_attempts):
+            self.clock.pass_seconds(3600)
+            self.step(export_id, 1, "render_documents")
+        self.store.error_on_put = None
 
     def finish(self, export_id: str) -> None:
         """Sweep until no step of the export is due."""

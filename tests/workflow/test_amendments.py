@@ -15,7 +15,6 @@ from pipeline.core.errors import (
     PlanNotApproved,
     PlanNotExecutable,
     PreconditionFailed,
-    RendererCrashed,
     ValidationFailed,
 )
 from pipeline.deliveries.models import BrokerSubmission, Delivery
@@ -209,12 +208,7 @@ def test_handoff_after_failed_revision_names_last_handed_off_revision(workflow: 
 
 def test_amendment_of_failed_export_cancels_its_steps(workflow: WorkflowHarness) -> None:
     failed = workflow.accept(factories.plan(units=2)).export_id
-    workflow.step(failed, 1, "record_packages")
-    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
-    for _ in range(workflow.runtime.settings.step_max_attempts):
-        workflow.clock.pass_seconds(3600)
-        workflow.step(failed, 1, "render_documents")
-    workflow.store.error_on_put = None
+    workflow.fail_rendering(failed)
     new = make_amendment(workflow, failed, factories.plan(units=2, lines=4)).export_id
     assert workflow.state(failed) == "superseded"
     assert set(workflow.step_states(failed).values()) == {"done", "failed", "cancelled"}

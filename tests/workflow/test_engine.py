@@ -306,11 +306,7 @@ def test_record_failure_waits_for_the_database(
 
 def test_step_that_always_fails_fails_export_and_notifies_operator(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
-    workflow.step(export_id, 1, "record_packages")
-    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
-    for _ in range(workflow.runtime.settings.step_max_attempts):
-        workflow.clock.pass_seconds(3600)
-        workflow.step(export_id, 1, "render_documents")
+    workflow.fail_rendering(export_id)
     assert workflow.state(export_id) == "failed"
     assert workflow.events(export_id).count("STEP_RETRIED") == workflow.runtime.settings.step_max_attempts - 1
     assert workflow.events(export_id)[-1] == "EXPORT_FAILED"
@@ -324,12 +320,7 @@ def test_step_that_always_fails_fails_export_and_notifies_operator(workflow: Wor
 
 def test_retry_of_failed_export_continues_at_the_failed_step(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
-    workflow.step(export_id, 1, "record_packages")
-    workflow.store.error_on_put = RendererCrashed("the PDF engine died")
-    for _ in range(workflow.runtime.settings.step_max_attempts):
-        workflow.clock.pass_seconds(3600)
-        workflow.step(export_id, 1, "render_documents")
-    workflow.store.error_on_put = None
+    workflow.fail_rendering(export_id)
     tasks = retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     assert set(tasks) == {TaskMessage(export_id, 1, "render_documents"), TaskMessage(export_id, 2, "record_packages")}
     workflow.run(tasks)
