@@ -193,15 +193,11 @@ def format_finding(finding: dict[str, Any]) -> list[str]:
     ]
 
 
-_RICH_SVG_FORMAT: Final[str] = inspect.signature(Console.export_svg).parameters["code_format"].default
-
-#: Rich's format loads fonts from the web; every system has a monospaced one.
-SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", _RICH_SVG_FORMAT, flags=re.DOTALL).replace(
-    "Fira Code, monospace", "monospace"
-)
-
-
 def save_picture(console: Console, path: Path) -> None:
     """Write the console's recording to `path` as SVG."""
+    rich_format: str = inspect.signature(Console.export_svg).parameters["code_format"].default
+    # Rich's format loads fonts from the web; every system has a monospaced one.
+    local_format = re.sub(r"@font-face \{\{.*?\}\}\s*", "", rich_format, flags=re.DOTALL)
+    local_format = local_format.replace("Fira Code, monospace", "monospace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(console.export_svg(title="make demo", code_format=SVG_FORMAT, unique_id="demo"), encoding="utf-8")
+    path.write_text(console.export_svg(title="make demo", code_format=local_format, unique_id="demo"), encoding="utf-8")
