@@ -18,7 +18,7 @@ endef
 # The tests of the whole service; `make test` runs all others, a file at a time on each of two processes.
 SYSTEM := tests/system
 PARTS  := --ignore=$(SYSTEM)
-BOTH   := -n 2 --dist loadfile
+ON_TWO := -n 2 --dist loadfile
 
 # Its settings and log stay in its own folder, and it sends nothing.
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
@@ -36,7 +36,7 @@ demo: setup ## Run three example plans through every part on this machine and sh
 	@$(VENV)/bin/exports demo
 
 test: setup ## Run the tests of all parts (tests of servers that are not installed are skipped, unless CI is set)
-	$(VENV)/bin/pytest $(BOTH) $(PARTS)
+	$(VENV)/bin/pytest $(ON_TWO) $(PARTS)
 
 # The tests that read the clock, on a leap day, and over the end of a year in the last time zone. Tests of how cost grows
 # with the plan's size do not depend on the day.
@@ -51,7 +51,7 @@ last-minute: setup
 	$(VENV)/bin/python -m tests.support.on_day 2027-12-31T23:59 Etc/GMT+12 $(CALENDAR)
 
 coverage: setup ## Run the same tests with line coverage; takes twice as long
-	$(VENV)/bin/pytest $(BOTH) $(PARTS) --cov --cov-report=term:skip-covered
+	$(VENV)/bin/pytest $(ON_TWO) $(PARTS) --cov --cov-report=term:skip-covered
 
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes 40 minutes
 	$(VENV)/bin/pytest $(SYSTEM)
