@@ -1,4 +1,4 @@
-"""A shorter patience for readiness: a process reports due work after some seconds instead of a minute."""
+"""A shorter limit for readiness: a process reports stalled work after some seconds instead of a minute."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Final
 
 from pipeline.ops import readiness
 
-PATIENCE: Final = "TEST_PATIENCE_SECONDS"
+STALLED_AFTER: Final = "TEST_STALLED_AFTER_SECONDS"
 
 
 def shorten() -> None:
-    """Report work as overdue after the seconds in the environment variable, if it is set."""
-    if PATIENCE in os.environ:
+    """Report work as stalled after the seconds in the environment variable, if it is set."""
+    if STALLED_AFTER in os.environ:
         defaults = readiness.check_parts.__kwdefaults__
         assert defaults is not None
-        defaults["patience_seconds"] = float(os.environ[PATIENCE])
+        assert "stalled_after_seconds" in defaults
+        defaults["stalled_after_seconds"] = float(os.environ[STALLED_AFTER])

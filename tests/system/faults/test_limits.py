@@ -188,17 +188,17 @@ def test_workers_replaced_in_turn_under_load(site: Site, case: OpenCase) -> None
 
 
 @contextmanager
-def watch_readiness(site: Site, patience_seconds: float) -> Iterator[None]:
+def watch_readiness(site: Site, stalled_seconds: float) -> Iterator[None]:
     """Make the API report that it is not ready when due work has waited that long."""
     web = site["web"]
     web.kill()
-    site.environment[short_timeouts.PATIENCE] = f"{patience_seconds:g}"
+    site.environment[short_timeouts.STALLED_AFTER] = f"{stalled_seconds:g}"
     try:
         site.start("web")
         yield
     finally:
         web.kill()
-        del site.environment[short_timeouts.PATIENCE]
+        del site.environment[short_timeouts.STALLED_AFTER]
         site.start("web")
 
 
@@ -218,8 +218,8 @@ def measure_drain(one: Case, exports: list[str]) -> float:
     return time.monotonic() - began
 
 
-def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
-    with case() as one, watch_readiness(site, patience_seconds):
+def check_gone(site: Site, case: OpenCase, stalled_seconds: float) -> None:
+    with case() as one, watch_readiness(site, stalled_seconds):
         before = [one.accepted() for _ in range(WAITING)]
         baseline = measure_drain(one, before)
         site["worker"].kill()
@@ -229,14 +229,14 @@ def check_gone(site: Site, case: OpenCase, patience_seconds: float) -> None:
         exports = [one.accepted() for _ in range(WAITING)]
         site.wait_until(
             lambda: list_not_ready(site) == ["sweep", "steps"],
-            patience_seconds + LATE_SECONDS * measure_load(),
+            stalled_seconds + LATE_SECONDS * measure_load(),
             "the API says it is ready",
         )
         red = time.monotonic() - began
         drained = measure_drain(one, exports)
-        one.note(f"seconds until red, with a patience of {patience_seconds:g} s", f"{red:.1f}")
+        one.note(f"seconds until red, if work is stalled after {stalled_seconds:g} s", f"{red:.1f}")
         one.note(f"seconds to make {WAITING} exports, before and after", f"{baseline:.1f} {drained:.1f}")
-        assert red >= patience_seconds - 1
+        assert red >= stalled_seconds - 1
         assert drained <= SLOWDOWN * baseline * measure_load()
         site.wait_until(lambda: list_not_ready(site) == [], 300, "the API does not say that it is ready again")
         assert one.list_states() == ["executed"] * 2 * WAITING
