@@ -23,8 +23,10 @@ from config.settings import Settings
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
+from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.interfaces.contracts import sent
+from tests.support import fake_pdf
 from tests.support.pooler import PgBouncer
 from tests.support.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
@@ -37,6 +39,9 @@ SERVERS = pytest.mark.servers
 
 #: Finds test modules that read the clock directly. Tests of code that reads it carry the mark themselves.
 _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
+
+#: The folders whose tests use the real PDF engine; other tests ask for it with the mark `pdf_engine`.
+PDF_ENGINE_FOLDERS: Final = [Path(__file__).parent / name for name in ("documents", "ops/verification", "system")]
 
 #: The role that owns a stack's tables.
 OWNER: Final = "exports"
@@ -107,6 +112,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def see_all_rows() -> Iterator[None]:
     """Show each test all rows. The visible account belongs to the thread: without this it would reach the next test."""
     with tenancy.account_scope(tenancy.ALL_ACCOUNTS):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fake_pdf_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set all PDFs of this process without the PDF engine, except where documents are the subject."""
+    real = any(request.path.is_relative_to(folder) for folder in PDF_ENGINE_FOLDERS)
+    with pytest.MonkeyPatch.context() as patch:
+        if not real and request.node.get_closest_marker("pdf_engine") is None:
+            patch.setattr(RENDERER, "_request", fake_pdf.answer_request)
         yield
 
 

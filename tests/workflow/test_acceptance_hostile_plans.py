@@ -128,6 +128,7 @@ def join_tricks(tricks: list[str], longest: int = 240) -> list[str]:
 
 
 # A formula works only at the start of a text.
+@pytest.mark.pdf_engine
 @pytest.mark.parametrize(
     "text", [*join_tricks([*BREAKING.values()]), *join_tricks([*ODD.values()]), BREAKING["formula"]]
 )

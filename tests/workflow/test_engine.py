@@ -45,6 +45,7 @@ DOCUMENTS = len(list_kinds(factories.plan()["units"][0]))
 UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 
 
+@pytest.mark.pdf_engine
 def test_run_step_executes_export(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
