@@ -26,7 +26,7 @@ from pipeline.core.outbound import GuardedNetwork
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.interfaces.contracts import sent
-from tests.support import fake_pdf
+from tests.support import compiled_statements, fake_pdf
 from tests.support.pooler import PgBouncer
 from tests.support.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
@@ -59,6 +59,7 @@ def pytest_configure() -> None:
     # A shell that starts the tests in the background makes them and all their processes ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(_loopback_only)
+    compiled_statements.share()
     # A thread that outlives its test must not write into output that another test reads as a command's answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     # The duration of an example shows how busy the machine is, not whether the code is right.
