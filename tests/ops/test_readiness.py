@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from pipeline.accounts import partners
@@ -39,12 +40,26 @@ def list_failing_parts(workflow: WorkflowHarness) -> list[str]:
 
 
 def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
-    """Sweep every two seconds while no worker takes a message; return the tasks of the last sweep."""
+    """Sweep every two seconds while no worker takes a message; return the tasks of the last sweep that found any.
+
+    Sweeps that would find nothing are left out: a step or delivery is found only once its time or a lease has passed.
+    """
     tasks: list[TaskMessage] = []
-    for _ in range(0, seconds, 2):
+    next_instant = workflow.clock.now
+    for left in range(seconds - 2, -1, -2):
         workflow.clock.pass_seconds(2)
-        tasks = find_due(workflow.runtime) or tasks
+        if left == 0 or workflow.clock.now >= next_instant:
+            tasks = find_due(workflow.runtime) or tasks
+            next_instant = read_next_instant(workflow)
     return tasks
+
+
+def read_next_instant(workflow: WorkflowHarness) -> datetime:
+    """Return when the next step or delivery becomes due or loses its lease."""
+    columns = [col(Step.due_at), col(Step.lease_until), col(Delivery.due_at), col(Delivery.lease_until)]
+    with workflow.runtime.db.read() as session:
+        instants = [session.scalar(select(func.min(at)).where(at > database_now())) for at in columns]
+    return min((at for at in instants if at is not None), default=datetime.max.replace(tzinfo=UTC))
 
 
 def hand_off(workflow: WorkflowHarness) -> str:
