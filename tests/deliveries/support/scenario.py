@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.interfaces.app import create_app
 from pipeline.workflow.steps import TaskMessage
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import poll
 from tests.support import factories
+from tests.support.api_server import run_server
 from tests.support.ports import LOOPBACK
 
 OTHER = "acc_other"
@@ -86,19 +85,11 @@ def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
         ws="none",
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        poll(lambda: server.started, 60)
+    with run_server(config), ExitStack() as clients:
         exports.register(runtime, factories.WAREHOUSE, "warehouse")
         exports.register(runtime, factories.OPERATOR, "operator")
         service.create_account(runtime, OTHER, "Demo Housewares Inc")
-        with ExitStack() as clients:
-            yield ApiHarness(f"http://{LOOPBACK}:{port}", runtime, publisher, clients)
-    finally:
-        server.should_exit = True
-        thread.join(10)
+        yield ApiHarness(f"http://{LOOPBACK}:{port}", runtime, publisher, clients)
 
 
 def hand_off(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,8 +30,8 @@ from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
+from tests.support.api_server import run_server
 from tests.support.ports import LOOPBACK
-from tests.support.servers import poll
 
 OTHER = "acc_other"
 ALL_ROLES = ("execute", "read", "operate", "admin")
@@ -135,15 +134,8 @@ def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache
             timeout_graceful_shutdown=1,
             lifespan="on",
         )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            poll(lambda: server.started, 60, "uvicorn did not start")
+        with run_server(config, [listener]):
             yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
 
 
 def open_accounts(runtime: Runtime) -> None:
