@@ -182,10 +182,16 @@ def rabbitmq_server() -> Iterator[RabbitMQ]:
         yield server
 
 
+class SharedPostgreSQL(PostgreSQL):
+    """Holds a database for each test that had one; to look through them all, again and again, would take time."""
+
+    autovacuum = "off"
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgreSQL]:
     """A PostgreSQL that all tests share."""
-    with _start_own_server(PostgreSQL) as server:
+    with _start_own_server(SharedPostgreSQL) as server:
         yield server
 
 

@@ -227,6 +227,7 @@ class PostgreSQL(Server):
 
     name, user = "postgresql", "postgres"
     fsync = "off"
+    autovacuum = "on"
     stop_signal = signal.SIGINT  # "fast"; SIGTERM would wait for every client to disconnect
 
     def __init__(self) -> None:
@@ -254,6 +255,7 @@ class PostgreSQL(Server):
             "port": self.port,
             "unix_socket_directories": "",
             "fsync": self.fsync,
+            "autovacuum": self.autovacuum,
             "max_connections": 200,
         }
         options = (part for key, value in settings.items() for part in ("-c", f"{key}={value}"))
