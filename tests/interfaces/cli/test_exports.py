@@ -130,7 +130,7 @@ def test_wait_exits_with_the_code_of_the_brokers_answer(
 
 @pytest.mark.parametrize(
     ("status", "code", "timeout", "message"),
-    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "20", "its handoff was not delivered in 20 s")],
+    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "3", "its handoff was not delivered in 3 s")],
 )
 def test_wait_ends_when_the_handoff_is_delivered_or_given_up(
     service: Commands, tmp_path: Path, status: int, code: int, timeout: str, message: str
@@ -141,6 +141,8 @@ def test_wait_ends_when_the_handoff_is_delivered_or_given_up(
     with Endpoint([Script(status=status)] * 9) as endpoint:
         service.json("partners", "add", broker, "--account", factories.ACCOUNT, "--kind", "customs_broker",
                      "--name", "Customs broker", "--webhook", endpoint.url, "--test", "--live")  # fmt: skip
+        export_id = service.json("execute", str(path))["exportId"]
+        poll(lambda: service.json("inspect", export_id)["state"] == "executed", 60, "the export is not executed")
         result = service("execute", str(path), "--wait", "--timeout", timeout)
     assert (result.exit_code, message in result.output) == (code, True), result.output
 
