@@ -66,20 +66,30 @@ class Bulkhead(Generic[K, T]):
             return self._next_item(slot.destination)
 
     def run(
-        self, destination: K, item: T, limits: BulkheadLimits, do: Callable[[T], R], *, unhealthy: bool = False
+        self,
+        destination: K,
+        item: T,
+        limits: BulkheadLimits,
+        do: Callable[[T], R],
+        *,
+        unhealthy: bool = False,
+        pass_on: Callable[[T], R] | None = None,
     ) -> list[R]:
         """Run `do` on the item, then on each item queued for the destination meanwhile; return the results.
 
         If no slot is free, the item is queued once for the threads at the destination, and the list is empty.
         It is dropped instead if no thread is at the destination, or if `unhealthy` is set.
         An error of `do` is raised at once; the queue is kept for the next thread.
+
+        If `pass_on` is given, this thread queues nothing and runs nothing queued. Instead it calls `pass_on`: on the item
+        if no slot is free, else on the first queued item.
         """
         with self._lock:
             slot = self._try_acquire(destination, limits, unhealthy=unhealthy)
-            if slot is None:
-                if destination in self._slots and not unhealthy:
-                    self._queues.setdefault(destination, {})[item] = None
-                return []
+            if slot is None and pass_on is None and destination in self._slots and not unhealthy:
+                self._queues.setdefault(destination, {})[item] = None
+        if slot is None:
+            return [] if pass_on is None else [pass_on(item)]
         done: list[R] = []
         following: T | None = item
         while following is not None:
@@ -95,8 +105,10 @@ class Bulkhead(Generic[K, T]):
                 self._remove_slot(slot)
                 alone = destination not in self._slots
                 following = self._next_item(destination) if alone or not slow else None
-                if following is not None:
+                if following is not None and pass_on is None:
                     slot = self._add_slot(destination)
+            if following is not None and pass_on is not None:
+                return [*done, pass_on(following)]
         return done
 
     def queued(self, destination: K) -> list[T]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
 from config.settings import Settings
@@ -103,32 +105,79 @@ def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: s
     failure is recorded and retried, never raised. Raises Fenced if the lease was lost, DatabaseBusy if it ended before
     the result was recorded.
     """
-    stream = DeliveryStream(export_id, partner_id, channel)
-    if channel == QUEUE:
-        return _send_stream(runtime, stream)
+    which = [col(Delivery.partner_id) == partner_id, col(Delivery.channel) == channel]
+    return _send_within_limits(runtime, export_id, which, _send_stream)
+
+
+def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
+    """Make the first attempt of all pending deliveries of the export to the audience. Failures are retried later.
+
+    No step waits for a destination that holds all its threads, or for an unhealthy one if unhealthy ones hold all
+    theirs. Return the streams to publish: skipped streams, and streams that got new pending deliveries.
+    """
+    report = _send_within_limits(
+        runtime,
+        context.export_id,
+        [col(Delivery.audience) == audience],
+        _try_stream,
+        pass_on=lambda stream: DeliveryReport(pending_streams=(stream,)),
+    )
+    return list(report.pending_streams)
+
+
+def _send_within_limits(
+    runtime: Runtime,
+    export_id: str,
+    which: Sequence[ColumnElement[bool]],
+    send: Callable[[Runtime, DeliveryStream], DeliveryReport],
+    pass_on: Callable[[DeliveryStream], DeliveryReport] | None = None,
+) -> DeliveryReport:
+    """Send the export's pending streams that match, each within the limits of its destination.
+
+    The service's own queues have no limits. Without `pass_on`, this thread also sends the streams that wait for it.
+    """
     with runtime.db.read() as session:
         found = session.execute(
-            select(col(Export.account_id), FAILURES)
-            .outerjoin(PartnerChannel, circuit_breaker.matches_endpoint(col(Export.account_id), partner_id, channel))
-            .where(col(Export.id) == export_id)
-        ).first()
-    if found is None:
-        return DeliveryReport()
-    account_id, failures = found
-    reports = SENDERS.run(
-        resolve_destination(runtime.settings, account_id, stream),
-        stream,
-        endpoint_limits(runtime.settings),
-        lambda each: _send_stream(runtime, each),
-        unhealthy=is_unhealthy(runtime.settings, stream.channel, failures),
-    )
-    pending_streams = dict.fromkeys(stream for report in reports for stream in report.pending_streams)
+            select(col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel), FAILURES)
+            .outerjoin(
+                PartnerChannel,
+                circuit_breaker.matches_endpoint(
+                    col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)
+                ),
+            )
+            .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.PENDING.value, *which)
+            .distinct()
+        ).all()
+    reports: list[DeliveryReport] = []
+    for account_id, partner_id, channel, failures in found:
+        stream = DeliveryStream(export_id, partner_id, channel)
+        if channel == QUEUE:
+            reports.append(send(runtime, stream))
+            continue
+        reports += SENDERS.run(
+            resolve_destination(runtime.settings, account_id, stream),
+            stream,
+            endpoint_limits(runtime.settings),
+            partial(send, runtime),
+            unhealthy=is_unhealthy(runtime.settings, channel, failures),
+            pass_on=pass_on,
+        )
     return DeliveryReport(
         delivered=sum(report.delivered for report in reports),
         retried=sum(report.retried for report in reports),
         dead=sum(report.dead for report in reports),
-        pending_streams=tuple(pending_streams),
+        pending_streams=tuple(dict.fromkeys(stream for report in reports for stream in report.pending_streams)),
     )
+
+
+def _try_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
+    try:
+        return _send_stream(runtime, stream)
+    except ExportsError as error:
+        log.warning(
+            "notifying_failed", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
+        )
+        return DeliveryReport()
 
 
 def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
@@ -154,56 +203,7 @@ def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
             pending_streams += recorded.pending_streams
         if delivered or retried or dead:
             log.info("deliveries_attempted", delivered=delivered, retried=retried, dead=dead)
-    return DeliveryReport(delivered, retried, dead, tuple(dict.fromkeys(pending_streams)))
-
-
-def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
-    """Make the first attempt of all pending deliveries of the export to the audience. Failures are retried later.
-
-    No step waits for a destination that holds all its threads, or for an unhealthy one if unhealthy ones hold all
-    theirs. Return the streams to publish: skipped streams, and streams that got new pending deliveries.
-    """
-    with runtime.db.read() as session:
-        found = session.execute(
-            select(col(Delivery.partner_id), col(Delivery.channel), FAILURES)
-            .outerjoin(
-                PartnerChannel,
-                circuit_breaker.matches_endpoint(
-                    col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)
-                ),
-            )
-            .where(
-                col(Delivery.export_id) == context.export_id,
-                col(Delivery.audience) == audience,
-                col(Delivery.state) == DeliveryState.PENDING.value,
-            )
-            .distinct()
-        ).all()
-    left: list[DeliveryStream] = []
-    for partner_id, channel, failures in found:
-        stream = DeliveryStream(context.export_id, partner_id, channel)
-        left += _try_stream(
-            runtime, context.account_id, stream, unhealthy=is_unhealthy(runtime.settings, channel, failures)
-        )
-    return left
-
-
-def _try_stream(runtime: Runtime, account_id: str, stream: DeliveryStream, *, unhealthy: bool) -> list[DeliveryStream]:
-    where = resolve_destination(runtime.settings, account_id, stream)
-    free = stream.channel == QUEUE
-    slot = None if free else SENDERS.acquire(where, endpoint_limits(runtime.settings), unhealthy=unhealthy)
-    if slot is None and not free:
-        return [stream]
-    left: list[DeliveryStream] = []
-    try:
-        left += _send_stream(runtime, stream).pending_streams
-    except ExportsError as error:
-        log.warning(
-            "notifying_failed", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
-        )
-    finally:
-        following = None if slot is None else SENDERS.release(slot)
-    return left if following is None else [*left, following]
+    return DeliveryReport(delivered, retried, dead, tuple(pending_streams))
 
 
 def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendResult:

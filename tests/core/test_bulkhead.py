@@ -14,8 +14,9 @@ from sqlmodel import col
 from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
+from pipeline.core.errors import Fenced
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender
+from pipeline.deliveries import outbox, sender, streams
 from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
@@ -118,6 +119,27 @@ def test_step_without_free_slot_does_not_wait_and_its_stream_is_passed_on(
     assert sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel).delivered == 2
 
 
+def test_step_that_raises_passes_on_the_queued_stream_and_releases_its_slot(
+    patient_runtime: Runtime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = endpoint()
+    export, queued = hand_off_exports(patient_runtime, "wh_broken", broken.url, 2)
+    settings = patient_runtime.settings
+    waiting = DeliveryStream(queued.export_id, "wh_broken", "webhook")
+
+    def lose_lease(*_: object) -> None:
+        where = sender.resolve_destination(settings, factories.ACCOUNT, waiting)
+        limits = BulkheadLimits(per_destination=1, unhealthy=1)
+        assert sender.SENDERS.run(where, waiting, limits, lambda _: sender.DeliveryReport()) == []
+        raise Fenced
+
+    with monkeypatch.context() as patched:
+        patched.setattr(streams, "claim_stream", lose_lease)
+        assert sender.notify_audience(patient_runtime, export.context, outbox.WAREHOUSE) == [waiting]
+    assert sender.notify_audience(patient_runtime, export.context, outbox.WAREHOUSE) == [], "its slot must be free"
+    assert len(broken.requests) == 2
+
+
 def test_partners_of_two_accounts_with_same_id_are_different_destinations() -> None:
     stream = DeliveryStream("exp_1", "br_1", "webhook")
     assert sender.resolve_destination(Settings(), "acc_1", stream) != sender.resolve_destination(
@@ -169,6 +191,21 @@ def test_thread_releases_its_own_slot_in_any_order() -> None:
     assert [bulkhead.acquire("there", two) is not None for _ in range(3)] == [True, True, False], (
         "the destination must not be unhealthy"
     )
+
+
+def test_run_that_passes_on_neither_waits_nor_runs_queued_items() -> None:
+    bulkhead: Bulkhead[str, int] = Bulkhead()
+    one = BulkheadLimits(per_destination=1, unhealthy=1)
+
+    def do(item: int) -> int:
+        for waiting in (2, 3):
+            assert bulkhead.run("there", waiting, one, do) == []
+        assert bulkhead.run("there", 4, one, do, pass_on=int.__neg__) == [-4], "the caller must get the item back"
+        return item
+
+    assert bulkhead.run("there", 1, one, do, pass_on=int.__neg__) == [1, -2]
+    assert bulkhead.queued("there") == [3], "the run of the passed item runs the others"
+    assert bulkhead.acquire("there", one) is not None, "the slot must be released"
 
 
 def test_run_that_raises_releases_its_slot_and_keeps_the_queue() -> None:
