@@ -5,24 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.loaders.app import AppLoader
 from celery.signals import setup_logging
 
+from config.celery_internals import OwnModules
 from config.logs import configure_logs
 from config.queues import celery_options
 from config.settings import get_settings
 
-
-class _OwnModules(AppLoader):  # type: ignore[misc]
-    """Imports the installed modules. Celery's loader first looks in the working directory, which may have a tasks.py."""
-
-    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
-        return self.import_module(module, package=package)
-
-
-app = Celery(
-    "exports", loader=_OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake", "tasks.sweeper"]
-)
+app = Celery("exports", loader=OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake", "tasks.sweeper"])
 app.conf.update(celery_options(get_settings()))
 # Celery's current app is per thread; the embedded worker's thread must publish through this one too.
 app.set_default()

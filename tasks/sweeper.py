@@ -13,6 +13,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 
 from config.celery import app
+from config.celery_internals import ShutdownPoll
 from config.queues import DELIVERIES, DOCUMENTS, STEPS
 from config.settings import Settings, get_settings
 from pipeline.core import shutdown
@@ -31,9 +32,6 @@ MIN_TASKS_PER_SECOND: Final = 5
 
 #: How long a sweep waits for one of the connections that send to queues.
 CONNECTION_SECONDS: Final = 1.0
-
-#: The longest time until a worker that waits for messages notices a signal.
-SHUTDOWN_POLL_SECONDS: Final = 0.25
 
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -127,24 +125,6 @@ def _poll_brokers(runtime: Runtime) -> int:
     polls = polling.take_due_polls(runtime)
     dispatch.publish_polls(polls)
     return len(polls)
-
-
-class ShutdownPoll(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A timer that makes the worker's loop notice a signal soon.
-
-    The loop waits for messages until its next timer is due. Without this timer that takes ten seconds on RabbitMQ, and an
-    idle worker would run that long after a signal.
-    """
-
-    requires = ("celery.worker.components:Timer",)
-
-    def include_if(self, parent: Any) -> bool:
-        """Return whether the worker's loop has timers; the embedded worker's has none."""
-        return bool(parent.use_eventloop)
-
-    def start(self, parent: Any) -> None:
-        """Start the timer."""
-        parent.timer.call_repeatedly(SHUTDOWN_POLL_SECONDS, lambda: None)
 
 
 @worker_shutting_down.connect

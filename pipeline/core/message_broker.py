@@ -1,4 +1,10 @@
-"""Connections to the message broker: AMQP to checked addresses, Redis with a delivery tag per copy and checked messages."""
+"""Connections to the message broker: AMQP to checked addresses, Redis with a delivery tag per copy and checked messages.
+
+This file has all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery. There are
+two files because `core` must not know Celery.
+
+Each part names the upstream bug. A test in `tests/core/test_message_broker.py` fails when the library has fixed it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +34,11 @@ class ForbiddenMessageBroker(ConnectionError):
 
 
 class _GuardedConnect:
-    """Resolves the name once and connects to one of its allowed addresses; TLS still checks the name."""
+    """Resolves the name once and connects to one of its allowed addresses; TLS still checks the name.
+
+    Bug: amqp resolves and connects in one private method. It has no hook for a check of the address, and a check before
+    would not help: the second look-up may return another address. No issue of py-amqp asks for one.
+    """
 
     def _connect(self, host: str, port: int, timeout: float | None) -> None:
         failure: OSError = ForbiddenMessageBroker(f"{host} has no address")
@@ -85,16 +95,10 @@ class _GuardedTransport(pyamqp.Transport):
 
 
 class _Channel(redis_transport.Channel):
-    """Gives each queue's copy of a message its own delivery tag, and moves unreadable messages to the dead letter queue.
+    """Kombu's channel without three bugs."""
 
-    Kombu tracks unacknowledged messages of all queues by this tag. If copies shared a tag, acknowledging one copy would also
-    remove the other, which would be lost if its reader died.
-
-    A list in Redis can hold any bytes. Kombu's reader dies on a message that it cannot read, and the message is lost.
-
-    Redis can lose a binding while the connection lives. Kombu binds a queue once per connection and would not repeat it.
-    """
-
+    # Bug (like kombu#226, kombu#541): Redis can lose a binding while the connection lives. Kombu binds a queue once per
+    # connection and does not repeat it, so all messages to the queue are lost.
     def queue_bind(
         self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
     ) -> None:
@@ -104,10 +108,14 @@ class _Channel(redis_transport.Channel):
         binding = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)  # type: ignore[no-untyped-call]
         self._queue_bind(exchange, *binding)  # type: ignore[no-untyped-call]
 
+    # Bug (no issue found): copies of a message in several queues share its delivery tag, by which kombu tracks
+    # unacknowledged messages of all queues. Acknowledging one copy also removes the other, which is lost if its reader dies.
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         properties = message["properties"] | {"delivery_tag": str(uuid4())}
         super()._put(queue, message | {"properties": properties}, **options)  # type: ignore[no-untyped-call]
 
+    # Bug (like kombu#2421 for SQS, celery#1113): a list in Redis can hold any bytes. Kombu's reader dies on a message that it
+    # cannot read, and the message is lost. Here it is moved to the dead letter queue.
     def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002 - the library's signature
         client: Redis = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
         client.set_response_callback("BRPOP", self._filter_popped)

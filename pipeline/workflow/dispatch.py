@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from config import queues
 from config.celery import app
+from config.celery_internals import run_celery
 from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
@@ -162,8 +163,5 @@ def try_send(signature: Signature) -> bool:
 
 def run_worker(role: str, options: Sequence[str] = ()) -> None:
     """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last."""
-    from celery.bin.celery import celery  # noqa: PLC0415 - importing takes a second, and other processes do not need it
-
     name = f"{role}-{os.getpid()}@%h"
-    arguments = ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *options]
-    celery(arguments, prog_name="celery", auto_envvar_prefix="CELERY")
+    run_celery(["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *options])

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from celery.worker import WorkController, state
 
 from config.celery import app
+from config.celery_internals import allow_workers, stop_workers
 from config.queues import TASK_QUEUES
 from pipeline.core import shutdown
 from pipeline.workflow.dispatch import initial_tasks, publish, step_signature, try_send
@@ -90,22 +90,21 @@ class EmbeddedWorker:
     def stop(self, timeout_seconds: float = 5) -> None:
         """End the workers after their current tasks; work that was not started stays due in the database."""
         shutdown.request()
-        state.should_stop = 0
+        stop_workers()
         # A worker checks for shutdown only on a message or every two seconds. These messages name no export.
         deadline = time.monotonic() + timeout_seconds
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
             for _ in alive:
                 try_send(step_signature(STEPS[0].name, "", EXPORT_LEVEL))
             alive[0].join(0.05)
-        state.should_stop = None
+        allow_workers()
         shutdown.reset()
 
     def _thread(self, number: int) -> threading.Thread:
         first = number == 1
 
         def run() -> None:
-            WorkController(
-                app=app,
+            app.WorkController(
                 hostname=f"embedded-{number}@localhost",
                 pool_cls="solo",
                 concurrency=1,

@@ -25,7 +25,7 @@ class Worker:
     def start(self):
         self._ready(self)
 
-publisher.WorkController = Worker
+publisher.app.WorkController = Worker
 publisher.EmbeddedWorker(1).start()
 """
 
