@@ -11,16 +11,7 @@ from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, service
 from pipeline.core.db import utc_now
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import (
-    ExitCode,
-    Failure,
-    Json,
-    print_json,
-    report_errors,
-    stderr_console,
-    stdout_console,
-)
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
@@ -54,11 +45,12 @@ def create_account(
     """Create an account."""
     with open_current_runtime() as runtime:
         service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
-    if as_json:
-        print_json({"id": account, "name": name, "gs1Prefix": gs1_prefix})
-    else:
-        stdout_console().print(f"[green]✓[/] account [bold]{escape(account)}[/]")
-        stderr_console().print(f"[dim]exports keys create --account {escape(account)}   creates its first key[/]")
+    print_result(
+        {"id": account, "name": name, "gs1Prefix": gs1_prefix},
+        f"[green]✓[/] account [bold]{escape(account)}[/]",
+        hint=f"exports keys create --account {escape(account)}   creates its first key",
+        as_json=as_json,
+    )
 
 
 @app.command("mail-domains")
@@ -81,12 +73,11 @@ def mail_domains(
         )
     with open_current_runtime() as runtime:
         kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
-    if as_json:
-        print_json({"id": account, "mailDomains": kept})
-    else:
-        stdout_console().print(
-            f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_describe_mail_domains(kept))}"
-        )
+    print_result(
+        {"id": account, "mailDomains": kept},
+        f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_describe_mail_domains(kept))}",
+        as_json=as_json,
+    )
 
 
 def _describe_mail_domains(domains: list[str] | None) -> str:
@@ -106,20 +97,18 @@ def skip_numbers(
     """Skip numbers after a restore or a failover; this cannot be undone."""
     with open_current_runtime(must_exist=True) as runtime:
         following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
-    if as_json:
-        print_json(
-            {
-                "id": account,
-                "packagesSkipped": packages,
-                "ssccsSkipped": ssccs,
-                "nextPackageNumber": following.package_number,
-                "nextSscc": following.sscc,
-            }
-        )
-        return
+    value = {
+        "id": account,
+        "packagesSkipped": packages,
+        "ssccsSkipped": ssccs,
+        "nextPackageNumber": following.package_number,
+        "nextSscc": following.sscc,
+    }
     sscc = f", the next SSCC {following.sscc}" if following.sscc else ""
-    stdout_console().print(
-        f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}"
+    print_result(
+        value,
+        f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}",
+        as_json=as_json,
     )
 
 
@@ -129,19 +118,23 @@ def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     with open_current_runtime() as runtime, runtime.db.read() as session:
         rows = service.list_accounts(session)
-    if as_json:
-        print_json(
-            [
-                {"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix, "mailDomains": row.mail_domains}
-                for row in rows
-            ]
-        )
-        return
-    listing = build_table("account", "name", "GS1 prefix", "mail to", "created")
-    for row in rows:
-        mail, opened_on = _describe_mail_domains(row.mail_domains), f"{row.created_at:%Y-%m-%d}"
-        listing.add_row(*map(escape, (row.id, row.name, row.gs1_prefix or "", mail, opened_on)))
-    stdout_console().print(listing)
+    value = [
+        {"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix, "mailDomains": row.mail_domains} for row in rows
+    ]
+    table = build_table(
+        ("account", "name", "GS1 prefix", "mail to", "created"),
+        (
+            (
+                row.id,
+                row.name,
+                row.gs1_prefix or "",
+                _describe_mail_domains(row.mail_domains),
+                f"{row.created_at:%Y-%m-%d}",
+            )
+            for row in rows
+        ),
+    )
+    print_result(value, table, as_json=as_json)
 
 
 @keys_app.command("create")
@@ -162,28 +155,18 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Create a key and show it once."""
-    roles = [*(role or ([] if partner else [KeyRole.EXECUTE])), *(f"partner:{each}" for each in partner or [])]
+    roles = [str(each) for each in role or ([] if partner else [KeyRole.EXECUTE])]
+    roles += [f"partner:{each}" for each in partner or []]
     ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
     with open_current_runtime() as runtime:
-        result = api_keys.create_key(
-            runtime, account, name, mode=mode, roles=[str(each) for each in roles], expires_at=ends_at
-        )
-    if as_json:
-        print_json(
-            {
-                "id": result.id,
-                "key": result.bearer,
-                "accountId": account,
-                "mode": mode,
-                "roles": [str(r) for r in roles],
-            }
-        )
-        return
-    stdout_console().print(result.bearer, soft_wrap=True, markup=False)
-    stderr_console().print(
-        f"[dim]Store it now: the service keeps only its hash. It is key {result.id} of {escape(account)}, {mode}, "
-        f"for {', '.join(str(each) for each in roles)}.[/]"
+        result = api_keys.create_key(runtime, account, name, mode=mode, roles=roles, expires_at=ends_at)
+    print_result(
+        {"id": result.id, "key": result.bearer, "accountId": account, "mode": mode, "roles": roles},
+        escape(result.bearer),
+        hint=f"Store it now: the service keeps only its hash. It is key {result.id} of {escape(account)}, {mode}, "
+        f"for {', '.join(roles)}.",
+        as_json=as_json,
     )
 
 
@@ -198,36 +181,35 @@ def list_keys(account: OfAccount, as_json: Json = False) -> None:
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         known = api_keys.list_keys(runtime, account)
-    if as_json:
-        print_json(
-            [
-                {
-                    "id": key.id,
-                    "name": key.name,
-                    "mode": key.mode,
-                    "roles": sorted(key.roles),
-                    "createdAt": key.created_at.isoformat(),
-                    "expiresAt": key.expires_at and key.expires_at.isoformat(),
-                    "revokedAt": key.revoked_at and key.revoked_at.isoformat(),
-                    "lastUsedAt": key.last_used_at and key.last_used_at.isoformat(),
-                }
-                for key in known
-            ]
-        )
-        return
-    listing = build_table("key", "name", "mode", "roles", "created", "last used", "state")
-    for key in known:
-        roles, used = ", ".join(sorted(key.roles)), key.last_used_at
-        listing.add_row(
-            key.id,
-            escape(key.name),
-            key.mode,
-            roles,
-            f"{key.created_at:%Y-%m-%d}",
-            f"{used:%Y-%m-%d %H:%M}" if used else "never",
-            _key_state(key),
-        )
-    stdout_console().print(listing)
+    value = [
+        {
+            "id": key.id,
+            "name": key.name,
+            "mode": key.mode,
+            "roles": sorted(key.roles),
+            "createdAt": key.created_at.isoformat(),
+            "expiresAt": key.expires_at and key.expires_at.isoformat(),
+            "revokedAt": key.revoked_at and key.revoked_at.isoformat(),
+            "lastUsedAt": key.last_used_at and key.last_used_at.isoformat(),
+        }
+        for key in known
+    ]
+    table = build_table(
+        ("key", "name", "mode", "roles", "created", "last used", "state"),
+        (
+            (
+                key.id,
+                key.name,
+                key.mode,
+                ", ".join(sorted(key.roles)),
+                f"{key.created_at:%Y-%m-%d}",
+                f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never",
+                _key_state(key),
+            )
+            for key in known
+        ),
+    )
+    print_result(value, table, as_json=as_json)
 
 
 def _key_state(key: api_keys.ApiKeyRecord) -> str:
@@ -259,21 +241,14 @@ def rotate_key(
             runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_compute_end(days)
         )
     ends_at = result.expires_at
-    if as_json:
-        print_json(
-            {
-                "id": result.id,
-                "key": result.bearer,
-                "accountId": account,
-                "replaces": key_id,
-                "expiresAt": ends_at and ends_at.isoformat(),
-            }
-        )
-        return
-    stdout_console().print(result.bearer, soft_wrap=True, markup=False)
-    stderr_console().print(
-        f"[dim]Store it now: the service keeps only its hash. It {f'expires on {ends_at:%Y-%m-%d}' if ends_at else 'does not expire'}."
-        f" Key {escape(key_id)} stays valid for {overlap_hours} h, if it does not expire sooner.[/]"
+    value = {"id": result.id, "key": result.bearer, "accountId": account, "replaces": key_id}
+    print_result(
+        value | {"expiresAt": ends_at and ends_at.isoformat()},
+        escape(result.bearer),
+        hint="Store it now: the service keeps only its hash."
+        f" It {f'expires on {ends_at:%Y-%m-%d}' if ends_at else 'does not expire'}."
+        f" Key {escape(key_id)} stays valid for {overlap_hours} h, if it does not expire sooner.",
+        as_json=as_json,
     )
 
 
@@ -288,7 +263,4 @@ def revoke_key(
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         api_keys.revoke_key(runtime, account, key_id)
-    if as_json:
-        print_json({"id": key_id, "revoked": True})
-    else:
-        stdout_console().print(f"[green]✓[/] key {escape(key_id)} is revoked")
+    print_result({"id": key_id, "revoked": True}, f"[green]✓[/] key {escape(key_id)} is revoked", as_json=as_json)

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
 from pipeline.interfaces.cli import exports
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, report_errors, stderr_console, stdout_console
+from pipeline.interfaces.cli.output import ExitCode, build_table, report_errors, stderr_console, stdout_console
 from pipeline.interfaces.cli.progress import format_size
 
 if TYPE_CHECKING:
@@ -141,13 +140,22 @@ def _count_conditions(report: StoreReport) -> dict[str, int]:
 def _print_result(report: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = stdout_console()
     if shown:
-        rows = build_table("export", "unit", "document", "is", "because")
-        for bad in shown:
-            state = "[green]restored[/]" if bad.restored else f"[bold red]{bad.condition}[/]"
-            rows.add_row(escape(bad.export_id), str(bad.unit_no), escape(bad.filename), state, escape(bad.reason or ""))
+        table = build_table(
+            ("export", "unit", "document", "is", "because"),
+            (
+                (
+                    bad.export_id,
+                    str(bad.unit_no),
+                    bad.filename,
+                    Text("restored", "green") if bad.restored else Text(bad.condition, "bold red"),
+                    bad.reason or "",
+                )
+                for bad in shown
+            ),
+        )
         if report.conditions.total() > len(shown):
-            rows.add_row("", "", "", "", f"and {report.conditions.total() - len(shown)} more; --json prints all")
-        console.print(rows)
+            table.add_row("", "", "", "", f"and {report.conditions.total() - len(shown)} more; --json prints all")
+        console.print(table)
     looked_at = f"{report.documents} documents ({format_size(report.size)})"
     if report.restored:
         console.print(

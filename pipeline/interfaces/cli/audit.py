@@ -9,9 +9,17 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
+from rich.text import Text
 
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_table,
+    print_json,
+    report_errors,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import audit
 
@@ -56,7 +64,7 @@ def verify(
                 "exports": found.exports,
                 "events": found.events,
                 "broken": found.broken,
-                "faults": [fault.model_dump(by_alias=True) for fault in found.breaks],
+                "faults": found.breaks,
                 "checkpoint": mismatch,
             }
         )
@@ -75,7 +83,7 @@ def print_checkpoint(account: Account = None, as_json: Json = False) -> None:
             signed = audit.sign_checkpoint(runtime, account)
         except audit.BrokenLog as error:
             raise Failure(f"{error}; no checkpoint was signed", remedy="`exports audit verify` names them.") from error
-    print_json(signed.model_dump(by_alias=True))
+    print_json(signed)
 
 
 def _read_checkpoint(path: Path) -> audit.SignedCheckpoint:
@@ -92,10 +100,8 @@ def _read_checkpoint(path: Path) -> audit.SignedCheckpoint:
 def _print_result(found: audit.AuditReport, mismatch: str | None) -> None:
     console = stdout_console()
     if found.breaks:
-        shown = build_table("export", "event", "is", "because")
-        for fault in found.breaks:
-            shown.add_row(escape(fault.export_id), str(fault.seq), f"[bold red]{fault.kind}[/]", escape(fault.message))
-        console.print(shown)
+        rows = ((each.export_id, str(each.seq), Text(each.kind, "bold red"), each.message) for each in found.breaks)
+        console.print(build_table(("export", "event", "is", "because"), rows))
     if mismatch is not None:
         console.print(f"[bold red]✗[/] {escape(mismatch)}", soft_wrap=True)
     counted = f"{found.exports} exports, {found.events} events"

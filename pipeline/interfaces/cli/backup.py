@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.progress import format_size
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops import backup
@@ -48,12 +47,10 @@ def _to_json(report: backup.Backup) -> dict[str, object]:
 def _print_result(report: backup.Backup) -> None:
     console = stdout_console()
     if report.missing:
-        shown = build_table("export", "document", "is not in the copy because")
-        for each in report.missing[:MAX_SHOWN]:
-            shown.add_row(*map(escape, (each.export_id, each.filename, each.reason)))
+        rows = [(each.export_id, each.filename, each.reason) for each in report.missing[:MAX_SHOWN]]
         if len(report.missing) > MAX_SHOWN:
-            shown.add_row("", "", f"and {len(report.missing) - MAX_SHOWN} more; --json prints all")
-        console.print(shown)
+            rows.append(("", "", f"and {len(report.missing) - MAX_SHOWN} more; --json prints all"))
+        console.print(build_table(("export", "document", "is not in the copy because"), rows))
     mark = "[bold red]✗[/]" if report.missing else "[green]✓[/]"
     missing = f"; {len(report.missing)} documents of exports could not be copied" if report.missing else ""
     purged = f"; {report.purged} were purged during the backup" if report.purged else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import typer
@@ -40,7 +40,7 @@ def show(as_json: Json = False) -> None:
     """Print every setting with its value, source and meaning."""
     views = list(build_setting_views(get_settings()))
     if as_json:
-        print_json([asdict(view) for view in views])
+        print_json(views)
         return
     console = stdout_console()
     for view in views:

@@ -13,8 +13,15 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_table,
+    print_result,
+    report_errors,
+    with_remedy,
+)
 from pipeline.interfaces.cli.processes import run_worker
 from pipeline.interfaces.cli.progress import count_noun
 
@@ -47,23 +54,23 @@ def list_deliveries(
     """List one page of deliveries, newest first."""
     with connect(api_url, api_key) as api:
         page = api.delivery_page(export=export, partner=partner, state=state)
-    if as_json:
-        print_json(page.model_dump_json(by_alias=True, indent=2))
-        return
-    listing = build_table("delivery", "to", "by", "message", "state", "attempts", "last error, and what to do")
-    for row in page.items:
-        listing.add_row(
-            row.id,
-            escape(row.partner_id),
-            row.channel,
-            row.event_type,
-            row.state,
-            str(row.attempts),
-            escape(row.error or "") + (f"\n[yellow]→ {escape(row.remedy)}[/]" if row.remedy else ""),
-        )
-    stdout_console().print(listing)
-    if page.next_cursor:
-        stdout_console().print("[dim]There are more; filter by --export, --partner or --state.[/]")
+    table = build_table(
+        ("delivery", "to", "by", "message", "state", "attempts", "last error, and what to do"),
+        (
+            (
+                row.id,
+                row.partner_id,
+                row.channel,
+                row.event_type,
+                row.state,
+                str(row.attempts),
+                with_remedy(row.error or "", row.remedy),
+            )
+            for row in page.items
+        ),
+    )
+    more = "There are more; filter by --export, --partner or --state." if page.next_cursor else None
+    print_result(page, table, hint=more, as_json=as_json)
 
 
 @app.command("show")
@@ -77,29 +84,27 @@ def show_delivery(
     """Show a delivery with its attempts, responses and remedy."""
     with connect(api_url, api_key) as api:
         row = api.delivery(delivery)
-    if as_json:
-        print_json(row.model_dump_json(by_alias=True, indent=2))
-        return
-    console = stdout_console()
-    console.print(
-        f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}"
+    lines = [
+        f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}",
+        f"  message id {row.notification_id}, export {row.export_id}",
+        *([f"  {escape(row.error)}"] if row.error else []),
+        *([f"  [yellow]→ {escape(row.remedy)}[/]"] if row.remedy else []),
+    ]
+    table = build_table(
+        ("attempt", "outcome", "status", "response", "time", "at"),
+        (
+            (
+                str(each.number),
+                each.outcome,
+                each.status or "",
+                each.answer or "",
+                f"{each.duration_ms} ms",
+                f"{each.at:%Y-%m-%d %H:%M:%S}",
+            )
+            for each in row.tries
+        ),
     )
-    console.print(f"  message id {row.notification_id}, export {row.export_id}")
-    if row.error:
-        console.print(f"  {escape(row.error)}", soft_wrap=True)
-    if row.remedy:
-        console.print(f"  [yellow]→ {escape(row.remedy)}[/]", soft_wrap=True)
-    listing = build_table("attempt", "outcome", "status", "response", "time", "at")
-    for each in row.tries:
-        listing.add_row(
-            str(each.number),
-            each.outcome,
-            escape(each.status or ""),
-            escape(each.answer or ""),
-            f"{each.duration_ms} ms",
-            f"{each.at:%Y-%m-%d %H:%M:%S}",
-        )
-    console.print(listing)
+    print_result(row, *lines, table, as_json=as_json)
 
 
 @app.command()
@@ -113,12 +118,8 @@ def resend(
     """Send a delivery again under the same message id."""
     with connect(api_url, api_key) as api:
         requeued = api.resend(delivery)
-    if as_json:
-        print_json(requeued.model_dump_json(by_alias=True, indent=2))
-    else:
-        stdout_console().print(
-            f"[green]✓[/] {escape(requeued.id)} to {escape(requeued.partner_id)} is {requeued.state} again"
-        )
+    text = f"[green]✓[/] {escape(requeued.id)} to {escape(requeued.partner_id)} is {requeued.state} again"
+    print_result(requeued, text, as_json=as_json)
 
 
 @app.command()
@@ -156,8 +157,9 @@ def replay(
     with connect(api_url, api_key) as api:
         pages = [*api.replay(partner, replay_request)]
     messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
-    if as_json:
-        print_json({"partnerId": partner, "messages": messages, "exports": exports})
-    else:
-        counted = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} pending"
-        stdout_console().print(f"[green]✓[/] {counted} to {escape(partner)} again")
+    counted = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} pending"
+    print_result(
+        {"partnerId": partner, "messages": messages, "exports": exports},
+        f"[green]✓[/] {counted} to {escape(partner)} again",
+        as_json=as_json,
+    )

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
-from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
+    build_table,
     print_json,
     report_errors,
     stderr_console,
@@ -130,16 +131,14 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 def _print_result(console: Console, report: DrillReport) -> None:
     judgement = report.judgement
     mark = "[green]✓[/]" if judgement.sound else "[bold red]✗[/]"
-    rows = build_table("", "")
-    rows.show_header = False
-    for name, value in (
+    rows = (
         ("kills", f"{len(report.history.kills)} in {report.history.seconds:.0f} s, {_count_by_process(report)}"),
         (
             "exports",
             f"{len(report.history.submissions)} submitted, {report.executed} executed with all recipients notified",
         ),
-        ("lost", f"{mark} {judgement.exports_lost}"),
-        ("duplicated", f"{mark} {judgement.exports_duplicated}"),
+        ("lost", Text.from_markup(f"{mark} {judgement.exports_lost}")),
+        ("duplicated", Text.from_markup(f"{mark} {judgement.exports_duplicated}")),
         (
             "recovery",
             f"p50 {_format_recovery(report, 0.5)}, p99 {_format_recovery(report, 0.99)}, longest {_format_recovery(report, 1)}",
@@ -150,10 +149,11 @@ def _print_result(console: Console, report: DrillReport) -> None:
             "again",
             f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
         ),
-    ):
-        rows.add_row(f"[bold]{name}[/]", value)
+    )
+    table = build_table(("", ""), ((Text(name, "bold"), value) for name, value in rows))
+    table.show_header = False
     console.print()
-    console.print(rows)
+    console.print(table)
     for title, findings in (("lost", judgement.lost), ("duplicated", judgement.duplicated)):
         for finding in findings[:_MAX_SHOWN]:
             console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
+from pipeline.interfaces.cli.output import build_table
 from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, format_size
 
 _OUTCOME_STYLES: Final = {
@@ -50,18 +51,21 @@ def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) ->
 
 def build_exports_table(found: Iterable[ExportSummary]) -> Table:
     """Return a table of exports, one a row: batch, outcome, units, partners, acceptance and id."""
-    listing = build_table("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export")
-    for each in found:
-        listing.add_row(
-            escape(each.batch_id) + (" [dim]test[/]" if each.test else ""),
-            _format_state(each.state, each.outcome, quarantined=each.quarantined),
-            f"{each.units_closed}/{each.units_total}",
-            escape(each.broker_id),
-            escape(each.warehouse_id),
-            f"{each.accepted_at:%Y-%m-%d %H:%M:%S}",
-            each.export_id,
-        )
-    return listing
+    return build_table(
+        ("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export"),
+        (
+            (
+                Text.assemble(each.batch_id, (" test" if each.test else "", "dim")),
+                Text.from_markup(_format_state(each.state, each.outcome, quarantined=each.quarantined)),
+                f"{each.units_closed}/{each.units_total}",
+                each.broker_id,
+                each.warehouse_id,
+                f"{each.accepted_at:%Y-%m-%d %H:%M:%S}",
+                each.export_id,
+            )
+            for each in found
+        ),
+    )
 
 
 def render_export(export: ExportView) -> Iterator[RenderableType]:
@@ -89,30 +93,18 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
         yield Text(f"{finding.severity} {finding.rule} {finding.pointer}: {finding.message}")
 
 
-def build_table(*columns: str) -> Table:
-    """Return an empty table without lines around it."""
-    listing = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        listing.add_column(column, overflow="fold")
-    return listing
-
-
 def _build_units_table(export: ExportView) -> Table:
-    listing = build_table("unit", "customs package", "state", "steps")
-    for unit, package in zip(export.units, export.customs_packages, strict=True):
-        listing.add_row(
-            escape(unit.unit_ref),
-            escape(package.package_number or package.id),
-            package.state,
-            _format_steps(unit.steps),
-        )
+    rows: list[tuple[str | Text, ...]] = [
+        (unit.unit_ref, package.package_number or package.id, package.state, _format_steps(unit.steps))
+        for unit, package in zip(export.units, export.customs_packages, strict=True)
+    ]
     if export.steps:
-        listing.add_row("all", "", "", _format_steps(export.steps))
-    return listing
+        rows.append(("all", "", "", _format_steps(export.steps)))
+    return build_table(("unit", "customs package", "state", "steps"), rows)
 
 
-def _format_steps(steps: list[StepView]) -> str:
-    return "  ".join(f"{_format_step_mark(step.state)} {step.name}" for step in steps)
+def _format_steps(steps: list[StepView]) -> Text:
+    return Text.from_markup("  ".join(f"{_format_step_mark(step.state)} {step.name}" for step in steps))
 
 
 def _format_step_mark(state: StepState) -> str:
@@ -124,32 +116,29 @@ def _format_step_mark(state: StepState) -> str:
 def build_artifacts_table(export: ExportView) -> Table:
     """Return a table of the documents: customs package, file name, kind, size and id."""
     names = {package.id: package.package_number or package.id for package in export.customs_packages}
-    listing = build_table("customs package", "document", "kind", "size", "id")
-    for artifact in export.artifacts:
-        listing.add_row(
-            escape(names[artifact.customs_package_id]),
-            escape(artifact.filename),
-            artifact.artifact_type,
-            format_size(artifact.size),
-            artifact.id,
-        )
-    return listing
+    return build_table(
+        ("customs package", "document", "kind", "size", "id"),
+        (
+            (names[each.customs_package_id], each.filename, each.artifact_type, format_size(each.size), each.id)
+            for each in export.artifacts
+        ),
+    )
 
 
 def build_notifications_table(export: ExportView) -> Table:
     """Return a table of the messages, counted by recipient, channel and type."""
-    listing = build_table("recipient", "by", "message", "messages", "delivered", "pending", "dead")
-    for tally in export.notifications:
-        listing.add_row(
-            f"{escape(tally.partner_id)} ({tally.audience.replace('_', ' ')})",
-            tally.channel,
-            tally.event_type,
-            str(tally.messages),
-            str(tally.delivered),
-            str(tally.pending + tally.waiting),
-            str(tally.dead),
-        )
-    return listing
+    return build_table(
+        ("recipient", "by", "message", "messages", "delivered", "pending", "dead"),
+        (
+            (
+                f"{tally.partner_id} ({tally.audience.replace('_', ' ')})",
+                tally.channel,
+                tally.event_type,
+                *map(str, (tally.messages, tally.delivered, tally.pending + tally.waiting, tally.dead)),
+            )
+            for tally in export.notifications
+        ),
+    )
 
 
 def format_submission(submission: BrokerSubmissionView) -> Text:

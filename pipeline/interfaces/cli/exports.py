@@ -20,10 +20,9 @@ from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
-    print_json,
+    print_result,
     report_errors,
     stderr_console,
-    stdout_console,
 )
 from pipeline.interfaces.cli.plans import compute_idempotency_key, read_plan
 from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
@@ -107,16 +106,9 @@ def _print_execution(api: Exports, execution: Execution, timeout: float | None, 
         if not as_json:
             stderr_console().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
         export = watch(api, export, timeout, quiet=as_json)
-    if as_json:
-        print_json(export.model_dump_json(by_alias=True, indent=2))
-    else:
-        stdout_console().print(export_view.format_headline(export), soft_wrap=True)
-        if execution.replayed:
-            stderr_console().print(
-                "[dim]The service already has a request with this key: this is its first answer again.[/]"
-            )
-        if timeout is None:
-            stderr_console().print(f"[dim]exports events {escape(export.export_id)} --follow   shows its progress[/]")
+    hints = ["The service already has a request with this key: this is its first answer again."] * execution.replayed
+    hints += [f"exports events {escape(export.export_id)} --follow   shows its progress"] * (timeout is None)
+    print_result(export, export_view.format_headline(export), hint="\n".join(hints) or None, as_json=as_json)
     if timeout is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
     if timeout is not None and export.outcome in NEEDS_PERSON:
@@ -128,7 +120,8 @@ def _print_execution(api: Exports, execution: Execution, timeout: float | None, 
 def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Stop an export that is not handed off yet."""
     with connect(api_url, api_key) as api:
-        _print_export(api.cancel(export), as_json=as_json)
+        cancelled = api.cancel(export)
+    print_result(cancelled, export_view.format_headline(cancelled), as_json=as_json)
 
 
 @app.command()
@@ -136,14 +129,8 @@ def cancel(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_
 def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Continue a failed export from where it failed."""
     with connect(api_url, api_key) as api:
-        _print_export(api.retry(export), as_json=as_json)
-
-
-def _print_export(export: ExportView, *, as_json: bool) -> None:
-    if as_json:
-        print_json(export.model_dump_json(by_alias=True, indent=2))
-    else:
-        stdout_console().print(export_view.format_headline(export), soft_wrap=True)
+        retried = api.retry(export)
+    print_result(retried, export_view.format_headline(retried), as_json=as_json)
 
 
 def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
@@ -210,12 +197,8 @@ def list_exports(
     wanted_outcomes = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
     with connect(api_url, api_key) as api:
         page = api.export_page(outcomes=sorted(wanted_outcomes), broker=broker, limit=limit)
-    if as_json:
-        print_json(page.model_dump_json(by_alias=True, indent=2))
-        return
-    stdout_console().print(export_view.build_exports_table(page.items))
-    if page.next_cursor:
-        stderr_console().print("[dim]There are more; filter by --outcome or --broker, or raise --limit.[/]")
+    more = "There are more; filter by --outcome or --broker, or raise --limit." if page.next_cursor else None
+    print_result(page, export_view.build_exports_table(page.items), hint=more, as_json=as_json)
 
 
 @app.command()
@@ -231,18 +214,10 @@ def inspect(
     with connect(api_url, api_key) as api:
         if etag:
             tag = api.inspect_version(export).etag
-            if as_json:
-                print_json({"etag": tag})
-            else:
-                stdout_console().print(tag, markup=False, highlight=False)
+            print_result({"etag": tag}, Text(tag), as_json=as_json)
             return
         found = api.inspect(export)
-    if as_json:
-        print_json(found.model_dump_json(by_alias=True, indent=2))
-        return
-    console = stdout_console()
-    for part in export_view.render_export(found):
-        console.print(part, soft_wrap=isinstance(part, Text))
+    print_result(found, *export_view.render_export(found), as_json=as_json)
 
 
 @app.command()
@@ -261,10 +236,7 @@ def events(
             api.follow(export, after=after) if follow else api.events(export, after=after)
         )
         for event in event_stream:
-            if as_json:
-                print_json(event.model_dump_json(by_alias=True))
-            else:
-                stdout_console().print(export_view.format_event(event), soft_wrap=True)
+            print_result(event.model_dump_json(by_alias=True), export_view.format_event(event), as_json=as_json)
 
 
 @report_errors
@@ -292,13 +264,6 @@ def list_artifacts(
                 ) from error
             except OSError as error:
                 raise Failure(f"{folder} cannot be written: {error.strerror}") from error
-            if as_json:
-                print_json([str(path) for path in paths])
-            else:
-                for path in paths:
-                    stdout_console().print(str(path), soft_wrap=True, markup=False)
+            print_result(paths, *(Text(str(path)) for path in paths), as_json=as_json)
             return
-    if as_json:
-        print_json([artifact.model_dump(mode="json", by_alias=True) for artifact in found.artifacts])
-    else:
-        stdout_console().print(export_view.build_artifacts_table(found))
+    print_result(found.artifacts, export_view.build_artifacts_table(found), as_json=as_json)

@@ -7,15 +7,18 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from pydantic_core import to_jsonable_python
+from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from pipeline.client import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable
@@ -71,10 +74,36 @@ def _console(file: TextIO) -> Console:
 
 
 def print_json(value: object) -> None:
-    """Print `value` as JSON: indented, in its own order; text is printed unchanged."""
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    """Print `value` as JSON: indented, in its own order, models by their aliases; text is printed unchanged."""
+    text = value if isinstance(value, str) else json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def print_result(value: object, *parts: RenderableType, as_json: bool, hint: str | None = None) -> None:
+    """Print `value` as JSON, or its `parts` for a person, with a `hint` on standard error."""
+    if as_json:
+        print_json(value)
+        return
+    for part in parts:
+        stdout_console().print(part, soft_wrap=not isinstance(part, Table))
+    if hint is not None:
+        stderr_console().print(f"[dim]{hint}[/]", soft_wrap=True)
+
+
+def with_remedy(text: str, remedy: str | None) -> Text:
+    """Return a cell with a text and what to do about it."""
+    return Text.assemble(text, (f"\n→ {remedy}" if remedy else "", "yellow"))
+
+
+def build_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
+    """Return a table without lines around it; a cell of type str is shown as it is, without markup."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return table
 
 
 class Failure(Exception):

@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
+from rich.text import Text
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import (
@@ -30,15 +31,14 @@ from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
-from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
-    print_json,
+    build_table,
+    print_result,
     report_errors,
-    stderr_console,
-    stdout_console,
+    with_remedy,
 )
 from pipeline.interfaces.cli.progress import BAD, GOOD
 from pipeline.interfaces.cli.server import shutdown_event
@@ -51,6 +51,8 @@ app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses an
 
 #: Maximum depth of a profile's JSON.
 MAX_DEPTH: Final = 8
+
+_ALLOW_PRIVATE: Final = "  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it."
 
 OfAccount = Annotated[
     str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
@@ -108,20 +110,18 @@ def add(
     )
     with open_current_runtime() as runtime:
         result = partners.create_partner(runtime, account, new)
-    if as_json:
-        print_json(result.model_dump_json(by_alias=True, indent=2))
-        return
     reached_by = ", ".join(channel.channel for channel in result.channels)
-    stdout_console().print(
-        f"[green]✓[/] {result.kind.replace('_', ' ')} [bold]{escape(result.id)}[/], reached by {reached_by}"
-    )
-    stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
+    lines = [
+        f"[green]✓[/] {result.kind.replace('_', ' ')} [bold]{escape(result.id)}[/], reached by {reached_by}",
+        f"  signing secret {result.secret}",
+    ]
     if QueueEndpoint() in result.channels:
-        stdout_console().print(f"  bind its own queue with {escape(result.queue_binding)}", soft_wrap=True)
-    stderr_console().print("[dim]  Give the secret to the partner now; it is not shown again.[/]")
+        lines.append(f"  bind its own queue with {escape(result.queue_binding)}")
+    hint = "  Give the secret to the partner now; it is not shown again."
     if result.state == PartnerState.DRAFT:
         steps = partners.describe_activation(account, result.id, result.state)
-        stderr_console().print(f"[dim]  It is a draft; {escape(steps)}.[/]", soft_wrap=True)
+        hint += f"\n  It is a draft; {escape(steps)}."
+    print_result(result, *lines, hint=hint, as_json=as_json)
 
 
 def _read_sftp_options(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
@@ -159,17 +159,21 @@ def list_partners(account: OfAccount, as_json: Json = False) -> None:
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         rows = partners.list_partners(runtime, account)
-    if as_json:
-        print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
-        return
-    listing = build_table("partner", "kind", "name", "path", "channels", "state")
-    for row in rows:
-        state = f"{row.state}{', test' if row.test else ''}{_format_test_result(row)}"
-        reached_by = ", ".join(f"{endpoint.channel} {_format_address(endpoint)}".strip() for endpoint in row.channels)
-        listing.add_row(
-            escape(row.id), row.kind.replace("_", " "), escape(row.name), row.path or "", escape(reached_by), state
-        )
-    stdout_console().print(listing)
+    table = build_table(
+        ("partner", "kind", "name", "path", "channels", "state"),
+        (
+            (
+                row.id,
+                row.kind.replace("_", " "),
+                row.name,
+                row.path or "",
+                ", ".join(f"{endpoint.channel} {_format_address(endpoint)}".strip() for endpoint in row.channels),
+                f"{row.state}{', test' if row.test else ''}{_format_test_result(row)}",
+            )
+            for row in rows
+        ),
+    )
+    print_result(rows, table, as_json=as_json)
 
 
 def _format_address(endpoint: Endpoint) -> str:
@@ -191,19 +195,22 @@ def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
     """Test every endpoint of a partner in stages; exit code 1 if one fails."""
     with open_current_runtime() as runtime:
         result = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
-    if as_json:
-        print_json(result.model_dump_json(by_alias=True, indent=2))
-    else:
-        shown = build_table("channel", "", "stage", "time", "found")
-        for endpoint in result.endpoints:
-            for at, stage in enumerate(endpoint.stages):
-                mark = f"[green]{GOOD}[/]" if stage.passed else f"[bold red]{BAD}[/]"
-                details = escape(stage.found) + (f"\n[yellow]→ {escape(stage.remedy)}[/]" if stage.remedy else "")
-                shown.add_row("" if at else endpoint.channel, mark, stage.name, f"{stage.duration_ms} ms", details)
-        stdout_console().print(shown)
-        stdout_console().print(
-            f"{escape(result.partner_id)} {'passed' if result.passed else 'did not pass'}, and is {result.state}"
-        )
+    table = build_table(
+        ("channel", "", "stage", "time", "found"),
+        (
+            (
+                "" if at else endpoint.channel,
+                Text(GOOD, "green") if stage.passed else Text(BAD, "bold red"),
+                stage.name,
+                f"{stage.duration_ms} ms",
+                with_remedy(stage.found, stage.remedy),
+            )
+            for endpoint in result.endpoints
+            for at, stage in enumerate(endpoint.stages)
+        ),
+    )
+    verdict = f"{escape(result.partner_id)} {'passed' if result.passed else 'did not pass'}, and is {result.state}"
+    print_result(result, table, verdict, as_json=as_json)
     if not result.passed:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -233,10 +240,7 @@ def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 
 
 def _print_partner(result: PartnerView, *, as_json: bool) -> None:
-    if as_json:
-        print_json(result.model_dump_json(by_alias=True, indent=2))
-    else:
-        stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(result.id)}[/] is {result.state}")
+    print_result(result, f"[green]{GOOD}[/] [bold]{escape(result.id)}[/] is {result.state}", as_json=as_json)
 
 
 @app.command("rotate-secret")
@@ -252,15 +256,13 @@ def rotate_secret(
     """Give a partner a new signing secret, shown once; both are valid during the overlap."""
     with open_current_runtime() as runtime:
         result = partners.rotate_secret(runtime, account, partner, overlap)
-    if as_json:
-        print_json(result.model_dump_json(by_alias=True, indent=2))
-        return
-    stdout_console().print(f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret")
-    stdout_console().print(f"  signing secret {result.secret}", soft_wrap=True)
-    stderr_console().print(
-        f"[dim]  Give it to the partner now; it is not shown again. The older one is valid until"
-        f" {result.previous_ends_at:%Y-%m-%d %H:%M} UTC.[/]",
-        soft_wrap=True,
+    print_result(
+        result,
+        f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret",
+        f"  signing secret {result.secret}",
+        hint="  Give it to the partner now; it is not shown again. The older one is valid until"
+        f" {result.previous_ends_at:%Y-%m-%d %H:%M} UTC.",
+        as_json=as_json,
     )
 
 
@@ -282,25 +284,21 @@ def receiver(
         raise Failure("the receiver needs a secret or a token", code=ExitCode.USAGE, remedy="Give --secret or --token.")
 
     def print_request(request: ReceivedRequest) -> None:
-        if as_json:
-            print_json(json.dumps({"status": request.status, "id": request.event_id, "type": request.event_type}))
-        else:
-            stdout_console().print(
-                f"  {request.status or 'hung up'}  {escape(request.event_type)}  [dim]{escape(request.event_id)}[/]"
-            )
+        print_result(
+            json.dumps({"status": request.status, "id": request.event_id, "type": request.event_type}),
+            f"  {request.status or 'hung up'}  {escape(request.event_type)}  [dim]{escape(request.event_id)}[/]",
+            as_json=as_json,
+        )
 
     with _run_receiver(
         lambda: WebhookReceiver(secret or (), token=token, fault=bad, port=port, on_request=print_request)
     ) as result:
-        if as_json:
-            print_json(json.dumps({"address": result.url}))
-        else:
-            stdout_console().print(
-                f"[green]{GOOD}[/] receiving at [bold]{result.url}[/]{f', with the fault {bad}' if bad else ''}"
-            )
-            stderr_console().print(
-                "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
-            )
+        print_result(
+            json.dumps({"address": result.url}),
+            f"[green]{GOOD}[/] receiving at [bold]{result.url}[/]{f', with the fault {bad}' if bad else ''}",
+            hint=_ALLOW_PRIVATE,
+            as_json=as_json,
+        )
 
 
 @app.command("file-receiver")
@@ -316,16 +314,13 @@ def file_receiver(
 ) -> None:
     """Run a test SFTP server of a partner on loopback; Ctrl-C ends it."""
     with _run_receiver(lambda: FileReceiver(folder.resolve(), fault=bad, port=port)) as result:
-        if as_json:
-            print_json(json.dumps({"address": result.address, "hostKey": result.host_key, "password": result.password}))
-        else:
-            stdout_console().print(
-                f"[green]{GOOD}[/] files at [bold]{result.address}[/]{f', with the fault {bad}' if bad else ''}"
-            )
-            stdout_console().print(f"  host key {result.host_key}\n  password {result.password}", soft_wrap=True)
-            stderr_console().print(
-                "[dim]  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it.[/]"
-            )
+        print_result(
+            json.dumps({"address": result.address, "hostKey": result.host_key, "password": result.password}),
+            f"[green]{GOOD}[/] files at [bold]{result.address}[/]{f', with the fault {bad}' if bad else ''}",
+            f"  host key {result.host_key}\n  password {result.password}",
+            hint=_ALLOW_PRIVATE,
+            as_json=as_json,
+        )
 
 
 @app.command("mail-receiver")
@@ -341,16 +336,13 @@ def mail_receiver(
 ) -> None:
     """Run a test mail server on loopback; Ctrl-C ends it."""
     with _run_receiver(lambda: MailReceiver(folder.resolve(), fault=bad, port=port)) as result:
-        if as_json:
-            print_json(json.dumps({"url": result.url, "certificate": str(result.certificate)}))
-        else:
-            stdout_console().print(
-                f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', with the fault {bad}' if bad else ''}"
-            )
-            stderr_console().print("[dim]  These settings make the service use it:[/]")
-            stdout_console().print(
-                f"EXPORTS_SMTP_URL={result.url}\nSSL_CERT_FILE={result.certificate}", soft_wrap=True, markup=False
-            )
+        print_result(
+            json.dumps({"url": result.url, "certificate": str(result.certificate)}),
+            f"[green]{GOOD}[/] mails to [bold]{escape(str(folder))}[/]{f', with the fault {bad}' if bad else ''}",
+            Text(f"EXPORTS_SMTP_URL={result.url}\nSSL_CERT_FILE={result.certificate}"),
+            hint="  These settings make the service use it.",
+            as_json=as_json,
+        )
 
 
 _ReceiverT = TypeVar("_ReceiverT", bound=WebhookReceiver | FileReceiver | MailReceiver)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from config.settings import get_settings
 from pipeline.core.db import utc_now
@@ -22,11 +23,11 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
+    build_table,
     format_finding,
     print_json,
     report_errors,
@@ -83,7 +84,7 @@ def preflight(
     # A plan that the service has accepted fits the schema.
     rows = plan_overview(hashed.plan if hashed else Plan.model_validate(body), report.findings)
     if as_json:
-        print_json(report.model_dump(mode="json", by_alias=True) | {"standings": [_row_to_json(row) for row in rows]})
+        print_json(report.model_dump(by_alias=True) | {"standings": [_row_to_json(row) for row in rows]})
     else:
         _print_result(stdout_console(), rows, report, everything=everything)
         if offline:
@@ -115,18 +116,22 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
 
 
 def _build_table(rows: Sequence[AgencyStatus]) -> Table:
-    listing = build_table("unit", "line", "agency", "present", "missing", "needs a person")
-    for row in rows:
-        person = escape(", ".join(row.person)) + "".join(f" [dim]({escape(label)} waived)[/]" for label in row.waived)
-        listing.add_row(
-            escape(row.unit_ref),
-            escape(row.line_ref),
-            escape(row.agency),
-            escape(", ".join(row.present)),
-            f"[red]{escape(', '.join(row.missing))}[/]" if row.missing else "",
-            f"[yellow]{person}[/]" if person else "",
-        )
-    return listing
+    return build_table(
+        ("unit", "line", "agency", "present", "missing", "needs a person"),
+        (
+            (
+                row.unit_ref,
+                row.line_ref,
+                row.agency,
+                ", ".join(row.present),
+                Text(", ".join(row.missing), "red"),
+                Text.assemble(
+                    ", ".join(row.person), *((f" ({label} waived)", "dim") for label in row.waived), style="yellow"
+                ),
+            )
+            for row in rows
+        ),
+    )
 
 
 def _print_summary(console: Console, rows: Sequence[AgencyStatus], shown: int, omitted: int) -> None:

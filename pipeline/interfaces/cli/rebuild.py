@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_json, report_errors, stdout_console
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
@@ -45,20 +45,18 @@ def _to_json(one: RebuildResult) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "exportId": one.export_id,
         "refused": one.refusal_reason,
-        "differences": [each.model_dump(by_alias=True) for each in one.differences],
+        "differences": one.differences,
     }
     if one.after_restore is not None:
-        shown["left"] = [each.model_dump(by_alias=True) for each in one.after_restore.differences]
+        shown["left"] = one.after_restore.differences
     return shown
 
 
 def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
     console = stdout_console()
     if found.damaged:
-        shown = build_table("export", "table", "row", "is", "because")
-        for one in found.damaged:
-            _format_rows(shown, one)
-        console.print(shown)
+        rows = (row for one in found.damaged for row in _format_rows(one))
+        console.print(build_table(("export", "table", "row", "is", "because"), rows))
     if found.intact:
         console.print(f"[green]✓[/] every table agrees with the log: {found.exports} exports", soft_wrap=True)
         return
@@ -75,12 +73,12 @@ def _print_result(found: RebuildReport, left: int, *, applied: bool) -> None:
         console.print(f"[bold red]✗[/] {left} of {found.exports} exports are damaged; {remedy}", soft_wrap=True)
 
 
-def _format_rows(shown: Any, one: RebuildResult) -> None:
+def _format_rows(one: RebuildResult) -> Iterator[tuple[str | Text, ...]]:
     if one.refusal_reason is not None:
-        shown.add_row(escape(one.export_id), "", "", "[bold red]refused[/]", escape(one.refusal_reason))
+        yield one.export_id, "", "", Text("refused", "bold red"), one.refusal_reason
     for each in one.differences[:MAX_SHOWN]:
         key = ", ".join(str(value) for name, value in each.key.items() if name != "export_id")
         why = each.message if each.restorable else f"{each.message} (cannot be restored)"
-        shown.add_row(escape(one.export_id), each.table, escape(key), f"[bold red]{each.kind}[/]", escape(why))
+        yield one.export_id, each.table, key, Text(each.kind, "bold red"), why
     if len(one.differences) > MAX_SHOWN:
-        shown.add_row(escape(one.export_id), "", "", "", f"and {len(one.differences) - MAX_SHOWN} more")
+        yield one.export_id, "", "", "", f"and {len(one.differences) - MAX_SHOWN} more"

@@ -11,17 +11,15 @@ import typer
 from rich.markup import escape
 
 from pipeline.core.db import utc_now
-from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import LegalHold
-from pipeline.interfaces.cli.export_view import build_table
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
-    print_json,
+    build_table,
+    print_result,
     report_errors,
     stderr_console,
-    stdout_console,
 )
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import legal_holds, retention
@@ -62,12 +60,8 @@ def purge(
             _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
         result = retention.purge_expired(runtime, today)
-    if as_json:
-        print_json(vars(result))
-    else:
-        stdout_console().print(
-            f"[green]✓[/] {result.exports} exports and {result.plans} plans without an export purged, {result.documents} documents deleted"
-        )
+    purged = f"{result.exports} exports and {result.plans} plans without an export purged"
+    print_result(result, f"[green]✓[/] {purged}, {result.documents} documents deleted", as_json=as_json)
     _warn_of_unreadable(result.unreadable)
 
 
@@ -80,27 +74,26 @@ def _warn_of_unreadable(plans: Sequence[str]) -> None:
 
 
 def _print_due(found: list[ExpiredRecord], today: date, *, as_json: bool) -> None:
-    if as_json:
-        print_json([{name: _to_plain_value(value) for name, value in vars(each).items()} for each in found])
-        return
-    listing = build_table("export or plan", "account", "entry", "kept until", "by", "held by")
-    for each in found:
-        law = f"{each.jurisdiction}, {each.years} years"
-        what = each.export_id or each.plan_id
-        listing.add_row(
-            what, escape(each.account_id), str(each.entry_on), str(each.kept_until), law, escape(each.held_by or "")
-        )
-    if found:
-        stdout_console().print(listing)
+    table = build_table(
+        ("export or plan", "account", "entry", "kept until", "by", "held by"),
+        (
+            (
+                each.export_id or each.plan_id or "",
+                each.account_id,
+                str(each.entry_on),
+                str(each.kept_until),
+                f"{each.jurisdiction}, {each.years} years",
+                each.held_by or "",
+            )
+            for each in found
+        ),
+    )
     held = sum(each.held_by is not None for each in found)
     free = Counter(each.export_id is not None for each in found if each.held_by is None)
-    stdout_console().print(
+    summary = (
         f"{free[True]} exports and {free[False]} plans without an export would be purged on {today}, {held} are held"
     )
-
-
-def _to_plain_value(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else value
+    print_result(found, *([table] if found else []), summary, as_json=as_json)
 
 
 @app.command("hold")
@@ -118,12 +111,7 @@ def place_hold(
     if not (reason.strip() and by.strip()):
         raise Failure("a hold needs a reason and a name; give --reason and --by", code=ExitCode.USAGE)
     with open_current_runtime(must_exist=True) as runtime:
-        try:
-            result = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
-        except NotFound as error:
-            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
-        except InvalidState as error:
-            raise Failure(error.message) from error
+        result = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
     _print_hold(result, as_json=as_json)
 
 
@@ -134,21 +122,13 @@ def release_hold(
 ) -> None:
     """End a hold; its record stays."""
     with open_current_runtime(must_exist=True) as runtime:
-        try:
-            result = legal_holds.release_hold(runtime, hold, released_by=by)
-        except NotFound as error:
-            raise Failure(error.message, code=ExitCode.NOT_FOUND) from error
-        except InvalidState as error:
-            raise Failure(error.message) from error
+        result = legal_holds.release_hold(runtime, hold, released_by=by)
     _print_hold(result, as_json=as_json)
 
 
 def _print_hold(result: LegalHold, *, as_json: bool) -> None:
-    if as_json:
-        print_json(result.model_dump_json())
-    else:
-        what = "in force" if result.released_at is None else "released"
-        stdout_console().print(f"[green]✓[/] legal hold {result.id} is {what}")
+    what = "in force" if result.released_at is None else "released"
+    print_result(result, f"[green]✓[/] legal hold {result.id} is {what}", as_json=as_json)
 
 
 @app.command("holds")
@@ -162,14 +142,18 @@ def list_holds(
         if account is not None:
             ensure_account(runtime, account)
         found = legal_holds.list_holds(runtime, account)
-    if as_json:
-        print_json([each.model_dump(mode="json") for each in found])
-        return
-    listing = build_table("hold", "account", "export", "reason", "placed", "released")
-    for each in found:
-        released = "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}"
-        placed = f"{each.placed_at:%Y-%m-%d} by {each.placed_by}"
-        listing.add_row(
-            *map(escape, (each.id, each.account_id, each.export_id or "all", each.reason, placed, released))
-        )
-    stdout_console().print(listing)
+    table = build_table(
+        ("hold", "account", "export", "reason", "placed", "released"),
+        (
+            (
+                each.id,
+                each.account_id,
+                each.export_id or "all",
+                each.reason,
+                f"{each.placed_at:%Y-%m-%d} by {each.placed_by}",
+                "" if each.released_at is None else f"{each.released_at:%Y-%m-%d} by {each.released_by}",
+            )
+            for each in found
+        ),
+    )
+    print_result(found, table, as_json=as_json)

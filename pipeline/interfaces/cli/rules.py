@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, cast, get_args
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from pipeline.core.db import utc_now
 from pipeline.core.money import ZERO, format_plain, sum_exact, to_decimal
@@ -23,7 +22,7 @@ from pipeline.customs.chapter99.stack import DecisionStep, ProgramChoice, decide
 from pipeline.customs.checks.parties import country_finding
 from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Status, join_words
 from pipeline.customs.reference.bundle import load_rules
-from pipeline.customs.reference.catalog import DatedRow, all_rows, chapter99_rows, format_markdown_list
+from pipeline.customs.reference.catalog import all_rows, chapter99_rows, format_markdown_list
 from pipeline.customs.reference.diff import (
     diff_days,
     diff_reference_days,
@@ -32,7 +31,16 @@ from pipeline.customs.reference.diff import (
 )
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_table,
+    print_json,
+    print_result,
+    report_errors,
+    stdout_console,
+)
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans must follow.")
 
@@ -72,14 +80,26 @@ def list_rows(
     if on is not None:
         day = _parse_day(on)
         rows = tuple(row for row in rows if row.in_force(day))
-    if as_json:
-        print_json([_to_json(asdict(row)) for row in rows])
-        return
-    if markdown:
+    if markdown and not as_json:
         typer.echo(format_markdown_list(rows))
         return
-    _build_table(rows)
-    stdout_console().print(f"{len(rows)} rows of ruleset {ruleset().id}")
+    table = build_table(
+        ("kind", "name", "from", "to", "status", "says", "source"),
+        (
+            (
+                row.kind,
+                row.name,
+                str(row.effective_from or ""),
+                str(row.effective_to or ""),
+                row.status,
+                row.says,
+                row.source or "",
+            )
+            for row in rows
+        ),
+    )
+    value = [_to_json(asdict(row)) for row in rows]
+    print_result(value, table, f"{len(rows)} rows of ruleset {ruleset().id}", as_json=as_json)
 
 
 @app.command()
@@ -361,16 +381,6 @@ def _format_choice(choice: ProgramChoice) -> None:
         rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"
         condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
         stdout_console().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
-
-
-def _build_table(rows: Sequence[DatedRow]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "from", "to", "status", "says", "source"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        begins, ends = (day.isoformat() if day else "" for day in (row.effective_from, row.effective_to))
-        table.add_row(row.kind, escape(row.name), begins, ends, row.status, escape(row.says), escape(row.source or ""))
-    stdout_console().print(table)
 
 
 def _to_json(value: Any) -> Any:

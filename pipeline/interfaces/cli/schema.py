@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from pipeline.core.errors import NotFound
-from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import Json, print_json, print_result, report_errors
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 
@@ -32,8 +32,5 @@ def schema(
         if name not in PUBLISHED:
             raise NotFound(f"there is no schema {name}; use one of {', '.join([*PUBLISHED, ASYNCAPI])}")
         print_json(build_json_schema(name))
-    elif as_json:
-        print_json([*PUBLISHED, ASYNCAPI])
     else:
-        for each in [*PUBLISHED, ASYNCAPI]:
-            stdout_console().print(each)
+        print_result([*PUBLISHED, ASYNCAPI], *PUBLISHED, ASYNCAPI, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from pipeline.accounts import secrets
-from pipeline.interfaces.cli.output import Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import Failure, Json, print_result, report_errors
 from pipeline.interfaces.cli.session import open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The encrypted secrets of partners, and their key.")
@@ -31,9 +31,5 @@ def rotate(as_json: Json = False) -> None:
             f"{reencrypted} encrypted again; {len(unreadable)} cannot be decrypted with any configured key: {', '.join(unreadable)}",
             remedy="Put the key that encrypted them into EXPORTS_SECRET_KEYS_PREVIOUS, and rotate again.",
         )
-    if as_json:
-        print_json({"resealed": reencrypted})
-    else:
-        stdout_console().print(
-            f"[green]✓[/] {reencrypted} encrypted again; the current secret key now decrypts everything"
-        )
+    text = f"[green]✓[/] {reencrypted} encrypted again; the current secret key now decrypts everything"
+    print_result({"resealed": reencrypted}, text, as_json=as_json)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import closing
-from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
@@ -21,6 +20,7 @@ from pipeline.interfaces.cli.output import (
     Failure,
     Json,
     print_json,
+    print_result,
     report_errors,
     stderr_console,
     stdout_console,
@@ -125,10 +125,8 @@ def migrate(as_json: Json = False) -> None:
         before = upgrade_database(database)
     finally:
         database.dispose()
-    if as_json:
-        print_json({"migrated": before is SchemaStatus.BEHIND})
-    else:
-        stdout_console().print(f"[green]✓[/] the database {_MIGRATION_RESULTS[before]}")
+    text = f"[green]✓[/] the database {_MIGRATION_RESULTS[before]}"
+    print_result({"migrated": before is SchemaStatus.BEHIND}, text, as_json=as_json)
 
 
 @app.command("doctor")
@@ -149,6 +147,6 @@ def run_doctor(as_json: Json = False) -> None:
         if check.remedy:
             console.print(f"                             {escape(check.remedy)}", soft_wrap=True)
     if as_json:
-        print_json([asdict(check) for check in checks])
+        print_json(checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(int(ExitCode.REFUSED))

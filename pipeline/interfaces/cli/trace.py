@@ -13,8 +13,8 @@ from rich.text import Text
 from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.export_view import build_table, format_submission
-from pipeline.interfaces.cli.output import Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.export_view import format_submission
+from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
 
 app = typer.Typer()
 
@@ -35,12 +35,7 @@ def trace(
     """Show one message's recipients, channels, attempts and responses."""
     with connect(api_url, api_key) as api:
         found = api.trace(message)
-    if as_json:
-        print_json(found.model_dump_json(by_alias=True, indent=2))
-        return
-    console = stdout_console()
-    for part in _render_trace(found):
-        console.print(part, soft_wrap=isinstance(part, Text))
+    print_result(found, *_render_trace(found), as_json=as_json)
 
 
 def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
@@ -62,15 +57,15 @@ def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
 
 
 def _build_deliveries_table(deliveries: list[DeliveryView]) -> Table:
-    listing = build_table("to", "by", "state", "attempt", "at", "time", "status", "error", "response")
+    rows = []
     for delivery in deliveries:
-        head = [escape(delivery.partner_id), delivery.channel, _format_state(delivery)]
+        head = [delivery.partner_id, delivery.channel, _format_state(delivery)]
         for attempt in reversed(delivery.tries):
-            listing.add_row(*head, *_format_attempt(attempt))
+            rows.append([*head, *_format_attempt(attempt)])
             head = ["", "", ""]
         if not delivery.tries:
-            listing.add_row(*head)
-    return listing
+            rows.append(head)
+    return build_table(("to", "by", "state", "attempt", "at", "time", "status", "error", "response"), rows)
 
 
 def _format_state(delivery: DeliveryView) -> str:
@@ -85,9 +80,9 @@ def _format_attempt(attempt: AttemptView) -> list[str]:
         str(attempt.number),
         f"{attempt.at:%Y-%m-%d %H:%M:%S}",
         f"{attempt.duration_ms} ms",
-        escape(attempt.status or ""),
-        escape(attempt.error_class or ""),
-        escape(shown),
+        attempt.status or "",
+        attempt.error_class or "",
+        shown,
     ]
 
 

@@ -8,9 +8,17 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_table,
+    print_json,
+    report_errors,
+    stdout_console,
+)
 from pipeline.ops.verification import verifier
 
 app = typer.Typer()
@@ -56,19 +64,19 @@ def _to_json(report: verifier.BundleReport) -> dict[str, object]:
 
 
 def _print_result(report: verifier.BundleReport) -> None:
-    shown = build_table("", "file", "verified by", "lines", "digest", "difference")
-    for check in report.checks:
-        digest = "" if check.digest is None else check.digest.removeprefix("sha256:")[:12]
-        shown.add_row(
-            "[green]✓[/]" if check.failure is None else "[bold red]✗[/]",
-            escape(check.path),
+    rows = (
+        (
+            Text("✓", "green") if check.failure is None else Text("✗", "bold red"),
+            check.path,
             _PROOFS[check.proof],
             "" if check.lines is None else str(check.lines),
-            digest,
-            escape(check.failure or ""),
+            "" if check.digest is None else check.digest.removeprefix("sha256:")[:12],
+            check.failure or "",
         )
+        for check in report.checks
+    )
     console = stdout_console()
-    console.print(shown)
+    console.print(build_table(("", "file", "verified by", "lines", "digest", "difference"), rows))
     if report.container is not None:
         console.print(f"[bold red]✗[/] {escape(report.container)}", soft_wrap=True)
     failing = sum(check.failure is not None for check in report.checks) + (report.container is not None)

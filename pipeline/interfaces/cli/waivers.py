@@ -12,8 +12,7 @@ from rich.markup import escape
 from pipeline.core.db import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
-from pipeline.interfaces.cli.export_view import build_table
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account accepts, with a record.")
@@ -59,21 +58,22 @@ def list_waivers(account: OfAccount, as_json: Json = False) -> None:
     with open_current_runtime() as runtime:
         ensure_account(runtime, account)
         rows = waivers.list_waivers(runtime, account)
-    if as_json:
-        print_json([row.model_dump(mode="json", by_alias=True) for row in rows])
-        return
-    listing = build_table("waiver", "rule", "where", "for", "reason", "by", "state")
-    for row in rows:
-        listing.add_row(
-            row.id,
-            escape(row.rule),
-            escape(row.pointer or "everywhere"),
-            escape(row.partner_id or "every partner"),
-            escape(row.reason),
-            escape(row.waived_by),
-            _waiver_state(row),
-        )
-    stdout_console().print(listing)
+    table = build_table(
+        ("waiver", "rule", "where", "for", "reason", "by", "state"),
+        (
+            (
+                row.id,
+                row.rule,
+                row.pointer or "everywhere",
+                row.partner_id or "every partner",
+                row.reason,
+                row.waived_by,
+                _waiver_state(row),
+            )
+            for row in rows
+        ),
+    )
+    print_result(rows, table, as_json=as_json)
 
 
 @app.command("revoke")
@@ -91,15 +91,13 @@ def revoke(
 
 
 def _print_waiver(recorded: WaiverView, what: str, as_json: bool) -> None:
-    if as_json:
-        print_json(recorded.model_dump_json(by_alias=True, indent=2))
-    else:
-        stdout_console().print(f"[green]✓[/] waiver [bold]{recorded.id}[/] of {escape(recorded.rule)} is {what}")
+    text = f"[green]✓[/] waiver [bold]{recorded.id}[/] of {escape(recorded.rule)} is {what}"
+    print_result(recorded, text, as_json=as_json)
 
 
 def _waiver_state(row: WaiverView) -> str:
     if row.revoked_at is not None:
-        return f"revoked {row.revoked_at:%Y-%m-%d} by {escape(row.revoked_by or '')}"
+        return f"revoked {row.revoked_at:%Y-%m-%d} by {row.revoked_by or ''}"
     if row.ends_on is None:
         return "in force"
     return f"{'ended' if row.ends_on < utc_now().date() else 'until'} {row.ends_on}"
