@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Protocol
+from functools import cached_property, partial
+from typing import Any, Final
 
-from kombu import Connection, Consumer, Queue
-from kombu.exceptions import KombuError, OperationalError
-from kombu.message import Message
+from kombu import Connection, Queue
+from kombu.exceptions import KombuError
 
 from config.queues import BINDINGS, EXCHANGE_NAME, contract_queues, exchange
 from config.settings import Settings
 from pipeline.core import message_broker
 from pipeline.core.errors import MessageBrokerDown, NotFound
-from pipeline.core.message_broker import make_connection
 
 POLL_SECONDS: Final = 0.2
 _BATCH: Final = 100
@@ -28,20 +26,22 @@ _BATCH: Final = 100
 class QueueEntry:
     """A message in a queue, with its exact body. It stays there until `remove` is called."""
 
+    queue: str
     routing_key: str
     body: bytes
     remove: Callable[[], None]
 
-
-class QueueReader(Protocol):
-    """A queue of one kind of message broker."""
-
-    def take(self) -> QueueEntry | None:
-        """Return the oldest message that no consumer holds, or None. The caller removes it."""
+    @cached_property
+    def event(self) -> dict[str, Any]:
+        """The body as a JSON object, empty if it is not one."""
+        with suppress(ValueError):
+            if isinstance(found := json.loads(self.body), dict):
+                return found
+        return {}
 
 
 @contextmanager
-def open_queue(settings: Settings, name: str) -> Iterator[QueueReader]:
+def open_queue(settings: Settings, name: str) -> Iterator[_RedisReader | _ChannelReader]:
     """Open the queue `name` for reading. Messages that were taken but not removed are back in it at the end.
 
     Raises NotFound if the queue does not exist. Raises MessageBrokerDown, also inside the block.
@@ -51,7 +51,7 @@ def open_queue(settings: Settings, name: str) -> Iterator[QueueReader]:
             yield _RedisReader(connection.channel(), name)
         else:
             _ensure_queue(settings, connection, name)
-            yield _RabbitReader(connection.channel(), name)
+            yield _ChannelReader(connection.channel(), name)
 
 
 @contextmanager
@@ -66,16 +66,16 @@ def browse_queue(settings: Settings, name: str) -> Iterator[Callable[[], Iterato
 
 
 @contextmanager
-def open_copy_queue(settings: Settings, binding: str) -> Iterator[QueueReader]:
+def open_copy_queue(settings: Settings, binding: str) -> Iterator[_ChannelReader]:
     """Open a RabbitMQ queue that gets a copy of each message published under `binding` until the block ends."""
     with _open_connection(settings) as connection:
         channel: Any = connection.channel()
         own = Queue("", exchange, routing_key=binding, exclusive=True, auto_delete=True, durable=False)(channel)
         own.declare()
-        yield _RabbitReader(channel, own.name)
+        yield _ChannelReader(channel, own.name)
 
 
-def take_messages(reader: QueueReader, quiet_seconds: float | None) -> Iterator[QueueEntry]:
+def take_messages(reader: _RedisReader | _ChannelReader, quiet_seconds: float | None) -> Iterator[QueueEntry]:
     """Yield the messages as they come. If `quiet_seconds` is given, end when none came for that time."""
     since = time.monotonic()
     while True:
@@ -121,11 +121,9 @@ class _RedisReader:
             self._client.lrem(self._name, -1, raw)
 
         try:
-            message = self._channel.Message(json.loads(raw), channel=self._channel)
-            body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-            return QueueEntry(str((message.delivery_info or {}).get("routing_key", "")), body, done)
+            return _to_entry(self._name, self._channel.Message(json.loads(raw), channel=self._channel), done)
         except (ValueError, KeyError, TypeError, AttributeError):
-            return QueueEntry("", raw, done)
+            return QueueEntry(self._name, "", raw, done)
 
     def _is_bound(self) -> bool:
         try:
@@ -134,8 +132,8 @@ class _RedisReader:
             return False
 
 
-class _RabbitReader:
-    """A RabbitMQ queue, read one by one. Messages that are not acknowledged return to it when the channel closes."""
+class _ChannelReader:
+    """A queue of RabbitMQ or of this process. Messages that are not acknowledged return to it when the channel closes."""
 
     def __init__(self, channel: Any, name: str) -> None:
         self._channel, self._name = channel, name
@@ -143,12 +141,14 @@ class _RabbitReader:
     def take(self) -> QueueEntry | None:
         """Return the oldest message that no consumer holds, or None."""
         message = self._channel.basic_get(self._name, no_ack=False)
-        return None if message is None else self._to_entry(message)
+        if message is None:
+            return None
+        return _to_entry(self._name, message, partial(self._channel.basic_ack, message.delivery_tag))
 
-    def _to_entry(self, message: Any) -> QueueEntry:
-        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-        done = partial(self._channel.basic_ack, message.delivery_tag)
-        return QueueEntry(str(message.delivery_info.get("routing_key", "")), body, done)
+
+def _to_entry(name: str, message: Any, remove: Callable[[], None]) -> QueueEntry:
+    body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+    return QueueEntry(name, str((message.delivery_info or {}).get("routing_key", "")), body, remove)
 
 
 def _ensure_queue(settings: Settings, connection: Connection, name: str) -> None:
@@ -189,54 +189,16 @@ def _open_connection(settings: Settings) -> Iterator[Connection]:
         raise MessageBrokerDown(f"the message broker does not answer: {type(cause).__name__}: {reason}") from error
 
 
-@dataclass(frozen=True)
-class ReceivedMessage:
-    """A received message: the queue, the routing key and the CloudEvent."""
-
-    queue: str
-    routing_key: str
-    event: dict[str, Any]
-
-
-def drain_queues(settings: Settings, names: Sequence[str], *, quiet_seconds: float = 0.2) -> Iterator[ReceivedMessage]:
-    """Take and acknowledge each message of the queues `names`. End when none came for `quiet_seconds`."""
-    received: list[ReceivedMessage] = []
-
-    def take(name: str, body: Any, message: Message) -> None:
-        event = json.loads(body) if isinstance(body, str | bytes) else body
-        received.append(ReceivedMessage(name, str((message.delivery_info or {}).get("routing_key", "")), event))
-        message.ack()
-
-    def consumer(channel: Any, queue: Any) -> Consumer:
-        return Consumer(
-            channel,
-            queues=[queue],
-            callbacks=[lambda body, message: take(queue.name, body, message)],
-            accept=["application/cloudevents+json", "json"],
-        )
-
-    with make_connection(settings) as opened:
-        channel = opened.channel()
-        consumers = [consumer(channel, queue) for queue in contract_queues(settings) if queue.name in names]
-        for each in consumers:
-            each.consume()
-        with suppress(TimeoutError):
-            while True:
-                opened.drain_events(timeout=quiet_seconds)
-                yield from received
-                received.clear()
-        yield from received
-        for each in consumers:
-            each.cancel()
+def drain_queues(settings: Settings, names: Sequence[str]) -> Iterator[QueueEntry]:
+    """Remove and yield each message of the queues `names`."""
+    for name in names:
+        with open_queue(settings, name) as reader:
+            while entry := reader.take():
+                entry.remove()
+                yield entry
 
 
 def check_connection(settings: Settings) -> None:
     """Connect to the message broker and close again. Raises MessageBrokerDown if it does not answer."""
-    try:
-        with make_connection(settings) as opened:
-            opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-    except (KombuError, OperationalError, OSError) as error:
-        cause = error.__cause__ or error
-        raise MessageBrokerDown(
-            f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no answer'}"
-        ) from error
+    with _open_connection(settings):
+        pass

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
+from pipeline.interfaces.cli.progress import count_noun
 
 app = typer.Typer()
 
@@ -58,15 +59,16 @@ class _MessageView:
 
     def show(self, entry: QueueEntry) -> None:
         """Print a message unless it was printed before; it is written out when this returns."""
-        event = _parse_event(entry.body)
-        identity = str(event.get("id", "")) if event is not None else ""
+        identity = str(entry.event.get("id", ""))
         if identity and identity in self._ids:
             self.repeated += 1
             return
         if self.as_json:
-            print_json(json.dumps(event or {"unreadable": entry.body.decode(errors="replace")}, ensure_ascii=False))
+            print_json(
+                json.dumps(entry.event or {"unreadable": entry.body.decode(errors="replace")}, ensure_ascii=False)
+            )
         else:
-            stdout_console().print(_format_entry(entry, event), soft_wrap=True)
+            stdout_console().print(_format_entry(entry), soft_wrap=True)
         self.shown += 1
         if identity:
             self._ids[identity] = None
@@ -142,20 +144,12 @@ def _open_entries(
             yield queue_reader.take_messages(reader, quiet_seconds)
 
 
-def _parse_event(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _format_entry(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
+def _format_entry(entry: QueueEntry) -> Text:
     width = stdout_console().width
     try:
         message = read_message(entry.body).event
     except InvalidWebhook:
-        text = shorten(entry.body.decode(errors="replace") if event is None else event, width - 4)
+        text = shorten(entry.event or entry.body.decode(errors="replace"), width - 4)
         return Text.from_markup(
             f"[yellow]not a message of the service[/]  [dim]{escape(entry.routing_key)}[/]\n    {escape(text)}"
         )
@@ -168,4 +162,4 @@ def _format_entry(entry: QueueEntry, event: dict[str, Any] | None) -> Text:
 def _print_summary(view: _MessageView, settings: Settings, *, peek: bool) -> None:
     done = "removed" if not peek else "looked at" if settings.message_broker == "redis" else "copied"
     repeated = f"; {view.repeated} repeated ones were not shown" if view.repeated else ""
-    stderr_console().print(f"[dim]{view.shown} message{'' if view.shown == 1 else 's'} {done}{repeated}[/]")
+    stderr_console().print(f"[dim]{count_noun(view.shown, 'message')} {done}{repeated}[/]")

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import SecretStr
@@ -31,7 +31,7 @@ from pipeline.core.db import utc_now
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.channels.queue_reader import ReceivedMessage
+from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.exports import examples
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, ExportState
@@ -49,9 +49,6 @@ from pipeline.interfaces.cli.output import (
 from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
 from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.ops.migrations.runner import upgrade_database
-
-if TYPE_CHECKING:
-    from pipeline.deliveries.channels.queue_reader import ReceivedMessage
 
 app = typer.Typer()
 
@@ -185,7 +182,7 @@ def _print_results(console: Console, results: Sequence[ExportResult]) -> None:
         console.print(f"  handoff bundle  {escape(str(result.bundle))}", soft_wrap=True)
 
 
-def _print_messages(console: Console, messages: Sequence[ReceivedMessage], file: Path) -> None:
+def _print_messages(console: Console, messages: Sequence[QueueEntry], file: Path) -> None:
     console.print("\n[bold]Messages, consumed from the queues of the partners[/]")
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     for (queue, kind), count in sorted(counted.items()):
@@ -210,7 +207,7 @@ def _find_command_name() -> str:
 
 
 def _build_summary(
-    results: Sequence[ExportResult], messages: Sequence[ReceivedMessage], seconds: float, settings: Settings
+    results: Sequence[ExportResult], messages: Sequence[QueueEntry], seconds: float, settings: Settings
 ) -> dict[str, Any]:
     counted = Counter((message.queue, str(message.event.get("type"))) for message in messages)
     return {
@@ -359,7 +356,7 @@ def _is_finished(export: ExportView) -> bool:
     )
 
 
-def consume_messages(settings: Settings, started: Sequence[StartedExport]) -> list[ReceivedMessage]:
+def consume_messages(settings: Settings, started: Sequence[StartedExport]) -> list[QueueEntry]:
     """Take the messages from the partners' queues, and return those about these exports."""
     ids = {each.export.export_id for each in started}
     return [message for message in queue_reader.drain_queues(settings, QUEUES) if message.event.get("subject") in ids]
