@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.core import shutdown
-from pipeline.core.db import database_now, table
+from pipeline.core.db import database_now
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
@@ -27,8 +27,6 @@ from pipeline.exports.transitions import transition_export
 from pipeline.workflow.step_leases import context_where
 
 log = structlog.get_logger(__name__)
-
-_steps = table(Step).c
 
 #: The error of a step whose worker died, until its next attempt.
 WORKER_LOST: Final = "its worker died without recording a reason"

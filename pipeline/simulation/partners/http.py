@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 from config.network import LOOPBACK
 from pipeline.core.errors import InvalidApiKey
@@ -29,7 +29,6 @@ WebhookFault = Literal[
     "hangs-up",  # closes the connection without an answer
     "self-signed",  # https with a self-signed certificate
 ]
-WEBHOOK_FAULTS: Final[Sequence[WebhookFault]] = get_args(WebhookFault)
 
 _FAULT_STATUSES: Final[dict[WebhookFault, int]] = {
     "redirects": 308,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import asyncssh
 
@@ -22,7 +22,6 @@ FileFault = Literal[
     "no-deletes",
     "no-answers",  # refuses to list in/
 ]
-FILE_FAULTS: Final[tuple[FileFault, ...]] = get_args(FileFault)
 
 _USERNAME: Final = "partner"
 

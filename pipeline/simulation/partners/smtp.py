@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -24,7 +24,6 @@ MailFault = Literal[
     "no-mail",  # rejects every mail
     "slow",  # accepts the mail, but answers too late
 ]
-MAIL_FAULTS: Final[tuple[MailFault, ...]] = get_args(MailFault)
 
 _USERNAME: Final = "exports"
 _MAX_BYTES: Final = 32 * 1024 * 1024

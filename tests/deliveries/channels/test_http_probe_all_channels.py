@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST
-from pipeline.simulation.partners.http import WEBHOOK_FAULTS, ReceivedRequest, WebhookFault, WebhookReceiver
+from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
 from tests.deliveries.support.certificates import Authority
 from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support.ports import free_port
@@ -103,7 +103,7 @@ def test_bad_receiver_fails_the_expected_stage(
 
 
 def test_every_receiver_fault_has_a_case() -> None:
-    assert [row[0] for row in BAD] == list(WEBHOOK_FAULTS)
+    assert [row[0] for row in BAD] == list(get_args(WebhookFault))
 
 
 def test_newest_of_two_valid_secrets_must_pass_separately(receiver: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
-from pipeline.simulation.partners.sftp import FILE_FAULTS, FileFault, FileReceiver
+from pipeline.simulation.partners.sftp import FileFault, FileReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 
@@ -53,4 +54,4 @@ def test_connection_test_with_fault_stops_at_its_stage_with_a_remedy(
 
 
 def test_all_faults_are_tested() -> None:
-    assert [row[0] for row in BAD] == list(FILE_FAULTS)
+    assert [row[0] for row in BAD] == list(get_args(FileFault))

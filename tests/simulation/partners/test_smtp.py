@@ -6,6 +6,7 @@ import ssl
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,7 +15,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
-from pipeline.simulation.partners.smtp import MAIL_FAULTS, MailFault, MailReceiver
+from pipeline.simulation.partners.smtp import MailFault, MailReceiver
 
 MESSAGE = OutgoingMessage("cnt_1", "exports.connection.test.v1", "broker.br_1.connection.test.v1", b"{}")
 TARGET = Target("acc_1", "br_1", test=False, endpoint=EmailEndpoint(addresses=["desk@broker.example"]))
@@ -65,4 +66,4 @@ def test_connection_test_with_fault_stops_at_its_stage_with_a_remedy(
 
 
 def test_all_faults_are_tested() -> None:
-    assert [row[0] for row in BAD] == list(MAIL_FAULTS)
+    assert [row[0] for row in BAD] == list(get_args(MailFault))
