@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
@@ -62,9 +64,13 @@ ROUTERS = (
 #: Describe only the contract; served together with /openapi.json or not at all.
 _CONTRACT_ROUTERS = (system.contract_router, api_reference.router)
 
+#: How long the end of the process waits until the last use of keys is recorded; requests do not wait for it.
+_KEY_USE_SECONDS: Final = 2
+
 
 def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     """Return the app for an open runtime; its lifespan starts and stops the publisher."""
+    key_use_tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -73,6 +79,8 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
             yield
         finally:
             await run_in_threadpool(publisher.stop)
+            if key_use_tasks:
+                await asyncio.wait(key_use_tasks, timeout=_KEY_USE_SECONDS)
 
     app = FastAPI(
         title="Exports",
@@ -90,6 +98,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
+    app.state.key_use_tasks = key_use_tasks
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.registry = registry
     app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)

@@ -48,6 +48,7 @@ def old_plan(end: str) -> factories.Json:
     return plan_json
 
 
+@pytest.mark.pdf_engine
 @pytest.mark.parametrize("end", ACCEPTED_BEFORE)
 def test_plan_with_old_dates_is_executed_verified_and_restored(
     workflow: WorkflowHarness, tmp_path: Path, end: str

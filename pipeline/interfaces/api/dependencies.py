@@ -39,9 +39,6 @@ from pipeline.workflow.steps import TaskMessage
 _CACHE_SECONDS: Final = 1.0
 _MAX_KEYS: Final = 10_000
 
-#: Strong references: the event loop holds its tasks only by weak ones.
-_TOUCH_TASKS: Final[set[asyncio.Task[None]]] = set()
-
 Monotonic = Callable[[], float]
 
 
@@ -175,10 +172,11 @@ async def authenticate(request: Request, bearer: str) -> Caller:
             ) from None
         keys.put(bearer, caller)
         if keys.should_touch(caller.key_id):
-            # The request does not wait for it.
+            # The request does not wait for it; the end of the process does. The event loop holds only weak references.
             task = asyncio.create_task(run_in_threadpool(record_key_use, get_runtime(request), caller))
-            _TOUCH_TASKS.add(task)
-            task.add_done_callback(_TOUCH_TASKS.discard)
+            tasks: set[asyncio.Task[None]] = request.app.state.key_use_tasks
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
     tenancy.set_account(caller.account_id)
     return caller

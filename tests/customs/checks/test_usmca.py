@@ -98,6 +98,7 @@ def test_certifications_are_read_once_per_unit() -> None:
     assert certificates.walks == 1
 
 
+@pytest.mark.pdf_engine
 @pytest.mark.parametrize("kind", ["cci_pdf", "cci_human_readable", "cci_json", "cci_ubl"])
 def test_statement_is_printed_only_if_plan_has_it(kind: str) -> None:
     def stated(data: dict[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import update
 from sqlmodel import SQLModel, col, select
@@ -19,6 +21,7 @@ from pipeline.core.db import database_now, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
+from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, serve_api
 from tests.support import factories
@@ -48,6 +51,23 @@ def test_key_use_is_recorded_and_rejections_are_not(harness: ApiHarness) -> None
     found = read_last_used(harness.runtime, key)
     assert before <= found <= utc_now()  # type: ignore[operator]
     assert read_last_used(harness.runtime, other) is None
+
+
+def test_key_use_is_recorded_before_the_process_ends(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = harness.key("read")
+    record = api_keys.record_key_use
+
+    def record_late(runtime: Runtime, caller: api_keys.Caller) -> None:
+        time.sleep(0.5)
+        record(runtime, caller)
+
+    monkeypatch.setattr(dependencies, "record_key_use", record_late)
+    with (
+        serve_api(harness.runtime, RecordingPublisher()) as url,
+        httpx.Client(headers={"Authorization": f"Bearer {key.bearer}"}, trust_env=False) as client,
+    ):
+        assert client.get(f"{url}/api/exports").status_code == 200
+    assert read_last_used(harness.runtime, key) is not None
 
 
 def test_console_sign_in_records_key_use(harness: ApiHarness) -> None:
