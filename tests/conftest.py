@@ -61,7 +61,10 @@ def pytest_configure() -> None:
     sys.addaudithook(_loopback_only)
     compiled_statements.share()
     # A thread that outlives its test must not write into output that another test reads as a command's answer.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    *processors, _ = structlog.get_config()["processors"]
+    # rich would take a second of processor time for each traceback.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*processors, console], logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     # The duration of an example shows how busy the machine is, not whether the code is right.
     hypothesis.settings.register_profile("project", deadline=None, print_blob=True, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("project")
