@@ -1,0 +1,17 @@
+"""Keeps the tests that share a stack, and those of one file, in one process when several processes run the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the group of each test for `--dist loadgroup`: its shared stack, else its file."""
+    for item in items:
+        if HERE in item.path.parents:
+            params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            item.add_marker(pytest.mark.xdist_group(str(params.get("site", item.path.relative_to(HERE)))))
