@@ -14,9 +14,9 @@ from pipeline.deliveries import sender
 from pipeline.deliveries.channels.webhook import check_signature
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
-from tests.deliveries.support.http_endpoint import Endpoint
 from tests.deliveries.test_connection_tests_outcome import NAME, register_draft
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint
 
 
 def list_valid_secrets(runtime: Runtime, partner_id: str = NAME) -> list[str]:

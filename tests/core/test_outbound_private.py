@@ -28,7 +28,7 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.core.test_outbound import HOSTILE, ORACLE
-from tests.deliveries.support.certificates import Authority
+from tests.support.certificates import Authority
 
 #: More spellings of reserved addresses: metadata services through IPv6, multicast, old anycast blocks.
 MORE = """

@@ -16,9 +16,9 @@ from config import queues
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.workflow.conftest import make_workflow  # noqa: F401 - fixtures of other tests
 

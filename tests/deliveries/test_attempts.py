@@ -15,7 +15,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts as tried
 from tests.deliveries.support.hooks import deliver, hand_off_by_webhook, states
-from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 

@@ -14,8 +14,8 @@ from pipeline.deliveries.streams import take_due_streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, stream_of
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
 Start = Callable[..., Endpoint]

@@ -26,10 +26,10 @@ from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 from pipeline.workflow import preflight
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.mail_server import MailServer
-from tests.deliveries.support.sftp_server import SftpServer
 from tests.support import factories
+from tests.support.mail_server import MailServer
 from tests.support.ports import LOOPBACK
+from tests.support.sftp_server import SftpServer
 
 Start = Callable[..., WebhookReceiver]
 NAME = "wh_new"

@@ -17,8 +17,8 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.mail_server import CLERK, DESK
 from tests.support import factories
+from tests.support.mail_server import CLERK, DESK
 
 PUBLIC = "https://exports.maple.example"
 

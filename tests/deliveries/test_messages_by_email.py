@@ -25,7 +25,8 @@ from pipeline.ops import doctor
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts
-from tests.deliveries.support.mail_server import (
+from tests.support import factories
+from tests.support.mail_server import (
     CLERK,
     DESK,
     MESSAGE,
@@ -37,7 +38,6 @@ from tests.deliveries.support.mail_server import (
     send,
     to,
 )
-from tests.support import factories
 from tests.support.ports import LOOPBACK, free_port
 
 PUBLIC = "https://exports.maple.example"

@@ -22,8 +22,8 @@ from pipeline.deliveries.polling import Poll, PollResult
 from pipeline.deliveries.schemas.messages import HandoffStatus
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 

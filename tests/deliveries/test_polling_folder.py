@@ -30,8 +30,8 @@ from pipeline.exports.models import Artifact, Event
 from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.support import factories
+from tests.support.sftp_server import PASSWORD, SftpServer
 
 
 @pytest.fixture

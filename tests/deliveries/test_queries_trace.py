@@ -16,10 +16,10 @@ from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.interfaces.contracts import sent
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 
 
 def find_handoff(harness: ApiHarness, export: exports.PreparedExport) -> str:

@@ -20,8 +20,8 @@ from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports.models import Event, Export
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.query_counter import record_statements
 
 Start = Callable[..., Endpoint]

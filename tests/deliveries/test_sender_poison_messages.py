@@ -22,8 +22,8 @@ from pipeline.deliveries.models import Delivery, Notification
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
-from tests.deliveries.support.http_endpoint import Endpoint
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint
 from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]

@@ -19,9 +19,9 @@ from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import poll
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
+from tests.support.http_endpoint import poll
 
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])

@@ -24,11 +24,11 @@ from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import retention
 from pipeline.workflow import preflight
-from tests.deliveries.support.mail_server import MailServer, Script
 from tests.ops.test_retention import execute_export
 from tests.support import factories
 from tests.support.canaries import add_canaries, find_canaries, is_executable
 from tests.support.hostile_inputs import build_whole_plan
+from tests.support.mail_server import MailServer, Script
 from tests.support.ports import LOOPBACK
 from tests.workflow.conftest import WorkflowHarness
 

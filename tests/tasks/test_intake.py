@@ -27,8 +27,8 @@ from tasks import intake
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import poll
 from tests.support import factories
+from tests.support.http_endpoint import poll
 from tests.support.servers import RabbitMQ, Redis
 
 Json = dict[str, Any]

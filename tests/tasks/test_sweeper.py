@@ -21,8 +21,8 @@ from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, stream_of
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 

@@ -14,8 +14,8 @@ from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
 

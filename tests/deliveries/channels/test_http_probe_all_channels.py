@@ -23,8 +23,8 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
-from tests.deliveries.support.certificates import Authority
-from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support.certificates import Authority
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import free_port
 
 SECRET, OLDER = generate_secret(), generate_secret()

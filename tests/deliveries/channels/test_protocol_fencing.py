@@ -23,10 +23,10 @@ from pipeline.deliveries.channels.protocol import Channel, OutgoingMessage
 from pipeline.deliveries.channels.registry import open_channels
 from tests.deliveries.channels import test_queue, test_sftp
 from tests.deliveries.conftest import OpenRuntime, empty_queues
-from tests.deliveries.support import mail_server
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states
-from tests.deliveries.support.http_endpoint import Endpoint
-from tests.deliveries.support.sftp_server import SftpServer
+from tests.support import mail_server
+from tests.support.http_endpoint import Endpoint
+from tests.support.sftp_server import SftpServer
 
 Start = Callable[..., Endpoint]
 

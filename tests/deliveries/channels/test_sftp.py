@@ -19,7 +19,7 @@ from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel
-from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
+from tests.support.sftp_server import PASSWORD, SftpServer
 from tests.system.faults.matrix import mark_own_stack
 
 BODY = b'{"id": "ntf_1"}'

@@ -16,7 +16,7 @@ from pipeline.core.errors import ChannelUnavailable
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.remedies import find_remedy
-from tests.deliveries.support.sftp_server import SftpServer
+from tests.support.sftp_server import SftpServer
 
 STAGES = (
     "resolve",

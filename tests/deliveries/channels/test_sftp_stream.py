@@ -15,8 +15,8 @@ from pipeline.deliveries import outbox, queries, sender
 from pipeline.deliveries.models import BrokerSubmission
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.support import factories
+from tests.support.sftp_server import PASSWORD, SftpServer
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.webhook import WebhookChannel
-from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support.http_endpoint import Endpoint, Script
 from tests.system.faults.matrix import mark_own_stack
 
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')

@@ -24,9 +24,9 @@ from pipeline.exports.states import ExportState
 from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
 from tests.deliveries.support import exports
 from tests.deliveries.support.exports import purge
-from tests.deliveries.support.mail_server import DESK, MailServer
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
+from tests.support.mail_server import DESK, MailServer
 
 BROKER = "br_mail"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.documents.samples import list_kinds
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
 if TYPE_CHECKING:

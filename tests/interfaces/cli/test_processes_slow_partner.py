@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.deliveries.support.http_endpoint import Endpoint, Script, poll
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script, poll
 
 
 def test_unresponsive_partner_does_not_delay_other_exports(commands: Commands, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries import sender
 from pipeline.simulation.partners.http import WebhookReceiver
-from tests.deliveries.support.http_endpoint import Endpoint, Script
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 
 HOOKED = "wh_hook"
 

@@ -20,7 +20,7 @@ from config import queues
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.ids import new_id
 from pipeline.deliveries.channels.webhook import build_signature_headers
-from tests.deliveries.support.http_endpoint import Endpoint, Script
+from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import Redis, poll
 from tests.system.acceptance.account import PARTNERS, AccountClient, open_account

@@ -17,9 +17,9 @@ from sqlmodel import col
 from config import queues
 from pipeline.accounts.models import Partner
 from tests.conftest import skip_or_fail
-from tests.deliveries.support.sftp_server import PASSWORD, SftpServer
 from tests.support.ports import free_port
 from tests.support.servers import poll
+from tests.support.sftp_server import PASSWORD, SftpServer
 from tests.system.acceptance.installation import Distributed
 from tests.system.acceptance.pages import Box, PageReader, find_differences, parse_boxes
 from tests.system.acceptance.programs import ROOT
