@@ -21,7 +21,8 @@ from pipeline.deliveries.outbox import DeliveryStream
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.http_endpoint import Endpoint, Script, poll
+from tests.support.http_endpoint import Endpoint, Script
+from tests.support.servers import poll
 from tests.system.faults.matrix import mark_own_stack
 
 Start = Callable[..., Endpoint]

@@ -21,7 +21,7 @@ from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
-from tests.support.http_endpoint import poll
+from tests.support.servers import poll
 
 
 @pytest.mark.parametrize("via", ["borderbuddy", "webhook"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +28,7 @@ class Request:
     """A received request."""
 
     path: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes
     method: str = "POST"
 
@@ -91,13 +90,3 @@ class Endpoint:
         self._ended.set()
         self._server.shutdown()
         self._server.server_close()
-
-
-def poll(condition: object, seconds: float = 30) -> None:
-    """Wait until the callable returns true. Raises TimeoutError if it does not in time."""
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise TimeoutError("the condition did not become true")
-        time.sleep(0.01)

@@ -383,7 +383,9 @@ def lives(process: psutil.Process) -> bool:
     return False
 
 
-def poll(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+def poll(
+    condition: Callable[[], bool], seconds: float = 30, otherwise: str = "the condition did not become true"
+) -> None:
     """Return when the condition holds; TimeoutError with the message `otherwise` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -28,8 +28,7 @@ from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.http_endpoint import poll
-from tests.support.servers import RabbitMQ, Redis
+from tests.support.servers import RabbitMQ, Redis, poll
 
 Json = dict[str, Any]
 OLD = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ import httpx
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
-from tests.support.http_endpoint import Endpoint, Script, poll
+from tests.support.http_endpoint import Endpoint, Script
+from tests.support.servers import poll
 
 
 def test_unresponsive_partner_does_not_delay_other_exports(commands: Commands, tmp_path: Path) -> None:

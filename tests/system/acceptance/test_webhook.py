@@ -9,22 +9,22 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.interfaces.contracts import sent
 from tests.support import factories
+from tests.support.http_endpoint import Endpoint, Script
 from tests.system.acceptance.account import PARTNERS, open_account
 from tests.system.acceptance.installation import Service
-from tests.system.acceptance.webhook_receiver import run_receiver
 
 
 def test_webhook_is_signed_retried_and_answered(service: Service) -> None:
-    with run_receiver() as endpoint, open_account(service, PARTNERS[1:]) as account:
-        endpoint.statuses.append(503)
+    with Endpoint([Script(503), Script()]) as endpoint, open_account(service, PARTNERS[1:]) as account:
         broker = {
             "id": factories.BROKER,
             "kind": "customs_broker",
             "name": "A broker with its own endpoint",
             "test": True,
             "path": "byob",
-            "channels": [{"channel": "webhook", "address": endpoint.url}],
+            "channels": [{"channel": "webhook", "address": f"{endpoint.url}/messages"}],
         }
         secret = account.http.post("/api/partners", json=broker).json()["secret"]
         export_id = account.execute_accepted(account.plan())
@@ -33,6 +33,7 @@ def test_webhook_is_signed_retried_and_answered(service: Service) -> None:
         )
 
         first, second = endpoint.requests
+        sent.check(second.body)
         assert first.body == second.body
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
         event = Webhook(secret).verify(second.body, second.headers)

@@ -15,7 +15,8 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
 from tests.deliveries.support import exports
 from tests.support import factories
-from tests.support.http_endpoint import Endpoint, Script, poll
+from tests.support.http_endpoint import Endpoint, Script
+from tests.support.servers import poll
 from tests.system.benchmarks.environments import BenchmarkServers
 from tests.system.benchmarks.figures import Figure, compare
 from tests.system.faults.bounds import share
