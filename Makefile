@@ -56,8 +56,8 @@ last-minute: setup
 coverage: setup ## Run the same tests with line coverage; takes twice as long
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS) --cov --cov-report=term:skip-covered
 
-system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes 40 minutes
-	$(VENV)/bin/pytest $(SYSTEM)
+system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
+	$(VENV)/bin/pytest -n 2 --dist loadgroup $(SYSTEM)
 
 kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
