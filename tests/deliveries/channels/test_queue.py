@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import redis
 from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from config.settings import Settings
@@ -195,6 +197,30 @@ def is_taken(channel: QueueChannel, number: int) -> bool:
         return len(send(channel, message(number))) == 1
     except ChannelUnavailable:
         return False
+
+
+def control(server: RabbitMQ, *words: str) -> None:
+    """Run a rabbitmqctl command on the node."""
+    program = str(Path(server.program).with_name("rabbitmqctl"))
+    assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
+
+
+def close_connections(server: Redis | RabbitMQ) -> None:
+    """Close every connection at the message broker, as a restart or a firewall does."""
+    if isinstance(server, RabbitMQ):
+        control(server, "close_all_connections", "test")
+        return
+    with redis.Redis.from_url(server.url) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
+def test_lost_connection_is_replaced_in_the_same_attempt(own_server: OwnServer, kind: type[Redis | RabbitMQ]) -> None:
+    server = own_server(kind)
+    channel = open_channel(server.url)
+    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
+    close_connections(server)
+    assert len(send(channel, message(2), message(3))) == 2
 
 
 @pytest.mark.parametrize("kind", [Redis, RabbitMQ])

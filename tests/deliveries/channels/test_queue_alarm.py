@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import httpx
 from sqlmodel import col, select
@@ -11,7 +10,7 @@ from sqlmodel import col, select
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
 from tests.conftest import SERVERS
-from tests.deliveries.channels.test_queue import ids, take_messages
+from tests.deliveries.channels.test_queue import control, ids, take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -27,12 +26,6 @@ def set_alarm(server: RabbitMQ, *, on: bool) -> None:
     """Switch the memory alarm on or off, and wait until it has changed."""
     control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
     poll(lambda: has_alarm(server) == on, START_SECONDS, "the alarm did not change")
-
-
-def control(server: RabbitMQ, *words: str) -> None:
-    """Run a rabbitmqctl command on the node."""
-    program = str(Path(server.program).with_name("rabbitmqctl"))
-    assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
 
 
 def has_alarm(server: RabbitMQ) -> bool:

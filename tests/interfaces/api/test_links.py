@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,7 @@ def test_created_link_opens_one_document_for_fifteen_minutes(
     made = handed_off.harness.client("read").post(f"/api/artifacts/{artifact.id}/links").json()
     good_for = datetime.fromisoformat(made["signedUntil"]) - before
     assert timedelta(minutes=14, seconds=59) <= good_for <= timedelta(minutes=16)
+    assert re.fullmatch(r"[-\d]+T\d\d:\d\d:\d\dZ", made["signedUntil"])
     assert (made["id"], made["sha256"], made["filename"]) == (artifact.id, artifact.sha256, artifact.filename)
     assert made["signedUrl"].startswith(f"{handed_off.settings.public_url}/documents/")
     response = handed_off.get(made["signedUrl"])
@@ -215,6 +217,7 @@ def test_message_to_a_broker_has_links_and_the_stored_one_has_none(handed_off: H
     assert len(named) > 5
     for each in named:
         assert datetime.fromisoformat(each["signedUntil"]) - result.created_at <= timedelta(minutes=15)
+        assert re.fullmatch(r"[-\d]+T\d\d:\d\d:\d\dZ", each["signedUntil"])
         assert hashlib.sha256(handed_off.get(each["signedUrl"]).content).hexdigest() == each["sha256"]
     client = handed_off.harness.client("read")
     trace = client.get(f"/api/notifications/{result.id}").text

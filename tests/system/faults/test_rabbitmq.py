@@ -11,7 +11,8 @@ from amqp.exceptions import NotFound
 from kombu import Connection
 
 from config import queues
-from tests.deliveries.channels.test_queue_alarm import control, set_alarm
+from tests.deliveries.channels.test_queue import control
+from tests.deliveries.channels.test_queue_alarm import set_alarm
 from tests.support.servers import RabbitMQ, poll
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
