@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from structlog.testing import capture_logs
 
+from pipeline.accounts import partners
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
@@ -101,6 +102,16 @@ def test_poll_answer_out_of_contract_is_only_logged(make_runtime: OpenRuntime, e
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_not_read"]
     assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
+
+
+def test_paused_partner_and_unknown_submission_are_not_polled(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    broker = endpoint(RECEIVED, encode_status(FIRST))
+    runtime = make_runtime(borderbuddy_url=broker.url)
+    sent = hand_over(runtime)
+    partners.pause_partner(runtime, factories.ACCOUNT, factories.BROKER)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult()
+    assert polling.poll_endpoint(runtime, "sub_unknown") == PollResult()
+    assert len(broker.requests) == 1, "only the handoff"
 
 
 def test_poll_answer_after_purge_is_dropped_and_logged(make_runtime: OpenRuntime, endpoint: Start) -> None:
