@@ -104,6 +104,7 @@ def test_broker_message_has_invoice_data_and_links_to_every_document(runtime: Ru
     assert [line["htsCode"] for line in unit["lines"]] == [line["htsCode"] for line in planned["lines"]]
     assert [line["treatment"] for line in unit["lines"]] == [line["treatment"] for line in planned["lines"]]
     assert all(line["treatmentDigest"].startswith("sha256:") for line in unit["lines"])
+    assert unit["usmcaCertificates"] == planned["usmcaCertificates"]
     assert unit["totals"]["lineCount"] == 3
     assert unit["totals"]["packageCount"] == 2
     assert {link["artifactType"] for link in unit["artifacts"]} == set(exports.KINDS)
@@ -120,6 +121,7 @@ def test_more_than_500_lines_are_linked(runtime: Runtime) -> None:
     exports.hand_off(runtime, export)
     (message,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
     assert message["units"][0]["lines"] is None
+    assert message["units"][0]["usmcaCertificates"] is None
     assert message["units"][0]["invoiceData"]["artifactType"] == "cci_json"
 
 
