@@ -65,6 +65,15 @@ def test_one_of_16_concurrent_claims_wins(make_runtime: OpenRuntime, endpoint: S
     assert [len(each.deliveries) for each in won] == [3]
 
 
+def test_nothing_of_a_purged_or_unknown_export_is_sent(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime, hook = make_runtime(), endpoint(Script())
+    export = hand_off_by_webhook(runtime, hook.url)
+    exports.purge(runtime, export.export_id)
+    for stream in (stream_of(export), DeliveryStream("exp_unknown", factories.WAREHOUSE, "webhook")):
+        assert streams.claim_stream(runtime, stream) is None
+    assert hook.requests == []
+
+
 @pytest.mark.usefixtures("treat_as_internet")
 def test_failed_message_stops_the_stream_and_leaves_the_rest(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
