@@ -173,16 +173,25 @@ def test_every_listed_field_is_a_pointer_into_the_plan(sent: SentReply) -> None:
         factories.read_pointer(plan, pointer)
 
 
-def test_long_invoice_lists_lines_without_their_fields(sent: SentReply) -> None:
+def send_reply_link(sent: SentReply, lines: int) -> email_replies.ReplyLink:
+    """Hand off an export with that many lines; return its reply link."""
     export = exports.prepare_export(
-        sent.harness.runtime,
-        factories.plan(lines=email_replies.MAX_DETAILED_LINES + 1, broker=BROKER, batch="batch_long"),
+        sent.harness.runtime, factories.plan(lines=lines, broker=BROKER, batch=f"batch_of_{lines}")
     )
     exports.hand_off(sent.harness.runtime, export)
     of_export = (col(Notification.export_id) == export.export_id, col(Notification.audience) == "customs_broker")
     with sent.harness.runtime.db.read() as session:
         sent_notification = session.exec(select(Notification).where(*of_export)).one()
-    given = email_replies.build_reply_link(sent.harness.runtime.settings, sent_notification)
+    return email_replies.build_reply_link(sent.harness.runtime.settings, sent_notification)
+
+
+def test_longest_detailed_invoice_lists_the_fields_of_each_line(sent: SentReply) -> None:
+    handoff = email_replies.load_handoff(sent.harness.runtime, send_reply_link(sent, email_replies.MAX_DETAILED_LINES))
+    assert f"/units/0/lines/{email_replies.MAX_DETAILED_LINES - 1}/htsCode" in handoff.field_pointers.values()
+
+
+def test_long_invoice_lists_lines_without_their_fields(sent: SentReply) -> None:
+    given = send_reply_link(sent, email_replies.MAX_DETAILED_LINES + 1)
     handoff = email_replies.load_handoff(sent.harness.runtime, given)
     assert len(handoff.field_pointers) == 18 + email_replies.MAX_DETAILED_LINES + 1
     form = email_replies.ReplyForm(
