@@ -79,6 +79,6 @@ def test_agency_data_have_labels() -> None:
 
 
 def test_overview_of_ten_times_the_lines_costs_ten_times_as_much() -> None:
-    some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (300, 3_000))
-    assert len(plan_overview(many, [])) == 8_002
+    some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (1_000, 10_000))
+    assert len(plan_overview(many, [])) == 26_669
     assert measure_cost_ratio(lambda changed: plan_overview(changed, []), some, many) < 40
