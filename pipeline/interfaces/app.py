@@ -70,17 +70,16 @@ _KEY_USE_SECONDS: Final = 2
 
 def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     """Return the app for an open runtime; its lifespan starts and stops the publisher."""
-    key_use_tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(running: FastAPI) -> AsyncIterator[None]:
         publisher.start()
         try:
             yield
         finally:
             await run_in_threadpool(publisher.stop)
-            if key_use_tasks:
-                await asyncio.wait(key_use_tasks, timeout=_KEY_USE_SECONDS)
+            if running.state.key_use_tasks:
+                await asyncio.wait(running.state.key_use_tasks, timeout=_KEY_USE_SECONDS)
 
     app = FastAPI(
         title="Exports",
@@ -98,7 +97,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
-    app.state.key_use_tasks = key_use_tasks
+    app.state.key_use_tasks = set[asyncio.Task[None]]()
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.registry = registry
     app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
