@@ -20,9 +20,11 @@ from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
+    print_json,
     print_result,
     report_errors,
     stderr_console,
+    stdout_console,
 )
 from pipeline.interfaces.cli.plans import compute_idempotency_key, read_plan
 from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
@@ -236,7 +238,10 @@ def events(
             api.follow(export, after=after) if follow else api.events(export, after=after)
         )
         for event in event_stream:
-            print_result(event.model_dump_json(by_alias=True), export_view.format_event(event), as_json=as_json)
+            if as_json:
+                print_json(event.model_dump_json(by_alias=True))
+            else:
+                stdout_console().print(export_view.format_event(event), soft_wrap=True)
 
 
 @report_errors
