@@ -359,6 +359,11 @@ class RabbitMQ(Server):
         response = httpx.request(method, url, json=body, auth=("guest", "guest"), timeout=10, trust_env=False)
         return response.raise_for_status()
 
+    def control(self, *words: str) -> None:
+        """Run a rabbitmqctl command on the node."""
+        program = str(Path(self.program).with_name("rabbitmqctl"))
+        assert self.spawn([program, *words], self.environment()).wait() == 0, self.log()
+
     def fresh_url(self) -> str:
         """Return the URL of a new, empty virtual host; its queues are quorum queues unless they say otherwise."""
         vhost = f"test_{next(self.vhosts)}"

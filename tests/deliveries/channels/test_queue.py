@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import redis
@@ -199,16 +198,10 @@ def is_taken(channel: QueueChannel, number: int) -> bool:
         return False
 
 
-def control(server: RabbitMQ, *words: str) -> None:
-    """Run a rabbitmqctl command on the node."""
-    program = str(Path(server.program).with_name("rabbitmqctl"))
-    assert server.spawn([program, *words], server.environment()).wait() == 0, server.log()
-
-
 def close_connections(server: Redis | RabbitMQ) -> None:
     """Close every connection at the message broker, as a restart or a firewall does."""
     if isinstance(server, RabbitMQ):
-        control(server, "close_all_connections", "test")
+        server.control("close_all_connections", "test")
         return
     with redis.Redis.from_url(server.url) as client:
         client.client_kill_filter(_type="normal", skipme=True)

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
 from tests.conftest import SERVERS
-from tests.deliveries.channels.test_queue import control, ids, take_messages
+from tests.deliveries.channels.test_queue import ids, take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -24,7 +24,7 @@ TIMEOUT = 2
 
 def set_alarm(server: RabbitMQ, *, on: bool) -> None:
     """Switch the memory alarm on or off, and wait until it has changed."""
-    control(server, "set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
+    server.control("set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
     poll(lambda: has_alarm(server) == on, START_SECONDS, "the alarm did not change")
 
 

@@ -11,7 +11,6 @@ from amqp.exceptions import NotFound
 from kombu import Connection
 
 from config import queues
-from tests.deliveries.channels.test_queue import control
 from tests.deliveries.channels.test_queue_alarm import set_alarm
 from tests.support.servers import RabbitMQ, poll
 from tests.system.faults.case import Case
@@ -85,7 +84,7 @@ def test_task_messages_dropped_by_rabbitmq_are_published_again(site: Site, case:
 def test_worker_continues_after_a_cancelled_consumer(site: Site, case: OpenCase) -> None:
     """A message waits, unacknowledged, behind a step that takes longer than RabbitMQ's consumer timeout."""
     server = rabbitmq(site)
-    control(server, "eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
+    server.control("eval", f"application:set_env(rabbit, consumer_timeout, {round(CONSUMER_SECONDS * 1000)}).")
     try:
         with case() as one:
             before = count_timeouts(server)
@@ -99,7 +98,7 @@ def test_worker_continues_after_a_cancelled_consumer(site: Site, case: OpenCase)
             one.wait_until_finished([more])
             one.check(again=[more])
     finally:
-        control(server, "eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
+        server.control("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
 
 
 def count_timeouts(server: RabbitMQ) -> int:
