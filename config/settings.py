@@ -221,13 +221,6 @@ class Settings(BaseSettings):
         10_000, description="Exports that the API holds for publishing; the sweeper publishes the rest"
     )
 
-    # Failpoints
-    failpoints: str = Field(
-        "",
-        description="Points at which a test breaks the process: POINT=ACTION, separated by blanks; only on loopback",
-    )
-    failpoints_folder: str = Field("var/failpoints", description="Folder that records each action")
-
     # Database
     database_pool: Count = Field(10, description="PostgreSQL connections of one process")
     database_timeout_seconds: Seconds = Field(
@@ -280,16 +273,6 @@ class Settings(BaseSettings):
             raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
         if not sender:
             raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
-        return self
-
-    @model_validator(mode="after")
-    def _check_failpoints(self) -> Settings:
-        for name, host in (("EXPORTS_HOST", self.host), ("EXPORTS_PUBLIC_URL", urlsplit(self.public_url).hostname)):
-            if self.failpoints and not is_loopback(host):
-                raise ValueError(
-                    f"EXPORTS_FAILPOINTS breaks the service on purpose, but other machines can reach {name};"
-                    " unset one of them"
-                )
         return self
 
     @model_validator(mode="after")

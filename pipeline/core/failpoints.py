@@ -2,118 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import signal
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Final
 
-import structlog
-
-from config.settings import Settings
-from pipeline.core.errors import DatabaseBusy, UnsafeSettings
-
-log = structlog.get_logger(__name__)
-
-_SPEC: Final = re.compile(
-    r"(?P<point>[a-z_]+(?:\.[a-z_]+)+)=(?P<action>[a-z_]+)(?::(?P<argument>[^\s*]+))?(?:\*(?P<times>\d+))?"
-)
-_LOOK_SECONDS: Final = 0.01
-
-
-class FailpointError(Exception):
-    """What the action `raise` raises: it stands for an unknown error."""
-
-
-@dataclass(frozen=True)
-class Failpoint:
-    """The action at a point, and how often it happens; each hit leaves a file in the folder `marks`."""
-
-    point: str
-    action: str
-    argument: str
-    times: int
-    marks: Path
-
-    def hit(self) -> None:
-        """Run the action, unless it ran `times` times already. Processes that share the folder share the count."""
-        if not any(self._marked(number) for number in range(1, self.times + 1)):
-            return
-        log.warning("failpoint_hit", point=self.point, action=self.action)
-        if self.action == "sleep":
-            time.sleep(int(self.argument) / 1000)
-        elif self.action == "barrier":
-            while not Path(self.argument).exists():
-                time.sleep(_LOOK_SECONDS)
-        else:
-            self._break()
-
-    def _marked(self, number: int) -> bool:
-        try:
-            (self.marks / f"{self.point}.{number}").touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
-
-    def _break(self) -> NoReturn:
-        match self.action:
-            case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "raise_db":
-                raise DatabaseBusy(f"the database did not answer: failpoint {self.point}")
-            case "enospc":
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            case "raise":
-                raise FailpointError(f"failpoint {self.point}")
-        os._exit(70)
-
-
-_PLAIN_ACTIONS: Final = frozenset({"kill", "exit", "raise", "raise_db", "enospc"})
-
-_armed: dict[str, Failpoint] = {}
+#: Point -> what a test runs there. The product never writes to it.
+hooks: Final[dict[str, Callable[[], object]]] = {}
 
 
 def failpoint(point: str) -> None:
-    """Run the action that is set for the point. If none is set, this costs less than a microsecond."""
-    if point in _armed:
-        _armed[point].hit()
-
-
-def arm(settings: Settings) -> None:
-    """Set this process's failpoints from the settings. Raises UnsafeSettings if they are malformed."""
-    _armed.clear()
-    if not settings.failpoints:
-        return
-    marks = Path(settings.failpoints_folder)
-    marks.mkdir(parents=True, exist_ok=True)
-    _armed.update(parse_failpoints(settings.failpoints, marks))
-    log.warning("failpoints_armed", points=sorted(_armed))
-
-
-def parse_failpoints(text: str, marks: Path) -> Mapping[str, Failpoint]:
-    """Return the failpoints of a setting such as `hand_off.mid=kill*2 sweep.after=sleep:500`.
-
-    Raises UnsafeSettings.
-    """
-    found = {}
-    for spec in text.split():
-        match = _SPEC.fullmatch(spec)
-        argument = (match and match["argument"]) or ""
-        if match is None or not _is_valid_action(match["action"], argument):
-            actions = "kill, exit, raise, raise_db, enospc, sleep:MILLISECONDS or barrier:FILE"
-            raise UnsafeSettings(
-                f"EXPORTS_FAILPOINTS must hold POINT=ACTION or POINT=ACTION*TIMES, not {spec!r}; the actions are {actions}"
-            )
-        point = match["point"]
-        found[point] = Failpoint(point, match["action"], argument, int(match["times"] or 1), marks)
-    return found
-
-
-def _is_valid_action(action: str, argument: str) -> bool:
-    if action == "sleep":
-        return argument.isdecimal()
-    return bool(argument) if action == "barrier" else action in _PLAIN_ACTIONS and not argument
+    """Run the hook of the point, if a test has set one."""
+    if hook := hooks.get(point):
+        hook()

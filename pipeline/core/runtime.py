@@ -11,7 +11,7 @@ from sqlalchemy import column, inspect, select
 from sqlalchemy import table as named_table
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline.core import failpoints, tenancy
+from pipeline.core import tenancy
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Clock, Database, translate_errors, utc_now
 from pipeline.core.errors import UnsafeSettings
@@ -71,7 +71,6 @@ def process_runtime() -> Runtime:
     """
     settings = get_settings()
     reject_weak_credentials(settings)
-    failpoints.arm(settings)
     runtime = open_runtime(settings)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=runtime.db.abandon_connections)

@@ -30,7 +30,7 @@ from pipeline.interfaces.api import (
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
-from pipeline.interfaces.api.limits import BodyLimit, LoopbackOnly, RequestDeadline, RequestLimit
+from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
@@ -111,8 +111,6 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         seconds=settings.max_body_seconds,
     )
     app.add_middleware(RequestLimit, max_requests=settings.max_requests, max_per_account=settings.max_account_requests)
-    if settings.failpoints:
-        app.add_middleware(LoopbackOnly)
     app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     add_problem_handlers(app)
     routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT_ROUTERS]

@@ -151,11 +151,23 @@ def test_development_key_as_previous_key_is_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("where", [{"host": "10.0.0.4"}, {"host": ""}, {"public_url": "https://exports.maple.example"}])
+@pytest.mark.parametrize(
+    "where",
+    [
+        *({"host": host} for host in ("10.0.0.4", "", "::", "exports.maple.example")),
+        *({"public_url": f"http://{name}"} for name in ("exports.maple.example", "10.0.0.7:8000", "127.0.0.1.example")),
+    ],
+)
 def test_development_key_on_a_reachable_service_is_refused(where: dict[str, str]) -> None:
     with pytest.raises(UnsafeSettings, match="EXPORTS_SECRET_KEY is the public key for development"):
         reject_weak_credentials(Settings.model_validate(where))
     reject_weak_credentials(Settings.model_validate(OWN | where))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "::1"])
+def test_development_key_on_loopback_is_accepted(host: str) -> None:
+    public_url = f"http://{f'[{host}]' if ':' in host else host}:8000"
+    reject_weak_credentials(Settings.model_validate({"host": host, "public_url": public_url}))
 
 
 def test_development_key_with_local_servers_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Limits of one process: requests in progress, how long each waits, bytes of bodies, and the callers' addresses."""
+"""Limits of one process: requests in progress, how long each waits, and bytes of bodies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from config.network import is_loopback
 from pipeline.core import deadline
 from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
 from pipeline.interfaces.api.errors import problem_response
@@ -110,26 +109,6 @@ class RequestDeadline:
 
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
         await self.app(scope, receive_message, send)
-
-
-class LoopbackOnly:
-    """Answers callers on a loopback address and rejects all others.
-
-    It looks at the open connection: uvicorn's listening address is not one of our settings.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_loopback((scope.get("server") or ("",))[0]):
-            await self.app(scope, receive, send)
-            return
-        refused = NotReady(
-            "EXPORTS_FAILPOINTS is set, so only this machine may call; call from this machine, or unset it",
-            headers={"Connection": "close"},
-        )
-        await problem_response(scope, refused)(scope, receive, send)
 
 
 class BodyLimit:

@@ -72,15 +72,12 @@ def serve(
 
 
 def _with_listening_address(settings: Settings, host: str, port: int) -> Settings:
-    """Return the settings with the actual listening address; it is also the public URL if none is set.
-
-    Raises ValidationError if the settings do not allow that address.
-    """
+    """Return the settings with the actual listening address; it is also the public URL if none is set."""
     changes: dict[str, Any] = {"host": host, "port": port}
     if "public_url" not in settings.model_fields_set:
         reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a client cannot call that address
         changes["public_url"] = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
-    return type(settings)(**settings.model_dump(exclude_unset=True) | changes)
+    return settings.model_copy(update=changes)
 
 
 def _print_addresses(settings: Settings) -> None:

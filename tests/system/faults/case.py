@@ -12,6 +12,7 @@ from typing import Final
 from pipeline.core import heartbeats
 from pipeline.core.errors import DatabaseBusy
 from tests.interfaces.contracts.sent import check_notifications
+from tests.support import failpoints
 from tests.system.faults.bounds import RECOVERY_TARGETS, Recovery, recoveries
 from tests.system.faults.client import Client, Json, export_id_of
 from tests.system.faults.history import violations
@@ -50,11 +51,12 @@ class Case:
     _repaired_at: float | None = None
     _measured_to: float = 0.0
 
-    def arm(self, role: str, failpoints: str, **changes: str) -> None:
-        """Restart the program of this role with these failpoints."""
+    def arm(self, role: str, text: str, **changes: str) -> None:
+        """Restart the program of this role with the failpoints of the text, and with these settings."""
+        variables = failpoints.build_variables(text, self.marks)
         self.marks.mkdir(exist_ok=True)
         self.site[role].kill()
-        self.site[role].start(failpoints=failpoints, failpoints_folder=str(self.marks), **changes)
+        self.site[role].start(variables, **changes)
 
     def accepted(self, plan: Json | None = None) -> str:
         """Send a plan until it is accepted, with the same key; repeat after a 503 or without an answer."""

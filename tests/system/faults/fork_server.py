@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.cli import main as cli_main
+from tests.support import failpoints
 from tests.support.servers import poll
 from tests.system.faults import open_transactions, short_timeouts
 
@@ -185,6 +186,7 @@ def _run_program(asked: Mapping[str, Any]) -> None:
     os.chdir(asked["cwd"])
     sys.argv = asked["argv"]
     short_timeouts.shorten()
+    failpoints.arm_from_environment()
     cli_main.main()
 
 

@@ -66,9 +66,9 @@ class Program:
         self._log_begins = 0
         self._changes: Mapping[str, str] = {}
 
-    def start(self, **changes: str) -> None:
-        """Start it with these settings, which stay until the next `start`."""
-        self._changes = {f"EXPORTS_{name.upper()}": value for name, value in changes.items()}
+    def start(self, variables: Mapping[str, str] | None = None, /, **changes: str) -> None:
+        """Start it with these variables and settings, which stay until the next `start`."""
+        self._changes = {**(variables or {}), **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()}}
         self._log_begins = len(self.log())
         self.start_again()
 
@@ -83,7 +83,7 @@ class Program:
 
     @property
     def armed(self) -> bool:
-        """Return whether its settings differ from its site's."""
+        """Return whether its variables differ from its site's."""
         return bool(self._changes)
 
     @property

@@ -55,21 +55,6 @@ class Crash(BaseException):
 
 
 @dataclass
-class Armed:
-    """An action at a failpoint; it runs once."""
-
-    world: World
-    point: str
-    act: Callable[[], None]
-
-    def hit(self) -> None:
-        """Run the action."""
-        self.world.disarm()
-        self.world.hits[self.point] += 1
-        self.act()
-
-
-@dataclass
 class Clock:
     """A clock on which time passes only by `pass_seconds`."""
 
@@ -189,13 +174,19 @@ class World:
     # What goes wrong
 
     def arm(self, point: str, act: Callable[[], None]) -> None:
-        """Run `act` at the failpoint."""
-        failpoints._armed.clear()
-        failpoints._armed[point] = Armed(self, point, act)  # type: ignore[assignment]  # it has `hit`, like any other
+        """Run `act` once at the failpoint."""
+
+        def hit() -> None:
+            self.disarm()
+            self.hits[point] += 1
+            act()
+
+        self.disarm()
+        failpoints.hooks[point] = hit
 
     def disarm(self) -> None:
         """Remove all actions at failpoints."""
-        failpoints._armed.clear()
+        failpoints.hooks.clear()
 
     def crash(self) -> None:
         """End the process at the failpoint."""
@@ -245,7 +236,7 @@ class World:
     def work_until_hit(self) -> None:
         """Let workers run until one reaches an armed failpoint or the work ends for a while; the failpoint stays armed."""
         for _ in range(40):
-            if not failpoints._armed:
+            if not failpoints.hooks:
                 return
             if not self.messages:
                 self.clock.pass_seconds(LEASE_SECONDS + 1)
