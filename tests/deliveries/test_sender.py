@@ -12,6 +12,7 @@ from sqlmodel import col, func, select
 from pipeline.accounts import partners
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced
+from pipeline.core.failpoints import hooks
 from pipeline.deliveries import outbox, sender, streams
 from pipeline.deliveries.attempts import SendResult, record_attempts
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
@@ -233,12 +234,11 @@ def test_status_410_and_the_pause_are_one_transaction(
     export = hand_off_by_webhook(runtime, endpoint(Script(410)).url)
     written: list[tuple[str, str]] = []
 
-    def look(point: str) -> None:
-        if point == "delivery.after":
-            partner = partners.get_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
-            written.append((states(runtime, export)[0][0], partner.state))
+    def look() -> None:
+        partner = partners.get_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
+        written.append((states(runtime, export)[0][0], partner.state))
 
-    monkeypatch.setattr(sender, "failpoint", look)
+    monkeypatch.setitem(hooks, "delivery.after", look)
     deliver(runtime, export)
     assert written == [("dead", "paused")]
 

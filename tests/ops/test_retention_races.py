@@ -12,6 +12,7 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline.core.errors import StoreUnavailable
+from pipeline.core.failpoints import hooks
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
 from pipeline.exports import plans as export_plans
@@ -19,7 +20,7 @@ from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSn
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.ops import legal_holds, retention
-from pipeline.workflow import acceptance, preflight
+from pipeline.workflow import preflight
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
 from tests.ops.test_retention import execute_export, plan
@@ -103,14 +104,13 @@ def test_purge_keeps_registered_plan_that_is_being_executed(
     )
     waited: list[bool] = []
 
-    def meanwhile(place: str) -> None:
-        if place == "accept.mid":
-            purge.start()
-            purge.join(0.5)
-            waited.append(purge.is_alive())
+    def meanwhile() -> None:
+        purge.start()
+        purge.join(0.5)
+        waited.append(purge.is_alive())
 
     purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
-    monkeypatch.setattr(acceptance, "failpoint", meanwhile)
+    monkeypatch.setitem(hooks, "accept.mid", meanwhile)
     export_id = workflow.accept(plan_json).export_id
     purge.join(20)
     assert waited == [True]

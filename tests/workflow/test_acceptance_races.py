@@ -10,13 +10,14 @@ from sqlalchemy import update
 from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, Retryable, Terminal
+from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import events
 from pipeline.exports.models import Export, LineTreatment, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.workflow import engine, step_failures
+from pipeline.workflow import step_failures
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_leases import claim_step, holds_lease
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
@@ -114,11 +115,10 @@ def test_step_of_other_unit_when_export_fails_is_recorded_and_continues_after_re
     export_id = workflow.accept(factories.plan(units=2)).export_id
     failing = take_step(workflow, export_id, 1)
 
-    def other_unit_fails(point: str) -> None:
-        if point == "record_packages.before":
-            step_failures.record_failure(workflow.runtime, failing, Terminal("it cannot be done"))
+    def fail_other_unit() -> None:
+        step_failures.record_failure(workflow.runtime, failing, Terminal("it cannot be done"))
 
-    monkeypatch.setattr(engine, "failpoint", other_unit_fails)
+    monkeypatch.setitem(hooks, "record_packages.before", fail_other_unit)
     assert workflow.step(export_id, 2, "record_packages") == ("record_packages",)
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED", "PACKAGES_RECORDED"]
     monkeypatch.undo()

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
+from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -103,7 +104,7 @@ def test_next_step_claimed_during_shutdown_is_released(
 ) -> None:
     export_id = workflow.accept().export_id
     # As if the signal came during the write of the first step.
-    monkeypatch.setattr("pipeline.workflow.engine.failpoint", lambda _: shutdown.request())
+    monkeypatch.setitem(hooks, "record_packages.mid", shutdown.request)
     outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
     left = step(workflow, export_id, "attach_customs")
