@@ -96,7 +96,7 @@ def heartbeat_queue(settings: Settings) -> Queue:
 def transport_options(settings: Settings, *, producer_only: bool = False) -> dict[str, Any]:
     """Return the transport options for the kind of message broker; a producer has shorter timeouts than a worker."""
     if settings.message_broker == "memory":
-        return {"polling_interval": 0.02}
+        return {}
     if settings.message_broker == "amqp":
         # Closing a connection waits for RabbitMQ's answer; without a timeout it would wait until an alarm of RabbitMQ ends.
         return {
@@ -134,6 +134,9 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """Return the whole Celery configuration."""
     return {
         "broker_url": settings.broker_url.get_secret_value(),
+        "broker_transport": "pipeline.core.message_broker:MemoryTransport"
+        if settings.message_broker == "memory"
+        else None,
         "broker_transport_options": transport_options(settings),
         "broker_use_ssl": tls_options(settings),
         "broker_connection_retry_on_startup": True,

@@ -1,4 +1,4 @@
-"""Connections to the message broker: AMQP to checked addresses, Redis with a delivery tag per copy and checked messages.
+"""Connections to the message broker: AMQP to checked addresses, Redis with checked messages, memory without polling.
 
 This file has all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery. There are
 two files because `core` must not know Celery.
@@ -8,6 +8,9 @@ Each part names the upstream bug. A test in `tests/core/test_message_broker.py` 
 
 from __future__ import annotations
 
+import threading
+import time
+from queue import Empty
 from typing import Any, Final
 from uuid import uuid4
 
@@ -15,7 +18,7 @@ import structlog
 from amqp.transport import SSLTransport, TCPTransport
 from httpcore import ConnectError, ConnectTimeout
 from kombu import Connection
-from kombu.transport import pyamqp
+from kombu.transport import memory, pyamqp
 from kombu.transport import redis as redis_transport
 from kombu.utils.json import loads
 from redis import Redis, RedisError
@@ -151,17 +154,69 @@ class RedisTransport(redis_transport.Transport):
     Channel = _Channel
 
 
-#: kind of message broker -> the replacement of kombu's transport; the in-memory broker needs none
-_TRANSPORTS: Final = {"amqp": _GuardedTransport, "redis": RedisTransport}
+class _Arrivals:
+    """Counts the messages that arrived in the memory of this process, and wakes the threads that wait for one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._changed = threading.Condition()
+
+    def add(self) -> None:
+        """Count a message and wake the waiting threads."""
+        with self._changed:
+            self.count += 1
+            self._changed.notify_all()
+
+    def wait(self, seen: int, timeout: float | None) -> bool:
+        """Wait until the count differs from `seen`. Return False if it does not in `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.count != seen, timeout)
+
+
+_ARRIVALS: Final = _Arrivals()
+
+
+class _MemoryChannel(memory.Channel):
+    """Kombu's channel in memory, which also wakes the readers of a new message."""
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
+        _ARRIVALS.add()
+
+
+class MemoryTransport(memory.Transport):
+    """Kombu's transport in memory, whose readers sleep until a message arrives.
+
+    Bug (no issue found): kombu's readers look for messages at an interval. A short one costs processor time in an idle
+    process, and a long one delays every message.
+    """
+
+    Channel = _MemoryChannel
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
+        """Deliver one message to its consumer. Raises TimeoutError if none arrives in `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = _ARRIVALS.count
+            try:
+                self.cycle.get(self._deliver, timeout=timeout)  # type: ignore[union-attr]  # the constructor sets it
+            except Empty:
+                if not _ARRIVALS.wait(seen, None if deadline is None else deadline - time.monotonic()):
+                    raise TimeoutError from None
+            else:
+                return
+
+
+#: kind of message broker -> the replacement of kombu's transport
+_TRANSPORTS: Final = {"amqp": _GuardedTransport, "memory": MemoryTransport, "redis": RedisTransport}
 
 
 def make_connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
     """Return a connection to the message broker, not yet open. `options` are additional transport options."""
-    transport = _TRANSPORTS.get(settings.message_broker)
     return Connection(
         settings.broker_url.get_secret_value(),
         connect_timeout=_CONNECT_SECONDS,
         transport_options=transport_options(settings, producer_only=producer_only) | options,
         ssl=tls_options(settings),
-        **({"transport": transport} if transport else {}),
+        transport=_TRANSPORTS[settings.message_broker],
     )

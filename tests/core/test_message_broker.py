@@ -6,14 +6,18 @@ If a test fails after an update of a library, the bug may be fixed: remove the w
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from amqp.transport import TCPTransport
 from kombu import Connection
+from kombu.simple import SimpleQueue
+from kombu.transport import memory, virtual
 from kombu.transport import redis as redis_transport
-from kombu.transport import virtual
 
 from pipeline.core import message_broker
 
@@ -106,3 +110,49 @@ def test_kombu_reader_of_redis_raises_on_unreadable_bytes(channel: Any) -> None:
     else:
         with pytest.raises(ValueError, match="Expecting value"):
             channel._brpop_read()
+
+
+@pytest.mark.parametrize("transport", [memory.Transport, message_broker.MemoryTransport])
+def test_kombu_reader_of_memory_looks_for_messages_at_an_interval(
+    monkeypatch: pytest.MonkeyPatch, transport: type[memory.Transport]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(virtual.base, "sleep", slept.append)
+    with (
+        Connection("memory://", transport=transport) as connection,
+        connection.SimpleQueue("empty"),
+        pytest.raises(TimeoutError),
+    ):
+        connection.drain_events(timeout=0.01)
+    assert bool(slept) == (transport is memory.Transport)
+
+
+def test_reader_of_memory_wakes_when_a_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, real = threading.Event(), message_broker._ARRIVALS.wait
+
+    def wait(seen: int, timeout: float | None) -> bool:
+        waiting.set()
+        return real(seen, timeout)
+
+    monkeypatch.setattr(message_broker._ARRIVALS, "wait", wait)
+    found: list[Any] = []
+
+    @contextmanager
+    def open_queue() -> Iterator[SimpleQueue]:
+        with (
+            Connection("memory://", transport=message_broker.MemoryTransport) as connection,
+            connection.SimpleQueue("some") as queue,
+        ):
+            yield queue
+
+    def read() -> None:
+        with open_queue() as queue:
+            found.append(queue.get(timeout=60).payload)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert waiting.wait(10)
+    with open_queue() as queue:
+        queue.put("hello")
+    reader.join(30)
+    assert found == ["hello"]
